@@ -1,0 +1,172 @@
+"""Names of experiments and of recommender runs.
+
+An experiment is one set of images seen by one extractor: ``original``, ``madry_original``,
+``madry_pgd_774_770_eps8.0_eps_it8.0_nb_it10_linf``. A run is one recommender trained on the features
+of one experiment: ``original_top150_ep4000_VBPR``. The names are those of the published artifacts;
+options that the paper did not have are appended only where they differ from its values, so the names
+of the paper's own runs never change.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from src.artifacts.errors import UserError
+
+CLEAN = "original"
+UNTARGETED = "any"
+
+PAPER_FIELDS = {
+    "fgsm": "eps{eps}_it{it}_l{l}_XX",
+    "pgd": "eps{eps}_eps_it{eps}_nb_it{nb_iter}_l{l}",
+    "cw": "conf{confidence}_lr{lr}_c{c}_max_it{max_it}",
+    "spsa": "eps{eps}_delta{delta}_nb_iter{nb_iter}_batch{batch}",
+    "ddn": "steps{steps}",
+    "noise": "eps{eps}_l{l}",
+}
+"""The parameters that each attack always shows in its name, in the published order."""
+
+_ATTACKED = re.compile(
+    rf"(?:(?P<model_dir>.+)_)?(?P<attack>{'|'.join(PAPER_FIELDS)})"
+    rf"_(?P<origin>\d+)_(?P<target>\d+|{UNTARGETED})_(?P<parameters>.+)"
+)
+_CLEAN = re.compile(rf"(?:(?P<model_dir>.+)_)?{CLEAN}")
+
+
+def check_name(name: str, what: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(
+            f"{what} {name!r} is not a plain name (letters, digits, '.', '_' and '-' only)"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The images of one catalogue, clean or attacked, seen by one extractor."""
+
+    model_dir: str | None = None
+    """Folder of the defended model below ``models/``; None is the undefended extractor."""
+    attack: str | None = None
+    origin: int | None = None
+    target: int | None = None
+    """None for an untargeted attack."""
+    parameters: str = ""
+    """The attack's parameters as they stand in the name, for example ``eps4.0_it1_linf_XX``."""
+
+    @classmethod
+    def of_attack(
+        cls,
+        model_dir: str | None,
+        attack: str,
+        origin: int,
+        target: int | None,
+        parameters: Mapping[str, object],
+        extras: Mapping[str, object] | None = None,
+    ) -> "Experiment":
+        """Build the name of an attacked experiment.
+
+        ``parameters`` fills the attack's entry of ``PAPER_FIELDS``; ``extras`` holds the options that
+        are not at the paper's values and follows as ``_<key><value>`` in the given order.
+        """
+        shown = PAPER_FIELDS[attack].format(**parameters)
+        shown += "".join(f"_{key}{value}" for key, value in (extras or {}).items())
+        return cls(model_dir, attack, origin, target, shown)
+
+    @classmethod
+    def parse(cls, name: str) -> "Experiment":
+        """Read a full experiment name back; raises ``UserError`` on anything else."""
+        check_name(name, "experiment")
+        if match := _CLEAN.fullmatch(name):
+            return cls(match["model_dir"])
+        if match := _ATTACKED.fullmatch(name):
+            target = None if match["target"] == UNTARGETED else int(match["target"])
+            return cls(
+                match["model_dir"],
+                match["attack"],
+                int(match["origin"]),
+                target,
+                match["parameters"],
+            )
+        raise UserError(
+            f"{name!r} is not an experiment name: expected 'original', '<model_dir>_original' or "
+            "'[<model_dir>_]<attack>_<origin>_<target>_<parameters>'"
+        )
+
+    @property
+    def name(self) -> str:
+        prefix = f"{check_name(self.model_dir, 'model_dir')}_" if self.model_dir else ""
+        if self.attack is None:
+            return prefix + CLEAN
+        target = UNTARGETED if self.target is None else self.target
+        return f"{prefix}{self.attack}_{self.origin}_{target}_{self.parameters}"
+
+    @property
+    def clean(self) -> "Experiment":
+        """The unattacked experiment of the same extractor."""
+        return Experiment(self.model_dir)
+
+    @property
+    def extractor(self) -> str:
+        """The extractor's name in tables: ``original``, ``madry``, ``free_adv``, ..."""
+        return self.model_dir or CLEAN
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recommender on one experiment: what a top-K list or a weight file belongs to."""
+
+    experiment: Experiment
+    model: str = "VBPR"
+    epochs: int = 4000
+    top_k: int = 150
+    seed: int = 0
+    protocol: Literal["retrained", "test_time"] = "retrained"
+    """``retrained``: trained on this experiment's features. ``test_time``: trained on the clean ones."""
+    fidelity: str = field(default="corrected")
+
+    _PATTERN = re.compile(
+        r"(?P<experiment>.+)_top(?P<top_k>\d+)_ep(?P<epochs>\d+)_(?P<model>[A-Za-z-]+)"
+        r"(?P<protocol>_testtime)?(?:_seed(?P<seed>\d+))?(?P<paper>_paper)?"
+    )
+
+    @classmethod
+    def parse(cls, name: str) -> "Run":
+        """Read the stem of a top-K file name back; raises ``UserError`` on anything else."""
+        match = cls._PATTERN.fullmatch(name)
+        if match is None:
+            raise UserError(
+                f"{name!r} is not a run name: expected '<experiment>_top<K>_ep<epochs>_<MODEL>'"
+            )
+        return cls(
+            Experiment.parse(match["experiment"]),
+            match["model"],
+            int(match["epochs"]),
+            int(match["top_k"]),
+            int(match["seed"] or 0),
+            "test_time" if match["protocol"] else "retrained",
+            "paper" if match["paper"] else "corrected",
+        )
+
+    @property
+    def name(self) -> str:
+        protocol = "_testtime" if self.protocol == "test_time" else ""
+        return (
+            f"{self.experiment.name}_top{self.top_k}_ep{self.epochs}_{self.model}{protocol}"
+            f"{self._variant}"
+        )
+
+    def weights_name(self, epoch: int) -> str:
+        """Stem of the weight file after ``epoch`` epochs: ``original_step2000_VBPR``."""
+        return f"{self.experiment.name}_step{epoch}_{self.model}{self._variant}"
+
+    @property
+    def clean(self) -> "Run":
+        """The same recommender on the clean experiment: what a change is measured against."""
+        return replace(self, experiment=self.experiment.clean, protocol="retrained")
+
+    @property
+    def _variant(self) -> str:
+        seed = f"_seed{self.seed}" if self.seed else ""
+        return seed + ("_paper" if self.fidelity == "paper" else "")

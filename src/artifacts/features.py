@@ -1,0 +1,40 @@
+"""``features.npy``: one row of features for each item."""
+
+from pathlib import Path
+
+import numpy as np
+
+from src.artifacts.errors import UserError
+
+
+def write_features(path: Path, features: np.ndarray) -> None:
+    """Write an (items, dimensions) matrix as float32."""
+    with path.open("wb") as stream:
+        np.save(stream, np.ascontiguousarray(features, dtype=np.float32), allow_pickle=False)
+
+
+def read_features(path: Path, n_items: int | None = None) -> np.ndarray:
+    """Read and check an (items, dimensions) float32 matrix.
+
+    Raises ``UserError`` when the file is missing, is not a matrix of finite numbers, or does not have
+    ``n_items`` rows.
+    """
+    if not path.is_file():
+        raise UserError(f"missing file: {path} (run the stage that writes it first)")
+    try:
+        features = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path} is not a plain NumPy array: {error}") from error
+    if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
+        raise UserError(
+            f"{path} must be a matrix of floats, not {features.dtype} of shape {features.shape}"
+        )
+    if n_items is not None and len(features) != n_items:
+        raise UserError(
+            f"{path} has {len(features)} rows but the catalogue has {n_items} items: "
+            "it belongs to another data set"
+        )
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
+        raise UserError(f"{path}: row {int(np.argmin(finite))} holds NaN or infinite features")
+    return features.astype(np.float32, copy=False)

@@ -1,0 +1,102 @@
+"""The fixed tree of folders that the stages share."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment, Run, check_name
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Every path of one data set, below ``root`` (the folder that holds ``data/``)."""
+
+    dataset: str
+    root: Path = Path()
+
+    def __post_init__(self) -> None:
+        check_name(self.dataset, "dataset")
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data" / self.dataset
+
+    def require_data(self) -> Path:
+        """The data set's folder; raises ``UserError`` when it does not exist."""
+        if not self.data.is_dir():
+            raise UserError(
+                f"no data set at {self.data}: run download_datasets.sh or prepare_dataset.py first"
+            )
+        return self.data
+
+    # Interactions and catalogue, written by prepare_dataset.py or download_datasets.sh.
+    @property
+    def training_set(self) -> Path:
+        return self.data / "trainingset.tsv"
+
+    @property
+    def test_set(self) -> Path:
+        return self.data / "testset.tsv"
+
+    @property
+    def images(self) -> Path:
+        """The clean product images ``<item id>.jpg``."""
+        return self.data / "original" / "images"
+
+    # Stages 1 and 3: what an extractor makes of the images of an experiment.
+    def experiment(self, experiment: Experiment) -> Path:
+        return self.data / experiment.name
+
+    def classes(self, experiment: Experiment) -> Path:
+        return self.experiment(experiment) / "classes.csv"
+
+    def features(self, experiment: Experiment) -> Path:
+        return self.experiment(experiment) / "features.npy"
+
+    def attacked_images(self, experiment: Experiment) -> Path:
+        return self.experiment(experiment) / "images"
+
+    def attack_report(self, experiment: Experiment) -> Path:
+        """Per-image outcome of an attack: success before and after rounding, size of the change."""
+        return self.experiment(experiment) / "attack.tsv"
+
+    # Stages 2 and 4: recommenders.
+    def weights(self, run: Run, epoch: int) -> Path:
+        return self.root / "rec_model_weights" / self.dataset / f"{run.weights_name(epoch)}.npz"
+
+    @property
+    def recommendations_dir(self) -> Path:
+        return self.root / "rec_results" / self.dataset
+
+    def recommendations(self, run: Run) -> Path:
+        return self.recommendations_dir / f"{run.name}.tsv"
+
+    def test_ranks(self, run: Run) -> Path:
+        """Rank of every user's held-out item among all items the user has not trained on."""
+        return self.recommendations_dir / "test_ranks" / f"{run.name}.tsv"
+
+    # Stages 2b and 5: measures.
+    def metric(self, metric: str, run: Run) -> Path:
+        """``metric`` is the folder: ``chr``, ``ncdcg`` or ``accuracy``."""
+        return self.root / metric / self.dataset / f"{run.name}.tsv"
+
+    def success_results(self, experiment: Experiment) -> Path:
+        return self.experiment(experiment) / "success_results.txt"
+
+    def feature_loss_per_image(self, experiment: Experiment) -> Path:
+        return self.experiment(experiment) / "features_dist_all_attack.csv"
+
+    def feature_loss_average(self, experiment: Experiment) -> Path:
+        return self.experiment(experiment) / "features_dist_avg_all_attack.txt"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results" / self.dataset
+
+    @property
+    def summary(self) -> Path:
+        return self.results / "summary.tsv"
+
+    # Checkpoints are shared by all data sets.
+    def model_file(self, model_dir: str, model_file: str) -> Path:
+        return self.root / "models" / check_name(model_dir, "model_dir") / model_file

@@ -1,0 +1,111 @@
+"""The record beside each artifact: how it was made, and whether it still stands.
+
+A stage describes itself (options and inputs), asks whether its outputs are already there and made
+the same way, and otherwise works and leaves a new record. Inputs and outputs are compared by
+content, so a copied or freshly cloned tree is as good as the one it was made in.
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from src import __version__
+from src.artifacts.atomic import PARTIAL_PREFIX, atomic_output
+from src.artifacts.errors import UserError
+
+_PACKAGES = ("numpy", "pandas", "pillow", "torch", "torchvision", "tensorflow", "cleverhans")
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of a folder's file names and bytes (manifests left out)."""
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for file in sorted(path.rglob("*")):
+            if file.is_file() and not _is_bookkeeping(file):
+                digest.update(f"{file.relative_to(path).as_posix()}\0{_of_file(file)}\n".encode())
+        return digest.hexdigest()
+    if not path.is_file():
+        raise UserError(f"missing file: {path}")
+    return _of_file(path)
+
+
+def _is_bookkeeping(file: Path) -> bool:
+    return file.name.startswith(PARTIAL_PREFIX) or file.name.endswith("manifest.json")
+
+
+def _of_file(path: Path) -> str:
+    status = path.stat()
+    return _hash_content(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=65536)
+def _hash_content(path: Path, size: int, mtime_ns: int) -> str:
+    """Size and time are only the cache key: a script that reads a file twice hashes it once."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What determines an artifact: the stage, its options and the content of its inputs."""
+
+    stage: str
+    options: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    @classmethod
+    def of(cls, stage: str, options: Mapping[str, Any], inputs: Iterable[Path]) -> "Manifest":
+        """Describe a stage. ``options`` must hold JSON values only, the seed included.
+
+        Inputs are named by their last two path components (``original/features.npy``), so that the
+        record does not depend on where the tree stands.
+        """
+        hashes = {"/".join(path.parts[-2:]): fingerprint(path) for path in inputs}
+        return cls(stage, json.loads(json.dumps(dict(options))), hashes)
+
+    def is_current(self, outputs: Sequence[Path]) -> bool:
+        """Whether all outputs exist, are unchanged, and were made as this manifest describes."""
+        recorded = read_record(outputs[0])
+        return (
+            recorded.get("stage") == self.stage
+            and recorded.get("options") == self.options
+            and recorded.get("inputs") == self.inputs
+            and all(path.exists() for path in outputs)
+            and recorded.get("outputs") == {path.name: fingerprint(path) for path in outputs}
+        )
+
+    def write(self, outputs: Sequence[Path]) -> None:
+        """Record that ``outputs`` were made; the record stands beside the first of them."""
+        record = {
+            "stage": self.stage,
+            "command": " ".join(["python", *sys.argv]),
+            "options": self.options,
+            "inputs": self.inputs,
+            "outputs": {path.name: fingerprint(path) for path in outputs},
+            "versions": {"var": __version__, "python": sys.version.split()[0], **_versions()},
+        }
+        with atomic_output(record_path(outputs[0])) as temporary:
+            temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def record_path(output: Path) -> Path:
+    """Where the manifest of ``output`` stands: ``classes.csv`` -> ``classes.csv.manifest.json``."""
+    return output.with_name(f"{output.name}.manifest.json")
+
+
+def read_record(output: Path) -> dict[str, Any]:
+    """The whole record beside ``output``, or an empty one where there is none."""
+    try:
+        return json.loads(record_path(output).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}

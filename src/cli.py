@@ -1,0 +1,101 @@
+"""What the scripts share: their common options, one-line errors and exit codes."""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from src.artifacts.errors import UserError
+from src.artifacts.fidelity import FIDELITIES, Fidelity
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that shows defaults in ``--help`` and fails in one line."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(
+            description=description,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_BAD_INPUT, f"error: {message} (see python {self.prog} --help)\n")
+
+    def parse_args(self, args: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
+        return super().parse_args(_join_detached_dashes(sys.argv[1:] if args is None else args))
+
+
+def _join_detached_dashes(arguments: Sequence[str]) -> list[str]:
+    """Read ``-- origin 774`` as ``--origin 774``: the published instructions print it that way."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--":
+            joined[-1] += argument
+        else:
+            joined.append(argument)
+    return joined
+
+
+def add_common_options(
+    parser: argparse.ArgumentParser, *, dataset: str, gpu: int | None = 0
+) -> None:
+    """``--dataset``, ``--root``, ``--force`` and, unless ``gpu`` is None, ``--gpu``."""
+    parser.add_argument("--dataset", default=dataset, help="name of the folder below data/")
+    parser.add_argument("--root", type=Path, default=Path(), help="folder that holds data/")
+    parser.add_argument(
+        "--force", action="store_true", help="redo the stage even where its manifest matches"
+    )
+    if gpu is not None:
+        parser.add_argument("--gpu", type=int, default=gpu, help="CUDA device; -1 is the CPU")
+
+
+def add_fidelity_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fidelity",
+        choices=sorted(FIDELITIES),
+        default="corrected",
+        help="corrected pipeline, or the published behaviour with its defects (see README)",
+    )
+
+
+def fidelity_of(options: argparse.Namespace) -> Fidelity:
+    return FIDELITIES[options.fidelity]
+
+
+def number_list(text: str) -> list[float]:
+    """Parse ``[0.01,1e-4,1e-3]``, with or without brackets, commas or spaces between numbers."""
+    return [float(part) for part in text.strip().strip("[]()").replace(",", " ").split()]
+
+
+def pixel_levels(text: str) -> float:
+    """Parse a budget in grey levels: ``8``, ``8.0``, or the fraction of [0, 1] ``8/255``."""
+    numerator, slash, denominator = text.partition("/")
+    return float(numerator) * 255 / float(denominator) if slash else float(numerator)
+
+
+def run(main: Callable[[], None]) -> int:
+    """Call a script's ``main`` and turn what a user can cause into one line and an exit code."""
+    try:
+        main()
+    except UserError as error:
+        return _fail(" ".join(str(error).split()))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return _fail(f"no space to write {error.filename or 'an artifact'}: {error.strerror}")
+        return _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to continue", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return os.EX_OK
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return EXIT_BAD_INPUT

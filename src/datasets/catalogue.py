@@ -1,0 +1,134 @@
+"""A folder of product images, one for each item."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from src.artifacts.errors import UserError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+SQUASHED = 224
+"""Side in pixels to which images of unlike sizes are brought: the input size of ImageNet networks."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Images ``<item id>.<suffix>``, read as uint8 RGB arrays; position p is image ``ids[p]``."""
+
+    paths: tuple[Path, ...]
+    ids: np.ndarray
+    """(n,) int64, ascending."""
+    resize: int = 0
+    """Side of the square every image is resized to (bicubic); 0 keeps the native size."""
+    sizes: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int64), repr=False)
+    """(n, 2) int64 native (width, height), read from the headers."""
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, position: int) -> np.ndarray:
+        """(height, width, 3) uint8."""
+        return read_image(self.paths[position], self.resize)[0]
+
+    def positions(self, image_ids: np.ndarray) -> np.ndarray:
+        """Where ``image_ids`` stand; ``UserError`` names the first that has no image."""
+        where = np.minimum(np.searchsorted(self.ids, image_ids), len(self) - 1)
+        if (missing := self.ids[where] != image_ids).any():
+            raise UserError(
+                f"no image for item {image_ids[np.argmax(missing)]} in {self.paths[0].parent}"
+            )
+        return where
+
+    def batches(self, positions: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+        """Split ``positions`` into batches of images of equal size, always the same way."""
+        if self.resize:
+            groups = [positions]
+        else:
+            _, group = np.unique(self.sizes[positions], axis=0, return_inverse=True)
+            groups = [positions[group.ravel() == g] for g in range(group.max(initial=-1) + 1)]
+        for members in groups:
+            for start in range(0, len(members), batch_size):
+                yield members[start : start + batch_size]
+
+
+def open_catalogue(folder: Path, resize: int | None = None) -> Catalogue:
+    """List the images of ``folder`` in the order of their integer names.
+
+    ``resize``: side in pixels, 0 for native sizes, None for native where all images share one size
+    and ``SQUASHED`` otherwise (the returned ``resize`` says which it was). Raises ``UserError`` when
+    the folder is missing or empty, a name is not an integer, an id is there twice, or a file's header
+    is not that of an image.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no image folder at {folder}")
+    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    paths = sorted((path for path in files if not path.name.startswith(".")), key=_item_id)
+    if not paths:
+        raise UserError(f"no images in {folder}")
+    ids = np.array([_item_id(path) for path in paths], np.int64)
+    if len(repeated := np.flatnonzero(np.diff(ids) == 0)):
+        raise UserError(f"{folder} has two images of item {ids[repeated[0]]}")
+    sizes = np.array([_size(path) for path in paths], np.int64)
+    if resize is None:
+        resize = 0 if (sizes == sizes[0]).all() else SQUASHED
+    return Catalogue(tuple(paths), ids, resize, sizes)
+
+
+def open_whole_catalogue(folder: Path, resize: int | None = None) -> Catalogue:
+    """``open_catalogue`` for clean images: the ids must run 0..n-1, since feature row = item id."""
+    catalogue = open_catalogue(folder, resize)
+    if len(gap := np.flatnonzero(catalogue.ids != np.arange(len(catalogue)))):
+        raise UserError(f"{folder} has no image of item {gap[0]}: ids must run 0..n-1 without gaps")
+    return catalogue
+
+
+def read_image(path: Path, resize: int = 0) -> tuple[np.ndarray, str | None]:
+    """Read (height, width, 3) uint8 RGB and a note on what was unusual about the file, if anything.
+
+    A truncated file keeps the part that is there, a palette, grey, CMYK or alpha image is converted.
+    Raises ``UserError`` when nothing can be decoded.
+    """
+    notes = []
+    try:
+        image = Image.open(path)
+        if image.mode != "RGB":
+            notes.append(f"converted from {image.mode}")
+        try:
+            image.load()
+        except OSError:
+            notes.append("truncated")
+            image = _load_truncated(path)
+        image = image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is not a readable image: {error}") from error
+    if resize:
+        image = image.resize((resize, resize), Image.Resampling.BICUBIC)
+    return np.asarray(image), ", ".join(notes) or None
+
+
+def _load_truncated(path: Path) -> Image.Image:
+    """Decode what is there of a file that ends too early."""
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    try:
+        image = Image.open(path)
+        image.load()
+        return image
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+
+def _item_id(path: Path) -> int:
+    if not path.stem.isdecimal():
+        raise UserError(f"{path}: image names must be item ids, like 17.jpg")
+    return int(path.stem)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError as error:
+        raise UserError(f"{path} is not a readable image: {error}") from error
