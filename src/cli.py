@@ -65,6 +65,47 @@ def add_fidelity_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_extractor_options(parser: argparse.ArgumentParser) -> None:
+    """Which network reads the images, and how. Shared by the stages that classify."""
+    parser.add_argument(
+        "--defense", type=int, choices=(0, 1), default=0, help="0: undefended, 1: defended model"
+    )
+    parser.add_argument(
+        "--model_dir", default="free_adv", help="folder of the defended model below models/"
+    )
+    parser.add_argument(
+        "--model_file",
+        default=None,
+        help="checkpoint: with --defense 1 a file in models/<model_dir>/ (default model_best.pth.tar, "
+        "or imagenet_linf_4.pt for madry), with --defense 0 a path whose weights replace ImageNet's",
+    )
+    parser.add_argument(
+        "--arch",
+        default=None,
+        help="torchvision architecture (default: the one recorded in the checkpoint, else resnet50)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "fp16"),
+        default="fp32",
+        help="of the forward passes",
+    )
+    parser.add_argument(
+        "--resize",
+        type=int,
+        default=None,
+        help="side in pixels; 0 keeps native sizes (default: native where all images share one size, "
+        "else 224)",
+    )
+    parser.add_argument("--image_batch", type=int, default=32, help="images in one forward pass")
+    parser.add_argument("--workers", type=int, default=2, help="processes that read images")
+
+
+def model_dir_of(options: argparse.Namespace) -> str | None:
+    """The folder that names a defended extractor's experiments; None for the undefended one."""
+    return options.model_dir if options.defense else None
+
+
 def fidelity_of(options: argparse.Namespace) -> Fidelity:
     return FIDELITIES[options.fidelity]
 
