@@ -1,0 +1,100 @@
+# Sourced by the reproduction scripts: the stages of the pipeline over a grid of
+# extractors x attacks x recommenders. It only calls the verbs, and each of them skips what is already
+# there, so running a script again continues where it was stopped.
+#
+# The caller sets
+#   DATASET ORIGIN TARGET       the data set and the pair of classes
+#   EXTRACTORS                  array: "original" and the folders of the defended models
+#   EXTRACTOR_OPTIONS           associative array: the options that select each extractor
+#   ATTACKS                     array: the options of each attack
+#   RECOMMENDER                 array: further options of rec_generator.py
+#   SEEDS CONTROL_SEEDS         arrays: seeds of the attacked runs; of the clean retrainings beside them
+#   GPU                         CUDA device, -1 for the CPU
+
+PAPER_ATTACKS=(
+    "--attack_type fgsm --eps 4"
+    "--attack_type fgsm --eps 8"
+    "--attack_type pgd --eps 4"
+    "--attack_type pgd --eps 8"
+    "--attack_type cw"
+    "--attack_type noise --eps 4" # controls: random changes of the same size
+    "--attack_type noise --eps 8"
+)
+
+# Takes the seeds of the attacked runs; as many further seeds retrain on clean features, as controls.
+use_seeds() {
+    read -ra SEEDS <<<"$1"
+    local largest=$(printf '%s\n' "${SEEDS[@]}" | sort -n | tail -n 1)
+    mapfile -t CONTROL_SEEDS < <(seq $((largest + 1)) $((largest + ${#SEEDS[@]})))
+}
+
+say() { printf '\n== %s\n' "$*"; }
+
+clean_experiment() { if [ "$1" = original ]; then echo original; else echo "$1_original"; fi; }
+
+# The attacked experiments of one extractor that stand in the data set's folder.
+attacked_experiments() {
+    local prefix=""
+    [ "$1" = original ] || prefix="$1_"
+    (cd "data/$DATASET" && ls -d -- */) | tr -d / |
+        grep -E "^${prefix}(fgsm|pgd|cw|ddn|spsa|noise)_${ORIGIN}_${TARGET}_"
+}
+
+# Stages 1, 3 and 5: classes and features, clean and attacked, success rate and feature loss.
+classify_and_attack() {
+    local extractor attack options
+    for extractor in "${EXTRACTORS[@]}"; do
+        say "stage 1, extractor $extractor"
+        read -ra options <<<"${EXTRACTOR_OPTIONS[$extractor]}"
+        python classify_extract.py --dataset "$DATASET" --gpu "$GPU" "${options[@]}"
+    done
+    for extractor in "${EXTRACTORS[@]}"; do
+        for attack in "${ATTACKS[@]}"; do
+            say "stages 3 and 5, extractor $extractor, $attack"
+            read -ra options <<<"$attack ${EXTRACTOR_OPTIONS[$extractor]}"
+            options+=(--dataset "$DATASET" --gpu "$GPU" --origin_class "$ORIGIN" --target_class "$TARGET")
+            python classify_extract_attack.py "${options[@]}"
+            python evaluate_attack.py "${options[@]}"
+            python feature_loss.py "${options[@]}"
+        done
+    done
+}
+
+# Stages 2 and 4: lists before and after, retrained and at test time.
+recommend() {
+    local extractor clean=() attacked=() of_extractor
+    for extractor in "${EXTRACTORS[@]}"; do
+        clean+=("$(clean_experiment "$extractor")")
+        mapfile -t of_extractor < <(attacked_experiments "$extractor" | grep -v "noise_")
+        attacked+=("${of_extractor[@]}")
+    done
+    local common=(--dataset "$DATASET" --gpu "$GPU" --model VBPR AMR "${RECOMMENDER[@]}")
+    say "stage 2, recommendations before the attacks"
+    python rec_generator.py "${common[@]}" --experiment_name "${clean[@]}" \
+        --seed "${SEEDS[@]}" "${CONTROL_SEEDS[@]}"
+    say "stage 4, recommenders retrained on attacked features"
+    python rec_generator.py "${common[@]}" --experiment_name "${attacked[@]}" --seed "${SEEDS[@]}"
+    for extractor in "${EXTRACTORS[@]}"; do
+        say "stage 4, recommenders of the clean features at test time, extractor $extractor"
+        mapfile -t of_extractor < <(attacked_experiments "$extractor")
+        python rec_generator.py "${common[@]}" --experiment_name "${of_extractor[@]}" \
+            --load_weights_from "$(clean_experiment "$extractor")" --seed "${SEEDS[@]}"
+    done
+}
+
+# Stage 2b and the summary table.
+evaluate() {
+    local metric
+    for metric in chr ncdcg accuracy; do
+        say "stage 2b, $metric"
+        python evaluate_rec.py --dataset "$DATASET" --metric "$metric" --origin "$ORIGIN"
+    done
+    say "summary"
+    python summarize.py --dataset "$DATASET"
+}
+
+run_grid() {
+    classify_and_attack
+    recommend
+    evaluate
+}
