@@ -9,6 +9,9 @@ import pandas as pd
 
 from src.artifacts.errors import UserError
 
+_USERS_AT_ONCE = 1024
+"""Users whose lists are laid out in memory together while they are written."""
+
 
 def read_pairs(path: Path) -> np.ndarray:
     """Read (user, item) pairs as an (n, 2) int64 array; further columns are ignored."""
@@ -33,17 +36,39 @@ class TopK:
 
 
 def write_top_k(path: Path, top_k: TopK) -> None:
-    """Write lines ``user <tab> item <tab> score``: users ascending, scores descending."""
-    n_users, k = top_k.items.shape
-    kept = (top_k.items >= 0).ravel()
-    users = np.repeat(np.arange(n_users), k)[kept].tolist()
-    items = top_k.items.ravel()[kept].tolist()
-    # str() of a float32 is the shortest decimal that reads back as the same float32.
-    scores = top_k.scores.ravel()[kept].astype(str).tolist()
-    lines = map("%d\t%d\t%s".__mod__, zip(users, items, scores, strict=True))
-    with path.open("w") as stream:
-        stream.write("\n".join(lines))
-        stream.write("\n")
+    """Write lines ``user <tab> item <tab> score``: users ascending, scores descending.
+
+    A score is the shortest decimal that reads back as the same float32.
+    """
+    n_items = int(top_k.items.max(initial=0)) + 1
+    item_names = np.arange(n_items).astype("S")
+    with path.open("wb") as stream:
+        for first in range(0, len(top_k.items), _USERS_AT_ONCE):
+            block = slice(first, first + _USERS_AT_ONCE)
+            items, scores = top_k.items[block], top_k.scores[block]
+            kept = items >= 0
+            users = np.arange(first, first + len(items)).astype("S")
+            stream.write(
+                _joined_lines(
+                    np.broadcast_to(users[:, None], items.shape)[kept],
+                    item_names[items[kept]],
+                    scores[kept].astype("S16"),
+                )
+            )
+
+
+def _joined_lines(*columns: np.ndarray) -> bytes:
+    """Join byte-string columns with tabs, one line for each row.
+
+    All rows are laid out at a fixed width in one array, padded with zero bytes; deleting those leaves
+    the text. It costs a third of formatting line by line.
+    """
+    cells = [cell for column in columns for cell in (column, np.bytes_(b"\t"))]
+    cells[-1] = np.bytes_(b"\n")
+    rows = np.empty(len(columns[0]), [(f"{at}", cell.dtype) for at, cell in enumerate(cells)])
+    for at, cell in enumerate(cells):
+        rows[f"{at}"] = cell
+    return rows.tobytes().translate(None, b"\0")
 
 
 def read_top_k(path: Path) -> TopK:

@@ -1,0 +1,87 @@
+"""Top-K lists and ranks of held-out items, from two matrices whose product is the scores.
+
+Nothing here knows a model: whatever recommends folds its weights to ``users`` (n_users, d) and
+``items`` (n_items, d). Users are handled in blocks, never one by one and never all at once.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from src.artifacts.tables import TestRanks, TopK
+from src.datasets.interactions import Interactions
+
+SCORES_AT_ONCE = 2**22
+"""16 MB of float32: blocks that stay near the processor and still make large matrix products."""
+
+
+def top_k(users: np.ndarray, items: np.ndarray, interactions: Interactions, k: int) -> TopK:
+    """The k best items of every user that the user has not trained on; equal scores by item id.
+
+    A user with fewer than k such items is padded as ``TopK`` says, and k is at most n_items.
+    """
+    k = min(k, len(items))
+    best = TopK(np.empty((len(users), k), np.int64), np.empty((len(users), k), np.float32))
+    for block, scores in _score_blocks(users, items, interactions):
+        best.items[block], best.scores[block] = _top_k_of_rows(scores, k)
+    best.items[np.isneginf(best.scores)] = -1
+    return best
+
+
+def _top_k_of_rows(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(n, k) item ids and scores of the k best of each row; ties go to the smaller id.
+
+    Everything at or above the k-th best score of its row is in, so only rows in which that score
+    stands more than once past the k-th place need a second look.
+    """
+    n_rows, n_items = scores.shape
+    threshold = np.partition(scores, n_items - k, axis=1)[:, n_items - k, None]
+    chosen = scores >= threshold
+    crowded = np.flatnonzero(np.count_nonzero(chosen, axis=1) > k)
+    if len(crowded):
+        tied = scores[crowded] == threshold[crowded]
+        free = k - (np.count_nonzero(chosen[crowded], axis=1) - np.count_nonzero(tied, axis=1))
+        chosen[crowded] &= ~tied | (np.cumsum(tied, axis=1) <= free[:, None])
+    flat = np.flatnonzero(chosen)
+    items = (flat % n_items).reshape(n_rows, k)
+    values = scores.ravel()[flat].reshape(n_rows, k)
+    order = np.argsort(
+        -values, axis=1, kind="stable"
+    )  # ids ascend within a row, so ties keep them so
+    return np.take_along_axis(items, order, 1), np.take_along_axis(values, order, 1)
+
+
+def test_ranks(users: np.ndarray, items: np.ndarray, interactions: Interactions) -> TestRanks:
+    """Where each held-out item stands among the items its user has not trained on.
+
+    No sorting: a rank is the number of other candidates that score at least as high.
+    """
+    test_users, test_items = interactions.test.T
+    ranks = np.empty(len(test_users), np.int64)
+    for block, scores in _score_blocks(users, items, interactions):
+        tests = slice(*np.searchsorted(test_users, (block.start, block.stop)))
+        of_block = scores[test_users[tests] - block.start]
+        own = np.take_along_axis(of_block, test_items[tests, None], 1)
+        ranks[tests] = np.count_nonzero(of_block >= own, axis=1) - 1
+    negatives = len(items) - interactions.degrees[test_users] - 1
+    return TestRanks(test_users, test_items, ranks, negatives)
+
+
+test_ranks.__test__ = False  # the name begins with test, and this is no test
+
+
+def _score_blocks(
+    users: np.ndarray, items: np.ndarray, interactions: Interactions
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield blocks of users and their (users, n_items) scores, training items at -inf.
+
+    The array is used again for the next block.
+    """
+    size = max(1, SCORES_AT_ONCE // len(items))
+    buffer = np.empty((min(size, len(users)), len(items)), np.float32)
+    for start in range(0, len(users), size):
+        block = slice(start, min(start + size, len(users)))
+        scores = np.matmul(users[block], items.T, out=buffer[: block.stop - start])
+        pairs = interactions.train[interactions.first[start] : interactions.first[block.stop]]
+        scores[pairs[:, 0] - start, pairs[:, 1]] = -np.inf
+        yield block, scores

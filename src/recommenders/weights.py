@@ -1,0 +1,109 @@
+"""Weights of a recommender: made, written and read.
+
+Files are ``.npz`` archives of plain arrays. (The published code stores one pickled object array,
+which runs code when it is loaded.)
+"""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from src.artifacts.errors import UserError
+from src.recommenders.hyperparameters import Hyperparameters
+from src.recommenders.scores import widths
+
+TABLES = ("P", "Q", "E")
+INITIAL_DEVIATION = 0.01
+INITIAL_ACCUMULATOR = 0.1
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A recommender after ``epoch`` epochs; all arrays float32."""
+
+    tables: dict[str, np.ndarray]
+    """P (users, .), Q (items, .) and E (features, .); their columns depend on the form."""
+    accumulators: dict[str, np.ndarray]
+    """Adagrad's sums of squared gradients, of the tables' shapes."""
+    scale: float
+    """What features are divided by: the largest absolute entry of those trained on."""
+    epoch: int = 0
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        return tuple(self.tables[name].shape for name in TABLES)
+
+
+def feature_scale(features: np.ndarray) -> float:
+    """The largest absolute entry; 1 where all features are zero."""
+    return float(np.abs(features).max()) or 1.0
+
+
+def table_shapes(
+    n_users: int, features: np.ndarray, hyperparameters: Hyperparameters
+) -> tuple[tuple[int, int], ...]:
+    """Of P, Q and E for (items, features) ``features``."""
+    rows = (n_users, *features.shape)
+    return tuple(zip(rows, widths(hyperparameters.form, hyperparameters.factors), strict=True))
+
+
+def initial_weights(
+    shapes: tuple[tuple[int, int], ...], hyperparameters: Hyperparameters, scale: float, seed: int
+) -> Weights:
+    """Truncated normal entries (sd 0.01, cut at two sd), biases zero, fresh accumulators."""
+    rng = np.random.default_rng(seed)
+    tables = {
+        name: _truncated_normal(rng, shape) for name, shape in zip(TABLES, shapes, strict=True)
+    }
+    if hyperparameters.form == "full":
+        tables["Q"][:, -1] = 0  # the item biases
+        tables["E"][:, -1] = 0  # the visual bias
+    return Weights(tables, fresh_accumulators(tables), scale)
+
+
+def fresh_accumulators(tables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.full_like(table, INITIAL_ACCUMULATOR) for name, table in tables.items()}
+
+
+def _truncated_normal(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    values = rng.standard_normal(shape, np.float32)
+    while (beyond := np.abs(values) > 2).any():
+        values[beyond] = rng.standard_normal(np.count_nonzero(beyond), np.float32)
+    return values * np.float32(INITIAL_DEVIATION)
+
+
+def write_weights(path: Path, weights: Weights) -> None:
+    with path.open("wb") as stream:
+        np.savez(
+            stream,
+            **weights.tables,
+            **{_accumulator(name): weights.accumulators[name] for name in TABLES},
+            scale=np.float64(weights.scale),
+            epoch=np.int64(weights.epoch),
+        )
+
+
+def read_weights(path: Path, shapes: tuple[tuple[int, int], ...]) -> Weights:
+    """Read weights whose tables must have ``shapes``; ``UserError`` on anything else."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            weights = Weights(
+                {name: archive[name] for name in TABLES},
+                {name: archive[_accumulator(name)] for name in TABLES},
+                float(archive["scale"]),
+                int(archive["epoch"]),
+            )
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} does not hold weights of a recommender: {error}") from error
+    for name, shape, wanted in zip(TABLES, weights.shapes, shapes, strict=True):
+        if shape != wanted:
+            raise UserError(
+                f"{path}: table {name} is {shape} but this data set and these options need {wanted}"
+            )
+    return weights
+
+
+def _accumulator(table: str) -> str:
+    return f"{table}_accumulator"
