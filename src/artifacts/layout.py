@@ -43,6 +43,36 @@ class Layout:
         """The clean product images ``<item id>.jpg``."""
         return self.data / "original" / "images"
 
+    @property
+    def user_map(self) -> Path:
+        """Which user of the source each user id stands for: columns id, original."""
+        return self.data / "users.tsv"
+
+    @property
+    def item_map(self) -> Path:
+        """Which item of the source each item id stands for: columns id, original."""
+        return self.data / "items.tsv"
+
+    @property
+    def dropped_items(self) -> Path:
+        """Items of the source that have no readable image: columns item, reason."""
+        return self.data / "dropped.tsv"
+
+    @property
+    def images_report(self) -> Path:
+        """Outcome of every image download: columns item, url, status."""
+        return self.data / "images_report.tsv"
+
+    @property
+    def item_categories(self) -> Path:
+        """What the items of the demo set really are: columns item, category, label."""
+        return self.data / "items.csv"
+
+    @property
+    def extractor_set(self) -> Path:
+        """Labelled pictures to train an extractor on: ``images/`` and ``labels.csv``."""
+        return self.data / "extractor"
+
     # Stages 1 and 3: what an extractor makes of the images of an experiment.
     def experiment(self, experiment: Experiment) -> Path:
         return self.data / experiment.name

@@ -31,7 +31,11 @@ class Catalogue:
 
     def __getitem__(self, position: int) -> np.ndarray:
         """(height, width, 3) uint8."""
-        return read_image(self.paths[position], self.resize)[0]
+        return self.read(position)[0]
+
+    def read(self, position: int) -> tuple[np.ndarray, str | None]:
+        """(height, width, 3) uint8 and a note on what was unusual about the file, if anything."""
+        return read_image(self.paths[position], self.resize)
 
     def positions(self, image_ids: np.ndarray) -> np.ndarray:
         """Where ``image_ids`` stand; ``UserError`` names the first that has no image."""

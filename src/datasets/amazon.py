@@ -1,0 +1,84 @@
+"""The reviews and product metadata that McAuley's group collected at Amazon (2014 and 2018 editions).
+
+Reviews have a JSON record a line (``reviewerID``, ``asin``, ``overall``, ``unixReviewTime``). Metadata
+of 2014 has Python literals (``categories``: several paths, ``imUrl``), that of 2018 JSON (``category``:
+one path, ``imageURLHighRes`` and ``imageURL``: lists).
+"""
+
+import html
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.artifacts.errors import UserError
+from src.artifacts.layout import Layout
+from src.datasets.raw import FeedbackBuilder, ImageSource, prepare_raw, read_records
+from src.datasets.splitting import Feedback
+
+PAPER_CATEGORIES: Mapping[str, str] = {
+    "amazon_men": "Clothing, Shoes & Jewelry/Men",
+    "amazon_women": "Clothing, Shoes & Jewelry/Women",
+}
+_IMAGE_FIELDS = ("imUrl", "imageURLHighRes", "imageURL")
+
+
+def prepare_amazon(
+    staged: Layout,
+    reviews: Path,
+    metadata: Path,
+    *,
+    category: str,
+    min_rating: float | None,
+    source: ImageSource,
+    core: int,
+) -> None:
+    """Write the data set of the products in ``category`` (names from the top, joined by '/')."""
+    urls = read_products(metadata, category.split("/"))
+    if not urls:
+        raise UserError(f"{metadata} has no product in category {category!r}")
+    feedback = read_reviews(reviews, urls, min_rating)
+    if len(feedback) == 0:
+        raise UserError(f"{reviews} has no review of a product in category {category!r}")
+    prepare_raw(staged, feedback, urls, source, core)
+
+
+def read_products(metadata: Path, category: Sequence[str]) -> dict[str, str | None]:
+    """The products below ``category``: asin -> address of the image, None where none is given."""
+    # Most lines belong to other categories, and looking for words is far cheaper than parsing.
+    words = [word for name in category for word in re.findall(r"[A-Za-z0-9]+", name)]
+
+    def parse(record: Mapping[str, Any]) -> tuple[str, str | None] | None:
+        paths = record.get("categories") or [record.get("category") or []]
+        below = any(
+            [html.unescape(name) for name in path[: len(category)]] == list(category)
+            for path in paths
+        )
+        return (str(record["asin"]), _image_url(record)) if below else None
+
+    found = read_records(metadata, parse, lambda line: all(word in line for word in words))
+    return dict(product for product in found if product is not None)
+
+
+def read_reviews(
+    reviews: Path, products: Collection[str], min_rating: float | None = None
+) -> Feedback:
+    """The reviews of ``products`` (asins) that rate at least ``min_rating``, with their times."""
+    builder = FeedbackBuilder()
+
+    def collect(record: Mapping[str, Any]) -> None:
+        item = record["asin"]
+        if item in products and (min_rating is None or record["overall"] >= min_rating):
+            builder.add(record["reviewerID"], item, float(record["unixReviewTime"]))
+
+    for _ in read_records(reviews, collect):
+        pass
+    return builder.build()
+
+
+def _image_url(record: Mapping[str, Any]) -> str | None:
+    for field in _IMAGE_FIELDS:
+        addresses = record.get(field)
+        if addresses:
+            return addresses if isinstance(addresses, str) else str(addresses[0])
+    return None

@@ -1,0 +1,109 @@
+"""Writing the demo set: catalogue, users, and labelled pictures to train an extractor on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from src.artifacts.errors import UserError
+from src.artifacts.layout import Layout
+from src.artifacts.tables import write_pairs
+from src.datasets.demo.products import LABELS, draw_product
+from src.datasets.demo.taste import choose, utilities
+
+SHARES: Mapping[str, float] = {
+    "sandal": 0.13,
+    "running shoe": 0.17,
+    "T-shirt": 0.16,
+    "jeans": 0.12,
+    "handbag": 0.12,
+    "watch": 0.09,
+    "dress": 0.13,
+    "hat": 0.08,
+}
+"""Part of the catalogue that each kind of product takes."""
+_CATALOGUE, _TRAINING, _USERS = range(3)
+"""Streams of random numbers: a change in one part of the set leaves the others as they are."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The demo set's size."""
+
+    items: int = 400
+    users: int = 500
+    size: int = 64
+    """Side of a picture, pixels."""
+    per_class: int = 150
+    """Pictures of each class to train an extractor on; none of them is in the catalogue."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("items", 2 * len(LABELS)),
+            ("users", 1),
+            ("size", 16),
+            ("per_class", 1),
+        ):
+            if getattr(self, name) < least:
+                raise UserError(f"--{name} must be at least {least}")
+        if self.seed < 0:
+            raise UserError("--seed must be at least 0")
+
+
+def demo_outputs(layout: Layout) -> list[Path]:
+    """What ``write_demo`` leaves."""
+    return [
+        layout.training_set,
+        layout.test_set,
+        layout.images,
+        layout.item_categories,
+        layout.extractor_set,
+    ]
+
+
+def write_demo(layout: Layout, demo: Demo) -> None:
+    """Draw the pictures and let the users choose; the same ``demo`` gives the same bytes."""
+    categories = item_categories(demo)
+    looks = []
+    for item, category in enumerate(tqdm(categories, "drawing", unit="image", disable=None)):
+        random = np.random.default_rng([demo.seed, _CATALOGUE, item])
+        picture, look = draw_product(int(category), demo.size, random)
+        picture.save(layout.images / f"{item}.jpg", quality=95, subsampling=0)
+        looks.append(look)
+    _write_categories(layout.item_categories, categories)
+    random = np.random.default_rng([demo.seed, _USERS])
+    train, test = choose(utilities(categories, looks, demo.users, random), random)
+    write_pairs(layout.training_set, train)
+    write_pairs(layout.test_set, test)
+    _write_training_pictures(layout.extractor_set, demo)
+
+
+def item_categories(demo: Demo) -> np.ndarray:
+    """(items,) int64 category of each item: the ``SHARES``, at least one each, in random order."""
+    share = np.array([SHARES[label] for label in LABELS])
+    bounds = np.rint(np.cumsum(share / share.sum()) * demo.items).astype(np.int64)
+    counts = np.diff(bounds, prepend=0)
+    random = np.random.default_rng([demo.seed, _CATALOGUE])
+    return random.permutation(np.repeat(np.arange(len(LABELS)), counts))
+
+
+def _write_training_pictures(folder: Path, demo: Demo) -> None:
+    (folder / "images").mkdir(parents=True)
+    categories = np.tile(np.arange(len(LABELS)), demo.per_class)
+    for picture_id, category in enumerate(
+        tqdm(categories, "drawing more", unit="image", disable=None)
+    ):
+        random = np.random.default_rng([demo.seed, _TRAINING, picture_id])
+        picture, _ = draw_product(int(category), demo.size, random)
+        picture.save(folder / "images" / f"{picture_id}.png")
+    _write_categories(folder / "labels.csv", categories)
+
+
+def _write_categories(path: Path, categories: np.ndarray) -> None:
+    labels = [LABELS[category] for category in categories]
+    frame = pd.DataFrame({"item": range(len(categories)), "category": categories, "label": labels})
+    frame.to_csv(path, index=False)

@@ -1,0 +1,55 @@
+"""Ids of any kind <-> the row numbers 0..n-1 that every matrix of the pipeline uses."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.errors import UserError
+
+
+@dataclass(frozen=True)
+class IdMap:
+    """``originals[n]`` is the source's id of row number n."""
+
+    originals: tuple[str, ...]
+
+    @classmethod
+    def of(cls, ids: Iterable[str]) -> "IdMap":
+        """Number the distinct ``ids``: whole numbers by size, anything else by alphabet.
+
+        Ids that already are 0..n-1 keep their numbers.
+        """
+        distinct = set(ids)
+        numeric = all(text.isascii() and text.isdecimal() for text in distinct)
+        ordered = sorted(distinct, key=(lambda text: (int(text), text)) if numeric else None)
+        return cls(tuple(ordered))
+
+    def __len__(self) -> int:
+        return len(self.originals)
+
+    @cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(self.originals, dtype=object)
+
+    def numbers(self, ids: Sequence[str]) -> np.ndarray:
+        """(len(ids),) int64 row numbers; -1 where an id is not in the map."""
+        return self._index.get_indexer(pd.Index(ids, dtype=object)).astype(np.int64)
+
+    def write(self, path: Path) -> None:
+        """Write a table with the columns id and original."""
+        frame = pd.DataFrame({"id": range(len(self)), "original": self.originals})
+        frame.to_csv(path, sep="\t", index=False)
+
+    @classmethod
+    def read(cls, path: Path) -> "IdMap":
+        """Read what ``write`` wrote."""
+        if not path.is_file():
+            raise UserError(f"missing file: {path}")
+        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        if list(frame) != ["id", "original"]:
+            raise UserError(f"{path} must have the columns id and original")
+        return cls(tuple(frame["original"]))

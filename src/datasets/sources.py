@@ -1,0 +1,157 @@
+"""One preparation for each source that ``prepare_dataset.py`` knows."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from src.artifacts.errors import UserError
+from src.artifacts.layout import Layout
+from src.artifacts.manifest import Manifest
+from src.datasets.amazon import PAPER_CATEGORIES, prepare_amazon
+from src.datasets.demo.build import Demo, demo_outputs, write_demo
+from src.datasets.folder import prepare_interactions, prepare_ready_split
+from src.datasets.images import Downloads
+from src.datasets.raw import PAPER_CORES, ImageSource
+from src.datasets.tradesy import prepare_tradesy
+from src.datasets.writing import Outputs, prepare, prepared_outputs
+
+_ELSEWHERE = ("source", "dataset", "root", "force", "connections", "attempts")
+"""Options that do not change what is written."""
+
+
+def prepare_dataset(options: argparse.Namespace) -> None:
+    """Make ``data/<dataset>/`` as the command line of ``prepare_dataset.py`` says."""
+    _SOURCES[options.source](options, Layout(options.dataset, options.root))
+
+
+def _demo(options: argparse.Namespace, layout: Layout) -> None:
+    demo = Demo(options.items, options.users, options.size, options.per_class, options.seed)
+    _run(options, layout, partial(write_demo, demo=demo), outputs=demo_outputs)
+
+
+def _folder(options: argparse.Namespace, layout: Layout) -> None:
+    tables = [path for path in (options.interactions, options.train, options.test) if path]
+    if options.interactions and len(tables) == 1:
+        write = partial(
+            prepare_interactions,
+            images=options.images,
+            interactions=options.interactions,
+            core=_core(options, 0),
+            min_rating=options.min_rating,
+            header=options.header,
+        )
+    elif options.train and options.test and not options.interactions:
+        if options.core or options.min_rating is not None:
+            raise UserError("--core and --min_rating change --interactions, not a ready split")
+        write = partial(
+            prepare_ready_split,
+            images=options.images,
+            train=options.train,
+            test=options.test,
+            header=options.header,
+        )
+    else:
+        raise UserError("give either --interactions, or --train and --test")
+    _run(options, layout, write, inputs=[options.images, *tables])
+
+
+def _amazon(options: argparse.Namespace, layout: Layout) -> None:
+    options.category = options.category or PAPER_CATEGORIES.get(options.dataset)
+    if options.category is None:
+        raise UserError("--category is missing, for example 'Clothing, Shoes & Jewelry/Men'")
+    options.core = _core(options, PAPER_CORES.get(options.dataset, 5))
+    write = partial(
+        prepare_amazon,
+        reviews=options.reviews,
+        metadata=options.metadata,
+        category=options.category,
+        min_rating=options.min_rating,
+        source=_image_source(options, layout),
+        core=options.core,
+    )
+    _run_raw(options, layout, write, [options.reviews, options.metadata])
+
+
+def _tradesy(options: argparse.Namespace, layout: Layout) -> None:
+    if options.download and not options.item_urls:
+        raise UserError("--download needs --item_urls, the file with the addresses of the images")
+    options.core = _core(options, PAPER_CORES.get(options.dataset, 10))
+    write = partial(
+        prepare_tradesy,
+        feedback=options.feedback,
+        item_urls=options.item_urls if options.download else None,
+        source=_image_source(options, layout),
+        core=options.core,
+    )
+    files = [options.feedback, options.item_urls] if options.download else [options.feedback]
+    _run_raw(options, layout, write, files)
+
+
+def _run_raw(
+    options: argparse.Namespace, layout: Layout, write: Callable[..., None], files: list[Path]
+) -> None:
+    if options.download:
+        _run(
+            options,
+            layout,
+            write,
+            inputs=files,
+            outputs=lambda place: [*prepared_outputs(place), place.images_report],
+        )
+        print(f"downloads are kept in {_downloads_of(layout)}; delete it when you are done")
+    else:
+        _run(options, layout, write, inputs=[options.images, *files])
+
+
+def _run(
+    options: argparse.Namespace,
+    layout: Layout,
+    write: Callable[..., None],
+    *,
+    inputs: list[Path] | None = None,
+    outputs: Outputs = prepared_outputs,
+) -> None:
+    described = {name: value for name, value in vars(options).items() if name not in _ELSEWHERE}
+    manifest = Manifest.of(
+        f"prepare_dataset {options.source}",
+        {name: _plain(value) for name, value in described.items()},
+        inputs or [],
+    )
+    prepare(layout, manifest, outputs, write, sources=inputs or [], force=options.force)
+
+
+def _plain(value: Any) -> Any:
+    """Inputs are compared by content, so their place does not count, only that they were given."""
+    return value is not None if isinstance(value, Path) else value
+
+
+def _core(options: argparse.Namespace, default: int) -> int:
+    core = default if options.core is None else options.core
+    if core < 0:
+        raise UserError(f"--core must be at least 0, not {core}")
+    return core
+
+
+def _image_source(options: argparse.Namespace, layout: Layout) -> ImageSource:
+    if not options.download:
+        return ImageSource(options.images, None)
+    if options.attempts < 1 or options.connections < 1:
+        raise UserError("--attempts and --connections must be at least 1")
+    downloads = Downloads(
+        _downloads_of(layout), attempts=options.attempts, workers=options.connections
+    )
+    return ImageSource(None, downloads)
+
+
+def _downloads_of(layout: Layout) -> Path:
+    return layout.data.with_name(f".downloads-{layout.dataset}")
+
+
+_SOURCES: Mapping[str, Callable[[argparse.Namespace, Layout], None]] = {
+    "demo": _demo,
+    "folder": _folder,
+    "amazon": _amazon,
+    "tradesy": _tradesy,
+}

@@ -1,0 +1,95 @@
+"""From raw feedback to training and test rows: binarise, iterated k-core, leave one out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """Positive feedback in the order of its source, one row for each event.
+
+    ``users`` and ``items`` (n,) int64 are positions in ``user_ids`` and ``item_ids``, the ids of the
+    source (text). ``times`` (n,) float64 is None where the source has no time; then file order counts.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    user_ids: Sequence[str]
+    item_ids: Sequence[str]
+    times: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls, users: Sequence[str], items: Sequence[str], times: np.ndarray | None = None
+    ) -> "Feedback":
+        """Feedback of parallel columns of ids."""
+        user_codes, user_ids = pd.factorize(np.asarray(users, dtype=object))
+        item_codes, item_ids = pd.factorize(np.asarray(items, dtype=object))
+        return cls(user_codes, item_codes, user_ids.tolist(), item_ids.tolist(), times)
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def rows(self, which: np.ndarray) -> "Feedback":
+        """The rows that ``which`` (positions or a mask) selects; the vocabularies stay."""
+        times = None if self.times is None else self.times[which]
+        return replace(self, users=self.users[which], items=self.items[which], times=times)
+
+    def with_items(self, known: Sequence[str]) -> "Feedback":
+        """The rows whose item is in ``known`` (source ids)."""
+        is_known = pd.Index(self.item_ids).isin(list(known))
+        return self.rows(is_known[self.items])
+
+    @property
+    def present_users(self) -> list[str]:
+        """Ids of the users that have a row, in order of the vocabulary."""
+        return [self.user_ids[code] for code in np.unique(self.users)]
+
+    @property
+    def present_items(self) -> list[str]:
+        """Ids of the items that have a row, in order of the vocabulary."""
+        return [self.item_ids[code] for code in np.unique(self.items)]
+
+
+def chronological(feedback: Feedback) -> np.ndarray:
+    """(n,) int64 row positions from the oldest to the newest; equal times keep file order."""
+    if feedback.times is None:
+        return np.arange(len(feedback))
+    return np.argsort(feedback.times, kind="stable")
+
+
+def binarise(feedback: Feedback) -> Feedback:
+    """One row for each (user, item), the newest one, from the oldest to the newest."""
+    newest_first = chronological(feedback)[::-1]
+    pairs = feedback.users * len(feedback.item_ids) + feedback.items
+    _, first = np.unique(pairs[newest_first], return_index=True)
+    return feedback.rows(newest_first[np.sort(first)[::-1]])
+
+
+def k_core(feedback: Feedback, core: int) -> Feedback:
+    """The largest part in which every user and every item has at least ``core`` rows.
+
+    Removing a user can bring an item below ``core`` and the other way round, so the removal repeats
+    until nothing changes. ``feedback`` must be binarised; ``core`` 0 or 1 keeps everything.
+    """
+    rows = np.arange(len(feedback))
+    while True:
+        users, items = feedback.users[rows], feedback.items[rows]
+        kept = (np.bincount(users)[users] >= core) & (np.bincount(items)[items] >= core)
+        if kept.all():
+            return feedback.rows(rows)
+        rows = rows[kept]
+
+
+def leave_one_out(feedback: Feedback) -> tuple[Feedback, Feedback]:
+    """Split into training and test rows: the newest row of every user with at least two is held out."""
+    newest_first = chronological(feedback)[::-1]
+    _, first, counts = np.unique(
+        feedback.users[newest_first], return_index=True, return_counts=True
+    )
+    held_out = np.zeros(len(feedback), bool)
+    held_out[newest_first[first[counts >= 2]]] = True
+    return feedback.rows(~held_out), feedback.rows(held_out)
