@@ -1,0 +1,246 @@
+"""Checkpoint files of extractors: ours, torchvision's, Madry's, Free-AT's, or any state dict.
+
+Files are read with ``weights_only=True``, so nothing in them is executed.
+"""
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src.artifacts.atomic import atomic_output
+from src.artifacts.errors import UserError
+from src.artifacts.layout import Layout
+from src.extractors.architectures import (
+    DEFAULT_ARCH,
+    build_network,
+    check_arch,
+    head_weight_name,
+    imagenet_labels,
+    imagenet_weights_file,
+    normalisation,
+)
+from src.extractors.extractor import Extractor
+
+FORMAT = "var"
+_DEFENDED_FILES = {"madry": "imagenet_linf_4.pt"}
+_DEFENDED_FILE = "model_best.pth.tar"
+
+_CONTAINERS = ("model", "state_dict")
+"""Where training code keeps the state dict: robustness (``model``; long ago and Free-AT
+``state_dict``)."""
+_AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
+_ROBUSTNESS_PARTS = ("normalizer.", "attacker.")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds; None for what it does not record."""
+
+    state_dict: Mapping[str, Tensor]
+    arch: str | None = None
+    labels: tuple[str, ...] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+def weights_path(
+    layout: Layout, defense: int, model_dir: str, model_file: str | None
+) -> Path | None:
+    """The checkpoint that the options name; None stands for torchvision's ImageNet weights.
+
+    With ``defense`` it is a file of ``models/<model_dir>/``, otherwise ``model_file`` is a path of its
+    own. Raises ``UserError`` when the file is missing.
+    """
+    if defense:
+        name = model_file or _DEFENDED_FILES.get(model_dir, _DEFENDED_FILE)
+        path = layout.model_file(model_dir, name)
+    elif model_file:
+        path = Path(model_file)
+    else:
+        return None
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {path}: put it there, or name another with --model_file")
+    return path
+
+
+def load_extractor(
+    arch: str | None = None,
+    weights: Path | None = None,
+    device: torch.device | str = "cpu",
+) -> Extractor:
+    """Build the extractor of a checkpoint file, in evaluation mode, frozen, on ``device``.
+
+    ``arch`` None takes the architecture that the file records, else ResNet50. ``weights`` None takes
+    torchvision's ImageNet weights. Raises ``UserError`` naming the file, and the first offending key,
+    when it is no checkpoint or belongs to another architecture.
+    """
+    if arch is not None:
+        check_arch(arch)
+    path = weights or imagenet_weights_file(arch or DEFAULT_ARCH)
+    checkpoint = read_checkpoint(path)
+    if arch and checkpoint.arch and arch != checkpoint.arch:
+        raise UserError(f"{path} is a {checkpoint.arch}, but --arch says {arch}")
+    arch = arch or checkpoint.arch or DEFAULT_ARCH
+    state_dict = _in_torchvision_names(checkpoint.state_dict, arch)
+    n_classes = _count_classes(state_dict, arch, path)
+    network = build_network(arch, n_classes)
+    _check_entries(state_dict, network.state_dict(), arch, path)
+    network.load_state_dict(state_dict)
+    mean, std = normalisation(arch)
+    extractor = Extractor(
+        network,
+        checkpoint.labels or default_labels(n_classes),
+        arch=arch,
+        mean=checkpoint.mean or mean,
+        std=checkpoint.std or std,
+    )
+    return extractor.to(device).eval().requires_grad_(False)
+
+
+def default_labels(n_classes: int) -> tuple[str, ...]:
+    """ImageNet's labels for 1000 classes, ``class 0``, ``class 1``, ... otherwise."""
+    labels = imagenet_labels()
+    if n_classes == len(labels):
+        return labels
+    return tuple(f"class {number}" for number in range(n_classes))
+
+
+def save_extractor(path: Path, extractor: Extractor) -> None:
+    """Write our own format: a dict of plain tensors, strings and lists."""
+    state_dict = {key: value.cpu() for key, value in extractor.network.state_dict().items()}
+    content = {
+        "format": FORMAT,
+        "arch": extractor.arch,
+        "labels": list(extractor.labels),
+        "mean": extractor.mean.flatten().tolist(),
+        "std": extractor.std.flatten().tolist(),
+        "state_dict": state_dict,
+    }
+    with atomic_output(path) as temporary:
+        torch.save(content, temporary)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read any of the known layouts; ``UserError`` names the file and what is wrong with it."""
+    content = _load_plain(path)
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
+    if content.get("format") == FORMAT:
+        return Checkpoint(
+            content["state_dict"],
+            content["arch"],
+            tuple(content["labels"]),
+            tuple(content["mean"]),
+            tuple(content["std"]),
+        )
+    arch = content.get("arch")
+    inner = [content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)]
+    tensors = {
+        key: value for key, value in (inner or [content])[0].items() if _is_entry(key, value)
+    }
+    if not tensors:
+        raise UserError(f"{path} holds no state dict (a dict of tensors)")
+    state_dict, mean, std = _unwrap(tensors)
+    return Checkpoint(state_dict, arch if isinstance(arch, str) else None, None, mean, std)
+
+
+def _load_plain(path: Path) -> Any:
+    """``torch.load`` without unpickling anything but tensors and containers."""
+    if not path.is_file():
+        raise UserError(f"missing file: {path}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
+        if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
+            raise UserError(
+                f"{path} holds more than tensors, and reading it could run code from the file; if you "
+                f"trust it: python convert_checkpoint.py {path} {path.with_suffix('.tensors.pt')}"
+            ) from error
+        raise UserError(f"{path} is not a checkpoint, or it is incomplete") from error
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether the file is what ``torch.save`` writes, whatever is in it."""
+    if zipfile.is_zipfile(path):
+        return True
+    with path.open("rb") as stream:
+        return stream.read(1) == pickle.PROTO
+
+
+def _is_entry(key: object, value: object) -> bool:
+    return isinstance(key, str) and isinstance(value, Tensor)
+
+
+def _unwrap(
+    state_dict: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Undo DataParallel (``module.``) and robustness's AttackerModel; also its (mean, std), if any.
+
+    An AttackerModel holds the network twice (``model.``, ``attacker.model.``) and a normaliser.
+    """
+    state_dict = _strip("module.", state_dict)
+    if not any(key.startswith(_ROBUSTNESS_PARTS) for key in state_dict):
+        return state_dict, None, None
+    normaliser = (state_dict.get(f"normalizer.new_{name}") for name in ("mean", "std"))
+    mean, std = (None if value is None else tuple(value.flatten().tolist()) for value in normaliser)
+    network = {key: value for key, value in state_dict.items() if key.startswith("model.")}
+    return _strip("model.", network), mean, std
+
+
+def _strip(prefix: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Remove ``prefix`` where every key has it."""
+    if all(key.startswith(prefix) for key in state_dict):
+        return {key.removeprefix(prefix): value for key, value in state_dict.items()}
+    return dict(state_dict)
+
+
+def _in_torchvision_names(state_dict: Mapping[str, Tensor], arch: str) -> dict[str, Tensor]:
+    """Leave out heads that only train, and translate the old names of DenseNet's published weights."""
+    kept = {k: v for k, v in state_dict.items() if not k.startswith(_AUXILIARY_HEADS)}
+    if not arch.startswith("densenet"):
+        return kept
+    return {
+        re.sub(r"\.(norm|conv)\.([12])\.", r".\1\2.", key): value for key, value in kept.items()
+    }
+
+
+def _count_classes(state_dict: Mapping[str, Tensor], arch: str, path: Path) -> int:
+    name = head_weight_name(arch)
+    if name not in state_dict:
+        raise UserError(f"{path} is not a checkpoint of {arch}: it has no {name} (--arch?)")
+    return state_dict[name].shape[0]
+
+
+def _check_entries(
+    state_dict: Mapping[str, Tensor], expected: Mapping[str, Tensor], arch: str, path: Path
+) -> None:
+    """Compare names and shapes; ``UserError`` names the first difference."""
+    # Weights older than this counter of batch norm lack it; evaluation does not read it.
+    missing = [
+        key for key in expected if key not in state_dict and not key.endswith("num_batches_tracked")
+    ]
+    unlike = [
+        key
+        for key, value in expected.items()
+        if key in state_dict and state_dict[key].shape != value.shape
+    ]
+    unexpected = [key for key in state_dict if key not in expected]
+    for keys, problem in (
+        (missing, "lacks"),
+        (unlike, "has another shape of"),
+        (unexpected, "also has"),
+    ):
+        if keys:
+            raise UserError(
+                f"{path} is not a checkpoint of {arch}: it {problem} {keys[0]} (--arch?)"
+            )
+    for key, value in state_dict.items():
+        if not torch.isfinite(value).all():
+            raise UserError(f"{path}: {key} holds NaN or infinite values")

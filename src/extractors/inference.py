@@ -1,0 +1,184 @@
+"""Running an extractor over a catalogue: batches read ahead, one forward each."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from src.artifacts.errors import UserError
+from src.artifacts.parts import Parts
+from src.extractors.extractor import Extractor, Precision, fast_copy
+
+_IMAGES_PER_PART = 1024
+
+
+class Images(Protocol):
+    """What inference asks of a catalogue."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, position: int) -> tuple[np.ndarray, str | None]:
+        """(height, width, 3) uint8 RGB and a note on what was unusual about the file, if anything."""
+        ...
+
+    def batches(self, positions: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+        """Split ``positions`` into batches of images of equal size."""
+        ...
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What an extractor makes of n images, in the order of the positions asked for.
+
+    ``numbers`` (n,) int64 are the predicted classes, ``probabilities`` (n,) float32 their softmax,
+    ``labels`` their n names; ``features`` is (n, D) float32. ``notes`` lists (position, note) of the
+    files that were truncated or not RGB.
+    """
+
+    numbers: np.ndarray
+    probabilities: np.ndarray
+    labels: list[str]
+    features: np.ndarray
+    notes: list[tuple[int, str]]
+
+
+def predict(
+    extractor: Extractor,
+    images: Images,
+    positions: np.ndarray | None = None,
+    *,
+    batch_size: int = 32,
+    workers: int = 0,
+    precision: Precision = "fp32",
+    parts: Parts | None = None,
+    progress: str | None = "images",
+) -> Predictions:
+    """Classify and describe the images at ``positions`` (distinct; default: all) in one forward each.
+
+    Runs on the extractor's device. Memory holds the feature matrix and a few batches. ``workers``
+    processes read ahead; 0 reads in this one. ``parts`` keeps what is finished, so that the same call
+    continues where a kill left it; the caller discards them. ``progress`` labels the bar; None shows
+    none. Raises ``UserError`` for a file that is no image and for a size the network cannot read.
+    """
+    positions = np.arange(len(images)) if positions is None else np.asarray(positions)
+    fast = fast_copy(extractor, precision)
+    table = {
+        "numbers": np.empty(len(positions), np.int64),
+        "probabilities": np.empty(len(positions), np.float32),
+        "features": np.empty((len(positions), fast.n_features), np.float32),
+    }
+    notes: list[tuple[int, str]] = []
+    ascending = np.argsort(positions)
+
+    def enter(batches: Sequence[np.ndarray], arrays: Mapping[str, np.ndarray]) -> None:
+        done = np.concatenate(batches)
+        rows = ascending[np.searchsorted(positions, done, sorter=ascending)]
+        for name, column in table.items():
+            column[rows] = arrays[name]
+        notes.extend(zip(arrays["noted"].tolist(), arrays["notes"].tolist(), strict=True))
+        bar.update(len(done))
+
+    with tqdm(total=len(positions), desc=progress, unit="img", disable=progress is None) as bar:
+        pending = []
+        for number, batches in enumerate(_plan(images, positions, batch_size)):
+            arrays = parts.load(number) if parts else None
+            if arrays is None:
+                pending.append((number, batches))
+            else:
+                enter(batches, arrays)
+        stream = _forward_all(fast, images, [b for _, batches in pending for b in batches], workers)
+        for number, batches in pending:
+            arrays = _join(list(itertools.islice(stream, len(batches))))
+            if parts:
+                parts.save(number, arrays)
+            enter(batches, arrays)
+    labels = [extractor.labels[number] for number in table["numbers"]]
+    return Predictions(labels=labels, notes=sorted(notes), **table)
+
+
+def _plan(images: Images, positions: np.ndarray, batch_size: int) -> list[list[np.ndarray]]:
+    """Parts of about ``_IMAGES_PER_PART`` images, each a list of batches; always the same way."""
+    batches = list(images.batches(positions, batch_size))
+    per_part = max(1, _IMAGES_PER_PART // batch_size)
+    return [batches[start : start + per_part] for start in range(0, len(batches), per_part)]
+
+
+def _join(results: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
+
+
+def _forward_all(
+    extractor: Extractor, images: Images, batches: Sequence[np.ndarray], workers: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """One result for each batch, in order; files are read ahead while the network works."""
+    if not batches:
+        return
+    on_gpu = extractor.device.type == "cuda"
+    loader = DataLoader(
+        _Reader(images),
+        batch_sampler=batches,
+        collate_fn=lambda batch: batch,
+        num_workers=workers,
+        pin_memory=on_gpu,
+        prefetch_factor=4 if workers else None,
+    )
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        pixels, noted, notes = batch
+        yield {
+            **_forward(extractor, pixels),
+            "noted": np.array(noted, np.int64),
+            "notes": np.array(notes, str),
+        }
+
+
+def _forward(extractor: Extractor, pixels: Tensor) -> dict[str, np.ndarray]:
+    """Predictions of uint8 ``pixels`` (N, height, width, 3); halves what does not fit on the GPU."""
+    try:
+        images = pixels.to(extractor.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+        with torch.inference_mode():
+            prediction = extractor(images)
+            probabilities, numbers = prediction.logits.softmax(dim=1).max(dim=1)
+    except torch.OutOfMemoryError as error:
+        if len(pixels) == 1:
+            raise UserError("the GPU cannot hold the network and one image") from error
+        torch.cuda.empty_cache()
+        return _join([_forward(extractor, half) for half in pixels.tensor_split(2)])
+    except (RuntimeError, AssertionError) as error:
+        height, width = pixels.shape[1:3]
+        raise UserError(
+            f"{extractor.arch} cannot read images of {width}x{height} pixels ({error}): try --resize 224"
+        ) from error
+    return {
+        "numbers": numbers.cpu().numpy(),
+        "probabilities": probabilities.cpu().numpy(),
+        "features": prediction.features.cpu().numpy(),
+    }
+
+
+class _Reader(Dataset):
+    """Reads whole batches: (pixels (N, height, width, 3) uint8, noted positions, their notes).
+
+    What a user can cause is returned and not raised: a loader's process would wrap it in a traceback.
+    """
+
+    def __init__(self, images: Images) -> None:
+        self.images = images
+
+    def __getitems__(
+        self, positions: Sequence[int]
+    ) -> tuple[Tensor, list[int], list[str]] | UserError:
+        try:
+            read = [self.images.read(position) for position in positions]
+        except UserError as error:
+            return error
+        notes = {int(p): note for p, (_, note) in zip(positions, read, strict=True) if note}
+        pixels = torch.from_numpy(np.stack([image for image, _ in read]))
+        return pixels, list(notes), list(notes.values())
