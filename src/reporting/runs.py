@@ -1,0 +1,153 @@
+"""What recommender runs a data set holds, and their lists."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from src.artifacts.classes import Classes, read_classes
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment, Run
+from src.artifacts.layout import Layout
+from src.artifacts.tables import read_pairs, read_test_ranks, read_top_k
+
+NOT_LISTED = np.iinfo(np.int64).max // 2
+"""The rank of a held-out item that a list does not show: beyond every K."""
+
+
+def list_runs(layout: Layout) -> list[Run]:
+    """Every run of ``rec_results/<dataset>/``, ordered by name; ``UserError`` when there is none."""
+    files = sorted(layout.recommendations_dir.glob("*.tsv"))
+    runs = [Run.parse(file.stem) for file in files if not file.name.startswith(".")]
+    if not runs:
+        raise UserError(f"no lists in {layout.recommendations_dir}: run rec_generator.py first")
+    return runs
+
+
+def select_runs(
+    layout: Layout, experiments: Collection[str], model: str | None, top_k: int
+) -> list[Run]:
+    """The runs with lists of ``top_k`` items, of some experiments and of one recommender.
+
+    No ``experiments`` and no ``model`` select all. Raises ``UserError`` for an experiment without
+    such a run.
+    """
+    runs = [
+        run
+        for run in list_runs(layout)
+        if run.top_k == top_k and (model is None or run.model == model)
+    ]
+    wanted = [Experiment.parse(name) for name in experiments]
+    for experiment in wanted or [None]:
+        if not any(experiment in (None, run.experiment) for run in runs):
+            of = f" of {experiment.name}" if experiment else ""
+            by = f" by {model}" if model else ""
+            raise UserError(f"no top-{top_k} lists{of}{by} in {layout.recommendations_dir}")
+    return [run for run in runs if not wanted or run.experiment in wanted]
+
+
+@dataclass(frozen=True)
+class Categories:
+    """The classes that an extractor sees in a clean catalogue: whose items CHR counts.
+
+    ``numbers`` (classes,) ascending class numbers, ``of_item`` (items,) the position of each item's
+    class in ``numbers``.
+    """
+
+    predictions: Classes
+    numbers: np.ndarray
+    of_item: np.ndarray
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """(classes,): how many items each class has."""
+        return np.bincount(self.of_item, minlength=len(self.numbers))
+
+    @cached_property
+    def labels(self) -> list[str]:
+        _, first = np.unique(self.of_item, return_index=True)
+        return [self.predictions.labels[item] for item in first]
+
+    def members(self, number: int) -> np.ndarray:
+        """(items,) bool: which items are of class ``number``; ``UserError`` when none is."""
+        members = np.zeros(len(self.of_item), bool)
+        members[self.predictions.of(number)] = True
+        return members
+
+
+def read_categories(layout: Layout, experiment: Experiment) -> Categories:
+    """The clean classes of the extractor of ``experiment``, attacked or not."""
+    path = layout.classes(experiment.clean)
+    predictions = read_classes(path)
+    gap = np.flatnonzero(predictions.image_ids != np.arange(len(predictions.image_ids)))
+    if len(gap):
+        raise UserError(f"{path} has no row of item {gap[0]}: ids must run 0..n-1 without gaps")
+    numbers, of_item = np.unique(predictions.numbers, return_inverse=True)
+    return Categories(predictions, numbers, of_item)
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The lists of a run: ``users`` (n,) ascending, ``items`` (n, L), best first, padded with -1."""
+
+    users: np.ndarray
+    items: np.ndarray
+
+
+def read_lists(layout: Layout, run: Run, n_items: int) -> Lists:
+    """Read the lists of the users who have one; ``UserError`` for an item beyond the catalogue."""
+    path = layout.recommendations(run)
+    items = read_top_k(path).items
+    if (beyond := items >= n_items).any():
+        user = int(np.argmax(beyond.any(axis=1)))
+        raise UserError(
+            f"{path}: user {user} is recommended item {items[user].max()}, "
+            f"but the catalogue ends at {n_items - 1}"
+        )
+    users = np.flatnonzero(items[:, 0] >= 0)
+    return Lists(users, items[users])
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Where the held-out items stand: ``users`` and ``ranks`` (n,), ``negatives`` (n,) if known."""
+
+    users: np.ndarray
+    ranks: np.ndarray
+    negatives: np.ndarray | None
+
+
+def held_out_files(layout: Layout, run: Run) -> list:
+    """The files that ``read_held_out`` reads; none when the run has neither ranks nor lists."""
+    if (ranks := layout.test_ranks(run)).is_file():
+        return [ranks]
+    if (lists := layout.recommendations(run)).is_file():
+        return [lists, layout.test_set]
+    return []
+
+
+def read_held_out(layout: Layout, run: Run) -> HeldOut:
+    """Ranks as the recommender left them, or else from the lists, where the rest is not known."""
+    if layout.test_ranks(run).is_file():
+        ranks = read_test_ranks(layout.test_ranks(run))
+        return HeldOut(ranks.users, ranks.ranks, ranks.negatives)
+    items = read_top_k(layout.recommendations(run)).items
+    test = read_pairs(layout.test_set)
+    test = test[np.argsort(test[:, 0], kind="stable")]
+    if test[-1, 0] >= len(items):
+        raise UserError(f"{layout.recommendations(run)} has no list of user {test[-1, 0]}")
+    found = items[test[:, 0]] == test[:, 1:2]
+    ranks = np.where(found.any(axis=1), found.argmax(axis=1), NOT_LISTED)
+    return HeldOut(test[:, 0], ranks, None)
+
+
+def require_same_users(
+    layout: Layout, users: np.ndarray, run: Run, clean_users: np.ndarray
+) -> None:
+    """Paired comparisons need the same users on both sides; ``UserError`` when they differ."""
+    if not np.array_equal(users, clean_users):
+        raise UserError(
+            f"{layout.recommendations(run)} and {layout.recommendations(run.clean)} "
+            "hold different users: make both with the same trainingset.tsv"
+        )
