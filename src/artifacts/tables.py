@@ -137,6 +137,7 @@ def _read_columns(path: Path, names: Sequence[str]) -> pd.DataFrame:
         if wrong.any():
             row = int(np.argmax(wrong))
             what = "a number" if name == "score" else "an id (0, 1, 2, ...)"
-            raise UserError(f"{path}, row {row + 1}: {name} {frame[name][row]!r} is not {what}")
+            value = frame[name].iloc[[row]].tolist()[0]
+            raise UserError(f"{path}, row {row + 1}: {name} {value!r} is not {what}")
         frame[name] = column
     return frame

@@ -1,0 +1,142 @@
+"""Unpack a downloaded archive: ``python -m src.datasets.archive ARCHIVE FOLDER [NAME ...]``.
+
+Every member is judged before the first is written: absolute paths, paths with ``..``, links and
+devices are refused, and with them the whole archive. Needs nothing beyond the standard library.
+"""
+
+import contextlib
+import re
+import shutil
+import stat
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from src.artifacts.atomic import partial_path
+from src.artifacts.errors import UserError
+from src.cli import Parser, run
+
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in an archive."""
+
+    path: PurePosixPath
+    open: Callable[[], IO[bytes]]
+
+
+@contextlib.contextmanager
+def open_archive(path: Path) -> Iterator[list[Member]]:
+    """The files of a zip or (compressed) tar archive.
+
+    Raises ``UserError`` for anything that is no such archive or is damaged, and for a member that
+    would be written outside of the folder it is unpacked in, or is no plain file.
+    """
+    if not path.is_file():
+        raise UserError(f"missing file: {path}")
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                yield list(_zip_members(archive, path))
+        elif tarfile.is_tarfile(path):
+            with tarfile.open(path) as archive:
+                yield list(_tar_members(archive, path))
+        else:
+            raise UserError(f"{path} is neither a zip nor a tar archive")
+    except _DAMAGED as error:
+        raise UserError(f"{path} is damaged: delete it and download it again ({error})") from error
+
+
+def unpack(archive: Path, folder: Path, names: Sequence[str] = ()) -> list[Path]:
+    """Unpack ``archive`` into ``folder`` and return the files and folders that appeared in it.
+
+    With ``names`` only the members below a folder of such a name (or ``<name>_original``), at any
+    depth, are unpacked, into ``folder/<name>``. What is there already is not touched: ``UserError``.
+    Files are written beside their place and renamed at the end.
+    """
+    with open_archive(archive) as members:
+        targets = {member: _target(member.path, names) for member in members}
+        targets = {member: target for member, target in targets.items() if target is not None}
+        tops = dict.fromkeys(target.parts[0] for target in targets.values())
+        if absent := [name for name in names if name not in tops]:
+            present = ", ".join(sorted({member.path.parts[0] for member in members})[:10])
+            raise UserError(f"{archive} holds no folder {absent[0]} (at its top: {present})")
+        if existing := [folder / top for top in tops if (folder / top).exists()]:
+            raise UserError(f"{existing[0]} exists already: move it away")
+        staging = partial_path(folder / archive.name)
+        shutil.rmtree(staging, ignore_errors=True)
+        try:
+            for member, target in targets.items():
+                file = staging / target
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with member.open() as source, file.open("xb") as destination:
+                    shutil.copyfileobj(source, destination, 2**20)
+            for top in tops:
+                (staging / top).replace(folder / top)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise UserError(f"{archive} holds {error.filename} twice") from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    return [folder / top for top in tops]
+
+
+def _target(path: PurePosixPath, names: Sequence[str]) -> PurePosixPath | None:
+    """Where a member goes below the folder; None when it is not wanted."""
+    if not names:
+        return path
+    for depth, part in enumerate(path.parts[:-1]):
+        name = part.removesuffix("_original")
+        if name in names:
+            return PurePosixPath(name, *path.parts[depth + 1 :])
+    return None
+
+
+def _zip_members(archive: zipfile.ZipFile, path: Path) -> Iterator[Member]:
+    for info in archive.infolist():
+        # Zip keeps the file type of Unix in the upper half, 0 where another system wrote it.
+        kind = stat.S_IFMT(info.external_attr >> 16)
+        plain = kind in (0, stat.S_IFREG)
+        inside = _checked(info.filename, path, directory=info.is_dir(), plain=plain)
+        if info.flag_bits & 0x1:
+            raise UserError(f"{path} is encrypted")
+        if not info.is_dir():
+            yield Member(inside, lambda info=info: archive.open(info))
+
+
+def _tar_members(archive: tarfile.TarFile, path: Path) -> Iterator[Member]:
+    for info in archive:
+        inside = _checked(info.name, path, directory=info.isdir(), plain=info.isfile())
+        if info.isfile():
+            yield Member(inside, lambda info=info: archive.extractfile(info))
+
+
+def _checked(name: str, archive: Path, *, directory: bool, plain: bool) -> PurePosixPath:
+    """The member's path, if it may be unpacked; ``plain``: it is a file and no link or device."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    leaves = path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name)
+    if leaves or (not path.parts and not directory):
+        raise UserError(f"{archive} is refused: its member {name!r} would leave the folder")
+    if not (plain or directory):
+        raise UserError(f"{archive} is refused: its member {name!r} is a link or a device")
+    return path
+
+
+def main() -> None:
+    parser = Parser("Unpack a zip or tar archive, unless it holds links or leaves the folder.")
+    parser.add_argument("archive", type=Path, help="zip or (compressed) tar file")
+    parser.add_argument("folder", type=Path, help="where to unpack it")
+    parser.add_argument("names", nargs="*", help="only these folders of the archive")
+    options = parser.parse_args()
+    for place in unpack(options.archive, options.folder, options.names):
+        print(f"unpacked {place}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,153 @@
+"""Splitting feedback, mapping ids, and reading the training and test rows back."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.artifacts.errors import UserError
+from src.artifacts.layout import Layout
+from src.artifacts.tables import write_pairs
+from src.datasets.interactions import load_interactions
+from src.datasets.mapping import IdMap
+from src.datasets.splitting import Feedback, binarise, k_core, leave_one_out
+
+events = st.lists(
+    st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(0, 5)), min_size=1, max_size=60
+)
+
+
+def feedback_of(rows, timed=True):
+    users, items, times = zip(*rows, strict=True)
+    return Feedback.of(
+        [f"u{user}" for user in users],
+        [f"i{item}" for item in items],
+        np.array(times, float) if timed else None,
+    )
+
+
+def named(feedback):
+    """(user, item) in the ids of the source."""
+    return [
+        (feedback.user_ids[user], feedback.item_ids[item])
+        for user, item in zip(feedback.users, feedback.items, strict=True)
+    ]
+
+
+@given(events, st.booleans())
+def test_binarise_keeps_the_newest_row_of_each_pair(rows, timed):
+    newest = {}
+    for position, (user, item, time) in enumerate(rows):
+        pair = (f"u{user}", f"i{item}")
+        moment = (time if timed else 0, position)
+        newest[pair] = max(newest.get(pair, moment), moment)
+    assert named(binarise(feedback_of(rows, timed))) == sorted(newest, key=newest.get)
+
+
+def core_by_hand(pairs, core):
+    """Remove one user or item at a time until there is nothing to remove."""
+    pairs = set(pairs)
+    while True:
+        users = Counter(user for user, _ in pairs)
+        items = Counter(item for _, item in pairs)
+        weak = next((pair for pair in pairs if min(users[pair[0]], items[pair[1]]) < core), None)
+        if weak is None:
+            return pairs
+        pairs.discard(weak)
+
+
+@given(events, st.integers(0, 4))
+def test_k_core_is_the_largest_fixed_point(rows, core):
+    feedback = binarise(feedback_of(rows))
+    kept = k_core(feedback, core)
+    assert set(named(kept)) == core_by_hand(named(feedback), core)
+    assert named(k_core(kept, core)) == named(kept)
+    order = named(feedback)
+    assert named(kept) == [pair for pair in order if pair in set(named(kept))]
+
+
+def test_k_core_repeats_until_nothing_changes():
+    # u0 falls out first, then i0, then u1: one pass would keep u1.
+    chain = Feedback.of(
+        ["u0", "u1", "u1", "u2", "u2", "u3", "u3"], ["i0", "i0", "i1", "i1", "i2", "i1", "i2"]
+    )
+    assert named(k_core(chain, 2)) == [("u2", "i1"), ("u2", "i2"), ("u3", "i1"), ("u3", "i2")]
+    assert len(k_core(chain, 3)) == 0
+
+
+@given(events, st.booleans())
+def test_leave_one_out_takes_the_newest_of_each_user(rows, timed):
+    feedback = binarise(feedback_of(rows, timed))
+    train, test = leave_one_out(feedback)
+    assert sorted(named(train) + named(test)) == sorted(named(feedback))
+    counts = Counter(user for user, _ in named(feedback))
+    last = dict(named(feedback))  # rows are in order of time
+    assert dict(named(test)) == {user: last[user] for user, count in counts.items() if count >= 2}
+    assert len(test) == len(dict(named(test)))
+
+
+def test_file_order_decides_between_equal_times():
+    feedback = Feedback.of(["u"] * 3, ["a", "b", "c"], np.array([7.0, 7.0, 1.0]))
+    assert named(leave_one_out(feedback)[1]) == [("u", "b")]
+
+
+@given(
+    st.lists(st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1)),
+)
+def test_id_map_round_trip(tmp_path_factory, ids):
+    path = tmp_path_factory.mktemp("map") / "items.tsv"
+    mapping = IdMap.of(ids)
+    mapping.write(path)
+    assert IdMap.read(path) == mapping
+    assert [mapping.originals[number] for number in mapping.numbers(ids)] == ids
+    assert set(mapping.numbers(ids).tolist()) == set(range(len(set(ids))))
+
+
+@given(st.permutations(range(30)))
+def test_id_map_keeps_ids_that_are_row_numbers(numbers):
+    ids = [str(number) for number in numbers]
+    assert IdMap.of(ids).numbers(ids).tolist() == list(numbers)
+
+
+def test_id_map_orders_numbers_by_size_and_text_by_alphabet():
+    assert IdMap.of(["100", "9", "10"]).originals == ("9", "10", "100")
+    assert IdMap.of(["100", "9", "x"]).originals == ("100", "9", "x")
+    assert IdMap.of(["a"]).numbers(["b", "a"]).tolist() == [-1, 0]
+
+
+def write_split(root, train, test):
+    layout = Layout("shop", root)
+    layout.data.mkdir(parents=True)
+    write_pairs(layout.training_set, np.array(train))
+    write_pairs(layout.test_set, np.array(test))
+    return layout
+
+
+def test_load_interactions(tmp_path):
+    layout = write_split(tmp_path, [(2, 1), (0, 3), (0, 1)], [(2, 0), (0, 2)])
+    data = load_interactions(layout, 5)
+    assert (data.n_users, data.n_items) == (3, 5)
+    assert data.train.tolist() == [[0, 1], [0, 3], [2, 1]]
+    assert data.test.tolist() == [[0, 2], [2, 0]]
+    assert data.first.tolist() == [0, 2, 2, 3]
+    assert data.degrees.tolist() == [2, 0, 1]
+    assert data.popularity.tolist() == [0, 2, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        ([(0, 1), (0, 9)], [(0, 2)], "user 0 has item 9, but the catalogue ends at 4"),
+        ([(0, 1), (0, 1)], [(0, 2)], "user 0, item 1 stands there twice"),
+        ([(0, 1)], [(0, 1)], "user 0, item 1 is also a training row"),
+        ([(0, 1)], [(0, 2), (0, 3)], "user 0 has several test items"),
+        ([(0, 1)], [(1, 2)], "user 1 has no row in trainingset.tsv"),
+        ([(0, -1)], [(0, 2)], "row 1: item -1 is not an id"),
+    ],
+)
+def test_wrong_rows_are_named(tmp_path, train, test, message):
+    layout = write_split(tmp_path, train, test)
+    with pytest.raises(UserError, match=message):
+        load_interactions(layout, 5)
