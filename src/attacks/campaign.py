@@ -1,0 +1,154 @@
+"""Attacking all images of a class of a catalogue, batch by batch, so that a kill costs one batch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from src.artifacts.classes import Classes
+from src.artifacts.fidelity import Fidelity
+from src.artifacts.parts import Parts
+from src.attacks.freezing import frozen
+from src.attacks.goals import Goal, predict_reached
+from src.attacks.registry import build_attack
+from src.attacks.settings import AttackSettings
+from src.attacks.storage import Budget, to_levels, to_pixels, write_images
+from src.attacks.victim import Victim, fork_random
+from src.datasets.catalogue import Catalogue, open_catalogue
+from src.extractors.extractor import Extractor
+from src.extractors.inference import Predictions, predict
+
+IMAGES = "images"
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """One attack on the images ``image_ids`` of ``catalogue``.
+
+    The images are split into the same batches in every run, and the random choices of a batch depend
+    on the seed and the batch's number only, so that a run that was killed and continued finds what an
+    uninterrupted one finds.
+    """
+
+    extractor: Extractor
+    settings: AttackSettings
+    fidelity: Fidelity
+    catalogue: Catalogue
+    image_ids: np.ndarray
+    batch_size: int = 32
+    workers: int = 0
+
+    @property
+    def budget(self) -> Budget | None:
+        """What a stored image is held to; None where the attack has no budget in pixels."""
+        if not self.settings.has_budget or self.fidelity.budget_space != "pixel":
+            return None
+        return Budget(self.settings.eps, self.settings.order)
+
+    def run(self, folder: Path, parts: Parts) -> "Outcome":
+        """Attack, store below ``folder`` as ``images/<id>.tiff``, read back, and judge in fp32.
+
+        ``parts`` remembers finished batches: those are not attacked again.
+        """
+        victim = Victim.of(
+            self.extractor,
+            self.fidelity.budget_space,
+            fast=self.settings.fast,
+            precision=self.settings.precision,
+        )
+        positions = self.catalogue.positions(self.image_ids)
+        batches = list(self.catalogue.batches(positions, self.batch_size))
+        done = [parts.load(number) for number in range(len(batches))]
+        with (
+            tqdm(total=len(positions), desc=self.settings.attack, unit="img") as bar,
+            frozen(*victim.networks),
+        ):
+            for number, batch in enumerate(batches):
+                if done[number] is None:
+                    done[number] = self._attack_batch(victim, folder / IMAGES, number, batch)
+                    parts.save(number, done[number])
+                bar.update(len(batch))
+        return self._judge(folder, {key: np.concatenate([p[key] for p in done]) for key in done[0]})
+
+    def _attack_batch(
+        self, victim: Victim, folder: Path, number: int, positions: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Attack and store one batch; returns its columns of the outcome."""
+        device = self.extractor.device
+        clean = np.stack([self.catalogue[position] for position in positions])
+        goal = self._goal(len(clean)).to(device)
+        passes = victim.passes
+        with fork_random(device):
+            torch.manual_seed(_seed_of(self.settings.seed, number))
+            points = victim.to_points(to_pixels(clean, device))
+            attack = build_attack(self.settings, victim)
+            attacked = attack(victim.logits, points, goal, victim.box)
+        passes = victim.passes - passes
+        levels = to_levels(victim.to_images(attacked), clean, self.fidelity.quantise, self.budget)
+        image_ids = self.catalogue.ids[positions]
+        write_images(folder, image_ids, levels, clean, self.budget)
+        change = levels.astype(np.int16) - clean
+        return {
+            "image": image_ids,
+            "success_before_rounding": predict_reached(victim.exact, attacked, goal).cpu().numpy(),
+            "linf": Budget(0, np.inf).sizes(change),
+            "l2": Budget(0, 2).sizes(change) / 255,
+            "passes": np.full(len(clean), passes / len(clean)),
+        }
+
+    def _goal(self, n: int) -> Goal:
+        settings = self.settings
+        targeted = settings.target is not None
+        return Goal(torch.full((n,), settings.target if targeted else settings.origin), targeted)
+
+    def _judge(self, folder: Path, columns: dict[str, np.ndarray]) -> "Outcome":
+        """Classify what the files hold."""
+        stored = open_catalogue(folder / IMAGES, resize=0)
+        predictions = predict(
+            self.extractor,
+            stored,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            progress="reading back",
+        )
+        images = pd.DataFrame(columns).sort_values("image", ignore_index=True)
+        goal = self._goal(len(stored))
+        hit = predictions.numbers == goal.classes.numpy()
+        images.insert(2, "success", hit if goal.targeted else ~hit)
+        return Outcome(images, predictions)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of each attacked image, in ascending order of image id.
+
+    ``images`` has the columns image, success_before_rounding, success (of the stored file), linf (grey
+    levels) and l2 (pixels in [0, 1]) of the stored change, passes (images that the attack sent
+    through the network for one image, the mean of its batch).
+    """
+
+    images: pd.DataFrame
+    predictions: Predictions
+
+    @property
+    def classes(self) -> Classes:
+        predicted = self.predictions
+        return Classes(
+            self.images["image"].to_numpy(),
+            predicted.numbers,
+            predicted.labels,
+            predicted.probabilities.astype(np.float64),
+        )
+
+    def write(self, path: Path) -> None:
+        """Write ``attack.tsv``: one row for each image, 0 and 1 for success."""
+        flags = {"success_before_rounding": int, "success": int}
+        self.images.astype(flags).to_csv(path, sep="\t", index=False, float_format="%.6g")
+
+
+def _seed_of(seed: int, batch: int) -> int:
+    """Independent seeds for the batches of a run."""
+    return int(np.random.SeedSequence((seed, batch)).generate_state(1, np.uint64)[0] >> 1)

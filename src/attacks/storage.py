@@ -1,0 +1,120 @@
+"""Attacked images as 8-bit files: quantise, write, read back, and hold to the budget.
+
+Whatever an attack finds, the pipeline sees what is left of it in a file of 256 grey levels. Arrays of
+levels are (n, height, width, 3) uint8 here, as Pillow reads them; tensors are (n, 3, height, width)
+float in [0, 1].
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from src.artifacts.atomic import atomic_output
+from src.artifacts.errors import UserError
+from src.datasets.catalogue import read_image
+
+SUFFIX = ".tiff"
+_SLACK = 1e-6
+"""Relative rounding error that is forgiven when a stored change is held to its budget."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The largest change of an image that an attack may leave in a file."""
+
+    eps: float
+    """In grey levels of 255."""
+    norm: float
+    """Order of the norm: infinity, 1 or 2."""
+
+    def sizes(self, change: np.ndarray) -> np.ndarray:
+        """(n,) norms of ``change`` (n, ...), in the unit of ``change``."""
+        return np.linalg.norm(change.reshape(len(change), -1).astype(np.float64), self.norm, axis=1)
+
+
+def to_pixels(levels: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """What a network reads: (n, 3, height, width) float32 in [0, 1]."""
+    return torch.from_numpy(levels).to(device).permute(0, 3, 1, 2).contiguous().float() / 255
+
+
+def to_levels(
+    images: Tensor,
+    clean: np.ndarray,
+    rounding: Literal["round", "truncate"] = "round",
+    budget: Budget | None = None,
+) -> np.ndarray:
+    """Turn attacked ``images`` into grey levels.
+
+    ``truncate`` drops the fraction, as the published code does: every level that float arithmetic
+    leaves a little short of an integer falls by one. ``round`` takes the nearest level, and where
+    ``budget`` is given, keeps the change against the ``clean`` levels within it: under L-inf by
+    clipping, under L2 and L1 by rounding towards the clean level where the budget would not last.
+    """
+    scaled = images.detach().float().cpu().mul(255).permute(0, 2, 3, 1).numpy()
+    if rounding == "truncate":
+        return scaled.clip(0, 255).astype(np.uint8)
+    levels = np.rint(scaled.clip(0, 255)).astype(np.int16)
+    change = levels - clean
+    if budget is not None and budget.norm == math.inf:
+        whole = math.floor(budget.eps * (1 + _SLACK))
+        change = change.clip(-whole, whole)
+    elif budget is not None:
+        for row in np.flatnonzero(budget.sizes(change) > budget.eps):
+            exact = (scaled[row] - clean[row]).ravel()
+            change[row] = _round_within(exact, budget).reshape(change[row].shape)
+    return (clean + change).astype(np.uint8)
+
+
+def _round_within(change: np.ndarray, budget: Budget) -> np.ndarray:
+    """Round ``change`` (d,) to integers whose L1 or L2 norm keeps to the budget.
+
+    Every coordinate is rounded towards zero; then the budget that is left pays for rounding away from
+    zero, the largest fractions first. A step from t to t + 1 adds 1 to the L1 norm and 2t + 1 to the
+    square of the L2 norm.
+    """
+    size = np.abs(change)
+    whole = np.floor(size).astype(np.int64)
+    fraction = size - whole
+    order = np.argsort(-fraction, kind="stable")
+    order = order[fraction[order] >= 0.5]
+    price = 2 * whole + 1 if budget.norm == 2 else np.ones_like(whole)
+    left = budget.eps**budget.norm - np.sum(whole**budget.norm)
+    whole[order[np.cumsum(price[order]) <= left]] += 1
+    return (np.sign(change) * whole).astype(np.int16)
+
+
+def write_images(
+    folder: Path,
+    image_ids: Sequence[int],
+    levels: np.ndarray,
+    clean: np.ndarray,
+    budget: Budget | None,
+) -> None:
+    """Write ``<folder>/<id>.tiff``, lossless RGB, and read each back.
+
+    Raises ``UserError`` when a file does not hold what was written, or its change against the
+    ``clean`` levels exceeds ``budget``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for image_id, image, before in zip(image_ids, levels, clean, strict=True):
+        path = folder / f"{image_id}{SUFFIX}"
+        with atomic_output(path) as temporary:
+            Image.fromarray(image).save(temporary, format="TIFF")
+        stored, _ = read_image(path)
+        if not np.array_equal(stored, image):
+            raise UserError(f"{path} does not hold the image that was written: check the disk")
+        if budget is not None:
+            _check(path, stored.astype(np.int16) - before, budget)
+
+
+def _check(path: Path, change: np.ndarray, budget: Budget) -> None:
+    size = float(budget.sizes(change[None])[0])
+    if size > budget.eps * (1 + _SLACK):
+        raise UserError(f"{path}: changed by {size:.3f} grey levels, over its budget {budget.eps}")
