@@ -94,7 +94,7 @@ def main() -> None:
                 print(accuracy_overview(table, k))
                 continue
             print(category_overview(table, k, origin))
-            if rec_run.experiment.attack is None:
+            if rec_run.experiment.attack is None and metric == metrics[0]:
                 print("\nleast recommended classes with the most recommended, to attack next:")
                 for pair in suggest_pairs(table, k, options.min_items):
                     print("  " + attack_command(options.dataset, rec_run.experiment, *pair))

@@ -56,7 +56,7 @@ class Evaluation:
         if self.baseline is None:
             return None
         lists = read_lists(self.layout, self.baseline, len(self.categories.of_item))
-        require_same_users(self.layout, self.lists.users, self.run, lists.users)
+        require_same_users(self.layout, self.lists.users, self.run, lists.users, self.baseline)
         return lists
 
     def inputs(self, metric: str) -> list[Path]:
@@ -166,7 +166,7 @@ class Evaluation:
         if self.baseline is None:
             return table
         clean = read_held_out(self.layout, self.baseline)
-        require_same_users(self.layout, held_out.users, self.run, clean.users)
+        require_same_users(self.layout, held_out.users, self.run, clean.users, self.baseline)
         before = accuracy_values(clean, self.ks)
         unknown = np.full(len(clean.users), np.nan)
         values_before = np.stack([before.get(name, unknown) for name in names], axis=1)

@@ -47,6 +47,42 @@ def select_runs(
     return [run for run in runs if not wanted or run.experiment in wanted]
 
 
+def select_configuration(
+    layout: Layout, epochs: int | None, top_k: int | None, fidelity: str | None
+) -> list[Run]:
+    """The runs of one configuration of each recommender.
+
+    Arguments that are not None choose it. Raises ``UserError`` when several are left, since runs of
+    unlike lengths of training must not share a row, and when none is.
+    """
+    runs = [
+        run
+        for run in list_runs(layout)
+        if epochs in (None, run.epochs)
+        and top_k in (None, run.top_k)
+        and fidelity in (None, run.fidelity)
+    ]
+    configurations: dict[str, set[tuple[int, int, str]]] = {}
+    for run in runs:
+        configurations.setdefault(run.model, set()).add((run.epochs, run.top_k, run.fidelity))
+    for model, found in configurations.items():
+        if len(found) > 1:
+            listed = "; ".join(f"{e} epochs, top {k}, {f}" for e, k, f in sorted(found))
+            raise UserError(
+                f"{layout.recommendations_dir} holds several configurations of {model} ({listed}): "
+                "choose one with --epoch, --topk or --fidelity"
+            )
+    if not any(run.experiment.attack for run in runs):
+        raise UserError(f"no attacked run of that configuration in {layout.recommendations_dir}")
+    return runs
+
+
+def unpaired_runs(runs: Collection[Run]) -> list[Run]:
+    """Attacked runs that no clean run of the same seed stands beside: they cannot be compared."""
+    present = set(runs)
+    return [run for run in runs if run.experiment.attack and run.clean not in present]
+
+
 @dataclass(frozen=True)
 class Categories:
     """The classes that an extractor sees in a clean catalogue: whose items CHR counts.
@@ -143,11 +179,11 @@ def read_held_out(layout: Layout, run: Run) -> HeldOut:
 
 
 def require_same_users(
-    layout: Layout, users: np.ndarray, run: Run, clean_users: np.ndarray
+    layout: Layout, users: np.ndarray, run: Run, other_users: np.ndarray, other: Run
 ) -> None:
     """Paired comparisons need the same users on both sides; ``UserError`` when they differ."""
-    if not np.array_equal(users, clean_users):
+    if not np.array_equal(users, other_users):
         raise UserError(
-            f"{layout.recommendations(run)} and {layout.recommendations(run.clean)} "
-            "hold different users: make both with the same trainingset.tsv"
+            f"{layout.recommendations(run)} and {layout.recommendations(other)} "
+            "hold different users: make both with the same trainingset.tsv and testset.tsv"
         )

@@ -1,0 +1,53 @@
+"""One table of what every attack on a data set changes, with controls."""
+
+import argparse
+import sys
+
+from src.artifacts.errors import UserError
+from src.artifacts.fidelity import FIDELITIES
+from src.artifacts.layout import Layout
+from src.cli import Parser, add_common_options, run
+
+
+def parse_options() -> argparse.Namespace:
+    parser = Parser(
+        "Collect all evaluated attacks on a data set into results/<dataset>/summary.tsv."
+    )
+    add_common_options(parser, dataset="tradesy", gpu=None)
+    parser.add_argument(
+        "--list_of_k", type=int, nargs="+", default=[20, 50], metavar="K", help="list lengths"
+    )
+    parser.add_argument(
+        "--epoch", type=int, help="use runs of this many epochs (default: the only ones there)"
+    )
+    parser.add_argument(
+        "--topk", type=int, help="use lists of this many items (default: the only ones there)"
+    )
+    parser.add_argument(
+        "--fidelity",
+        choices=sorted(FIDELITIES),
+        help="use runs of this fidelity (default: the only ones there)",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse_options()
+
+    from src.reporting.runs import select_configuration, unpaired_runs
+    from src.reporting.summary import summary_overview, write_summary
+
+    layout = Layout(options.dataset, options.root)
+    layout.require_data()
+    runs = select_configuration(layout, options.epoch, options.topk, options.fidelity)
+    ks = tuple(sorted(set(options.list_of_k)))
+    shortest = min(rec_run.top_k for rec_run in runs)
+    if wrong := [k for k in ks if not 1 <= k <= shortest]:
+        raise UserError(f"K = {wrong[0]} is not within the lists: it must be 1 to {shortest}")
+    for rec_run in unpaired_runs(runs):
+        print(f"left out {rec_run.name}: there is no {rec_run.clean.name}")
+    print(summary_overview(write_summary(layout, runs, ks, force=options.force)))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
