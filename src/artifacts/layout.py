@@ -83,6 +83,10 @@ class Layout:
     def features(self, experiment: Experiment) -> Path:
         return self.experiment(experiment) / "features.npy"
 
+    def image_notes(self, experiment: Experiment) -> Path:
+        """Images that were truncated or not RGB: columns item, note."""
+        return self.experiment(experiment) / "image_notes.tsv"
+
     def attacked_images(self, experiment: Experiment) -> Path:
         return self.experiment(experiment) / "images"
 

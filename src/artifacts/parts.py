@@ -43,8 +43,10 @@ class Parts:
             np.savez(temporary, **arrays)
 
     def discard(self) -> None:
-        """Remove the folder, once the outputs are written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the parts of this output, also those left by other options, once it is written."""
+        stem, _, _ = self.folder.name.rpartition("-")
+        for folder in self.folder.parent.glob(f"{stem}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"part_{number}.npz"

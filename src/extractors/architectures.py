@@ -8,7 +8,7 @@ from torchvision import models
 from torchvision.models import WeightsEnum
 
 from src.artifacts.errors import UserError
-from src.extractors.extractor import IMAGENET_MEAN, IMAGENET_STD, find_head
+from src.extractors.extractor import IMAGENET_MEAN, IMAGENET_STD
 
 DEFAULT_ARCH = "resnet50"
 
@@ -31,13 +31,6 @@ def build_network(arch: str, n_classes: int) -> nn.Module:
     inception = {"aux_logits": False, "transform_input": False, "init_weights": False}
     options = inception if arch in _INCEPTIONS else {}
     return models.get_model(check_arch(arch), weights=None, num_classes=n_classes, **options)
-
-
-def head_weight_name(arch: str) -> str:
-    """The key of the head's weight in a state dict of ``arch``: its first dimension is the classes."""
-    n_classes = len(imagenet_labels())
-    with torch.device("meta"):
-        return find_head(build_network(arch, n_classes), n_classes) + ".weight"
 
 
 def normalisation(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

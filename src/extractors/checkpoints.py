@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
@@ -21,12 +21,11 @@ from src.extractors.architectures import (
     DEFAULT_ARCH,
     build_network,
     check_arch,
-    head_weight_name,
     imagenet_labels,
     imagenet_weights_file,
     normalisation,
 )
-from src.extractors.extractor import Extractor
+from src.extractors.extractor import Extractor, find_head
 
 FORMAT = "var"
 _DEFENDED_FILES = {"madry": "imagenet_linf_4.pt"}
@@ -89,8 +88,7 @@ def load_extractor(
         raise UserError(f"{path} is a {checkpoint.arch}, but --arch says {arch}")
     arch = arch or checkpoint.arch or DEFAULT_ARCH
     state_dict = _in_torchvision_names(checkpoint.state_dict, arch)
-    n_classes = _count_classes(state_dict, arch, path)
-    network = build_network(arch, n_classes)
+    network, n_classes = _build_for(state_dict, arch, path)
     _check_entries(state_dict, network.state_dict(), arch, path)
     network.load_state_dict(state_dict)
     mean, std = normalisation(arch)
@@ -101,6 +99,7 @@ def load_extractor(
         mean=checkpoint.mean or mean,
         std=checkpoint.std or std,
     )
+    extractor.weights_file = path
     return extractor.to(device).eval().requires_grad_(False)
 
 
@@ -211,11 +210,15 @@ def _in_torchvision_names(state_dict: Mapping[str, Tensor], arch: str) -> dict[s
     }
 
 
-def _count_classes(state_dict: Mapping[str, Tensor], arch: str, path: Path) -> int:
-    name = head_weight_name(arch)
-    if name not in state_dict:
-        raise UserError(f"{path} is not a checkpoint of {arch}: it has no {name} (--arch?)")
-    return state_dict[name].shape[0]
+def _build_for(state_dict: Mapping[str, Tensor], arch: str, path: Path) -> tuple[nn.Module, int]:
+    """A network of ``arch`` with as many classes as the head of ``state_dict`` has, and that number."""
+    n_imagenet = len(imagenet_labels())
+    network = build_network(arch, n_imagenet)
+    head = find_head(network, n_imagenet) + ".weight"
+    if head not in state_dict:
+        raise UserError(f"{path} is not a checkpoint of {arch}: it lacks {head} (--arch?)")
+    n_classes = state_dict[head].shape[0]
+    return network if n_classes == n_imagenet else build_network(arch, n_classes), n_classes
 
 
 def _check_entries(

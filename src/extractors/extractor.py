@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -54,6 +55,8 @@ class Extractor(nn.Module):
         self.arch = arch
         self.precision: Precision = "fp32"
         """Of the forward pass (autocast); parameters stay float32."""
+        self.weights_file: Path | None = None
+        """Where the parameters were read from, if they were."""
         self.head_name = find_head(network, len(self.labels))
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(3, 1, 1))

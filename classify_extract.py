@@ -1,0 +1,99 @@
+"""Stage 1: classify every product image and extract its features with one extractor."""
+
+import sys
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.atomic import atomic_outputs
+from src.artifacts.classes import Classes, write_classes
+from src.artifacts.experiments import Experiment
+from src.artifacts.features import write_features
+from src.artifacts.layout import Layout
+from src.artifacts.manifest import Manifest
+from src.artifacts.parts import Parts
+from src.cli import Parser, add_common_options, add_extractor_options, model_dir_of, run
+from src.datasets.catalogue import Catalogue, open_whole_catalogue
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    add_common_options(parser, dataset="amazon_men")
+    add_extractor_options(parser)
+    options = parser.parse_args()
+
+    from src.extractors.checkpoints import load_extractor, weights_path
+    from src.extractors.device import select_device
+    from src.extractors.inference import predict
+    from src.extractors.recorded import RecordedExtractor
+
+    layout = Layout(options.dataset, options.root)
+    layout.require_data()
+    experiment = Experiment(model_dir_of(options))
+    weights = weights_path(layout, options.defense, options.model_dir, options.model_file)
+    catalogue = open_whole_catalogue(layout.images, options.resize)
+    say_size(catalogue)
+    extractor = load_extractor(options.arch, weights, select_device(options.gpu))
+
+    recorded = RecordedExtractor.of(extractor, catalogue.resize, options.precision)
+    manifest = Manifest.of(
+        "classify_extract",
+        {**recorded.options(), "image_batch": options.image_batch},
+        [layout.images],
+    )
+    outputs = (
+        layout.classes(experiment),
+        layout.features(experiment),
+        layout.image_notes(experiment),
+    )
+    if not options.force and manifest.is_current(outputs):
+        print(f"{layout.experiment(experiment)} is up to date (use --force to redo)")
+        return
+
+    parts = Parts.of(manifest, outputs[0])
+    predictions = predict(
+        extractor,
+        catalogue,
+        batch_size=options.image_batch,
+        workers=options.workers,
+        precision=options.precision,
+        parts=parts,
+    )
+    classes = Classes(
+        catalogue.ids, predictions.numbers, predictions.labels, predictions.probabilities
+    )
+    with atomic_outputs(*outputs) as (classes_file, features_file, notes_file):
+        write_classes(classes_file, classes)
+        write_features(features_file, predictions.features)
+        notes = pd.DataFrame(predictions.notes, columns=["item", "note"])
+        notes.to_csv(notes_file, sep="\t", index=False)
+    manifest.write(outputs)
+    parts.discard()
+    say_classes(classes)
+    for item, note in predictions.notes:
+        print(f"image {item}: {note}")
+    print("written:", *outputs, sep="\n  ")
+
+
+def say_size(catalogue: Catalogue) -> None:
+    """Say how large the images are that the network reads: features depend on it."""
+    smallest, largest = catalogue.sizes.min(axis=0), catalogue.sizes.max(axis=0)
+    native = "x".join(map(str, smallest))
+    if (smallest != largest).any():
+        native += " to " + "x".join(map(str, largest))
+    read_at = (
+        f"resized to {catalogue.resize}x{catalogue.resize}" if catalogue.resize else "not resized"
+    )
+    print(f"{len(catalogue)} images of {native} pixels, {read_at}")
+
+
+def say_classes(classes: Classes, top: int = 10) -> None:
+    """Print the most frequent classes: candidates for the origin and target of an attack."""
+    numbers, counts = np.unique(classes.numbers, return_counts=True)
+    print(f"{len(numbers)} classes seen; the most frequent:")
+    for row in np.argsort(-counts, kind="stable")[:top]:
+        print(f"{counts[row]:7d}  {numbers[row]:4d}  {classes.label_of(numbers[row])}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
