@@ -87,11 +87,10 @@ def tests_of_changes(
     """
     if n < 2:
         return np.full(n_columns, np.nan), np.full(n_columns, np.nan)
+    if len(change) == 0:
+        return np.ones(n_columns), np.ones(n_columns)
     counts = np.bincount(column, minlength=n_columns)
-    return (
-        _t_test(column, change, counts, n),
-        _wilcoxon(column, change, counts),
-    )
+    return _t_test(column, change, counts, n), _wilcoxon(column, change, counts)
 
 
 def _t_test(column: np.ndarray, change: np.ndarray, counts: np.ndarray, n: int) -> np.ndarray:
@@ -111,8 +110,6 @@ def _wilcoxon(column: np.ndarray, change: np.ndarray, counts: np.ndarray) -> np.
     Zeros are left out, ties share their mean rank, and the statistic is compared with its normal
     approximation under that tie correction: what SciPy does for more than 50 pairs.
     """
-    if len(change) == 0:
-        return np.ones(len(counts))
     order = _order_within_columns(column, np.abs(change), counts)
     column, change = column[order], change[order]
     size = np.abs(change)

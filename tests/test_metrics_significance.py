@@ -1,0 +1,134 @@
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import stats
+
+from src.metrics import significance
+from src.metrics.significance import bootstrap_interval, interval_of_sums, paired_tests
+
+
+@pytest.fixture(autouse=True)
+def no_warnings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def test_tests_match_scipy_column_by_column():
+    rng = np.random.default_rng(0)
+    before = rng.poisson(1.0, (200, 3, 2)).astype(float)  # many ties and zeros, as CHR has
+    after = before + rng.integers(-1, 3, before.shape) * (rng.random(before.shape) < 0.3)
+    p_t, p_wilcoxon = paired_tests(before, after)
+    assert p_t.shape == p_wilcoxon.shape == (3, 2)
+    np.testing.assert_allclose(p_t, stats.ttest_rel(after, before, axis=0).pvalue)
+    np.testing.assert_allclose(
+        p_wilcoxon, stats.wilcoxon(after, before, axis=0, correction=False).pvalue
+    )
+
+
+def test_continuous_values_match_scipy():
+    rng = np.random.default_rng(1)
+    before = rng.normal(size=100)
+    after = before + rng.normal(0.2, 1, 100)
+    p_t, p_wilcoxon = paired_tests(before, after)
+    assert float(p_t) == pytest.approx(stats.ttest_rel(after, before).pvalue)
+    assert float(p_wilcoxon) == pytest.approx(stats.wilcoxon(after, before).pvalue)
+
+
+@given(
+    hnp.arrays(np.float64, st.tuples(st.integers(2, 30), st.just(3)), elements=st.integers(-3, 3))
+)
+def test_small_samples_match_scipy(differences):
+    p_t, p_wilcoxon = paired_tests(np.zeros_like(differences), differences)
+    for column, t, wilcoxon in zip(differences.T, p_t, p_wilcoxon, strict=True):
+        if not column.any():
+            assert t == wilcoxon == 1
+            continue
+        if np.ptp(column):
+            assert t == pytest.approx(stats.ttest_1samp(column, 0).pvalue)
+        expected = stats.wilcoxon(column, method="asymptotic").pvalue
+        assert wilcoxon == pytest.approx(expected)
+
+
+def test_nothing_differs():
+    values = np.random.default_rng(0).normal(size=(10, 2))
+    p_t, p_wilcoxon = paired_tests(values, values)
+    assert p_t.tolist() == p_wilcoxon.tolist() == [1, 1]
+
+
+def test_the_same_change_everywhere_is_certain():
+    assert paired_tests(np.zeros(5), np.ones(5))[0] == 0
+
+
+def test_a_single_pair_is_not_tested():
+    p_t, p_wilcoxon = paired_tests(np.zeros((1, 2)), np.ones((1, 2)))
+    assert np.isnan(p_t).all() and np.isnan(p_wilcoxon).all()
+
+
+def test_more_columns_than_16_bits():
+    before = np.zeros((3, 70_000))
+    after = before.copy()
+    after[:, -1] = [1, 2, 4]
+    p_t, p_wilcoxon = paired_tests(before, after)
+    assert (p_t[:-1] == 1).all() and (p_wilcoxon[:-1] == 1).all()
+    assert p_t[-1] == pytest.approx(stats.ttest_1samp([1, 2, 4], 0).pvalue)
+
+
+def test_interval_agrees_with_scipys_bootstrap():
+    values = np.random.default_rng(0).exponential(size=300)
+    low, high = bootstrap_interval(values)
+    theirs = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=5000, rng=np.random.default_rng(1)
+    ).confidence_interval
+    width = theirs.high - theirs.low
+    assert low == pytest.approx(theirs.low, abs=0.06 * width)
+    assert high == pytest.approx(theirs.high, abs=0.06 * width)
+
+
+def test_interval_is_reproducible_and_follows_the_seed():
+    values = np.random.default_rng(0).normal(size=(50, 2, 3))
+    first, again, other = (bootstrap_interval(values, seed=seed) for seed in (0, 0, 1))
+    assert first[0].shape == (2, 3)
+    np.testing.assert_array_equal(first, again)
+    assert (first[0] != other[0]).any()
+
+
+def test_interval_of_a_constant_is_that_constant():
+    low, high = bootstrap_interval(np.full((5000, 1), 0.25))
+    assert low == pytest.approx(0.25) and high == pytest.approx(0.25)
+
+
+def test_wider_confidence_gives_a_wider_interval():
+    values = np.random.default_rng(0).normal(size=200)
+    low_90, high_90 = bootstrap_interval(values, confidence=0.9)
+    low_99, high_99 = bootstrap_interval(values, confidence=0.99)
+    assert low_99 < low_90 < values.mean() < high_90 < high_99
+
+
+def test_groups_give_the_interval_of_users(monkeypatch):
+    values = np.random.default_rng(0).exponential(size=(6000, 40))
+    grouped = bootstrap_interval(values)
+    monkeypatch.setattr(significance, "RANDOM_GROUPS", 6000)
+    apart = bootstrap_interval(values)
+    width = (apart[1] - apart[0]).mean()
+    # Each bound moves with the resampling by about 3 % of the width, their mean by far less.
+    np.testing.assert_allclose(grouped[0], apart[0], atol=0.15 * width)
+    assert (grouped[1] - grouped[0]).mean() == pytest.approx(width, rel=0.02)
+
+
+def test_groups_of_unlike_size_weigh_by_their_users():
+    sums, sizes = np.array([[3.0], [1.0]]), np.array([3, 1])  # every user has the value 1
+    low, high = interval_of_sums(sums, sizes)
+    assert low == high == 1
+
+
+def test_interval_covers_the_mean_of_the_population():
+    rng = np.random.default_rng(0)
+    samples = rng.exponential(size=(100, 400))
+    low, high = bootstrap_interval(samples)
+    covered = ((low <= 1) & (high >= 1)).mean()
+    assert 0.89 <= covered <= 0.98
