@@ -49,7 +49,7 @@ class PairwiseTrainer(tf.Module):
         features = tf.TensorSpec((shapes[1][0], shapes[2][0]), tf.float32)
         triples = tf.TensorSpec((3, None), tf.int32)
         seed = tf.TensorSpec((), tf.int32)
-        self.epoch = tf.function(self._epoch, input_signature=(features, triples, seed))
+        self._compiled_epoch = tf.function(self._epoch, input_signature=(features, triples, seed))
 
     def load(self, weights: Weights) -> None:
         for name in TABLES:
@@ -60,12 +60,15 @@ class PairwiseTrainer(tf.Module):
         """The present state, as arrays of the host."""
         return Weights(_arrays(self.tables), _arrays(self.accumulators), scale, epoch)
 
-    def _epoch(self, features: tf.Tensor, triples: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """One pass over ``triples`` (3, n) in batches, the last as short as it comes.
+    def epoch(self, features: tf.Tensor, triples: np.ndarray, noise_seed: np.int32) -> float:
+        """One pass over ``triples`` (3, n) int32 in batches, the last as short as it comes.
 
-        ``features``: (items, features), scaled. ``seed`` is of the random perturbation and is not
-        read otherwise. Returns the sum of the batches' losses.
+        ``features``: (items, features), scaled. ``noise_seed`` decides random perturbations and
+        nothing else. Returns the sum of the batches' losses.
         """
+        return float(self._compiled_epoch(features, triples, noise_seed))
+
+    def _epoch(self, features: tf.Tensor, triples: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         total = tf.zeros(())
         for start in tf.range(0, tf.shape(triples)[1], self.hyperparameters.batch):
             batch = triples[:, start : start + self.hyperparameters.batch]
@@ -187,13 +190,20 @@ def trainer_for(
         return PairwiseTrainer(shapes, hyperparameters, adversary)
 
 
+def features_on(device: str, features: np.ndarray) -> tf.Tensor:
+    with tf.device(device):
+        return tf.constant(features)
+
+
+@functools.cache
 def select_device(gpu: int) -> str:
     """The TensorFlow device for ``--gpu``: -1 is the CPU, as is any number where there is no GPU."""
+    if gpu < 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # before TensorFlow looks for devices
+        return "/CPU:0"
     gpus = tf.config.list_physical_devices("GPU")
-    if gpu < 0 or not gpus:
-        if gpu >= 0:
-            print("TensorFlow sees no CUDA device: using the CPU")
-        tf.config.set_visible_devices([], "GPU")
+    if not gpus:
+        print("TensorFlow sees no CUDA device: using the CPU")
         return "/CPU:0"
     if gpu >= len(gpus):
         raise UserError(f"--gpu {gpu}: the machine has GPUs 0 to {len(gpus) - 1}")

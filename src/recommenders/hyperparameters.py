@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from src.artifacts.errors import UserError
+
 
 @dataclass(frozen=True)
 class Hyperparameters:
@@ -20,6 +24,12 @@ class Hyperparameters:
     """``squared``: half the squared L2 norm. ``signed``: the sum of the entries, as published."""
     drop_last_batch: bool = False
 
+    def __post_init__(self) -> None:
+        if min(self.learning_rates) <= 0 or not np.isfinite(self.learning_rates).all():
+            raise UserError(f"learning rates must be positive, not {self.learning_rates}")
+        if min(self.penalties) < 0 or not np.isfinite(self.penalties).all():
+            raise UserError(f"regularisation must not be negative, but is {self.penalties}")
+
 
 @dataclass(frozen=True)
 class Adversary:
@@ -31,3 +41,9 @@ class Adversary:
     """L2 norm of each item's perturbation, in units of features divided by their largest entry."""
     direction: Literal["grad", "rand"] = "grad"
     """``grad``: the gradient of the clean loss. ``rand``: uniform over all directions."""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.weight < np.inf and 0 <= self.epsilon < np.inf):
+            raise UserError(
+                f"AMR's lambda and epsilon must not be negative: {self.weight}, {self.epsilon}"
+            )
