@@ -1,6 +1,6 @@
 """Attacking all images of a class of a catalogue, batch by batch, so that a kill costs one batch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from src.artifacts.classes import Classes
+from src.artifacts.classes import Classes, write_attacked_classes
+from src.artifacts.features import write_features
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.parts import Parts
 from src.attacks.freezing import frozen
@@ -18,10 +19,12 @@ from src.attacks.settings import AttackSettings
 from src.attacks.storage import Budget, to_levels, to_pixels, write_images
 from src.attacks.victim import Victim, fork_random
 from src.datasets.catalogue import Catalogue, open_catalogue
-from src.extractors.extractor import Extractor
+from src.extractors.extractor import Extractor, Precision
 from src.extractors.inference import Predictions, predict
 
 IMAGES = "images"
+OUTPUTS = ("classes.csv", "features.npy", "attack.tsv", IMAGES)
+"""What an attacked experiment consists of, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Campaign:
     image_ids: np.ndarray
     batch_size: int = 32
     workers: int = 0
+    features_precision: Precision = "fp32"
+    """Of the stored images' features: that of the clean features they are compared with."""
 
     @property
     def budget(self) -> Budget | None:
@@ -107,18 +112,25 @@ class Campaign:
     def _judge(self, folder: Path, columns: dict[str, np.ndarray]) -> "Outcome":
         """Classify what the files hold."""
         stored = open_catalogue(folder / IMAGES, resize=0)
-        predictions = predict(
-            self.extractor,
-            stored,
-            batch_size=self.batch_size,
-            workers=self.workers,
-            progress="reading back",
-        )
+        predictions = self._predict(stored, "fp32")
+        if self.features_precision != "fp32":
+            rounded = self._predict(stored, self.features_precision)
+            predictions = replace(predictions, features=rounded.features)
         images = pd.DataFrame(columns).sort_values("image", ignore_index=True)
         goal = self._goal(len(stored))
         hit = predictions.numbers == goal.classes.numpy()
         images.insert(2, "success", hit if goal.targeted else ~hit)
         return Outcome(images, predictions)
+
+    def _predict(self, stored: Catalogue, precision: Precision) -> Predictions:
+        return predict(
+            self.extractor,
+            stored,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            precision=precision,
+            progress="reading back",
+        )
 
 
 @dataclass(frozen=True)
@@ -143,10 +155,37 @@ class Outcome:
             predicted.probabilities.astype(np.float64),
         )
 
-    def write(self, path: Path) -> None:
-        """Write ``attack.tsv``: one row for each image, 0 and 1 for success."""
+    @property
+    def success_rates(self) -> tuple[float, float]:
+        """Percent of images that succeeded before rounding, and of the stored ones."""
+        means = self.images[["success_before_rounding", "success"]].mean()
+        return 100 * float(means.iloc[0]), 100 * float(means.iloc[1])
+
+    def write(self, folder: Path, start: Classes, clean_features: np.ndarray) -> tuple[Path, ...]:
+        """Write classes.csv, features.npy and attack.tsv beside the images; returns all outputs.
+
+        ``start`` holds the clean predictions of the attacked images. ``clean_features`` (items, D)
+        becomes the features of all items: row = item id, the attacked rows replaced.
+        """
+        outputs = tuple(folder / name for name in OUTPUTS)
+        write_attacked_classes(outputs[0], self.classes, start)
+        features = clean_features.copy()
+        features[self.images["image"]] = self.predictions.features
+        write_features(outputs[1], features)
         flags = {"success_before_rounding": int, "success": int}
-        self.images.astype(flags).to_csv(path, sep="\t", index=False, float_format="%.6g")
+        self.images.astype(flags).to_csv(outputs[2], sep="\t", index=False, float_format="%.6g")
+        return outputs
+
+
+def publish(folder: Path, final: Path, parts: Parts) -> None:
+    """Put the finished ``folder`` in the place of ``final``, and forget the parts.
+
+    What stood there before (and what was measured on it) is replaced as a whole.
+    """
+    if final.exists():
+        final.replace(parts.folder / "replaced")
+    folder.replace(final)
+    parts.discard()
 
 
 def _seed_of(seed: int, batch: int) -> int:

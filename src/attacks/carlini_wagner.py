@@ -237,9 +237,7 @@ class _Descent:
         self.modifier.addcdiv_(self.mean, denominator, value=-step_size)
 
 
-def _bounded(
-    points: Tensor, box: Box
-) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
+def _bounded(points: Tensor, box: Box) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
     """x' = box of (tanh(modifier + anchor) + 1) / 2: every modifier gives an image in the box."""
     low, high = box
     clean = points.clamp(low, high)

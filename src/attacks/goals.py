@@ -51,9 +51,7 @@ class Attack(Protocol):
     choices come from torch's global generator, which the caller seeds.
     """
 
-    def __call__(
-        self, logits: Logits, points: Tensor, goal: Goal, box: Box | None
-    ) -> Tensor: ...
+    def __call__(self, logits: Logits, points: Tensor, goal: Goal, box: Box | None) -> Tensor: ...
 
 
 class CountedLogits:

@@ -1,0 +1,74 @@
+"""What stage 1 left for an attack: which images belong to the origin class, and all clean features."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from src.artifacts.classes import Classes, read_classes
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment
+from src.artifacts.features import read_features
+from src.artifacts.fidelity import Fidelity
+from src.artifacts.layout import Layout
+from src.extractors.extractor import Extractor
+from src.extractors.recorded import RecordedExtractor
+
+
+@dataclass(frozen=True)
+class CleanSources:
+    """The clean experiments that an attacked one builds on.
+
+    Both are those of the attacked extractor, but for the paper's mode: there the undefended extractor
+    chooses the images, and its features fill the rows of all images that were not attacked.
+    """
+
+    layout: Layout
+    own: Experiment
+    """The clean experiment of the attacked extractor."""
+    classes: Experiment
+    """Whose classes choose the images."""
+    features: Experiment
+    """Whose features are kept for the other images."""
+
+    @classmethod
+    def of(cls, layout: Layout, attacked: Experiment, fidelity: Fidelity) -> "CleanSources":
+        choices = {"same": attacked.clean, "undefended": Experiment()}
+        return cls(
+            layout,
+            attacked.clean,
+            choices[fidelity.origin_classes],
+            choices[fidelity.base_features],
+        )
+
+    def require(self, stage_1: str) -> None:
+        """``UserError`` with the command ``stage_1`` unless it has been run."""
+        for path in (self.layout.classes(self.classes), self.layout.features(self.features)):
+            if not path.is_file():
+                raise UserError(f"missing file: {path}; run first: {stage_1}")
+
+    @property
+    def recorded(self) -> RecordedExtractor:
+        """The extractor that made the features that are kept."""
+        return RecordedExtractor.read(self.layout.classes(self.features))
+
+    def require_same(self, recorded: RecordedExtractor) -> None:
+        """``UserError`` unless the attacked extractor made what should come from it."""
+        for source in {self.classes, self.features} & {self.own}:
+            path = self.layout.classes(source)
+            recorded.require_same(RecordedExtractor.read(path), path)
+
+    def read_start(self, origin: int) -> Classes:
+        """Clean predictions of the images of class ``origin``; ``UserError`` when there is none."""
+        classes = read_classes(self.layout.classes(self.classes))
+        return classes.rows(classes.of(origin))
+
+    def read_features(self, n_items: int, extractor: Extractor) -> np.ndarray:
+        """(n_items, D) float32; ``UserError`` when they do not fit the attacked extractor's."""
+        path = self.layout.features(self.features)
+        features = read_features(path, n_items)
+        if features.shape[1] != extractor.n_features:
+            raise UserError(
+                f"{path} has {features.shape[1]} features for each image, but the attacked model "
+                f"has {extractor.n_features}: they cannot stand in one matrix"
+            )
+        return features
