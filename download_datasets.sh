@@ -33,21 +33,21 @@ find_python() {
 
 # fetch URL FILE: continue FILE.part, and rename it when it is whole. Fails when that is impossible.
 fetch() {
-    local url=$1 file=$2 attempt code status
+    local url=$1 file=$2 attempt status
     local progress=(--silent --show-error)
     [ ! -t 2 ] || progress=(--progress-bar)
     mkdir -p "$(dirname "$file")"
     for attempt in 1 2; do
         status=0
-        code=$(curl --fail --location "${progress[@]}" --retry 4 --retry-delay 2 \
-            --connect-timeout 30 --continue-at - --output "$file.part" \
-            --write-out '%{http_code}' "$url") || status=$?
+        curl --fail --location "${progress[@]}" --retry 4 --retry-delay 2 \
+            --connect-timeout 30 --continue-at - --output "$file.part" "$url" || status=$?
+        # curl calls it a success when the server has nothing beyond the part (416): it was whole.
         if [ "$status" -eq 0 ] && [ -s "$file.part" ]; then
             mv "$file.part" "$file"
             return
         fi
-        # 416, 33, 36: the server cannot continue this file. Anything else keeps the part for later.
-        if [ "$code" = 416 ] || [ "$status" -eq 33 ] || [ "$status" -eq 36 ]; then
+        # 33, 36: the server cannot continue this file. Any other failure keeps the part for later.
+        if [ "$status" -eq 33 ] || [ "$status" -eq 36 ]; then
             rm -f "$file.part"
         else
             return 1

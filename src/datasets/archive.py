@@ -49,7 +49,9 @@ def open_archive(path: Path) -> Iterator[list[Member]]:
             with tarfile.open(path) as archive:
                 yield list(_tar_members(archive, path))
         else:
-            raise UserError(f"{path} is neither a zip nor a tar archive")
+            raise UserError(
+                f"{path} is neither a zip nor a tar archive: delete it and download it again"
+            )
     except _DAMAGED as error:
         raise UserError(f"{path} is damaged: delete it and download it again ({error})") from error
 

@@ -10,6 +10,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 OVERSAMPLING = 4
 """Pictures are drawn this many times larger and then reduced, which smooths every edge."""
 PATTERNS = ("plain", "stripes", "checks", "dots")
+BACKDROPS = ("paper", "wood", "cloth", "tiles")
 
 Point = tuple[float, float]
 Colour = tuple[int, int, int]
@@ -37,6 +38,9 @@ class Look:
     light: float
     """Direction that the light comes from, degrees."""
     exposure: float
+    contrast: float
+    """1 is full; less is a hazy picture."""
+    backdrop: str
     grain: float
     """Standard deviation of the sensor noise, in grey levels."""
 
@@ -55,7 +59,7 @@ def random_look(random: np.random.Generator) -> Look:
     neutral = random.random() < 0.22
     colour = (
         random.random(),
-        random.uniform(0, 0.12) if neutral else random.uniform(0.4, 0.95),
+        random.uniform(0, 0.12) if neutral else random.uniform(0.35, 0.85),
         random.choice([0.16, 0.45, 0.9]) if neutral else random.uniform(0.35, 0.95),
     )
     pale = random.random() < 0.75
@@ -80,13 +84,15 @@ def random_look(random: np.random.Generator) -> Look:
         pattern_scale=random.uniform(0.09, 0.17),
         pattern_angle=float(random.choice([0, 90, 45, -45])) + random.normal(0, 3),
         background=background,
-        rotation=random.normal(0, 5),
-        scale=random.uniform(0.84, 1.04),
-        shift=(random.normal(0, 0.02), random.normal(0, 0.02)),
+        rotation=random.normal(0, 8),
+        scale=random.uniform(0.72, 1.04),
+        shift=(random.normal(0, 0.03), random.normal(0, 0.03)),
         flipped=bool(random.random() < 0.5),
         light=random.uniform(-150, -30),
-        exposure=random.uniform(0.88, 1.06),
-        grain=random.uniform(1, 4),
+        exposure=random.uniform(0.8, 1.06),
+        contrast=random.uniform(0.5, 0.95),
+        backdrop=str(random.choice(BACKDROPS, p=(0.4, 0.2, 0.2, 0.2))),
+        grain=random.uniform(1, 5),
     )
 
 
@@ -143,7 +149,7 @@ class Canvas:
         """The finished (size, size) RGB picture."""
         alpha = self.layer.getchannel("A")
         blurred = alpha.filter(ImageFilter.GaussianBlur(self.side * 0.035))
-        scene = _backdrop(self.look, self.side)
+        scene = _backdrop(self.look, self.side, random)
         shadow = ImageChops.offset(blurred, 0, int(self.side * 0.03)).point(lambda a: a * 0.38)
         scene.paste((25, 22, 28), mask=shadow)
         # Edges turn away from the camera and receive less light: that is what makes a thing round.
@@ -154,8 +160,9 @@ class Canvas:
         scene.paste(lit, mask=alpha)
         scene = scene.resize((self.size, self.size), Image.Resampling.LANCZOS)
         noise = random.normal(0, self.look.grain, (self.size, self.size, 3))
-        exposed = np.asarray(scene, np.float32) * self.look.exposure + noise
-        return Image.fromarray(np.clip(np.rint(exposed), 0, 255).astype(np.uint8))
+        exposed = np.asarray(scene, np.float32) * self.look.exposure
+        haze = 165 + self.look.contrast * (exposed - 165) + noise
+        return Image.fromarray(np.clip(np.rint(haze), 0, 255).astype(np.uint8))
 
     def _place(self, points: Sequence[Point]) -> list[Point]:
         """Unit coordinates -> pixels: mirror, rotate, scale and shift about the centre."""
@@ -227,16 +234,34 @@ def _luminance(colour: tuple[float, float, float]) -> float:
 
 def _gradient(side: int, degrees: float, strength: float) -> np.ndarray:
     """(side, side) float32 around 1, brighter towards the direction ``degrees``."""
-    axis = np.linspace(-1, 1, side, dtype=np.float32)
-    turn = np.deg2rad(degrees)
-    return (1 + strength * (np.cos(turn) * axis[None, :] + np.sin(turn) * axis[:, None])).astype(
-        np.float32
-    )
+    along, _ = _axes(side, degrees, period=0.5)
+    return 1 + strength * (along - along.mean())
 
 
-def _backdrop(look: Look, side: int) -> Image.Image:
-    flat = np.array(rgb(look.background), np.float32)
-    lit = flat * _gradient(side, look.light, 0.06)[:, :, None]
+def _axes(side: int, degrees: float, period: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Two (side, side) float32 coordinates, turned by ``degrees``; ``period`` is their unit."""
+    axis = np.linspace(0, 1 / period, side, dtype=np.float32)
+    cosine, sine = np.float32(np.cos(np.deg2rad(degrees))), np.float32(np.sin(np.deg2rad(degrees)))
+    along = cosine * axis[None, :] + sine * axis[:, None]
+    across = cosine * axis[:, None] - sine * axis[None, :]
+    return along, across
+
+
+def _backdrop(look: Look, side: int, random: np.random.Generator) -> Image.Image:
+    """What the product lies on: the background colour with the grain of a material."""
+    along, across = _axes(side, random.uniform(0, 180))
+    phase = random.uniform(0, 2 * np.pi)
+    if look.backdrop == "wood":
+        bend = 0.02 * np.sin(2 * np.pi * along + phase)
+        grain = np.sin(70 * (across + bend) + 3 * np.sin(17 * across)) + 2 * (across * 4 % 1 < 0.05)
+    elif look.backdrop == "cloth":
+        grain = np.sin(110 * along + phase) * np.sin(110 * across) + np.sin(5 * along + phase)
+    elif look.backdrop == "tiles":
+        grain = 3.0 * ((along * 3.5 % 1 < 0.06) | (across * 3.5 % 1 < 0.06)) + np.sin(4 * across)
+    else:
+        grain = np.sin(3 * along + phase)
+    shade = _gradient(side, look.light, 0.06) * (1 - 0.05 * grain)
+    lit = np.array(rgb(look.background), np.float32) * shade[:, :, None]
     return Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
 
 
@@ -245,16 +270,13 @@ def _fabric(look: Look, side: int) -> Image.Image:
     base, accent = np.array(rgb(look.colour)), np.array(rgb(look.accent))
     if not look.patterned:
         return Image.new("RGB", (side, side), rgb(look.colour))
-    rows, columns = np.mgrid[:side, :side] / (side * look.pattern_scale)
-    turn = np.deg2rad(look.pattern_angle)
-    along = np.cos(turn) * columns + np.sin(turn) * rows
-    across = np.cos(turn) * rows - np.sin(turn) * columns
+    along, across = _axes(side, look.pattern_angle, period=look.pattern_scale)
     if look.pattern == "stripes":
-        share = (along % 1 < 0.42).astype(float)
+        share = (along % 1 < 0.42).astype(np.float32)
     elif look.pattern == "checks":
-        share = ((along % 1 < 0.5).astype(float) + (across % 1 < 0.5)) / 2
+        share = ((along % 1 < 0.5).astype(np.float32) + (across % 1 < 0.5)) / 2
     else:
         staggered = along + 0.5 * (np.floor(across) % 2)
-        share = (np.hypot(staggered % 1 - 0.5, across % 1 - 0.5) < 0.3).astype(float)
+        share = (np.hypot(staggered % 1 - 0.5, across % 1 - 0.5) < 0.3).astype(np.float32)
     mixed = base + share[:, :, None] * (accent - base)
     return Image.fromarray(np.rint(mixed).astype(np.uint8))

@@ -1,0 +1,557 @@
+"""From raw sources to data/<dataset>/, with every accident that raw sources have."""
+
+import gzip
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import prepare_dataset
+from src.artifacts.errors import UserError
+from src.artifacts.layout import Layout
+from src.artifacts.tables import read_pairs
+from src.cli import run
+from src.datasets.amazon import read_products, read_reviews
+from src.datasets.catalogue import open_whole_catalogue
+from src.datasets.folder import read_feedback
+from src.datasets.images import OK, Downloads
+from src.datasets.interactions import load_interactions
+from src.datasets.mapping import IdMap
+from src.datasets.splitting import leave_one_out
+from src.datasets.tradesy import read_item_urls, read_lists
+
+REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+SCRIPT = Path(prepare_dataset.__file__)
+
+
+@pytest.fixture
+def prepare(tmp_path, monkeypatch, capsys):
+    """Run the script with ``--root tmp_path``; returns (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        words = [str(argument) for argument in arguments]
+        monkeypatch.setattr(sys, "argv", ["prepare_dataset.py", *words, "--root", str(tmp_path)])
+        try:
+            code = run(prepare_dataset.main)
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def picture(value=0, kind="JPEG"):
+    stream = io.BytesIO()
+    Image.fromarray(np.full((6, 5, 3), value % 256, np.uint8)).save(stream, kind)
+    return stream.getvalue()
+
+
+def image_folder(path, names):
+    path.mkdir()
+    for value, name in enumerate(names):
+        (path / name).write_bytes(picture(value, "PNG" if name.endswith("png") else "JPEG"))
+    return path
+
+
+def table(path, rows, separator="\t"):
+    path.write_text("".join(separator.join(map(str, row)) + "\n" for row in rows))
+    return path
+
+
+def gzipped(path, lines):
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    return path
+
+
+def original_rows(layout):
+    """((user, item) training rows, test rows) in the ids of the source, in file order."""
+    users, items = IdMap.read(layout.user_map), IdMap.read(layout.item_map)
+    return tuple(
+        [(users.originals[user], items.originals[item]) for user, item in read_pairs(path)]
+        for path in (layout.training_set, layout.test_set)
+    )
+
+
+def readable(layout):
+    """The data set passes the checks of the stages."""
+    return load_interactions(layout, len(open_whole_catalogue(layout.images)))
+
+
+def tree(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith("manifest.json")
+    }
+
+
+def one_line(outcome, message):
+    code, _, error = outcome
+    assert code == 2 and error.startswith("error: ") and error.count("\n") == 1, error
+    assert message in error
+    return True
+
+
+# Demo
+
+
+def test_demo_is_written_once(prepare, tmp_path):
+    options = ("demo", "--items", 20, "--users", 9, "--size", 16, "--per_class", 1)
+    code, output, _ = prepare(*options)
+    assert code == 0 and "data set at" in output and "9 users, 20 items" in output
+    layout = Layout("demo", tmp_path)
+    readable(layout)
+    before = tree(layout.data)
+    assert "is up to date" in prepare(*options)[1]
+    assert one_line(prepare(*options, "--seed", 1), "already holds other data")
+    assert tree(layout.data) == before
+    assert prepare(*options, "--seed", 1, "--force")[0] == 0
+    assert tree(layout.data) != before
+    assert prepare(*options, "--force")[0] == 0
+    assert tree(layout.data) == before
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["demo"]
+
+
+def test_a_kill_leaves_nothing_visible(tmp_path):
+    command = [sys.executable, SCRIPT, "demo", "--items", "60", "--users", "5", "--size", "32"]
+    command += ["--per_class", "2", "--root", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = tmp_path / "data" / ".partial-demo" / "data" / "demo" / "original" / "images" / "3.jpg"
+    while not first.exists() and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert first.exists() and not (tmp_path / "data" / "demo").exists()
+    subprocess.run(command, check=True, capture_output=True)
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["demo"]
+    command[-1] = str(tmp_path / "undisturbed")
+    subprocess.run(command, check=True, capture_output=True)
+    assert tree(tmp_path / "data" / "demo") == tree(tmp_path / "undisturbed" / "data" / "demo")
+
+
+def test_an_interruption_leaves_nothing(prepare, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("src.datasets.demo.build.choose", interrupt)
+    assert prepare("demo", "--items", 20, "--size", 16)[0] == 130
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+# Folder
+
+
+def test_any_ids_become_row_numbers(prepare, tmp_path):
+    images = image_folder(
+        tmp_path / "images", ["red shirt.jpg", "B01.png", "9'.jpeg", "unsold.jpg"]
+    )
+    rows = [("ann", "B01", 5, 30), ("bob", "9'", 4, 10), ("ann", "red shirt", 2, 20)]
+    rows += [("bob", "red shirt", 3, 11), ("cy", "9'", 1, 1), ("ann", "B01", 1, 5)]
+    source = table(tmp_path / "all.tsv", rows)
+    code, output, _ = prepare(
+        "folder", "--dataset", "shop", "--images", images, "--interactions", source
+    )
+    assert code == 0 and "3 users, 4 items, 3 training and 2 test" in output
+    layout = Layout("shop", tmp_path)
+    readable(layout)
+    train, test = original_rows(layout)
+    assert train == [("ann", "red shirt"), ("bob", "9'"), ("cy", "9'")]
+    assert test == [("ann", "B01"), ("bob", "red shirt")]
+    for number, original in enumerate(IdMap.read(layout.item_map).originals):
+        (copied,) = layout.images.glob(f"{number}.*")
+        (source,) = images.glob(f"{original}.*")
+        assert copied.suffix == source.suffix and copied.read_bytes() == source.read_bytes()
+
+
+def test_ready_split_keeps_ids_and_bytes(prepare, tmp_path):
+    images = image_folder(tmp_path / "images", [f"{item}.jpg" for item in range(12)])
+    train = table(tmp_path / "train.tsv", [(1, 11), (0, 2), (0, 10), (2, 1)])
+    test = table(tmp_path / "test.tsv", [(1, 3), (0, 1)])
+    options = ("folder", "--images", images, "--train", train, "--test", test)
+    assert prepare(*options)[0] == 0
+    layout = Layout("catalogue", tmp_path)
+    assert readable(layout).n_items == 12
+    assert read_pairs(layout.training_set).tolist() == [[0, 2], [0, 10], [1, 11], [2, 1]]
+    for item in range(12):
+        assert (layout.images / f"{item}.jpg").read_bytes() == (images / f"{item}.jpg").read_bytes()
+    assert "up to date" in prepare(*options)[1]
+    (images / "5.jpg").unlink()
+    (images / "5.jpg").write_bytes(picture(77))
+    assert one_line(prepare(*options), "already holds other data")
+
+
+def test_items_without_a_readable_image_are_listed(prepare, tmp_path):
+    images = image_folder(tmp_path / "images", ["0.jpg", "1.jpg", "2.jpg", "4.jpg"])
+    (images / "1.jpg").write_bytes(b"<html>gone</html>")
+    (images / "4.jpg").write_bytes(picture()[:-4])  # truncated, and still readable
+    train = table(tmp_path / "train.tsv", [(0, 0), (0, 1), (0, 4), (1, 3), (2, 2)])
+    test = table(tmp_path / "test.tsv", [(0, 2), (1, 0), (2, 1)])
+    code, output, _ = prepare("folder", "--images", images, "--train", train, "--test", test)
+    assert code == 0 and "2 items without a readable image dropped" in output
+    layout = Layout("catalogue", tmp_path)
+    readable(layout)
+    dropped = pd.read_csv(layout.dropped_items, sep="\t", dtype=str)
+    assert dict(dropped.to_numpy()) == {"3": "no image", "1": "not a readable image"}
+    # User 1 lost the only training row and with it the test row, user 2 the test row.
+    assert original_rows(layout) == ([("0", "0"), ("0", "4"), ("2", "2")], [("0", "2")])
+
+
+def test_core_is_taken_after_dropping(prepare, tmp_path):
+    names = ["a", "b", "c", "d"]
+    images = image_folder(tmp_path / "images", [f"{name}.png" for name in names[:3]])
+    rows = [(user, item) for user in ("u", "v") for item in names]
+    rows += [("w", "a"), ("w", "d")]  # falls below 2 when d goes
+    interactions = table(tmp_path / "all.csv", [("user", "item"), *rows], separator=",")
+    options = ("--images", images, "--interactions", interactions, "--header", "--core", 2)
+    assert prepare("folder", *options)[0] == 0
+    layout = Layout("catalogue", tmp_path)
+    readable(layout)
+    train, test = original_rows(layout)
+    assert {user for user, _ in train} == {"u", "v"}
+    assert test == [("u", "c"), ("v", "c")]
+    assert one_line(prepare("folder", *options[:-1], 9, "--force"), "no feedback is left")
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([("a", "b", "high")], {}, "row 1: rating 'high' is not a number (use --header"),
+        ([("a", "b", 1), ("a", "c", "")], {}, "row 2: rating '' is not a number"),
+        ([("u", "i", "r"), ("a", "", 1)], {"header": True}, "row 2: no item id"),
+        ([("a", "b", 1, "noon")], {}, "time 'noon' is not a number"),
+        ([("a",)], {}, "has 1 columns"),
+        ([("a", "b"), ("a", "b", "c")], {}, "is not a table"),
+        ([], {}, "is empty"),
+        ([("a", "b")], {"min_rating": 3}, "no third column"),
+    ],
+)
+def test_wrong_tables(tmp_path, rows, options, message):
+    with pytest.raises(UserError) as error:
+        read_feedback(table(tmp_path / "all.tsv", rows), **options)
+    assert message in str(error.value)
+
+
+def test_min_rating_and_times(tmp_path):
+    rows = [("u", "a", 5, 3), ("u", "b", 2, 9), ("u", "c", 4, 1)]
+    feedback = read_feedback(table(tmp_path / "all.tsv", rows), min_rating=3)
+    _, test = leave_one_out(feedback)
+    assert len(feedback) == 2 and test.item_ids[test.items[0]] == "a"
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        ([("u", "0"), ("u", "0")], [("u", "1")], "train.tsv: user u, item 0 stands there twice"),
+        ([("u", "0")], [("u", "0")], "test.tsv: user u, item 0 is also a training row"),
+        ([("u", "0")], [("u", "1"), ("u", "2")], "test.tsv: user u has several test items"),
+        ([("u", "0")], [("v", "1")], "test.tsv: user v has no row in train.tsv"),
+        ([("u", "x")], [("u", "y")], "no feedback is left"),
+    ],
+)
+def test_wrong_splits(prepare, tmp_path, train, test, message):
+    images = image_folder(tmp_path / "images", ["0.jpg", "1.jpg", "2.jpg"])
+    train, test = table(tmp_path / "train.tsv", train), table(tmp_path / "test.tsv", test)
+    assert one_line(
+        prepare("folder", "--images", images, "--train", train, "--test", test), message
+    )
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_wrong_options(prepare, tmp_path):
+    images = image_folder(tmp_path / "images", ["a.jpg", "a.png", "b.jpg"])
+    rows = table(tmp_path / "all.tsv", [("u", "a"), ("u", "b")])
+    given = ("folder", "--images", images)
+    assert one_line(prepare(*given, "--interactions", rows), "two images of item a")
+    assert one_line(prepare(*given), "give either --interactions, or --train and --test")
+    assert one_line(prepare(*given, "--train", rows), "give either")
+    ready = ("--train", rows, "--test", rows)
+    assert one_line(prepare(*given, *ready, "--core", 5), "not a ready split")
+    assert one_line(prepare(*given, "--interactions", rows, "--core", -1), "at least 0")
+    assert one_line(prepare(*given, "--interactions", tmp_path / "none.tsv"), "missing file")
+    (tmp_path / "empty").mkdir()
+    empty = ("folder", "--images", tmp_path / "empty", "--interactions", rows)
+    assert one_line(prepare(*empty), "no images in")
+    assert one_line(prepare("folder", "--interactions", rows), "--images")
+    assert one_line(prepare("nothing"), "invalid choice")
+    assert one_line(prepare("demo", "--dataset", "../x"), "not a plain name")
+
+
+def test_inputs_are_never_replaced(prepare, tmp_path):
+    place = tmp_path / "data" / "shop"
+    place.mkdir(parents=True)
+    images = image_folder(place / "raw", ["a.jpg", "b.jpg"])
+    rows = table(place / "all.tsv", [("u", "a"), ("u", "b")])
+    options = ("folder", "--dataset", "shop", "--images", images, "--interactions", rows, "--force")
+    assert one_line(prepare(*options), "which would be replaced")
+    assert rows.exists() and len(list(images.iterdir())) == 2
+
+
+# Amazon
+
+
+def review(user, item, when, rating=5.0):
+    record = {"reviewerID": user, "asin": item, "overall": rating, "unixReviewTime": when}
+    return json.dumps(record | {"reviewText": "fits {well}\u2028"})
+
+
+MEN_2014 = [["Clothing, Shoes & Jewelry", "Men", "Shoes"], ["Sports"]]
+WOMEN_2014 = [["Clothing, Shoes & Jewelry", "Women"]]
+
+
+def product_2014(asin, categories, url=None):
+    record = {"asin": asin, "title": "it's", "categories": categories}
+    return repr(record | ({"imUrl": url} if url else {}))
+
+
+def product_2018(asin, category, urls=()):
+    return json.dumps({"asin": asin, "category": category, "imageURLHighRes": list(urls)})
+
+
+def shop_reviews():
+    """Four users and four items in which everybody bought everything, in an order of their own."""
+    return [
+        review(f"U{user}", f"B{item}", 1000 + (item + user) % 4 * 86400)
+        for item in range(4)
+        for user in range(4)
+    ]
+
+
+def test_editions_of_amazon_metadata(tmp_path):
+    old = [
+        product_2014("B1", MEN_2014, "http://x/1.jpg"),
+        product_2014("B2", WOMEN_2014, "http://x/2.jpg"),
+        product_2014("B3", MEN_2014),
+        product_2014("B4", [["Men", "Clothing, Shoes & Jewelry"]]),
+        "{'asin': 'B5', 'title': 'Men Clothing Shoes Jewelry'}",
+    ]
+    names = ["Clothing, Shoes & Jewelry", "Men"]
+    expected = {"B1": "http://x/1.jpg", "B3": None}
+    assert read_products(gzipped(tmp_path / "old.json.gz", old), names) == expected
+    escaped = ["Clothing, Shoes &amp; Jewelry", "Men", "Hats"]
+    new = [
+        product_2018("B1", escaped, ["http://x/big.jpg", "http://x/other.jpg"]),
+        product_2018("B2", names),
+        product_2018("B3", ["Men"]),
+        json.dumps({"asin": "B4", "category": names, "imageURL": ["http://x/small.jpg"]}),
+    ]
+    path = tmp_path / "new.json"
+    path.write_text("\n".join(new))
+    expected = {"B1": "http://x/big.jpg", "B2": None, "B4": "http://x/small.jpg"}
+    assert read_products(path, names) == expected
+
+
+def test_amazon_from_a_folder_of_images(prepare, tmp_path):
+    reviews = [
+        *shop_reviews(),
+        review("U0", "B0", 999),
+        review("U9", "B0", 5),
+        review("U0", "W", 9e9),
+    ]
+    metadata = [product_2014(f"B{item}", MEN_2014) for item in range(4)]
+    metadata += [product_2014("W", WOMEN_2014)]
+    images = image_folder(tmp_path / "images", ["B0.jpg", "B1.jpg", "B2.png", "B3.jpg", "W.jpg"])
+    options = ["amazon", "--reviews", gzipped(tmp_path / "reviews.json.gz", reviews)]
+    options += ["--metadata", gzipped(tmp_path / "meta.json.gz", metadata), "--images", images]
+    assert one_line(prepare(*options), "no user and item have 5 interactions")
+    code, output, _ = prepare(*options, "--core", 4)
+    assert code == 0 and "4 users, 4 items, 12 training and 4 test" in output
+    layout = Layout("amazon_men", tmp_path)
+    readable(layout)
+    train, test = original_rows(layout)
+    # The newest is the item with (item + user) % 4 == 3.
+    assert test == [(f"U{user}", f"B{(3 - user) % 4}") for user in range(4)]
+    assert [item for user, item in train if user == "U1"] == ["B3", "B0", "B1"]
+    assert "up to date" in prepare(*options, "--core", 4)[1]
+    (images / "B2.png").unlink()
+    options += ["--dataset", "amazon_other", "--category", "Clothing, Shoes & Jewelry/Men"]
+    code, output, _ = prepare(*options, "--core", 3)
+    assert code == 0 and "4 users, 3 items" in output and "1 items without" in output
+    assert one_line(
+        prepare(*options, "--core", 3, "--category", "Toys", "--force"), "no product in"
+    )
+
+
+def test_amazon_downloads_images(prepare, tmp_path, web_server, monkeypatch):
+    monkeypatch.setattr("src.datasets.images.time.sleep", lambda _: None)
+    kinds = {0: "JPEG", 1: "PNG", 2: "JPEG", 3: "GIF"}
+    metadata = []
+    for item, kind in kinds.items():
+        web_server.files[f"/{item}"] = picture(40 * item, kind)
+        metadata.append(product_2018(f"B{item}", ["Men"], [f"{web_server.url}/{item}"]))
+    web_server.busy["/1"] = 2
+    web_server.cuts["/2"] = 100
+    reviews = gzipped(tmp_path / "reviews.json.gz", shop_reviews())
+    products = gzipped(tmp_path / "meta.json.gz", metadata)
+    options = ["amazon", "--reviews", reviews, "--metadata", products, "--category", "Men"]
+    options += ["--core", 3, "--download"]
+    code, output, _ = prepare(*options)
+    assert code == 0 and "4 users, 3 items" in output and "downloads are kept in" in output
+    layout = Layout("amazon_men", tmp_path)
+    readable(layout)
+    assert sorted(path.name for path in layout.images.iterdir()) == ["0.jpg", "1.png", "2.jpg"]
+    report = pd.read_csv(layout.images_report, sep="\t")
+    assert list(report) == ["item", "url", "status"]
+    assert report["status"].tolist() == [OK] * 3 + ["not a JPEG, PNG, WebP, BMP or TIFF image"]
+    assert [path for path, _ in web_server.requests].count("/1") == 3  # busy twice
+    asked = len(web_server.requests)
+    assert "up to date" in prepare(*options)[1] and len(web_server.requests) == asked
+
+
+def test_downloads_continue_and_report(tmp_path, web_server):
+    downloads = Downloads(tmp_path / "images", attempts=3, first_wait_s=0.001)
+    web_server.files |= {
+        "/a": picture(),
+        "/b": picture(kind="PNG"),
+        "/text": b"<html>",
+        "/d": picture(),
+    }
+    web_server.busy["/d"] = 99
+    urls = {name: f"{web_server.url}/{name}" for name in ("a", "b", "missing", "text", "d")}
+    urls |= {"file": "file:///etc/passwd", "none": None, "x/y": f"{web_server.url}/a"}
+    images, statuses = downloads.fetch(urls)
+    assert images.keys() == {"a", "b", "x/y"}
+    assert images["x/y"].read_bytes() == picture() and images["b"].suffix == ".png"
+    assert {item: status for item, status in statuses.items() if status != OK} == {
+        "missing": "HTTP 404",
+        "text": "not a readable image",
+        "d": "HTTP 503",
+        "file": "not a web address",
+        "none": "no image",
+    }
+    paths = [path for path, _ in web_server.requests]
+    assert paths.count("/d") == 3 and paths.count("/missing") == 1
+    web_server.busy.clear()
+    web_server.requests.clear()
+    images, statuses = downloads.fetch(urls)
+    assert images.keys() == {"a", "b", "d", "x/y"} and statuses["d"] == OK
+    assert "/a" not in [path for path, _ in web_server.requests]
+    assert not list((tmp_path / "images").glob(".*"))
+
+
+def test_an_unreachable_server_is_a_reason(tmp_path):
+    downloads = Downloads(tmp_path, attempts=2, first_wait_s=0.001)
+    _, statuses = downloads.fetch({"a": "http://127.0.0.1:9/a.jpg"})
+    assert statuses["a"].startswith("unreachable: ")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([review("U", "B", 1), '{"asin": "B"}'], "line 2: no field 'reviewerID'"),
+        (["{'asin': __import__('os').getcwd()}"], "line 1: not a record of the expected form"),
+        (["not json"], "line 1: not a record of the expected form"),
+        (["[1, 2]"], "line 1: not a record of the expected form"),
+        ([json.dumps({"asin": "B", "reviewerID": "U", "unixReviewTime": "noon"})], "line 1: not a"),
+    ],
+)
+def test_damaged_records(tmp_path, lines, message):
+    with pytest.raises(UserError) as error:
+        read_reviews(gzipped(tmp_path / "reviews.json.gz", lines), {"B"})
+    assert message in str(error.value)
+
+
+def test_damaged_files(tmp_path):
+    whole = gzipped(tmp_path / "reviews.json.gz", shop_reviews() * 20)
+    assert len(read_reviews(whole, {"B0", "B1"})) == 160
+    whole.write_bytes(whole.read_bytes()[:-30])
+    with pytest.raises(UserError, match="is damaged after line"):
+        read_reviews(whole, {"B0"})
+    whole.write_bytes(b"no gzip at all")
+    with pytest.raises(UserError, match="is damaged after line 0"):
+        read_reviews(whole, {"B0"})
+    with pytest.raises(UserError, match="missing file"):
+        read_reviews(tmp_path / "none.json", {"B0"})
+
+
+# Tradesy
+
+
+def test_tradesy(prepare, tmp_path, web_server):
+    lists = [
+        {
+            "uid": "7",
+            "lists": {"bought": ["30", "10"], "want": ["20"], "sold": ["99"], "selling": []},
+        },
+        {"uid": "8", "lists": {"bought": [], "want": ["10", "20", "30", "10"]}},
+        {"uid": "9", "lists": {"bought": ["10"], "want": [], "selling": ["20"]}},
+    ]
+    path = gzipped(tmp_path / "tradesy.json.gz", [repr(record) for record in lists])
+    feedback = read_lists(path)
+    assert len(feedback) == 8 and "99" not in feedback.item_ids
+    lines = []
+    for item in ("10", "20", "30"):
+        web_server.files[f"/{item}"] = picture(int(item))
+        lines.append(json.dumps({"itemID": item, "imageUrl": f"{web_server.url}/{item}"}))
+    urls = gzipped(tmp_path / "urls.json.gz", lines)
+    assert read_item_urls(urls)["30"] == f"{web_server.url}/30"
+    options = ["tradesy", "--feedback", path, "--core", 2, "--download"]
+    assert one_line(prepare(*options), "--download needs --item_urls")
+    code, output, _ = prepare(*options, "--item_urls", urls)
+    assert code == 0 and "2 users, 3 items, 4 training and 2 test" in output
+    layout = Layout("tradesy", tmp_path)
+    readable(layout)
+    train, test = original_rows(layout)
+    assert test == [("7", "20"), ("8", "10")]
+    assert train == [("7", "30"), ("7", "10"), ("8", "20"), ("8", "30")]
+    images = tmp_path / "images"
+    images.mkdir()
+    for item in ("10", "20", "30"):
+        (images / f"{item}.jpg").write_bytes(picture(int(item)))
+    other = ["tradesy", "--dataset", "other", "--feedback", path, "--core", 2, "--images", images]
+    assert prepare(*other)[0] == 0
+    assert original_rows(Layout("other", tmp_path)) == (train, test)
+    assert one_line(prepare(*other, "--download"), "not allowed with argument --images")
+
+
+# Real catalogues
+
+
+@pytest.mark.skipif(not (REAL_DATA / "fashion_catalogue").is_dir(), reason="no real data here")
+def test_fashion_catalogue_goes_through_unchanged(prepare, tmp_path):
+    source = REAL_DATA / "fashion_catalogue"
+    tables = [source / "trainingset.tsv", source / "testset.tsv"]
+    options = ("--images", source / "images", "--train", tables[0], "--test", tables[1])
+    assert prepare("folder", "--dataset", "fashion", *options)[0] == 0
+    layout = Layout("fashion", tmp_path)
+    assert (readable(layout).n_users, readable(layout).n_items) == (1500, 2978)
+    assert layout.training_set.read_bytes() == tables[0].read_bytes()
+    assert layout.test_set.read_bytes() == tables[1].read_bytes()
+    sizes = [
+        {path.name: path.stat().st_size for path in folder.iterdir()}
+        for folder in (source / "images", layout.images)
+    ]
+    assert sizes[0] == sizes[1]
+
+
+@pytest.mark.skipif(not (REAL_DATA / "movielens_posters").is_dir(), reason="no real data here")
+def test_movielens_posters_from_raw_ratings(prepare, tmp_path):
+    source = REAL_DATA / "movielens_posters"
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted((source / "images").iterdir())[:300]:
+        shutil.copy(path, few)
+    options = ("--images", few, "--interactions", source / "ratings.csv", "--header")
+    assert (
+        prepare("folder", "--dataset", "posters", *options, "--core", 10, "--min_rating", 3)[0] == 0
+    )
+    layout = Layout("posters", tmp_path)
+    data = readable(layout)
+    pairs = np.concatenate([data.train, data.test])
+    assert np.bincount(pairs[:, 0]).min() >= 10 and np.bincount(pairs[:, 1]).min() >= 10
+    # Every held-out film is the newest of its user among those that stayed.
+    ratings = pd.read_csv(source / "ratings.csv", dtype={"userId": str, "movieId": str})
+    when = ratings.set_index(["userId", "movieId"])["timestamp"]
+    train, test = original_rows(layout)
+    newest = when[train].groupby(level=0).max()
+    assert all(when[pair] >= newest[pair[0]] for pair in test)
+    dropped = pd.read_csv(layout.dropped_items, sep="\t", dtype=str)
+    assert set(dropped["reason"]) == {"no image"}
