@@ -15,7 +15,9 @@ def parse_options() -> argparse.Namespace:
     parser = Parser(__doc__)
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
     demo = sources.add_parser(
-        "demo", help="generated", description="Draw a catalogue, simulate its users."
+        "demo",
+        help="a generated catalogue; nothing to download",
+        description="Draw a catalogue, simulate its users.",
     )
     add_common_options(demo, dataset="demo", gpu=None)
     demo.add_argument("--items", type=int, default=400, help="products in the catalogue")

@@ -15,13 +15,21 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Appends defaults, except where there is none or the help text says it in words."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        unsaid = action.default not in (None, False) and "(default" not in (action.help or "")
+        return super()._get_help_string(action) if unsaid else action.help
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that shows defaults in ``--help`` and fails in one line."""
 
     def __init__(self, description: str, **options: Any) -> None:
         super().__init__(
             description=description,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_HelpFormatter,
             allow_abbrev=False,
             **options,
         )
