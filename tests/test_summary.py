@@ -1,0 +1,288 @@
+import math
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import summarize
+from src import cli
+from src.artifacts.classes import Classes, write_attacked_classes, write_classes
+from src.artifacts.experiments import Experiment, Run
+from src.artifacts.features import write_features
+from src.artifacts.layout import Layout
+from src.artifacts.tables import TestRanks, TopK, write_test_ranks, write_top_k
+from src.reporting.changes import change_over_seeds, change_over_users
+from src.reporting.summary import COLUMNS
+
+N_ITEMS, N_USERS, TOP = 12, 8, 4
+NUMBERS = np.repeat([7, 8, 9], 4)
+PGD = "pgd_7_9_eps8.0_eps_it8.0_nb_it10_linf"
+FGSM_2 = "fgsm_7_9_eps8.0_it1_l2_XX"
+CW = "cw_7_9_conf0_lr0.005_c0.01_max_it1000"
+NOISE = "noise_7_any_eps8.0_linf"
+
+
+def run_of(experiment, seed=0, protocol="retrained", model="VBPR", **options):
+    return Run(Experiment.parse(experiment), model, 10, TOP, seed, protocol, **options)
+
+
+def write_lists(layout, run, hits, ranks=None):
+    """Lists in which user u finds ``hits[u]`` items of class 7 first, then items of class 8."""
+    items = np.array([[*range(n), *range(4, 8 - n)] for n in hits])
+    (layout.recommendations_dir / "test_ranks").mkdir(parents=True, exist_ok=True)
+    scores = np.tile(np.arange(TOP, 0, -1.0), (len(items), 1))
+    write_top_k(layout.recommendations(run), TopK(items, scores))
+    users = np.arange(len(items))
+    ranks = np.asarray(hits) if ranks is None else ranks
+    write_test_ranks(
+        layout.test_ranks(run), TestRanks(users, users, ranks, np.full(len(items), 10))
+    )
+
+
+def lists_with_mean(total):
+    """Hits of the users that add up to ``total``: user after user gets one more."""
+    return np.bincount(np.arange(total) % N_USERS, minlength=N_USERS)
+
+
+def write_images(layout, experiment):
+    clean = layout.classes(experiment.clean)
+    clean.parent.mkdir(parents=True, exist_ok=True)
+    predictions = Classes(
+        np.arange(N_ITEMS), NUMBERS, [f"label {n}" for n in NUMBERS], np.ones(N_ITEMS)
+    )
+    write_classes(clean, predictions)
+    write_features(layout.features(experiment.clean), np.zeros((N_ITEMS, 2)))
+    if experiment.attack:
+        layout.experiment(experiment).mkdir(exist_ok=True)
+        ids = np.arange(4)
+        attacked = Classes(ids, np.array([9, 9, 9, 8]), ["label"] * 4, np.ones(4))
+        write_attacked_classes(layout.classes(experiment), attacked, predictions.rows(ids))
+        features = np.zeros((N_ITEMS, 2))
+        features[:4] = [[2, 0], [0, 2], [0, 0], [0, 0]]
+        features[5] = 100  # of no attacked image
+        write_features(layout.features(experiment), features)
+
+
+@pytest.fixture
+def layout(tmp_path):
+    layout = Layout("toy", tmp_path)
+    write_images(layout, Experiment.parse(PGD))
+    return layout
+
+
+def summarise(monkeypatch, layout, *arguments):
+    """(exit code, the written table or None)."""
+    common = ["--dataset", "toy", "--root", str(layout.root), "--list_of_k", "2", "4"]
+    monkeypatch.setattr(sys, "argv", ["summarize.py", *common, *arguments])
+    code = cli.run(summarize.main)
+    return code, pd.read_csv(layout.summary, sep="\t") if layout.summary.is_file() else None
+
+
+def row(table, metric="chr", k=4.0, **where):
+    table = table[(table["metric"] == metric) & (table["k"].fillna(0) == (k or 0))]
+    for column, value in where.items():
+        table = table[table[column] == value]
+    assert len(table) == 1
+    return table.iloc[0]
+
+
+def test_retrained_pairs_seeds_with_seeds(monkeypatch, layout):
+    before, after, other = [8, 10, 9], [16, 17, 19], [9, 9]
+    for seed, total in enumerate([*before, *other]):
+        write_lists(layout, run_of("original", seed), lists_with_mean(total))
+    for seed, total in enumerate(after):
+        write_lists(layout, run_of(PGD, seed), lists_with_mean(total))
+    code, table = summarise(monkeypatch, layout)
+    assert code == 0
+    assert tuple(table) == COLUMNS
+    assert len(table) == 5 * 2 + 1
+    found = row(table)
+    assert found["extractor"] == "original" and found["attack"] == PGD
+    assert found["protocol"] == "retrained" and found["recommender"] == "VBPR"
+    assert found["before"] == pytest.approx(np.mean(before) / N_USERS)
+    assert found["after"] == pytest.approx(np.mean(after) / N_USERS, rel=1e-5)
+    assert found["change"] == pytest.approx((np.mean(after) - np.mean(before)) / N_USERS, rel=1e-5)
+    assert found["p_value"] == pytest.approx(stats.ttest_rel(after, before).pvalue, rel=1e-5)
+    # Seeds 3 and 4 were trained on clean features only: they stand in for seeds 0 and 1.
+    assert found["control_change"] == pytest.approx((1 - 1) / 2 / N_USERS)
+    assert found["control_p_value"] == pytest.approx(stats.ttest_rel(other, before[:2]).pvalue)
+    assert found["success_rate"] == 75 and found["seeds"] == 3
+    assert found["feature_loss"] == pytest.approx((2 + 2) / 4)
+    assert row(table, "chr_normalised")["before"] == pytest.approx(found["before"] / 4, rel=1e-5)
+    assert row(table, "auc", None)["k"] != row(table, "auc", None)["k"]
+
+
+def test_one_seed_has_no_p_value_and_no_control(monkeypatch, layout):
+    write_lists(layout, run_of("original"), lists_with_mean(8))
+    write_lists(layout, run_of(PGD), lists_with_mean(16))
+    _, table = summarise(monkeypatch, layout)
+    found = row(table)
+    assert found["change"] == 1 and found["seeds"] == 1
+    assert found[["p_value", "control_change", "control_p_value"]].isna().all()
+
+
+def test_one_control_pair_has_a_change_but_no_p_value(monkeypatch, layout):
+    for seed, total in enumerate([8, 8, 12]):
+        write_lists(layout, run_of("original", seed), lists_with_mean(total))
+    for seed in (0, 1):
+        write_lists(layout, run_of(PGD, seed), lists_with_mean(16))
+    found = row(summarise(monkeypatch, layout)[1])
+    assert found["control_change"] == 0.5 and np.isnan(found["control_p_value"])
+
+
+def test_test_time_pairs_users_averaged_over_seeds(monkeypatch, layout):
+    clean = [np.array([1, 0, 0, 1, 2, 0, 0, 1]), np.array([0, 1, 0, 1, 1, 0, 1, 1])]
+    attacked = [np.array([2, 2, 0, 1, 3, 1, 0, 2]), np.array([2, 1, 1, 1, 2, 0, 3, 1])]
+    noise = [np.array([1, 1, 0, 1, 2, 0, 0, 1]), np.array([0, 1, 0, 1, 1, 0, 1, 2])]
+    for seed in (0, 1):
+        write_lists(layout, run_of("original", seed), clean[seed])
+        write_lists(layout, run_of(PGD, seed, "test_time"), attacked[seed])
+        write_lists(layout, run_of(NOISE, seed, "test_time"), noise[seed])
+    write_images(layout, Experiment.parse(NOISE))
+    _, table = summarise(monkeypatch, layout)
+    before, after, control = (np.mean(runs, axis=0) for runs in (clean, attacked, noise))
+    found = row(table, attack=PGD)
+    assert found["protocol"] == "test_time"
+    assert found["before"] == before.mean() and found["after"] == after.mean()
+    assert found["p_value"] == pytest.approx(stats.ttest_rel(after, before).pvalue, rel=1e-5)
+    assert found["control_change"] == control.mean() - before.mean()
+    expected = stats.ttest_rel(control, before).pvalue
+    assert found["control_p_value"] == pytest.approx(expected, rel=1e-5)
+    its_own = row(table, attack=NOISE)
+    assert its_own["change"] == found["control_change"] and np.isnan(its_own["control_change"])
+    assert its_own["success_rate"] == 100  # no image is called 7 any more
+
+
+def test_ncdcg_hr_ndcg_and_auc(monkeypatch, layout):
+    hits, ranks = np.array([2, 1, 0, 0, 0, 0, 0, 0]), np.array([0, 1, 3, 4, 4, 4, 4, 4])
+    write_lists(layout, run_of("original"), hits, ranks)
+    write_lists(layout, run_of(PGD, protocol="test_time"), hits, ranks)
+    _, table = summarise(monkeypatch, layout)
+    second = 1 / math.log2(3)
+    assert row(table, "ncdcg", 2)["before"] == pytest.approx((1 + 1 / (1 + second)) / 8, rel=1e-5)
+    assert row(table, "hr", 2)["before"] == pytest.approx(2 / 8)
+    assert row(table, "ndcg", 4)["before"] == pytest.approx(
+        (1 + second + 1 / math.log2(5)) / 8, rel=1e-5
+    )
+    area = row(table, "auc", None)
+    assert area["before"] == pytest.approx(1 - 24 / 80) and area["p_value"] == 1
+
+
+@pytest.mark.parametrize(("attack", "controlled"), [(FGSM_2, False), (CW, False), (PGD, True)])
+def test_noise_is_the_control_of_attacks_with_its_budget(monkeypatch, layout, attack, controlled):
+    write_images(layout, Experiment.parse(attack))
+    write_images(layout, Experiment.parse(NOISE))
+    write_lists(layout, run_of("original"), lists_with_mean(8))
+    for experiment in (attack, NOISE):
+        write_lists(layout, run_of(experiment, protocol="test_time"), lists_with_mean(9))
+    found = row(summarise(monkeypatch, layout)[1], attack=attack)
+    assert np.isnan(found["control_change"]) != controlled
+
+
+def test_rows_of_all_extractors_and_recommenders_in_a_stable_order(monkeypatch, layout):
+    madry = f"madry_{PGD}"
+    write_images(layout, Experiment.parse(madry))
+    for model in ("VBPR", "AMR"):
+        for clean, attacked in (("madry_original", madry), ("original", PGD)):
+            write_lists(layout, run_of(clean, model=model), lists_with_mean(8))
+            for protocol in ("test_time", "retrained"):
+                run = run_of(attacked, protocol=protocol, model=model)
+                write_lists(layout, run, lists_with_mean(16))
+    _, table = summarise(monkeypatch, layout)
+    keys = table[["extractor", "attack", "recommender", "protocol"]].drop_duplicates()
+    assert keys.to_numpy().tolist() == [
+        [extractor, PGD, model, protocol]
+        for extractor in ("original", "madry")
+        for model in ("AMR", "VBPR")
+        for protocol in ("retrained", "test_time")
+    ]
+    assert not table.duplicated(list(COLUMNS[:6])).any()
+    assert table["metric"].drop_duplicates().tolist() == [
+        "chr", "chr_normalised", "ncdcg", "hr", "ndcg", "auc",
+    ]  # fmt: skip
+    assert table["k"].tolist()[:4] == [2, 4, 2, 4]
+
+
+def test_without_classes_or_features_the_outcome_is_empty(monkeypatch, layout):
+    write_lists(layout, run_of("original"), lists_with_mean(8))
+    write_lists(layout, run_of(PGD), lists_with_mean(16))
+    layout.features(Experiment.parse(PGD)).unlink()
+    found = row(summarise(monkeypatch, layout)[1])
+    assert found["success_rate"] == 75 and np.isnan(found["feature_loss"])
+    layout.classes(Experiment.parse(PGD)).unlink()
+    assert np.isnan(row(summarise(monkeypatch, layout)[1])["success_rate"])
+
+
+def test_an_attacked_run_without_its_clean_one_is_named(monkeypatch, layout, capsys):
+    write_lists(layout, run_of("original"), lists_with_mean(8))
+    for seed in (0, 1):
+        write_lists(layout, run_of(PGD, seed), lists_with_mean(16))
+    code, table = summarise(monkeypatch, layout)
+    assert code == 0 and row(table)["seeds"] == 1
+    assert f"left out {PGD}_top4_ep10_VBPR_seed1" in capsys.readouterr().out
+    layout.recommendations(run_of("original")).unlink()
+    assert summarise(monkeypatch, layout)[0] == 2
+    assert "has its clean run beside it" in capsys.readouterr().err
+
+
+def test_several_configurations_must_be_chosen_from(monkeypatch, layout, capsys):
+    for epochs in (10, 20):
+        for experiment in ("original", PGD):
+            run = Run(Experiment.parse(experiment), "VBPR", epochs, TOP)
+            write_lists(layout, run, lists_with_mean(epochs))
+    code, table = summarise(monkeypatch, layout)
+    assert code == 2 and table is None
+    error = capsys.readouterr().err
+    assert "10 epochs, top 4, corrected; 20 epochs, top 4, corrected" in error
+    assert "--epoch" in error and error.count("\n") == 1
+    assert row(summarise(monkeypatch, layout, "--epoch", "20")[1])["before"] == 20 / N_USERS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--list_of_k", "5"], "K = 5 is not within the lists: it must be 1 to 4"),
+        (["--topk", "50"], "no attacked run of that configuration"),
+    ],
+)
+def test_bad_options(monkeypatch, layout, capsys, arguments, message):
+    write_lists(layout, run_of("original"), lists_with_mean(8))
+    write_lists(layout, run_of(PGD), lists_with_mean(16))
+    code, table = summarise(monkeypatch, layout, *arguments)
+    assert code == 2 and table is None
+    assert message in capsys.readouterr().err
+
+
+def test_no_lists_at_all(monkeypatch, layout, capsys):
+    assert summarise(monkeypatch, layout)[0] == 2
+    assert "run rec_generator.py first" in capsys.readouterr().err
+
+
+def test_unlike_users_are_not_compared(monkeypatch, layout, capsys):
+    write_lists(layout, run_of("original"), lists_with_mean(8))
+    write_lists(layout, run_of(PGD), lists_with_mean(16)[:5])
+    assert summarise(monkeypatch, layout)[0] == 2
+    assert "hold different users" in capsys.readouterr().err
+
+
+def test_second_time_is_skipped(monkeypatch, layout, capsys):
+    write_lists(layout, run_of("original"), lists_with_mean(8))
+    write_lists(layout, run_of(PGD), lists_with_mean(16))
+    summarise(monkeypatch, layout)
+    first = capsys.readouterr().out
+    summarise(monkeypatch, layout)
+    second = capsys.readouterr().out
+    assert "wrote" in first and "is up to date" in second
+    assert first.splitlines()[1:] == second.splitlines()[1:]
+
+
+def test_changes_of_nothing_are_empty():
+    assert change_over_seeds([]) == change_over_users([]) == {}
+
+
+def test_auc_is_compared_only_where_all_runs_know_it():
+    values = {("hr", 20): np.ones(3), ("auc", None): np.ones(3)}
+    lists_only = {("hr", 20): np.zeros(3)}
+    assert set(change_over_users([(values, lists_only)])) == {("hr", 20)}
