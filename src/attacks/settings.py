@@ -112,6 +112,19 @@ class AttackSettings:
         ):
             raise UserError("--restarts is for attacks with a random start: pgd and spsa")
 
+    def check_classes(self, n_classes: int, expected: int | None = None) -> None:
+        """Raise ``UserError`` unless the model has the classes that the settings speak of.
+
+        ``expected`` is the number of classes that the user stated, if any.
+        """
+        if expected not in (None, n_classes):
+            raise UserError(f"--num_classes is {expected}, but the model has {n_classes} classes")
+        for option, number in (("origin", self.origin), ("target", self.target)):
+            if number is not None and number >= n_classes:
+                raise UserError(
+                    f"--{option}_class {number}: the model has classes 0 to {n_classes - 1}"
+                )
+
     def _check_numbers(self) -> None:
         for name in ("restarts", "max_it", "binary_steps", "samples", "steps", "iterations"):
             if getattr(self, name) < 1:

@@ -1,0 +1,99 @@
+"""Stage 5: how many attacked images the extractor now calls what the attack wanted (SR)."""
+
+import sys
+
+import pandas as pd
+
+from src.artifacts.atomic import atomic_outputs
+from src.artifacts.classes import Classes, read_attacked_classes, read_classes
+from src.artifacts.manifest import Manifest, read_record
+from src.attacks.command import AttackCommand
+from src.attacks.settings import attack_parameters
+from src.cli import run
+from src.metrics.attack import misclassification_rate, success_rate
+
+
+def main() -> None:
+    command = AttackCommand.parse(__doc__, attack="fgsm", eps=4.0)
+    command.require_attacked()
+    layout, experiment = command.layout, command.experiment
+    inputs = (layout.classes(experiment), layout.attack_report(experiment))
+    text = layout.success_results(experiment)
+    outputs = (text, text.with_suffix(".tsv"))
+    manifest = Manifest.of("evaluate_attack", {}, inputs)
+    if not command.options.force and manifest.is_current(outputs):
+        print(f"{text} is up to date (use --force to redo)")
+        return
+
+    attacked, start = read_attacked_classes(inputs[0])
+    report = pd.read_csv(inputs[1], sep="\t")
+    table = success_table(command, attacked, start, report)
+    lines = success_lines(command, attacked, start, table["success_rate"])
+    with atomic_outputs(*outputs) as (text_file, table_file):
+        text_file.write_text("\n".join(lines) + "\n")
+        pd.DataFrame([table]).to_csv(table_file, sep="\t", index=False)
+    manifest.write(outputs)
+    print(*lines, sep="\n")
+    print("written:", *outputs, sep="\n  ")
+
+
+def success_table(
+    command: AttackCommand, attacked: Classes, start: Classes, report: pd.DataFrame
+) -> dict[str, object]:
+    """The row of success_results.tsv; rates in percent, probabilities means over the images."""
+    settings = command.settings
+    if settings.target is None:
+        rate = misclassification_rate(attacked.numbers, settings.origin)
+    else:
+        rate = success_rate(attacked.numbers, settings.target)
+    n = len(attacked.numbers)
+    return {
+        "experiment": command.experiment.name,
+        "attack": settings.attack,
+        "origin": settings.origin,
+        "target": "any" if settings.target is None else settings.target,
+        "attacked": n,
+        "successes": round(rate * n / 100),
+        "success_rate": rate,
+        "success_rate_before_rounding": 100 * report["success_before_rounding"].mean(),
+        "mean_probability_before": start.probabilities.mean(),
+        "mean_probability_after": attacked.probabilities.mean(),
+    }
+
+
+def success_lines(
+    command: AttackCommand, attacked: Classes, start: Classes, rate: object
+) -> list[str]:
+    """success_results.txt, in the published layout."""
+    settings, layout = command.settings, command.layout
+    record = read_record(layout.classes(command.experiment))
+    last = record.get("options", {}).get("n_classes", 1000) - 1
+    clean = layout.classes(command.experiment.clean)
+    known = [start, attacked, *([read_classes(clean)] if clean.is_file() else [])]
+    target, kind = "any", "UNTARGETED"
+    if settings.target is not None:
+        target = f"{settings.target}/{last} ({label_of(settings.target, known)})"
+        kind = "TARGETED"
+    return [
+        f"{settings.attack.upper()} ATTACK ON {command.options.dataset}",
+        f"- ORIGINAL CLASS: {settings.origin}/{last} ({label_of(settings.origin, known)})",
+        f"- TARGET CLASS: {target}",
+        "- PARAMETERS:",
+        *(f"\t- {key} = {value}" for key, value in attack_parameters(settings).items()),
+        "",
+        "",
+        "RESULTS:",
+        f"\t- {kind} ATTACK SUCCESS RATE: {rate:f}",
+    ]
+
+
+def label_of(number: int, known: list[Classes]) -> str:
+    """What the extractor calls class ``number``, if any of its predictions says so."""
+    for classes in known:
+        if number in classes.numbers:
+            return classes.label_of(number)
+    return f"class {number}"
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

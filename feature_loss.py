@@ -1,0 +1,68 @@
+"""Stage 5: how far an attack moves the features of the attacked images (FL)."""
+
+import sys
+
+import pandas as pd
+
+from src.artifacts.atomic import atomic_outputs
+from src.artifacts.classes import read_classes
+from src.artifacts.errors import UserError
+from src.artifacts.features import read_features
+from src.artifacts.manifest import Manifest
+from src.attacks.command import AttackCommand
+from src.cli import run
+from src.metrics.attack import feature_loss
+
+
+def main() -> None:
+    command = AttackCommand.parse(__doc__, attack="fgsm", eps=4.0)
+    command.require_attacked()
+    layout, experiment = command.layout, command.experiment
+    clean_path = layout.features(experiment.clean)
+    if not clean_path.is_file():
+        raise UserError(f"missing file: {clean_path}; run first: {command.stage_1}")
+    inputs = (layout.classes(experiment), layout.features(experiment), clean_path)
+    average = layout.feature_loss_average(experiment)
+    outputs = (
+        layout.feature_loss_per_image(experiment),
+        average,
+        average.with_suffix(".tsv"),
+    )
+    manifest = Manifest.of("feature_loss", {}, inputs)
+    if not command.options.force and manifest.is_current(outputs):
+        print(f"{average} is up to date (use --force to redo)")
+        return
+
+    image_ids = read_classes(inputs[0]).image_ids
+    attacked = read_features(inputs[1])
+    clean = read_features(clean_path, len(attacked))
+    if clean.shape != attacked.shape:
+        raise UserError(
+            f"{clean_path} has {clean.shape[1]} features for each image, {inputs[1]} "
+            f"{attacked.shape[1]}: they are of different extractors"
+        )
+    mse, rmse = feature_loss(clean[image_ids], attacked[image_ids])
+    lines = (
+        f"Total attacked images: {len(mse)}",
+        f"Final MSE features loss: {mse.mean():.8f}",
+        f"Final RMSE features loss: {rmse.mean():.8f}",
+    )
+    row = {
+        "experiment": experiment.name,
+        "attack": command.settings.attack,
+        "attacked": len(mse),
+        "mse": mse.mean(),
+        "rmse": rmse.mean(),
+    }
+    with atomic_outputs(*outputs) as (images_file, text_file, table_file):
+        per_image = pd.DataFrame({"ImageID": image_ids, "MSE": mse, "RMSE": rmse})
+        per_image.to_csv(images_file, index=False)
+        text_file.write_text("\n".join(lines) + "\n")
+        pd.DataFrame([row]).to_csv(table_file, sep="\t", index=False)
+    manifest.write(outputs)
+    print(*lines, sep="\n")
+    print("written:", *outputs, sep="\n  ")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

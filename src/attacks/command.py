@@ -1,0 +1,73 @@
+"""The command line that the three scripts about attacks share."""
+
+import argparse
+from dataclasses import dataclass
+
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment
+from src.artifacts.fidelity import Fidelity
+from src.artifacts.layout import Layout
+from src.attacks.settings import AttackSettings, add_attack_options, attack_settings, experiment
+from src.cli import (
+    Parser,
+    add_common_options,
+    add_extractor_options,
+    add_fidelity_option,
+    fidelity_of,
+    model_dir_of,
+)
+
+
+@dataclass(frozen=True)
+class AttackCommand:
+    """One attack on one data set, as the options describe it."""
+
+    options: argparse.Namespace
+    settings: AttackSettings
+    fidelity: Fidelity
+    layout: Layout
+    experiment: Experiment
+
+    @classmethod
+    def parse(
+        cls, description: str | None, *, attack: str = "pgd", eps: float = 8.0
+    ) -> "AttackCommand":
+        """Read the command line; ``attack`` and ``eps`` are the script's own defaults."""
+        parser = Parser(description or "")
+        add_common_options(parser, dataset="amazon_men")
+        add_attack_options(parser, attack=attack, eps=eps)
+        add_extractor_options(parser)
+        add_fidelity_option(parser)
+        options = parser.parse_args()
+        fidelity = fidelity_of(options)
+        settings = attack_settings(options, fidelity)
+        layout = Layout(options.dataset, options.root)
+        layout.require_data()
+        return cls(
+            options,
+            settings,
+            fidelity,
+            layout,
+            experiment(settings, model_dir_of(options), fidelity),
+        )
+
+    def require_attacked(self) -> None:
+        """``UserError`` unless stage 3 has been run with the same options."""
+        folder = self.layout.experiment(self.experiment)
+        if not self.layout.classes(self.experiment).is_file():
+            raise UserError(
+                f"no attacked experiment at {folder}: run classify_extract_attack.py with the same "
+                "options first"
+            )
+
+    @property
+    def stage_1(self) -> str:
+        """The command that classifies the clean images with the same extractor."""
+        options = self.options
+        command = f"python classify_extract.py --dataset {options.dataset}"
+        command += f" --defense {options.defense}"
+        if options.defense:
+            command += f" --model_dir {options.model_dir}"
+        if options.model_file:
+            command += f" --model_file {options.model_file}"
+        return command + (f" --arch {options.arch}" if options.arch else "")
