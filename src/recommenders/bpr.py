@@ -76,20 +76,18 @@ class PairwiseTrainer(tf.Module):
         return total
 
     def _step(self, features: tf.Tensor, batch: tf.Tensor, noise_seed: tf.Tensor) -> tf.Tensor:
-        users, positives, negatives = batch[0], batch[1], batch[2]
+        users, items = batch[0], tf.reshape(batch[1:], [-1])  # positives, then negatives
         user_rows, user_at = tf.unique(users)
-        item_rows, item_at = tf.unique(tf.concat([positives, negatives], 0))
-        preferred, other = tf.gather(features, positives), tf.gather(features, negatives)
+        item_rows, item_at = tf.unique(items)
+        preferred, other = tf.gather(features, batch[1]), tf.gather(features, batch[2])
         contrast = preferred - other  # f_i - f_j
         p = tf.gather(self.tables["P"], users)
-        q = tf.gather(self.tables["Q"], tf.concat([positives, negatives], 0))
+        q = tf.gather(self.tables["Q"], items)
         projection = self.tables["E"].read_value()
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch((p, q, projection))
             latent, visual = latent_and_visual(self.hyperparameters.form, p, tf.pad)
-            q_positive, q_negative = tf.split(q, 2)
-            projected = tf.matmul(contrast, projection)
-            margin = _row_dot(latent, q_positive - q_negative) + _row_dot(visual, projected)
+            margin = self._margin(latent, visual, q, tf.matmul(contrast, projection))
             loss = tf.reduce_sum(tf.math.softplus(-margin))
             if self.adversary is not None:
                 if self.adversary.direction == "grad":
@@ -109,6 +107,15 @@ class PairwiseTrainer(tf.Module):
             grad=projection_gradient,
         )
         return loss
+
+    def _margin(
+        self, latent: tf.Tensor, visual: tf.Tensor, q: tf.Tensor, projected: tf.Tensor
+    ) -> tf.Tensor:
+        """s_ui - s_uj of every triple; ``projected`` is (f_i - f_j) E."""
+        of_positive, of_negative = tf.split(q, 2)
+        if latent is visual:  # one product serves both
+            return _row_dot(latent, of_positive - of_negative + projected)
+        return _row_dot(latent, of_positive - of_negative) + _row_dot(visual, projected)
 
     def _worst_shift(
         self,

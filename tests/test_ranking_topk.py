@@ -1,0 +1,90 @@
+"""Lists and ranks against their definitions, ties included."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.datasets.interactions import Interactions
+from src.recommenders import ranking
+from src.recommenders.ranking import top_k
+
+
+@st.composite
+def problems(draw) -> tuple[np.ndarray, np.ndarray, Interactions]:
+    """Folded matrices of small integers, so that many scores tie, and who has what."""
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    n_users, n_items, spread = (
+        draw(st.integers(1, 9)),
+        draw(st.integers(2, 15)),
+        draw(st.integers(0, 3)),
+    )
+    users = rng.integers(-spread, spread + 1, (n_users, 3)).astype(np.float32)
+    items = rng.integers(-spread, spread + 1, (n_items, 3)).astype(np.float32)
+    has = rng.random((n_users, n_items)) < draw(st.floats(0, 0.9))
+    tested = np.flatnonzero(~has.all(axis=1) & (rng.random(n_users) < 0.8))
+    test = np.array([(u, rng.choice(np.flatnonzero(~has[u]))) for u in tested], np.int64)
+    return users, items, Interactions(np.argwhere(has), test.reshape(-1, 2), n_users, n_items)
+
+
+@given(problems(), st.integers(1, 20), st.sampled_from([1, 40, 2**22]))
+def test_top_k_is_the_sorted_head_of_the_unseen_items(problem, k, scores_at_once):
+    users, items, interactions = problem
+    with_blocks(scores_at_once, lambda: check_top_k(users, items, interactions, k))
+
+
+def check_top_k(users, items, interactions, k):
+    best = top_k(users, items, interactions, k)
+    assert best.items.shape == best.scores.shape == (len(users), min(k, len(items)))
+    for user, scores in enumerate(users @ items.T):
+        unseen = np.setdiff1d(np.arange(len(items)), seen_by(user, interactions))
+        expected = sorted(unseen, key=lambda item: (-scores[item], item))[:k]
+        kept = best.items[user] >= 0
+        assert best.items[user][kept].tolist() == expected
+        np.testing.assert_array_equal(best.scores[user][kept], scores[expected])
+        assert (best.scores[user][~kept] == -np.inf).all()
+
+
+@given(problems(), st.sampled_from([1, 40, 2**22]))
+def test_rank_counts_the_other_candidates_that_score_at_least_as_high(problem, scores_at_once):
+    users, items, interactions = problem
+    with_blocks(scores_at_once, lambda: check_ranks(users, items, interactions))
+
+
+def check_ranks(users, items, interactions):
+    ranks = ranking.test_ranks(users, items, interactions)
+    scores = users @ items.T
+    assert len(ranks.users) == len(interactions.test)
+    for row, (user, item) in enumerate(interactions.test):
+        others = np.setdiff1d(np.arange(len(items)), [*seen_by(user, interactions), item])
+        assert (ranks.users[row], ranks.items[row]) == (user, item)
+        assert ranks.ranks[row] == (scores[user, others] >= scores[user, item]).sum()
+        assert ranks.negatives[row] == len(others)
+
+
+def test_a_constant_scorer_ranks_last_and_lists_by_item_id():
+    interactions = Interactions(np.array([[0, 1]]), np.array([[0, 3]]), 1, 6)
+    users, items = np.zeros((1, 2), np.float32), np.zeros((6, 2), np.float32)
+    ranks = ranking.test_ranks(users, items, interactions)
+    assert (ranks.ranks.tolist(), ranks.negatives.tolist()) == ([4], [4])
+    assert top_k(users, items, interactions, 3).items.tolist() == [[0, 2, 3]]
+
+
+def test_training_items_never_appear_even_when_the_list_is_longer_than_what_is_left():
+    interactions = Interactions(np.array([[0, 0], [0, 2]]), np.empty((0, 2), np.int64), 1, 3)
+    best = top_k(np.ones((1, 1), np.float32), np.ones((3, 1), np.float32), interactions, 3)
+    assert best.items.tolist() == [[1, -1, -1]]
+    assert best.scores.tolist() == [[1.0, -np.inf, -np.inf]]
+
+
+def seen_by(user: int, interactions: Interactions) -> np.ndarray:
+    return interactions.train[interactions.train[:, 0] == user, 1]
+
+
+def with_blocks(scores_at_once: int, check) -> None:
+    """Run a check with blocks of another size; the result may not depend on it."""
+    usual = ranking.SCORES_AT_ONCE
+    ranking.SCORES_AT_ONCE = scores_at_once
+    try:
+        check()
+    finally:
+        ranking.SCORES_AT_ONCE = usual
