@@ -31,10 +31,10 @@ find_python() {
     fail "Python 3.11 or later is needed; name it with PYTHON=/path/to/python"
 }
 
-# fetch URL FILE: continue FILE.part, and rename it when it is whole. Fails when that is impossible.
+# fetch URL FILE: continue FILE.part, and rename it when it is whole. Fails with curl's exit code.
 fetch() {
     local url=$1 file=$2 attempt status
-    local progress=(--silent --show-error)
+    local progress=(--silent)
     [ ! -t 2 ] || progress=(--progress-bar)
     mkdir -p "$(dirname "$file")"
     for attempt in 1 2; do
@@ -50,10 +50,10 @@ fetch() {
         if [ "$status" -eq 33 ] || [ "$status" -eq 36 ]; then
             rm -f "$file.part"
         else
-            return 1
+            break
         fi
     done
-    return 1
+    return $((status ? status : 1))
 }
 
 get_movielens() {
@@ -61,7 +61,8 @@ get_movielens() {
     for name in trainingset.tsv testset.tsv; do
         file=$folder/$name
         if [ ! -f "$file" ]; then
-            fetch "$MOVIELENS_URL/$name" "$file" || fail "cannot download $MOVIELENS_URL/$name:" \
+            fetch "$MOVIELENS_URL/$name" "$file" || fail \
+                "cannot download $MOVIELENS_URL/$name (curl exit code $?):" \
                 "put the file at $file by hand (it is part of github.com/sisinflab/HandsOn-ECIR2021)"
         fi
         if ! echo "${MOVIELENS_SHA256[$name]}  $file" | sha256sum --check --status; then
@@ -85,7 +86,8 @@ get_published() {
     [ ${#missing[@]} -gt 0 ] || return 0
     if [ ! -f "$ARCHIVE" ]; then
         echo "downloading the paper's archive to $ARCHIVE"
-        fetch "$ARCHIVE_URL" "$ARCHIVE" || fail "cannot download the paper's archive: get it by hand from" \
+        fetch "$ARCHIVE_URL" "$ARCHIVE" || fail \
+            "cannot download the paper's archive (curl exit code $?): get it by hand from" \
             "$ARCHIVE_PAGE, put it at $ARCHIVE and run this again"
         if head -c 200 "$ARCHIVE" | grep -qi '<html\|<!doctype'; then
             rm "$ARCHIVE"
