@@ -224,9 +224,7 @@ def test_dead_links_say_what_to_do_by_hand(download, tmp_path, web_server):
     assert not (tmp_path / "data" / "var_datasets.zip").exists()
     (tmp_path / "data" / "var_datasets.zip").write_bytes(zipped(dataset_members("tradesy")))
     assert download("tradesy")[0] == 0
-    assert one_line(
-        download("movielens-500"), "put the file at data/movielens-500/trainingset.tsv"
-    )
+    assert one_line(download("movielens-500"), "put the file at data/movielens-500/trainingset.tsv")
     assert one_line(download("movielens"), "unknown data set movielens")
 
 
