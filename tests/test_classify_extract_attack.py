@@ -1,0 +1,321 @@
+"""Stage 3 from the command line: what it writes, how it continues, what it refuses."""
+
+import errno
+import importlib
+import shutil
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from src.artifacts.classes import read_attacked_classes, read_classes
+from src.artifacts.features import read_features
+from src.artifacts.layout import Layout
+from src.artifacts.manifest import fingerprint
+from src.attacks import campaign
+from src.attacks.storage import to_pixels
+from src.cli import run
+from src.datasets.catalogue import open_catalogue
+from src.extractors.architectures import build_network
+from src.extractors.checkpoints import load_extractor, save_extractor
+from src.extractors.extractor import Extractor
+
+N_IMAGES = 9
+ARCH = "squeezenet1_1"
+
+
+def script(name, root, *arguments):
+    """Run a top-level script in this process; returns its exit code."""
+    command = [name, "--root", root, "--dataset", "shop", "--gpu", "-1", "--workers", "0"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [*map(str, command), *map(str, arguments)])
+        return run(importlib.import_module(name).main)
+
+
+def make_extractor(path, seed, n_classes=4):
+    torch.manual_seed(seed)
+    network = build_network(ARCH, n_classes)
+    network.classifier[1].weight.data *= 30
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_extractor(path, Extractor(network, [f"kind {n}" for n in range(n_classes)], arch=ARCH))
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A data set with two extractors, both through stage 1."""
+    root = tmp_path_factory.mktemp("shop")
+    images = Layout("shop", root).images
+    images.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for item in range(N_IMAGES):
+        coarse = generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize((40, 40), Image.Resampling.BICUBIC)
+        picture.save(images / f"{item}.png")
+    make_extractor(root / "plain.pt", 0)
+    make_extractor(root / "models" / "robust" / "model.pt", 1)
+    for options in extractor_options(root).values():
+        assert script("classify_extract", root, *options) == 0
+    return root
+
+
+def extractor_options(root):
+    return {
+        None: ["--model_file", root / "plain.pt"],
+        "robust": ["--defense", 1, "--model_dir", "robust", "--model_file", "model.pt"],
+    }
+
+
+@pytest.fixture
+def root(shop, tmp_path):
+    shutil.copytree(shop, tmp_path / "root")
+    return tmp_path / "root"
+
+
+def pair(root, experiment="original"):
+    """The most frequent class, and the one it is most easily taken for."""
+    classes = read_classes(root / "data" / "shop" / experiment / "classes.csv")
+    counts = np.bincount(classes.numbers, minlength=4)
+    origin = int(counts.argmax())
+    return origin, (origin + 1) % 4
+
+
+def attack(root, *arguments, defended=None, classes_of="original"):
+    origin, target = pair(root, classes_of)
+    classes = ["--origin_class", origin, "--target_class", target, "--image_batch", 2]
+    return script(
+        "classify_extract_attack",
+        root,
+        *extractor_options(root)[defended],
+        *classes,
+        *arguments,
+    )
+
+
+def attacked_folder(root, start="pgd"):
+    (folder,) = (p for p in (root / "data" / "shop").iterdir() if p.name.startswith(start))
+    return folder
+
+
+def test_the_artifacts_of_an_attack(root, capsys):
+    origin, target = pair(root)
+    assert attack(root) == 0
+    folder = attacked_folder(root)
+    assert folder.name == f"pgd_{origin}_{target}_eps8.0_eps_it8.0_nb_it10_linf"
+    assert not list((root / "data" / "shop").glob(".partial-*"))
+
+    clean = read_classes(root / "data" / "shop" / "original" / "classes.csv")
+    ids = clean.of(origin)
+    assert len(ids) >= 2
+    assert sorted(int(p.stem) for p in (folder / "images").iterdir()) == ids.tolist()
+    attacked, start = read_attacked_classes(folder / "classes.csv")
+    assert attacked.image_ids.tolist() == ids.tolist()
+    assert start.numbers.tolist() == [origin] * len(ids)
+    np.testing.assert_allclose(start.probabilities, clean.rows(ids).probabilities)
+
+    # What the network makes of the files is what stands in the tables.
+    stored = open_catalogue(folder / "images", resize=0)
+    before = open_catalogue(root / "data" / "shop" / "original" / "images")
+    levels = np.stack([stored[p] for p in range(len(stored))])
+    extractor = load_extractor(None, root / "plain.pt")
+    with torch.no_grad():
+        prediction = extractor(to_pixels(levels))
+    assert prediction.logits.argmax(dim=1).tolist() == attacked.numbers.tolist()
+    features = read_features(folder / "features.npy", N_IMAGES)
+    original = read_features(root / "data" / "shop" / "original" / "features.npy")
+    np.testing.assert_allclose(features[ids], prediction.features, rtol=1e-4, atol=1e-5)
+    others = np.setdiff1d(np.arange(N_IMAGES), ids)
+    assert np.array_equal(features[others], original[others])
+
+    report = pd.read_csv(folder / "attack.tsv", sep="\t")
+    assert report.columns.tolist() == [
+        "image", "success_before_rounding", "success", "linf", "l2", "passes",
+    ]  # fmt: skip
+    change = levels.astype(int) - np.stack([before[p] for p in before.positions(ids)])
+    assert np.abs(change).max() <= 8
+    assert report["linf"].tolist() == np.abs(change).reshape(len(ids), -1).max(axis=1).tolist()
+    l2 = np.linalg.norm(change.reshape(len(ids), -1), axis=1) / 255
+    np.testing.assert_allclose(report["l2"], l2, rtol=1e-5)
+    assert report["success"].tolist() == (attacked.numbers == target).astype(int).tolist()
+    assert report["passes"].tolist() == [10] * len(ids)
+    assert f"{100 * report['success'].mean():.2f} % of the stored images" in capsys.readouterr().out
+
+    before_skip = fingerprint(folder)
+    assert attack(root) == 0
+    assert "up to date" in capsys.readouterr().out
+    assert fingerprint(folder) == before_skip
+
+
+def test_a_killed_attack_continues_to_the_same_bytes(root, tmp_path, monkeypatch):
+    whole = tmp_path / "whole"
+    shutil.copytree(root, whole)
+    options = ["--attack_type", "pgd", "--nb_iter", 3, "--seed", 5]
+    assert attack(whole, *options) == 0
+
+    original = campaign.Campaign._attack_batch
+    first = []
+
+    def killed_in_second(self, victim, folder, number, positions):
+        first.append(number)
+        columns = original(self, victim, folder, number, positions)
+        if number == 1:  # its files are written, but it is not recorded
+            raise KeyboardInterrupt
+        return columns
+
+    monkeypatch.setattr(campaign.Campaign, "_attack_batch", killed_in_second)
+    assert attack(root, *options) == 130
+    assert first == [0, 1]
+    assert not list((root / "data" / "shop").glob("pgd*"))
+
+    again = []
+
+    def recorded(self, victim, folder, number, positions):
+        again.append(number)
+        return original(self, victim, folder, number, positions)
+
+    monkeypatch.setattr(campaign.Campaign, "_attack_batch", recorded)
+    assert attack(root, *options) == 0
+    assert again[0] == 1
+    assert fingerprint(attacked_folder(root)) == fingerprint(attacked_folder(whole))
+    assert not list((root / "data" / "shop").glob(".partial-*"))
+
+
+def test_an_attack_with_other_options_starts_afresh(root, monkeypatch):
+    original, batches = campaign.Campaign._attack_batch, []
+
+    def killed(self, victim, folder, number, positions):
+        batches.append(number)
+        if number == 1:
+            raise KeyboardInterrupt
+        return original(self, victim, folder, number, positions)
+
+    monkeypatch.setattr(campaign.Campaign, "_attack_batch", killed)
+    assert attack(root, "--attack_type", "fgsm") == 130
+    # The name is the same, the batches are not.
+    assert attack(root, "--attack_type", "fgsm", "--image_batch", 1) == 130
+    assert batches == [0, 1, 0, 1]
+
+
+def test_redoing_replaces_the_folder_as_a_whole(root):
+    assert attack(root, "--attack_type", "noise") == 0
+    folder = attacked_folder(root, "noise")
+    (folder / "success_results.txt").write_text("of another attack")
+    assert attack(root, "--attack_type", "noise", "--force") == 0
+    assert not (folder / "success_results.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--attack_type", "fgsm", "--eps", "4"],
+        ["--attack_type", "fgsm", "--l", "2", "--eps", "200"],
+        ["--attack_type", "pgd", "--l", "2", "--eps", "200", "--nb_iter", "3"],
+        ["--attack_type", "pgd", "--eps", "2.5", "--nb_iter", "3", "--restarts", "2"],
+        ["--attack_type", "cw", "--max_it", "15", "--c", "1", "--confidence", "0.2"],
+        ["--attack_type", "cw", "--max_it", "3", "--binary_steps", "2", "--engine", "cleverhans"],
+        ["--attack_type", "spsa", "--nb_iter", "2", "--batch_size", "4"],
+        ["--attack_type", "ddn", "--steps", "15"],
+        ["--attack_type", "noise"],
+        ["--attack_type", "pgd", "--untargeted", "--nb_iter", "3"],
+        ["--attack_type", "cw", "--max_it", "10", "--c", "1", "--precision", "bf16"],
+    ],
+)
+def test_every_attack_runs_and_keeps_its_budget(root, options):
+    assert attack(root, *options) == 0
+    folder = attacked_folder(root, options[1])
+    report = pd.read_csv(folder / "attack.tsv", sep="\t")
+    attacked, _ = read_attacked_classes(folder / "classes.csv")
+    origin, target = pair(root)
+    hit = attacked.numbers != origin if "--untargeted" in options else attacked.numbers == target
+    assert report["success"].tolist() == hit.astype(int).tolist()
+    if "--eps" in options:
+        eps = float(options[options.index("--eps") + 1])
+        size = report["l2"].max() * 255 if "2" in options[:4] else report["linf"].max()
+        assert 0 < size <= eps * (1 + 1e-5)
+    if options[1] in ("ddn", "noise"):
+        assert (report["success"] == report["success_before_rounding"]).all()
+
+
+def test_the_papers_mode_takes_the_undefended_extractors_classes_and_features(root):
+    options = ["--fidelity", "paper", "--attack_type", "fgsm", "--eps", "16"]
+    assert attack(root, *options, defended="robust") == 0
+    folder = attacked_folder(root, "robust_fgsm")
+    assert folder.name.endswith("_eps16.0_it1_linf_XX_paper")
+    data = root / "data" / "shop"
+    ids = read_classes(data / "original" / "classes.csv").of(pair(root)[0])
+    attacked, start = read_attacked_classes(folder / "classes.csv")
+    assert attacked.image_ids.tolist() == ids.tolist()
+    assert set(start.numbers) == {pair(root)[0]}
+    features = read_features(folder / "features.npy")
+    others = np.setdiff1d(np.arange(N_IMAGES), ids)
+    undefended = read_features(data / "original" / "features.npy")
+    assert np.array_equal(features[others], undefended[others])
+    # 16/255 of the normalised space are 3 or 4 grey levels (truncation lowers).
+    report = pd.read_csv(folder / "attack.tsv", sep="\t")
+    assert set(report["linf"]) == {4}
+
+    # The corrected mode takes all of it from the attacked extractor.
+    options = [*options[2:], "--origin_class", pair(root, "robust_original")[0]]
+    target = pair(root, "robust_original")[1]
+    assert attack(root, *options, "--target_class", target, defended="robust") == 0
+    (corrected,) = (p for p in data.glob("robust_fgsm*") if not p.name.endswith("_paper"))
+    attacked, _ = read_attacked_classes(corrected / "classes.csv")
+    own = read_classes(data / "robust_original" / "classes.csv")
+    assert attacked.image_ids.tolist() == own.of(pair(root, "robust_original")[0]).tolist()
+    others = np.setdiff1d(np.arange(N_IMAGES), attacked.image_ids)
+    features = read_features(corrected / "features.npy")
+    clean = read_features(data / "robust_original" / "features.npy")
+    assert np.array_equal(features[others], clean[others])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--origin_class", 2, "--target_class", 2], "same class"),
+        (["--target_class", 4], "classes 0 to 3"),
+        (["--num_classes", 1000], "--num_classes is 1000"),
+        (["--attack_type", "jsma"], "not offered"),
+        (["--l", "1"], "--l inf or 2"),
+        (["--eps", "0"], "--eps"),
+        (["--resize", 32], "was made with resize 0"),
+        (["--dataset", "nowhere"], "no data set"),
+    ],
+)
+def test_bad_options_are_one_line(root, capsys, options, message):
+    assert attack(root, *options) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list((root / "data" / "shop").glob("*pgd*"))
+
+
+def test_a_class_without_images(root, capsys):
+    seen = set(read_classes(root / "data" / "shop" / "original" / "classes.csv").numbers.tolist())
+    absent = next(number for number in range(4) if number not in seen)
+    target = (absent + 1) % 4
+    assert attack(root, "--origin_class", absent, "--target_class", target) == 2
+    assert f"no image is classified as class {absent}" in capsys.readouterr().err
+
+
+def test_stage_1_must_have_run_with_the_same_extractor(root, capsys):
+    make_extractor(root / "plain.pt", 7)
+    assert attack(root) == 2
+    assert "was made with weights" in capsys.readouterr().err
+    shutil.rmtree(root / "data" / "shop" / "robust_original")
+    assert attack(root, defended="robust") == 2
+    expected = "classify_extract.py --dataset shop --defense 1 --model_dir robust"
+    assert expected in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_nothing_half_written(root, capsys, monkeypatch):
+    def no_space(self, *_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "images/3.tiff")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", no_space)
+        assert attack(root) == 2
+    assert "no space" in capsys.readouterr().err
+    assert not list((root / "data" / "shop").glob("pgd*"))
+    assert attack(root) == 0
