@@ -5,9 +5,15 @@ import itertools
 import sys
 from dataclasses import replace
 
-from src.artifacts.errors import UserError
-from src.cli import Parser, add_common_options, add_fidelity_option, fidelity_of, number_list
+from src.cli import Parser, add_common_options, add_fidelity_option
 from src.cli import run as run_script
+from src.recommenders.command import (
+    add_recommender_options,
+    adversary_of,
+    hyperparameters_of,
+    not_negative,
+    positive,
+)
 
 TABLE_K = 20
 """Cut-off of the accuracy that is printed; evaluate_rec.py measures any list of them."""
@@ -26,50 +32,9 @@ def parse_options() -> argparse.Namespace:
         "--model", nargs="+", choices=("VBPR", "AMR"), default=["VBPR"], help="one or both"
     )
     parser.add_argument("--adv", type=int, choices=(0, 1), default=0, help="1: AMR")
-    parser.add_argument(
-        "--form",
-        choices=("shared", "full"),
-        default="shared",
-        help="shared: one user vector (published code); full: biases and visual user factors (He and "
-        "McAuley 2016), named VBPRfull and AMRfull",
-    )
-    parser.add_argument("--emb1_K", type=positive, default=64, help="factors of each table")
-    parser.add_argument("--batch_size", type=positive, default=512, help="interactions in one step")
-    parser.add_argument(
-        "--lr",
-        nargs="+",
-        default=["[0.01,1e-4,1e-3]"],
-        help="Adagrad learning rates of users, items and projection; one number serves all",
-    )
-    parser.add_argument(
-        "--regs",
-        nargs="+",
-        default=["[1e-1,1e-3,0]"],
-        help="regularisation of users, items and projection; one number serves all",
-    )
-    parser.add_argument(
-        "--epoch", type=positive, default=4000, help="epochs; AMR continues VBPR from half of them"
-    )
-    parser.add_argument(
-        "--verbose",
-        type=positive,
-        default=1000,
-        help="epochs between checkpoints and accuracy reports",
-    )
-    parser.add_argument(
-        "--lmd", type=float, default=0.1, help="AMR: weight of the adversarial loss"
-    )
-    parser.add_argument(
-        "--epsilon",
-        type=float,
-        default=1.0,
-        help="AMR: L2 norm of the perturbation of an item's features (scaled to at most 1)",
-    )
-    parser.add_argument(
-        "--adv_type", choices=("grad", "rand"), default="grad", help="AMR: perturbation's direction"
-    )
+    add_recommender_options(parser)
     parser.add_argument("--topk", type=positive, default=150, help="items in each list")
-    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="one or more")
+    parser.add_argument("--seed", type=not_negative, nargs="+", default=[0], help="one or more")
     parser.add_argument(
         "--load_weights_from",
         metavar="EXPERIMENT",
@@ -88,7 +53,6 @@ def main() -> None:
     from src.metrics.ranking import auc, hit_ratio, ndcg
     from src.recommenders.data import load_training_data
     from src.recommenders.fitting import Training
-    from src.recommenders.hyperparameters import Adversary, Hyperparameters
     from src.recommenders.recommending import recommend_at_test_time, recommend_retrained
 
     def accuracy(ranks: TestRanks) -> str:
@@ -99,17 +63,7 @@ def main() -> None:
         )
 
     layout = Layout(options.dataset, options.root)
-    fidelity = fidelity_of(options)
-    hyperparameters = Hyperparameters(
-        options.form,
-        options.emb1_K,
-        options.batch_size,
-        three_numbers("--lr", options.lr),
-        three_numbers("--regs", options.regs),
-        fidelity.regulariser,
-        fidelity.drop_last_batch,
-    )
-    adversary = Adversary(options.lmd, options.epsilon, options.adv_type)
+    hyperparameters, adversary = hyperparameters_of(options), adversary_of(options)
     models = ["AMR"] if options.adv else sorted(set(options.model), reverse=True)  # VBPR, then AMR
     label = "full" if options.form == "full" else ""
     clean = options.load_weights_from and Experiment.parse(options.load_weights_from)
@@ -117,7 +71,7 @@ def main() -> None:
         data = load_training_data(layout, experiment)
         for seed, model in itertools.product(options.seed, models):
             run = Run(experiment, model + label, options.epoch, options.topk, seed)
-            run = replace(run, fidelity=fidelity.name)
+            run = replace(run, fidelity=options.fidelity)
             if clean:
                 trained, run = replace(run, experiment=clean), replace(run, protocol="test_time")
                 recommend_at_test_time(layout, run, trained, hyperparameters, data, options.force)
@@ -129,24 +83,6 @@ def main() -> None:
                 )
             ranks = read_test_ranks(layout.test_ranks(run))
             print(f"{layout.recommendations(run)}: {accuracy(ranks)}", flush=True)
-
-
-def positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
-
-
-def three_numbers(option: str, texts: list[str]) -> tuple[float, float, float]:
-    """Read ``[a,b,c]``, or one number for all three."""
-    try:
-        numbers = number_list(" ".join(texts))
-    except ValueError as error:
-        raise UserError(f"{option} {' '.join(texts)}: {error}") from error
-    if len(numbers) not in (1, 3):
-        raise UserError(f"{option} takes 3 numbers or 1, not {len(numbers)}")
-    users, items, projection = numbers * (3 // len(numbers))
-    return users, items, projection
 
 
 if __name__ == "__main__":

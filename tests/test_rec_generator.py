@@ -1,0 +1,321 @@
+"""The script from files to files: both models, both protocols, resuming, and bad input."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rec_generator
+from src.artifacts.experiments import Run
+from src.artifacts.features import write_features
+from src.artifacts.layout import Layout
+from src.artifacts.manifest import read_record
+from src.artifacts.tables import read_pairs, read_test_ranks, read_top_k, write_pairs
+from src.cli import run
+from src.recommenders import fitting
+
+N_USERS, N_ITEMS, N_FEATURES = 24, 16, 8
+ATTACKED = "pgd_1_2_eps4.0_eps_it4.0_nb_it10_linf"
+SHORT = ["--epoch", "6", "--emb1_K", "4", "--batch_size", "16", "--lr", "0.05", "--topk", "5"]
+
+
+@pytest.fixture
+def layout(tmp_path) -> Layout:
+    """A data set of a few users with clean and attacked features, and nothing else."""
+    rng = np.random.default_rng(0)
+    layout = Layout("tiny", tmp_path)
+    has = rng.random((N_USERS, N_ITEMS)) < 0.3
+    has[:, 0], has[:, 1] = True, False
+    test = np.stack([np.arange(N_USERS), np.where(has[:, 2], 1, 2)], 1)
+    features = rng.random((N_ITEMS, N_FEATURES)).astype(np.float32)
+    for name, shift in (("original", 0), (ATTACKED, 1)):
+        (layout.data / name).mkdir(parents=True)
+        write_features(
+            layout.data / name / "features.npy", features + shift * np.eye(*features.shape)
+        )
+    write_pairs(layout.training_set, np.argwhere(has))
+    write_pairs(layout.test_set, test)
+    return layout
+
+
+@pytest.fixture
+def generate(layout, monkeypatch):
+    """Run the script in this process; returns its exit code."""
+
+    def call(*arguments: str) -> int:
+        common = ["--dataset", "tiny", "--root", str(layout.root), *SHORT]
+        monkeypatch.setattr(sys, "argv", ["rec_generator.py", *common, *arguments])
+        return run(rec_generator.main)
+
+    return call
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every artifact below a folder but the records, which hold the command."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "manifest" not in path.name
+    }
+
+
+def results(layout: Layout) -> dict[str, bytes]:
+    return files(layout.root / "rec_model_weights") | files(layout.root / "rec_results")
+
+
+def the_error(capsys) -> str:
+    """The one line on stderr that is an error, progress bars aside."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_both_models_many_seeds_and_experiments_in_one_go(layout, generate, capsys):
+    arguments = [
+        "--model",
+        "AMR",
+        "VBPR",
+        "--seed",
+        "0",
+        "1",
+        "--experiment_name",
+        "original",
+        ATTACKED,
+    ]
+    assert generate(*arguments) == 0
+    lists = {path.stem for path in layout.recommendations_dir.glob("*.tsv")}
+    assert lists == {
+        f"{experiment}_top5_ep6_{model}{seed}"
+        for experiment in ("original", ATTACKED)
+        for model in ("VBPR", "AMR")
+        for seed in ("", "_seed1")
+    }
+    weights = {path.stem for path in (layout.root / "rec_model_weights/tiny").glob("*.npz")}
+    assert {"original_step3_VBPR", "original_step6_VBPR", "original_step6_AMR"} <= weights
+    assert "original_step3_AMR" not in weights
+    output = capsys.readouterr().out
+    assert output.count("AUC") == 8 and "original_top5_ep6_VBPR.tsv: HR@20" in output
+
+    train = read_pairs(layout.training_set)
+    for name in lists:
+        top_k = read_top_k(layout.recommendations(Run.parse(name)))
+        ranks = read_test_ranks(layout.test_ranks(Run.parse(name)))
+        assert top_k.items.shape == (N_USERS, 5)
+        assert (np.diff(top_k.scores, axis=1) <= 0).all()
+        for user, item in train:
+            assert item not in top_k.items[user]
+        np.testing.assert_array_equal(ranks.users, np.arange(N_USERS))
+        in_list = (top_k.items == ranks.items[:, None]).argmax(1)[ranks.ranks < 5]
+        np.testing.assert_array_equal(in_list, ranks.ranks[ranks.ranks < 5])
+
+
+def test_an_up_to_date_run_is_skipped_and_force_redoes_the_same_bytes(layout, generate, capsys):
+    assert generate() == 0
+    before = results(layout)
+    capsys.readouterr()
+    assert generate() == 0
+    assert "original_top5_ep6_VBPR is up to date (use --force to redo)" in capsys.readouterr().out
+    assert generate("--force") == 0
+    assert results(layout) == before
+    assert generate("--lr", "0.01") == 0
+    assert results(layout)["tiny/original_step6_VBPR.npz"] != before["tiny/original_step6_VBPR.npz"]
+
+
+def test_paper_fidelity_has_its_own_names_and_results(layout, generate):
+    assert generate() == 0
+    assert generate("--fidelity", "paper") == 0
+    artifacts = results(layout)
+    assert (
+        artifacts["tiny/original_top5_ep6_VBPR.tsv"]
+        != artifacts["tiny/original_top5_ep6_VBPR_paper.tsv"]
+    )
+
+
+def test_full_form_has_its_own_names_and_shapes(layout, generate):
+    assert generate("--form", "full", "--model", "VBPR", "AMR") == 0
+    names = set(results(layout))
+    assert {"tiny/original_top5_ep6_VBPRfull.tsv", "tiny/original_top5_ep6_AMRfull.tsv"} <= names
+    with np.load(layout.root / "rec_model_weights/tiny/original_step6_AMRfull.npz") as archive:
+        assert archive["P"].shape == (N_USERS, 8)
+        assert archive["E"].shape == (N_FEATURES, 5)
+        assert archive["epoch"] == 6
+
+
+@pytest.mark.parametrize("model", ["VBPR", "AMR"])
+@pytest.mark.parametrize("direction", ["grad", "rand"])
+def test_a_killed_training_continues_to_the_same_bytes(
+    layout, generate, monkeypatch, model, direction
+):
+    arguments = ["--model", "VBPR", model, "--verbose", "2", "--adv_type", direction]
+    assert generate(*arguments) == 0
+    uninterrupted = results(layout)
+    for folder in ("rec_model_weights", "rec_results"):
+        shutil.rmtree(layout.root / folder)
+
+    stored = fitting._store
+
+    def kill_after_epoch_4(training, weights):
+        stored(training, weights)
+        if training.run.model == model and weights.epoch == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fitting, "_store", kill_after_epoch_4)
+    assert generate(*arguments) == 130
+    assert f"tiny/original_step6_{model}.npz" not in results(layout)
+    trained = []
+
+    def record_epoch(training, weights):
+        stored(training, weights)
+        trained.append((training.run.model, weights.epoch))
+
+    monkeypatch.setattr(fitting, "_store", record_epoch)
+    assert generate(*arguments) == 0
+    assert trained == [(model, 6)]  # from the checkpoint, not from the start
+    assert results(layout) == uninterrupted
+
+
+def test_a_damaged_checkpoint_is_not_continued(layout, generate):
+    assert generate("--verbose", "2") == 0
+    uninterrupted = results(layout)
+    weights = layout.root / "rec_model_weights/tiny"
+    (weights / "original_step6_VBPR.npz").unlink()
+    (weights / "original_step4_VBPR.npz").write_bytes(b"torn")
+    layout.recommendations(Run.parse("original_top5_ep6_VBPR")).unlink()
+    assert generate("--verbose", "2") == 0
+    assert results(layout) == uninterrupted
+
+
+def test_amr_continues_vbpr_of_half_the_epochs(layout, generate):
+    """With lambda 0 and VBPR's own accumulators gone, only the start and the schedule matter."""
+    assert generate("--model", "VBPR", "AMR", "--lmd", "0") == 0
+    record = read_record(layout.root / "rec_model_weights/tiny/original_step6_AMR.npz")
+    assert "tiny/original_step3_VBPR.npz" in record["inputs"]
+    assert record["options"]["adversary"] == {"direction": "grad", "epsilon": 1.0, "weight": 0.0}
+
+
+def test_amr_without_vbpr_says_what_to_run(layout, generate, capsys):
+    assert generate("--adv", "1", "--seed", "4") == 2
+    message = the_error(capsys)
+    assert "original_step3_VBPR_seed4.npz, which does not exist" in message
+    assert "--experiment_name original --model VBPR --epoch 6 --seed 4" in message
+    assert not results(layout)
+
+
+def test_amr_refuses_vbpr_of_other_features(layout, generate, capsys):
+    assert generate() == 0
+    write_features(layout.data / "original/features.npy", np.ones((N_ITEMS, N_FEATURES)))
+    capsys.readouterr()
+    assert generate("--adv", "1") == 2
+    assert "was trained on other data" in the_error(capsys)
+
+
+def test_test_time_protocol_scores_attacked_features_with_clean_weights(layout, generate):
+    assert generate() == 0
+    before = results(layout)
+    assert generate("--experiment_name", ATTACKED, "--load_weights_from", "original") == 0
+    added = set(results(layout)) - set(before)
+    name = f"{ATTACKED}_top5_ep6_VBPR_testtime"
+    assert added == {f"tiny/{name}.tsv", f"tiny/test_ranks/{name}.tsv"}  # nothing was trained
+
+    with np.load(layout.root / "rec_model_weights/tiny/original_step6_VBPR.npz") as archive:
+        p, q, e, scale = (archive[key] for key in ("P", "Q", "E", "scale"))
+    clean = np.load(layout.data / "original/features.npy")
+    attacked = np.load(layout.data / ATTACKED / "features.npy")
+    assert scale == np.abs(clean).max() < np.abs(attacked).max()
+    scores = p @ (q + attacked / scale @ e).T
+    top_k = read_top_k(layout.recommendations(Run.parse(name)))
+    expected = np.take_along_axis(scores, top_k.items, 1)
+    np.testing.assert_allclose(top_k.scores, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_test_time_on_clean_features_changes_nothing(layout, generate):
+    assert generate() == 0
+    assert generate("--load_weights_from", "original") == 0
+    artifacts = results(layout)
+    lists = "tiny/original_top5_ep6_VBPR{}.tsv"
+    assert artifacts[lists.format("_testtime")] == artifacts[lists.format("")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--load_weights_from", "original"], "no weights at"),
+        (["--load_weights_from", "madry_original"], "features of different extractors"),
+        (["--experiment_name", "nonsense"], "is not an experiment name"),
+        (["--experiment_name", "madry_original"], "missing file"),
+        (["--lr", "[0.1,x]"], "--lr"),
+        (["--lr", "0.1", "0.2"], "--lr takes 3 numbers or 1, not 2"),
+        (["--lr", "__import__('os').getcwd()"], "--lr"),
+        (["--regs", "-1"], "must not be negative"),
+        (["--adv", "1", "--epoch", "1"], "--epoch must be 2 or more"),
+        (["--fidelity", "paper", "--batch_size", "9999"], "fewer rows than one batch"),
+        (["--lr", "1e38"], "the loss became"),
+    ],
+)
+def test_bad_options_end_in_one_line(layout, generate, capsys, arguments, message):
+    assert generate(*arguments) == 2
+    assert message in the_error(capsys)
+    assert not results(layout)
+
+
+@pytest.mark.parametrize("option", ["--epoch", "--topk", "--batch_size", "--emb1_K", "--verbose"])
+def test_counts_below_one_are_refused(generate, capsys, option):
+    with pytest.raises(SystemExit) as stop:
+        generate(option, "0")
+    assert stop.value.code == 2
+    assert option in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda layout: layout.test_set.unlink(), "missing file"),
+        (lambda layout: layout.training_set.write_text("a\tb\n"), "row 1"),
+        (lambda layout: write_pairs(layout.test_set, np.array([[0, 0]])), "also a training row"),
+        (lambda layout: damage_features(layout, lambda f: f[:-5]), "the catalogue ends at"),
+        (lambda layout: damage_features(layout, lambda f: f * np.nan), "row 0 holds NaN"),
+        (lambda layout: shutil.rmtree(layout.data), "no data set at"),
+        (lambda layout: add_images(layout, N_ITEMS + 3), "belongs to another data set"),
+    ],
+)
+def test_bad_data_end_in_one_line(layout, generate, capsys, damage, message):
+    damage(layout)
+    assert generate() == 2
+    assert message in the_error(capsys)
+    assert not results(layout)
+
+
+def damage_features(layout: Layout, change) -> None:
+    path = layout.data / "original/features.npy"
+    write_features(path, change(np.load(path)))
+
+
+def add_images(layout: Layout, n_images: int) -> None:
+    layout.images.mkdir()
+    for item in range(n_images):
+        (layout.images / f"{item}.jpg").touch()
+
+
+def test_weights_of_other_dimensions_are_refused(layout, generate, capsys):
+    assert generate() == 0
+    capsys.readouterr()
+    test_time = ["--experiment_name", ATTACKED, "--load_weights_from", "original"]
+    assert generate(*test_time, "--emb1_K", "5") == 2
+    assert "table P is (24, 4) but this data set and these options need (24, 5)" in the_error(
+        capsys
+    )
+    write_pairs(layout.training_set, read_pairs(layout.training_set)[1:])
+    assert generate(*test_time) == 2
+    assert "trained on interactions other than" in the_error(capsys)
+    assert not list(layout.recommendations_dir.glob("*testtime*"))
+
+
+def test_no_gpu_falls_back_to_the_cpu_and_says_so(layout, generate, capsys):
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("there is a GPU")
+    assert generate("--gpu", "0") == 0
+    assert "TensorFlow sees no CUDA device: using the CPU" in capsys.readouterr().out
