@@ -84,11 +84,8 @@ recommend() {
 
 # Stage 2b and the summary table.
 evaluate() {
-    local metric
-    for metric in chr ncdcg accuracy; do
-        say "stage 2b, $metric"
-        python evaluate_rec.py --dataset "$DATASET" --metric "$metric" --origin "$ORIGIN"
-    done
+    say "stage 2b, every list"
+    python evaluate_rec.py --dataset "$DATASET" --metric all --origin "$ORIGIN"
     say "summary"
     python summarize.py --dataset "$DATASET"
 }
