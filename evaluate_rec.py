@@ -98,6 +98,10 @@ def main() -> None:
                 print("\nleast recommended classes with the most recommended, to attack next:")
                 for pair in suggest_pairs(table, k, options.min_items):
                     print("  " + attack_command(options.dataset, rec_run.experiment, *pair))
+        if rec_run.experiment.attack is not None and rec_run.protocol == "retrained":
+            print(
+                "\nretraining alone changes these values too: summarize.py has seeds and controls"
+            )
         print()
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -154,7 +155,7 @@ class HeldOut:
     negatives: np.ndarray | None
 
 
-def held_out_files(layout: Layout, run: Run) -> list:
+def held_out_files(layout: Layout, run: Run) -> list[Path]:
     """The files that ``read_held_out`` reads; none when the run has neither ranks nor lists."""
     if (ranks := layout.test_ranks(run)).is_file():
         return [ranks]
