@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.artifacts.errors import UserError
-from src.attacks.storage import Budget, to_levels, to_pixels, write_images
+from src.attacks.storage import Budget, norms, to_levels, to_pixels, write_images
 from src.datasets.catalogue import read_image
 from src.extractors.extractor import IMAGENET_MEAN, IMAGENET_STD
 
@@ -61,11 +61,11 @@ def test_rounding_keeps_every_budget(seed, eps, norm):
     clean = generator.integers(0, 256, (3, 6, 5, 3), dtype=np.uint8)
     change = generator.normal(size=clean.shape)
     budget = Budget(eps * (1 if norm == math.inf else 10), norm)
-    change *= (budget.eps / budget.sizes(change))[:, None, None, None]
+    change *= (budget.eps / norms(change, norm))[:, None, None, None]
     images = torch.from_numpy(((clean + change).clip(0, 255) / 255).transpose(0, 3, 1, 2))
     levels = to_levels(images.float(), clean, "round", budget)
     stored = levels.astype(np.int64) - clean
-    assert (budget.sizes(stored) <= budget.eps + 1e-9).all()
+    assert (norms(stored, norm) <= budget.eps + 1e-9).all()
     # Nothing is given away: no coordinate is a whole level from where it was to go.
     wanted = (clean + change).clip(0, 255) - clean
     assert (np.abs(stored - wanted) < 1 + 1e-3).all()

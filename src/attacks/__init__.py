@@ -1,5 +1,6 @@
-"""Attacks on images: each is one function of pixels, labels and a budget.
+"""Attacks on images: each is a function of logits, points, a goal and a box.
 
-The engines (CleverHans called well, our own C&W and DDN), freezing a model around an attack, and the
-8-bit storage of what an attack found belong here. File names and experiment bookkeeping do not.
+The engines (CleverHans called well, our own C&W and DDN), the options and names of attacks, freezing a
+network around an attack, and running one over a class of a catalogue into 8-bit files belong here.
+Training, recommenders and measures do not.
 """

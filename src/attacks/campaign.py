@@ -16,8 +16,8 @@ from src.attacks.freezing import frozen
 from src.attacks.goals import Goal, predict_reached
 from src.attacks.registry import build_attack
 from src.attacks.settings import AttackSettings
-from src.attacks.storage import Budget, to_levels, to_pixels, write_images
-from src.attacks.victim import Victim, fork_random
+from src.attacks.storage import Budget, norms, to_levels, to_pixels, write_images
+from src.attacks.victim import Victim
 from src.datasets.catalogue import Catalogue, open_catalogue
 from src.extractors.extractor import Extractor, Precision
 from src.extractors.inference import Predictions, predict
@@ -86,7 +86,8 @@ class Campaign:
         clean = np.stack([self.catalogue[position] for position in positions])
         goal = self._goal(len(clean)).to(device)
         passes = victim.passes
-        with fork_random(device):
+        # The caller's random state stays as it is.
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(_seed_of(self.settings.seed, number))
             points = victim.to_points(to_pixels(clean, device))
             attack = build_attack(self.settings, victim)
@@ -99,8 +100,8 @@ class Campaign:
         return {
             "image": image_ids,
             "success_before_rounding": predict_reached(victim.exact, attacked, goal).cpu().numpy(),
-            "linf": Budget(0, np.inf).sizes(change),
-            "l2": Budget(0, 2).sizes(change) / 255,
+            "linf": norms(change, np.inf),
+            "l2": norms(change, 2) / 255,
             "passes": np.full(len(clean), passes / len(clean)),
         }
 

@@ -34,9 +34,14 @@ class Budget:
     norm: float
     """Order of the norm: infinity, 1 or 2."""
 
-    def sizes(self, change: np.ndarray) -> np.ndarray:
-        """(n,) norms of ``change`` (n, ...), in the unit of ``change``."""
-        return np.linalg.norm(change.reshape(len(change), -1).astype(np.float64), self.norm, axis=1)
+    def exceeded(self, change: np.ndarray, slack: float = 0.0) -> np.ndarray:
+        """(n,) bool: whether ``change`` (n, ...), in grey levels, is too large."""
+        return norms(change, self.norm) > self.eps * (1 + slack)
+
+
+def norms(change: np.ndarray, order: float) -> np.ndarray:
+    """(n,) float64 norms of ``change`` (n, ...), in its own unit; ``order`` is infinity, 1 or 2."""
+    return np.linalg.norm(change.reshape(len(change), -1).astype(np.float64), order, axis=1)
 
 
 def to_pixels(levels: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
@@ -66,7 +71,7 @@ def to_levels(
         whole = math.floor(budget.eps * (1 + _SLACK))
         change = change.clip(-whole, whole)
     elif budget is not None:
-        for row in np.flatnonzero(budget.sizes(change) > budget.eps):
+        for row in np.flatnonzero(budget.exceeded(change)):
             exact = (scaled[row] - clean[row]).ravel()
             change[row] = _round_within(exact, budget).reshape(change[row].shape)
     return (clean + change).astype(np.uint8)
@@ -115,6 +120,6 @@ def write_images(
 
 
 def _check(path: Path, change: np.ndarray, budget: Budget) -> None:
-    size = float(budget.sizes(change[None])[0])
-    if size > budget.eps * (1 + _SLACK):
+    if budget.exceeded(change[None], _SLACK)[0]:
+        size = norms(change[None], budget.norm)[0]
         raise UserError(f"{path}: changed by {size:.3f} grey levels, over its budget {budget.eps}")

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from src.attacks.goals import Box, CountedLogits
@@ -74,8 +73,3 @@ def _normalised(extractor: Extractor) -> Extractor:
     ).to(extractor.device)
     inner.precision = extractor.precision
     return inner
-
-
-def fork_random(device: torch.device) -> torch.random.fork_rng:
-    """A context in which seeding torch leaves the caller's random state alone."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
