@@ -73,7 +73,9 @@ def category_sums(
     weights = np.broadcast_to(gains[:length], bins.shape)
     shape = (n_groups, len(ks), n_categories + 1)
     sums = np.bincount(bins.ravel(), weights.ravel(), minlength=np.prod(shape)).reshape(shape)
-    return np.cumsum(sums[..., :n_categories], axis=1)
+    for i in range(1, len(ks)):  # np.cumsum along an inner axis takes seven times as long
+        sums[:, i] += sums[:, i - 1]
+    return sums[..., :n_categories]
 
 
 def category_changes(
