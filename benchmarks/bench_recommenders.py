@@ -30,7 +30,7 @@ FACTORS, BATCH, TOP_K = 64, 256, 150
 Step = tuple[str, str]
 """Side and task."""
 THREADS = "2"
-PEER_BATCHES = {"vbpr": 60, "amr": 20}
+PEER_BATCHES = {"vbpr": 40, "amr": 10}
 PEER_USERS = 500
 
 
@@ -72,9 +72,10 @@ class Stopwatch:
 
 def serve(tasks: dict[str, Callable[[], dict[str, float]]]) -> None:
     """Read task names from stdin; answer each with one line of JSON."""
-    print("ready", flush=True)
+    answers, sys.stdout = sys.stdout, sys.stderr  # Cornac prints, even when it is not verbose
+    print("ready", file=answers, flush=True)
     for line in sys.stdin:
-        print(json.dumps(tasks[line.strip()]()), flush=True)
+        print(json.dumps(tasks[line.strip()]()), file=answers, flush=True)
 
 
 def ours(data_path: Path) -> None:
@@ -253,7 +254,9 @@ class Worker:
     def do(self, task: str) -> dict[str, float]:
         self.process.stdin.write(f"{task}\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        if not (answer := self.process.stdout.readline()):
+            raise SystemExit(f"{' '.join(self.process.args)} failed at {task!r}: run it by hand")
+        return json.loads(answer)
 
     def close(self) -> None:
         self.process.stdin.close()
