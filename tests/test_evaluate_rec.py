@@ -113,6 +113,16 @@ def test_ncdcg_and_its_tests(monkeypatch, layout):
     )
 
 
+def test_equal_lists_change_by_exactly_nothing(monkeypatch, layout):
+    lists = np.random.default_rng(0).permuted(np.tile(np.arange(6), (50, 1)), axis=1)[:, :3]
+    for experiment in ("original", ATTACK):
+        write_run(layout, Run(Experiment.parse(experiment), "VBPR", 10, 3), lists)
+    assert evaluate(monkeypatch, layout, "--metric", "ncdcg", "--list_of_k", "1", "2", "3") == 0
+    table = read(layout, "ncdcg", ATTACK)
+    assert (table["change"] == 0).all()
+    assert (table["p_value_t"] == 1).all() and (table["p_value_wilcoxon"] == 1).all()
+
+
 def test_accuracy_of_the_held_out_items(monkeypatch, layout):
     assert evaluate(monkeypatch, layout, "--metric", "accuracy", "--list_of_k", "1", "3") == 0
     table = read(layout, "accuracy", ATTACK)

@@ -84,7 +84,7 @@ class Evaluation:
         if metric == "chr":
             columns["score_normalised"] = score / np.array(self.ks)[:, None]
         if self.baseline_lists is not None:
-            columns |= self._category_changes(metric, score)
+            columns |= self._category_changes(metric, score, groups)
 
         k_index, position = np.indices(score.shape)
         order = np.argsort(-score, axis=1, kind="stable")
@@ -125,11 +125,14 @@ class Evaluation:
         """What a hit at each position is worth: (largest K,)."""
         return np.ones(self.ks[-1]) if metric == "chr" else category.discounts(self.ks[-1])
 
-    def _category_changes(self, metric: str, score: np.ndarray) -> dict[str, np.ndarray]:
+    def _category_changes(
+        self, metric: str, score: np.ndarray, groups: tuple[np.ndarray, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """The clean run's score, and the paired tests of what changed."""
         n_users = len(self.lists.users)
-        one_group = np.zeros(n_users, np.int64), np.array([n_users])
-        sums, ideal = self._sums(metric, self.baseline_lists, *one_group)
-        before = sums[0] / ideal / n_users
+        # Summed in the same order as the score, so that equal lists differ by exactly 0.
+        sums, ideal = self._sums(metric, self.baseline_lists, *groups)
+        before = sums.sum(axis=0) / ideal / n_users
         column, change = category.category_changes(
             self.baseline_lists.items,
             self.lists.items,
