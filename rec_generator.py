@@ -52,7 +52,7 @@ def main() -> None:
     from src.artifacts.tables import TestRanks, read_test_ranks
     from src.metrics.ranking import auc, hit_ratio, ndcg
     from src.recommenders.data import load_training_data
-    from src.recommenders.fitting import Training
+    from src.recommenders.fitting import Progress, Training
     from src.recommenders.recommending import recommend_at_test_time, recommend_retrained
 
     def accuracy(ranks: TestRanks) -> str:
@@ -66,6 +66,7 @@ def main() -> None:
     hyperparameters, adversary = hyperparameters_of(options), adversary_of(options)
     models = ["AMR"] if options.adv else sorted(set(options.model), reverse=True)  # VBPR, then AMR
     label = "full" if options.form == "full" else ""
+    progress = Progress(options.verbose, accuracy)
     clean = options.load_weights_from and Experiment.parse(options.load_weights_from)
     for experiment in map(Experiment.parse, options.experiment_name):
         data = load_training_data(layout, experiment)
@@ -78,9 +79,7 @@ def main() -> None:
             else:
                 attacker = adversary if model == "AMR" else None
                 training = Training(layout, run, hyperparameters, attacker)
-                recommend_retrained(
-                    training, data, options.gpu, options.verbose, accuracy, options.force
-                )
+                recommend_retrained(training, data, options.gpu, progress, options.force)
             ranks = read_test_ranks(layout.test_ranks(run))
             print(f"{layout.recommendations(run)}: {accuracy(ranks)}", flush=True)
 

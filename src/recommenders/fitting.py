@@ -78,7 +78,8 @@ class Training:
             raise UserError("AMR trains the second half of the epochs: --epoch must be 2 or more")
         command = (
             f"python rec_generator.py --dataset {self.layout.dataset} --experiment_name "
-            f"{run.experiment.name} --model VBPR --epoch {run.epochs} --seed {run.seed}"
+            f"{run.experiment.name} --model VBPR --epoch {run.epochs} --seed {run.seed}, and the "
+            "other options of this command (--force where its lists are already there)"
         )
         if not path.is_file():
             raise UserError(f"AMR starts from {path}, which does not exist; first run: {command}")
@@ -90,64 +91,82 @@ class Training:
             )
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How a training reports."""
+
+    every: int
+    """Epochs between checkpoints with a line about the accuracy."""
+    describe: Callable[[TestRanks], str]
+    """Ranks of the held-out items -> text."""
+
+
 def fit(
-    training: Training,
-    data: TrainingData,
-    gpu: int,
-    verbose: int,
-    describe: Callable[[TestRanks], str],
-    force: bool = False,
+    training: Training, data: TrainingData, gpu: int, progress: Progress, force: bool = False
 ) -> Weights:
     """Train, or continue from the newest checkpoint that was made the same way.
 
-    Every ``verbose`` epochs, half way and at the end the weights are stored; every ``verbose`` epochs
-    ``describe`` (ranks of the held-out items -> text) is printed. ``force`` starts anew. Raises
-    ``UserError`` when AMR has no VBPR to start from and when the loss is no longer a number.
+    Weights are stored every ``progress.every`` epochs, half way and at the end. ``force`` starts
+    anew. Raises ``UserError`` when AMR has no VBPR to start from, when there is no complete batch
+    where only complete ones are used, and when the loss is no longer a number.
     """
-    run, hyperparameters = training.run, training.hyperparameters
-    shapes = table_shapes(data.interactions.n_users, data.features, hyperparameters)
+    shapes = table_shapes(data.interactions.n_users, data.features, training.hyperparameters)
     if training.adversary:
         training.require_halfway_vbpr()
     weights = None if force else _newest_checkpoint(training, shapes)
     if weights is None:
         weights = _start(training, data, shapes)
-    if weights.epoch == run.epochs:
+    if weights.epoch == training.run.epochs:
         return weights
+    return _train(training, data, weights, gpu, progress)
 
-    drop_below = hyperparameters.batch if hyperparameters.drop_last_batch else 1
-    if len(data.interactions.train) < drop_below:
-        raise UserError(
-            f"{training.layout.training_set} has fewer rows than one batch of {drop_below}, and "
-            "incomplete batches are left out: choose a smaller --batch_size"
-        )
+
+def _train(
+    training: Training, data: TrainingData, weights: Weights, gpu: int, progress: Progress
+) -> Weights:
+    """Run the epochs that ``weights`` lack."""
     # TensorFlow takes seconds to import, which a run that only ranks should not wait for.
     from src.recommenders.bpr import features_on, select_device, trainer_for
 
+    run, drop_below = training.run, _drop_below(training, data)
     device = select_device(gpu)
-    trainer = trainer_for(shapes, hyperparameters, training.adversary, device)
+    trainer = trainer_for(weights.shapes, training.hyperparameters, training.adversary, device)
     trainer.load(weights)
     features = features_on(device, data.scaled_features)
-    progress = tqdm(
-        range(weights.epoch + 1, run.epochs + 1), desc=run.name, unit="epoch", mininterval=1.0
-    )
-    for epoch in progress:
-        triples = data.sampler.epoch(run.seed, epoch, drop_below)
-        loss = trainer.epoch(features, triples, _noise_seed(run.seed, epoch))
-        if not np.isfinite(loss):
-            progress.close()
-            raise UserError(
-                f"{run.name}: the loss became {loss} in epoch {epoch}: lower the learning rates (--lr)"
-            )
-        progress.set_postfix_str(f"loss {loss:.1f}", refresh=False)
-        reporting = epoch % verbose == 0
-        if reporting or epoch in (run.epochs // 2, run.epochs):
-            weights = trainer.save(data.scale, epoch)
-            _store(training, weights)
-        if reporting:
-            folded = fold(hyperparameters.form, weights.tables, data.scaled_features)
-            ranks = test_ranks(*folded, data.interactions)
-            progress.write(f"{run.name}, epoch {epoch}: loss {loss:.1f}, {describe(ranks)}")
+    epochs = range(weights.epoch + 1, run.epochs + 1)
+    with tqdm(epochs, desc=run.name, unit="epoch", mininterval=1.0) as bar:
+        for epoch in bar:
+            triples = data.sampler.epoch(run.seed, epoch, drop_below)
+            loss = trainer.epoch(features, triples, _noise_seed(run.seed, epoch))
+            if not np.isfinite(loss):
+                raise UserError(
+                    f"{run.name}: the loss became {loss} in epoch {epoch}: lower the learning rates "
+                    "(--lr)"
+                )
+            bar.set_postfix_str(f"loss {loss:.1f}", refresh=False)
+            if epoch % progress.every == 0 or epoch in (run.epochs // 2, run.epochs):
+                weights = trainer.save(data.scale, epoch)
+                _store(training, weights)
+            if epoch % progress.every == 0:
+                ranks = test_ranks(
+                    *fold(training.hyperparameters.form, weights.tables, data.scaled_features),
+                    data.interactions,
+                )
+                bar.write(f"{run.name}, epoch {epoch}: loss {loss:.1f}, {progress.describe(ranks)}")
     return weights
+
+
+def _drop_below(training: Training, data: TrainingData) -> int:
+    """What the number of triples is rounded down to a multiple of."""
+    if not training.hyperparameters.drop_last_batch:
+        return 1
+    batch = training.hyperparameters.batch
+    if len(data.interactions.train) < batch:
+        raise UserError(
+            f"{training.layout.training_set} has fewer rows than one batch of {batch}, and "
+            "incomplete batches are left out: choose a smaller --batch_size"
+        )
+    return batch
 
 
 def _start(training: Training, data: TrainingData, shapes: tuple[tuple[int, int], ...]) -> Weights:

@@ -1,6 +1,5 @@
 """From weights to artifacts: top-K lists and ranks of held-out items, under both protocols."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,9 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, fingerprint, read_record
-from src.artifacts.tables import TestRanks, write_test_ranks, write_top_k
+from src.artifacts.tables import write_test_ranks, write_top_k
 from src.recommenders.data import TrainingData
-from src.recommenders.fitting import Training, fit
+from src.recommenders.fitting import Progress, Training, fit
 from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.ranking import test_ranks, top_k
 from src.recommenders.scores import fold
@@ -22,12 +21,7 @@ STAGE = "recommend"
 
 
 def recommend_retrained(
-    training: Training,
-    data: TrainingData,
-    gpu: int,
-    verbose: int,
-    describe: Callable[[TestRanks], str],
-    force: bool,
+    training: Training, data: TrainingData, gpu: int, progress: Progress, force: bool
 ) -> None:
     """Train on the experiment's own features and write its lists and ranks; see ``fit``."""
     layout, run = training.layout, training.run
@@ -38,7 +32,7 @@ def recommend_retrained(
     if not force and manifest.is_current(_outputs(layout, run)):
         print(f"{run.name} is up to date (use --force to redo)")
         return
-    weights = fit(training, data, gpu, verbose, describe, force)
+    weights = fit(training, data, gpu, progress, force)
     _write(layout, run, training.hyperparameters, weights, data, manifest)
 
 
