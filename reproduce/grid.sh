@@ -85,7 +85,10 @@ recommend() {
 # Stage 2b and the summary table.
 evaluate() {
     say "stage 2b, every list"
-    python evaluate_rec.py --dataset "$DATASET" --metric all --origin "$ORIGIN"
+    mkdir -p "results/$DATASET"
+    python evaluate_rec.py --dataset "$DATASET" --metric all --origin "$ORIGIN" \
+        >"results/$DATASET/evaluation.txt"
+    echo "tables: results/$DATASET/evaluation.txt, chr/$DATASET/, ncdcg/$DATASET/, accuracy/$DATASET/"
     say "summary"
     python summarize.py --dataset "$DATASET"
 }

@@ -13,6 +13,7 @@ from src.artifacts.fidelity import FIDELITIES, Fidelity
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -136,6 +137,11 @@ def run(main: Callable[[], None]) -> int:
         main()
     except UserError as error:
         return _fail(" ".join(str(error).split()))
+    except BrokenPipeError:
+        # The reader of our output (head, say) has gone; point stdout at nothing, so that Python
+        # does not complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return _fail(f"no space to write {error.filename or 'an artifact'}: {error.strerror}")

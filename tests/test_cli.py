@@ -2,6 +2,9 @@
 
 import argparse
 import errno
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +75,17 @@ def test_number_lists_are_never_evaluated():
 )
 def test_budgets_in_grey_levels(text, levels):
     assert pixel_levels(text) == pytest.approx(levels)
+
+
+def test_a_reader_that_leaves_is_no_error():
+    """What ``python script.py | head -1`` does."""
+    code = "import sys\nfrom src.cli import run\nsys.exit(run(lambda: [print('x' * 9999) for _ in range(99)]))"
+    pipe = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    pipe.stdout.close()
+    assert pipe.stderr.read() == b""
+    assert pipe.wait() == 141
