@@ -2,11 +2,14 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 
 @dataclass
@@ -70,3 +73,49 @@ def web_server(monkeypatch) -> Iterator[WebServer]:
     yield server
     listener.shutdown()
     listener.server_close()
+
+
+@pytest.fixture
+def draw_images() -> Callable[[Path, int], Path]:
+    """``draw_images(folder, n, size=48)``: JPEGs 0.jpg .. (n-1).jpg of random colour gradients."""
+
+    def draw(folder: Path, n: int, size: int = 48) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(0)
+        for item in range(n):
+            corners = rng.integers(0, 256, (2, 2, 3), dtype=np.uint8)
+            picture = Image.fromarray(corners).resize((size, size), Image.Resampling.BILINEAR)
+            picture.save(folder / f"{item}.jpg", quality=95)
+        return folder
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def tiny_extractor():
+    """An untrained ShuffleNet of 5 classes, with batch norm statistics; do not change it."""
+    torch = pytest.importorskip("torch")
+    from src.extractors.architectures import build_network
+    from src.extractors.extractor import Extractor
+
+    torch.manual_seed(0)
+    network = build_network("shufflenet_v2_x0_5", 5)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+    # Far enough apart to give several images different classes.
+    network.fc.weight.data.mul_(20)
+    labels = ("sandal", "running shoe", "jeans, denims", "hat", "watch")
+    extractor = Extractor(network, labels, arch="shufflenet_v2_x0_5")
+    return extractor.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_extractor, tmp_path_factory) -> Path:
+    """``tiny_extractor`` in a file of our own format."""
+    from src.extractors.checkpoints import save_extractor
+
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"
+    save_extractor(path, tiny_extractor)
+    return path

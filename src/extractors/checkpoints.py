@@ -156,7 +156,7 @@ def _load_plain(path: Path) -> Any:
         raise UserError(f"missing file: {path}")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
+    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, OSError) as error:
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
             raise UserError(
                 f"{path} holds more than tensors, and reading it could run code from the file; if you "

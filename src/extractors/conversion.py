@@ -1,0 +1,111 @@
+"""Reading a pickled checkpoint without the code that it names."""
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from src.artifacts.atomic import atomic_output
+from src.artifacts.errors import UserError
+
+_REAL = {
+    "collections.OrderedDict",
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_parameter",
+    "torch.Size",
+    "torch.device",
+}
+"""What a pickle may really call: it rebuilds tensors and containers and does nothing else."""
+
+
+class _StandIn:
+    """Takes the place of any other class or function: accepts everything, does nothing."""
+
+    def __new__(cls, *_: object, **__: object) -> "_StandIn":
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def __call__(self, *_: object, **__: object) -> "_StandIn":
+        return self
+
+    def __getattr__(self, name: str) -> "_StandIn":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __setstate__(self, state: object) -> None: ...
+
+    def __setitem__(self, key: object, value: object) -> None: ...
+
+    def append(self, value: object) -> None: ...
+
+    def extend(self, values: object) -> None: ...
+
+    def add(self, value: object) -> None: ...
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        is_storage = module in ("torch", "torch.storage") and name.endswith("Storage")
+        is_type = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+        if is_storage or is_type or f"{module}.{name}" in _REAL:
+            return super().find_class(module, name)
+        return _StandIn
+
+
+def _load(stream: Any, **options: Any) -> Any:
+    return _Unpickler(stream, **options).load()
+
+
+def convert(source: Path, out: Path) -> list[str]:
+    """Write what ``source`` holds in tensors, numbers, strings and containers of these to ``out``.
+
+    Everything else is left out; returns its keys, ``a.b`` for key b of a. Raises ``UserError`` when
+    ``source`` is no checkpoint or holds no tensor.
+    """
+    if not source.is_file():
+        raise UserError(f"missing file: {source}")
+    reader = SimpleNamespace(__name__=__name__, Unpickler=_Unpickler, load=_load)
+    try:
+        content = torch.load(source, map_location="cpu", pickle_module=reader, weights_only=False)
+    except Exception as error:  # unpickling a damaged or hostile file can raise anything
+        raise UserError(f"{source} cannot be read as a checkpoint: {error}") from error
+    dropped: list[str] = []
+    kept = _plain(content, "", dropped)
+    if not isinstance(kept, Mapping) or not _has_tensor(kept):
+        raise UserError(f"{source} holds no tensors by name")
+    with atomic_output(out) as temporary:
+        torch.save(kept, temporary)
+    return dropped
+
+
+def _plain(value: Any, key: str, dropped: list[str]) -> Any:
+    """``value`` without what is not plain; None in its place within lists."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        inner = {
+            name: _plain(entry, f"{key}.{name}".lstrip("."), dropped)
+            for name, entry in value.items()
+            if isinstance(name, str | int)
+        }
+        return {name: entry for name, entry in inner.items() if entry is not None}
+    if isinstance(value, Sequence):
+        return [_plain(entry, f"{key}.{place}", dropped) for place, entry in enumerate(value)]
+    dropped.append(key)
+    return None
+
+
+def _has_tensor(value: Mapping[Any, Any]) -> bool:
+    return any(
+        isinstance(entry, Tensor) or (isinstance(entry, Mapping) and _has_tensor(entry))
+        for entry in value.values()
+    )
