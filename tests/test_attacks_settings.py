@@ -115,3 +115,10 @@ def test_classes_must_exist_in_the_model():
         AttackSettings().check_classes(773)
     with pytest.raises(UserError, match="--num_classes is 10"):
         AttackSettings().check_classes(1000, expected=10)
+
+
+def test_the_most_passes_an_image_can_need():
+    assert AttackSettings("fgsm").passes == 1
+    assert AttackSettings("pgd", restarts=3).passes == 33
+    assert AttackSettings("cw").passes == 5000
+    assert AttackSettings("spsa", nb_iter=2, samples=4).passes == 18

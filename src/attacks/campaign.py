@@ -67,15 +67,25 @@ class Campaign:
         positions = self.catalogue.positions(self.image_ids)
         batches = list(self.catalogue.batches(positions, self.batch_size))
         done = [parts.load(number) for number in range(len(batches))]
+        per_image = self.settings.passes
+        finished = sum(len(b) for b, part in zip(batches, done, strict=True) if part is not None)
         with (
-            tqdm(total=len(positions), desc=self.settings.attack, unit="img") as bar,
+            tqdm(
+                total=len(positions) * per_image,
+                initial=finished * per_image,
+                desc=f"{self.settings.attack}, image passes",
+                unit="pass",
+            ) as bar,
             frozen(*victim.networks),
         ):
+            victim.logits.on_pass = bar.update
             for number, batch in enumerate(batches):
                 if done[number] is None:
                     done[number] = self._attack_batch(victim, folder / IMAGES, number, batch)
                     parts.save(number, done[number])
-                bar.update(len(batch))
+                    finished += len(batch)
+                    # An attack may need fewer passes than it could.
+                    bar.update(finished * per_image - bar.n)
         return self._judge(folder, {key: np.concatenate([p[key] for p in done]) for key in done[0]})
 
     def _attack_batch(

@@ -60,10 +60,15 @@ class CountedLogits:
     def __init__(self, logits: Logits) -> None:
         self._logits = logits
         self.passes = 0
+        self.on_pass: Callable[[int], object] | None = None
+        """Called with the number of images after each forward, for a progress bar."""
 
     def __call__(self, points: Tensor) -> Tensor:
+        logits = self._logits(points)
         self.passes += len(points)
-        return self._logits(points)
+        if self.on_pass:
+            self.on_pass(len(points))
+        return logits
 
 
 def predict_reached(logits: Logits, points: Tensor, goal: Goal) -> Tensor:

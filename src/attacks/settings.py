@@ -82,6 +82,18 @@ class AttackSettings:
         return self.nb_iter or (SPSA_STEPS if self.attack == "spsa" else PGD_STEPS)
 
     @property
+    def passes(self) -> int:
+        """How often the attack sends one image through the network, at most."""
+        once = {
+            "pgd": self.iterations,
+            "cw": self.binary_steps * self.max_it,
+            "spsa": self.iterations * (2 * self.samples + 1),
+            "ddn": self.steps,
+        }.get(self.attack, 1)
+        # Restarts look at the outcome of each try.
+        return self.restarts * (once + 1) if self.restarts > 1 else once
+
+    @property
     def order(self) -> float:
         """The norm as a number."""
         return math.inf if self.norm == "inf" else int(self.norm)
