@@ -3,6 +3,7 @@
 Files are read with ``weights_only=True``, so nothing in them is executed.
 """
 
+import io
 import pickle
 import re
 import zipfile
@@ -122,8 +123,19 @@ def save_extractor(path: Path, extractor: Extractor) -> None:
         "std": extractor.std.flatten().tolist(),
         "state_dict": state_dict,
     }
+    write_plain(path, content)
+
+
+def write_plain(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors, numbers, strings and containers of these, atomically.
+
+    They are serialised in memory first: torch's own file writer minds file names and reports a full
+    disk as an internal error.
+    """
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     with atomic_output(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
+from src.extractors.checkpoints import write_plain
 
 _REAL = {
     "collections.OrderedDict",
@@ -80,8 +80,7 @@ def convert(source: Path, out: Path) -> list[str]:
     kept = _plain(content, "", dropped)
     if not isinstance(kept, Mapping) or not _has_tensor(kept):
         raise UserError(f"{source} holds no tensors by name")
-    with atomic_output(out) as temporary:
-        torch.save(kept, temporary)
+    write_plain(out, kept)
     return dropped
 
 

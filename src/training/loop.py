@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from src.artifacts.atomic import atomic_output
+from src.extractors.checkpoints import write_plain
 from src.extractors.extractor import Extractor
 from src.training.adversaries import Adversary
 from src.training.pictures import Pictures, augment, to_images
@@ -119,8 +119,7 @@ def _save(
         "optimizer": optimizer.state_dict(),
         "adversary": adversary.state(),
     }
-    with atomic_output(path) as temporary:
-        torch.save(state, temporary)
+    write_plain(path, state)
 
 
 def _restore(

@@ -52,7 +52,7 @@ def read_pictures(images: Path, labels: Path, size: int = 0) -> Pictures:
     names = table.drop_duplicates("category").set_index("category")["label"].sort_index()
     return Pictures(
         torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
-        torch.from_numpy(table["category"].to_numpy(np.int64)),
+        torch.tensor(table["category"].to_numpy()),
         tuple(names.astype(str)),
     )
 

@@ -1,0 +1,241 @@
+"""Training: Free-AT's update against its definition, resuming, bad tables, and that it learns."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import train_extractor
+from src.artifacts.errors import UserError
+from src.cli import run
+from src.extractors.checkpoints import load_extractor
+from src.extractors.extractor import Extractor
+from src.training import loop
+from src.training.accuracy import accuracy
+from src.training.adversaries import FreeAdversary, NoAdversary
+from src.training.loop import Schedule, train, train_step
+from src.training.pictures import Pictures, augment, read_pictures
+from src.training.recipes import RECIPES, cross_entropy
+
+EPS = 4 / 255
+
+
+def tiny_classifier(n_classes: int = 3) -> Extractor:
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4, n_classes))
+    return Extractor(network, [f"kind {number}" for number in range(n_classes)])
+
+
+def colour_pictures(n: int = 96, size: int = 16) -> Pictures:
+    """Noisy pictures whose colour channel tells the category."""
+    generator = torch.Generator().manual_seed(0)
+    categories = torch.arange(n) % 3
+    pixels = torch.randint(0, 120, (n, 3, size, size), generator=generator)
+    pixels[torch.arange(n), categories] += 60
+    return Pictures(pixels.to(torch.uint8), categories, ("red", "green", "blue"))
+
+
+def test_free_at_is_the_algorithm_of_the_paper():
+    """Two mini-batches of four replays: each step descends in weights and ascends in pixels."""
+    generator = torch.Generator().manual_seed(1)
+    batches = [
+        (torch.rand(5, 3, 8, 8, generator=generator), torch.randint(3, (5,), generator=generator))
+        for _ in range(2)
+    ]
+    ours, reference = tiny_classifier().train(), tiny_classifier().train()
+
+    optimizer = torch.optim.SGD(ours.network.parameters(), lr=0.1)
+    adversary = FreeAdversary(EPS)
+    for images, labels in batches:
+        for _ in range(4):
+            train_step(ours, optimizer, adversary, cross_entropy, images, labels)
+
+    delta = torch.zeros(5, 3, 8, 8)
+    parameters = list(reference.network.parameters())
+    for images, labels in batches:
+        for _ in range(4):
+            attacked = torch.clamp(images + delta, 0, 1).requires_grad_()
+            log_probabilities = reference(attacked).logits.log_softmax(dim=1)
+            loss = -log_probabilities[torch.arange(5), labels].mean()
+            pixel_gradient, *gradients = torch.autograd.grad(loss, [attacked, *parameters])
+            with torch.no_grad():
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    parameter -= 0.1 * gradient
+            delta = torch.clamp(delta + EPS * torch.sign(pixel_gradient), -EPS, EPS)
+
+    torch.testing.assert_close(adversary.perturbation, delta, rtol=0, atol=1e-8)
+    for mine, expected in zip(ours.network.parameters(), parameters, strict=True):
+        torch.testing.assert_close(mine, expected)
+
+
+def test_free_perturbation_stays_in_its_ball_and_images_in_range():
+    adversary = FreeAdversary(EPS)
+    images = torch.rand(4, 3, 6, 6).round()  # black and white
+    for seed in range(5):
+        perturbed = adversary.perturb(images)
+        assert 0 <= perturbed.min() <= perturbed.max() <= 1
+        assert (perturbed - images).abs().max() <= EPS + 1e-7
+        adversary.observe(torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)))
+    assert adversary.perturbation.abs().max() <= EPS + 1e-7
+    assert adversary.perturbation.abs().max() > 0
+
+
+def test_plain_training_leaves_images_alone():
+    images = torch.rand(2, 3, 4, 4)
+    assert NoAdversary(EPS).perturb(images) is images
+
+
+def test_plain_and_free_take_the_same_number_of_steps(monkeypatch, tmp_path):
+    steps = []
+    monkeypatch.setattr(loop, "train_step", lambda *_: steps.append(1) or 0.0)
+    for name, recipe in RECIPES.items():
+        steps.clear()
+        train(tiny_classifier(), colour_pictures(), recipe, Schedule(8, 16), EPS, tmp_path / name)
+        assert len(steps) == 8 * 6
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_stopped_training_ends_with_the_same_weights(name, monkeypatch, tmp_path):
+    pictures, schedule = colour_pictures(), Schedule(8, 16, seed=3)
+    whole = tiny_classifier()
+    train(whole, pictures, RECIPES[name], schedule, EPS, tmp_path / "whole")
+
+    save = loop._save
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "_save", save_and_stop)
+        train(tiny_classifier(), pictures, RECIPES[name], schedule, EPS, tmp_path / "state")
+    resumed = tiny_classifier()
+    train(resumed, pictures, RECIPES[name], schedule, EPS, tmp_path / "state")
+    expected = whole.network.state_dict()
+    for key, value in resumed.network.state_dict().items():
+        assert torch.equal(value, expected[key]), key
+
+
+def test_training_learns_and_accuracy_falls_under_attack(tmp_path):
+    training, held_out = colour_pictures().split(0.25, seed=0)
+    extractor = tiny_classifier()
+    train(extractor, training, RECIPES["plain"], Schedule(12, 8), EPS, tmp_path / "state")
+    assert accuracy(extractor, held_out) > 0.9
+
+    def strong(logits, points, goal, box):
+        gradient = torch.autograd.grad(
+            cross_entropy_of(logits(points.requires_grad_()), goal.classes), points
+        )[0]
+        return (points + gradient.sign()).clamp(*box).detach()
+
+    def cross_entropy_of(logits, labels):
+        return nn.functional.cross_entropy(logits, labels)
+
+    assert accuracy(extractor, held_out, strong) < accuracy(extractor, held_out)
+
+
+def test_the_learning_rate_warms_up_and_falls_to_zero():
+    factors = [loop._lr_factor(progress) for progress in np.linspace(0.01, 1, 100)]
+    assert max(factors) == pytest.approx(1, abs=0.01)
+    assert int(np.argmax(factors)) == pytest.approx(19, abs=1)
+    assert factors[-1] == pytest.approx(0, abs=1e-12)
+
+
+def test_augmentation_flips_and_shifts_whole_pictures():
+    ramp = torch.arange(32, dtype=torch.uint8).repeat(3, 32, 1)[None].repeat(200, 1, 1, 1)
+    torch.manual_seed(0)
+    augmented = augment(ramp)
+    assert augmented.shape == ramp.shape
+    assert augmented.dtype == torch.uint8
+    middle = augmented[:, 0, 0, 4:28].long()
+    slopes = middle.diff(dim=1)
+    assert (slopes.abs() == 1).all()
+    flipped = (slopes < 0).all(dim=1)
+    assert ((slopes > 0).all(dim=1) | flipped).all()
+    assert 60 < flipped.sum() < 140
+    shifts = middle[~flipped, 0] - 4
+    assert set(shifts.tolist()) == {-2, -1, 0, 1, 2}
+
+
+def test_split_is_a_partition():
+    pictures = colour_pictures(30)
+    training, held_out = pictures.split(0.2, seed=1)
+    assert (len(training), len(held_out)) == (24, 6)
+    together = torch.cat([training.pixels, held_out.pixels]).flatten(1).float().sum(dim=1)
+    expected = pictures.pixels.flatten(1).float().sum(dim=1)
+    assert sorted(together.tolist()) == sorted(expected.tolist())
+
+
+@pytest.fixture
+def pictures_on_disk(tmp_path) -> Path:
+    pictures = colour_pictures(60)
+    (tmp_path / "images").mkdir()
+    lines = ["item,category,label"]
+    for item, pixels in enumerate(pictures.pixels):
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / "images" / f"{item}.png")
+        category = int(pictures.categories[item])
+        lines.append(f"{item},{category},{pictures.labels[category]}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_pictures_are_read_exactly(pictures_on_disk):
+    read = read_pictures(pictures_on_disk / "images", pictures_on_disk / "labels.csv")
+    expected = colour_pictures(60)
+    assert torch.equal(read.pixels, expected.pixels)
+    assert torch.equal(read.categories, expected.categories)
+    assert read.labels == expected.labels
+    resized = read_pictures(pictures_on_disk / "images", pictures_on_disk / "labels.csv", 24)
+    assert resized.pixels.shape == (60, 3, 24, 24)
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        ("item,category\n0,0\n", "lacks the columns label"),
+        ("item,category,label\n0,0,a\n0,1,b\n", "item 0 stands there twice"),
+        ("item,category,label\n0,0,a\n1,2,b\n", "without gaps"),
+        ("item,category,label\n0,0,a\n1,0,a\n", "at least two"),
+        ("item,category,label\n0,0,a\n1,0,b\n2,1,c\n", "category 0 has several labels"),
+        ("item,category,label\n0,x,a\n1,1,b\n", "column category holds something"),
+        ("item,category,label\n0,0,a\n99,1,b\n", "no image for item 99"),
+    ],
+)
+def test_wrong_labels_are_one_line(pictures_on_disk, table, problem):
+    labels = pictures_on_disk / "labels.csv"
+    labels.write_text(table)
+    with pytest.raises(UserError, match=problem):
+        read_pictures(pictures_on_disk / "images", labels)
+
+
+def test_the_script_writes_a_checkpoint_like_any_other(pictures_on_disk, monkeypatch, capsys):
+    out = pictures_on_disk / "models" / "free_adv" / "demo.pt"
+    options = (
+        f"--images {pictures_on_disk}/images --labels {pictures_on_disk}/labels.csv --out {out} "
+    )
+    options += "--recipe free --arch shufflenet_v2_x0_5 --epochs 4 --batch 16 --size 32 --gpu -1"
+
+    def call(*more: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["train_extractor.py", *options.split(), *more])
+        code = run(train_extractor.main)
+        return (code, *capsys.readouterr())
+
+    code, printed, err = call()
+    assert code == 0, err
+    assert "under PGD-10 at 4/255" in printed
+    extractor = load_extractor(None, out)
+    assert extractor.labels == ("red", "green", "blue")
+    assert extractor.arch == "shufflenet_v2_x0_5"
+    first = out.read_bytes()
+    assert {path.name for path in out.parent.iterdir()} == {"demo.pt", "demo.pt.manifest.json"}
+    assert "up to date" in call()[1]
+    call("--force")
+    assert out.read_bytes() == first
+    assert call("--epochs", "0")[0] == 2
+    assert call("--arch", "resnet1")[0] == 2
+    assert out.read_bytes() == first
