@@ -79,7 +79,8 @@ def test_budgets_in_grey_levels(text, levels):
 
 def test_a_reader_that_leaves_is_no_error():
     """What ``python script.py | head -1`` does."""
-    code = "import sys\nfrom src.cli import run\nsys.exit(run(lambda: [print('x' * 9999) for _ in range(99)]))"
+    main = "lambda: print('x' * 999_999)"
+    code = f"import sys\nfrom src.cli import run\nsys.exit(run({main}))"
     pipe = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parents[1],
