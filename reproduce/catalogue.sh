@@ -3,7 +3,7 @@
 #
 #   bash reproduce/catalogue.sh --name N --images DIR --train FILE --test FILE \
 #       --arch A --weights FILE --origin O --target T \
-#       [--epochs 200] [--batch 512] [--seeds "0 1 2"] [--gpu 0] [--cw "--max_it 1000"]
+#       [--epochs 100] [--batch 512] [--lr 0.05] [--seeds "0 1 2"] [--gpu 0] [--cw "--max_it 1000"]
 #
 # DIR holds <item id>.jpg, the two TSV files hold user and item ids. It leaves data/N/ and
 # results/N/summary.tsv.
@@ -11,7 +11,7 @@ set -euo pipefail
 
 usage() { sed -n '2,9s/^# \{0,1\}//p' "$0"; }
 
-EPOCHS=200 BATCH=512 GPU=0 seeds="0 1 2" cw=""
+EPOCHS=100 BATCH=512 LR=0.05 GPU=0 seeds="0 1 2" cw=""
 while [ $# -gt 0 ]; do
     [ "$1" != "-h" ] && [ "$1" != "--help" ] || { usage; exit 0; }
     [ $# -ge 2 ] || { echo "error: $1 needs a value" >&2; exit 2; }
@@ -26,6 +26,7 @@ while [ $# -gt 0 ]; do
         --target) TARGET=$2 ;;
         --epochs) EPOCHS=$2 ;;
         --batch) BATCH=$2 ;;
+        --lr) LR=$2 ;;
         --seeds) seeds=$2 ;;
         --gpu) GPU=$2 ;;
         --cw) cw=$2 ;;
@@ -43,7 +44,7 @@ use_seeds "$seeds"
 EXTRACTORS=(original)
 declare -A EXTRACTOR_OPTIONS=([original]="--defense 0 --arch $ARCH --model_file $WEIGHTS")
 ATTACKS=("${PAPER_ATTACKS[@]/--attack_type cw/--attack_type cw $cw}")
-RECOMMENDER=(--epoch "$EPOCHS" --batch_size "$BATCH")
+RECOMMENDER=(--epoch "$EPOCHS" --batch_size "$BATCH" --lr "$LR")
 
 python prepare_dataset.py folder --dataset "$DATASET" --images "$IMAGES" --train "$TRAIN" --test "$TEST"
 run_grid

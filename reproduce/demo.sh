@@ -19,7 +19,7 @@ declare -A EXTRACTOR_OPTIONS=(
     [free_adv]="--defense 1 --model_dir free_adv --model_file demo.pt"
 )
 ATTACKS=("${PAPER_ATTACKS[@]/--attack_type cw/--attack_type cw --max_it 100}")
-RECOMMENDER=(--epoch 200 --batch_size 512)
+RECOMMENDER=(--epoch 100 --lr 0.05)
 
 say "the catalogue"
 python prepare_dataset.py demo

@@ -29,4 +29,4 @@ _install() {
 _find_python >/dev/null || exit 2
 _install "${1:-requirements.txt}"
 source .venv/bin/activate
-export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-3}" TF_ENABLE_ONEDNN_OPTS="${TF_ENABLE_ONEDNN_OPTS:-0}"
+export TF_CPP_MIN_LOG_LEVEL="${TF_CPP_MIN_LOG_LEVEL:-3}"
