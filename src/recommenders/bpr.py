@@ -11,13 +11,11 @@ projected once for each triple, as the difference f_i - f_j; and a whole epoch i
 import functools
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # silences the banner of the import below
-
 import numpy as np
-import tensorflow as tf
 
 from src.artifacts.errors import UserError
 from src.recommenders.hyperparameters import Adversary, Hyperparameters
+from src.recommenders.quiet_tensorflow import tf
 from src.recommenders.scores import latent_and_visual
 from src.recommenders.weights import TABLES, Weights
 

@@ -1,0 +1,27 @@
+"""TensorFlow as ``tf``, imported without the banner that no setting of its own silences."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@contextlib.contextmanager
+def _stderr_closed() -> Iterator[None]:
+    """Drop what C++ code writes to file descriptor 2; exceptions still pass."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+with _stderr_closed():
+    import tensorflow as tf
+
+__all__ = ["tf"]
