@@ -4,7 +4,7 @@ The peer does what published code does: for each image one forward for the class
 features, batch of one, evaluation mode, gradients on. Both read the same JPEG files; rounds are
 interleaved, and ratios are of the fastest round of each. Network: random weights, 224 px, CPU.
 
-    python benchmarks/bench_extraction.py [--images 32] [--rounds 3]
+    python benchmarks/bench_extraction.py [--images 64] [--rounds 3]
 """
 
 import argparse
@@ -27,7 +27,7 @@ SIDE = 224
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--arch", default="resnet50", help="torchvision architecture")
-    parser.add_argument("--images", type=int, default=32, help="images in a round")
+    parser.add_argument("--images", type=int, default=64, help="images in a round")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each variant")
     parser.add_argument("--batch", type=int, default=32, help="images in one forward pass of ours")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images")
