@@ -1,6 +1,8 @@
 """The whole pipeline by its commands, on a small demo set: every stage's files fit the next stage."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +16,23 @@ from src.artifacts.tables import read_top_k
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-COLUMNS = (
-    "extractor attack recommender protocol metric k before after change p_value control_change "
-    "control_p_value success_rate feature_loss seeds"
-).split()
+COLUMNS = [
+    "extractor",
+    "attack",
+    "recommender",
+    "protocol",
+    "metric",
+    "k",
+    "before",
+    "after",
+    "change",
+    "p_value",
+    "control_change",
+    "control_p_value",
+    "success_rate",
+    "feature_loss",
+    "seeds",
+]
 ATTACK = ["--attack_type", "pgd", "--eps", "8", "--origin_class", "0", "--target_class", "1"]
 EXTRACTOR = ["--model_file", "models/plain/tiny.pt"]
 CPU = ["--gpu", "-1"]
@@ -152,3 +167,55 @@ def test_results_of_another_data_set_are_refused(tree, tmp_path):
     result = other.run("rec_generator.py", *LISTS, expect=2)
     assert result.stderr.splitlines()[-1].startswith("error: ")
     assert not (other.root / "rec_results").exists()
+
+
+def kill_when(appears: str, tree: Tree, script: str, *arguments: str) -> None:
+    """Start a stage and kill it as soon as a file matching ``appears`` is there."""
+    command = [sys.executable, str(ROOT / script), *arguments, "--root", str(tree.root)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([*command, "--dataset", "demo"], cwd=tree.root, **quiet)
+    while process.poll() is None and not any(tree.root.glob(appears)):
+        os.sched_yield()
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "the stage was over before it could be killed"
+
+
+@pytest.fixture
+def fresh(tree, tmp_path) -> Tree:
+    """The tree as stage 1 left it: no attack, no recommender."""
+    fresh = Tree(tmp_path / "fresh")
+    shutil.copytree(tree.root / "models", fresh.root / "models")
+    shutil.copytree(tree.data, fresh.data, ignore=shutil.ignore_patterns(NAME))
+    return fresh
+
+
+def test_a_killed_attack_continues_to_the_same_bytes(tree, fresh):
+    small_batches = [*ATTACK, *EXTRACTOR, *CPU, "--image_batch", "2"]
+    kill_when(
+        f"data/demo/.partial-{NAME}-*/part_0.npz",
+        fresh,
+        "classify_extract_attack.py",
+        *small_batches,
+    )
+    assert not (fresh.data / NAME).exists()
+    fresh.attack("classify_extract_attack.py", "--image_batch", "2")
+    whole = Tree(fresh.root.parent / "whole")
+    shutil.copytree(tree.root, whole.root)
+    whole.attack("classify_extract_attack.py", "--image_batch", "2", "--force")
+    files = sorted(path.relative_to(whole.data) for path in (whole.data / NAME).rglob("*.tiff"))
+    for path in (*files, *(Path(NAME) / name for name in ("classes.csv", "features.npy"))):
+        assert (fresh.data / path).read_bytes() == (whole.data / path).read_bytes()
+
+
+def test_a_killed_training_continues_to_the_same_bytes(tree, fresh):
+    long = ["--topk", "30", "--epoch", "400", "--verbose", "20", *CPU]
+    weights = "rec_model_weights/demo/original_step20_VBPR.npz.manifest.json"
+    kill_when(weights, fresh, "rec_generator.py", *long)
+    assert not (fresh.root / "rec_results").exists()
+    fresh.run("rec_generator.py", *long)
+    tree.run("rec_generator.py", *long)
+    for path in (
+        "rec_model_weights/demo/original_step400_VBPR.npz",
+        "rec_results/demo/original_top30_ep400_VBPR.tsv",
+    ):
+        assert (fresh.root / path).read_bytes() == (tree.root / path).read_bytes()
