@@ -23,7 +23,7 @@ def main() -> None:
     options = parser.parse_args()
 
     from src.extractors.checkpoints import load_extractor, weights_path
-    from src.extractors.device import select_device
+    from src.extractors.device import Loading, select_device
     from src.extractors.inference import predict
     from src.extractors.recorded import RecordedExtractor
 
@@ -33,12 +33,14 @@ def main() -> None:
     weights = weights_path(layout, options.defense, options.model_dir, options.model_file)
     catalogue = open_whole_catalogue(layout.images, options.resize)
     say_size(catalogue)
-    extractor = load_extractor(options.arch, weights, select_device(options.gpu))
+    device = select_device(options.gpu)
+    loading = Loading.on(device, options.image_batch, options.workers)
+    extractor = load_extractor(options.arch, weights, device)
 
     recorded = RecordedExtractor.of(extractor, catalogue.resize, options.precision)
     manifest = Manifest.of(
         "classify_extract",
-        {**recorded.options(), "image_batch": options.image_batch},
+        {**recorded.options(), "image_batch": loading.batch_size},
         [layout.images],
     )
     outputs = (
@@ -54,8 +56,8 @@ def main() -> None:
     predictions = predict(
         extractor,
         catalogue,
-        batch_size=options.image_batch,
-        workers=options.workers,
+        batch_size=loading.batch_size,
+        workers=loading.workers,
         precision=options.precision,
         parts=parts,
     )

@@ -17,13 +17,15 @@ def main() -> None:
     from src.attacks.campaign import OUTPUTS, Campaign, publish
     from src.attacks.clean import CleanSources
     from src.extractors.checkpoints import load_extractor, weights_path
-    from src.extractors.device import select_device
+    from src.extractors.device import Loading, select_device
     from src.extractors.recorded import RecordedExtractor
 
     clean = CleanSources.of(layout, command.experiment, command.fidelity)
     clean.require(command.stage_1)
     weights = weights_path(layout, options.defense, options.model_dir, options.model_file)
-    extractor = load_extractor(options.arch, weights, select_device(options.gpu))
+    device = select_device(options.gpu)
+    loading = Loading.on(device, options.image_batch, options.workers)
+    extractor = load_extractor(options.arch, weights, device)
     settings.check_classes(extractor.n_classes, options.num_classes)
 
     kept = clean.recorded
@@ -36,7 +38,7 @@ def main() -> None:
             **recorded.options(),
             **asdict(settings),
             "fidelity": command.fidelity.name,
-            "image_batch": options.image_batch,
+            "image_batch": loading.batch_size,
             "n_classes": extractor.n_classes,
         },
         [layout.images, layout.classes(clean.classes), layout.features(clean.features)],
@@ -55,8 +57,8 @@ def main() -> None:
         command.fidelity,
         catalogue,
         start.image_ids,
-        options.image_batch,
-        options.workers,
+        loading.batch_size,
+        loading.workers,
         kept.precision,
     )
     print(f"{len(start.image_ids)} images of class {settings.origin}: {start.labels[0]}")

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--arch", default="resnet50", help="torchvision architecture")
     parser.add_argument("--images", type=int, default=64, help="images in a round")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each variant")
-    parser.add_argument("--batch", type=int, default=32, help="images in one forward pass of ours")
+    parser.add_argument("--batch", type=int, default=8, help="images in one forward pass of ours")
     parser.add_argument("--workers", type=int, default=0, help="processes that read images")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--memory_of", type=int, default=None, help=argparse.SUPPRESS)

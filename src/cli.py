@@ -107,8 +107,18 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
         help="side in pixels; 0 keeps native sizes (default: native where all images share one size, "
         "else 224)",
     )
-    parser.add_argument("--image_batch", type=int, default=32, help="images in one forward pass")
-    parser.add_argument("--workers", type=int, default=2, help="processes that read images")
+    parser.add_argument(
+        "--image_batch",
+        type=int,
+        default=None,
+        help="images in one forward pass (default: 8 on the CPU, 128 on a GPU)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=None,
+        help="processes that read images (default: none on the CPU, 8 for a GPU)",
+    )
 
 
 def model_dir_of(options: argparse.Namespace) -> str | None:

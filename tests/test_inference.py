@@ -10,6 +10,7 @@ from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
 from src.datasets.catalogue import open_catalogue
 from src.extractors import inference
+from src.extractors.device import Loading
 from src.extractors.inference import predict
 
 
@@ -156,3 +157,10 @@ def test_a_batch_that_the_gpu_cannot_hold_is_halved(tiny_extractor, catalogue, m
 def test_progress_counts_images(tiny_extractor, catalogue, capsys):
     predict(tiny_extractor, catalogue, batch_size=4, progress="reading")
     assert "11/11" in capsys.readouterr().err
+
+
+def test_what_is_left_open_about_loading_follows_the_device():
+    assert Loading.on(torch.device("cpu"), None, None) == Loading(8, 0)
+    assert Loading.on(torch.device("cuda"), None, 2) == Loading(128, 2)
+    with pytest.raises(UserError, match="--image_batch"):
+        Loading.on(torch.device("cpu"), 0, None)

@@ -1,4 +1,6 @@
-"""Where networks run."""
+"""Where networks run, and how images get there."""
+
+from dataclasses import dataclass
 
 import torch
 
@@ -24,3 +26,27 @@ def select_device(gpu: int) -> torch.device:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     return torch.device("cuda", gpu)
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How images reach a network: ``batch_size`` in one forward, read by ``workers`` processes."""
+
+    batch_size: int
+    workers: int
+
+    @classmethod
+    def on(cls, device: torch.device, batch_size: int | None, workers: int | None) -> "Loading":
+        """What a user left open (None) is chosen for the device; ``UserError`` for what cannot be.
+
+        On a CPU eight images stay in its caches and readers would take the network's cores; a GPU
+        wants many images at once and cannot wait for one reader.
+        """
+        usual = cls(8, 0) if device.type == "cpu" else cls(128, 8)
+        chosen = cls(
+            usual.batch_size if batch_size is None else batch_size,
+            usual.workers if workers is None else workers,
+        )
+        if chosen.batch_size < 1 or chosen.workers < 0:
+            raise UserError("--image_batch must be at least 1 and --workers not negative")
+        return chosen
