@@ -62,7 +62,7 @@ def test_defended_extractor_writes_classes_features_and_record(stage, tree):
     }
     extractor = load_extractor(None, tree / "models" / "free_adv" / "model_best.pth.tar")
     catalogue = open_catalogue(tree / "data" / "tiny" / "original" / "images")
-    expected = predict(extractor, catalogue, progress=None)
+    expected = predict(extractor, catalogue, batch_size=8, progress=None)
     np.testing.assert_array_equal(read_features(folder / "features.npy", 9), expected.features)
     classes = read_classes(folder / "classes.csv")
     np.testing.assert_array_equal(classes.image_ids, np.arange(9))
