@@ -81,12 +81,11 @@ class CarliniWagner:
             if self.abort == "image" and iteration % between_checks == 0:
                 going_on = loss <= _PROGRESS * last_loss
                 if not going_on.all():
-                    rows, last_loss = rows[going_on], loss[going_on]
+                    rows = rows[going_on]
                     descent.keep(going_on)
                     if len(rows) == 0:
                         break
-                else:
-                    last_loss = loss
+                last_loss = loss[going_on]
         return found
 
 
