@@ -38,8 +38,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_BAD_INPUT, f"error: {message} (see python {self.prog} --help)\n")
 
-    def parse_args(self, args: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
-        return super().parse_args(_join_detached_dashes(sys.argv[1:] if args is None else args))
+    def parse_known_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        arguments = sys.argv[1:] if args is None else args
+        return super().parse_known_args(_join_detached_dashes(arguments), namespace)
 
 
 def _join_detached_dashes(arguments: Sequence[str]) -> list[str]:
