@@ -66,7 +66,7 @@ class Manifest:
         Inputs are named by their last two path components (``original/features.npy``), so that the
         record does not depend on where the tree stands.
         """
-        hashes = {"/".join(path.parts[-2:]): fingerprint(path) for path in inputs}
+        hashes = {input_name(path): fingerprint(path) for path in inputs}
         return cls(stage, json.loads(json.dumps(dict(options))), hashes)
 
     def is_current(self, outputs: Sequence[Path]) -> bool:
@@ -92,6 +92,11 @@ class Manifest:
         }
         with atomic_output(record_path(outputs[0])) as temporary:
             temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
+
+
+def input_name(path: Path) -> str:
+    """What a record calls an input: ``original/features.npy``."""
+    return "/".join(path.parts[-2:])
 
 
 def record_path(output: Path) -> Path:

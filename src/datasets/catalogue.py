@@ -58,6 +58,15 @@ class Catalogue:
                 yield members[start : start + batch_size]
 
 
+def image_files(folder: Path) -> list[Path]:
+    """The files of ``folder`` that are images by their suffix, hidden ones left out, in no order."""
+    return [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    ]
+
+
 def open_catalogue(folder: Path, resize: int | None = None) -> Catalogue:
     """List the images of ``folder`` in the order of their integer names.
 
@@ -68,8 +77,7 @@ def open_catalogue(folder: Path, resize: int | None = None) -> Catalogue:
     """
     if not folder.is_dir():
         raise UserError(f"no image folder at {folder}")
-    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
-    paths = sorted((path for path in files if not path.name.startswith(".")), key=_item_id)
+    paths = sorted(image_files(folder), key=_item_id)
     if not paths:
         raise UserError(f"no images in {folder}")
     ids = np.array([_item_id(path) for path in paths], np.int64)

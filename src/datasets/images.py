@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
-from src.datasets.catalogue import SUFFIXES, read_image
+from src.datasets.catalogue import image_files, read_image
 
 OK = "ok"
 NO_IMAGE = "no image"
@@ -36,9 +36,7 @@ def find_images(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"no image folder at {folder}")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-            continue
+    for path in sorted(image_files(folder)):
         if path.stem in found:
             raise UserError(f"{folder} has two images of item {path.stem}")
         found[path.stem] = path

@@ -8,7 +8,7 @@ import numpy as np
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
-from src.datasets.catalogue import SUFFIXES
+from src.datasets.catalogue import image_files
 from src.datasets.interactions import Interactions, load_interactions
 from src.recommenders.sampling import TripleSampler
 from src.recommenders.weights import feature_scale
@@ -46,4 +46,4 @@ def _n_images(layout: Layout) -> int | None:
     """How many items the catalogue has; None where the images themselves are not there."""
     if not layout.images.is_dir():
         return None
-    return sum(path.suffix.lower() in SUFFIXES for path in layout.images.iterdir())
+    return len(image_files(layout.images))

@@ -8,7 +8,7 @@ from src.artifacts.atomic import atomic_outputs
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
-from src.artifacts.manifest import Manifest, fingerprint, read_record
+from src.artifacts.manifest import Manifest, fingerprint, input_name, read_record
 from src.artifacts.tables import write_test_ranks, write_top_k
 from src.recommenders.data import TrainingData
 from src.recommenders.fitting import Progress, Training, fit
@@ -61,7 +61,7 @@ def recommend_at_test_time(
             f"--experiment_name {trained.experiment.name} with the same model, epochs and seed"
         )
     recorded = read_record(path).get("inputs", {})
-    if recorded.get(_input_name(layout.training_set)) not in (
+    if recorded.get(input_name(layout.training_set)) not in (
         None,
         fingerprint(layout.training_set),
     ):
@@ -97,8 +97,3 @@ def _write(
 
 def _outputs(layout: Layout, run: Run) -> tuple[Path, Path]:
     return layout.recommendations(run), layout.test_ranks(run)
-
-
-def _input_name(path: Path) -> str:
-    """The name of an input in a manifest."""
-    return "/".join(path.parts[-2:])
