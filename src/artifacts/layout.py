@@ -39,6 +39,11 @@ class Layout:
         return self.data / "testset.tsv"
 
     @property
+    def validation_set(self) -> Path:
+        """A second held-out item of the users, to choose epochs by; most data sets have none."""
+        return self.data / "validationset.tsv"
+
+    @property
     def images(self) -> Path:
         """The clean product images ``<item id>.jpg``."""
         return self.data / "original" / "images"

@@ -1,6 +1,7 @@
-"""Who interacted with what: training positives and one held-out item for each user."""
+"""Who interacted with what: training positives and one or two held-out items for each user."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -9,19 +10,27 @@ import numpy as np
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
 from src.artifacts.tables import read_pairs
+from src.datasets.mapping import IdMap
+
+
+def _no_pairs() -> np.ndarray:
+    return np.empty((0, 2), np.int64)
 
 
 @dataclass(frozen=True)
 class Interactions:
     """Implicit feedback over users 0..n_users-1 and items 0..n_items-1.
 
-    ``train`` (n, 2) and ``test`` (m, 2) hold (user, item) pairs, int64, sorted by user and then item.
+    ``train`` (n, 2), ``test`` (m, 2) and ``validation`` (v, 2) hold (user, item) pairs, int64, sorted by
+    user and then item. No pair stands in two of them; a user has at most one row in ``test`` and one
+    in ``validation``, which is empty where the data set has no such part.
     """
 
     train: np.ndarray
     test: np.ndarray
     n_users: int
     n_items: int
+    validation: np.ndarray = field(default_factory=_no_pairs)
 
     @cached_property
     def first(self) -> np.ndarray:
@@ -39,42 +48,103 @@ class Interactions:
         return np.bincount(self.train[:, 1], minlength=self.n_items)
 
 
-def load_interactions(layout: Layout, n_items: int) -> Interactions:
-    """Read and check ``trainingset.tsv`` and ``testset.tsv`` against a catalogue of ``n_items``.
+@dataclass(frozen=True)
+class Part:
+    """The rows of one part of a split, and where they come from, for messages."""
 
-    Raises ``UserError`` for ids beyond the catalogue, repeated rows, test rows that are also training
-    rows, more than one test row of a user, and test users without training rows.
+    kind: str
+    """``training``, ``test`` or ``validation``."""
+    path: Path
+    pairs: np.ndarray
+    """(n, 2) int64 (user, item) numbers, in any order."""
+
+
+def load_interactions(layout: Layout, n_items: int | None) -> Interactions:
+    """Read and check ``trainingset.tsv``, ``testset.tsv`` and, where it exists, ``validationset.tsv``.
+
+    ``n_items`` is the size of the catalogue; None stands for a data set without images, whose items
+    are the rows of ``items.tsv`` or, where that is missing, the ids in use. Rows may stand in any order.
+
+    Raises ``UserError`` for ids beyond the catalogue, gaps in ids that no ``items.tsv`` explains, and
+    whatever ``check_split`` finds.
     """
-    train = _sorted(read_pairs(layout.training_set), layout.training_set)
-    test = _sorted(read_pairs(layout.test_set), layout.test_set)
-    n_users = int(train[-1, 0]) + 1
-    for path, pairs in ((layout.training_set, train), (layout.test_set, test)):
-        if (beyond := pairs[:, 1] >= n_items).any():
-            user, item = pairs[np.argmax(beyond)]
+    train = _read("training", layout.training_set)
+    held_out = [_read("test", layout.test_set)]
+    if layout.validation_set.exists():
+        held_out.append(_read("validation", layout.validation_set))
+    if n_items is None:
+        n_items = _count_items(layout, [train, *held_out])
+    n_users = 1 + max(int(part.pairs[-1, 0]) for part in (train, *held_out))
+    for part in (train, *held_out):
+        if (beyond := part.pairs[:, 1] >= n_items).any():
+            user, item = part.pairs[np.argmax(beyond)]
             raise UserError(
-                f"{path}: user {user} has item {item}, but the catalogue ends at {n_items - 1}"
+                f"{part.path}: user {user} has item {item}, but the catalogue ends at {n_items - 1}"
             )
-    if len(repeated := np.flatnonzero(np.diff(test[:, 0]) == 0)):
-        raise UserError(f"{layout.test_set}: user {test[repeated[0], 0]} has several test items")
-    known = np.isin(test[:, 0], train[:, 0])
-    if not known.all():
-        raise UserError(
-            f"{layout.test_set}: user {test[np.argmin(known), 0]} has no row in trainingset.tsv"
-        )
-    overlapping = np.isin(_keys(test, n_items), _keys(train, n_items))
-    if overlapping.any():
-        user, item = test[np.argmax(overlapping)]
-        raise UserError(f"{layout.test_set}: user {user}, item {item} is also a training row")
-    return Interactions(train, test, n_users, n_items)
+    check_split(train, held_out, range(n_users), range(n_items))
+    test, *validation = (part.pairs for part in held_out)
+    return Interactions(train.pairs, test, n_users, n_items, *validation)
 
 
-def _sorted(pairs: np.ndarray, path: Path) -> np.ndarray:
-    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-    if (repeated := (np.diff(pairs, axis=0) == 0).all(axis=1)).any():
-        user, item = pairs[np.argmax(repeated)]
-        raise UserError(f"{path}: user {user}, item {item} stands there twice")
-    return pairs
+def check_split(
+    train: Part, held_out: Sequence[Part], users: Sequence[object], items: Sequence[object]
+) -> None:
+    """Raise ``UserError`` where ``held_out`` cannot be ranked by what is trained on ``train``.
+
+    That is for repeated rows, rows that another part has too, more than one row of a user in a
+    held-out part, and users without training rows. Messages call a user ``users[number]`` and an item
+    ``items[number]``; item numbers must be below ``len(items)``.
+    """
+    earlier: dict[str, np.ndarray] = {}
+    for part in (train, *held_out):
+        keys = part.pairs[:, 0] * len(items) + part.pairs[:, 1]
+        clashes = {"stands there twice": _repeated(keys)}
+        clashes |= {f"is also a {kind} row": np.isin(keys, seen) for kind, seen in earlier.items()}
+        for problem, wrong in clashes.items():
+            if wrong.any():
+                user, item = part.pairs[np.argmax(wrong)]
+                raise UserError(f"{part.path}: user {users[user]}, item {items[item]} {problem}")
+        earlier[part.kind] = keys
+    for part in held_out:
+        owners = part.pairs[:, 0]
+        if (several := _repeated(owners)).any():
+            user = users[owners[np.argmax(several)]]
+            raise UserError(f"{part.path}: user {user} has several {part.kind} items")
+        if not (known := np.isin(owners, train.pairs[:, 0])).all():
+            user = users[owners[np.argmin(known)]]
+            raise UserError(f"{part.path}: user {user} has no row in {train.path.name}")
 
 
-def _keys(pairs: np.ndarray, n_items: int) -> np.ndarray:
-    return pairs[:, 0] * n_items + pairs[:, 1]
+def _read(kind: str, path: Path) -> Part:
+    pairs = read_pairs(path)
+    return Part(kind, path, pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))])
+
+
+def _repeated(values: np.ndarray) -> np.ndarray:
+    """(n,) bool: which values stand earlier already."""
+    repeated = np.ones(len(values), bool)
+    repeated[np.unique(values, return_index=True)[1]] = False
+    return repeated
+
+
+def _count_items(layout: Layout, parts: Sequence[Part]) -> int:
+    """How many items a data set without images has."""
+    if layout.item_map.exists():
+        return len(IdMap.read(layout.item_map))
+    users, items = np.concatenate([part.pairs for part in parts]).T
+    for name, ids in (("user", users), ("item", items)):
+        n_used, last = len(np.unique(ids)), int(ids.max())
+        if n_used <= last:
+            raise UserError(
+                f"{layout.data}: only {n_used} of the {last + 1} {name} ids 0..{last} are in use; "
+                f"number them without gaps: {_command_that_numbers(layout, parts)}"
+            )
+    return int(items.max()) + 1
+
+
+def _command_that_numbers(layout: Layout, parts: Sequence[Part]) -> str:
+    options = {"training": "--train", "test": "--test", "validation": "--validation"}
+    tables = [f"{options[part.kind]} {part.path}" for part in parts]
+    root = [] if layout.root == Path() else [f"--root {layout.root}"]
+    command = ["python prepare_dataset.py interactions", f"--dataset {layout.dataset}_numbered"]
+    return " ".join([*command, *tables, *root])
