@@ -1,13 +1,15 @@
-"""Make data/<dataset>/ from a generated catalogue, an image folder, or raw Amazon or Tradesy files."""
+"""Make data/<dataset>/ from a generated catalogue, tables, an image folder, Amazon or Tradesy files."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from src.cli import Parser, add_common_options, run
-
-PAPER_CORE = (
-    "fewest interactions of every user and item (default: 5, or 10 for amazon_women and tradesy)"
+from src.datasets.options import (
+    TABLE_COLUMNS,
+    add_rating_option,
+    add_raw_options,
+    add_table_options,
 )
 
 
@@ -31,30 +33,21 @@ def parse_options() -> argparse.Namespace:
     folder = sources.add_parser(
         "folder",
         help="an image folder and a table of interactions, or ready training and test tables",
-        description="Tables have columns user, item[, rating[, time]] separated by tabs or commas; the "
-        "images are named by item. Ids of any kind become 0..n-1; users.tsv and items.tsv keep them.",
+        description=f"{TABLE_COLUMNS} The images are named by item.",
     )
     add_common_options(folder, dataset="catalogue", gpu=None)
     folder.add_argument(
         "--images", type=Path, required=True, help="folder of <item>.jpg, .png, ..."
     )
-    folder.add_argument(
-        "--interactions", type=Path, help="all feedback: the newest of each user is held out"
+    add_table_options(folder, without_core="keep all images")
+
+    interactions = sources.add_parser(
+        "interactions",
+        help="tables alone, for recommenders that use no images",
+        description=f"{TABLE_COLUMNS} The items are those of the tables.",
     )
-    folder.add_argument("--train", type=Path, help="ready training table, with --test")
-    folder.add_argument("--test", type=Path, help="ready test table, at most one row for each user")
-    folder.add_argument(
-        "--header", action="store_true", help="the first line of a table names its columns"
-    )
-    folder.add_argument(
-        "--core",
-        type=int,
-        default=0,
-        help="fewest interactions of every user and item; 0: keep all images",
-    )
-    folder.add_argument(
-        "--min_rating", type=float, help="leave out lower ratings (default: keep all)"
-    )
+    add_common_options(interactions, dataset="interactions", gpu=None)
+    add_table_options(interactions, without_core="keep all")
 
     amazon = sources.add_parser(
         "amazon",
@@ -68,9 +61,8 @@ def parse_options() -> argparse.Namespace:
         "--category",
         help="from the top, joined by '/' (default: that of amazon_men or amazon_women)",
     )
-    amazon.add_argument(
-        "--min_rating", type=float, help="leave out lower ratings (default: keep all)"
-    )
+    add_rating_option(amazon)
+    add_raw_options(amazon)
 
     tradesy = sources.add_parser(
         "tradesy",
@@ -84,19 +76,7 @@ def parse_options() -> argparse.Namespace:
         type=Path,
         help="addresses of the images, tradesy_item_urls.json.gz, for --download",
     )
-    for raw in (amazon, tradesy):
-        raw.add_argument("--core", type=int, help=PAPER_CORE)
-        images = raw.add_mutually_exclusive_group(required=True)
-        images.add_argument("--images", type=Path, help="folder of <item>.jpg, .png, ...")
-        images.add_argument(
-            "--download", action="store_true", help="fetch the images; continues when repeated"
-        )
-        raw.add_argument(
-            "--attempts", type=int, default=5, help="requests for an image before it is given up"
-        )
-        raw.add_argument(
-            "--connections", type=int, default=16, help="images downloaded at the same time"
-        )
+    add_raw_options(tradesy)
     return parser.parse_args()
 
 

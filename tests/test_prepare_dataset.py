@@ -22,7 +22,7 @@ from src.artifacts.tables import read_pairs
 from src.cli import run
 from src.datasets.amazon import read_products, read_reviews
 from src.datasets.catalogue import open_whole_catalogue
-from src.datasets.folder import read_feedback
+from src.datasets.feedback_table import read_feedback
 from src.datasets.images import OK, Downloads
 from src.datasets.interactions import load_interactions
 from src.datasets.mapping import IdMap
@@ -218,7 +218,7 @@ def test_core_is_taken_after_dropping(prepare, tmp_path):
     train, test = original_rows(layout)
     assert {user for user, _ in train} == {"u", "v"}
     assert test == [("u", "c"), ("v", "c")]
-    assert one_line(prepare("folder", *options[:-1], 9, "--force"), "no feedback is left")
+    assert one_line(prepare("folder", *options[:-1], 9, "--force"), "no training row is left")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_min_rating_and_times(tmp_path):
         ([("u", "0")], [("u", "0")], "test.tsv: user u, item 0 is also a training row"),
         ([("u", "0")], [("u", "1"), ("u", "2")], "test.tsv: user u has several test items"),
         ([("u", "0")], [("v", "1")], "test.tsv: user v has no row in train.tsv"),
-        ([("u", "x")], [("u", "y")], "no feedback is left"),
+        ([("u", "x")], [("u", "y")], "no training row is left"),
     ],
 )
 def test_wrong_splits(prepare, tmp_path, train, test, message):

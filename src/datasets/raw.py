@@ -18,7 +18,7 @@ from tqdm import tqdm
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
 from src.datasets.images import NO_IMAGE, OK, Downloads, check_images, find_images
-from src.datasets.splitting import Feedback, binarise, k_core, leave_one_out
+from src.datasets.splitting import Feedback, binarise, hold_out, k_core
 from src.datasets.writing import write_dataset
 
 PAPER_CORES: Mapping[str, int] = {"amazon_men": 5, "amazon_women": 10, "tradesy": 10}
@@ -148,4 +148,4 @@ def prepare_raw(
     images, dropped = source.images_of(feedback.present_items, urls, staged)
     feedback = k_core(feedback.with_items(images), core)
     images = {item: images[item] for item in feedback.present_items}
-    write_dataset(staged, *leave_one_out(feedback), images, dropped)
+    write_dataset(staged, hold_out(feedback), images, dropped)

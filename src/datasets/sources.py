@@ -1,19 +1,20 @@
 """One preparation for each source that ``prepare_dataset.py`` knows."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
-from src.artifacts.manifest import Manifest
+from src.artifacts.manifest import Manifest, input_name
 from src.datasets.amazon import PAPER_CATEGORIES, prepare_amazon
 from src.datasets.demo.build import Demo, demo_outputs, write_demo
-from src.datasets.folder import prepare_interactions, prepare_ready_split
+from src.datasets.folder import prepare_folder
 from src.datasets.images import Downloads
 from src.datasets.raw import PAPER_CORES, ImageSource
+from src.datasets.tabular import AllFeedback, ReadySplit, Tables, prepare_tables
 from src.datasets.tradesy import prepare_tradesy
 from src.datasets.writing import Outputs, prepare, prepared_outputs
 
@@ -32,29 +33,48 @@ def _demo(options: argparse.Namespace, layout: Layout) -> None:
 
 
 def _folder(options: argparse.Namespace, layout: Layout) -> None:
-    tables = [path for path in (options.interactions, options.train, options.test) if path]
-    if options.interactions and len(tables) == 1:
-        write = partial(
-            prepare_interactions,
-            images=options.images,
-            interactions=options.interactions,
-            core=_core(options, 0),
+    tables = _tables(options)
+    _run(
+        options,
+        layout,
+        partial(prepare_folder, tables=tables, images=options.images),
+        inputs=[options.images, *tables.paths],
+        outputs=partial(prepared_outputs, validation=_has_validation(options)),
+    )
+
+
+def _interactions(options: argparse.Namespace, layout: Layout) -> None:
+    tables = _tables(options)
+    _run(
+        options,
+        layout,
+        partial(prepare_tables, tables=tables),
+        inputs=tables.paths,
+        outputs=partial(prepared_outputs, images=False, validation=_has_validation(options)),
+    )
+
+
+def _tables(options: argparse.Namespace) -> Tables:
+    ready = [options.train, options.test, options.validation]
+    if options.interactions and not any(ready):
+        return AllFeedback(
+            options.interactions,
+            header=options.header,
             min_rating=options.min_rating,
-            header=options.header,
+            core=_core(options, 0),
+            validation_split=options.validation_split,
         )
-    elif options.train and options.test and not options.interactions:
-        if options.core or options.min_rating is not None:
-            raise UserError("--core and --min_rating change --interactions, not a ready split")
-        write = partial(
-            prepare_ready_split,
-            images=options.images,
-            train=options.train,
-            test=options.test,
-            header=options.header,
-        )
-    else:
+    if options.interactions or not (options.train and options.test):
         raise UserError("give either --interactions, or --train and --test")
-    _run(options, layout, write, inputs=[options.images, *tables])
+    if options.core or options.min_rating is not None:
+        raise UserError("--core and --min_rating change --interactions, not a ready split")
+    if options.validation and options.validation_split:
+        raise UserError("give either --validation or --validation_split")
+    return ReadySplit(*ready, header=options.header, validation_split=options.validation_split)
+
+
+def _has_validation(options: argparse.Namespace) -> bool:
+    return bool(options.validation or options.validation_split)
 
 
 def _amazon(options: argparse.Namespace, layout: Layout) -> None:
@@ -110,21 +130,21 @@ def _run(
     layout: Layout,
     write: Callable[..., None],
     *,
-    inputs: list[Path] | None = None,
+    inputs: Sequence[Path] = (),
     outputs: Outputs = prepared_outputs,
 ) -> None:
     described = {name: value for name, value in vars(options).items() if name not in _ELSEWHERE}
     manifest = Manifest.of(
         f"prepare_dataset {options.source}",
         {name: _plain(value) for name, value in described.items()},
-        inputs or [],
+        inputs,
     )
-    prepare(layout, manifest, outputs, write, sources=inputs or [], force=options.force)
+    prepare(layout, manifest, outputs, write, sources=inputs, force=options.force)
 
 
 def _plain(value: Any) -> Any:
-    """Inputs are compared by content, so their place does not count, only that they were given."""
-    return value is not None if isinstance(value, Path) else value
+    """Inputs are compared by content; what counts here is which of them an option names."""
+    return input_name(value) if isinstance(value, Path) else value
 
 
 def _core(options: argparse.Namespace, default: int) -> int:
@@ -152,6 +172,7 @@ def _downloads_of(layout: Layout) -> Path:
 _SOURCES: Mapping[str, Callable[[argparse.Namespace, Layout], None]] = {
     "demo": _demo,
     "folder": _folder,
+    "interactions": _interactions,
     "amazon": _amazon,
     "tradesy": _tradesy,
 }

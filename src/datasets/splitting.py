@@ -1,10 +1,13 @@
 """From raw feedback to training and test rows: binarise, iterated k-core, leave one out."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+
+from src.datasets.mapping import IdMap
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,23 @@ class Feedback:
         times = None if self.times is None else self.times[which]
         return replace(self, users=self.users[which], items=self.items[which], times=times)
 
-    def with_items(self, known: Sequence[str]) -> "Feedback":
+    def pairs(self, users: IdMap, items: IdMap) -> np.ndarray:
+        """(n, 2) int64 (user, item) numbers of the rows, which ``users`` and ``items`` must know."""
+        numbers = (
+            users.numbers(self.user_ids)[self.users],
+            items.numbers(self.item_ids)[self.items],
+        )
+        return np.stack(numbers, axis=1)
+
+    def with_items(self, known: Collection[str]) -> "Feedback":
         """The rows whose item is in ``known`` (source ids)."""
         is_known = pd.Index(self.item_ids).isin(list(known))
         return self.rows(is_known[self.items])
+
+    def with_users(self, known: Collection[str]) -> "Feedback":
+        """The rows whose user is in ``known`` (source ids)."""
+        is_known = pd.Index(self.user_ids).isin(list(known))
+        return self.rows(is_known[self.users])
 
     @property
     def present_users(self) -> list[str]:
@@ -52,6 +68,41 @@ class Feedback:
     def present_items(self) -> list[str]:
         """Ids of the items that have a row, in order of the vocabulary."""
         return [self.item_ids[code] for code in np.unique(self.items)]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and held-out rows. Each part has vocabularies of its own; ids join them."""
+
+    train: Feedback
+    test: Feedback
+    validation: Feedback | None = None
+    """A second held-out row of the users, or None where nobody asked for one."""
+
+    @property
+    def parts(self) -> dict[str, Feedback]:
+        """The parts that the split has, by kind: ``training``, ``test`` and perhaps ``validation``."""
+        parts = {"training": self.train, "test": self.test}
+        return parts if self.validation is None else parts | {"validation": self.validation}
+
+    @property
+    def present_users(self) -> list[str]:
+        """Ids of the users that have a row in any part."""
+        return _distinct(part.present_users for part in self.parts.values())
+
+    @property
+    def present_items(self) -> list[str]:
+        """Ids of the items that have a row in any part."""
+        return _distinct(part.present_items for part in self.parts.values())
+
+    def with_items(self, known: Collection[str]) -> "Split":
+        """The rows whose item is in ``known``, held-out ones only of users who keep a training row."""
+        train, *held_out = (part.with_items(known) for part in self.parts.values())
+        return Split(train, *(part.with_users(train.present_users) for part in held_out))
+
+
+def _distinct(lists: Iterable[list[str]]) -> list[str]:
+    return list(dict.fromkeys(itertools.chain.from_iterable(lists)))
 
 
 def chronological(feedback: Feedback) -> np.ndarray:
@@ -85,7 +136,7 @@ def k_core(feedback: Feedback, core: int) -> Feedback:
 
 
 def leave_one_out(feedback: Feedback) -> tuple[Feedback, Feedback]:
-    """Split into training and test rows: the newest row of every user with at least two is held out."""
+    """(what stays, what is held out): the newest row of every user with at least two is held out."""
     newest_first = chronological(feedback)[::-1]
     _, first, counts = np.unique(
         feedback.users[newest_first], return_index=True, return_counts=True
@@ -93,3 +144,15 @@ def leave_one_out(feedback: Feedback) -> tuple[Feedback, Feedback]:
     held_out = np.zeros(len(feedback), bool)
     held_out[newest_first[first[counts >= 2]]] = True
     return feedback.rows(~held_out), feedback.rows(held_out)
+
+
+def hold_out(feedback: Feedback, *, validation: bool = False) -> Split:
+    """Leave one out for the test and, with ``validation``, one more of those that are left."""
+    split = Split(*leave_one_out(feedback))
+    return hold_out_validation(split) if validation else split
+
+
+def hold_out_validation(split: Split) -> Split:
+    """Move the newest training row of every user with at least two to a validation part."""
+    train, validation = leave_one_out(split.train)
+    return Split(train, split.test, validation)

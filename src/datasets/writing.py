@@ -16,21 +16,23 @@ from src.datasets.catalogue import open_whole_catalogue
 from src.datasets.images import link_or_copy
 from src.datasets.interactions import load_interactions
 from src.datasets.mapping import IdMap
-from src.datasets.splitting import Feedback
+from src.datasets.splitting import Split
 
 Outputs = Callable[[Layout], Sequence[Path]]
 """Which files and folders a preparation leaves; the first is ``trainingset.tsv``."""
 
 
-def prepared_outputs(layout: Layout) -> list[Path]:
-    """What ``write_dataset`` leaves."""
+def prepared_outputs(
+    layout: Layout, *, images: bool = True, validation: bool = False
+) -> list[Path]:
+    """What ``write_dataset`` leaves, with or without ``images`` and a validation part."""
     return [
         layout.training_set,
         layout.test_set,
-        layout.images,
+        *([layout.validation_set] if validation else []),
         layout.user_map,
         layout.item_map,
-        layout.dropped_items,
+        *([layout.images, layout.dropped_items] if images else []),
     ]
 
 
@@ -67,7 +69,7 @@ def prepare(
     staged = Layout(layout.dataset, staging)
     shutil.rmtree(staging, ignore_errors=True)
     try:
-        staged.images.mkdir(parents=True)
+        staged.data.mkdir(parents=True)
         write(staged)
         summary = _check(staged)
         manifest.write(outputs(staged))
@@ -81,52 +83,68 @@ def prepare(
 
 def write_dataset(
     layout: Layout,
-    train: Feedback,
-    test: Feedback,
-    images: Mapping[str, Path],
-    dropped: Mapping[str, str],
+    split: Split,
+    images: Mapping[str, Path] | None = None,
+    dropped: Mapping[str, str] | None = None,
 ) -> None:
     """Number users and items, and write rows, maps, images and the list of dropped items.
 
-    ``images`` (source id -> file) defines the catalogue: items without feedback are part of it.
-    ``dropped`` holds source id -> reason. Rows are ordered by user and keep their order within one.
+    ``images`` (source id -> file) defines the catalogue: items without feedback are part of it. Without
+    ``images`` the items are those of the rows. ``dropped`` holds source id -> reason. Rows are ordered
+    by user and keep their order within one.
     """
-    if len(train) == 0:
-        raise UserError(
-            "no feedback is left: lower --core, or check that ids and image names agree"
-        )
-    if len(test) == 0:
-        raise UserError(
-            "no test row is left: no user has two interactions with items that have images"
-        )
-    users = IdMap.of(train.present_users + test.present_users)
-    items = IdMap.of(images)
-    for path, feedback in ((layout.training_set, train), (layout.test_set, test)):
-        numbers = (
-            users.numbers(feedback.user_ids)[feedback.users],
-            items.numbers(feedback.item_ids)[feedback.items],
-        )
-        pairs = np.stack(numbers, axis=1)
-        write_pairs(path, pairs[np.argsort(pairs[:, 0], kind="stable")])
+    for kind, feedback in split.parts.items():
+        if len(feedback) == 0:
+            raise UserError(f"no {kind} row is left: {_WHY_EMPTY[kind]}")
+    users = IdMap.of(split.present_users)
+    items = IdMap.of(split.present_items if images is None else images)
+    paths = {
+        "training": layout.training_set,
+        "test": layout.test_set,
+        "validation": layout.validation_set,
+    }
+    for kind, feedback in split.parts.items():
+        pairs = feedback.pairs(users, items)
+        write_pairs(paths[kind], pairs[np.argsort(pairs[:, 0], kind="stable")])
     users.write(layout.user_map)
     items.write(layout.item_map)
-    table = pd.DataFrame({"item": list(dropped), "reason": list(dropped.values())}, dtype=object)
-    table.to_csv(layout.dropped_items, sep="\t", index=False)
+    if images is not None:
+        _bring_images(layout, items, images)
+        _write_dropped(layout, dropped or {})
+
+
+_WHY_EMPTY: Mapping[str, str] = {
+    "training": "lower --core or --min_rating, or check that ids and image names agree",
+    "test": "no user has two interactions with items of the data set",
+    "validation": "no user has two training rows, or no item of the rows is in the data set",
+}
+
+
+def _bring_images(layout: Layout, items: IdMap, images: Mapping[str, Path]) -> None:
+    layout.images.mkdir(parents=True)
     for number, item in enumerate(items.originals):
         suffix = images[item].suffix.lower()
         link_or_copy(images[item], layout.images / f"{number}{suffix}")
 
 
+def _write_dropped(layout: Layout, dropped: Mapping[str, str]) -> None:
+    table = pd.DataFrame({"item": list(dropped), "reason": list(dropped.values())}, dtype=object)
+    table.to_csv(layout.dropped_items, sep="\t", index=False)
+
+
 def _check(staged: Layout) -> str:
     """Read the data set as the stages will, and describe it in one line."""
-    catalogue = open_whole_catalogue(staged.images)
-    data = load_interactions(staged, len(catalogue))
+    has_images = staged.images.is_dir()
+    data = load_interactions(
+        staged, len(open_whole_catalogue(staged.images)) if has_images else None
+    )
     dropped = ""
     if staged.dropped_items.is_file():
         n_dropped = len(staged.dropped_items.read_text().splitlines()) - 1
         if n_dropped:
             dropped = f"; {n_dropped} items without a readable image dropped (dropped.tsv)"
+    validation = f", {len(data.validation)} validation" if len(data.validation) else ""
     return (
-        f"{data.n_users} users, {data.n_items} items, {len(data.train)} training and "
+        f"{data.n_users} users, {data.n_items} items, {len(data.train)} training{validation} and "
         f"{len(data.test)} test interactions{dropped}"
     )

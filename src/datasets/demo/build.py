@@ -67,6 +67,7 @@ def demo_outputs(layout: Layout) -> list[Path]:
 
 def write_demo(layout: Layout, demo: Demo) -> None:
     """Draw the pictures and let the users choose; the same ``demo`` gives the same bytes."""
+    layout.images.mkdir(parents=True, exist_ok=True)
     categories = item_categories(demo)
     looks = []
     for item, category in enumerate(tqdm(categories, "drawing", unit="image", disable=None)):
