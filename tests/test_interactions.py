@@ -10,9 +10,17 @@ from hypothesis import strategies as st
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
 from src.artifacts.tables import write_pairs
-from src.datasets.interactions import load_interactions
+from src.datasets.interactions import Interactions, load_interactions
 from src.datasets.mapping import IdMap
-from src.datasets.splitting import Feedback, binarise, k_core, leave_one_out
+from src.datasets.splitting import (
+    Feedback,
+    Split,
+    binarise,
+    hold_out,
+    hold_out_validation,
+    k_core,
+    leave_one_out,
+)
 
 events = st.lists(
     st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(0, 5)), min_size=1, max_size=60
@@ -93,6 +101,45 @@ def test_file_order_decides_between_equal_times():
     assert named(leave_one_out(feedback)[1]) == [("u", "b")]
 
 
+@given(events, st.booleans())
+def test_validation_holds_out_the_newest_of_what_is_left(rows, timed):
+    feedback = binarise(feedback_of(rows, timed))
+    split = hold_out(feedback, validation=True)
+    by_user = {}
+    for user, item in named(feedback):  # rows are in order of time
+        by_user.setdefault(user, []).append(item)
+    assert dict(named(split.test)) == {u: items[-1] for u, items in by_user.items() if items[1:]}
+    assert dict(named(split.validation)) == {
+        user: items[-2] for user, items in by_user.items() if items[2:]
+    }
+    assert {user for user, _ in named(split.train)} == set(by_user)
+    assert sorted(pair for part in split.parts.values() for pair in named(part)) == sorted(
+        named(feedback)
+    )
+    plain = hold_out(feedback)
+    assert plain.validation is None
+    later = hold_out_validation(plain)
+    assert [named(part) for part in later.parts.values()] == [
+        named(part) for part in split.parts.values()
+    ]
+
+
+def test_a_split_loses_held_out_rows_with_the_training_rows():
+    split = Split(
+        Feedback.of(["u", "v", "v"], ["a", "a", "b"]),
+        Feedback.of(["v", "u"], ["c", "c"]),
+        Feedback.of(["u", "v"], ["b", "d"]),
+    )
+    assert split.present_users == ["u", "v"] and split.present_items == ["a", "b", "c", "d"]
+    kept = split.with_items({"b", "c"})
+    assert {kind: named(part) for kind, part in kept.parts.items()} == {
+        "training": [("v", "b")],
+        "test": [("v", "c")],
+        "validation": [],
+    }
+    assert kept.present_items == ["b", "c"]
+
+
 @given(
     st.lists(st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1)),
 )
@@ -117,11 +164,15 @@ def test_id_map_orders_numbers_by_size_and_text_by_alphabet():
     assert IdMap.of(["a"]).numbers(["b", "a"]).tolist() == [-1, 0]
 
 
-def write_split(root, train, test):
+def write_split(root, train, test, validation=None, original_items=None):
     layout = Layout("shop", root)
     layout.data.mkdir(parents=True)
     write_pairs(layout.training_set, np.array(train))
     write_pairs(layout.test_set, np.array(test))
+    if validation is not None:
+        write_pairs(layout.validation_set, np.array(validation))
+    if original_items is not None:
+        IdMap(tuple(original_items)).write(layout.item_map)
     return layout
 
 
@@ -131,23 +182,75 @@ def test_load_interactions(tmp_path):
     assert (data.n_users, data.n_items) == (3, 5)
     assert data.train.tolist() == [[0, 1], [0, 3], [2, 1]]
     assert data.test.tolist() == [[0, 2], [2, 0]]
+    assert data.validation.shape == (0, 2) and data.validation.dtype == np.int64
     assert data.first.tolist() == [0, 2, 2, 3]
     assert data.degrees.tolist() == [2, 0, 1]
     assert data.popularity.tolist() == [0, 2, 0, 1, 0]
 
 
+def test_without_a_validation_part_it_is_empty():
+    data = Interactions(np.array([[0, 1]]), np.array([[0, 0]]), 1, 2)
+    assert data.validation.shape == (0, 2) and data.validation.dtype == np.int64
+
+
+def test_load_a_validation_part(tmp_path):
+    layout = write_split(tmp_path, [(1, 1), (0, 3)], [(1, 0)], [(1, 4), (0, 0)])
+    for n_items in (5, None):
+        if n_items is None:
+            IdMap.of("abcde").write(layout.item_map)
+        data = load_interactions(layout, n_items)
+        assert data.validation.tolist() == [[0, 0], [1, 4]]
+        assert (data.n_users, data.n_items) == (2, 5)
+
+
+@pytest.mark.parametrize("n_items", [5, None])
 @pytest.mark.parametrize(
-    ("train", "test", "message"),
+    ("train", "test", "validation", "message"),
     [
-        ([(0, 1), (0, 9)], [(0, 2)], "user 0 has item 9, but the catalogue ends at 4"),
-        ([(0, 1), (0, 1)], [(0, 2)], "user 0, item 1 stands there twice"),
-        ([(0, 1)], [(0, 1)], "user 0, item 1 is also a training row"),
-        ([(0, 1)], [(0, 2), (0, 3)], "user 0 has several test items"),
-        ([(0, 1)], [(1, 2)], "user 1 has no row in trainingset.tsv"),
-        ([(0, -1)], [(0, 2)], "row 1: item -1 is not an id"),
+        ([(0, 1), (0, 9)], [(0, 2)], None, "user 0 has item 9, but the catalogue ends at 4"),
+        ([(0, 1), (0, 1)], [(0, 2)], None, "user 0, item 1 stands there twice"),
+        ([(0, 1)], [(0, 1)], None, "testset.tsv: user 0, item 1 is also a training row"),
+        ([(0, 1)], [(0, 2), (0, 3)], None, "user 0 has several test items"),
+        ([(0, 1)], [(1, 2)], None, "testset.tsv: user 1 has no row in trainingset.tsv"),
+        ([(0, -1)], [(0, 2)], None, "row 1: item -1 is not an id"),
+        ([(0, 1)], [(0, 2)], [(0, 5)], "validationset.tsv: user 0 has item 5, but the catalogue"),
+        ([(0, 1)], [(0, 2)], [(0, 3), (0, 3)], "validationset.tsv: user 0, item 3 stands there"),
+        ([(0, 1)], [(0, 2)], [(0, 1)], "validationset.tsv: user 0, item 1 is also a training row"),
+        ([(0, 1)], [(0, 2)], [(0, 2)], "validationset.tsv: user 0, item 2 is also a test row"),
+        ([(0, 1)], [(0, 2)], [(0, 3), (0, 4)], "user 0 has several validation items"),
+        ([(0, 1)], [(0, 2)], [(7, 3)], "validationset.tsv: user 7 has no row in trainingset.tsv"),
+        ([(0, 1)], [(0, 2)], [(0, -3)], "validationset.tsv, row 1: item -3 is not an id"),
     ],
 )
-def test_wrong_rows_are_named(tmp_path, train, test, message):
-    layout = write_split(tmp_path, train, test)
+def test_wrong_rows_are_named(tmp_path, train, test, validation, message, n_items):
+    layout = write_split(tmp_path, train, test, validation, None if n_items else "abcde")
     with pytest.raises(UserError, match=message):
-        load_interactions(layout, 5)
+        load_interactions(layout, n_items)
+
+
+@given(st.permutations([(user, item) for user in range(3) for item in range(user, 4)]))
+def test_items_without_images_are_counted_in_any_order(tmp_path_factory, train):
+    layout = write_split(tmp_path_factory.mktemp("dense"), train, [(2, 1), (1, 4)], [(1, 5)])
+    data = load_interactions(layout, None)
+    assert (data.n_users, data.n_items) == (3, 6)
+    assert data.train.tolist() == sorted(map(list, train))
+    IdMap.of(map(str, range(9))).write(layout.item_map)
+    assert load_interactions(layout, None).n_items == 9
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "validation", "message"),
+    [
+        ([(1, 0), (0, 3)], [(0, 1)], None, "only 3 of the 4 item ids 0..3 are in use"),
+        ([(1, 2), (2, 1)], [(2, 3)], None, "only 2 of the 3 user ids 0..2 are in use"),
+        ([(0, 10**12)], [(0, 0)], None, "only 2 of the 1000000000001 item ids 0..1000000000000"),
+        ([(0, 0)], [(0, 1)], [(0, 3)], "only 3 of the 4 item ids 0..3 are in use"),
+    ],
+)
+def test_gaps_without_images_are_refused(tmp_path, train, test, validation, message):
+    layout = write_split(tmp_path, train, test, validation)
+    with pytest.raises(UserError) as error:
+        load_interactions(layout, None)
+    assert message in str(error.value)
+    assert f"interactions --dataset shop_numbered --train {layout.training_set}" in str(error.value)
+    assert ("--validation" in str(error.value)) == (validation is not None)

@@ -10,6 +10,7 @@ from src.artifacts.errors import UserError
 from src.datasets.splitting import Feedback
 
 COLUMNS = ("user", "item", "rating", "time")
+_HEADER_HINT = "use --header if the first line names the columns"
 
 
 def read_feedback(
@@ -18,13 +19,16 @@ def read_feedback(
     """Read columns user, item[, rating[, time]], separated by tabs or else by commas.
 
     Ids are text. ``min_rating`` leaves out lower ratings; ``ratings=False`` reads the ids only.
-    Raises ``UserError`` with the row for a missing id and for a rating or a time that is no number.
+    Raises ``UserError`` with the row for a missing id, for a rating or a time that is no number, and for
+    column names among numeric ids.
     """
     frame = _read_table(path, header)
     first_row = 2 if header else 1
     for name in ("user", "item"):
         if (missing := frame[name] == "").any():
             raise UserError(f"{path}, row {int(np.argmax(missing)) + first_row}: no {name} id")
+    if not header:
+        _refuse_column_names(frame, path)
     times = None
     if ratings and "time" in frame:
         times = _numbers(frame["time"], path, first_row)
@@ -36,6 +40,16 @@ def read_feedback(
     elif min_rating is not None:
         raise UserError(f"{path} has no third column with ratings for --min_rating")
     return Feedback.of(frame["user"].to_numpy(), frame["item"].to_numpy(), times)
+
+
+def _refuse_column_names(frame: pd.DataFrame, path: Path) -> None:
+    """Where only ids are read, column names would pass for a user and an item."""
+    numeric = frame[["user", "item"]].apply(lambda ids: ids.str.isdecimal()).to_numpy(bool)
+    if len(frame) > 1 and numeric[1:].all() and not numeric[0].any():
+        user, item = frame.loc[0, ["user", "item"]]
+        raise UserError(
+            f"{path}, row 1: {user!r} and {item!r} among ids that are numbers: {_HEADER_HINT}"
+        )
 
 
 def _read_table(path: Path, header: bool) -> pd.DataFrame:
@@ -70,7 +84,7 @@ def _numbers(column: pd.Series, path: Path, first_row: int) -> np.ndarray:
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
     if (wrong := ~np.isfinite(numbers)).any():
         row = int(np.argmax(wrong))
-        hint = " (use --header if the first line names the columns)" if row == 0 else ""
+        hint = f" ({_HEADER_HINT})" if row == 0 else ""
         raise UserError(
             f"{path}, row {row + first_row}: {column.name} {column.iloc[row]!r} is not a number{hint}"
         )
