@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -72,13 +73,15 @@ def gzipped(path, lines):
     return path
 
 
-def original_rows(layout):
-    """((user, item) training rows, test rows) in the ids of the source, in file order."""
+def rows_of(layout, path):
+    """(user, item) rows of a file of the data set, in the ids of the source and in file order."""
     users, items = IdMap.read(layout.user_map), IdMap.read(layout.item_map)
-    return tuple(
-        [(users.originals[user], items.originals[item]) for user, item in read_pairs(path)]
-        for path in (layout.training_set, layout.test_set)
-    )
+    return [(users.originals[user], items.originals[item]) for user, item in read_pairs(path)]
+
+
+def original_rows(layout):
+    """(training rows, test rows); see ``rows_of``."""
+    return rows_of(layout, layout.training_set), rows_of(layout, layout.test_set)
 
 
 def readable(layout):
@@ -293,6 +296,204 @@ def test_inputs_are_never_replaced(prepare, tmp_path):
     options = ("folder", "--dataset", "shop", "--images", images, "--interactions", rows, "--force")
     assert one_line(prepare(*options), "which would be replaced")
     assert rows.exists() and len(list(images.iterdir())) == 2
+
+
+def test_folder_with_a_validation_part(prepare, tmp_path):
+    images = image_folder(tmp_path / "images", [f"{item}.jpg" for item in "abcd"])
+    rows = [("u", item, 5, time) for time, item in enumerate("abcde")] + [("v", "a", 5, 1)]
+    everything = table(tmp_path / "all.tsv", rows)
+    given = ("folder", "--images", images, "--interactions", everything)
+    code, output, _ = prepare(*given, "--validation_split")
+    assert code == 0 and "2 users, 4 items, 3 training, 1 validation and 1 test" in output
+    layout = Layout("catalogue", tmp_path)
+    # The newest, e, has no image.
+    assert rows_of(layout, layout.validation_set) == [("u", "c")]
+    assert original_rows(layout) == ([("u", "a"), ("u", "b"), ("v", "a")], [("u", "d")])
+    assert "up to date" in prepare(*given, "--validation_split")[1]
+    layout.validation_set.unlink()
+    assert one_line(prepare(*given, "--validation_split"), "already holds other data")
+    ready = ("folder", "--dataset", "ready", "--images", images)
+    ready += ("--train", table(tmp_path / "train.tsv", [("v", "a"), ("u", "e"), ("u", "b")]))
+    ready += ("--test", table(tmp_path / "test.tsv", [("u", "d"), ("v", "d")]))
+    assert (
+        prepare(*ready, "--validation", table(tmp_path / "v.tsv", [("v", "b"), ("u", "a")]))[0] == 0
+    )
+    layout = Layout("ready", tmp_path)
+    assert rows_of(layout, layout.validation_set) == [("u", "a"), ("v", "b")]
+
+
+# Tables alone
+
+
+READY = {
+    "train": [("v", "9", 4, 5), ("u", "x", 1, 7), ("u", "10", 5, 9), ("w", "y", 2, 1)],
+    "test": [("w", "z", 5, 9), ("u", "9", 3, 9)],
+    "validation": [("v", "q", 5, 6)],
+}
+
+
+def ready_tables(folder, parts=READY, separator="\t", final_newline=True):
+    """``--train FILE --test FILE ...`` with the rows of ``parts``."""
+    options = []
+    for part, rows in parts.items():
+        path = table(folder / f"{part}.tsv", rows, separator)
+        if not final_newline:
+            path.write_text(path.read_text().rstrip("\n"))
+        options += [f"--{part}", path]
+    return options
+
+
+def original_pairs(layout):
+    """For each part, the (user, item) pairs as the stages read them, in the ids of the source."""
+    data = load_interactions(layout, None)
+    users, items = IdMap.read(layout.user_map), IdMap.read(layout.item_map)
+    return {
+        part: {(users.originals[user], items.originals[item]) for user, item in getattr(data, part)}
+        for part in ("train", "test", "validation")
+    }
+
+
+@pytest.mark.parametrize("n_columns", [2, 3, 4])
+@pytest.mark.parametrize("separator", ["\t", ","])
+@pytest.mark.parametrize("final_newline", [True, False])
+def test_tables_alone(prepare, tmp_path, n_columns, separator, final_newline):
+    parts = {part: [row[:n_columns] for row in rows] for part, rows in READY.items()}
+    options = ("interactions", *ready_tables(tmp_path, parts, separator, final_newline))
+    code, output, _ = prepare(*options)
+    assert code == 0
+    assert "3 users, 6 items, 4 training, 1 validation and 2 test interactions" in output
+    layout = Layout("interactions", tmp_path)
+    expected = {part: {row[:2] for row in rows} for part, rows in READY.items()}
+    assert original_pairs(layout) == expected
+    assert sorted(tree(layout.data)) == [
+        "items.tsv",
+        "testset.tsv",
+        "trainingset.tsv",
+        "users.tsv",
+        "validationset.tsv",
+    ]
+    assert IdMap.read(layout.item_map).originals == ("10", "9", "q", "x", "y", "z")
+    assert "up to date" in prepare(*options)[1]
+
+
+def test_swapped_tables_are_another_data_set(prepare, tmp_path):
+    parts = {part: table(tmp_path / part, rows) for part, rows in READY.items()}
+    roles = [("test", "validation"), ("validation", "test")]
+    first, second = (
+        (
+            "interactions",
+            "--train",
+            parts["train"],
+            f"--{a}",
+            parts["test"],
+            f"--{b}",
+            parts["validation"],
+        )
+        for a, b in roles
+    )
+    assert prepare(*first)[0] == 0
+    assert one_line(prepare(*second), "already holds other data")
+    assert prepare(*second, "--force")[0] == 0
+    pairs = original_pairs(Layout("interactions", tmp_path))
+    assert pairs["validation"] == {row[:2] for row in READY["test"]}
+
+
+def test_validation_split_of_a_ready_split(prepare, tmp_path):
+    parts = {part: READY[part] for part in ("train", "test")}
+    options = ("interactions", *ready_tables(tmp_path, parts), "--validation_split")
+    assert prepare(*options)[0] == 0
+    pairs = original_pairs(Layout("interactions", tmp_path))
+    assert pairs["validation"] == {("u", "10")}  # of time 9; v and w keep their only row
+    assert pairs["train"] == {("v", "9"), ("u", "x"), ("w", "y")}
+    # Without times the last row counts.
+    parts["train"] = [row[:2] for row in reversed(READY["train"])]
+    assert (
+        prepare(*options[:1], *ready_tables(tmp_path, parts), "--validation_split", "--force")[0]
+        == 0
+    )
+    assert original_pairs(Layout("interactions", tmp_path))["validation"] == {("u", "x")}
+
+
+def test_all_feedback_without_images(prepare, tmp_path):
+    rows = [(user, item, 5 - item % 2, 10 * user + item) for user in range(3) for item in range(4)]
+    rows += [(7, 0, 5, 1), (0, 9, 5, 99), (0, 1, 5, 100)]
+    everything = table(tmp_path / "all.csv", [("user", "item", "stars", "when"), *rows], ",")
+    options = ("interactions", "--interactions", everything, "--header", "--validation_split")
+    assert prepare(*options, "--core", 3)[0] == 0
+    layout = Layout("interactions", tmp_path)
+    assert original_pairs(layout) == {
+        "train": {("0", "0"), ("0", "2"), ("1", "0"), ("1", "1"), ("2", "0"), ("2", "1")},
+        "test": {("0", "1"), ("1", "3"), ("2", "3")},
+        "validation": {("0", "3"), ("1", "2"), ("2", "2")},
+    }
+    assert len(IdMap.read(layout.item_map)) == 4
+    assert prepare(*options, "--min_rating", 5, "--force")[0] == 0
+    pairs = original_pairs(layout)
+    assert pairs["test"] == {("0", "1"), ("1", "2"), ("2", "2")}
+    assert ("7", "0") in pairs["train"]
+    assert one_line(prepare(*options, "--core", 9, "--force"), "no training row is left")
+    assert one_line(prepare(*options, "--min_rating", 9, "--force"), "no training row is left")
+    assert prepare(*options, "--core", 9)[0] == 2 and original_pairs(layout) == pairs
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"validation": [("v", "9")]}, "validation.tsv: user v, item 9 is also a training row"),
+        ({"validation": [("u", "9")]}, "validation.tsv: user u, item 9 is also a test row"),
+        ({"validation": [("v", "y"), ("v", "x")]}, "user v has several validation items"),
+        ({"validation": [("t", "y")]}, "validation.tsv: user t has no row in train.tsv"),
+        ({"validation": [("v", "")]}, "validation.tsv, row 1: no item id"),
+        ({"validation": []}, "validation.tsv is empty"),
+        (
+            {"train": [("user", "item"), ("1", "2")]},
+            "row 1: 'user' and 'item' among ids that are num",
+        ),
+    ],
+)
+def test_wrong_tables_alone(prepare, tmp_path, parts, message):
+    assert one_line(prepare("interactions", *ready_tables(tmp_path, READY | parts)), message)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_wrong_options_of_tables(prepare, tmp_path):
+    ready = ready_tables(tmp_path)
+    all_feedback = ("--interactions", table(tmp_path / "all.tsv", [("u", "a"), ("v", "b")]))
+    cases = [
+        ((*ready, "--validation_split"), "either --validation or --validation_split"),
+        ((*ready, *all_feedback), "give either --interactions, or --train and --test"),
+        ((*all_feedback, *ready[4:]), "give either --interactions, or --train and --test"),
+        (ready[4:], "give either --interactions, or --train and --test"),
+        ((*ready, "--min_rating", 3), "not a ready split"),
+        (all_feedback, "no test row is left"),
+    ]
+    for options, message in cases:
+        assert one_line(prepare("interactions", *options), message)
+    few = table(tmp_path / "few.tsv", [("u", "a"), ("u", "b")])
+    outcome = prepare("interactions", "--interactions", few, "--validation_split")
+    assert one_line(outcome, "no validation row is left: no user has two training rows")
+
+
+def test_the_command_that_an_error_names_repairs_the_data_set(prepare, tmp_path):
+    """Ids with gaps, put by hand where data sets lie."""
+    layout = Layout("mine", tmp_path)
+    layout.data.mkdir(parents=True)
+    rows = {"training": [(1, 50), (3, 7)], "test": [(3, 50)], "validation": [(1, 8)]}
+    for kind, path in (
+        ("training", layout.training_set),
+        ("test", layout.test_set),
+        ("validation", layout.validation_set),
+    ):
+        table(path, rows[kind])
+    with pytest.raises(UserError) as error:
+        load_interactions(layout, None)
+    command = shlex.split(str(error.value).partition("python prepare_dataset.py ")[2])
+    assert command[-2:] == ["--root", str(tmp_path)]
+    assert prepare(*command[:-2])[0] == 0
+    data = load_interactions(Layout("mine_numbered", tmp_path), None)
+    assert (data.n_users, data.n_items) == (2, 3)
+    assert data.train.tolist() == [[0, 2], [1, 0]]
+    assert data.test.tolist() == [[1, 2]] and data.validation.tolist() == [[0, 1]]
 
 
 # Amazon
@@ -555,3 +756,74 @@ def test_movielens_posters_from_raw_ratings(prepare, tmp_path):
     assert all(when[pair] >= newest[pair[0]] for pair in test)
     dropped = pd.read_csv(layout.dropped_items, sep="\t", dtype=str)
     assert set(dropped["reason"]) == {"no image"}
+
+
+MOVIELENS = REAL_DATA / "movielens-500"
+movielens = pytest.mark.skipif(not MOVIELENS.is_dir(), reason="no real data here")
+
+
+def movielens_tables():
+    """Training and test rows as text: (n, 4) object arrays."""
+    return [
+        pd.read_csv(MOVIELENS / name, sep="\t", header=None, dtype=str).to_numpy()
+        for name in ("trainingset.tsv", "testset.tsv")
+    ]
+
+
+@movielens
+def test_movielens_as_it_is(prepare, tmp_path):
+    files = [MOVIELENS / name for name in ("trainingset.tsv", "testset.tsv")]
+    options = (
+        "interactions",
+        "--dataset",
+        "movielens-500",
+        "--train",
+        files[0],
+        "--test",
+        files[1],
+    )
+    assert prepare(*options)[0] == 0
+    layout = Layout("movielens-500", tmp_path)
+    data = load_interactions(layout, None)
+    assert (data.n_users, data.n_items, len(data.train), len(data.test)) == (500, 3172, 73371, 500)
+    assert np.count_nonzero(data.popularity) == 3168 and len(np.unique(data.test[:, 1])) == 406
+    assert np.flatnonzero(data.popularity == 0).tolist() == [1805, 2527, 2917, 3085]
+    assert (data.degrees.min(), data.degrees.max(), np.median(data.degrees)) == (19, 1225, 84.5)
+    for source, written in zip(movielens_tables(), (data.train, data.test), strict=True):
+        pairs = source[:, :2].astype(np.int64)
+        assert (pairs[np.lexsort(pairs.T[::-1])] == written).all()
+    # The source as it lies is a data set too, with no list of its items.
+    bare = Layout("bare", tmp_path)
+    bare.data.mkdir()
+    for file in files:
+        shutil.copyfile(file, bare.data / file.name)
+    assert (load_interactions(bare, None).train == data.train).all()
+
+
+@movielens
+@pytest.mark.parametrize("validation", [False, True])
+def test_movielens_in_any_order_with_any_ids(prepare, tmp_path, validation):
+    rng = np.random.default_rng(4)
+    parts = {}
+    for name, source in zip(("train", "test"), movielens_tables(), strict=True):
+        shuffled = rng.permutation(source)
+        for column, letter in enumerate("ui"):
+            scrambled = shuffled[:, column].astype(np.int64) * 7919 % 10007  # one to one
+            shuffled[:, column] = [f"{letter}{number:x}" for number in scrambled]
+        parts[name] = shuffled
+    options = ("interactions", *ready_tables(tmp_path, parts, final_newline=False))
+    assert prepare(*options, *(["--validation_split"] if validation else []))[0] == 0
+    layout = Layout("interactions", tmp_path)
+    data, pairs = load_interactions(layout, None), original_pairs(layout)
+    assert (data.n_users, data.n_items) == (500, 3172)
+    source = {name: {tuple(row[:2]) for row in rows} for name, rows in parts.items()}
+    assert pairs["test"] == source["test"]
+    assert pairs["train"] | pairs["validation"] == source["train"]
+    assert len(data.train) + len(data.validation) == 73371
+    assert len(data.validation) == (500 if validation else 0)
+    if validation:
+        time = {(user, item): int(time) for user, item, _, time in parts["train"]}
+        newest = {}
+        for (user, _), when in time.items():
+            newest[user] = max(when, newest.get(user, 0))
+        assert all(time[pair] == newest[pair[0]] for pair in pairs["validation"])
