@@ -117,7 +117,7 @@ for name in "${names[@]}"; do
 done
 PYTHON=$(find_python)
 for name in "${names[@]}"; do
-    mkdir -p "data" "rec_results/$name" "rec_model_weights/$name" "chr/$name" "ncdcg/$name" "accuracy/$name"
+    mkdir -p "data" "rec_results/$name" "rec_model_weights/$name" {chr,ncdcg,accuracy,bias}/"$name"
     [ "$name" != movielens-500 ] || get_movielens
 done
 [ ${#published[@]} -eq 0 ] || get_published "${published[@]}"

@@ -1,4 +1,4 @@
-"""Stage 2b: how often each class is recommended, and how accurate the recommendations are."""
+"""Stage 2b: how often each class is recommended, how accurate the lists are, and what they favour."""
 
 import argparse
 import sys
@@ -13,13 +13,17 @@ SHOWN_K = 20
 
 
 def parse_options() -> argparse.Namespace:
-    parser = Parser("Evaluate top-K lists: CHR@K, nCDCG@K, HR@K, nDCG@K and AUC, with intervals.")
+    parser = Parser(
+        "Evaluate top-K lists: categories, accuracy and popularity bias, with intervals."
+    )
     add_common_options(parser, dataset="tradesy", gpu=None)
     parser.add_argument(
         "--metric",
-        choices=("ncdcg", "chr", "accuracy", "all"),
+        choices=("ncdcg", "chr", "accuracy", "bias", "all"),
         default="ncdcg",
-        help="chr and ncdcg: of every class; accuracy: HR, nDCG and AUC of the held-out items",
+        help="chr and ncdcg: of every class; accuracy: HR, nDCG and AUC of the held-out items; bias: "
+        "mean popularity (ARP) and long-tail share (APLT) of the lists, coverage and Gini index (0: "
+        "all items are recommended equally often) of the catalogue",
     )
     parser.add_argument(
         "--experiment_name",
@@ -70,28 +74,30 @@ def main() -> None:
     options = parse_options()
     ks = chosen_ks(options)
 
-    from src.reporting.evaluation import METRICS, Evaluation, evaluate
+    from src.reporting.evaluation import CATEGORY_METRICS, Evaluation, evaluate
     from src.reporting.pairs import attack_command, suggest_pairs
-    from src.reporting.runs import select_runs
-    from src.reporting.terminal import accuracy_overview, category_overview
+    from src.reporting.runs import missing_classes, select_runs
+    from src.reporting.terminal import category_overview, measures_overview
 
     layout = Layout(options.dataset, options.root)
     layout.require_data()
-    metrics = METRICS if options.metric == "all" else (options.metric,)
+    runs = select_runs(layout, options.experiment_name, options.model, options.topk)
+    if options.metric == "all":
+        for path in missing_classes(layout, runs):
+            print(f"no CHR and nCDCG: they need {path} (stage 1, classify_extract.py)")
     k = SHOWN_K if SHOWN_K in ks else ks[-1]
-    for rec_run in select_runs(layout, options.experiment_name, options.model, options.topk):
+    for rec_run in runs:
         evaluation = Evaluation(layout, rec_run, ks)
-        if options.origin is not None:
+        metrics = evaluation.possible_metrics if options.metric == "all" else (options.metric,)
+        if options.origin is not None and evaluation.has_classes:
             evaluation.categories.members(options.origin)  # an error where no item has the class
-            origin = options.origin
-        else:
-            attacked = rec_run.experiment.origin
-            origin = DEFAULT_ORIGIN if attacked is None else attacked
+        origins = (options.origin, rec_run.experiment.origin, DEFAULT_ORIGIN)
+        origin = next(number for number in origins if number is not None)
         for metric in metrics:
             table = evaluate(evaluation, metric, force=options.force)
             print(f"\n{rec_run.name}: {metric}, K = {k}")
-            if metric == "accuracy":
-                print(accuracy_overview(table, k))
+            if metric not in CATEGORY_METRICS:
+                print(measures_overview(table, k))
                 continue
             print(category_overview(table, k, origin))
             if rec_run.experiment.attack is None and metric == metrics[0]:

@@ -71,9 +71,9 @@ model_dirs = st.none() | st.text(string.ascii_lowercase + "_", min_size=1).filte
 
 @given(
     model_dir=model_dirs,
-    epochs=st.integers(1, 9999),
+    epochs=st.integers(0, 9999),
     seed=st.integers(0, 99),
-    model=st.sampled_from(["VBPR", "AMR", "VBPRfull"]),
+    model=st.sampled_from(["VBPR", "AMR", "VBPRfull", "BPRMF", "AMF-full", "AMFbias", "Pop"]),
     protocol=st.sampled_from(["retrained", "test_time"]),
     fidelity=st.sampled_from(["corrected", "paper"]),
     attacked=st.booleans(),

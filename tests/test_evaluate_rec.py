@@ -1,5 +1,6 @@
 import math
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,11 @@ ATTACKED = np.array([[0, 1, 4], [0, 1, 2], [0, 4, 1], [0, 1, 3]])
 HITS_BEFORE, HITS_AFTER = [1, 1, 0, 2], [2, 2, 2, 2]  # of class 7 in the top 3
 RANKS_BEFORE, RANKS_AFTER = np.array([0, 1, 4, 2]), np.array([1, 3, 4, 2])
 NEGATIVES = np.full(4, 4)
+TRAIN = np.array([[0, 1], [0, 3], [1, 1], [1, 5], [2, 3], [3, 1], [3, 2], [3, 5]])
+TEST = np.array([[0, 0], [1, 3], [2, 1], [3, 3]])
+POPULARITY = np.array([0, 3, 1, 2, 0, 2])
+TAIL = [0, 2, 4]  # items 1, 3 and 5 hold 7 of the 8 interactions, 1 and 3 only 5
+MOVIELENS = Path(__file__).parents[2] / "shared" / "data" / "movielens-500"
 
 
 def write_run(layout, run, items, ranks=None):
@@ -43,7 +49,20 @@ def layout(tmp_path):
     write_classes(classes, Classes(np.arange(6), NUMBERS, labels, np.ones(6)))
     write_run(layout, Run(Experiment(), "VBPR", 10, 3), CLEAN, RANKS_BEFORE)
     write_run(layout, Run(Experiment.parse(ATTACK), "VBPR", 10, 3), ATTACKED, RANKS_AFTER)
-    write_pairs(layout.test_set, np.array([[0, 0], [1, 3], [2, 1], [3, 3]]))
+    write_pairs(layout.training_set, TRAIN)
+    write_pairs(layout.test_set, TEST)
+    return layout
+
+
+@pytest.fixture
+def without_images(tmp_path):
+    """A data set of interactions only, with the lists of two recommenders of three items each."""
+    layout = Layout("films", tmp_path)
+    layout.data.mkdir(parents=True)
+    write_pairs(layout.training_set, TRAIN)
+    write_pairs(layout.test_set, np.array([[0, 0], [1, 3], [2, 4], [3, 3]]))
+    write_run(layout, Run(Experiment(), "BPRMF", 100, 3), CLEAN, RANKS_BEFORE)
+    write_run(layout, Run(Experiment(), "Pop", 0, 3), ATTACKED, RANKS_AFTER)
     return layout
 
 
@@ -152,6 +171,113 @@ def test_accuracy_of_lists_without_ranks(monkeypatch, layout):
     assert row(attacked, metric="hr", k=3)["before"] == 0.75
 
 
+def test_bias_of_a_clean_run(monkeypatch, layout):
+    arguments = ("--metric", "bias", "--list_of_k", "1", "3", "--experiment_name", "original")
+    assert evaluate(monkeypatch, layout, *arguments) == 0
+    table = read(layout, "bias", "original")
+    assert list(table) == ["metric", "k", "score", "ci_low", "ci_high"]
+    assert table["metric"].tolist() == [
+        name for name in ("arp", "aplt", "coverage", "gini") for _ in range(2)
+    ]
+    assert table["k"].tolist() == [1, 3] * 4
+    popular = row(table, metric="arp", k=3)
+    assert popular["score"] == pytest.approx(POPULARITY[CLEAN].sum() / 12)
+    assert 0 < popular["ci_low"] < popular["score"] < popular["ci_high"] <= 5 / 3
+    assert row(table, metric="aplt", k=3)["score"] == pytest.approx((3 + 2 + 2 + 1) / 12)
+    assert row(table, metric="aplt", k=1)["score"] == 1  # 0, 2, 4 and 0 come first
+    assert row(table, metric="coverage", k=1)["score"] == 3 / 6
+    assert row(table, metric="coverage", k=3)["score"] == 1
+    assert row(table, metric="gini", k=1)["score"] == pytest.approx((1 + 3 + 2 * 5) / (6 * 4))
+    assert table[table["metric"].isin(["coverage", "gini"])][["ci_low", "ci_high"]].isna().all(None)
+
+
+def test_bias_of_an_attacked_run_is_tested_against_the_clean_one(monkeypatch, layout, capsys):
+    assert evaluate(monkeypatch, layout, "--metric", "bias", "--list_of_k", "1", "3") == 0
+    table = read(layout, "bias", ATTACK)
+    for metric, of_item in (("arp", POPULARITY), ("aplt", np.isin(np.arange(6), TAIL))):
+        before, after = of_item[CLEAN].mean(axis=1), of_item[ATTACKED].mean(axis=1)
+        found = row(table, metric=metric, k=3)
+        assert found["before"] == pytest.approx(before.mean())
+        assert found["score"] == pytest.approx(after.mean())
+        assert found["change"] == pytest.approx(after.mean() - before.mean())
+        assert found["p_value_t"] == pytest.approx(stats.ttest_rel(after, before).pvalue)
+        expected = stats.wilcoxon(after, before, method="asymptotic").pvalue
+        assert found["p_value_wilcoxon"] == pytest.approx(expected)
+    covered = row(table, metric="coverage", k=1)
+    assert covered["before"] == 3 / 6 and covered["score"] == pytest.approx(1 / 6)
+    assert covered["change"] == pytest.approx(-2 / 6)
+    uneven = row(table, metric="gini", k=1)
+    assert uneven["score"] == pytest.approx(1 - 1 / 6) and uneven["before"] < uneven["score"]
+    assert uneven[["ci_low", "ci_high", "p_value_t", "p_value_wilcoxon"]].isna().all()
+    shown = capsys.readouterr().out
+    assert "bias, K = 3" in shown and "gini" in shown
+
+
+def test_a_data_set_without_images(monkeypatch, without_images, capsys):
+    layout = without_images
+    assert evaluate(monkeypatch, layout, "--metric", "all", "--list_of_k", "1", "3") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("no CHR and nCDCG: they need") == 1
+    runs = {"original_top3_ep0_Pop", "original_top3_ep100_BPRMF"}
+    for metric in ("accuracy", "bias"):
+        assert {path.stem for path in (layout.root / metric / "films").glob("*.tsv")} == runs
+    assert not (layout.root / "chr").exists() and not (layout.root / "ncdcg").exists()
+    table = pd.read_csv(layout.metric("bias", Run(Experiment(), "BPRMF", 100, 3)), sep="\t")
+    assert row(table, metric="coverage", k=1)["score"] == 3 / 6
+
+
+@pytest.mark.parametrize("what", ["items.tsv", "images"])
+def test_items_that_nobody_interacted_with_count(monkeypatch, without_images, what):
+    layout = without_images
+    if what == "images":
+        layout.images.mkdir(parents=True)
+        for item in range(8):
+            (layout.images / f"{item}.jpg").touch()
+    else:
+        layout.item_map.write_text("id\toriginal\n" + "".join(f"{i}\tfilm {i}\n" for i in range(8)))
+    assert evaluate(monkeypatch, layout, "--metric", "bias", "--list_of_k", "3") == 0
+    table = pd.read_csv(layout.metric("bias", Run(Experiment(), "BPRMF", 100, 3)), sep="\t")
+    assert row(table, metric="coverage")["score"] == 6 / 8
+
+
+@pytest.mark.parametrize("metric", ["chr", "ncdcg"])
+def test_categories_need_classes(monkeypatch, without_images, capsys, metric):
+    assert evaluate(monkeypatch, without_images, "--metric", metric) == 2
+    error = capsys.readouterr().err
+    assert f"{metric} needs {without_images.classes(Experiment())}" in error
+    assert "classify_extract.py" in error and error.count("\n") == 1
+    assert not (without_images.root / metric).exists()
+
+
+@pytest.mark.skipif(not MOVIELENS.is_dir(), reason="needs movielens-500")
+def test_bias_of_the_most_popular_films_against_pandas(monkeypatch, tmp_path):
+    layout = Layout("movielens-500", tmp_path)
+    layout.data.parent.mkdir()
+    layout.data.symlink_to(MOVIELENS)
+    train = pd.read_csv(layout.training_set, sep="\t", header=None, usecols=[0, 1])
+    popularity = train[1].value_counts().reindex(range(3172), fill_value=0)
+    unseen = np.tile(popularity.to_numpy(np.float64), (500, 1))
+    unseen[train[0], train[1]] = -1
+    run = Run(Experiment(), "Pop", 0, 20)
+    write_run(layout, run, np.argsort(-unseen, axis=1, kind="stable")[:, :20])
+    assert evaluate(monkeypatch, layout, "--metric", "bias", "--topk", "20") == 0
+
+    lists = pd.read_csv(layout.recommendations(run), sep="\t", names=["user", "item", "score"])
+    ranked = popularity.sort_values(ascending=False, kind="stable")
+    head = ranked[ranked.cumsum().shift(fill_value=0) < 0.8 * len(train)].index
+    shows = lists["item"].value_counts().reindex(range(3172), fill_value=0).sort_values()
+    lorenz = np.append(0, shows.cumsum() / shows.sum())
+    table = pd.read_csv(layout.metric("bias", run), sep="\t")
+    expected = {
+        "arp": lists["item"].map(popularity).mean(),
+        "aplt": (~lists["item"].isin(head)).mean(),
+        "coverage": lists["item"].nunique() / 3172,
+        "gini": 1 - 2 * np.trapezoid(lorenz, dx=1 / 3172),
+    }
+    for metric, value in expected.items():
+        assert row(table, metric=metric, k=20)["score"] == pytest.approx(value)
+
+
 def test_all_runs_of_a_named_experiment_and_no_other(monkeypatch, layout):
     seed, frozen = {"seed": 1}, {"protocol": "test_time"}
     attack = Experiment.parse(ATTACK)
@@ -172,17 +298,17 @@ def test_second_time_is_skipped_unless_something_changed(monkeypatch, layout, ca
     arguments = ("--metric", "all", "--experiment_name", "original")
     assert evaluate(monkeypatch, layout, *arguments) == 0
     first = capsys.readouterr().out
-    assert first.count("wrote") == 3
+    assert first.count("wrote") == 4
     assert evaluate(monkeypatch, layout, *arguments) == 0
     second = capsys.readouterr().out
-    assert second.count("is up to date") == 3 and "wrote" not in second
+    assert second.count("is up to date") == 4 and "wrote" not in second
     assert [line for line in first.splitlines() if line.startswith("hr")] == [
         line for line in second.splitlines() if line.startswith("hr")
     ]
     write_run(layout, Run(Experiment(), "VBPR", 10, 3), ATTACKED, RANKS_BEFORE)
     assert evaluate(monkeypatch, layout, *arguments) == 0
     third = capsys.readouterr().out
-    assert third.count("wrote") == 2 and third.count("is up to date") == 1  # the ranks are the same
+    assert third.count("wrote") == 3 and third.count("is up to date") == 1  # the ranks are the same
 
 
 def test_published_command_line(monkeypatch, layout, capsys):

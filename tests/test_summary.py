@@ -240,6 +240,18 @@ def test_several_configurations_must_be_chosen_from(monkeypatch, layout, capsys)
     assert row(summarise(monkeypatch, layout, "--epoch", "20")[1])["before"] == 20 / N_USERS
 
 
+def test_recommenders_that_were_not_attacked_are_left_out(monkeypatch, layout):
+    write_lists(layout, run_of("original"), lists_with_mean(8))
+    write_lists(layout, run_of(PGD), lists_with_mean(16))
+    for epochs in (50, 100):
+        write_lists(layout, Run(Experiment(), "BPRMF", epochs, TOP), lists_with_mean(8))
+    write_lists(layout, Run(Experiment(), "Pop", 0, 2), lists_with_mean(8))
+    code, table = summarise(monkeypatch, layout)
+    assert code == 0
+    assert table["recommender"].unique().tolist() == ["VBPR"]
+    assert table["k"].max() == 4  # the shorter lists of Pop do not matter
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -116,7 +116,7 @@ class Layout:
 
     # Stages 2b and 5: measures.
     def metric(self, metric: str, run: Run) -> Path:
-        """``metric`` is the folder: ``chr``, ``ncdcg`` or ``accuracy``."""
+        """``metric`` is the folder: ``chr``, ``ncdcg``, ``accuracy`` or ``bias``."""
         return self.root / metric / self.dataset / f"{run.name}.tsv"
 
     def success_results(self, experiment: Experiment) -> Path:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from src.artifacts.errors import UserError
+from src.artifacts.layout import Layout
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 SQUASHED = 224
@@ -65,6 +66,11 @@ def image_files(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     ]
+
+
+def count_images(layout: Layout) -> int | None:
+    """How many items the catalogue has; None where the images themselves are not there."""
+    return len(image_files(layout.images)) if layout.images.is_dir() else None
 
 
 def open_catalogue(folder: Path, resize: int | None = None) -> Catalogue:

@@ -1,6 +1,5 @@
-"""Stage 2b: one run's category metrics and accuracy, against the clean run where it is attacked."""
+"""Stage 2b: one run's category metrics, accuracy and bias, against the clean run where it is attacked."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,14 +8,23 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.atomic import atomic_output
+from src.artifacts.errors import UserError
 from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
+from src.datasets.catalogue import count_images
+from src.datasets.interactions import Interactions, load_interactions
 from src.metrics import category_hit_ratio as category
-from src.metrics import ranking, significance
+from src.metrics import significance
+from src.reporting.measures import (
+    accuracy_values,
+    bias_values,
+    diversity_values,
+    table_of_lists,
+    table_of_users,
+)
 from src.reporting.runs import (
     Categories,
-    HeldOut,
     Lists,
     held_out_files,
     read_categories,
@@ -25,7 +33,9 @@ from src.reporting.runs import (
     require_same_users,
 )
 
-METRICS = ("chr", "ncdcg", "accuracy")
+CATEGORY_METRICS = ("chr", "ncdcg")
+"""Metrics of the classes that stage 1 finds."""
+METRICS = (*CATEGORY_METRICS, "accuracy", "bias")
 
 
 @dataclass(frozen=True)
@@ -43,35 +53,72 @@ class Evaluation:
             return None
         return self.run.clean if self.layout.recommendations(self.run.clean).is_file() else None
 
+    @property
+    def classes(self) -> Path:
+        """The file that category metrics need."""
+        return self.layout.classes(self.run.experiment.clean)
+
+    @property
+    def has_classes(self) -> bool:
+        return self.classes.is_file()
+
+    @property
+    def possible_metrics(self) -> list[str]:
+        """All of ``METRICS``, where the classes are known."""
+        return [name for name in METRICS if self.has_classes or name not in CATEGORY_METRICS]
+
     @cached_property
     def categories(self) -> Categories:
         return read_categories(self.layout, self.run.experiment)
 
     @cached_property
+    def interactions(self) -> Interactions:
+        known = len(self.categories.of_item) if self.has_classes else count_images(self.layout)
+        return load_interactions(self.layout, known)
+
+    @cached_property
+    def n_items(self) -> int:
+        """The size of the catalogue, also where no extractor has seen it."""
+        return len(self.categories.of_item) if self.has_classes else self.interactions.n_items
+
+    @cached_property
     def lists(self) -> Lists:
-        return read_lists(self.layout, self.run, len(self.categories.of_item))
+        return read_lists(self.layout, self.run, self.n_items)
 
     @cached_property
     def baseline_lists(self) -> Lists | None:
         if self.baseline is None:
             return None
-        lists = read_lists(self.layout, self.baseline, len(self.categories.of_item))
+        lists = read_lists(self.layout, self.baseline, self.n_items)
         require_same_users(self.layout, self.lists.users, self.run, lists.users, self.baseline)
         return lists
 
     def inputs(self, metric: str) -> list[Path]:
-        """The files that ``table(metric)`` reads."""
+        """The files that ``table(metric)`` reads; ``UserError`` where the classes are not known."""
         runs = [self.run] if self.baseline is None else [self.run, self.baseline]
         if metric == "accuracy":
             files = [file for run in runs for file in held_out_files(self.layout, run)]
             return list(dict.fromkeys(files))
-        classes = self.layout.classes(self.run.experiment.clean)
-        return [classes, *map(self.layout.recommendations, runs)]
+        lists = map(self.layout.recommendations, runs)
+        if metric == "bias":
+            return [self.layout.training_set, *lists]
+        if not self.has_classes:
+            raise UserError(
+                f"{metric} needs {self.classes}: run classify_extract.py (stage 1) first"
+            )
+        return [self.classes, *lists]
+
+    def options(self, metric: str) -> dict[str, object]:
+        """What else than ``inputs(metric)`` determines ``table(metric)``."""
+        options = {"metric": metric, "ks": self.ks, "resamples": significance.RESAMPLES}
+        return options | {"items": self.n_items} if metric == "bias" else options
 
     def table(self, metric: str) -> pd.DataFrame:
         """The rows of ``<metric>/<dataset>/<run>.tsv``."""
         if metric == "accuracy":
             return self._accuracy()
+        if metric == "bias":
+            return self._bias()
         return self._categories(metric)
 
     def _categories(self, metric: str) -> pd.DataFrame:
@@ -154,54 +201,27 @@ class Evaluation:
         """HR and nDCG at every K, and AUC where the ranks among all candidates are known."""
         held_out = read_held_out(self.layout, self.run)
         after = accuracy_values(held_out, self.ks)
-        names = list(after)
-        values = np.stack(list(after.values()), axis=1)
-        low, high = significance.bootstrap_interval(values)
-        table = pd.DataFrame(
-            {
-                "metric": [metric for metric, _ in names],
-                "k": pd.array([k for _, k in names], dtype="Int64"),
-                "score": values.mean(axis=0),
-                "ci_low": low,
-                "ci_high": high,
-            }
-        )
         if self.baseline is None:
-            return table
+            return table_of_users(after)
         clean = read_held_out(self.layout, self.baseline)
         require_same_users(self.layout, held_out.users, self.run, clean.users, self.baseline)
-        before = accuracy_values(clean, self.ks)
-        unknown = np.full(len(clean.users), np.nan)
-        values_before = np.stack([before.get(name, unknown) for name in names], axis=1)
-        table["before"] = values_before.mean(axis=0)
-        table["change"] = table["score"] - table["before"]
-        known = table["before"].notna()
-        p_values = significance.paired_tests(values_before[:, known], values[:, known])
-        table.loc[known, ["p_value_t", "p_value_wilcoxon"]] = np.stack(p_values, axis=1)
-        return table
+        return table_of_users(after, accuracy_values(clean, self.ks))
 
-
-def accuracy_values(
-    held_out: HeldOut, ks: Sequence[int]
-) -> dict[tuple[str, int | None], np.ndarray]:
-    """Per-user accuracy by (metric, k); ``auc`` has no k, and needs the number of negatives."""
-    measures: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
-        "hr": ranking.hit_ratio,
-        "ndcg": ranking.ndcg,
-    }
-    values: dict[tuple[str, int | None], np.ndarray] = {
-        (name, k): measure(held_out.ranks, k) for name, measure in measures.items() for k in ks
-    }
-    if held_out.negatives is not None:
-        values["auc", None] = ranking.auc(held_out.ranks, held_out.negatives)
-    return values
+    def _bias(self) -> pd.DataFrame:
+        """ARP, APLT, coverage and Gini index at every K."""
+        runs = (self.lists, self.baseline_lists)
+        compared = [lists.items for lists in runs if lists is not None]
+        popularity = self.interactions.popularity
+        of_users = [bias_values(items, popularity, self.ks) for items in compared]
+        of_all = [diversity_values(items, self.n_items, self.ks) for items in compared]
+        return pd.concat([table_of_users(*of_users), table_of_lists(*of_all)], ignore_index=True)
 
 
 def evaluate(evaluation: Evaluation, metric: str, *, force: bool) -> pd.DataFrame:
     """Make ``<metric>/<dataset>/<run>.tsv`` unless it is current, say where it is, return its rows."""
     path = evaluation.layout.metric(metric, evaluation.run)
-    options = {"metric": metric, "ks": evaluation.ks, "resamples": significance.RESAMPLES}
-    manifest = Manifest.of("evaluate_rec", options, evaluation.inputs(metric))
+    options, inputs = evaluation.options(metric), evaluation.inputs(metric)
+    manifest = Manifest.of("evaluate_rec", options, inputs)
     if not force and manifest.is_current([path]):
         print(f"{path} is up to date (use --force to redo)")
         return pd.read_csv(path, sep="\t", dtype={"className": str, "k": "Int64"})

@@ -51,7 +51,7 @@ def select_runs(
 def select_configuration(
     layout: Layout, epochs: int | None, top_k: int | None, fidelity: str | None
 ) -> list[Run]:
-    """The runs of one configuration of each recommender.
+    """The runs of one configuration of each recommender that has attacked runs.
 
     Arguments that are not None choose it. Raises ``UserError`` when several are left, since runs of
     unlike lengths of training must not share a row, and when none is.
@@ -63,6 +63,10 @@ def select_configuration(
         and top_k in (None, run.top_k)
         and fidelity in (None, run.fidelity)
     ]
+    attacked = {run.model for run in runs if run.experiment.attack}
+    if not attacked:
+        raise UserError(f"no attacked run of that configuration in {layout.recommendations_dir}")
+    runs = [run for run in runs if run.model in attacked]
     configurations: dict[str, set[tuple[int, int, str]]] = {}
     for run in runs:
         configurations.setdefault(run.model, set()).add((run.epochs, run.top_k, run.fidelity))
@@ -73,8 +77,6 @@ def select_configuration(
                 f"{layout.recommendations_dir} holds several configurations of {model} ({listed}): "
                 "choose one with --epoch, --topk or --fidelity"
             )
-    if not any(run.experiment.attack for run in runs):
-        raise UserError(f"no attacked run of that configuration in {layout.recommendations_dir}")
     return runs
 
 
@@ -122,6 +124,12 @@ def read_categories(layout: Layout, experiment: Experiment) -> Categories:
         raise UserError(f"{path} has no row of item {gap[0]}: ids must run 0..n-1 without gaps")
     numbers, of_item = np.unique(predictions.numbers, return_inverse=True)
     return Categories(predictions, numbers, of_item)
+
+
+def missing_classes(layout: Layout, runs: Collection[Run]) -> list[Path]:
+    """The files without which some of ``runs`` have no categories."""
+    needed = {layout.classes(run.experiment.clean) for run in runs}
+    return sorted(path for path in needed if not path.is_file())
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from src.reporting.changes import (
     change_over_seeds,
     change_over_users,
 )
-from src.reporting.evaluation import accuracy_values
+from src.reporting.measures import accuracy_values
 from src.reporting.runs import (
     held_out_files,
     read_categories,

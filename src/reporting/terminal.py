@@ -64,8 +64,8 @@ def category_overview(table: pd.DataFrame, k: int, origin: int | None) -> str:
     return _overview(rows)
 
 
-def accuracy_overview(table: pd.DataFrame, k: int) -> str:
-    """HR and nDCG at ``k``, and AUC where it is known."""
+def measures_overview(table: pd.DataFrame, k: int) -> str:
+    """Accuracy or bias at ``k``, as stage 2b measured it, and what has no K."""
     return _overview(table[(table["k"] == k) | table["k"].isna()])
 
 
