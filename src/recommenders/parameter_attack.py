@@ -121,12 +121,13 @@ class ParameterAttack:
 
     def _settle(self) -> None:
         """Make attacks equal that do the same: options that do nothing get one value."""
-        settled = {}
-        if not self.has_many_steps:
-            steps = 1 if self.kind == "fgsm" else 0
-            settled = {"steps": steps, "step_size": self.epsilon, "projection": "l2"}
-        elif self.step_size is None:
-            settled = {"step_size": self.epsilon / 4}
+        settled = {"steps": 1 if self.kind == "fgsm" else 0, "projection": "l2"}
+        step_size = self.epsilon
+        if self.has_many_steps:
+            settled = {}
+            step_size = self.epsilon / 4 if self.step_size is None else self.step_size
+        # As floats of Python: numbers of NumPy would make float64 of float32 tables.
+        settled |= {"epsilon": float(self.epsilon), "step_size": float(step_size)}
         for name, value in settled.items():
             object.__setattr__(self, name, value)
 
