@@ -1,6 +1,7 @@
-"""Stages 2 and 4: train recommenders on features and write every user's top-K list."""
+"""Stages 2 and 4: train recommenders and write every user's top-K list."""
 
 import argparse
+import functools
 import itertools
 import sys
 from dataclasses import replace
@@ -10,10 +11,12 @@ from src.cli import run as run_script
 from src.recommenders.command import (
     add_recommender_options,
     adversary_of,
+    defaults_of,
     hyperparameters_of,
     not_negative,
     positive,
 )
+from src.recommenders.models import BASELINES, FACTOR_MODELS, VISUAL, Model
 
 TABLE_K = 20
 """Cut-off of the accuracy that is printed; evaluate_rec.py measures any list of them."""
@@ -29,12 +32,23 @@ def parse_options() -> argparse.Namespace:
         help="whose features: original, <model_dir>_original or attacked; one or more",
     )
     parser.add_argument(
-        "--model", nargs="+", choices=("VBPR", "AMR"), default=["VBPR"], help="one or both"
+        "--model",
+        nargs="+",
+        choices=(*FACTOR_MODELS, *BASELINES),
+        default=["VBPR"],
+        help="one or more; BPRMF and AMF need no features, Pop and Random are baselines",
     )
     parser.add_argument("--adv", type=int, choices=(0, 1), default=0, help="1: AMR")
     add_recommender_options(parser)
     parser.add_argument("--topk", type=positive, default=150, help="items in each list")
     parser.add_argument("--seed", type=not_negative, nargs="+", default=[0], help="one or more")
+    parser.add_argument(
+        "--keep",
+        choices=("last", "best"),
+        default="last",
+        help="recommend with the last weights, or with the checkpoint whose nDCG on "
+        "validationset.tsv is best",
+    )
     parser.add_argument(
         "--load_weights_from",
         metavar="EXPERIMENT",
@@ -53,33 +67,54 @@ def main() -> None:
     from src.metrics.ranking import auc, hit_ratio, ndcg
     from src.recommenders.data import load_training_data
     from src.recommenders.fitting import Progress, Training
-    from src.recommenders.recommending import recommend_at_test_time, recommend_retrained
+    from src.recommenders.recommending import (
+        recommend_at_test_time,
+        recommend_baseline,
+        recommend_retrained,
+    )
+
+    def quality(ranks: TestRanks) -> float:
+        return ndcg(ranks.ranks, TABLE_K).mean()
 
     def accuracy(ranks: TestRanks) -> str:
-        hits, gains = hit_ratio(ranks.ranks, TABLE_K).mean(), ndcg(ranks.ranks, TABLE_K).mean()
+        hits = hit_ratio(ranks.ranks, TABLE_K).mean()
         return (
-            f"HR@{TABLE_K} {hits:.4f}, nDCG@{TABLE_K} {gains:.4f}, "
+            f"HR@{TABLE_K} {hits:.4f}, nDCG@{TABLE_K} {quality(ranks):.4f}, "
             f"AUC {auc(ranks.ranks, ranks.negatives).mean():.4f}"
         )
 
     layout = Layout(options.dataset, options.root)
-    hyperparameters, adversary = hyperparameters_of(options), adversary_of(options)
-    models = ["AMR"] if options.adv else sorted(set(options.model), reverse=True)  # VBPR, then AMR
-    label = "full" if options.form == "full" else ""
-    progress = Progress(options.verbose, accuracy)
+    progress = Progress(options.verbose, accuracy, quality)
     clean = options.load_weights_from and Experiment.parse(options.load_weights_from)
+    chosen = {"AMR"} if options.adv else set(options.model)
+    names = [name for name in (*BASELINES, *FACTOR_MODELS) if name in chosen]
     for experiment in map(Experiment.parse, options.experiment_name):
-        data = load_training_data(layout, experiment)
-        for seed, model in itertools.product(options.seed, models):
-            run = Run(experiment, model + label, options.epoch, options.topk, seed)
-            run = replace(run, fidelity=options.fidelity)
-            if clean:
-                trained, run = replace(run, experiment=clean), replace(run, protocol="test_time")
-                recommend_at_test_time(layout, run, trained, hyperparameters, data, options.force)
+        load = functools.cache(functools.partial(load_training_data, layout, experiment))
+        for seed, name in itertools.product(options.seed, names):
+            data = load(visual=name in VISUAL)
+            if name in BASELINES:
+                run = Run(experiment, name, 0, options.topk, seed)
+                recommend_baseline(layout, run, data, options.force)
             else:
-                attacker = adversary if model == "AMR" else None
-                training = Training(layout, run, hyperparameters, attacker)
-                recommend_retrained(training, data, options.gpu, progress, options.force)
+                epochs = options.epoch or defaults_of(name).epochs
+                hyperparameters = hyperparameters_of(options, name)
+                adversary = adversary_of(options, name)
+                label = Model(name, hyperparameters.form, adversary.variant if adversary else "")
+                run = Run(experiment, label.label, epochs, options.topk, seed)
+                run = replace(run, fidelity=options.fidelity)
+                if clean:
+                    trained, run = (
+                        replace(run, experiment=clean),
+                        replace(run, protocol="test_time"),
+                    )
+                    recommend_at_test_time(
+                        layout, run, trained, hyperparameters, data, options.force
+                    )
+                else:
+                    training = Training(layout, run, hyperparameters, adversary, options.adv_epochs)
+                    recommend_retrained(
+                        training, data, options.gpu, progress, options.force, options.keep
+                    )
             ranks = read_test_ranks(layout.test_ranks(run))
             print(f"{layout.recommendations(run)}: {accuracy(ranks)}", flush=True)
 

@@ -88,9 +88,10 @@ def ours(data_path: Path) -> None:
     from src.recommenders.bpr import PairwiseTrainer
     from src.recommenders.data import TrainingData
     from src.recommenders.hyperparameters import Adversary, Hyperparameters
+    from src.recommenders.parameter_attack import ParameterAttack
     from src.recommenders.ranking import test_ranks, top_k
     from src.recommenders.scores import fold
-    from src.recommenders.weights import initial_weights, table_shapes
+    from src.recommenders.weights import initial_weights
 
     with np.load(data_path) as archive:
         train, test = (
@@ -100,7 +101,7 @@ def ours(data_path: Path) -> None:
     hyperparameters = Hyperparameters(
         factors=FACTORS, batch=BATCH, learning_rates=(0.05,) * 3, penalties=(0.01, 0.01, 0.0)
     )
-    shapes = table_shapes(N_USERS, data.features, hyperparameters)
+    shapes = data.shapes(hyperparameters)
     features = tf.constant(data.scaled_features)
     epoch = iter(range(1, 1_000_000))
 
@@ -109,7 +110,8 @@ def ours(data_path: Path) -> None:
         made.load(initial_weights(shapes, hyperparameters, data.scale, 0))
         return made
 
-    trainers = {"vbpr": trainer(None), "amr": trainer(Adversary())}
+    amr = Adversary(0.1, ParameterAttack("fgsm", 1.0), "features")
+    trainers = {"vbpr": trainer(None), "amr": trainer(amr)}
 
     def train_epoch(model: str) -> dict[str, float]:
         watch, number = Stopwatch(), next(epoch)

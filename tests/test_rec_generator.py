@@ -192,7 +192,9 @@ def test_amr_continues_vbpr_of_half_the_epochs(layout, generate):
     assert generate("--model", "VBPR", "AMR", "--lmd", "0") == 0
     record = read_record(layout.root / "rec_model_weights/tiny/original_step6_AMR.npz")
     assert "tiny/original_step3_VBPR.npz" in record["inputs"]
-    assert record["options"]["adversary"] == {"direction": "grad", "epsilon": 1.0, "weight": 0.0}
+    adversary = record["options"]["adversary"]
+    assert (adversary["weight"], adversary["perturb"]) == (0.0, "features")
+    assert (adversary["attack"]["kind"], adversary["attack"]["epsilon"]) == ("fgsm", 1.0)
 
 
 def test_amr_without_vbpr_says_what_to_run(layout, generate, capsys):

@@ -14,6 +14,12 @@ from src.artifacts.errors import UserError
 from src.datasets.interactions import Interactions
 from src.recommenders.bpr import PairwiseTrainer
 from src.recommenders.hyperparameters import Adversary, Hyperparameters
+from src.recommenders.parameter_attack import ParameterAttack
+from src.recommenders.perturbations import (
+    Occurrences,
+    random_feature_shift,
+    worst_feature_shift,
+)
 from src.recommenders.sampling import TripleSampler
 from src.recommenders.scores import fold
 from src.recommenders.weights import (
@@ -31,6 +37,10 @@ SMALL = Hyperparameters(factors=5, batch=16, learning_rates=RATES, penalties=(0.
 EPOCHS = 4
 
 
+def amr(weight: float = 0.1, epsilon: float = 1.0, kind: str = "fgsm") -> Adversary:
+    return Adversary(weight, ParameterAttack(kind, epsilon), "features")
+
+
 def small_data(seed: int = 0) -> tuple[TripleSampler, np.ndarray]:
     rng = np.random.default_rng(seed)
     has = rng.random((N_USERS, N_ITEMS)) < 0.3
@@ -42,7 +52,7 @@ def small_data(seed: int = 0) -> tuple[TripleSampler, np.ndarray]:
 
 def large_start(hyperparameters: Hyperparameters, features: np.ndarray, seed: int = 1):
     """Initial weights thirty times as large as usual, so that every term of the loss matters."""
-    shapes = table_shapes(N_USERS, features, hyperparameters)
+    shapes = table_shapes(N_USERS, *features.shape, hyperparameters)
     weights = initial_weights(shapes, hyperparameters, feature_scale(features), seed)
     return replace(weights, tables={name: 30 * table for name, table in weights.tables.items()})
 
@@ -129,7 +139,9 @@ def train_reference(hyperparameters, adversary, weights, sampler, features):
         for start in range(0, triples.shape[1], hyperparameters.batch):
             batch = triples[:, start : start + hyperparameters.batch]
             if adversary:
-                delta = reference_perturbation(form, tables, batch, features, adversary.epsilon)
+                delta = reference_perturbation(
+                    form, tables, batch, features, adversary.attack.epsilon
+                )
             with tf.GradientTape() as tape:
                 tape.watch(tables)
                 loss = bpr_loss(form, tables, batch, features)
@@ -145,7 +157,7 @@ def train_reference(hyperparameters, adversary, weights, sampler, features):
 
 
 @pytest.mark.parametrize("form", ["shared", "full"])
-@pytest.mark.parametrize("adversary", [None, Adversary(weight=0.7, epsilon=0.9)])
+@pytest.mark.parametrize("adversary", [None, amr(0.7, 0.9)])
 @pytest.mark.parametrize("regulariser", ["squared", "signed"])
 def test_step_equals_the_literal_one(form, adversary, regulariser):
     sampler, features = small_data()
@@ -168,45 +180,40 @@ def test_the_adversary_changes_what_is_learnt_and_raises_the_loss():
     sampler, features = small_data()
     start = large_start(SMALL, features)
     clean, _ = train_fast(SMALL, None, start, sampler, features)
-    adversarial, losses = train_fast(SMALL, Adversary(1.0, 1.0), start, sampler, features)
-    noisy, noisy_losses = train_fast(SMALL, Adversary(1.0, 1.0, "rand"), start, sampler, features)
+    adversarial, losses = train_fast(SMALL, amr(1.0, 1.0), start, sampler, features)
+    noisy, noisy_losses = train_fast(SMALL, amr(1.0, 1.0, "random"), start, sampler, features)
     assert np.abs(adversarial.tables["P"] - clean.tables["P"]).max() > 1e-3
     assert np.abs(noisy.tables["P"] - clean.tables["P"]).max() > 1e-3
     assert losses[0] > noisy_losses[0]  # the gradient is the worst direction
 
 
-@pytest.mark.parametrize("direction", ["grad", "rand"])
+@pytest.mark.parametrize("kind", ["fgsm", "random"])
 @pytest.mark.parametrize("form", ["shared", "full"])
-def test_without_weight_the_adversary_is_vbpr_bit_for_bit(direction, form):
+def test_without_weight_the_adversary_is_vbpr_bit_for_bit(kind, form):
     sampler, features = small_data()
     hyperparameters = replace(SMALL, form=form)
     start = large_start(hyperparameters, features)
     clean, _ = train_fast(hyperparameters, None, start, sampler, features)
-    adversary = Adversary(0.0, 1.0, direction)
-    unweighted, _ = train_fast(hyperparameters, adversary, start, sampler, features)
+    unweighted, _ = train_fast(hyperparameters, amr(0.0, 1.0, kind), start, sampler, features)
     for name in TABLES:
         np.testing.assert_array_equal(clean.tables[name], unweighted.tables[name])
 
 
-def shifts(direction: str, epsilon: float, p: np.ndarray) -> np.ndarray:
+def shifts(kind: str, epsilon: float, p: np.ndarray) -> np.ndarray:
     """(d_i - d_j) E of triples over distinct items, where E is the identity."""
     width = p.shape[1]
-    hyperparameters = Hyperparameters(factors=width)
-    adversary = Adversary(epsilon=epsilon, direction=direction)
-    trainer = PairwiseTrainer(((1, width),) * 3, hyperparameters, adversary)
-    items = tf.range(2 * len(p))
-    projection = tf.eye(width)
-    if direction == "rand":
-        return trainer._random_shift(projection, items, items, tf.constant([1, 2])).numpy()
+    items, projection = Occurrences.of(tf.range(2 * len(p))), tf.eye(width)
+    if kind == "random":
+        return random_feature_shift(epsilon, projection, items, tf.constant([1, 2])).numpy()
     margin, visual = tf.zeros(len(p)), tf.constant(p)
-    return trainer._worst_shift(margin, visual, projection, items, items).numpy()
+    return worst_feature_shift(epsilon, margin, visual, projection, items).numpy()
 
 
 def test_each_perturbed_item_moves_by_exactly_epsilon_against_the_pair():
     p = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
     p[3] = 0  # no gradient: nothing to perturb
     p[4] *= 1e-12
-    shift = shifts("grad", 0.3, p)
+    shift = shifts("fgsm", 0.3, p)
     unit = p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-30)
     # d_i = -eps p / |p| and d_j = +eps p / |p|: both lower the margin of the pair.
     np.testing.assert_allclose(shift, -2 * 0.3 * unit, atol=1e-6)
@@ -215,7 +222,7 @@ def test_each_perturbed_item_moves_by_exactly_epsilon_against_the_pair():
 
 def test_random_perturbations_have_norm_epsilon_and_no_common_direction():
     epsilon, width = 0.3, 400
-    shift = shifts("rand", epsilon, np.zeros((500, width), np.float32))
+    shift = shifts("random", epsilon, np.zeros((500, width), np.float32))
     # Two independent perturbations of norm eps are nearly orthogonal in many dimensions.
     np.testing.assert_allclose(np.linalg.norm(shift, axis=1), epsilon * np.sqrt(2), rtol=0.15)
     assert np.linalg.norm(shift.mean(axis=0)) < 0.1 * epsilon
@@ -243,7 +250,7 @@ def test_signed_regulariser_pulls_with_the_same_force_everywhere():
     assert (after.tables["Q"] < q).all()
 
 
-@pytest.mark.parametrize("adversary", [None, Adversary(), Adversary(direction="rand")])
+@pytest.mark.parametrize("adversary", [None, amr(), amr(kind="random")])
 def test_the_same_seed_gives_the_same_bytes_and_a_trainer_can_be_used_again(adversary):
     sampler, features = small_data()
     start = large_start(SMALL, features)
@@ -276,7 +283,7 @@ def test_folded_matrices_multiply_to_the_scores(form):
 def test_initial_weights_are_a_truncated_normal_and_biases_start_at_zero():
     _, features = small_data()
     hyperparameters = Hyperparameters(form="full", factors=64)
-    shapes = table_shapes(3000, features, hyperparameters)
+    shapes = table_shapes(3000, *features.shape, hyperparameters)
     assert shapes == ((3000, 128), (N_ITEMS, 65), (N_FEATURES, 65))
     tables = initial_weights(shapes, hyperparameters, 1.0, 0).tables
     assert np.abs(tables["P"]).max() <= 0.02
@@ -297,7 +304,7 @@ def test_weights_read_back_exactly_and_other_shapes_are_refused(tmp_path):
     for name in TABLES:
         np.testing.assert_array_equal(read.tables[name], weights.tables[name])
     with pytest.raises(UserError, match="table P is"):
-        read_weights(path, table_shapes(N_USERS, features, replace(SMALL, factors=6)))
+        read_weights(path, table_shapes(N_USERS, *features.shape, replace(SMALL, factors=6)))
     path.write_bytes(b"no archive")
     with pytest.raises(UserError, match="does not hold weights"):
         read_weights(path, weights.shapes)
@@ -310,4 +317,4 @@ def test_impossible_hyperparameters_are_refused(values):
     with pytest.raises(UserError):
         Hyperparameters(**values)
     with pytest.raises(UserError):
-        Adversary(weight=-0.1)
+        amr(weight=-0.1)

@@ -23,6 +23,11 @@ class Fidelity:
     """Whose clean features fill the rows of the images that were not attacked."""
     regulariser: Literal["squared", "signed"]
     """VBPR and AMR: squared L2 norms, or the sums of signed entries of the published code."""
+    mf_regulariser: Literal["squared", "mean"]
+    """BPR-MF and AMF: squared L2 norms of a batch's rows, or the mean of their squared entries."""
+    stale_clean_term: bool
+    """AMF-full: the term of the loss that should be clean is under the perturbation of the batch before,
+    as in a published notebook."""
     drop_last_batch: bool
     """Each recommender epoch leaves out the last, incomplete batch."""
 
@@ -34,6 +39,8 @@ CORRECTED = Fidelity(
     origin_classes="same",
     base_features="same",
     regulariser="squared",
+    mf_regulariser="squared",
+    stale_clean_term=False,
     drop_last_batch=False,
 )
 
@@ -44,6 +51,8 @@ PAPER = Fidelity(
     origin_classes="undefended",
     base_features="undefended",
     regulariser="signed",
+    mf_regulariser="mean",
+    stale_clean_term=True,
     drop_last_batch=True,
 )
 

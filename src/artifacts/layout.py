@@ -44,6 +44,11 @@ class Layout:
         return self.data / "validationset.tsv"
 
     @property
+    def held_out_sets(self) -> tuple[Path, ...]:
+        """The test rows and, where the data set has them, the validation rows."""
+        return tuple(path for path in (self.test_set, self.validation_set) if path.is_file())
+
+    @property
     def images(self) -> Path:
         """The clean product images ``<item id>.jpg``."""
         return self.data / "original" / "images"

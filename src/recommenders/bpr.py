@@ -1,7 +1,8 @@
-"""Pairwise training in TensorFlow: one step for VBPR and for AMR.
+"""Pairwise training in TensorFlow: one step for BPR-MF, VBPR and their adversarial forms.
 
-Rendle et al., "BPR", UAI 2009; He and McAuley, "VBPR", AAAI 2016; Tang et al., "Adversarial training
-towards robust multimedia recommender system" (AMR), TKDE 2020.
+Rendle et al., "BPR", UAI 2009; He and McAuley, "VBPR", AAAI 2016; He et al., "Adversarial Personalized
+Ranking for Recommendation" (AMF), SIGIR 2018; Tang et al., "Adversarial training towards robust
+multimedia recommender system" (AMR), TKDE 2020.
 
 What makes an epoch fast changes no result: only the batch's rows of P and Q are gathered and updated
 (under Adagrad a row without gradient does not move, so this *is* the dense update); features are
@@ -10,14 +11,28 @@ projected once for each triple, as the difference f_i - f_j; and a whole epoch i
 
 import functools
 import os
+from collections.abc import Callable
 
 import numpy as np
 
 from src.artifacts.errors import UserError
 from src.recommenders.hyperparameters import Adversary, Hyperparameters
+from src.recommenders.perturbations import (
+    Batch,
+    Occurrences,
+    bpr_loss,
+    margins,
+    random_feature_shift,
+    row_dot,
+    table_shifts,
+    worst_feature_shift,
+)
 from src.recommenders.quiet_tensorflow import tf
 from src.recommenders.scores import latent_and_visual
 from src.recommenders.weights import TABLES, Weights
+
+Shifts = tuple[np.ndarray, np.ndarray]
+"""Perturbations of all rows of P and of Q, float32 of the tables' shapes."""
 
 
 class PairwiseTrainer(tf.Module):
@@ -36,22 +51,21 @@ class PairwiseTrainer(tf.Module):
         super().__init__()
         self.hyperparameters = hyperparameters
         self.adversary = adversary
-        self.tables = {
-            name: tf.Variable(tf.zeros(shape), trainable=False)
-            for name, shape in zip(TABLES, shapes, strict=True)
-        }
-        self.accumulators = {
-            name: tf.Variable(tf.zeros(shape), trainable=False)
-            for name, shape in zip(TABLES, shapes, strict=True)
-        }
-        features = tf.TensorSpec((shapes[1][0], shapes[2][0]), tf.float32)
-        triples = tf.TensorSpec((3, None), tf.int32)
+        self.tables = _variables(shapes)
+        self.accumulators = _variables(shapes)
+        n_features = shapes[2][0] if "E" in self.tables else 0
+        features = tf.TensorSpec((shapes[1][0], n_features), tf.float32)
+        triples = tf.TensorSpec((2 + hyperparameters.negatives, None), tf.int32)
         seed = tf.TensorSpec((), tf.int32)
+        shifts = tuple(tf.TensorSpec(shape, tf.float32) for shape in shapes[:2])
         self._compiled_epoch = tf.function(self._epoch, input_signature=(features, triples, seed))
+        self._compiled_step_under = tf.function(
+            self._step_under, input_signature=(features, triples, shifts, shifts)
+        )
 
     def load(self, weights: Weights) -> None:
-        for name in TABLES:
-            self.tables[name].assign(weights.tables[name])
+        for name, table in self.tables.items():
+            table.assign(weights.tables[name])
             self.accumulators[name].assign(weights.accumulators[name])
 
     def save(self, scale: float, epoch: int) -> Weights:
@@ -59,126 +73,169 @@ class PairwiseTrainer(tf.Module):
         return Weights(_arrays(self.tables), _arrays(self.accumulators), scale, epoch)
 
     def epoch(self, features: tf.Tensor, triples: np.ndarray, noise_seed: np.int32) -> float:
-        """One pass over ``triples`` (3, n) int32 in batches, the last as short as it comes.
+        """One pass over ``triples`` (2 + negatives, n) int32 in batches, the last as short as it comes.
 
         ``features``: (items, features), scaled. ``noise_seed`` decides random perturbations and
         nothing else. Returns the sum of the batches' losses.
         """
         return float(self._compiled_epoch(features, triples, noise_seed))
 
+    def epoch_under(
+        self,
+        features: tf.Tensor,
+        triples: np.ndarray,
+        perturb: Callable[[dict[str, np.ndarray], int], Shifts],
+    ) -> float:
+        """The same, each batch under perturbations of the whole tables P and Q.
+
+        ``perturb`` makes them from the present tables and the number of the batch.
+        """
+        of_clean_term = tuple(np.zeros(self.tables[name].shape, np.float32) for name in ("P", "Q"))
+        total = 0.0
+        for number, start in enumerate(range(0, triples.shape[1], self.hyperparameters.batch)):
+            batch = triples[:, start : start + self.hyperparameters.batch]
+            shifts = perturb(_arrays(self.tables), number)
+            total += float(self._compiled_step_under(features, batch, of_clean_term, shifts))
+            if self.adversary.stale_clean_term:
+                of_clean_term = shifts
+        return total
+
     def _epoch(self, features: tf.Tensor, triples: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         total = tf.zeros(())
         for start in tf.range(0, tf.shape(triples)[1], self.hyperparameters.batch):
             batch = triples[:, start : start + self.hyperparameters.batch]
-            total += self._step(features, batch, tf.stack([seed, start]))
+            loss = functools.partial(self._loss, noise_seed=tf.stack([seed, start]))
+            total += self._step(features, batch, loss)
         return total
 
-    def _step(self, features: tf.Tensor, batch: tf.Tensor, noise_seed: tf.Tensor) -> tf.Tensor:
-        users, items = batch[0], tf.reshape(batch[1:], [-1])  # positives, then negatives
-        user_rows, user_at = tf.unique(users)
-        item_rows, item_at = tf.unique(items)
-        preferred, other = tf.gather(features, batch[1]), tf.gather(features, batch[2])
-        contrast = preferred - other  # f_i - f_j
-        p = tf.gather(self.tables["P"], users)
-        q = tf.gather(self.tables["Q"], items)
-        projection = self.tables["E"].read_value()
+    def _step_under(
+        self, features: tf.Tensor, triples: tf.Tensor, clean: Shifts, adversarial: Shifts
+    ) -> tf.Tensor:
+        """One step in which each term of the loss is under perturbations of its own."""
+
+        def loss(batch: Batch) -> tf.Tensor:
+            of_clean_term, of_adversarial = (
+                bpr_loss(
+                    self._margins(
+                        batch,
+                        batch.p + tf.gather(p_shift, batch.users.ids),
+                        batch.q + tf.gather(q_shift, batch.items.ids),
+                    )
+                )
+                for p_shift, q_shift in (clean, adversarial)
+            )
+            return of_clean_term + self.adversary.weight * of_adversarial
+
+        return self._step(features, triples, loss)
+
+    def _step(
+        self, features: tf.Tensor, triples: tf.Tensor, loss_of: Callable[[Batch], tf.Tensor]
+    ) -> tf.Tensor:
+        """Adagrad on ``loss_of`` the batch and the regulariser; returns their sum."""
+        batch = self._read(features, triples)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch((p, q, projection))
-            latent, visual = latent_and_visual(self.hyperparameters.form, p, tf.pad)
-            margin = self._margin(latent, visual, q, tf.matmul(contrast, projection))
-            loss = tf.reduce_sum(tf.math.softplus(-margin))
-            if self.adversary is not None:
-                if self.adversary.direction == "grad":
-                    shift = self._worst_shift(margin, visual, projection, item_rows, item_at)
-                else:
-                    shift = self._random_shift(projection, item_rows, item_at, noise_seed)
-                perturbed = margin + _row_dot(visual, shift)
-                loss += self.adversary.weight * tf.reduce_sum(tf.math.softplus(-perturbed))
-            loss += self._penalty(p, q, projection, preferred, other)
-        p_gradient, q_gradient, projection_gradient = tape.gradient(loss, (p, q, projection))
-        self._update_rows("P", user_rows, user_at, p_gradient)
-        self._update_rows("Q", item_rows, item_at, q_gradient)
-        tf.raw_ops.ResourceApplyAdagrad(
-            var=self.tables["E"].handle,
-            accum=self.accumulators["E"].handle,
-            lr=self.hyperparameters.learning_rates[2],
-            grad=projection_gradient,
-        )
+            tape.watch(batch.variables)
+            loss = loss_of(batch) + self._penalty(batch)
+        of_p, of_q, *of_projection = tape.gradient(loss, batch.variables)
+        self._update_rows("P", batch.users, of_p)
+        self._update_rows("Q", batch.items, of_q)
+        for gradient in of_projection:
+            tf.raw_ops.ResourceApplyAdagrad(
+                var=self.tables["E"].handle,
+                accum=self.accumulators["E"].handle,
+                lr=self.hyperparameters.learning_rates[2],
+                grad=gradient,
+            )
         return loss
 
-    def _margin(
-        self, latent: tf.Tensor, visual: tf.Tensor, q: tf.Tensor, projected: tf.Tensor
-    ) -> tf.Tensor:
-        """s_ui - s_uj of every triple; ``projected`` is (f_i - f_j) E."""
-        of_positive, of_negative = tf.split(q, 2)
-        if latent is visual:  # one product serves both
-            return _row_dot(latent, of_positive - of_negative + projected)
-        return _row_dot(latent, of_positive - of_negative) + _row_dot(visual, projected)
+    def _read(self, features: tf.Tensor, triples: tf.Tensor) -> Batch:
+        users, preferred, other = triples[0], triples[1], triples[2]
+        if self.hyperparameters.negatives > 1:
+            other = self._hardest(features, users, triples[2:])
+        items = tf.concat([preferred, other], 0)
+        rows = {
+            "users": Occurrences.of(users),
+            "items": Occurrences.of(items),
+            "p": tf.gather(self.tables["P"], users),
+            "q": tf.gather(self.tables["Q"], items),
+        }
+        if "E" not in self.tables:
+            return Batch(**rows)
+        pair = tf.gather(features, preferred), tf.gather(features, other)
+        return Batch(**rows, projection=self.tables["E"].read_value(), features=pair)
 
-    def _worst_shift(
-        self,
-        margin: tf.Tensor,
-        visual: tf.Tensor,
-        projection: tf.Tensor,
-        item_rows: tf.Tensor,
-        item_at: tf.Tensor,
-    ) -> tf.Tensor:
-        """(d_i - d_j) E for every triple, where d_i is AMR's perturbation of the features of item i.
+    def _hardest(self, features: tf.Tensor, users: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+        """Of the (negatives, n) ``candidates``, those that score highest: (n,)."""
+        form, p = self.hyperparameters.form, tf.gather(self.tables["P"], users)
+        latent, visual = latent_and_visual(form, p, tf.pad)
+        scores = tf.einsum("nd,cnd->nc", latent, tf.gather(self.tables["Q"], candidates))
+        if visual is not None:
+            projected = tf.gather(features, candidates) @ self.tables["E"]
+            scores += tf.einsum("nd,cnd->nc", visual, projected)
+        best = tf.argmax(scores, axis=1)
+        return tf.gather(tf.transpose(candidates), best, batch_dims=1)
 
-        d_i = eps * g_i / |g_i| with g_i the clean loss's gradient with respect to f_i, summed over
-        the batch, and d_i constant while the loss is differentiated. Since f enters only as f E,
-        g_i = h_i E' with h_i the gradient with respect to f_i E; with M = E' E then
-        d_i E = eps * h_i M / sqrt(h_i M h_i'), and nothing as wide as the features is ever built.
-        """
-        pull = tf.stop_gradient(-tf.sigmoid(-margin)[:, None] * visual)
-        pulls = tf.concat([pull, -pull], 0)
-        h = tf.math.unsorted_segment_sum(pulls, item_at, tf.size(item_rows))
-        gram = tf.matmul(tf.stop_gradient(projection), projection, transpose_a=True)
-        norm = tf.sqrt(tf.nn.relu(_row_dot(h, tf.matmul(h, gram))))
-        unit = tf.stop_gradient(tf.math.divide_no_nan(h, norm[:, None]))
-        of_positive, of_negative = tf.split(tf.gather(unit, item_at), 2)
-        return self.adversary.epsilon * tf.matmul(of_positive - of_negative, gram)
+    def _margins(self, batch: Batch, p: tf.Tensor, q: tf.Tensor) -> tf.Tensor:
+        return margins(self.hyperparameters.form, p, q, batch.projected)
 
-    def _random_shift(
-        self,
-        projection: tf.Tensor,
-        item_rows: tf.Tensor,
-        item_at: tf.Tensor,
-        noise_seed: tf.Tensor,
-    ) -> tf.Tensor:
-        """The same for perturbations of norm eps in directions that are uniform over the sphere."""
-        shape = (tf.size(item_rows), projection.shape[0])
-        noise = tf.random.stateless_normal(shape, noise_seed)
-        unit = tf.math.l2_normalize(noise, axis=1)
-        of_positive, of_negative = tf.split(tf.gather(tf.matmul(unit, projection), item_at), 2)
-        return self.adversary.epsilon * (of_positive - of_negative)
+    def _loss(self, batch: Batch, noise_seed: tf.Tensor) -> tf.Tensor:
+        """The loss of the batch and, beside it, that under the adversary's perturbation."""
+        margin = self._margins(batch, batch.p, batch.q)
+        loss = bpr_loss(margin)
+        if self.adversary is None:
+            return loss
+        if self.adversary.perturb == "features":
+            perturbed = self._under_feature_shift(batch, margin, noise_seed)
+        else:
+            perturbed = self._under_table_shifts(batch, noise_seed)
+        return loss + self.adversary.weight * bpr_loss(perturbed)
 
-    def _penalty(
-        self,
-        p: tf.Tensor,
-        q: tf.Tensor,
-        projection: tf.Tensor,
-        preferred: tf.Tensor,
-        other: tf.Tensor,
+    def _under_feature_shift(
+        self, batch: Batch, margin: tf.Tensor, noise_seed: tf.Tensor
     ) -> tf.Tensor:
+        _, visual = latent_and_visual(self.hyperparameters.form, batch.p, tf.pad)
+        attack = self.adversary.attack
+        if attack.kind == "random":
+            shift = random_feature_shift(attack.epsilon, batch.projection, batch.items, noise_seed)
+        else:
+            shift = worst_feature_shift(
+                attack.epsilon, margin, visual, batch.projection, batch.items
+            )
+        return margin + row_dot(visual, shift)
+
+    def _under_table_shifts(self, batch: Batch, noise_seed: tf.Tensor) -> tf.Tensor:
+        of_users, of_items = table_shifts(
+            self.hyperparameters.form, self.adversary.attack, batch, noise_seed
+        )
+        return self._margins(
+            batch,
+            batch.p + tf.stop_gradient(tf.gather(of_users, batch.users.at)),
+            batch.q + tf.stop_gradient(tf.gather(of_items, batch.items.at)),
+        )
+
+    def _penalty(self, batch: Batch) -> tf.Tensor:
         """The regulariser of one batch, over every occurrence of a row."""
-        of_p, of_q, of_projection = self.hyperparameters.penalties
-        if self.hyperparameters.regulariser == "squared":
-            penalty = of_p * tf.nn.l2_loss(p) + of_q * tf.nn.l2_loss(q)
-            return penalty + of_projection * tf.nn.l2_loss(projection) if of_projection else penalty
-        # The sums of entries as published; those of f_i E are (sum of f_i) . (row sums of E).
-        feature_sum = tf.reduce_sum(preferred + other, 0)
-        row_sums = tf.reduce_sum(projection, 1)
-        items = tf.reduce_sum(q) + tf.tensordot(feature_sum, row_sums, 1)
-        return of_p * tf.reduce_sum(p) + of_q * items + of_projection * tf.reduce_sum(row_sums)
+        weights = self.hyperparameters.penalties
+        if self.hyperparameters.regulariser == "signed":
+            return _signed_penalty(weights, batch)
+        of_p, of_q, of_projection = weights
+        if self.hyperparameters.regulariser == "mean":
+            # Positives and negatives are two means in the published code, not one.
+            measure, of_q = _mean_square, 2 * of_q
+        else:
+            measure = tf.nn.l2_loss
+        penalty = of_p * measure(batch.p) + of_q * measure(batch.q)
+        if batch.projection is None or not of_projection:
+            return penalty
+        return penalty + of_projection * measure(batch.projection)
 
-    def _update_rows(self, name: str, rows: tf.Tensor, at: tf.Tensor, gradient: tf.Tensor) -> None:
-        """Adagrad on the distinct ``rows``; ``gradient`` has one row for each occurrence.
+    def _update_rows(self, name: str, occurrences: Occurrences, gradient: tf.Tensor) -> None:
+        """Adagrad on distinct rows; ``gradient`` has one row for each occurrence.
 
         Gather, compute, scatter: TensorFlow's own sparse Adagrad does the same more slowly.
         """
         learning_rate = self.hyperparameters.learning_rates[TABLES.index(name)]
-        summed = tf.math.unsorted_segment_sum(gradient, at, tf.size(rows))
+        rows, summed = occurrences.rows, occurrences.sum(gradient)
         accumulated = tf.gather(self.accumulators[name], rows) + tf.square(summed)
         tf.raw_ops.ResourceScatterUpdate(
             resource=self.accumulators[name].handle, indices=rows, updates=accumulated
@@ -202,9 +259,10 @@ def trainer_for(
         return PairwiseTrainer(shapes, hyperparameters, adversary)
 
 
-def features_on(device: str, features: np.ndarray) -> tf.Tensor:
+def features_on(device: str, features: np.ndarray | None, n_items: int) -> tf.Tensor:
+    """(items, features) on the device; without features a matrix that has no columns."""
     with tf.device(device):
-        return tf.constant(features)
+        return tf.zeros((n_items, 0)) if features is None else tf.constant(features)
 
 
 @functools.cache
@@ -224,9 +282,28 @@ def select_device(gpu: int) -> str:
     return "/GPU:0"
 
 
-def _row_dot(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(a * b, 1)
+def _variables(shapes: tuple[tuple[int, int], ...]) -> dict[str, tf.Variable]:
+    return {
+        name: tf.Variable(tf.zeros(shape), trainable=False)
+        for name, shape in zip(TABLES, shapes, strict=False)
+    }
 
 
 def _arrays(variables: dict[str, tf.Variable]) -> dict[str, np.ndarray]:
     return {name: variable.numpy() for name, variable in variables.items()}
+
+
+def _mean_square(rows: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.square(rows))
+
+
+def _signed_penalty(weights: tuple[float, float, float], batch: Batch) -> tf.Tensor:
+    """The sums of entries as published; those of f_i E are (sum of f_i) . (row sums of E)."""
+    of_p, of_q, of_projection = weights
+    penalty = of_p * tf.reduce_sum(batch.p) + of_q * tf.reduce_sum(batch.q)
+    if batch.projection is None:
+        return penalty
+    preferred, other = batch.features
+    row_sums = tf.reduce_sum(batch.projection, 1)
+    of_features = tf.tensordot(tf.reduce_sum(preferred + other, 0), row_sums, 1)
+    return penalty + of_q * of_features + of_projection * tf.reduce_sum(row_sums)

@@ -1,49 +1,74 @@
 """What every recommender trained on one experiment shares: interactions and features."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
-from src.artifacts.experiments import Experiment
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import CLEAN, Experiment
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
-from src.datasets.catalogue import image_files
+from src.datasets.catalogue import count_images
 from src.datasets.interactions import Interactions, load_interactions
+from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.sampling import TripleSampler
-from src.recommenders.weights import feature_scale
+from src.recommenders.weights import feature_scale, table_shapes
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Interactions and the features of one experiment."""
+    """Interactions and, for visual recommenders, the features of one experiment."""
 
     interactions: Interactions
-    features: np.ndarray
+    features: np.ndarray | None = None
     """(items, features) float32, as the extractor left them."""
 
     @cached_property
     def sampler(self) -> TripleSampler:
-        return TripleSampler.of(self.interactions)
+        return TripleSampler.of(self.interactions, cold_items=self.features is None)
 
     @cached_property
     def scale(self) -> float:
-        return feature_scale(self.features)
+        return 1.0 if self.features is None else feature_scale(self.features)
 
     @cached_property
-    def scaled_features(self) -> np.ndarray:
-        return self.features / np.float32(self.scale)
+    def scaled_features(self) -> np.ndarray | None:
+        return None if self.features is None else self.features / np.float32(self.scale)
+
+    @cached_property
+    def at_test_time(self) -> Interactions:
+        """What is recommended and ranked at the end: validation rows are known by then as well."""
+        interactions = self.interactions
+        known = np.concatenate([interactions.train, interactions.validation])
+        known = known[np.lexsort((known[:, 1], known[:, 0]))]
+        return replace(interactions, train=known, validation=known[:0])
+
+    @cached_property
+    def at_validation(self) -> Interactions:
+        """The validation rows in the place of the test rows."""
+        held_out = self.interactions.validation
+        return replace(self.interactions, test=held_out, validation=held_out[:0])
+
+    def shapes(self, hyperparameters: Hyperparameters) -> tuple[tuple[int, int], ...]:
+        """Of the tables of a recommender of this data."""
+        n_features = 0 if self.features is None else self.features.shape[1]
+        sizes = self.interactions.n_users, self.interactions.n_items, n_features
+        return table_shapes(*sizes, hyperparameters)
 
 
-def load_training_data(layout: Layout, experiment: Experiment) -> TrainingData:
-    """Read and check one experiment; ``UserError`` where features and interactions do not fit."""
+def load_training_data(layout: Layout, experiment: Experiment, visual: bool = True) -> TrainingData:
+    """Read and check one experiment; ``UserError`` where features and interactions do not fit.
+
+    A recommender that is not ``visual`` has no features; its only experiment is the clean one.
+    """
     layout.require_data()
-    features = read_features(layout.features(experiment), _n_images(layout))
-    return TrainingData(load_interactions(layout, len(features)), features)
-
-
-def _n_images(layout: Layout) -> int | None:
-    """How many items the catalogue has; None where the images themselves are not there."""
-    if not layout.images.is_dir():
-        return None
-    return len(image_files(layout.images))
+    if visual:
+        features = read_features(layout.features(experiment), count_images(layout))
+        return TrainingData(load_interactions(layout, len(features)), features)
+    if experiment != Experiment():
+        raise UserError(
+            f"{experiment.name}: this recommender does not look at images, its only experiment is "
+            f"{CLEAN}"
+        )
+    return TrainingData(load_interactions(layout, count_images(layout)))

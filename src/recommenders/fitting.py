@@ -1,5 +1,6 @@
-"""One training from data to weights: checkpoints, resuming, and AMR's start from VBPR."""
+"""One training from data to weights: checkpoints, resuming, and how adversarial models start."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from src.artifacts.manifest import Manifest, read_record
 from src.artifacts.tables import TestRanks
 from src.recommenders.data import TrainingData
 from src.recommenders.hyperparameters import Adversary, Hyperparameters
+from src.recommenders.models import PLAIN, Model
+from src.recommenders.pairwise_loss import SampledNegatives
+from src.recommenders.parameter_attack import parameters_of
 from src.recommenders.ranking import test_ranks
 from src.recommenders.scores import fold
 from src.recommenders.weights import (
@@ -22,7 +26,6 @@ from src.recommenders.weights import (
     fresh_accumulators,
     initial_weights,
     read_weights,
-    table_shapes,
     write_weights,
 )
 
@@ -37,23 +40,43 @@ class Training:
     run: Run
     hyperparameters: Hyperparameters
     adversary: Adversary | None = None
-    """None is VBPR; otherwise AMR, which continues VBPR from half of the epochs on."""
+    """None for plain models. AMR continues VBPR, AMF continues BPR-MF."""
+    adversarial_epochs: int | None = None
+    """How many of the epochs, the last ones, an adversarial model trains itself; None is half of them,
+    rounded up. A plain model leaves a checkpoint where its adversarial form would start."""
+
+    @property
+    def switch_epoch(self) -> int:
+        """How many epochs are plain in the adversarial form."""
+        if self.adversarial_epochs is None:
+            return self.run.epochs // 2
+        return self.run.epochs - self.adversarial_epochs
 
     @property
     def first_epoch(self) -> int:
-        """How many epochs are VBPR's before this training starts."""
-        return self.run.epochs // 2 if self.adversary else 0
+        """How many epochs the plain model has behind it when this training starts."""
+        return self.switch_epoch if self.adversary else 0
+
+    def stores(self, epoch: int, every: int) -> bool:
+        """Whether weights are kept after this epoch."""
+        return epoch % every == 0 or epoch in (self.switch_epoch, self.run.epochs)
 
     @property
-    def halfway_vbpr(self) -> Path:
-        """The VBPR weights from which AMR of the same experiment and seed starts."""
-        vbpr = replace(self.run, model=self.run.model.replace("AMR", "VBPR"))
-        return self.layout.weights(vbpr, self.run.epochs // 2)
+    def plain_weights(self) -> Path:
+        """The weights of the plain model from which an adversarial one of the same seed starts."""
+        plain = replace(self.run, model=Model.parse(self.run.model).plain.label)
+        return self.layout.weights(plain, self.switch_epoch)
+
+    @property
+    def data_files(self) -> tuple[Path, ...]:
+        """What is trained on."""
+        if Model.parse(self.run.model).visual:
+            return self.layout.features(self.run.experiment), self.layout.training_set
+        return (self.layout.training_set,)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
-        paths = (self.layout.features(self.run.experiment), self.layout.training_set)
-        return (*paths, self.halfway_vbpr) if self.adversary else paths
+        return (*self.data_files, self.plain_weights) if self.adversary else self.data_files
 
     @property
     def options(self) -> dict[str, object]:
@@ -68,26 +91,32 @@ class Training:
     def manifest(self, epoch: int) -> Manifest:
         return Manifest.of(STAGE, {**self.options, "epoch": epoch}, self.inputs)
 
-    def require_halfway_vbpr(self) -> None:
-        """Raises ``UserError`` unless the weights that AMR starts from are there and fit.
+    def require_plain_weights(self) -> None:
+        """Raises ``UserError`` unless the weights that an adversarial model starts from fit.
 
-        They fit when they were trained on the same features and the same training set.
+        They fit when they were trained on the same data.
         """
-        path, run = self.halfway_vbpr, self.run
-        if run.epochs < 2:
-            raise UserError("AMR trains the second half of the epochs: --epoch must be 2 or more")
+        path, run = self.plain_weights, self.run
+        name = Model.parse(run.model).name
+        if self.switch_epoch < 1:
+            raise UserError(
+                f"{name} trains the second part of its epochs and {PLAIN[name]} the first, of which "
+                f"nothing is left: --epoch must be {self.run.epochs - self.switch_epoch + 1} or more"
+            )
         command = (
             f"python rec_generator.py --dataset {self.layout.dataset} --experiment_name "
-            f"{run.experiment.name} --model VBPR --epoch {run.epochs} --seed {run.seed}, and the "
+            f"{run.experiment.name} --model {PLAIN[name]} --epoch {run.epochs} --seed {run.seed} and the "
             "other options of this command (--force where its lists are already there)"
         )
         if not path.is_file():
-            raise UserError(f"AMR starts from {path}, which does not exist; first run: {command}")
-        recorded = read_record(path).get("inputs")
-        of_vbpr = Manifest.of(STAGE, {}, self.inputs[:2]).inputs
-        if recorded is not None and recorded != of_vbpr:
             raise UserError(
-                f"{path}, from which AMR starts, was trained on other data; run again: {command}"
+                f"{name} starts from {path}, which does not exist; first run: {command}"
+            )
+        recorded = read_record(path).get("inputs")
+        of_data = Manifest.of(STAGE, {}, self.data_files).inputs
+        if recorded is not None and recorded != of_data:
+            raise UserError(
+                f"{path}, from which {name} starts, was trained on other data; run again: {command}"
             )
 
 
@@ -99,6 +128,8 @@ class Progress:
     """Epochs between checkpoints with a line about the accuracy."""
     describe: Callable[[TestRanks], str]
     """Ranks of the held-out items -> text."""
+    quality: Callable[[TestRanks], float]
+    """The same -> a number, by which checkpoints are compared on validation rows."""
 
 
 def fit(
@@ -106,19 +137,43 @@ def fit(
 ) -> Weights:
     """Train, or continue from the newest checkpoint that was made the same way.
 
-    Weights are stored every ``progress.every`` epochs, half way and at the end. ``force`` starts
-    anew. Raises ``UserError`` when AMR has no VBPR to start from, when there is no complete batch
-    where only complete ones are used, and when the loss is no longer a number.
+    Weights are stored every ``progress.every`` epochs, where the adversarial form starts, and at the
+    end. ``force`` starts anew. Raises ``UserError`` when an adversarial model has nothing to start
+    from, when there is no complete batch where only complete ones are used, and when the loss is no
+    longer a number.
     """
-    shapes = table_shapes(data.interactions.n_users, data.features, training.hyperparameters)
+    shapes = data.shapes(training.hyperparameters)
     if training.adversary:
-        training.require_halfway_vbpr()
+        training.require_plain_weights()
     weights = None if force else _newest_checkpoint(training, shapes)
     if weights is None:
         weights = _start(training, data, shapes)
     if weights.epoch == training.run.epochs:
         return weights
     return _train(training, data, weights, gpu, progress)
+
+
+def best_on_validation(training: Training, data: TrainingData, progress: Progress) -> Weights:
+    """Of the stored checkpoints of a finished training, the one that ranks validation rows best.
+
+    Raises ``UserError`` where the data set has no validation rows.
+    """
+    if len(data.interactions.validation) == 0:
+        raise UserError(
+            f"there is no {training.layout.validation_set} to choose a checkpoint by: make it with "
+            "prepare_dataset.py (--validation or --validation_split)"
+        )
+    run, form = training.run, training.hyperparameters.form
+    shapes = data.shapes(training.hyperparameters)
+    epochs = range(training.first_epoch + 1, run.epochs + 1)
+    quality = {}
+    for epoch in (epoch for epoch in epochs if training.stores(epoch, progress.every)):
+        weights = read_weights(training.layout.weights(run, epoch), shapes)
+        folded = fold(form, weights.tables, data.scaled_features)
+        quality[epoch] = progress.quality(test_ranks(*folded, data.at_validation))
+    best = max(quality, key=quality.__getitem__)
+    print(f"{run.name}: epoch {best} of {len(quality)} checkpoints is best on the validation rows")
+    return read_weights(training.layout.weights(run, best), shapes)
 
 
 def _train(
@@ -132,28 +187,54 @@ def _train(
     device = select_device(gpu)
     trainer = trainer_for(weights.shapes, training.hyperparameters, training.adversary, device)
     trainer.load(weights)
-    features = features_on(device, data.scaled_features)
+    features = features_on(device, data.scaled_features, data.interactions.n_items)
     epochs = range(weights.epoch + 1, run.epochs + 1)
     with tqdm(epochs, desc=run.name, unit="epoch", mininterval=1.0) as bar:
         for epoch in bar:
-            triples = data.sampler.epoch(run.seed, epoch, drop_below)
-            loss = trainer.epoch(features, triples, _noise_seed(run.seed, epoch))
+            triples = data.sampler.epoch(
+                run.seed, epoch, drop_below, training.hyperparameters.negatives
+            )
+            if training.adversary and training.adversary.scope == "full":
+                perturb = functools.partial(_perturbation, training, data, epoch)
+                loss = trainer.epoch_under(features, triples, perturb)
+            else:
+                loss = trainer.epoch(features, triples, _noise_seed(run.seed, epoch))
             if not np.isfinite(loss):
                 raise UserError(
                     f"{run.name}: the loss became {loss} in epoch {epoch}: lower the learning rates "
                     "(--lr)"
                 )
             bar.set_postfix_str(f"loss {loss:.1f}", refresh=False)
-            if epoch % progress.every == 0 or epoch in (run.epochs // 2, run.epochs):
+            if training.stores(epoch, progress.every):
                 weights = trainer.save(data.scale, epoch)
                 _store(training, weights)
             if epoch % progress.every == 0:
                 ranks = test_ranks(
                     *fold(training.hyperparameters.form, weights.tables, data.scaled_features),
-                    data.interactions,
+                    data.at_test_time,
                 )
                 bar.write(f"{run.name}, epoch {epoch}: loss {loss:.1f}, {progress.describe(ranks)}")
     return weights
+
+
+def _perturbation(
+    training: Training,
+    data: TrainingData,
+    epoch: int,
+    tables: dict[str, np.ndarray],
+    batch: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Perturbations of P and Q that raise the loss on all training pairs, for one batch of one epoch.
+
+    Each has fresh negatives of its own.
+    """
+    form, seed = training.hyperparameters.form, (training.run.seed, epoch, batch)
+    rng = np.random.default_rng(seed)
+    loss = SampledNegatives(data.sampler, int(rng.integers(2**62)))
+    parameters = parameters_of(form, {name: tables[name] for name in ("P", "Q")})
+    folded = fold(form, tables, data.scaled_features)
+    shifts = training.adversary.attack(*folded, parameters, loss, rng).shifts
+    return shifts["P"], shifts["Q"]
 
 
 def _drop_below(training: Training, data: TrainingData) -> int:
@@ -170,11 +251,14 @@ def _drop_below(training: Training, data: TrainingData) -> int:
 
 
 def _start(training: Training, data: TrainingData, shapes: tuple[tuple[int, int], ...]) -> Weights:
-    """VBPR starts at random, AMR from VBPR's tables with fresh accumulators."""
+    """A plain model starts at random, an adversarial one from the plain model's tables."""
     if training.adversary is None:
         return initial_weights(shapes, training.hyperparameters, data.scale, training.run.seed)
-    vbpr = read_weights(training.halfway_vbpr, shapes)
-    return replace(vbpr, accumulators=fresh_accumulators(vbpr.tables), epoch=training.first_epoch)
+    plain = read_weights(training.plain_weights, shapes)
+    if training.adversary.keep_accumulators:
+        return replace(plain, epoch=training.first_epoch)
+    accumulators = fresh_accumulators(plain.tables)
+    return replace(plain, accumulators=accumulators, epoch=training.first_epoch)
 
 
 def _newest_checkpoint(training: Training, shapes: tuple[tuple[int, int], ...]) -> Weights | None:

@@ -6,13 +6,15 @@ from typing import Literal
 import numpy as np
 
 from src.artifacts.errors import UserError
+from src.recommenders.parameter_attack import ParameterAttack
+from src.recommenders.scores import Form
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Of VBPR, and of the clean part of AMR. The defaults are the published ones."""
+    """Of the plain models, and of the clean part of the adversarial ones. Defaults are VBPR's."""
 
-    form: Literal["shared", "full"] = "shared"
+    form: Form = "shared"
     """How a user meets an item; see ``src.recommenders.scores``."""
     factors: int = 64
     batch: int = 512
@@ -20,8 +22,13 @@ class Hyperparameters:
     """Of the tables P, Q and E, each under its own Adagrad."""
     penalties: tuple[float, float, float] = (0.1, 1e-3, 0.0)
     """Weights of the regulariser's parts for P, Q and E."""
-    regulariser: Literal["squared", "signed"] = "squared"
-    """``squared``: half the squared L2 norm. ``signed``: the sum of the entries, as published."""
+    regulariser: Literal["squared", "mean", "signed"] = "squared"
+    """``squared``: half the squared L2 norm of the batch's rows. ``mean``: the mean of the squares of
+    the users', the positives' and the negatives' entries, each (batch, columns), summed: B d / 2 times
+    weaker. ``signed``: the sum of the entries, as published for VBPR."""
+    negatives: int = 1
+    """Dynamic negative sampling (Zhang et al., SIGIR 2013): of so many uniform negatives a step takes
+    the one that scores highest. 1 is uniform sampling."""
     drop_last_batch: bool = False
 
     def __post_init__(self) -> None:
@@ -33,17 +40,34 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Adversary:
-    """The perturbation of features that AMR trains against. The defaults are the published ones."""
+    """The perturbation that AMR and AMF train against: loss + weight * loss under ``attack``."""
 
-    weight: float = 0.1
+    weight: float
     """lambda: how much the loss under perturbation counts beside the clean loss."""
-    epsilon: float = 1.0
-    """L2 norm of each item's perturbation, in units of features divided by their largest entry."""
-    direction: Literal["grad", "rand"] = "grad"
-    """``grad``: the gradient of the clean loss. ``rand``: uniform over all directions."""
+    attack: ParameterAttack
+    """How each perturbation is made. AMR's is one step, or random."""
+    perturb: Literal["features", "tables"]
+    """``features``: each item's features, divided by their largest entry (AMR). ``tables``: the rows of
+    P and Q (AMF; He et al., SIGIR 2018)."""
+    scope: Literal["batch", "full"] = "batch"
+    """Whose loss the perturbation raises: the batch's (He et al.), or for each batch that of all
+    training pairs, each with a fresh negative."""
+    stale_clean_term: bool = False
+    """Only in scope ``full``: the term that should be clean is under the perturbation of the batch
+    before, as in a published notebook."""
+    keep_accumulators: bool = False
+    """Whether Adagrad goes on with the plain model's accumulators."""
 
     def __post_init__(self) -> None:
-        if not (0 <= self.weight < np.inf and 0 <= self.epsilon < np.inf):
-            raise UserError(
-                f"AMR's lambda and epsilon must not be negative: {self.weight}, {self.epsilon}"
-            )
+        if not 0 <= self.weight < np.inf:
+            raise UserError(f"the adversarial loss's weight must not be negative: {self.weight}")
+        if self.perturb == "features" and self.attack.kind not in ("fgsm", "random"):
+            raise UserError("AMR perturbs features in one step, by the gradient or at random")
+
+    @property
+    def variant(self) -> str:
+        """How an AMF's name shows what differs from He et al.'s perturbation; AMR's never does."""
+        if self.perturb == "features":
+            return ""
+        kind = "" if self.attack.kind == "fgsm" else self.attack.kind
+        return "-".join(filter(None, ("full" if self.scope == "full" else "", kind)))

@@ -1,6 +1,7 @@
 """From weights to artifacts: top-K lists and ranks of held-out items, under both protocols."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -11,29 +12,63 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, fingerprint, input_name, read_record
 from src.artifacts.tables import write_test_ranks, write_top_k
 from src.recommenders.data import TrainingData
-from src.recommenders.fitting import Progress, Training, fit
+from src.recommenders.fitting import Progress, Training, best_on_validation, fit
 from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.ranking import test_ranks, top_k
 from src.recommenders.scores import fold
-from src.recommenders.weights import Weights, read_weights, table_shapes
+from src.recommenders.weights import Weights, read_weights
 
 STAGE = "recommend"
+RANDOM_FACTORS = 64
 
 
 def recommend_retrained(
-    training: Training, data: TrainingData, gpu: int, progress: Progress, force: bool
+    training: Training,
+    data: TrainingData,
+    gpu: int,
+    progress: Progress,
+    force: bool,
+    keep: Literal["last", "best"] = "last",
 ) -> None:
-    """Train on the experiment's own features and write its lists and ranks; see ``fit``."""
+    """Train on the experiment's own data and write its lists and ranks; see ``fit``.
+
+    ``keep``: recommend with the last weights, or with the checkpoint that is best on validation rows.
+    """
     layout, run = training.layout, training.run
     if training.adversary:
-        training.require_halfway_vbpr()
-    options = {**training.options, "epochs": run.epochs, "top_k": run.top_k}
-    manifest = Manifest.of(STAGE, options, (*training.inputs, layout.test_set))
+        training.require_plain_weights()
+    options = {**training.options, "epochs": run.epochs, "top_k": run.top_k, "keep": keep}
+    manifest = Manifest.of(STAGE, options, (*training.inputs, *layout.held_out_sets))
     if not force and manifest.is_current(_outputs(layout, run)):
         print(f"{run.name} is up to date (use --force to redo)")
         return
     weights = fit(training, data, gpu, progress, force)
-    _write(layout, run, training.hyperparameters, weights, data, manifest)
+    if keep == "best":
+        weights = best_on_validation(training, data, progress)
+    _write_weights(layout, run, training.hyperparameters, weights, data, manifest)
+
+
+def recommend_baseline(layout: Layout, run: Run, data: TrainingData, force: bool) -> None:
+    """Lists and ranks by popularity, the same items for everyone, or at random (``run.model``)."""
+    inputs = (layout.training_set, *layout.held_out_sets)
+    manifest = Manifest.of(
+        STAGE, {"model": run.model, "seed": run.seed, "top_k": run.top_k}, inputs
+    )
+    if not force and manifest.is_current(_outputs(layout, run)):
+        print(f"{run.name} is up to date (use --force to redo)")
+        return
+    interactions = data.interactions
+    if run.model == "Pop":
+        users = np.ones((interactions.n_users, 1), np.float32)
+        items = interactions.popularity[:, None].astype(np.float32)
+    else:
+        # Products of Gaussian rows rank the items in another order for every user.
+        rng = np.random.default_rng(run.seed)
+        users, items = (
+            rng.standard_normal((rows, RANDOM_FACTORS), np.float32)
+            for rows in (interactions.n_users, interactions.n_items)
+        )
+    _write(layout, run, users, items, data, manifest)
 
 
 def recommend_at_test_time(
@@ -66,16 +101,17 @@ def recommend_at_test_time(
         fingerprint(layout.training_set),
     ):
         raise UserError(f"{path} was trained on interactions other than {layout.training_set}")
-    inputs = (path, layout.features(run.experiment), layout.training_set, layout.test_set)
+    interactions = (layout.training_set, *layout.held_out_sets)
+    inputs = (path, layout.features(run.experiment), *interactions)
     manifest = Manifest.of(STAGE, {"form": hyperparameters.form, "top_k": run.top_k}, inputs)
     if not force and manifest.is_current(_outputs(layout, run)):
         print(f"{run.name} is up to date (use --force to redo)")
         return
-    shapes = table_shapes(data.interactions.n_users, data.features, hyperparameters)
-    _write(layout, run, hyperparameters, read_weights(path, shapes), data, manifest)
+    weights = read_weights(path, data.shapes(hyperparameters))
+    _write_weights(layout, run, hyperparameters, weights, data, manifest)
 
 
-def _write(
+def _write_weights(
     layout: Layout,
     run: Run,
     hyperparameters: Hyperparameters,
@@ -83,15 +119,25 @@ def _write(
     data: TrainingData,
     manifest: Manifest,
 ) -> None:
-    users, items = fold(
-        hyperparameters.form, weights.tables, data.features / np.float32(weights.scale)
-    )
+    features = None if data.features is None else data.features / np.float32(weights.scale)
+    users, items = fold(hyperparameters.form, weights.tables, features)
     if not (np.isfinite(users).all() and np.isfinite(items).all()):
         raise UserError(f"{run.name}: the weights are no longer finite: lower the learning rates")
+    _write(layout, run, users, items, data, manifest)
+
+
+def _write(
+    layout: Layout,
+    run: Run,
+    users: np.ndarray,
+    items: np.ndarray,
+    data: TrainingData,
+    manifest: Manifest,
+) -> None:
     outputs = _outputs(layout, run)
     with atomic_outputs(*outputs) as (lists, ranks):
-        write_top_k(lists, top_k(users, items, data.interactions, run.top_k))
-        write_test_ranks(ranks, test_ranks(users, items, data.interactions))
+        write_top_k(lists, top_k(users, items, data.at_test_time, run.top_k))
+        write_test_ranks(ranks, test_ranks(users, items, data.at_test_time))
     manifest.write(outputs)
 
 

@@ -10,19 +10,18 @@ from src.datasets.interactions import Interactions
 
 @dataclass(frozen=True)
 class TripleSampler:
-    """Draws one uniform negative for every training pair, exactly and without rejection.
+    """Draws uniform negatives for every training pair, exactly and without rejection.
 
-    Candidates of a user are the warm items (those somebody has in training; the published code leaves
-    cold ones out as well) that the user does not have. Number the warm items 0..W-1. If a user's own
-    items are p_0 < p_1 < ..., then before the r-th candidate stand as many of them as satisfy
-    p_k - k <= r, so the r-th candidate is item r + #{k: p_k - k <= r}. All users are counted in one
-    binary search, over the keys user * (W + 1) + p_k - k.
+    Candidates of a user are the ``candidate_items`` that the user does not have. Number these items
+    0..W-1. If a user's own items are p_0 < p_1 < ..., then before the r-th candidate stand as many of
+    them as satisfy p_k - k <= r, so the r-th candidate is item r + #{k: p_k - k <= r}. All users are
+    counted in one binary search, over the keys user * (W + 1) + p_k - k.
     """
 
     pairs: np.ndarray
     """(n, 2) int64: the training pairs, sorted by user and then item."""
-    warm_items: np.ndarray
-    """(W,) int64 item ids, ascending."""
+    candidate_items: np.ndarray
+    """(W,) int64 item ids, ascending; every item that somebody has in training is one."""
     first: np.ndarray
     """(n,) int64: for each pair, where its user's pairs begin."""
     n_candidates: np.ndarray
@@ -31,42 +30,48 @@ class TripleSampler:
     """(n,) int64: user * (W + 1) + p_k - k, ascending."""
 
     @classmethod
-    def of(cls, interactions: Interactions) -> "TripleSampler":
-        """Raises ``UserError`` where a user has every warm item: nothing is left to prefer less."""
+    def of(cls, interactions: Interactions, cold_items: bool = False) -> "TripleSampler":
+        """Sample among all items, or only among those that somebody has in training.
+
+        The published visual recommenders leave cold items out, the published BPR-MF does not. Raises
+        ``UserError`` where a user has every candidate: nothing is left to prefer less.
+        """
         users, items = interactions.train.T
-        warm_items = np.flatnonzero(interactions.popularity)
-        n_candidates = len(warm_items) - interactions.degrees[users]
+        candidates = np.arange(interactions.n_items)
+        if not cold_items:
+            candidates = np.flatnonzero(interactions.popularity)
+        n_candidates = len(candidates) - interactions.degrees[users]
         if (n_candidates == 0).any():
             raise UserError(
-                f"user {users[np.argmin(n_candidates)]} has every item that anyone has in training, "
-                "so no negative can be drawn: leave the user out"
+                f"user {users[np.argmin(n_candidates)]} has every item in training that could be a "
+                "negative, so none can be drawn: leave the user out"
             )
         first = interactions.first[users]
-        shifted = np.searchsorted(warm_items, items) - (np.arange(len(users)) - first)
+        shifted = np.searchsorted(candidates, items) - (np.arange(len(users)) - first)
         return cls(
             interactions.train,
-            warm_items,
+            candidates,
             first,
             n_candidates,
-            users * (len(warm_items) + 1) + shifted,
+            users * (len(candidates) + 1) + shifted,
         )
 
-    def epoch(self, seed: int, epoch: int, drop_below: int = 1) -> np.ndarray:
-        """All training pairs in random order, each with a fresh negative.
+    def epoch(self, seed: int, epoch: int, drop_below: int = 1, n_negatives: int = 1) -> np.ndarray:
+        """All training pairs in random order, each with fresh negatives.
 
-        Returns (3, n) int32 rows user, positive, negative, the same for the same (seed, epoch).
-        ``drop_below``: the number of triples is rounded down to a multiple of it (the batch size, to
-        leave out an incomplete last batch).
+        Returns (2 + n_negatives, n) int32 rows user, positive, negatives, the same for the same (seed,
+        epoch). ``drop_below``: the number of triples is rounded down to a multiple of it (the batch
+        size, to leave out an incomplete last batch).
         """
         rng = np.random.default_rng((seed, epoch))
         # Negatives are drawn in the order of the pairs: neighbouring searches share cache lines.
-        r = rng.integers(0, self.n_candidates)
-        queries = self.keys - (self.keys % (len(self.warm_items) + 1)) + r
+        r = rng.integers(0, self.n_candidates, (n_negatives, len(self.pairs)))
+        queries = self.keys - (self.keys % (len(self.candidate_items) + 1)) + r
         own_before = np.searchsorted(self.keys, queries, side="right") - self.first
-        negatives = self.warm_items[r + own_before]
+        negatives = self.candidate_items[r + own_before]
         n_kept = len(self.pairs) - len(self.pairs) % drop_below
         order = rng.permutation(len(self.pairs))[:n_kept]
-        triples = np.empty((3, n_kept), np.int32)
+        triples = np.empty((2 + n_negatives, n_kept), np.int32)
         triples[:2] = self.pairs[order].T
-        triples[2] = negatives[order]
+        triples[2:] = negatives[:, order]
         return triples

@@ -12,9 +12,10 @@ import numpy as np
 
 from src.artifacts.errors import UserError
 from src.recommenders.hyperparameters import Hyperparameters
-from src.recommenders.scores import widths
+from src.recommenders.scores import BIASED_FORMS, widths
 
 TABLES = ("P", "Q", "E")
+"""E is there in visual forms only."""
 INITIAL_DEVIATION = 0.01
 INITIAL_ACCUMULATOR = 0.1
 
@@ -24,16 +25,17 @@ class Weights:
     """A recommender after ``epoch`` epochs; all arrays float32."""
 
     tables: dict[str, np.ndarray]
-    """P (users, .), Q (items, .) and E (features, .); their columns depend on the form."""
+    """P (users, .), Q (items, .) and E (features, .); their columns depend on the form, and so does
+    whether there is an E."""
     accumulators: dict[str, np.ndarray]
     """Adagrad's sums of squared gradients, of the tables' shapes."""
     scale: float
-    """What features are divided by: the largest absolute entry of those trained on."""
+    """What features are divided by: the largest absolute entry of those trained on (1 without)."""
     epoch: int = 0
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        return tuple(self.tables[name].shape for name in TABLES)
+        return tuple(table.shape for table in self.tables.values())
 
 
 def feature_scale(features: np.ndarray) -> float:
@@ -42,11 +44,11 @@ def feature_scale(features: np.ndarray) -> float:
 
 
 def table_shapes(
-    n_users: int, features: np.ndarray, hyperparameters: Hyperparameters
+    n_users: int, n_items: int, n_features: int, hyperparameters: Hyperparameters
 ) -> tuple[tuple[int, int], ...]:
-    """Of P, Q and E for (items, features) ``features``."""
-    rows = (n_users, *features.shape)
-    return tuple(zip(rows, widths(hyperparameters.form, hyperparameters.factors), strict=True))
+    """Of P, Q and, in visual forms, E."""
+    columns = widths(hyperparameters.form, hyperparameters.factors)
+    return tuple(zip((n_users, n_items, n_features), columns, strict=False))
 
 
 def initial_weights(
@@ -55,11 +57,11 @@ def initial_weights(
     """Truncated normal entries (sd 0.01, cut at two sd), biases zero, fresh accumulators."""
     rng = np.random.default_rng(seed)
     tables = {
-        name: _truncated_normal(rng, shape) for name, shape in zip(TABLES, shapes, strict=True)
+        name: _truncated_normal(rng, shape) for name, shape in zip(TABLES, shapes, strict=False)
     }
-    if hyperparameters.form == "full":
-        tables["Q"][:, -1] = 0  # the item biases
-        tables["E"][:, -1] = 0  # the visual bias
+    if hyperparameters.form in BIASED_FORMS:
+        for name in set(tables) - {"P"}:
+            tables[name][:, -1] = 0  # the item biases, and the visual bias
     return Weights(tables, fresh_accumulators(tables), scale)
 
 
@@ -79,26 +81,31 @@ def write_weights(path: Path, weights: Weights) -> None:
         np.savez(
             stream,
             **weights.tables,
-            **{_accumulator(name): weights.accumulators[name] for name in TABLES},
+            **{_accumulator(name): array for name, array in weights.accumulators.items()},
             scale=np.float64(weights.scale),
             epoch=np.int64(weights.epoch),
         )
 
 
-def read_weights(path: Path, shapes: tuple[tuple[int, int], ...]) -> Weights:
-    """Read weights whose tables must have ``shapes``; ``UserError`` on anything else."""
+def read_weights(path: Path, shapes: tuple[tuple[int, int | None], ...]) -> Weights:
+    """Read weights whose tables must have ``shapes``; ``UserError`` on anything else.
+
+    A number of columns that is None may be any.
+    """
+    names = TABLES[: len(shapes)]
     try:
         with np.load(path, allow_pickle=False) as archive:
             weights = Weights(
-                {name: archive[name] for name in TABLES},
-                {name: archive[_accumulator(name)] for name in TABLES},
+                {name: archive[name] for name in names},
+                {name: archive[_accumulator(name)] for name in names},
                 float(archive["scale"]),
                 int(archive["epoch"]),
             )
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} does not hold weights of a recommender: {error}") from error
-    for name, shape, wanted in zip(TABLES, weights.shapes, shapes, strict=True):
-        if shape != wanted:
+    for name, shape, wanted in zip(names, weights.shapes, shapes, strict=True):
+        n_rows, n_columns = wanted
+        if shape != (n_rows, n_columns or shape[-1]):
             raise UserError(
                 f"{path}: table {name} is {shape} but this data set and these options need {wanted}"
             )
