@@ -210,7 +210,7 @@ def test_attack_on_fixed_triples_equals_a_loop_over_them(fixed):
     st.sampled_from(("fgsm", "bim", "pgd", "random")),
     st.sampled_from(("l2", "box")),
     st.sampled_from(FORMS),
-    st.floats(0, 20),
+    st.just(0) | st.floats(1e-4, 20),
     st.integers(1, 6),
     st.none() | st.floats(1e-3, 50),
     st.integers(0, 5),
