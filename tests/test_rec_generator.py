@@ -1,5 +1,6 @@
 """The script from files to files: both models, both protocols, resuming, and bad input."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -195,6 +196,126 @@ def test_amr_continues_vbpr_of_half_the_epochs(layout, generate):
     adversary = record["options"]["adversary"]
     assert (adversary["weight"], adversary["perturb"]) == (0.0, "features")
     assert (adversary["attack"]["kind"], adversary["attack"]["epsilon"]) == ("fgsm", 1.0)
+
+
+MF = ("--model", "BPRMF", "AMF", "--adv_epochs", "2")
+
+
+def weights_of(layout: Layout, stem: str) -> dict[str, np.ndarray]:
+    with np.load(layout.root / "rec_model_weights" / "tiny" / f"{stem}.npz") as archive:
+        return dict(archive)
+
+
+def test_amf_trains_the_last_epochs_and_needs_no_features(layout, generate, capsys):
+    shutil.rmtree(layout.data / "original")
+    shutil.rmtree(layout.data / ATTACKED)
+    assert generate(*MF) == 0
+    stems = {path.stem for path in (layout.root / "rec_model_weights/tiny").glob("*.npz")}
+    assert stems == {"original_step4_BPRMF", "original_step6_BPRMF", "original_step6_AMF"}
+    assert {"P", "Q"} <= set(weights_of(layout, "original_step6_AMF"))
+    assert "E" not in weights_of(layout, "original_step6_AMF")
+    items = read_top_k(layout.root / "rec_results/tiny/original_top5_ep6_AMF.tsv").items
+    train = read_pairs(layout.training_set)
+    assert not (items[train[:, 0]] == train[:, 1:]).any()
+
+
+def test_amf_without_weight_is_the_longer_bpr_mf(layout, generate):
+    """AMF keeps Adagrad's accumulators unless they are to be reset."""
+    assert generate(*MF, "--adv_reg", "0") == 0
+    longer = weights_of(layout, "original_step6_BPRMF")
+    for name, array in weights_of(layout, "original_step6_AMF").items():
+        np.testing.assert_array_equal(array, longer[name])
+    assert generate(*MF, "--adv_reg", "0", "--accumulators", "reset") == 0
+    assert (weights_of(layout, "original_step6_AMF")["P"] != longer["P"]).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "label"),
+    [
+        (["--perturb", "full"], "AMF-full"),
+        (["--adv_type", "rand"], "AMF-random"),
+        (["--adv_attack", "bim", "--adv_steps", "3", "--projection", "box"], "AMF-bim"),
+        (["--perturb", "full", "--adv_attack", "pgd", "--adv_steps", "2"], "AMF-full-pgd"),
+        (["--item_bias", "--negatives", "3", "--reg_reduction", "mean"], "AMFbias"),
+    ],
+)
+def test_variants_of_amf_have_names_of_their_own_and_repeat(layout, generate, arguments, label):
+    assert generate(*MF, *arguments) == 0
+    weights = layout.root / f"rec_model_weights/tiny/original_step6_{label}.npz"
+    record, lists = (
+        read_record(weights),
+        layout.root / f"rec_results/tiny/original_top5_ep6_{label}",
+    )
+    assert record["options"]["model"] == label
+    before = weights.read_bytes()
+    assert lists.with_suffix(".tsv").is_file()
+    assert generate(*MF, *arguments, "--force") == 0
+    assert weights.read_bytes() == before
+
+
+def test_published_amf_leaves_the_perturbation_in_the_clean_term(layout, generate):
+    assert generate(*MF, "--perturb", "full") == 0
+    assert generate(*MF, "--perturb", "full", "--fidelity", "paper", "--batch_size", "8") == 0
+    options = read_record(layout.root / "rec_model_weights/tiny/original_step6_AMF-full_paper.npz")[
+        "options"
+    ]
+    assert options["adversary"]["stale_clean_term"] and options["drop_last_batch"]
+    assert options["regulariser"] == "mean"
+
+
+def test_the_same_amf_after_an_interruption(layout, generate, monkeypatch):
+    assert generate(*MF, "--perturb", "full") == 0
+    whole = results(layout)
+    shutil.rmtree(layout.root / "rec_model_weights")
+    shutil.rmtree(layout.root / "rec_results")
+    perturbation = fitting._perturbation
+
+    def interrupt(training, data, epoch, tables, batch):
+        if epoch == 6:
+            raise KeyboardInterrupt
+        return perturbation(training, data, epoch, tables, batch)
+
+    monkeypatch.setattr(fitting, "_perturbation", interrupt)
+    assert generate(*MF, "--perturb", "full", "--verbose", "1") == 130
+    monkeypatch.setattr(fitting, "_perturbation", perturbation)
+    assert generate(*MF, "--perturb", "full") == 0
+    continued = results(layout)
+    for name, content in whole.items():
+        assert continued[name] == content
+
+
+def test_baselines_rank_by_popularity_and_at_random(layout, generate):
+    assert generate("--model", "Pop", "Random", "--seed", "0", "1") == 0
+    train, test = read_pairs(layout.training_set), read_pairs(layout.test_set)
+    popularity = np.bincount(train[:, 1], minlength=train[:, 1].max() + 1)
+    ranks = read_test_ranks(layout.test_ranks(Run.parse("original_top5_ep0_Pop")))
+    for (user, item), rank in zip(test, ranks.ranks, strict=True):
+        others = np.setdiff1d(np.arange(N_ITEMS), [item, *train[train[:, 0] == user, 1]])
+        assert rank == (popularity[others] >= popularity[item]).sum()
+    lists = [
+        read_top_k(layout.recommendations(Run.parse(f"original_top5_ep0_Random{seed}"))).items
+        for seed in ("", "_seed1")
+    ]
+    assert (lists[0] != lists[1]).any()
+    assert len(np.unique(lists[0], axis=0)) > N_USERS // 2  # not the same items for everyone
+
+
+def test_validation_rows_choose_the_checkpoint_and_are_never_recommended(layout, generate, capsys):
+    train = read_pairs(layout.training_set)
+    _, last = np.unique(train[::-1, 0], return_index=True)
+    held_out = len(train) - 1 - last
+    write_pairs(layout.validation_set, train[held_out])
+    write_pairs(layout.training_set, np.delete(train, held_out, axis=0))
+    arguments = ["--model", "BPRMF", "--verbose", "1", "--lr", "0.5"]
+    assert generate(*arguments, "--keep", "best") == 0
+    best = int(re.search(r"epoch (\d+) of 6 checkpoints", capsys.readouterr().out)[1])
+    lists = read_top_k(layout.recommendations(Run.parse("original_top5_ep6_BPRMF")))
+    for user, item in train:
+        assert item not in lists.items[user]
+    weights = weights_of(layout, f"original_step{best}_BPRMF")
+    expected = (weights["P"][:, None] * weights["Q"][lists.items]).sum(-1)
+    shown = lists.items >= 0
+    np.testing.assert_allclose(lists.scores[shown], expected[shown], rtol=1e-4, atol=1e-5)
 
 
 def test_amr_without_vbpr_says_what_to_run(layout, generate, capsys):

@@ -166,24 +166,20 @@ def adversary_of(options: argparse.Namespace, model: Name) -> Adversary | None:
         return None
     defaults = defaults_of(model)
     weight = defaults.adversarial_weight if options.lmd is None else options.lmd
-    epsilon = defaults.epsilon if options.epsilon is None else options.epsilon
-    if options.adv_type == "rand":
-        attack = ParameterAttack("random", epsilon)
-    elif options.adv_attack == "fgsm":
-        attack = ParameterAttack("fgsm", epsilon)
-    else:
-        walk = options.adv_steps, options.step_size, options.projection
-        attack = ParameterAttack(options.adv_attack, epsilon, *walk)
-    if model in VISUAL:
-        perturbation = {"perturb": "features"}
-    else:
-        perturbation = {
-            "perturb": "tables",
-            "scope": options.perturb,
-            "stale_clean_term": fidelity_of(options).stale_clean_term,
-        }
+    attack = ParameterAttack(
+        "random" if options.adv_type == "rand" else options.adv_attack,
+        defaults.epsilon if options.epsilon is None else options.epsilon,
+        options.adv_steps,
+        options.step_size,
+        options.projection,
+    )
     keep = (options.accumulators or defaults.accumulators) == "keep"
-    return Adversary(weight, attack, **perturbation, keep_accumulators=keep)
+    if model in VISUAL:
+        if options.perturb == "full":
+            raise UserError("--perturb full: AMR perturbs the features of the batch's items")
+        return Adversary(weight, attack, "features", keep_accumulators=keep)
+    stale = options.perturb == "full" and fidelity_of(options).stale_clean_term
+    return Adversary(weight, attack, "tables", options.perturb, stale, keep)
 
 
 def positive(text: str) -> int:

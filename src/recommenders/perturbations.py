@@ -8,12 +8,9 @@ loss under them is differentiated.
 import functools
 from typing import NamedTuple
 
-from src.recommenders.parameter_attack import ParameterAttack
+from src.recommenders.parameter_attack import SMALLEST_NORM, ParameterAttack
 from src.recommenders.quiet_tensorflow import tf
 from src.recommenders.scores import Form, latent_and_visual
-
-SMALLEST_NORM = 1e-6
-"""Rows with a shorter gradient are perturbed by less than their budget, rows without one not at all."""
 
 
 class Occurrences(NamedTuple):
