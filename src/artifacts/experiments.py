@@ -126,10 +126,12 @@ class Run:
     """``retrained``: trained on this experiment's features. ``test_time``: trained on the clean ones."""
     fidelity: str = field(default="corrected")
 
+    _ENDING = r"(?:_seed(?P<seed>\d+))?(?P<paper>_paper)?"
     _PATTERN = re.compile(
         r"(?P<experiment>.+)_top(?P<top_k>\d+)_ep(?P<epochs>\d+)_(?P<model>[A-Za-z-]+)"
-        r"(?P<protocol>_testtime)?(?:_seed(?P<seed>\d+))?(?P<paper>_paper)?"
+        rf"(?P<protocol>_testtime)?{_ENDING}"
     )
+    _WEIGHTS = re.compile(rf"(?P<experiment>.+)_step(?P<epochs>\d+)_(?P<model>[A-Za-z-]+){_ENDING}")
 
     @classmethod
     def parse(cls, name: str) -> "Run":
@@ -160,6 +162,22 @@ class Run:
     def weights_name(self, epoch: int) -> str:
         """Stem of the weight file after ``epoch`` epochs: ``original_step2000_VBPR``."""
         return f"{self.experiment.name}_step{epoch}_{self.model}{self._variant}"
+
+    @classmethod
+    def parse_weights_name(cls, name: str) -> "Run":
+        """Read the stem of a weight file back: a run of so many epochs; ``UserError`` if it is none."""
+        match = cls._WEIGHTS.fullmatch(name)
+        if match is None:
+            raise UserError(
+                f"{name!r} does not name weights: expected '<experiment>_step<epochs>_<MODEL>'"
+            )
+        return cls(
+            Experiment.parse(match["experiment"]),
+            match["model"],
+            int(match["epochs"]),
+            seed=int(match["seed"] or 0),
+            fidelity="paper" if match["paper"] else "corrected",
+        )
 
     @property
     def clean(self) -> "Run":

@@ -119,6 +119,10 @@ class Layout:
         """Rank of every user's held-out item among all items the user has not trained on."""
         return self.recommendations_dir / "test_ranks" / f"{run.name}.tsv"
 
+    def attacked_recommendations(self, attack: str, run: Run) -> Path:
+        """Lists of a recommender whose parameters are under the attack of that name."""
+        return self.recommendations_dir / "attacked" / f"{attack}_{run.name}.tsv"
+
     # Stages 2b and 5: measures.
     def metric(self, metric: str, run: Run) -> Path:
         """``metric`` is the folder: ``chr``, ``ncdcg``, ``accuracy`` or ``bias``."""
@@ -140,6 +144,10 @@ class Layout:
     @property
     def summary(self) -> Path:
         return self.results / "summary.tsv"
+
+    def result(self, name: str) -> Path:
+        """A file of a study."""
+        return self.results / check_name(name, "output")
 
     # Checkpoints are shared by all data sets.
     def model_file(self, model_dir: str, model_file: str) -> Path:

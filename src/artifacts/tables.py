@@ -18,6 +18,11 @@ def read_pairs(path: Path) -> np.ndarray:
     return _read_columns(path, ["user", "item"]).to_numpy(np.int64)
 
 
+def read_ids(path: Path) -> np.ndarray:
+    """Read ids, one a line, as an (n,) int64 array; further columns are ignored."""
+    return _read_columns(path, ["id"])["id"].to_numpy(np.int64)
+
+
 def write_pairs(path: Path, pairs: np.ndarray) -> None:
     """Write an (n, 2) array of (user, item) ids."""
     pd.DataFrame(pairs).to_csv(path, sep="\t", header=False, index=False)

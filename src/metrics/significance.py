@@ -1,7 +1,7 @@
 """How sure a mean is, and whether two sets of paired values differ."""
 
 import numpy as np
-from scipy.special import ndtr, stdtr
+from scipy.special import ndtr, stdtr, stdtrit
 
 RESAMPLES = 1000
 RANDOM_GROUPS = 2048
@@ -36,12 +36,8 @@ def interval_of_sums(
     Returns (low, high), each of the shape of one group's sums. All measures share the same resamples,
     so that they cost one matrix product.
     """
-    n = len(sums)
-    draws = np.random.default_rng(seed).integers(0, n, (resamples, n))
-    draws += np.arange(resamples)[:, None] * n
-    counts = np.bincount(draws.ravel(), minlength=resamples * n).reshape(resamples, n)
-    counts = counts.astype(np.float64)
-    means = (sums.reshape(n, -1).T @ counts.T) / (counts @ sizes)
+    counts = _resample(len(sums), resamples, np.random.default_rng(seed))
+    means = (sums.reshape(len(sums), -1).T @ counts.T) / (counts @ sizes)
     tail = 50 * (1 - confidence)
     low, high = np.percentile(means, (tail, 100 - tail), axis=1, overwrite_input=True)
     return low.reshape(sums.shape[1:]), high.reshape(sums.shape[1:])
@@ -52,15 +48,77 @@ def bootstrap_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Percentile bootstrap interval of the mean of ``values`` (users, ...) over users: (low, high)."""
     groups, sizes = random_groups(len(values), seed)
-    flat = values.reshape(len(values), -1)
-    sums = np.stack([np.bincount(groups, column) for column in flat.T], axis=1)
     return interval_of_sums(
-        sums.reshape(len(sizes), *values.shape[1:]),
+        _sums_of_groups(values, groups),
         sizes,
         confidence=confidence,
         resamples=resamples,
         seed=seed,
     )
+
+
+def _resample(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """(resamples, n) float64: how often each of ``n`` is drawn in ``n`` draws with replacement."""
+    draws = rng.integers(0, n, (resamples, n))
+    draws += np.arange(resamples)[:, None] * n
+    counts = np.bincount(draws.ravel(), minlength=resamples * n).reshape(resamples, n)
+    return counts.astype(np.float64)
+
+
+def _sums_of_groups(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """(users, ...) -> (groups, ...)."""
+    flat = values.reshape(len(values), -1)
+    sums = np.stack([np.bincount(groups, column) for column in flat.T], axis=1)
+    return sums.reshape(len(sums), *values.shape[1:])
+
+
+def decrease(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """By how many percent ``after`` is below ``before``; NaN where there was nothing to lose."""
+    before = np.asarray(before, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(before > 0, 100 * (1 - after / before), np.nan)
+
+
+def decrease_interval(
+    before: np.ndarray,
+    after: np.ndarray,
+    *,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile bootstrap interval of the ``decrease`` of a mean over seeds and users: (low, high).
+
+    ``before`` and ``after`` are (seeds, users, ...), the same users under every seed; the bounds have
+    the remaining shape. Seeds and users cross, so each resample draws seeds and, independently, users
+    (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007), the same ones before and
+    after. Of a single seed only the users are drawn.
+    """
+    n_seeds, n_users, *shape = before.shape
+    groups, sizes = random_groups(n_users, seed)
+    rng = np.random.default_rng(seed)
+    of_users = _resample(len(sizes), resamples, rng)
+    of_seeds = _resample(n_seeds, resamples, rng)
+    values = np.stack([before, after]).reshape(2, n_seeds, n_users, -1)
+    sums = _sums_of_groups(np.moveaxis(values, 2, 0), groups)
+    resampled = (of_users @ sums.reshape(len(sizes), -1)).reshape(resamples, *sums.shape[1:])
+    before_sums, after_sums = np.einsum("rs,rasm->arm", of_seeds, resampled)
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(decrease(before_sums, after_sums), (tail, 100 - tail), axis=0)
+    return low.reshape(shape), high.reshape(shape)
+
+
+def mean_interval(values: np.ndarray, *, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Student's t interval of the mean of ``values`` (seeds, ...) over seeds: (low, high).
+
+    A few seeds are too few to resample. NaN where there is one seed.
+    """
+    n = len(values)
+    mean = values.mean(axis=0)
+    if n < 2:
+        return np.full_like(mean, np.nan), np.full_like(mean, np.nan)
+    half = stdtrit(n - 1, (1 + confidence) / 2) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    return mean - half, mean + half
 
 
 def paired_tests(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,116 @@
+"""Attack the parameters of trained recommenders: what that does to accuracy, beside its controls."""
+
+import argparse
+import functools
+import itertools
+import sys
+from dataclasses import asdict, replace
+
+from src.cli import Parser, add_common_options
+from src.cli import run as run_script
+from src.recommenders.attack_command import (
+    add_parameter_attack_options,
+    add_subject_options,
+    attacks_of,
+    controls_of,
+    recommenders_of,
+    record_of,
+    threat_of,
+)
+from src.recommenders.command import positive
+
+
+def parse_options() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add_common_options(parser, dataset="movielens-500", gpu=None)
+    add_subject_options(parser)
+    add_parameter_attack_options(parser)
+    parser.add_argument(
+        "--topk", type=positive, default=100, help="K of HR@K and nDCG@K, and length of --lists"
+    )
+    parser.add_argument(
+        "--lists",
+        action="store_true",
+        help="write the top-K lists under attack to rec_results/<dataset>/attacked/ as well",
+    )
+    parser.add_argument(
+        "--output", default="attack_rec", help="name of the results in results/<dataset>/"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse_options()
+
+    from tqdm import tqdm
+
+    from src.artifacts.layout import Layout
+    from src.artifacts.manifest import Manifest
+    from src.recommenders.attacking import TrainedRecommender, input_files
+    from src.recommenders.data import load_training_data
+    from src.recommenders.models import Model
+    from src.reporting.parameter_attacks import (
+        Outcome,
+        Study,
+        effects_overview,
+        read_effects,
+        write_outcome,
+    )
+
+    layout = Layout(options.dataset, options.root)
+    layout.require_data()
+    recommenders, attacks = recommenders_of(options), attacks_of(options)
+    seeds = tuple(dict.fromkeys(options.seed))
+    study = Study(
+        tuple(recommenders),
+        controls_of(recommenders),
+        {attack.name: asdict(attack) for attack in attacks},
+        {"tables": " ".join(options.tables), "negatives": options.negatives},
+        seeds,
+        options.topk,
+    )
+    runs = [
+        (name, replace(run, seed=seed))
+        for seed, (name, run) in itertools.product(seeds, recommenders.items())
+    ]
+    lists_of = {
+        (run, attack): layout.attacked_recommendations(attack.name, run)
+        for (_, run), attack in itertools.product(runs, attacks)
+        if options.lists
+    }
+    suffixes = [".tsv", "_effects.tsv", ".json"]
+    suffixes += [".png", ".svg"] if len(set(options.eps)) > 1 else []
+    results = [layout.result(f"{options.output}{suffix}") for suffix in suffixes]
+    outputs = [*results, *lists_of.values()]
+    described = asdict(study) | record_of(options, recommenders)
+    inputs = [path for _, run in runs for path in input_files(layout, run)]
+    inputs += [options.user_file] if options.user_file else []
+    manifest = Manifest.of("attack_rec", described, dict.fromkeys(inputs))
+    if not options.force and manifest.is_current(outputs):
+        print(f"{results[0]} is up to date (use --force to redo)")
+        print(effects_overview(read_effects(results[1])))
+        return
+
+    load = functools.cache(functools.partial(load_training_data, layout))
+    ranks = {}
+    with tqdm(total=len(runs) * len(attacks), desc="attacks", unit="attack") as bar:
+        for name, run in runs:
+            recommender = TrainedRecommender.read(
+                layout, run, load(run.experiment, Model.parse(run.model).visual)
+            )
+            threat = threat_of(options, recommender.data.interactions.n_users)
+            ranks[name, run.seed, None] = [recommender.ranks]
+            for attack in attacks:
+                ranks[name, run.seed, attack.name] = recommender.ranks_under(
+                    attack, threat, lists_of.get((run, attack))
+                )
+                bar.update()
+    outcome = Outcome.of(study, ranks, threat.attacked_users)
+    effects = write_outcome(outcome, described, options.dataset, results)
+    manifest.write(outputs)
+    print(effects_overview(effects))
+    print("wrote", *results)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

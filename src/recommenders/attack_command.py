@@ -1,0 +1,216 @@
+"""The options that say which trained recommenders are attacked, and how."""
+
+import argparse
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment, Run, check_name
+from src.artifacts.tables import read_ids
+from src.cli import add_fidelity_option
+from src.recommenders.attacking import NEGATIVES, Threat
+from src.recommenders.command import defaults_of, not_negative, positive
+from src.recommenders.models import Model
+from src.recommenders.parameter_attack import KINDS, PROJECTIONS, ParameterAttack
+
+PARAMETERS = ("P", "Q", "features")
+
+
+def add_subject_options(parser: argparse.ArgumentParser) -> None:
+    """Which trained recommenders are attacked."""
+    parser.add_argument(
+        "--experiment_name", default="original", help="whose features VBPR and AMR were trained on"
+    )
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        default=["BPRMF"],
+        help="labels as in the names of weights, one or more: BPRMF, AMF, AMF-full, VBPR, AMRfull, ...",
+    )
+    parser.add_argument(
+        "--epoch", type=positive, help="epochs of training (default: those of rec_generator.py)"
+    )
+    parser.add_argument("--seed", type=not_negative, nargs="+", default=[0], help="one or more")
+    add_fidelity_option(parser)
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        metavar="NAME=STEM",
+        help="instead of --experiment_name, --model, --epoch and --fidelity: names of your own, and "
+        "the stems of weight files without their seeds, as in clean=original_step5_BPRMF",
+    )
+
+
+def add_parameter_attack_options(parser: argparse.ArgumentParser) -> None:
+    """How parameters are attacked, and by whom."""
+    attack = parser.add_argument_group("the attack")
+    attack.add_argument(
+        "--attack",
+        nargs="+",
+        choices=KINDS,
+        default=["fgsm"],
+        help="one or more; random, the control, is always there as well",
+    )
+    attack.add_argument(
+        "--eps",
+        type=float,
+        nargs="+",
+        default=[0.5],
+        help="how far each row of a table may move, in the table's units; one or more",
+    )
+    attack.add_argument(
+        "--steps", type=positive, nargs="+", default=[25], help="of bim and pgd; one or more"
+    )
+    attack.add_argument(
+        "--step_size", type=float, help="L2 length of a step of bim and pgd (default: eps / 4)"
+    )
+    attack.add_argument(
+        "--projection",
+        choices=PROJECTIONS,
+        default="l2",
+        help="bim and pgd keep the L2 norm of a row's shift, or each of its entries (box), within eps; "
+        "in a box a row of d factors may move by eps * sqrt(d)",
+    )
+    attack.add_argument(
+        "--tables",
+        nargs="+",
+        choices=PARAMETERS,
+        default=["P", "Q"],
+        help="what moves: users, items, or the items' features (VBPR and AMR; eps in units of features "
+        "divided by their largest entry)",
+    )
+    attack.add_argument(
+        "--negatives",
+        choices=NEGATIVES,
+        default="expected",
+        help="of the attacked loss: the mean over all of them, which is exact and without chance; "
+        "sampled: fresh ones at every step and other ones for every seed; fixed: one draw for all",
+    )
+    attack.add_argument(
+        "--draws",
+        type=positive,
+        default=1,
+        help="repeat attacks that depend on chance so often and average each user's results",
+    )
+    users = attack.add_mutually_exclusive_group()
+    users.add_argument(
+        "--user_share",
+        type=float,
+        metavar="SHARE",
+        help="attack a random share of the users, above 0 and at most 1 (default: all users)",
+    )
+    users.add_argument(
+        "--user_file", type=Path, help="attack the users of this file, one id a line"
+    )
+    attack.add_argument(
+        "--attack_seed",
+        type=not_negative,
+        default=0,
+        help="of negatives, directions and user shares",
+    )
+
+
+def recommenders_of(options: argparse.Namespace) -> dict[str, Run]:
+    """The recommenders to attack by name, without their seeds.
+
+    The plain control of each adversarial one follows where it is not among them. Raises ``UserError``
+    for names and stems that are none, and for tables that a recommender does not have.
+    """
+    if options.compare:
+        recommenders = dict(_compared(text) for text in options.compare)
+        if len(recommenders) < len(options.compare):
+            raise UserError("--compare: each NAME can stand there once only")
+    else:
+        recommenders = {label: _run_of(options, label) for label in options.model}
+    for run in list(recommenders.values()):
+        model = Model.parse(run.model)
+        if "features" in options.tables and not model.visual:
+            raise UserError(f"--tables features: {run.model} has no features, only P and Q")
+        if (plain := plain_run(run)) not in recommenders.values():
+            name = plain.weights_name(plain.epochs) if options.compare else plain.model
+            recommenders[name] = plain
+    return {name: replace(run, top_k=options.topk) for name, run in recommenders.items()}
+
+
+def controls_of(recommenders: dict[str, Run]) -> dict[str, str]:
+    """The name of each adversarial recommender's plain control."""
+    names = {run: name for name, run in reversed(recommenders.items())}
+    return {
+        name: names[plain_run(run)] for name, run in recommenders.items() if plain_run(run) != run
+    }
+
+
+def plain_run(run: Run) -> Run:
+    """The plain model of as many epochs; a plain model is its own."""
+    return replace(run, model=Model.parse(run.model).plain.label)
+
+
+def attacks_of(options: argparse.Namespace) -> tuple[ParameterAttack, ...]:
+    """All attacks, the control last; ``UserError`` for numbers that make none."""
+    asked = [
+        ParameterAttack(kind, epsilon, steps, options.step_size, options.projection)
+        for kind, epsilon, steps in itertools.product(options.attack, options.eps, options.steps)
+    ]
+    controls = [ParameterAttack("random", epsilon) for epsilon in options.eps]
+    return tuple(dict.fromkeys((*asked, *controls)))
+
+
+def threat_of(options: argparse.Namespace, n_users: int) -> Threat:
+    """Raises ``UserError`` for users that the data set does not have."""
+    return Threat(
+        parameters=tuple(dict.fromkeys(options.tables)),
+        negatives=options.negatives,
+        draws=options.draws,
+        seed=options.attack_seed,
+        attacked_users=_attacked_users(options, n_users),
+    )
+
+
+def record_of(options: argparse.Namespace, recommenders: dict[str, Run]) -> dict[str, object]:
+    """For records: which weights are attacked, and what of the threat no table shows."""
+    return {
+        "weights": {name: run.weights_name(run.epochs) for name, run in recommenders.items()},
+        "draws": options.draws,
+        "attack_seed": options.attack_seed,
+        "user_share": options.user_share,
+        "user_file": options.user_file and str(options.user_file),
+    }
+
+
+def _attacked_users(options: argparse.Namespace, n_users: int) -> np.ndarray | None:
+    """Ascending user ids; None is all."""
+    if options.user_file:
+        users = read_ids(options.user_file)
+        if (beyond := users >= n_users).any():
+            raise UserError(
+                f"{options.user_file}, row {np.argmax(beyond) + 1}: there is no user "
+                f"{users[np.argmax(beyond)]}, the last one is {n_users - 1}"
+            )
+        return np.unique(users)
+    if options.user_share is None:
+        return None
+    if not 0 < options.user_share <= 1:
+        raise UserError(f"--user_share must be above 0 and at most 1, not {options.user_share}")
+    size = max(1, round(options.user_share * n_users))
+    rng = np.random.default_rng(options.attack_seed)
+    return np.sort(rng.choice(n_users, size, replace=False))
+
+
+def _run_of(options: argparse.Namespace, label: str) -> Run:
+    epochs = options.epoch or defaults_of(Model.parse(label).name).epochs
+    experiment = Experiment.parse(options.experiment_name)
+    return Run(experiment, label, epochs, fidelity=options.fidelity)
+
+
+def _compared(text: str) -> tuple[str, Run]:
+    """Read ``clean=original_step5_BPRMF``."""
+    name, equals, stem = text.partition("=")
+    if not equals:
+        raise UserError(f"--compare {text}: expected NAME=STEM, as in clean=original_step5_BPRMF")
+    run = Run.parse_weights_name(stem)
+    if run.seed:
+        raise UserError(f"--compare {text}: leave the seed out of the stem and give it to --seed")
+    return check_name(name, "--compare"), run

@@ -1,0 +1,170 @@
+"""From trained weights to where held-out items stand when the parameters are attacked."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from src.artifacts.atomic import atomic_output
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Run
+from src.artifacts.layout import Layout
+from src.artifacts.manifest import fingerprint, input_name, read_record
+from src.artifacts.tables import TestRanks, write_top_k
+from src.recommenders.data import TrainingData
+from src.recommenders.models import Model
+from src.recommenders.pairwise_loss import (
+    ExpectedNegatives,
+    FixedNegatives,
+    PairwiseLoss,
+    SampledNegatives,
+)
+from src.recommenders.parameter_attack import (
+    Attacked,
+    Parameter,
+    ParameterAttack,
+    parameters_of,
+)
+from src.recommenders.ranking import test_ranks, top_k
+from src.recommenders.scores import fold
+from src.recommenders.weights import read_weights
+
+NEGATIVES = ("expected", "sampled", "fixed")
+
+_OPTION_OF_FORM = {"full": "--form full", "mf_bias": "--item_bias"}
+_OPTION_OF_VARIANT = {
+    "full": "--perturb full",
+    "bim": "--adv_attack bim",
+    "pgd": "--adv_attack pgd",
+    "random": "--adv_type rand",
+}
+"""What rec_generator.py calls the parts of a model's label."""
+
+
+@dataclass(frozen=True)
+class Threat:
+    """What an attacker reaches and knows, the same for all attacks that are compared."""
+
+    parameters: tuple[str, ...] = ("P", "Q")
+    """Names as ``parameters_of`` has them."""
+    negatives: Literal["expected", "sampled", "fixed"] = "expected"
+    """Of the loss that is raised. ``expected``: the mean over all of them, exactly. ``sampled``: fresh
+    ones at every step, others for every seed of a recommender and the same for all recommenders of a
+    seed. ``fixed``: one draw for everything."""
+    draws: int = 1
+    """How often whatever depends on chance is repeated."""
+    seed: int = 0
+    """Of the negatives and random directions."""
+    attacked_users: np.ndarray | None = None
+    """User ids whose pairs are known and whose rows can be moved; None is all."""
+
+    def draws_of(self, attack: ParameterAttack) -> int:
+        """How many draws of ``attack`` differ."""
+        by_chance = attack.kind in ("random", "pgd") or (
+            self.negatives == "sampled" and attack.steps > 0
+        )
+        return self.draws if by_chance else 1
+
+    def shift(
+        self, attack: ParameterAttack, recommender: "TrainedRecommender", draw: int
+    ) -> Attacked:
+        """The recommender under one draw of an attack."""
+        rng = np.random.default_rng((self.seed, recommender.run.seed, draw))
+        loss = self._loss(recommender.data, int(rng.integers(2**62)))
+        parameters = {name: recommender.parameters[name] for name in self.parameters}
+        folded = recommender.users, recommender.items
+        return attack(*folded, parameters, loss, rng, self.attacked_users)
+
+    def _loss(self, data: TrainingData, seed: int) -> PairwiseLoss:
+        """What is raised; ``seed`` is that of sampled negatives."""
+        sampler = data.sampler
+        if self.negatives == "expected":
+            return ExpectedNegatives(data.interactions, sampler.candidate_items)
+        if self.negatives == "fixed":
+            return FixedNegatives(sampler.epoch(self.seed, 0))
+        return SampledNegatives(sampler, seed)
+
+
+@dataclass(frozen=True)
+class TrainedRecommender:
+    """A recommender as its weights fold, and the data that it was trained on."""
+
+    run: Run
+    """Its ``top_k`` is the length of the lists that are written under attack."""
+    data: TrainingData
+    users: np.ndarray
+    """(n_users, d) float32"""
+    items: np.ndarray
+    """(n_items, d) float32"""
+    parameters: dict[str, Parameter]
+    """What of it can be attacked, by name."""
+
+    @classmethod
+    def read(cls, layout: Layout, run: Run, data: TrainingData) -> "TrainedRecommender":
+        """Read the weights of ``run`` after all its epochs; ``UserError`` where they do not fit."""
+        n_rows = [data.interactions.n_users, data.interactions.n_items]
+        n_rows += [] if data.features is None else [data.features.shape[1]]
+        shapes = tuple((rows, None) for rows in n_rows)
+        weights = read_weights(layout.weights(run, run.epochs), shapes)
+        features = None if data.features is None else data.features / np.float32(weights.scale)
+        form = Model.parse(run.model).form
+        folded = fold(form, weights.tables, features)
+        return cls(run, data, *folded, parameters_of(form, weights.tables))
+
+    @cached_property
+    def ranks(self) -> TestRanks:
+        """Of the held-out items, unattacked."""
+        return test_ranks(self.users, self.items, self.data.at_test_time)
+
+    def ranks_under(
+        self, attack: ParameterAttack, threat: Threat, lists: Path | None = None
+    ) -> list[TestRanks]:
+        """Ranks of the held-out items in each draw; the first draw's top-K lists go to ``lists``."""
+        ranks = []
+        for draw in range(threat.draws_of(attack)):
+            attacked = threat.shift(attack, self, draw)
+            ranks.append(test_ranks(attacked.users, attacked.items, self.data.at_test_time))
+            if lists and draw == 0:
+                best = top_k(attacked.users, attacked.items, self.data.at_test_time, self.run.top_k)
+                with atomic_output(lists) as temporary:
+                    write_top_k(temporary, best)
+        return ranks
+
+
+def input_files(layout: Layout, run: Run) -> tuple[Path, ...]:
+    """What ``TrainedRecommender.read`` and the data it is given depend on.
+
+    Raises ``UserError`` where the weights are missing or were trained on other data.
+    """
+    weights = layout.weights(run, run.epochs)
+    if not weights.is_file():
+        raise UserError(f"no weights at {weights}: first run {training_command(layout, run)}")
+    trained_on = [layout.training_set]
+    if Model.parse(run.model).visual:
+        trained_on.append(layout.features(run.experiment))
+    recorded = read_record(weights).get("inputs", {})
+    for path in trained_on:
+        if recorded.get(input_name(path)) not in (None, fingerprint(path)):
+            raise UserError(
+                f"{weights} was trained on another {path}: run again "
+                f"{training_command(layout, run)} --force"
+            )
+    return (weights, *trained_on, *layout.held_out_sets)
+
+
+def training_command(layout: Layout, run: Run) -> str:
+    """What trains ``run`` and, where it is adversarial, the plain model that it continues."""
+    model = Model.parse(run.model)
+    names = dict.fromkeys((model.plain.name, model.name))
+    words = [
+        f"python rec_generator.py --dataset {layout.dataset}",
+        "" if layout.root == Path() else f"--root {layout.root}",
+        f"--experiment_name {run.experiment.name} --model {' '.join(names)}",
+        _OPTION_OF_FORM.get(model.form, ""),
+        *(_OPTION_OF_VARIANT.get(part, "") for part in model.variant.split("-")),
+        f"--epoch {run.epochs} --seed {run.seed}",
+        "" if run.fidelity == "corrected" else f"--fidelity {run.fidelity}",
+    ]
+    return " ".join(filter(None, words))

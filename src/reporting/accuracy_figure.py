@@ -1,0 +1,115 @@
+"""A figure of accuracy against the strength of an attack, for each recommender."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from src.metrics.significance import mean_interval
+
+NAMES = {"hr": "HR", "ndcg": "nDCG", "auc": "AUC"}
+"""Of the metrics, in the order in which values have them."""
+PANELS = ("hr", "auc")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, which readers who do not see all colours can tell apart."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("--", (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
+"""Of attacks of several steps."""
+LOOK = {
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.linewidth": 0.4,
+    "grid.color": "0.88",
+    "legend.frameon": False,
+    "svg.hashsalt": "",  # equal figures are equal files
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One recommender under one kind of attack of growing strength."""
+
+    recommender: str
+    attack: str
+    """In words."""
+    kind: str
+    """``fgsm``, ``bim``, ``pgd`` or ``random``."""
+    eps: np.ndarray
+    """(n,) ascending, from 0."""
+    means: np.ndarray
+    """(seeds, n, metrics): means over users."""
+
+
+Style = dict[str, Any]
+"""Properties of a drawn line."""
+
+
+def draw_accuracy(lines: Sequence[Line], k: int, title: str, paths: Sequence[Path]) -> None:
+    """Draw HR@``k`` and AUC and write the figure to ``paths``, each in the format of its suffix.
+
+    Bands are 95 % intervals of the mean over seeds (Student's t).
+    """
+    of_recommender, of_attack = _recommender_styles(lines), _attack_styles(lines)
+    with mpl.rc_context(LOOK):
+        figure = Figure(figsize=(6.8, 3.2), layout="constrained")
+        figure.suptitle(title, fontsize=9)
+        for axes, metric in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
+            for line in lines:
+                style = of_recommender[line.recommender] | of_attack[line.attack]
+                _draw(axes, line, list(NAMES).index(metric), style)
+            axes.set_xlabel("eps: how far each row may move, in the table's units")
+            axes.set_ylabel(NAMES[metric] + ("" if metric == "auc" else f"@{k}"))
+            axes.set_xlim(0)
+        attacks = {
+            name: {"color": "0.3", "marker": ""} | style for name, style in of_attack.items()
+        }
+        handles = [
+            Line2D([], [], label=name, **style)
+            for name, style in (of_recommender | attacks).items()
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
+        for path in paths:
+            metadata = {"Date": None} if path.suffix == ".svg" else None
+            figure.savefig(path, dpi=300, metadata=metadata)
+
+
+def _draw(axes: Axes, line: Line, metric: int, style: Style) -> None:
+    means = line.means[:, :, metric]
+    axes.plot(line.eps, means.mean(axis=0), **style)
+    if line.kind != "random":
+        low, high = mean_interval(means)
+        axes.fill_between(line.eps, low, high, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _recommender_styles(lines: Sequence[Line]) -> dict[str, Style]:
+    """A colour and, for those who do not see it, a marker for each."""
+    names = dict.fromkeys(line.recommender for line in lines)
+    looks = cycle(zip(COLOURS, MARKERS, strict=True))
+    return {
+        name: {"color": colour, "marker": marker, "markersize": 3.5}
+        for name, (colour, marker) in zip(names, looks, strict=False)
+    }
+
+
+def _attack_styles(lines: Sequence[Line]) -> dict[str, Style]:
+    """One step is solid, several are dashed, the control is thin and dotted."""
+    dashes = cycle(DASHES)
+    styles: dict[str, Style] = {}
+    for line in lines:
+        if line.attack in styles:
+            continue
+        if line.kind == "random":
+            styles[line.attack] = {"linestyle": ":", "linewidth": 0.9, "marker": ""}
+        else:
+            dash = "-" if line.kind == "fgsm" else next(dashes)
+            styles[line.attack] = {"linestyle": dash, "linewidth": 1.4}
+    return styles
