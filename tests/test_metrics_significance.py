@@ -8,7 +8,14 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from src.metrics import significance
-from src.metrics.significance import bootstrap_interval, interval_of_sums, paired_tests
+from src.metrics.significance import (
+    bootstrap_interval,
+    decrease,
+    decrease_interval,
+    interval_of_sums,
+    mean_interval,
+    paired_tests,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -132,3 +139,72 @@ def test_interval_covers_the_mean_of_the_population():
     low, high = bootstrap_interval(samples)
     covered = ((low <= 1) & (high >= 1)).mean()
     assert 0.89 <= covered <= 0.98
+
+
+def test_decrease_is_in_percent_of_what_was_there():
+    np.testing.assert_allclose(decrease(np.array([0.8, 0.5]), np.array([0.6, 0.6])), [25, -20])
+    assert np.isnan(decrease(np.zeros(1), np.ones(1))).all()
+
+
+def test_decrease_interval_of_two_users_by_hand():
+    """Resamples draw user 0, who loses nothing, 0, 1 or 2 times: 25, 50 and 25 % of them."""
+    before, after = np.ones((1, 2)), np.array([[1.0, 0.0]])
+    assert [float(bound) for bound in decrease_interval(before, after)] == [0, 100]
+    inner = decrease_interval(before, after, confidence=0.4)
+    assert [float(bound) for bound in inner] == [50, 50]
+
+
+def test_decrease_interval_where_seeds_differ_by_hand():
+    """All users alike: only how often seed 0, which loses nothing, is drawn decides."""
+    before, after = np.ones((2, 30)), np.repeat([[1.0], [0.0]], 30, axis=1)
+    assert [float(bound) for bound in decrease_interval(before, after)] == [0, 100]
+
+
+def test_decrease_interval_agrees_with_a_loop_over_resamples():
+    rng = np.random.default_rng(0)
+    before = (rng.random((4, 60, 2)) < [0.5, 0.8]).astype(float)
+    after = before * (rng.random(before.shape) < rng.uniform(0.5, 1, (4, 1, 1)))
+    decreases = []
+    for _ in range(4000):
+        cells = np.ix_(rng.integers(0, 4, 4), rng.integers(0, 60, 60))
+        decreases.append(100 - 100 * after[cells].mean((0, 1)) / before[cells].mean((0, 1)))
+    bounds = np.percentile(decreases, (2.5, 97.5), axis=0)
+    width = bounds[1] - bounds[0]
+    low, high = decrease_interval(before, after, resamples=4000)
+    assert low.shape == high.shape == (2,)
+    assert (np.abs(np.stack([low, high]) - bounds) < 0.05 * width).all()
+
+
+def test_decrease_interval_of_one_seed_is_that_of_its_users():
+    rng = np.random.default_rng(0)
+    after = rng.random((1, 300))
+    low, high = decrease_interval(np.ones_like(after), after)
+    of_mean = bootstrap_interval(after[0])
+    assert (low, high) == pytest.approx((100 - 100 * of_mean[1], 100 - 100 * of_mean[0]))
+
+
+def test_decrease_interval_of_many_users_is_that_of_their_groups(monkeypatch):
+    rng = np.random.default_rng(0)
+    before = rng.exponential(size=(2, 6000, 3))
+    after = before * rng.random(before.shape)
+    grouped = decrease_interval(before, after)
+    monkeypatch.setattr(significance, "RANDOM_GROUPS", 6000)
+    apart = decrease_interval(before, after)
+    width = (apart[1] - apart[0]).mean()
+    np.testing.assert_allclose(grouped, apart, atol=0.15 * width)
+
+
+def test_decrease_interval_is_not_known_where_nothing_can_be_lost():
+    before = np.zeros((2, 5, 2))
+    before[..., 0] = 1
+    low, high = decrease_interval(before, 0.5 * before)
+    assert low[0] == high[0] == 50
+    assert np.isnan([low[1], high[1]]).all()
+
+
+def test_mean_interval_over_seeds_is_students():
+    values = np.random.default_rng(0).normal(size=(5, 3))
+    low, high = mean_interval(values)
+    theirs = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    np.testing.assert_allclose([low, high], [theirs.low, theirs.high])
+    assert np.isnan(mean_interval(values[:1])).all()

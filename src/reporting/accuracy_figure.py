@@ -1,6 +1,6 @@
 """A figure of accuracy against the strength of an attack, for each recommender."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -8,9 +8,11 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from src.metrics.significance import mean_interval
 
@@ -22,6 +24,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("--", (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
 """Of attacks of several steps."""
+BAND = 0.15
+"""Opacity of intervals."""
 LOOK = {
     "font.size": 8,
     "axes.spines.top": False,
@@ -30,6 +34,7 @@ LOOK = {
     "grid.linewidth": 0.4,
     "grid.color": "0.88",
     "legend.frameon": False,
+    "legend.handlelength": 2.8,
     "svg.hashsalt": "",  # equal figures are equal files
 }
 
@@ -60,26 +65,32 @@ def draw_accuracy(lines: Sequence[Line], k: int, title: str, paths: Sequence[Pat
     """
     of_recommender, of_attack = _recommender_styles(lines), _attack_styles(lines)
     with mpl.rc_context(LOOK):
-        figure = Figure(figsize=(6.8, 3.2), layout="constrained")
+        figure = Figure(figsize=(6.8, 3.4), layout="constrained")
         figure.suptitle(title, fontsize=9)
         for axes, metric in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):
             for line in lines:
                 style = of_recommender[line.recommender] | of_attack[line.attack]
                 _draw(axes, line, list(NAMES).index(metric), style)
-            axes.set_xlabel("eps: how far each row may move, in the table's units")
+            axes.set_xlabel("budget ε of each row (table units)")
             axes.set_ylabel(NAMES[metric] + ("" if metric == "auc" else f"@{k}"))
-            axes.set_xlim(0)
-        attacks = {
-            name: {"color": "0.3", "marker": ""} | style for name, style in of_attack.items()
-        }
-        handles = [
-            Line2D([], [], label=name, **style)
-            for name, style in (of_recommender | attacks).items()
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
+            axes.margins(x=0.03)
+        handles = _legend(of_recommender, of_attack, n_seeds=len(lines[0].means))
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
         for path in paths:
             metadata = {"Date": None} if path.suffix == ".svg" else None
             figure.savefig(path, dpi=300, metadata=metadata)
+
+
+def _legend(
+    of_recommender: Mapping[str, Style], of_attack: Mapping[str, Style], n_seeds: int
+) -> list[Artist]:
+    """Colours are recommenders, dashes attacks, whatever their colour."""
+    styles = of_recommender | {name: {"color": "0.3"} | of for name, of in of_attack.items()}
+    handles: list[Artist] = [Line2D([], [], label=name, **of) for name, of in styles.items()]
+    if n_seeds > 1:
+        label = f"95 % interval, {n_seeds} seeds"
+        handles.append(Patch(facecolor="0.3", alpha=BAND, label=label))
+    return handles
 
 
 def _draw(axes: Axes, line: Line, metric: int, style: Style) -> None:
@@ -87,7 +98,7 @@ def _draw(axes: Axes, line: Line, metric: int, style: Style) -> None:
     axes.plot(line.eps, means.mean(axis=0), **style)
     if line.kind != "random":
         low, high = mean_interval(means)
-        axes.fill_between(line.eps, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        axes.fill_between(line.eps, low, high, color=style["color"], alpha=BAND, linewidth=0)
 
 
 def _recommender_styles(lines: Sequence[Line]) -> dict[str, Style]:

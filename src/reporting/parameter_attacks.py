@@ -278,10 +278,7 @@ def _overview(rows: pd.DataFrame) -> str:
         "before": rows["before"],
         "after": rows["after"],
         "decrease %": rows["decrease"].map(_percent),
-        "95 % interval": [
-            f"{_percent(low)} to {_percent(high)}"
-            for low, high in zip(rows["ci_low"], rows["ci_high"], strict=True)
-        ],
+        "95 % interval": list(map(_interval, rows["ci_low"], rows["ci_high"])),
         "sd": rows["sd"].map(_percent),
         "plain control %": rows["control_decrease"].map(_percent),
         "difference (pp)": rows["difference"].map(_percent),
@@ -294,6 +291,10 @@ def _overview(rows: pd.DataFrame) -> str:
 
 def _is_shown(cell: object) -> bool:
     return cell != "" and not pd.isna(cell)
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if pd.isna(low) else f"{_percent(low)} to {_percent(high)}"
 
 
 def _percent(value: float) -> str:
