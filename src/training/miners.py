@@ -1,0 +1,199 @@
+"""Miners: which triplets of a mini-batch a metric-learning loss or adversary sees.
+
+A batch holds pairs [a0, p0, a1, p1, ...] whose two images share a label. Every miner makes one triplet
+for each anchor, the even positions in their order, so that triplets of two miners align row by row.
+Distances are Euclidean on the unit sphere whatever the metric of the loss; they carry no gradient.
+Definitions follow Zhou and Patel, "Enhancing Adversarial Robustness for Deep Metric Learning", CVPR 2022,
+and Roth et al., "Revisiting Training Strategies and Generalization Performance in Deep Metric
+Learning", ICML 2020. Where a batch holds no other label, the negative is any image of it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from src.training.distances import pairwise_distances, to_space
+
+
+class Triplets(NamedTuple):
+    """Positions in a batch, three times (t,) int64."""
+
+    anchor: Tensor
+    positive: Tensor
+    negative: Tensor
+
+    def of(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows of (n, ...) as (anchors, positives, negatives), each (t, ...)."""
+        return embeddings[self.anchor], embeddings[self.positive], embeddings[self.negative]
+
+
+Miner = Callable[[Tensor, Tensor, torch.Generator], Triplets]
+"""Of embeddings (n, d) float, labels (n,) int64 and a source of random numbers; n is even."""
+
+
+@dataclass(frozen=True)
+class Random:
+    """The partner as the positive, any image of another label as the negative."""
+
+    def __call__(self, embeddings: Tensor, labels: Tensor, generator: torch.Generator) -> Triplets:
+        anchors, partners = pairs_of(labels)
+        return Triplets(anchors, partners, _draw(generator, _negatives(labels)))
+
+
+@dataclass(frozen=True)
+class Semihard:
+    """A negative that is farther than the partner, but by less than ``margin``; else any negative.
+
+    Schroff et al., "FaceNet", CVPR 2015.
+    """
+
+    margin: float = 0.2
+
+    def __call__(self, embeddings: Tensor, labels: Tensor, generator: torch.Generator) -> Triplets:
+        anchors, partners = pairs_of(labels)
+        negatives, distances = _negatives(labels), _from_anchors(embeddings)
+        to_partner = distances.gather(1, partners[:, None])
+        semihard = (to_partner < distances) & (to_partner - distances + self.margin > 0)
+        return Triplets(anchors, partners, _draw(generator, negatives & semihard, negatives))
+
+
+@dataclass(frozen=True)
+class Softhard:
+    """A negative nearer than the farthest positive, a positive farther than the nearest negative.
+
+    Where there is none such, any negative, any positive. ``allow_self``: an anchor may then be its own
+    positive, as in the published experiments.
+    """
+
+    allow_self: bool = True
+
+    def __call__(self, embeddings: Tensor, labels: Tensor, generator: torch.Generator) -> Triplets:
+        anchors, _ = pairs_of(labels)
+        negatives, distances = _negatives(labels), _from_anchors(embeddings)
+        positives = ~negatives
+        if not self.allow_self:
+            positives[torch.arange(len(anchors)), anchors] = False
+        farthest_positive = distances.where(positives, -torch.inf).amax(dim=1, keepdim=True)
+        nearest_negative = distances.where(negatives, torch.inf).amin(dim=1, keepdim=True)
+        hard_negatives = negatives & (distances < farthest_positive)
+        hard_positives = positives & (distances > nearest_negative)
+        return Triplets(
+            anchors,
+            _draw(generator, hard_positives, positives),
+            _draw(generator, hard_negatives, negatives),
+        )
+
+
+@dataclass(frozen=True)
+class DistanceWeighted:
+    """Negatives at all distances alike: weighted by the inverse density of distances on a sphere.
+
+    Wu et al., "Sampling Matters in Deep Embedding Learning", ICCV 2017, without their cut-off.
+    ``switch``: the probability with which positives and negatives of a whole batch change roles,
+    (a, a, p), after Roth et al.
+    """
+
+    switch: float = 0.0
+
+    def __call__(self, embeddings: Tensor, labels: Tensor, generator: torch.Generator) -> Triplets:
+        anchors, partners = pairs_of(labels)
+        if self.switch and _uniform(1, generator) < self.switch:
+            return Triplets(anchors, anchors, partners)
+        weights = _log_inverse_density(_from_anchors(embeddings), embeddings.shape[1])
+        negatives = _draw(generator, _negatives(labels), log_weights=weights)
+        return Triplets(anchors, partners, negatives)
+
+
+@dataclass(frozen=True)
+class Hardest:
+    """The nearest negative, the partner as the positive."""
+
+    def __call__(self, embeddings: Tensor, labels: Tensor, generator: torch.Generator) -> Triplets:
+        anchors, partners = pairs_of(labels)
+        negatives = _or_else(_negatives(labels))
+        nearest = _from_anchors(embeddings).where(negatives, torch.inf).argmin(dim=1)
+        return Triplets(anchors, partners, nearest)
+
+
+MINERS: dict[str, Miner] = {
+    "random": Random(),
+    "semihard": Semihard(),
+    "softhard": Softhard(),
+    "distance": DistanceWeighted(),
+    "distance_switch": DistanceWeighted(switch=0.15),
+    "hardest": Hardest(),
+}
+
+MINER_LETTERS = {
+    "r": "random",
+    "m": "semihard",
+    "s": "softhard",
+    "d": "distance",
+    "D": "distance_switch",
+    "h": "hardest",
+}
+"""What the names of published experiments call them."""
+
+
+def pairs_of(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(anchors, partners): the even and the odd positions of a batch, each (n / 2,) int64."""
+    if len(labels) % 2:
+        raise ValueError(f"a batch of pairs has an even length, not {len(labels)}")
+    positions = torch.arange(len(labels), device=labels.device)
+    return positions[::2], positions[1::2]
+
+
+def _negatives(labels: Tensor) -> Tensor:
+    """Which images have another label than an anchor, (t, n) bool."""
+    return labels[::2, None] != labels
+
+
+@torch.no_grad()
+def _from_anchors(embeddings: Tensor) -> Tensor:
+    """Distances of every image from every anchor, (t, n)."""
+    unit = to_space(embeddings, "N")
+    return pairwise_distances(unit[::2], unit, "E")
+
+
+def _log_inverse_density(distances: Tensor, dim: int) -> Tensor:
+    """-log q(d) of distances d, float64; q is their density between random points of a unit sphere.
+
+    log q(d) = (D - 2) log d + (D - 3) / 2 log(1 - d^2 / 4) up to a constant, in D = ``dim`` dimensions.
+    """
+    # At both ends of [0, 2] it is infinite.
+    d = distances.double().clamp(1e-3, 2 - 1e-3)
+    return (2 - dim) * d.log() - (dim - 3) / 2 * torch.log1p(-d.square() / 4)
+
+
+def _draw(
+    generator: torch.Generator, *candidates: Tensor, log_weights: Tensor | None = None
+) -> Tensor:
+    """One position of each row, (t,) int64, out of its first mask (t, n) bool that is not empty.
+
+    By ``log_weights`` (t, n), uniform without.
+    """
+    eligible = _or_else(*candidates)
+    if log_weights is None:
+        weights = eligible.double()
+    else:
+        weights = log_weights.masked_fill(~eligible, -torch.inf).softmax(dim=1)
+    cumulative = weights.cumsum(dim=1)
+    thresholds = cumulative[:, -1] * _uniform(len(weights), generator).to(weights.device)
+    # The first position whose cumulative weight is above the threshold: its own is not 0.
+    return torch.searchsorted(cumulative, thresholds[:, None], right=True).squeeze(1)
+
+
+def _or_else(*candidates: Tensor) -> Tensor:
+    """Row by row the first mask (t, n) bool that is not empty; everything where all of them are."""
+    eligible = torch.ones_like(candidates[0])
+    for mask in reversed(candidates):
+        eligible = torch.where(mask.any(dim=1, keepdim=True), mask, eligible)
+    return eligible
+
+
+def _uniform(n: int, generator: torch.Generator) -> Tensor:
+    """(n,) float64 in [0, 1)."""
+    return torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
