@@ -9,27 +9,19 @@ batches, Cornac's evaluation over its first users, and both are scaled up. Ours 
 so the peak memory is that of training, ranking and writing alone.
 """
 
-import argparse
-import json
-import os
 import resource
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from sides import Measured, Step, Stopwatch, comparison_parser, measure, serve, show, started
 
 ROOT = Path(__file__).parents[1]
 N_USERS, N_ITEMS, N_FEATURES = 24_379, 7_371, 2_048
 N_TRAIN = 64_641
 FACTORS, BATCH, TOP_K = 64, 256, 150
-Step = tuple[str, str]
-"""Side and task."""
-THREADS = "2"
 PEER_BATCHES = {"vbpr": 40, "amr": 10}
 PEER_USERS = 500
 
@@ -57,25 +49,6 @@ def synthetic_data() -> dict[str, np.ndarray]:
     test = np.array([of_user[-1] for of_user in pairs])
     train = np.concatenate([of_user[:-1] for of_user in pairs])
     return {"train": train, "test": test, "features": features}
-
-
-class Stopwatch:
-    """Seconds on the clock and of the processor; the latter do not grow when others work beside."""
-
-    def __init__(self) -> None:
-        self.started = time.perf_counter(), time.process_time()
-
-    def read(self, scale: float = 1.0) -> dict[str, float]:
-        wall, cpu = time.perf_counter() - self.started[0], time.process_time() - self.started[1]
-        return {"wall": wall * scale, "cpu": cpu * scale}
-
-
-def serve(tasks: dict[str, Callable[[], dict[str, float]]]) -> None:
-    """Read task names from stdin; answer each with one line of JSON."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # Cornac prints, even when it is not verbose
-    print("ready", file=answers, flush=True)
-    for line in sys.stdin:
-        print(json.dumps(tasks[line.strip()]()), file=answers, flush=True)
 
 
 def ours(data_path: Path) -> None:
@@ -113,12 +86,12 @@ def ours(data_path: Path) -> None:
     amr = Adversary(0.1, ParameterAttack("fgsm", 1.0), "features")
     trainers = {"vbpr": trainer(None), "amr": trainer(amr)}
 
-    def train_epoch(model: str) -> dict[str, float]:
+    def train_epoch(model: str) -> Measured:
         watch, number = Stopwatch(), next(epoch)
         trainers[model].epoch(features, data.sampler.epoch(0, number), np.int32(number))
         return watch.read()
 
-    def bare_products(fetch: bool, adversarial: bool) -> dict[str, float]:
+    def bare_products(fetch: bool, adversarial: bool) -> Measured:
         """The matrix products of one epoch; ``fetch`` adds reading the features' differences."""
         triples = tf.constant(data.sampler.epoch(0, 0))
         watch = Stopwatch()
@@ -145,14 +118,14 @@ def ours(data_path: Path) -> None:
         weights = trainers["vbpr"].save(data.scale, 1)
         return fold(hyperparameters.form, weights.tables, data.scaled_features)
 
-    def lists() -> dict[str, float]:
+    def lists() -> Measured:
         watch = Stopwatch()
         best = top_k(*folded(), data.interactions, TOP_K)
         ranking = watch.read()
         write_top_k(data_path.with_name("lists.tsv"), best)
         return {**watch.read(), "ranking": ranking["wall"], "ranking cpu": ranking["cpu"]}
 
-    def evaluation() -> dict[str, float]:
+    def evaluation() -> Measured:
         watch = Stopwatch()
         ranks = test_ranks(*folded(), data.interactions)
         measured = {
@@ -202,9 +175,9 @@ def cornac_peer(data_path: Path) -> None:
     }
     whole_epoch = train_set.uij_iter
 
-    def train_epoch(model: str) -> dict[str, float]:
+    def train_epoch(model: str) -> Measured:
         """Time the first batches, sampling included and the set-up of ``fit`` left out."""
-        times: dict[str, float] = {}
+        times: Measured = {}
 
         def first_batches(*arguments: object, **named: object) -> Iterator[object]:
             watch = Stopwatch()
@@ -215,7 +188,7 @@ def cornac_peer(data_path: Path) -> None:
         models[model].fit(train_set)
         return times
 
-    def evaluation() -> dict[str, float]:
+    def evaluation() -> Measured:
         watch = Stopwatch()
         metrics = [HitRatio(k=20), NDCG(k=20), AUC()]
         ranking_eval(models["vbpr"], metrics, train_set, some_users)
@@ -230,73 +203,18 @@ def cornac_peer(data_path: Path) -> None:
     )
 
 
-class Worker:
-    """One side of the comparison, waiting for tasks in a process of its own."""
-
-    def __init__(self, python: str, role: str, data_path: Path) -> None:
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": THREADS,
-            "OPENBLAS_NUM_THREADS": THREADS,
-            "TF_NUM_INTRAOP_THREADS": THREADS,
-            "TF_NUM_INTEROP_THREADS": THREADS,
-            "CUDA_VISIBLE_DEVICES": "-1",
-        }
-        self.process = subprocess.Popen(
-            [python, __file__, "--worker", role, "--data", str(data_path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
-        if self.process.stdout.readline().strip() != "ready":
-            raise SystemExit(f"{python} could not start the {role} side: are its packages there?")
-
-    def do(self, task: str) -> dict[str, float]:
-        self.process.stdin.write(f"{task}\n")
-        self.process.stdin.flush()
-        if not (answer := self.process.stdout.readline()):
-            raise SystemExit(f"{' '.join(self.process.args)} failed at {task!r}: run it by hand")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-
-
 def compare(peer_python: str | None, repeats: int) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        data_path = Path(folder) / "data.npz"
-        np.savez(data_path, **synthetic_data())
-        sides = {"ours": Worker(sys.executable, "ours", data_path)}
-        if peer_python:
-            sides["cornac"] = Worker(peer_python, "cornac", data_path)
-        tasks = ["vbpr", "amr", "evaluation"]
-        references = [f"{m} products{rows}" for m in ("vbpr", "amr") for rows in ("", " with rows")]
-        plan = [("ours", task) for task in (*references, "lists")]
-        plan += [(side, task) for task in tasks for side in sides]
-        for side, task in plan:
-            sides[side].do(task)  # compiles and warms up
-        answers: dict[Step, list[dict[str, float]]] = {step: [] for step in plan}
-        for _ in range(repeats):
-            for side, task in plan:
-                answers[side, task].append(sides[side].do(task))
-        gigabytes = sides["ours"].do("memory")["GiB"]
-        for side in sides.values():
-            side.close()
-    report({step: least(of_step) for step, of_step in answers.items()}, gigabytes)
+    pythons = {"ours": sys.executable} | ({"cornac": peer_python} if peer_python else {})
+    references = [f"{m} products{rows}" for m in ("vbpr", "amr") for rows in ("", " with rows")]
+    plan = [("ours", task) for task in (*references, "lists")]
+    plan += [(side, task) for task in ("vbpr", "amr", "evaluation") for side in pythons]
+    with started(__file__, pythons, synthetic_data()) as workers:
+        times = measure(workers, plan, repeats)
+        gigabytes = workers["ours"].do("memory")["GiB"]
+    report(times, gigabytes)
 
 
-def least(answers: list[dict[str, float]]) -> dict[str, float]:
-    """The smallest of each measurement: what disturbs one only ever adds to it."""
-    return {key: min(answer[key] for answer in answers) for key in answers[0]}
-
-
-def report(times: dict[Step, dict[str, float]], gigabytes: float) -> None:
-    def show(name: str, time: dict[str, float], remark: str) -> None:
-        print(f"{name:32s} {time['wall']:8.3f} s {time['cpu']:8.3f} s of CPU   {remark}")
-
+def report(times: dict[Step, Measured], gigabytes: float) -> None:
     for task, goal in {"vbpr": 8, "amr": 40, "evaluation": 15}.items():
         mine, peer = times["ours", task], times.get(("cornac", task))
         show(task, mine, "")
@@ -317,16 +235,10 @@ def report(times: dict[Step, dict[str, float]], gigabytes: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--peer_python", help="interpreter that has Cornac; default: no peer")
-    parser.add_argument(
-        "--repeats", type=int, default=3, help="of each measurement; the least counts"
-    )
-    parser.add_argument("--worker", choices=("ours", "cornac"), help=argparse.SUPPRESS)
-    parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = comparison_parser(__doc__).parse_args()
     if options.worker:
-        {"ours": ours, "cornac": cornac_peer}[options.worker](options.data)
+        side, data_path = options.worker
+        {"ours": ours, "cornac": cornac_peer}[side](Path(data_path))
     else:
         compare(options.peer_python, options.repeats)
 

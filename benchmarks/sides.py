@@ -1,0 +1,126 @@
+"""The sides of a comparison: each works in a process of its own, and they do the same tasks in turn.
+
+A peer may need packages that do not go with ours, so each side has an interpreter of its own. All get
+the same data and as many threads. A script that compares starts itself as ``--worker SIDE FILE``.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+THREADS = "2"
+Step = tuple[str, str]
+"""Side and task."""
+Measured = dict[str, float]
+"""What a task answers: ``wall`` and ``cpu`` seconds, and whatever else it counts."""
+Task = Callable[[], Measured]
+
+
+def comparison_parser(description: str) -> argparse.ArgumentParser:
+    """The options that comparisons share."""
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    parser.add_argument("--peer_python", help="interpreter that has Cornac; default: without it")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="of each measurement; the least counts"
+    )
+    parser.add_argument("--worker", nargs=2, metavar=("SIDE", "FILE"), help=argparse.SUPPRESS)
+    return parser
+
+
+class Stopwatch:
+    """Seconds on the clock and of the processor; the latter do not grow when others work beside."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter(), time.process_time()
+
+    def read(self, scale: float = 1.0) -> Measured:
+        wall, cpu = time.perf_counter() - self.started[0], time.process_time() - self.started[1]
+        return {"wall": wall * scale, "cpu": cpu * scale}
+
+
+def serve(tasks: Mapping[str, Task]) -> None:
+    """Read task names from stdin; answer each with one line of JSON."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # Cornac prints, even when it is not verbose
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        print(json.dumps(tasks[line.strip()]()), file=answers, flush=True)
+
+
+class Worker:
+    """One side of the comparison, waiting for tasks in a process of its own."""
+
+    def __init__(self, python: str, script: str, side: str, data_path: Path) -> None:
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": THREADS,
+            "OPENBLAS_NUM_THREADS": THREADS,
+            "TF_NUM_INTRAOP_THREADS": THREADS,
+            "TF_NUM_INTEROP_THREADS": THREADS,
+            "CUDA_VISIBLE_DEVICES": "-1",
+        }
+        self.process = subprocess.Popen(
+            [python, script, "--worker", side, str(data_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+        if self.process.stdout.readline().strip() != "ready":
+            raise SystemExit(f"{python} could not start the {side} side: are its packages there?")
+
+    def do(self, task: str) -> Measured:
+        self.process.stdin.write(f"{task}\n")
+        self.process.stdin.flush()
+        if not (answer := self.process.stdout.readline()):
+            raise SystemExit(f"{' '.join(self.process.args)} failed at {task!r}: run it by hand")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def started(
+    script: str, pythons: Mapping[str, str], data: Mapping[str, np.ndarray]
+) -> Iterator[dict[str, Worker]]:
+    """A worker for each side and its interpreter; ``data`` is the archive that all of them read."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
+        data_path = Path(folder) / "data.npz"
+        np.savez(data_path, **data)
+        workers = {}
+        for side, python in pythons.items():
+            workers[side] = Worker(python, script, side, data_path)
+            running.callback(workers[side].close)
+        yield workers
+
+
+def measure(workers: Mapping[str, Worker], plan: list[Step], repeats: int) -> dict[Step, Measured]:
+    """The least of ``repeats`` answers to each step, all steps in turn."""
+    for side, task in plan:
+        workers[side].do(task)  # compiles and warms up
+    answers: dict[Step, list[Measured]] = {step: [] for step in plan}
+    for _ in range(repeats):
+        for side, task in plan:
+            answers[side, task].append(workers[side].do(task))
+    return {step: least(of_step) for step, of_step in answers.items()}
+
+
+def least(answers: list[Measured]) -> Measured:
+    """The smallest of each measurement: what disturbs one only ever adds to it."""
+    return {key: min(answer[key] for answer in answers) for key in answers[0]}
+
+
+def show(name: str, time: Measured, remark: str) -> None:
+    """Print a line of the table of results."""
+    print(f"{name:32s} {time['wall']:8.3f} s {time['cpu']:8.3f} s of CPU   {remark}")
