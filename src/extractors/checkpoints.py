@@ -7,7 +7,7 @@ import io
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from src.extractors.architectures import (
     check_arch,
     imagenet_labels,
     imagenet_weights_file,
+    last_layers,
     normalisation,
+    split_arch,
 )
 from src.extractors.extractor import Extractor, find_head
 
@@ -35,8 +37,13 @@ _DEFENDED_FILE = "model_best.pth.tar"
 _CONTAINERS = ("model", "state_dict")
 """Where training code keeps the state dict: robustness (``model``; long ago and Free-AT
 ``state_dict``)."""
+_BACKBONE = "backbone."
+"""Prefix of the entries of an embedder's backbone."""
 _AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 _ROBUSTNESS_PARTS = ("normalizer.", "attacker.")
+
+IMAGENET = "imagenet"
+"""Stands for torchvision's ImageNet weights where a checkpoint is named to start from."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,41 @@ def load_extractor(
     )
     extractor.weights_file = path
     return extractor.to(device).eval().requires_grad_(False)
+
+
+def load_pretrained(extractor: Extractor, source: str) -> Path:
+    """Start ``extractor`` in place from another checkpoint of its backbone; returns the file read.
+
+    ``source`` is a path, or ``imagenet`` for torchvision's weights. All layers are taken over but the
+    last ones, which belong to a task: the head, and an embedding layer unless both are embedders of
+    the same architecture. The normalisation is taken over where the file records it. Raises
+    ``UserError`` when the file is missing or belongs to another backbone.
+    """
+    backbone, dim = split_arch(extractor.arch)
+    path = imagenet_weights_file(backbone, "--pretrained") if source == IMAGENET else Path(source)
+    checkpoint = read_checkpoint(path)
+    of_backbone, of_dim = split_arch(checkpoint.arch or backbone)
+    if of_backbone != backbone:
+        raise UserError(f"{path} is a {checkpoint.arch}, not the backbone of {extractor.arch}")
+    entries = _in_torchvision_names(checkpoint.state_dict, backbone)
+    if dim and not of_dim:
+        entries = {_BACKBONE + key: value for key, value in entries.items()}
+    elif of_dim and not dim:
+        entries = {
+            key.removeprefix(_BACKBONE): value
+            for key, value in entries.items()
+            if key.startswith(_BACKBONE)
+        }
+    head, *embedding_layer = last_layers(extractor.network, extractor.n_classes)
+    left_out = [head] if of_dim == dim else [head, *embedding_layer]
+    kept = _without(left_out, entries)
+    expected = _without(left_out, extractor.network.state_dict())
+    _check_entries(kept, expected, backbone, path)
+    extractor.network.load_state_dict(kept, strict=False)
+    for own, recorded in ((extractor.mean, checkpoint.mean), (extractor.std, checkpoint.std)):
+        if recorded is not None:
+            own.copy_(torch.tensor(recorded).view_as(own))
+    return path
 
 
 def default_labels(n_classes: int) -> tuple[str, ...]:
@@ -210,6 +252,11 @@ def _strip(prefix: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if all(key.startswith(prefix) for key in state_dict):
         return {key.removeprefix(prefix): value for key, value in state_dict.items()}
     return dict(state_dict)
+
+
+def _without(layers: Sequence[str], state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    prefixes = tuple(f"{layer}." for layer in layers)
+    return {key: value for key, value in state_dict.items() if not key.startswith(prefixes)}
 
 
 def _in_torchvision_names(state_dict: Mapping[str, Tensor], arch: str) -> dict[str, Tensor]:

@@ -30,6 +30,7 @@ class Extractor(nn.Module):
 
     The features are the input of the head, that is of the last linear or convolutional layer with one
     output for each class; a map is averaged over its positions (ResNet50: the 2048 of its pooling).
+    Those of an embedder (``embedders.Embedder``) have length 1. Images of one channel are read as grey.
     Pixels are normalised inside and never clamped, so gradients reach every pixel.
     """
 
@@ -45,7 +46,7 @@ class Extractor(nn.Module):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
-        """``labels`` names the classes in order; ``arch`` is torchvision's name of ``network``.
+        """``labels`` names the classes in order; ``arch`` is what ``network`` was built as.
 
         Raises ``ValueError`` when the network has no layer with as many outputs as there are labels.
         """
@@ -74,7 +75,7 @@ class Extractor(nn.Module):
         return self.mean.device
 
     def forward(self, images: Tensor) -> Prediction:
-        """Classify ``images`` (N, 3, height, width), float in [0, 1], on this extractor's device."""
+        """Classify ``images`` (N, 3 or 1, height, width), float in [0, 1], on this extractor's device."""
         head_inputs: list[Tensor] = []
         head = self.network.get_submodule(self.head_name)
         hook = head.register_forward_pre_hook(lambda _, inputs: head_inputs.append(inputs[0]))

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.parts import Parts
+from src.extractors.architectures import input_size
 from src.extractors.extractor import Extractor, Precision, fast_copy
 
 _IMAGES_PER_PART = 1024
@@ -154,7 +155,8 @@ def _forward(extractor: Extractor, pixels: Tensor) -> dict[str, np.ndarray]:
     except (RuntimeError, AssertionError) as error:
         height, width = pixels.shape[1:3]
         raise UserError(
-            f"{extractor.arch} cannot read images of {width}x{height} pixels ({error}): try --resize 224"
+            f"{extractor.arch} cannot read images of {width}x{height} pixels ({error}): "
+            f"try --resize {input_size(extractor.arch)}"
         ) from error
     return {
         "numbers": numbers.cpu().numpy(),

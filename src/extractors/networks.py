@@ -1,0 +1,125 @@
+"""Small networks for 28x28 and 32x32 images, whose layouts torchvision does not have."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class C2F2(nn.Module):
+    """Two convolutions and two fully connected layers, for 28x28 images of 1 or 3 channels.
+
+    The backbone of "Adversarial Attack and Defense in Deep Ranking" (Zhou et al. 2021) on MNIST and
+    Fashion-MNIST. Colours are averaged.
+    """
+
+    def __init__(self, n_outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, kernel_size=5, padding=2)
+        self.conv2 = nn.Conv2d(32, 64, kernel_size=5, padding=2)
+        self.fc1 = nn.Linear(64 * 7 * 7, 1024)
+        self.fc2 = nn.Linear(1024, n_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        grey = images.mean(dim=1, keepdim=True)
+        maps = functional.max_pool2d(functional.relu(self.conv1(grey)), 2)
+        maps = functional.max_pool2d(functional.relu(self.conv2(maps)), 2)
+        return self.fc2(functional.relu(self.fc1(maps.flatten(1))))
+
+
+class LeNet(nn.Module):
+    """LeNet as Caffe has it, without activations after its convolutions; input as ``C2F2``."""
+
+    def __init__(self, n_outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 20, kernel_size=5)
+        self.conv2 = nn.Conv2d(20, 50, kernel_size=5)
+        self.fc1 = nn.Linear(50 * 4 * 4, 500)
+        self.fc2 = nn.Linear(500, n_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        grey = images.mean(dim=1, keepdim=True)
+        maps = functional.max_pool2d(self.conv1(grey), 2)
+        maps = functional.max_pool2d(self.conv2(maps), 2)
+        return self.fc2(functional.relu(self.fc1(maps.flatten(1))))
+
+
+class CifarResNet20(nn.Module):
+    """The residual network of 20 layers for CIFAR-10 (He et al. 2016, section 4.2, option A)."""
+
+    def __init__(self, n_outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, kernel_size=3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = _residual_stage(16, 16)
+        self.layer2 = _residual_stage(16, 32)
+        self.layer3 = _residual_stage(32, 64)
+        self.linear = nn.Linear(64, n_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = functional.relu(self.bn1(self.conv1(images)))
+        maps = self.layer3(self.layer2(self.layer1(maps)))
+        return self.linear(maps.mean(dim=(2, 3)))
+
+
+def _residual_stage(n_in: int, n_out: int) -> nn.Sequential:
+    """Three blocks; the first halves the resolution where it widens."""
+    blocks = [_ResidualBlock(n_in, n_out), *(_ResidualBlock(n_out, n_out) for _ in range(2))]
+    return nn.Sequential(*blocks)
+
+
+class _ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut that has no parameters."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.stride = n_out // n_in
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride=self.stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(n_out)
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(n_out)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        residual = functional.relu(self.bn1(self.conv1(maps)))
+        return functional.relu(self.bn2(self.conv2(residual)) + self._shortcut(maps))
+
+    def _shortcut(self, maps: Tensor) -> Tensor:
+        """Every second pixel, and channels of zeros, half of them before and half after."""
+        if self.stride == 1:
+            return maps
+        added = self.bn1.num_features - self.conv1.in_channels
+        pixels = maps[:, :, :: self.stride, :: self.stride]
+        return functional.pad(pixels, (0, 0, 0, 0, added // 2, added // 2))
+
+
+class CifarResNet2b(nn.Module):
+    """A network of two residual blocks without batch norm, as verifiers of robustness use it.
+
+    Reads 32x32 images. From alpha-beta-CROWN's CIFAR-10 models ("resnet2b").
+    """
+
+    def __init__(self, n_outputs: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, kernel_size=3, stride=2, padding=1)
+        self.layer1 = nn.Sequential(_PlainBlock(8, 16, stride=2), _PlainBlock(16, 16, stride=1))
+        self.linear1 = nn.Linear(16 * 8 * 8, 100)
+        self.linear2 = nn.Linear(100, n_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.layer1(functional.relu(self.conv1(images)))
+        return self.linear2(functional.relu(self.linear1(maps.flatten(1))))
+
+
+class _PlainBlock(nn.Module):
+    """Two convolutions beside a shortcut, which is a convolution where the shape changes."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_in, n_out, kernel_size=3, stride=stride, padding=1)
+        self.conv2 = nn.Conv2d(n_out, n_out, kernel_size=3, padding=1)
+        same = stride == 1 and n_in == n_out
+        self.shortcut = nn.Sequential(
+            *([] if same else [nn.Conv2d(n_in, n_out, kernel_size=1, stride=stride)])
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        residual = self.conv2(functional.relu(self.conv1(maps)))
+        return functional.relu(residual + self.shortcut(maps))
