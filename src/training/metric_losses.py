@@ -1,12 +1,33 @@
-"""Losses of metric learning, as functions of embeddings."""
+"""Losses of metric learning, as pure functions of embeddings.
 
+Those of triplets take (anchor, positive, negative) embeddings row by row, so they also serve where an
+adversary has moved some of them. The others compare a whole batch of pairs (see ``miners``). Where no
+``margin`` is given, each takes its published one. ``METRIC_LOSSES`` gives all of them one signature.
+Definitions follow Zhou and Patel, "Enhancing Adversarial Robustness for Deep Metric Learning", CVPR 2022,
+and Roth et al., "Revisiting Training Strategies and Generalization Performance in Deep Metric
+Learning", ICML 2020, on top of the papers named below.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-from torch import Tensor
+import torch
+from pytorch_metric_learning.losses import AngularLoss, NCALoss
+from torch import Tensor, nn
+from torch.nn import functional
 
-from src.training.distances import distance
+from src.artifacts.errors import UserError
+from src.training.distances import distance, pairwise_distances, to_space
+from src.training.miners import Triplets
 
 Reduction = Literal["mean", "sum", "none"]
+
+NORM_WEIGHT = 0.005
+"""Weight of the term that keeps embeddings of any length small."""
+
+LEARNT_LR = 5e-4
+"""Learning rate of plain SGD for what a loss learns beside the network."""
 
 
 def default_margin(metric: str) -> float:
@@ -30,10 +51,317 @@ def triplet_loss(
     hinge = (
         distance(anchor, positive, metric) - distance(anchor, negative, metric) + margin
     ).relu()
-    return _reduce(hinge, reduction)
-
-
-def _reduce(values: Tensor, reduction: Reduction) -> Tensor:
     if reduction == "none":
-        return values
-    return values.sum() if reduction == "sum" else values.mean()
+        return hinge
+    return hinge.sum() if reduction == "sum" else hinge.mean()
+
+
+def triplet_loss_detached_anchor(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    metric: str = "N",
+    margin: float | None = None,
+) -> Tensor:
+    """``triplet_loss`` that moves positives and negatives only."""
+    return triplet_loss(anchor.detach(), positive, negative, metric, margin)
+
+
+def contrastive_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    metric: str = "N",
+    margin: float | None = None,
+) -> Tensor:
+    """Mean of d(a, p) plus mean of relu(1 - d(a, n)), the latter over triplets where it is not 0.
+
+    Hadsell et al., CVPR 2006. For C over all triplets: the cosine embedding loss, whose negatives are
+    pushed until they are orthogonal.
+    """
+    margin = 1.0 if margin is None else margin
+    push = (margin - distance(anchor, negative, metric)).relu()
+    return distance(anchor, positive, metric).mean() + (
+        push.mean() if metric == "C" else _mean_active(push)
+    )
+
+
+def margin_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    metric: str = "N",
+    margin: float | None = None,
+    beta: Tensor | float = 0.6,
+) -> Tensor:
+    """relu(d(a, p) - beta + 0.2) and relu(beta - d(a, n) + 0.2), each a mean over what is not 0.
+
+    Wu et al., "Sampling Matters in Deep Embedding Learning", ICCV 2017; ``beta`` () is learnt.
+    """
+    margin = 0.2 if margin is None else margin
+    pull = (distance(anchor, positive, metric) - beta + margin).relu()
+    push = (beta - distance(anchor, negative, metric) + margin).relu()
+    return _mean_active(pull) + _mean_active(push)
+
+
+def snr_loss(
+    anchor: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    metric: str = "N",
+    margin: float | None = None,
+) -> Tensor:
+    """relu((var(a - p) - var(a - n)) / var(a) + 0.2), a mean over what is not 0, plus 0.005 |sum a|.
+
+    Yuan et al., "Signal-to-Noise Ratio: A Robust Distance Metric for Deep Metric Learning", CVPR 2019.
+    Variances are over the dimensions of an embedding, which for C and N has unit length.
+    """
+    margin = 0.2 if margin is None else margin
+    a, p, n = (to_space(embeddings, metric) for embeddings in (anchor, positive, negative))
+    noise = (a - p).var(dim=1) - (a - n).var(dim=1)
+    return _mean_active((noise / a.var(dim=1) + margin).relu()) + (
+        NORM_WEIGHT * a.sum(dim=1).abs().mean()
+    )
+
+
+def quadruplet_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    triplets: Triplets,
+    metric: str = "N",
+    margin: float | None = None,
+) -> Tensor:
+    """``triplet_loss`` plus the mean of relu(d(a, p) - d(n, n2) + half of its margin).
+
+    Chen et al., "Beyond triplet loss", CVPR 2017. Labels of a, n and n2 all differ. n2 is the next such
+    image behind n in the batch, whose order is random; triplets that have none lack the second term.
+    """
+    margin = default_margin(metric) if margin is None else margin
+    second, exists = second_negatives(labels, triplets)
+    anchor, positive, negative = triplets.of(embeddings)
+    hinge = triplet_loss(anchor, positive, negative, metric, margin)
+    to_second = distance(negative, embeddings[second], metric)
+    push = (distance(anchor, positive, metric) - to_second + margin / 2).relu()
+    return hinge + (push * exists).sum() / exists.sum().clamp_min(1)
+
+
+def second_negatives(labels: Tensor, triplets: Triplets) -> tuple[Tensor, Tensor]:
+    """(positions (t,) int64, whether there is one (t,) bool): the next image of a third label.
+
+    Next after the negative, in the order of the batch, which starts again behind its end.
+    """
+    third = (labels[triplets.anchor, None] != labels) & (labels[triplets.negative, None] != labels)
+    ahead = (torch.arange(len(labels), device=labels.device) - triplets.negative[:, None]) % len(
+        labels
+    )
+    nearest = ahead.masked_fill(~third, len(labels)).argmin(dim=1)
+    return nearest, third.any(dim=1)
+
+
+def rhomboid_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    triplets: Triplets,
+    metric: str = "N",
+    margin: float | None = None,
+) -> Tensor:
+    """``triplet_loss`` of (a, p, n) plus that of (n, partner of n, a)."""
+    partners = triplets.negative ^ 1  # 2k and 2k + 1 are a pair
+    mirrored = Triplets(triplets.negative, partners, triplets.anchor)
+    return triplet_loss(*triplets.of(embeddings), metric, margin) + triplet_loss(
+        *mirrored.of(embeddings), metric, margin
+    )
+
+
+def lifted_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    triplets: Triplets,
+    metric: str = "E",
+    margin: float | None = None,
+) -> Tensor:
+    """Mean over anchors of relu(log sum_p exp d(a, p) + log sum_n exp(1 - d(a, n))) + 0.005 ||x||.
+
+    Generalised lifted structure: Hermans et al., "In Defense of the Triplet Loss", 2017. Sums are over
+    all other images of an anchor's label and all images of other labels.
+    """
+    margin = 1.0 if margin is None else margin
+    same, others = _same_label(labels, triplets.anchor)
+    distances = pairwise_distances(embeddings[triplets.anchor], embeddings, metric)
+    pull = _log_sum_exp(distances, others)
+    push = _log_sum_exp(margin - distances, ~same)
+    return (pull + push).relu().mean() + _norm_penalty(embeddings)
+
+
+def n_pair_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    triplets: Triplets,
+    metric: str = "E",
+    margin: float | None = None,
+) -> Tensor:
+    """Mean over anchors of log(1 + sum_n exp(a (n - p) / |a|)) + 0.005 ||x||; it has no margin.
+
+    Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", NIPS 2016. The sum is
+    over all images of other labels.
+    """
+    same, _ = _same_label(labels, triplets.anchor)
+    anchor = functional.normalize(embeddings[triplets.anchor])
+    to_positive = (anchor * embeddings[triplets.positive]).sum(dim=1, keepdim=True)
+    excess = _log_sum_exp(anchor @ embeddings.T - to_positive, ~same)
+    return functional.softplus(excess).mean() + _norm_penalty(embeddings)
+
+
+def multi_similarity_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    triplets: Triplets,
+    metric: str = "N",
+    margin: float | None = None,
+) -> Tensor:
+    """Log-sums of hard positives and hard negatives, a mean over anchors that have both.
+
+    Wang et al., "Multi-Similarity Loss with General Pair Weighting", CVPR 2019, with alpha 2, beta 40,
+    threshold 0.5 and a mining margin of 0.1 on cosines. As published with the recipes for robust
+    embeddings, an anchor counts among its positives.
+    """
+    margin = 0.1 if margin is None else margin
+    alpha, beta, threshold = 2, 40, 0.5
+    same, _ = _same_label(labels, triplets.anchor)
+    unit = functional.normalize(embeddings)
+    cosines = unit[triplets.anchor] @ unit.T
+    farthest = cosines.masked_fill(~same, torch.inf).amin(dim=1, keepdim=True)
+    nearest = cosines.masked_fill(same, -torch.inf).amax(dim=1, keepdim=True)
+    hard_positives = same & (cosines - margin < nearest)
+    hard_negatives = ~same & (cosines + margin > farthest)
+    pull = functional.softplus(_log_sum_exp(alpha * (threshold - cosines), hard_positives)) / alpha
+    push = functional.softplus(_log_sum_exp(beta * (cosines - threshold), hard_negatives)) / beta
+    counted = hard_positives.any(dim=1) & hard_negatives.any(dim=1)
+    return ((pull + push) * counted).sum() / counted.sum().clamp_min(1)
+
+
+def info_nce_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    triplets: Triplets,
+    metric: str = "C",
+    margin: float | None = None,
+) -> Tensor:
+    """Cross-entropy of cosines that finds each anchor's positive among all, and each positive's anchor.
+
+    van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018, both ways
+    as in CLIP, at temperature 1; it has no margin.
+    """
+    anchor, positive, _ = triplets.of(functional.normalize(embeddings))
+    cosines, own = anchor @ positive.T, torch.arange(len(anchor), device=anchor.device)
+    return (functional.cross_entropy(cosines, own) + functional.cross_entropy(cosines.T, own)) / 2
+
+
+def angular_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    triplets: Triplets,
+    metric: str = "N",
+    margin: float | None = None,
+) -> Tensor:
+    """Wang et al., "Deep Metric Learning with Angular Loss", ICCV 2017, at 40 degrees.
+
+    A mean over (a, p), each against all images of other labels; it has no margin.
+    """
+    return AngularLoss()(embeddings, labels, tuple(triplets))
+
+
+def nca_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    triplets: Triplets | None = None,
+    metric: str = "N",
+    margin: float | None = None,
+) -> Tensor:
+    """Goldberger et al., "Neighbourhood Components Analysis", NIPS 2004, on squared distances.
+
+    It has neither triplets nor margin.
+    """
+    return NCALoss()(embeddings, labels)
+
+
+@dataclass(frozen=True)
+class MetricLoss:
+    """A loss of a batch of pairs; one of its two forms is there."""
+
+    metrics: str
+    """Letters of the metrics it is defined for."""
+    of_triplets: Callable[..., Tensor] | None = None
+    """Of (anchor, positive, negative, metric, margin), embeddings (t, d) row by row."""
+    of_batch: Callable[..., Tensor] | None = None
+    """Of (embeddings, labels, triplets, metric, margin)."""
+    needs_triplets: bool = True
+    """Without, ``triplets`` may be None."""
+    learnt: Mapping[str, float] = field(default_factory=dict)
+    """Names and first values of what is learnt beside the network."""
+
+    def __call__(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        triplets: Triplets | None,
+        metric: str,
+        margin: float | None = None,
+        **learnt: Tensor,
+    ) -> Tensor:
+        """Embeddings (n, d) float, labels (n,) int64 -> (); ``learnt`` as ``parameters`` made it."""
+        if self.of_batch is not None:
+            return self.of_batch(embeddings, labels, triplets, metric, margin)
+        return self.of_triplets(*triplets.of(embeddings), metric, margin, **learnt)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """New scalars for an optimiser of learning rate ``LEARNT_LR``, for ``__call__`` by name."""
+        return {name: nn.Parameter(torch.tensor(value)) for name, value in self.learnt.items()}
+
+
+METRIC_LOSSES = {
+    "triplet": MetricLoss("CEN", triplet_loss),
+    "tripxa": MetricLoss("CEN", triplet_loss_detached_anchor),
+    "contrast": MetricLoss("CEN", contrastive_loss),
+    "margin": MetricLoss("CEN", margin_loss, learnt={"beta": 0.6}),
+    "snr": MetricLoss("CEN", snr_loss),
+    "quad": MetricLoss("CEN", of_batch=quadruplet_loss),
+    "rhom": MetricLoss("CEN", of_batch=rhomboid_loss),
+    # Of the triplets these take only the anchors, or the anchors and their positives.
+    "lift": MetricLoss("E", of_batch=lifted_loss),
+    "ms": MetricLoss("CN", of_batch=multi_similarity_loss),
+    "npair": MetricLoss("E", of_batch=n_pair_loss),
+    "ice": MetricLoss("C", of_batch=info_nce_loss),
+    "angular": MetricLoss("N", of_batch=angular_loss),
+    "nca": MetricLoss("N", of_batch=nca_loss, needs_triplets=False),
+}
+
+
+def metric_loss(name: str, metric: str) -> MetricLoss:
+    """The loss of that name, if it is defined for that metric; ``UserError`` otherwise."""
+    if name not in METRIC_LOSSES:
+        raise UserError(f"unknown loss {name}: choose from {', '.join(METRIC_LOSSES)}")
+    loss = METRIC_LOSSES[name]
+    if metric not in tuple(loss.metrics):
+        raise UserError(f"the loss {name} is defined for the metric {' or '.join(loss.metrics)}")
+    return loss
+
+
+def _mean_active(values: Tensor) -> Tensor:
+    """Mean of (t,) over entries that are not 0; 0 where all are."""
+    return values.sum() / values.count_nonzero().clamp_min(1)
+
+
+def _same_label(labels: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+    """(images of an anchor's label, these without the anchor itself), both (t, n) bool."""
+    same = labels[anchors, None] == labels
+    return same, same.scatter(1, anchors[:, None], False)
+
+
+def _log_sum_exp(values: Tensor, mask: Tensor) -> Tensor:
+    """Of (t, n) over where ``mask`` holds: (t,), -inf where it holds nowhere."""
+    return values.masked_fill(~mask, -torch.inf).logsumexp(dim=1)
+
+
+def _norm_penalty(embeddings: Tensor) -> Tensor:
+    return NORM_WEIGHT * embeddings.norm(dim=1).mean()

@@ -1,0 +1,195 @@
+"""Hardness of triplets, H = d(a, p) - d(a, n), and where an adversary may drive it.
+
+Hardness manipulation, HM[S, D]: triplets of a source miner S are perturbed until they are as hard as the
+destination D says. Zhou and Patel, "Enhancing Adversarial Robustness for Deep Metric Learning", CVPR
+2022, section 3. A gradual adversary sets it by the last training loss: weak while the model learns,
+hardest, H = 0, once its triplets are told apart.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from src.artifacts.errors import UserError
+from src.training.distances import distance
+from src.training.miners import MINERS, Miner
+
+INITIAL_LOSS = 2.0
+"""What stands for the last loss before the first step."""
+
+
+def hardness(anchor: Tensor, positive: Tensor, negative: Tensor, metric: str = "N") -> Tensor:
+    """d(a, p) - d(a, n), embeddings (t, d) row by row -> (t,).
+
+    In [-2, 2] for C and N; above 0 the negative is nearer than the positive.
+    """
+    return distance(anchor, positive, metric) - distance(anchor, negative, metric)
+
+
+def one_sided(hardness: Tensor, destination: Tensor) -> Tensor:
+    """relu(H_D - H)^2: a triplet that has arrived, or was harder before, has a gradient of exactly 0."""
+    return (destination - hardness).relu().square()
+
+
+def two_sided(hardness: Tensor, destination: Tensor) -> Tensor:
+    """(H - H_D)^2: harder triplets are made easier too."""
+    return (hardness - destination).square()
+
+
+def divergence(hardness: Tensor, destination: Tensor) -> Tensor:
+    """Each triplet's term of KL(destination || hardness), over what share of a batch's H + 2 it has.
+
+    H + 2 lies in [0, 4], and of unit sum it is a distribution over triplets. Only how hard they are
+    compared with each other counts, so any constant destination asks for equal ones.
+    """
+    wanted, present = _shares(destination.expand_as(hardness)), _shares(hardness)
+    return wanted * (wanted.log() - present.log())
+
+
+def _shares(hardness: Tensor) -> Tensor:
+    positive = (hardness + 2).clamp_min(1e-6)
+    return positive / positive.sum()
+
+
+HM_OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "et": one_sided,
+    "l2": two_sided,
+    "kl": divergence,
+}
+"""What an adversary minimises per triplet, (t,), of its hardness (t,) and the destination (t,) or ()."""
+
+
+def hm_objective(kind: str, hardness: Tensor, destination: Tensor) -> Tensor:
+    """``HM_OBJECTIVES[kind]``; ``UserError`` for an unknown kind."""
+    if kind not in HM_OBJECTIVES:
+        raise UserError(f"unknown objective {kind}: choose from {', '.join(HM_OBJECTIVES)}")
+    return HM_OBJECTIVES[kind](hardness, destination)
+
+
+class Destination(Protocol):
+    """The hardness at which perturbed triplets stop, for the anchors of a batch in their order."""
+
+    def __call__(
+        self, embeddings: Tensor, labels: Tensor, last_loss: float, generator: torch.Generator
+    ) -> Tensor:
+        """Of clean embeddings (n, d) of pairs, labels (n,) and the loss of the step before: (n / 2,).
+
+        Distances are those on the unit sphere; no gradient.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class OfMiner:
+    """As hard as the clean triplets that a miner finds for the same anchors."""
+
+    miner: Miner
+
+    @torch.no_grad()
+    def __call__(
+        self, embeddings: Tensor, labels: Tensor, last_loss: float, generator: torch.Generator
+    ) -> Tensor:
+        return hardness(*self.miner(embeddings, labels, generator).of(embeddings))
+
+    def __str__(self) -> str:
+        return f"H of {self.miner}"
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same for every triplet; 2 cannot be reached, so that H is maximised without end."""
+
+    value: float
+
+    def __call__(
+        self, embeddings: Tensor, labels: Tensor, last_loss: float, generator: torch.Generator
+    ) -> Tensor:
+        return _for_each_anchor(self.value, embeddings)
+
+    def __str__(self) -> str:
+        return f"{self.value:g}"
+
+
+@dataclass(frozen=True)
+class LossGuided:
+    """-gamma lbar^power, from -gamma while the last loss is ``ceiling`` or more up to 0 at no loss."""
+
+    power: float = 1.0
+    """1 is the linear gradual adversary (LGA); 2 is harder early, 1/2 is weaker."""
+    gamma: float = 0.2
+    ceiling: float = 0.2
+
+    def __call__(
+        self, embeddings: Tensor, labels: Tensor, last_loss: float, generator: torch.Generator
+    ) -> Tensor:
+        return _for_each_anchor(self.at(last_loss), embeddings)
+
+    def at(self, last_loss: float) -> float:
+        return -self.gamma * normalised_loss(last_loss, self.ceiling) ** self.power
+
+    def __str__(self) -> str:
+        exponent = "" if self.power == 1 else f"^{self.power:g}"
+        return f"-{self.gamma:g} {_lbar(self.ceiling)}{exponent}"
+
+
+@dataclass(frozen=True)
+class Boosted:
+    """Another destination plus ``xi`` (1 - lbar): up to ``xi`` harder the smaller the last loss."""
+
+    destination: Destination
+    xi: float = 0.1
+    ceiling: float = 0.2
+
+    def __call__(
+        self, embeddings: Tensor, labels: Tensor, last_loss: float, generator: torch.Generator
+    ) -> Tensor:
+        boost = self.xi * (1 - normalised_loss(last_loss, self.ceiling))
+        return self.destination(embeddings, labels, last_loss, generator) + boost
+
+    def __str__(self) -> str:
+        return f"{self.destination} + {self.xi:g} (1 - {_lbar(self.ceiling)})"
+
+
+def normalised_loss(last_loss: float, ceiling: float) -> float:
+    """lbar = clip(l, 0, u) / u in [0, 1]."""
+    return min(max(last_loss, 0.0), ceiling) / ceiling
+
+
+def _lbar(ceiling: float) -> str:
+    return f"(clip(l, 0, {ceiling:g}) / {ceiling:g})"
+
+
+def _for_each_anchor(value: float, embeddings: Tensor) -> Tensor:
+    return embeddings.new_full((len(embeddings) // 2,), value)
+
+
+DESTINATIONS: dict[str, Destination] = {
+    **{name: OfMiner(miner) for name, miner in MINERS.items()},
+    "lga": LossGuided(),
+    "g2": LossGuided(power=2),
+    "g1/2": LossGuided(power=0.5),
+}
+
+
+def parse_destination(text: str) -> Destination:
+    """A name of ``DESTINATIONS``, a number in [-2, 2], or ``boost:`` in front of either.
+
+    Raises ``UserError`` for anything else.
+    """
+    if text.startswith("boost:"):
+        return Boosted(parse_destination(text.removeprefix("boost:")))
+    if text in DESTINATIONS:
+        return DESTINATIONS[text]
+    try:
+        value = float(text)
+    except ValueError:
+        value = torch.nan
+    if not -2 <= value <= 2:
+        names = ", ".join(DESTINATIONS)
+        raise UserError(
+            f"unknown hardness {text}: choose from {names}, a number in [-2, 2] or boost:<one of these>"
+        )
+    return Constant(value)
