@@ -102,9 +102,11 @@ class DistanceWeighted:
         anchors, partners = pairs_of(labels)
         if self.switch and _uniform(1, generator) < self.switch:
             return Triplets(anchors, anchors, partners)
+        negatives = _negatives(labels)
         weights = _log_inverse_density(_from_anchors(embeddings), embeddings.shape[1])
-        negatives = _draw(generator, _negatives(labels), log_weights=weights)
-        return Triplets(anchors, partners, negatives)
+        # An anchor without negatives keeps weights of 0, its negative is any image.
+        weights = weights.where(negatives, 0)
+        return Triplets(anchors, partners, _draw(generator, negatives, log_weights=weights))
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,9 @@ class Hardest:
 
     def __call__(self, embeddings: Tensor, labels: Tensor, generator: torch.Generator) -> Triplets:
         anchors, partners = pairs_of(labels)
-        negatives = _or_else(_negatives(labels))
-        nearest = _from_anchors(embeddings).where(negatives, torch.inf).argmin(dim=1)
-        return Triplets(anchors, partners, nearest)
+        negatives, distances = _negatives(labels), _from_anchors(embeddings)
+        least = distances.where(negatives, torch.inf).amin(dim=1, keepdim=True)
+        return Triplets(anchors, partners, _draw(generator, negatives & (distances == least)))
 
 
 MINERS: dict[str, Miner] = {
@@ -173,9 +175,11 @@ def _draw(
 ) -> Tensor:
     """One position of each row, (t,) int64, out of its first mask (t, n) bool that is not empty.
 
-    By ``log_weights`` (t, n), uniform without.
+    By ``log_weights`` (t, n), uniform without; out of all positions where every mask is empty.
     """
-    eligible = _or_else(*candidates)
+    eligible = torch.ones_like(candidates[0])
+    for mask in reversed(candidates):
+        eligible = torch.where(mask.any(dim=1, keepdim=True), mask, eligible)
     if log_weights is None:
         weights = eligible.double()
     else:
@@ -184,14 +188,6 @@ def _draw(
     thresholds = cumulative[:, -1] * _uniform(len(weights), generator).to(weights.device)
     # The first position whose cumulative weight is above the threshold: its own is not 0.
     return torch.searchsorted(cumulative, thresholds[:, None], right=True).squeeze(1)
-
-
-def _or_else(*candidates: Tensor) -> Tensor:
-    """Row by row the first mask (t, n) bool that is not empty; everything where all of them are."""
-    eligible = torch.ones_like(candidates[0])
-    for mask in reversed(candidates):
-        eligible = torch.where(mask.any(dim=1, keepdim=True), mask, eligible)
-    return eligible
 
 
 def _uniform(n: int, generator: torch.Generator) -> Tensor:
