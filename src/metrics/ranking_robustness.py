@@ -1,0 +1,63 @@
+"""The Empirical Robustness Score: ten attacks on rankings in one number.
+
+Zhou et al., "Adversarial Attack and Defense in Deep Ranking", 2021; Zhou and Patel, "Enhancing
+Adversarial Robustness for Deep Metric Learning", CVPR 2022.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from src.metrics.significance import mean_interval
+
+TERMS: Mapping[str, Callable[[float], float]] = {
+    "ca+": lambda percentile: 2 * percentile,
+    "ca-": lambda percentile: 100 - percentile,
+    "qa+": lambda percentile: 2 * percentile,
+    "qa-": lambda percentile: 100 - percentile,
+    "tma": lambda cosine: 100 * (1 - cosine),
+    "es:d": lambda distance: 50 * (2 - distance),
+    "es:r": lambda recall: recall,
+    "ltm": lambda recall: recall,
+    "gtm": lambda recall: recall,
+    "gtt": lambda retained: retained,
+}
+"""What each attack leaves, and how that becomes a score out of 100 (0: the attack has all it wants).
+
+Percentiles, recalls (R@1) and the share of retained top candidates are percent; ES:D is a distance on
+the unit sphere, in [0, 2].
+"""
+
+SMALLEST_SPREAD = 0.1
+CHANCES = 2.0
+
+
+def terms_scored(measured: Mapping[str, float]) -> dict[str, float]:
+    """The score of every term of ``TERMS``; ``KeyError`` where ``measured`` lacks one."""
+    return {term: score(measured[term]) for term, score in TERMS.items()}
+
+
+def empirical_robustness_score(measured: Mapping[str, float]) -> float:
+    """ERS: the mean of the ten scores. 0 is no robustness; an embedder that nothing moves has 100.
+
+    It is defined for distances that are bounded, those of the unit sphere. It must be read beside R@1:
+    an embedder that maps all images to one point gets about 30 (see ``collapsed``).
+    """
+    return float(np.mean(list(terms_scored(measured).values())))
+
+
+def score_interval(scores: np.ndarray) -> tuple[float, float, float]:
+    """(mean, low, high) of ``scores`` (repeats,): Student's t, 95 %; bounds are NaN for one repeat."""
+    scores = np.asarray(scores, np.float64)
+    low, high = mean_interval(scores)
+    return float(scores.mean()), float(low), float(high)
+
+
+def collapsed(r1: float, chance: float, spread: float) -> bool:
+    """Whether the ERS of an embedder says nothing because its clean embeddings do not.
+
+    So it is where R@1 (percent) is below ``CHANCES`` times that of a ranking by ``chance``, or where the
+    ``spread`` of the embeddings on the unit sphere (root mean squared distance, at most about 1.41) is
+    below ``SMALLEST_SPREAD``: no attack can move an image far, and none has to.
+    """
+    return r1 < CHANCES * chance or spread < SMALLEST_SPREAD
