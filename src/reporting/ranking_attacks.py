@@ -1,0 +1,216 @@
+"""What attacks on rankings do to an embedder: a table, the Empirical Robustness Score, an overview."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.atomic import atomic_outputs
+from src.attacks.profiles import AttackSpec
+from src.metrics.ranking_robustness import (
+    TERMS,
+    collapsed,
+    empirical_robustness_score,
+    score_interval,
+)
+from src.metrics.retrieval import chance, nmi, retrieval, spread
+from src.reporting.terminal import format_table
+
+TERM_OF = {
+    ("CA+", "percentile"): "ca+",
+    ("CA-", "percentile"): "ca-",
+    ("QA+", "percentile"): "qa+",
+    ("QA-", "percentile"): "qa-",
+    ("TMA", "cosine"): "tma",
+    ("ES", "distance"): "es:d",
+    ("ES", "r1"): "es:r",
+    ("LTM", "r1"): "ltm",
+    ("GTM", "r1"): "gtm",
+    ("GTT", "retained"): "gtt",
+}
+"""By attack (of W = 1 or M = 1) and measure: the term of the ERS."""
+
+
+@dataclass(frozen=True)
+class Benign:
+    """An embedder before any attack. All in percent but ``first_rank`` and ``spread``."""
+
+    measures: Mapping[str, float]
+    """r1, r2, map, map_r, map_10, first_rank and, where it was asked for, nmi."""
+    chance: float
+    """R@1 of a random ranking."""
+    spread: float
+    """Root mean squared distance of the embeddings, at most about 1.41."""
+
+    @classmethod
+    def of(
+        cls, embeddings: np.ndarray, labels: np.ndarray, seed: int, *, with_nmi: bool
+    ) -> "Benign":
+        """Measure ``embeddings`` (n, d) of length 1; ``seed`` is that of k-means."""
+        measures = retrieval(embeddings, labels).means()
+        if with_nmi:
+            measures["nmi"] = nmi(embeddings, labels, seed)
+        return cls(measures, chance(labels), spread(embeddings))
+
+    @property
+    def collapsed(self) -> bool:
+        return collapsed(self.measures["r1"], self.chance, self.spread)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The means over images, by (attack, measure): (repeats, 2) float64, before and after."""
+
+    benign: Benign
+    means: Mapping[tuple[AttackSpec, str], np.ndarray]
+
+    @classmethod
+    def of(
+        cls,
+        benign: Benign,
+        scores: Mapping[
+            AttackSpec, Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]
+        ],
+    ) -> "Outcome":
+        """From the scores of single images, (before, after) in each repeat; NaN is left out."""
+        means = {
+            (spec, measure): np.array(
+                [[_known_mean(state[measure]) for state in repeat] for repeat in repeats]
+            )
+            for spec, repeats in scores.items()
+            for measure in repeats[0][0]
+        }
+        return cls(benign, means)
+
+    def table(self) -> pd.DataFrame:
+        """One row for each attack and measure; ES and SPQA have two measures.
+
+        ``after`` is the mean of all repeats, ``ci_low`` and ``ci_high`` bound it with 95 % confidence;
+        ``term`` names the term of the ERS, ``score`` is its value there. What does not exist is NaN.
+        """
+        return pd.DataFrame([self._row(*key) for key in self.means])
+
+    def _row(self, spec: AttackSpec, measure: str) -> dict[str, object]:
+        before, after = self.means[spec, measure].T
+        mean, low, high = score_interval(after)
+        term = _term_of(spec, measure)
+        return {
+            "attack": str(spec),
+            "kind": spec.title,
+            "size": spec.size,
+            "eps": 255 * spec.eps,
+            "step": 255 * spec.step,
+            "steps": spec.steps,
+            "restarts": spec.restarts,
+            "measure": measure,
+            "repeats": len(after),
+            "before": float(before.mean()),
+            "after": mean,
+            "ci_low": low,
+            "ci_high": high,
+            "term": term,
+            "score": TERMS[term](mean) if term else np.nan,
+        }
+
+    def robustness(self) -> pd.DataFrame:
+        """One row for each budget under which all ten terms were measured.
+
+        Columns: budget (as in the attacks' text), the ten terms as measured, ers, ers_low, ers_high.
+        """
+        by_budget: dict[str, dict[str, np.ndarray]] = {}
+        for (spec, measure), values in self.means.items():
+            if term := _term_of(spec, measure):
+                by_budget.setdefault(spec.budget, {})[term] = values[:, 1]
+        rows = [
+            {
+                "budget": budget,
+                **{term: float(terms[term].mean()) for term in TERMS},
+                **dict(zip(("ers", "ers_low", "ers_high"), _ers(terms), strict=True)),
+            }
+            for budget, terms in by_budget.items()
+            if terms.keys() == TERMS.keys()
+        ]
+        return pd.DataFrame(rows, columns=["budget", *TERMS, "ers", "ers_low", "ers_high"])
+
+    def overview(self) -> str:
+        """For the terminal: the clean embedder, the attacks, the ERS."""
+        return "\n\n".join(
+            [_benign_overview(self.benign), _attack_overview(self.table()), *self._last_words()]
+        )
+
+    def _last_words(self) -> list[str]:
+        words = [
+            f"ERS {row.ers:.1f}"
+            + ("" if np.isnan(row.ers_low) else f" (95 %: {row.ers_low:.1f} to {row.ers_high:.1f})")
+            + f" at {row.budget}"
+            for row in self.robustness().itertuples()
+        ]
+        if self.benign.collapsed:
+            words.append(
+                "collapsed: the clean embeddings rank hardly better than chance or lie in one point, so "
+                "that attacks have nothing to destroy; the ERS says nothing here"
+            )
+        return ["\n".join(words)] if words else []
+
+
+def _known_mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else np.nan
+
+
+def _term_of(spec: AttackSpec, measure: str) -> str | None:
+    return TERM_OF.get((spec.title, measure)) if spec.size == 1 else None
+
+
+def _ers(terms: Mapping[str, np.ndarray]) -> tuple[float, float, float]:
+    """Mean and interval over repeats."""
+    repeats = [
+        dict(zip(terms, values, strict=True)) for values in zip(*terms.values(), strict=True)
+    ]
+    return score_interval(np.array([empirical_robustness_score(repeat) for repeat in repeats]))
+
+
+def _benign_overview(benign: Benign) -> str:
+    measured = {**benign.measures, "chance of r1": benign.chance, "spread": benign.spread}
+    return format_table(list(measured), [list(measured.values())])
+
+
+def _attack_overview(table: pd.DataFrame) -> str:
+    columns = ["kind", "size", "eps", "measure", "before", "after", "ci_low", "ci_high", "score"]
+    shown = [name for name in columns if table[name].notna().any()]
+    names = {"kind": "attack", "size": "W, M", "ci_low": "95 % from", "ci_high": "to"}
+    header = [names.get(name, name) for name in shown]
+    return format_table(header, table[shown].to_numpy(object).tolist())
+
+
+def write_outcome(
+    outcome: Outcome, options: Mapping[str, object], table: Path, record: Path
+) -> None:
+    """Write the table of attacks as TSV, and everything as JSON.
+
+    The record holds the options; ``benign`` with chance, spread and whether the embedder has
+    ``collapsed``; ``attacks``, the rows of the table; ``robustness``, one entry for each budget.
+    """
+    attacks, benign = outcome.table(), outcome.benign
+    content = {
+        "options": dict(options),
+        "benign": {**benign.measures, "chance": benign.chance, "spread": benign.spread},
+        "collapsed": benign.collapsed,
+        "attacks": attacks.to_dict("records"),
+        "robustness": outcome.robustness().to_dict("records"),
+    }
+    with atomic_outputs(table, record) as (table_file, record_file):
+        attacks.to_csv(table_file, sep="\t", index=False, float_format="%.6g")
+        record_file.write_text(json.dumps(_json_values(content), indent=2, allow_nan=False) + "\n")
+
+
+def _json_values(content: object) -> object:
+    """``content`` with None for NaN: JSON has no NaN."""
+    if isinstance(content, Mapping):
+        return {key: _json_values(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_json_values(value) for value in content]
+    return None if isinstance(content, float) and np.isnan(content) else content
