@@ -75,7 +75,7 @@ class Softhard:
         negatives, distances = _negatives(labels), _from_anchors(embeddings)
         positives = ~negatives
         if not self.allow_self:
-            positives[torch.arange(len(anchors)), anchors] = False
+            positives = positives.scatter(1, anchors[:, None], False)
         farthest_positive = distances.where(positives, -torch.inf).amax(dim=1, keepdim=True)
         nearest_negative = distances.where(negatives, torch.inf).amin(dim=1, keepdim=True)
         hard_negatives = negatives & (distances < farthest_positive)
