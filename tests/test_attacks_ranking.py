@@ -1,0 +1,555 @@
+import itertools
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from src.artifacts.errors import UserError
+from src.attacks.profiles import COMPAT, PROFILES, AttackSpec, parse_attack
+from src.attacks.ranking import aims, objectives, scores
+from src.attacks.ranking.aims import Aim
+from src.attacks.ranking.descent import NES, Descent
+from src.attacks.ranking.evaluation import Arena, Ranker, choose_positions
+from src.attacks.ranking.gallery import Gallery
+from src.attacks.ranking.kinds import KINDS, build_ranking_attack
+
+CORRECT, PAPER = COMPAT["correct"], COMPAT["paper"]
+N, G, D = 5, 40, 6
+ATTACKS = """
+CA:pm=+:W=1 CA:pm=-:W=1 CA:pm=+:W=3 QA:pm=+:M=1 QA:pm=-:M=1 QA:pm=-:M=3 SPQA:pm=+ SPQA:pm=-:M=2
+TMA ES LTM GTM GTT FOA:M=2 FOA:M=4
+"""
+SPECS = [parse_attack(text) for text in ATTACKS.split()]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def gallery() -> Gallery:
+    """40 points in 4 classes of unlike sizes, one of them a single image."""
+    points = functional.normalize(torch.randn(G, D, generator=generator(1)))
+    labels = torch.randint(3, (G,), generator=generator(2))
+    labels[-1] = 3
+    return Gallery(points, labels)
+
+
+@pytest.fixture
+def own() -> Tensor:
+    return torch.tensor([0, 7, 12, 30, G - 1])
+
+
+@pytest.fixture
+def embeddings() -> Tensor:
+    """Of attacked images."""
+    return functional.normalize(torch.randn(N, D, generator=generator(3)))
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    return float((a.double() - b.double()).norm())
+
+
+def hinge(value: float) -> float:
+    return max(0.0, value)
+
+
+def mean(values) -> float:
+    return float(np.mean(list(values)))
+
+
+# Text and profiles.
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profiles_are_attacks_that_their_text_names(profile):
+    for spec in PROFILES[profile]:
+        again = parse_attack(str(spec))
+        assert str(again) == str(spec)
+        assert (again.kind, again.pm, again.size) == (spec.kind, spec.pm, spec.size)
+        assert again.eps == pytest.approx(spec.eps, abs=1e-6)
+        assert again.step == pytest.approx(spec.step, abs=1e-6)
+    assert len(set(map(str, PROFILES[profile]))) == len(PROFILES[profile])
+
+
+def test_profiles_have_the_published_budgets():
+    texts = {name: [str(spec) for spec in specs] for name, specs in PROFILES.items()}
+    assert texts["rob28"][0] == "CA:pm=+:W=1:eps=77/255:alpha=3/255:pgditer=32"
+    assert texts["rob224"][-1] == "GTT:eps=8/255:alpha=3/255:pgditer=32"
+    assert len(texts["rob28"]) == len(texts["rob224"]) == 9
+    assert "CA:pm=-:W=10:eps=2/255:alpha=1/255:pgditer=32" in texts["pami224"]
+    assert {round(255 * spec.eps) for spec in PROFILES["qccurve28"]} == set(range(0, 78, 7))
+
+
+def test_text_is_read_as_written():
+    spec = parse_attack("SPQA:pm=-:M=5:eps=0.03:alpha=1/255:pgditer=10:balance=2e4:restarts=3")
+    assert spec == AttackSpec("SPQA", "-", 5, 0.03, 1 / 255, 10, restarts=3, balance=2e4)
+    assert spec.title == "SPQA-"
+    assert parse_attack("ES") == AttackSpec("ES", eps=8 / 255, step=3 / 255, steps=32)
+    assert parse_attack("ES:eps=8/255:pgditer=1").step == 8 / 255  # FGSM
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("XY", "no such kind"),
+        ("CA", "pm"),
+        ("CA:pm=x:W=1", "pm"),
+        ("ES:pm=+", "no pm"),
+        ("ES:M=2", "no W or M"),
+        ("CA:pm=+:M=1", "CA has W"),
+        ("QA:pm=+:W=1", "CA has W"),
+        ("FOA:M=1", "two candidates"),
+        ("ES:eps=8", "fractions"),
+        ("ES:eps=-1/255", "fractions"),
+        ("ES:eps=nan", "fractions"),
+        ("ES:eps=x", "'x' is no value of eps"),
+        ("ES:eps=8/0", "no value of eps"),
+        ("ES:alpha=0", "fractions"),
+        ("ES:pgditer=0", "at least 1"),
+        ("ES:pgditer=1.5", "no value of pgditer"),
+        ("ES:steps=3", "expected key=value"),
+        ("ES:eps", "expected key=value"),
+        ("ES:eps=1/255:eps=2/255", "twice"),
+        ("ES:start=cold", "start must be"),
+        ("SPQA:pm=+:balance=-1", "balance"),
+    ],
+)
+def test_wrong_text_is_one_line(text, problem):
+    with pytest.raises(UserError, match=problem):
+        parse_attack(text)
+
+
+# What attacks aim at.
+
+
+def ranking(gallery: Gallery, own: int, point: Tensor | None = None) -> list[int]:
+    """The other images, the nearest first."""
+    point = gallery.embeddings[own] if point is None else point
+    others = [x for x in range(len(gallery)) if x != own]
+    return sorted(others, key=lambda x: distance(point, gallery.embeddings[x]))
+
+
+def test_uniform_choices_reach_all_but_oneself(gallery, own):
+    drawn = aims.uniformly(2000)(gallery, own, generator())
+    for row, position in zip(drawn.items, own, strict=True):
+        counts = row.bincount(minlength=G)
+        assert counts[position] == 0
+        assert sorted(row.unique().tolist()) == [x for x in range(G) if x != position]
+        assert counts[counts > 0].min() > 20
+    kept = aims.uniformly(1, keep_top=True)(gallery, own, generator()).kept
+    for row, position in zip(kept, own.tolist(), strict=True):
+        assert row.tolist() == ranking(gallery, position)[:5]
+
+
+def test_choices_from_the_top_are_near_and_different():
+    points = functional.normalize(torch.randn(500, D, generator=generator()))
+    gallery = Gallery(points, torch.arange(500) % 3)
+    own = torch.arange(0, 500, 50)
+    chosen = set()
+    for seed in range(30):
+        aim = aims.from_the_top(2)(gallery, own, generator(seed))
+        for row, position in zip(aim.items.tolist(), own.tolist(), strict=True):
+            assert set(row) <= set(ranking(gallery, position)[:5])  # 1 % of 500
+            assert len(set(row)) == 2
+        chosen |= set(aim.items[0].tolist())
+    assert chosen == set(ranking(gallery, 0)[:5])
+
+    aim = aims.from_the_top(2, keep_rest=True)(gallery, own, generator())
+    for row, kept, position in zip(aim.items.tolist(), aim.kept, own.tolist(), strict=True):
+        top = ranking(gallery, position)[:7]
+        assert set(row) <= set(top)
+        assert kept.tolist() == [x for x in top if x not in row]
+
+
+def test_two_candidates_are_to_change_places(gallery, own):
+    aim = aims.against_their_order(2)(gallery, own, generator())
+    for row, position in zip(aim.items.tolist(), own.tolist(), strict=True):
+        assert row == sorted(row, key=ranking(gallery, position).index, reverse=True)
+    assert aims.against_their_order(3)(gallery, own, generator()).items.shape == (N, 3)
+
+
+def test_greedy_targets_are_the_nearest(gallery, own):
+    top = aims.nearest(gallery, own, generator()).items
+    unmatching = aims.nearest_unmatching(gallery, own, generator()).items
+    for position, first, other in zip(own.tolist(), top.tolist(), unmatching.tolist(), strict=True):
+        order = ranking(gallery, position)
+        assert first == order[:1]
+        strangers = [x for x in order if gallery.labels[x] != gallery.labels[position]]
+        assert other == strangers[:1]
+
+
+def test_the_published_gtm_takes_an_index_of_the_subset(gallery, own):
+    aimed = aims.nearest_unmatching_as_published(gallery, own, generator()).items
+    for position, index in zip(own.tolist(), aimed[:, 0].tolist(), strict=True):
+        order = ranking(gallery, position)
+        label = gallery.labels[order[0]]
+        subset = [x for x in range(G) if gallery.labels[x] != label]
+        nearest = next(x for x in order if x in subset)
+        assert index == subset.index(nearest)
+
+
+# What they make small.
+
+
+def expected_loss(spec: AttackSpec, gallery: Gallery, aim: Aim, row: int, point: Tensor) -> float:
+    """In loops over queries, candidates and images."""
+    points = gallery.embeddings
+    items, everyone = aim.items[row].tolist(), range(len(gallery))
+    sign = -1 if spec.pm == "-" or spec.kind == "GTT" else 1
+
+    def to(x: int) -> float:
+        return distance(point, points[x])
+
+    def behind(chosen: list[int], sign: int) -> float:
+        return mean(hinge(sign * (to(c) - to(x))) for c in chosen for x in everyone)
+
+    own = int(aim.own[row])
+    matching = [x for x in everyone if gallery.labels[x] == gallery.labels[own] and x != own]
+    unmatching = [x for x in everyone if gallery.labels[x] != gallery.labels[own]]
+    match spec.kind:
+        case "CA":
+            return mean(
+                hinge(sign * (distance(points[q], point) - distance(points[q], points[x])))
+                for q in items
+                for x in everyone
+            )
+        case "QA" | "GTT":
+            return behind(items, sign)
+        case "SPQA":
+            kept = behind(aim.kept[row].tolist(), 1)
+            return behind(items, sign) + min(math.exp(spec.balance * kept), 1e9) * kept
+        case "TMA":
+            return 1 - float(point @ points[items[0]])
+        case "ES":
+            return -to(own)
+        case "GTM":
+            return to(items[0])
+        case "LTM":
+            if not matching:
+                return 0
+            return hinge(max(map(to, unmatching)) - min(map(to, matching)))
+        case "FOA":
+            pairs = itertools.combinations(items, 2)
+            return sum(hinge(to(i) - to(j)) for i, j in pairs) / len(items) ** 2
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_objectives_match_loops(spec, gallery, own, embeddings):
+    spec = replace(spec, balance=3.0)
+    attack = build_ranking_attack(spec, CORRECT)
+    aim = attack.select(gallery, own, generator())
+    values = attack.objective(gallery, aim)(embeddings)
+    expected = [expected_loss(spec, gallery, aim, row, embeddings[row]) for row in range(N)]
+    np.testing.assert_allclose(values, expected, rtol=1e-4, atol=2e-6)
+    assert max(map(abs, expected)) > 0
+
+
+def test_the_weight_of_kept_images_is_bounded(gallery, own, embeddings):
+    attack = build_ranking_attack(parse_attack("SPQA:pm=+:balance=4e4"), CORRECT)
+    aim = attack.select(gallery, own, generator())
+    values = attack.objective(gallery, aim)(embeddings)
+    kept = objectives.raise_in_query(gallery, Aim(own, aim.kept))(embeddings)
+    assert values.isfinite().all()
+    np.testing.assert_allclose(values, 1e9 * kept, rtol=1e-5)
+
+
+def test_the_published_ltm_counts_the_query_itself(gallery, own, embeddings):
+    attack = build_ranking_attack(parse_attack("LTM"), PAPER)
+    values = attack.objective(gallery, attack.select(gallery, own, generator()))(embeddings)
+    for row, position in enumerate(own.tolist()):
+        far = [
+            distance(embeddings[row], gallery.embeddings[x])
+            for x in range(G)
+            if gallery.labels[x] != gallery.labels[position]
+        ]
+        near = [
+            distance(embeddings[row], gallery.embeddings[x])
+            for x in range(G)
+            if gallery.labels[x] == gallery.labels[position]
+        ]
+        assert float(values[row]) == pytest.approx(hinge(max(far) - min(near)), abs=1e-5)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_gradients_are_those_of_finite_differences(spec, gallery, own, embeddings):
+    """In double precision, where differences are exact enough."""
+    double = Gallery(functional.normalize(gallery.embeddings.double()), gallery.labels)
+    spec = replace(spec, balance=0.0)  # the weight of SPQA is not differentiated
+    attack = build_ranking_attack(spec, CORRECT)
+    loss = attack.objective(double, attack.select(double, own, generator()))
+    points = embeddings.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: loss(functional.normalize(p)), points)
+
+
+def test_images_do_not_meet_each_others_gradient(gallery, own, embeddings):
+    for spec in SPECS:
+        attack = build_ranking_attack(spec, CORRECT)
+        aim = attack.select(gallery, own, generator())
+        loss = attack.objective(gallery, aim)
+        first = Aim(own[:1], aim.items[:1], None if aim.kept is None else aim.kept[:1])
+        alone = attack.objective(gallery, first)(embeddings[:1])
+        torch.testing.assert_close(loss(embeddings)[:1], alone)
+
+
+# How they are scored.
+
+
+def expected_scores(spec: AttackSpec, gallery: Gallery, aim: Aim, row: int, point: Tensor) -> dict:
+    points, own, items = gallery.embeddings, int(aim.own[row]), aim.items[row].tolist()
+    order = ranking(gallery, own, point)
+
+    def percentile(of: Tensor, limit: float) -> float:
+        return 100 * mean(distance(of, points[x]) < limit - 1e-6 for x in range(G))
+
+    def in_query(chosen: list[int]) -> float:
+        return mean(percentile(point, distance(point, points[c])) for c in chosen)
+
+    matched = [gallery.labels[x] == gallery.labels[own] for x in order]
+    r1 = 100.0 * bool(matched[0]) if any(matched) else math.nan
+    match spec.kind:
+        case "CA":
+            ranks = (percentile(points[q], distance(points[q], point)) for q in items)
+            return {"percentile": mean(ranks)}
+        case "QA":
+            return {"percentile": in_query(items)}
+        case "SPQA":
+            kept = in_query(aim.kept[row].tolist())
+            return {"percentile": in_query(items), "kept_percentile": kept}
+        case "TMA":
+            return {"cosine": float(point @ points[items[0]])}
+        case "ES":
+            return {"distance": distance(point, points[own]), "r1": r1}
+        case "LTM" | "GTM":
+            return {"r1": r1}
+        case "GTT":
+            return {"retained": 100.0 * (items[0] in order[:4])}
+        case "FOA" if spec.size == 2:
+            return {"accuracy": 100.0 * (order.index(items[0]) < order.index(items[1]))}
+        case "FOA":
+            signs = [
+                1 if order.index(i) < order.index(j) else -1
+                for i, j in itertools.combinations(items, 2)
+            ]
+            return {"tau": mean(signs)}
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_scores_match_loops(spec, gallery, own, embeddings):
+    attack = build_ranking_attack(spec, CORRECT)
+    aim = attack.select(gallery, own, generator())
+    # Some of them close to where they were, so that every score has both outcomes.
+    mixed = functional.normalize(
+        gallery.embeddings[own] + torch.linspace(0, 2, N)[:, None] * embeddings
+    )
+    found = attack.score(mixed, gallery, aim)
+    expected = [expected_scores(spec, gallery, aim, row, mixed[row]) for row in range(N)]
+    assert found.keys() == expected[0].keys()
+    for name, values in found.items():
+        np.testing.assert_allclose(values, [e[name] for e in expected], rtol=1e-5, atol=1e-4)
+
+
+def test_ties_do_not_come_first():
+    gallery = Gallery(functional.normalize(torch.ones(6, D)), torch.tensor([0, 0, 0, 1, 1, 1]))
+    own = torch.arange(6)
+    found = scores.recall(gallery.embeddings, gallery, Aim(own, own[:, None]))
+    assert (found["r1"] == 0).all()
+
+
+# From images to scores.
+
+
+@dataclass
+class Drawn:
+    """Images in classes, in memory."""
+
+    levels: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, positions: np.ndarray) -> np.ndarray:
+        return self.levels[positions]
+
+
+@pytest.fixture(scope="module")
+def drawn() -> Drawn:
+    """300 images of 6 classes, 8x8, grey; each class lights another part of the image."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 6, 300)
+    bases = rng.integers(40, 200, (6, 8, 8, 1))
+    levels = (bases[labels] + rng.integers(-40, 41, (300, 8, 8, 1))).clip(0, 255)
+    return Drawn(levels.astype(np.uint8), labels)
+
+
+def random_embedder(seed: int):
+    """A smooth map without any structure of its own."""
+    weights = torch.randn(64, 32, generator=generator(seed)) / 4
+    shift = torch.randn(32, generator=generator(seed + 1))
+    return lambda images: functional.normalize(((images - 0.5).flatten(1) @ weights + shift).tanh())
+
+
+@pytest.fixture(scope="module")
+def ranker(drawn) -> Ranker:
+    return Ranker.of(random_embedder(0), drawn, "cpu", 64)
+
+
+@pytest.fixture(scope="module")
+def arena(drawn, ranker) -> Arena:
+    return Arena(drawn, ranker, ranker, CORRECT, batch_size=50)
+
+
+def known_mean(values: np.ndarray) -> float:
+    return float(np.nanmean(values))
+
+
+POSITIONS = np.arange(0, 300, 3)
+LOWER_IS_STRONGER = {"CA+", "QA+", "LTM", "GTM", "GTT", "SPQA+"}
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_every_attack_does_its_job_within_its_budget(spec, arena, drawn):
+    spec = replace(spec, eps=32 / 255, steps=15, balance=0.0)
+    stored = []
+    found = replace(arena, store=lambda *what: stored.append(what)).run(spec, POSITIONS, (0,))
+    for _, positions, attacked, levels in stored:
+        np.testing.assert_array_equal(levels, drawn.levels[positions])
+        clean = torch.from_numpy(levels).permute(0, 3, 1, 2) / 255
+        assert 0 <= attacked.min() <= attacked.max() <= 1
+        assert (attacked - clean).abs().max() <= 32 / 255 + 1e-6
+        assert ((attacked - clean).abs().amax(dim=(1, 2, 3)) > 1 / 255).float().mean() > 0.8
+    assert sum(len(positions) for _, positions, _, _ in stored) == len(POSITIONS)
+    assert len(next(iter(found.after.values()))) == len(POSITIONS)
+
+    name = next(iter(found.after))
+    before, after = known_mean(found.before[name]), known_mean(found.after[name])
+    change = after - before
+    if spec.title in LOWER_IS_STRONGER:
+        assert change < -0.05 * before, (before, after)
+    else:
+        assert change > 0.05 * abs(before), (before, after)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_a_budget_of_0_keeps_every_measure(spec, arena):
+    found = arena.run(replace(spec, eps=0.0, steps=3), POSITIONS, (0,))
+    for name, before in found.before.items():
+        np.testing.assert_allclose(found.after[name], before, atol=1e-3, equal_nan=True)
+
+
+def test_clean_percentiles_are_where_targets_were_drawn(arena):
+    everyone = np.arange(300)
+    spec = parse_attack("CA:pm=+:W=10:eps=0:pgditer=1:alpha=1/255")
+    assert arena.run(spec, everyone, (0,)).before["percentile"].mean() == pytest.approx(50, abs=2)
+    for text in ("CA:pm=-:W=1", "QA:pm=-:M=1"):
+        before = arena.run(parse_attack(f"{text}:pgditer=1"), everyone, (0,)).before["percentile"]
+        assert before.mean() < 2
+
+
+def test_results_depend_on_seed_and_text_only(arena):
+    spec = parse_attack("CA:pm=+:W=1:pgditer=2:start=random")
+    once, again = (arena.run(spec, POSITIONS, (3, 0)).after["percentile"] for _ in range(2))
+    np.testing.assert_array_equal(once, again)
+    other = arena.run(spec, POSITIONS, (3, 1)).after["percentile"]
+    assert (once != other).any()
+
+
+def losses_after(arena: Arena, spec: AttackSpec, nes: NES | None = None) -> Tensor:
+    attack = build_ranking_attack(spec, CORRECT)
+    own = torch.from_numpy(POSITIONS)
+    aim = attack.select(arena.victim.gallery, own, generator())
+    loss = attack.objective(arena.victim.gallery, aim)
+    images = torch.from_numpy(arena.images.read(POSITIONS)).permute(0, 3, 1, 2) / 255
+
+    def objective(points: Tensor) -> Tensor:
+        return loss(arena.victim.embed(points))
+
+    attacked, _ = Descent(spec, nes).run(images, objective, generator(5))
+    return objective(attacked) - objective(images)
+
+
+@pytest.mark.parametrize("text", ["CA:pm=+:W=1", "QA:pm=-:M=1", "TMA", "ES", "GTM"])
+def test_nes_lowers_the_objective_without_gradients(arena, text):
+    spec = parse_attack(f"{text}:eps=16/255:alpha=3/255:pgditer=8")
+    random = losses_after(arena, replace(spec, steps=1, step=1e-9, start="random"))
+    estimated = losses_after(arena, spec, NES())
+    exact = losses_after(arena, spec)
+    assert exact.mean() < estimated.mean() < random.mean() - 0.01
+    assert (estimated < 0).float().mean() > 0.9
+
+
+def test_nes_stretches_noise_over_large_images():
+    spec = parse_attack("ES:eps=8/255:pgditer=1:alpha=8/255")
+    images = torch.full((1, 1, 64, 64), 0.5)
+    attacked, _ = Descent(spec, NES(samples=2)).run(
+        images, lambda points: points.flatten(1)[:, 0], generator()
+    )
+    change = (attacked - images)[0, 0]
+    blocks = change.reshape(32, 2, 32, 2).permute(0, 2, 1, 3).flatten(2)
+    assert (blocks == blocks[..., :1]).all()
+
+
+@pytest.mark.parametrize("text", ["CA:pm=+:W=1", "QA:pm=+:M=1", "LTM"])
+def test_restarts_keep_the_best_of_every_image(arena, text):
+    spec = parse_attack(f"{text}:eps=16/255:pgditer=3")
+    once = losses_after(arena, spec)
+    several = losses_after(arena, replace(spec, restarts=4))
+    assert (several <= once + 1e-6).all()
+    assert (several < once - 1e-6).any()
+
+
+def test_one_step_is_fgsm(arena):
+    attacked = []
+    spec = parse_attack("TMA:eps=8/255:pgditer=1")
+    replace(arena, store=lambda *what: attacked.append(what[2])).run(spec, POSITIONS[:4], (0,))
+    clean = torch.from_numpy(arena.images.read(POSITIONS[:4])).permute(0, 3, 1, 2) / 255
+    moved = (attacked[0] - clean).abs()
+    inside = (clean > 8 / 255) & (clean < 1 - 8 / 255)
+    torch.testing.assert_close(moved[inside], torch.full_like(moved[inside], 8 / 255))
+
+
+def test_a_surrogate_transfers_less_than_it_fools(arena, drawn):
+    surrogate = Ranker.of(random_embedder(10), drawn, "cpu", 64)
+    spec = parse_attack("ES:eps=16/255:pgditer=12")
+    white = arena.run(spec, POSITIONS, (0,)).after["distance"].mean()
+    black = replace(arena, attacker=surrogate).run(spec, POSITIONS, (0,))
+    assert 0.1 < black.after["distance"].mean() < white
+    assert black.before["distance"].max() < 1e-3  # the victim's own embeddings
+
+
+def test_the_published_es_is_one_step_early(arena):
+    spec = parse_attack("ES:eps=40/255:pgditer=6")
+    paper = replace(arena, definitions=PAPER)
+    early = arena.run(replace(spec, steps=5), POSITIONS, (0,)).after
+    published, whole = (
+        paper.run(spec, POSITIONS, (0,)).after,
+        arena.run(spec, POSITIONS, (0,)).after,
+    )
+    np.testing.assert_allclose(published["distance"], early["distance"], atol=1e-6)
+    np.testing.assert_array_equal(published["r1"], whole["r1"])
+    assert whole["distance"].mean() > published["distance"].mean()
+
+
+def test_correct_gtm_is_stronger_than_the_published_one(arena):
+    spec = parse_attack("GTM:eps=16/255:pgditer=8")
+    paper = replace(arena, definitions=PAPER).run(spec, POSITIONS, (0,)).after["r1"].mean()
+    assert arena.run(spec, POSITIONS, (0,)).after["r1"].mean() < paper
+
+
+def test_positions_are_a_random_subset():
+    chosen = choose_positions(100, 10, (0,))
+    assert len(set(chosen.tolist())) == 10
+    assert chosen.max() > 20
+    assert (np.diff(chosen) > 0).all()
+    np.testing.assert_array_equal(chosen, choose_positions(100, 10, (0,)))
+    assert (chosen != choose_positions(100, 10, (1,))).any()
+    np.testing.assert_array_equal(choose_positions(5, None, (0,)), np.arange(5))
+
+
+def test_every_kind_is_tried_here():
+    assert {spec.kind for spec in SPECS} == set(KINDS)
