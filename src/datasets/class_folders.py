@@ -1,0 +1,88 @@
+"""Labelled images as users have them: a folder for each class, or a catalogue with categories.
+
+Images are squashed to the wanted size, whole, as the stages read a catalogue.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.classes import read_classes
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment
+from src.artifacts.layout import Layout
+from src.datasets.catalogue import image_files, open_catalogue
+from src.datasets.labelled_images import FileImages, Splitting, number_classes
+
+Parts = tuple[FileImages, FileImages]
+
+
+def read_class_folders(path: Path, size: int, splitting: Splitting) -> Parts:
+    """``<class>/<image>`` below ``path``; classes in the order of their names."""
+    if not path.is_dir():
+        raise UserError(f"no folder at {path}")
+    folders = sorted(f for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))
+    files = [f"{f.name}/{image.name}" for f in folders for image in sorted(image_files(f))]
+    if not files:
+        raise UserError(
+            f"no images in the folders of {path}: expected <class>/<image>.jpg, .png, ..."
+        )
+    labels, names = number_classes(np.array([file.partition("/")[0] for file in files]))
+    return splitting.part(FileImages(path, np.array(files), labels, tuple(names.tolist()), size))
+
+
+def read_catalogue(path: Path, size: int, splitting: Splitting, labels: Path | None) -> Parts:
+    """The catalogue of the data set in the folder ``data/<dataset>``, its categories as classes.
+
+    These come from ``labels`` (CSV: item, category and, if there, label), else from the data set's
+    ``items.csv`` of that kind, else from the undefended extractor's ``classes.csv``.
+    """
+    path = path.resolve()
+    if path.parent.name != "data":
+        raise UserError(f"{path} is no data set: expected data/<dataset>")
+    layout = Layout(path.name, path.parent.parent)
+    items, categories, names = _read_categories(layout, labels)
+    catalogue = open_catalogue(layout.images, size)
+    rows = catalogue.positions(items)
+    files = np.array([catalogue.paths[row].name for row in rows])
+    numbers, present = number_classes(categories)
+    class_names = tuple(names[category] for category in present)
+    return splitting.part(FileImages(layout.images, files, numbers, class_names, size))
+
+
+def _read_categories(
+    layout: Layout, labels: Path | None
+) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    """(item (n,), category (n,), name of each category)."""
+    classes = layout.classes(Experiment())
+    if labels is None and not layout.item_categories.is_file():
+        if not classes.is_file():
+            raise UserError(
+                f"no categories in {layout.data}: neither {layout.item_categories.name} (columns item, "
+                f"category) nor {classes.relative_to(layout.data)} (run classify_extract.py first)"
+            )
+        seen = read_classes(classes)
+        return seen.image_ids, seen.numbers, dict(zip(seen.numbers, seen.labels, strict=True))
+    table = _read_category_table(labels or layout.item_categories)
+    names = table["label"] if "label" in table else "category " + table["category"].astype(str)
+    return (
+        table["item"].to_numpy(),
+        table["category"].to_numpy(),
+        dict(zip(table["category"], names, strict=True)),
+    )
+
+
+def _read_category_table(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise UserError(f"missing file: {path}")
+    try:
+        table = pd.read_csv(path, dtype={"label": str})
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a CSV table: {error}") from error
+    for column in ("item", "category"):
+        if column not in table or not pd.api.types.is_integer_dtype(table[column]):
+            raise UserError(f"{path} has no column {column} of whole numbers")
+    if (repeated := table["item"].duplicated()).any():
+        raise UserError(f"{path}: item {table['item'][repeated].iloc[0]} stands there twice")
+    return table

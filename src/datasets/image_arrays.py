@@ -1,0 +1,190 @@
+"""Labelled images that come as arrays: MNIST's idx files, CIFAR's binary files, ``.npz`` archives.
+
+The pickles that CIFAR is also published as are not read: reading one can run code from it.
+"""
+
+import gzip
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from src.artifacts.errors import UserError
+from src.datasets.labelled_images import PixelImages, Splitting
+
+Parts = tuple[PixelImages, PixelImages]
+
+DIGITS = tuple("0123456789")
+CLOTHES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
+    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+CIFAR10 = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+_N_CIFAR100 = 100
+_CIFAR_SHAPE = (3, 32, 32)
+_IDX_OF_BYTES = 0x08
+_DAMAGED = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile)
+
+
+def read_mnist(
+    path: Path, name: str, class_names: Sequence[str], splitting: Splitting | None = None
+) -> Parts:
+    """MNIST or a set of its kind: ``<name>/raw/*-ubyte[.gz]`` below ``path``, or an ``.npz``."""
+    if path.suffix == ".npz":
+        return read_npz(path, class_names, splitting)
+    _require_unparted(path, splitting)
+    folders = (path / name / "raw", path / "raw", path)
+    marker = "train-images-idx3-ubyte"
+    found = [f for f in folders for suffix in ("", ".gz") if (f / (marker + suffix)).is_file()]
+    if not found:
+        raise UserError(
+            f"no {marker}[.gz] in {folders[0]} nor in {path}: expected torchvision's raw files, or an "
+            ".npz with x_train, y_train, x_test, y_test"
+        )
+    train, test = (
+        _labelled(
+            _read_idx(found[0] / f"{part}-images-idx3-ubyte", 3),
+            _read_idx(found[0] / f"{part}-labels-idx1-ubyte", 1),
+            class_names,
+            found[0] / part,
+        )
+        for part in ("train", "t10k")
+    )
+    return train, test
+
+
+def _read_idx(path: Path, n_dims: int) -> np.ndarray:
+    """The uint8 array of an idx file, gzipped where only that is there.
+
+    Two zero bytes, the type (8: unsigned bytes), the number of dimensions, each dimension as a
+    big-endian 32-bit number, the values.
+    """
+    if not path.is_file():
+        path = path.with_name(path.name + ".gz")
+    if not path.is_file():
+        raise UserError(f"missing file: {path}")
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            content = stream.read()
+    except _DAMAGED as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    header = bytes([0, 0, _IDX_OF_BYTES, n_dims])
+    shape = np.frombuffer(content[4 : 4 + 4 * n_dims].ljust(4 * n_dims), ">u4").astype(np.int64)
+    values = np.frombuffer(content[4 + 4 * n_dims :], np.uint8)
+    if content[:4] != header or values.size != shape.prod():
+        raise UserError(f"{path} is not an idx file of {n_dims} dimensions, or it is incomplete")
+    return values.reshape(shape)
+
+
+def read_cifar10(path: Path, splitting: Splitting | None) -> Parts:
+    """``cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin`` in or at ``path``, or an ``.npz``."""
+    if path.suffix == ".npz":
+        return read_npz(path, CIFAR10, splitting)
+    _require_unparted(path, splitting)
+    folder = _cifar_folder(path, "cifar-10-batches-bin", "test_batch.bin", "cifar-10-binary.tar.gz")
+    batches = [f"data_batch_{number}.bin" for number in range(1, 6)]
+    train = np.concatenate([_read_cifar_rows(folder / batch, 1) for batch in batches])
+    test = _read_cifar_rows(folder / "test_batch.bin", 1)
+    return _from_cifar_rows(train, 1, CIFAR10, folder), _from_cifar_rows(test, 1, CIFAR10, folder)
+
+
+def read_cifar100(path: Path, splitting: Splitting | None) -> Parts:
+    """``cifar-100-binary/{train,test}.bin`` in or at ``path``, or an ``.npz``; the 100 fine labels."""
+    class_names = tuple(f"class {number}" for number in range(_N_CIFAR100))
+    if path.suffix == ".npz":
+        return read_npz(path, class_names, splitting)
+    _require_unparted(path, splitting)
+    folder = _cifar_folder(path, "cifar-100-binary", "test.bin", "cifar-100-binary.tar.gz")
+    names_file = folder / "fine_label_names.txt"
+    if names_file.is_file():
+        class_names = tuple(names_file.read_text(errors="replace").split())
+    train, test = (_read_cifar_rows(folder / f"{part}.bin", 2) for part in ("train", "test"))
+    return (
+        _from_cifar_rows(train, 2, class_names, folder),
+        _from_cifar_rows(test, 2, class_names, folder),
+    )
+
+
+def _cifar_folder(path: Path, name: str, marker: str, archive: str) -> Path:
+    for folder in (path / name, path):
+        if (folder / marker).is_file():
+            return folder
+    raise UserError(
+        f"no {marker} in {path / name} nor in {path}: unpack {archive} there (the python version holds "
+        "pickles, which can run code and are not read), or give an .npz with x_train, y_train, x_test, "
+        "y_test"
+    )
+
+
+def _read_cifar_rows(path: Path, n_labels: int) -> np.ndarray:
+    """(n, n_labels + 3072) uint8: labels, then the red, green and blue planes."""
+    if not path.is_file():
+        raise UserError(f"missing file: {path}")
+    values = np.fromfile(path, np.uint8)
+    length = n_labels + int(np.prod(_CIFAR_SHAPE))
+    if not values.size or values.size % length:
+        raise UserError(f"{path} does not hold rows of {length} bytes: it is incomplete")
+    return values.reshape(-1, length)
+
+
+def _from_cifar_rows(
+    rows: np.ndarray, n_labels: int, class_names: Sequence[str], folder: Path
+) -> PixelImages:
+    """The last of the labels counts: CIFAR-100's coarse one stands before the fine one."""
+    pixels = rows[:, n_labels:].reshape(-1, *_CIFAR_SHAPE).transpose(0, 2, 3, 1)
+    return _labelled(np.ascontiguousarray(pixels), rows[:, n_labels - 1], class_names, folder)
+
+
+def read_npz(path: Path, class_names: Sequence[str], splitting: Splitting | None = None) -> Parts:
+    """x_train, y_train, x_test, y_test; or x and y, which ``splitting`` parts.
+
+    Images (n, side, side) or (n, side, side, 3 or 1) uint8, classes (n,) or (n, 1) integers.
+    """
+    if not path.is_file():
+        raise UserError(f"missing file: {path}")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files if name[:1] in "xy"}
+    except (*_DAMAGED, AttributeError, TypeError) as error:  # a bare .npy has no files
+        raise UserError(f"{path} is no .npz archive of plain arrays: {error}") from error
+    if {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys():
+        _require_unparted(path, splitting)
+        train, test = (
+            _labelled(arrays[f"x_{part}"], arrays[f"y_{part}"], class_names, path)
+            for part in ("train", "test")
+        )
+        return train, test
+    if {"x", "y"} <= arrays.keys():
+        together = _labelled(arrays["x"], arrays["y"], class_names, path)
+        return (splitting or Splitting()).part(together)
+    raise UserError(f"{path} has neither x_train, y_train, x_test, y_test nor x and y")
+
+
+def _require_unparted(path: Path, splitting: Splitting | None) -> None:
+    if splitting is not None:
+        raise UserError(f"{path} has a training and a test part already: it is not split again")
+
+
+def _labelled(
+    pixels: np.ndarray, labels: np.ndarray, class_names: Sequence[str], source: Path
+) -> PixelImages:
+    """Check shapes, types and ranges; ``UserError`` names ``source``."""
+    pixels = pixels[..., None] if pixels.ndim == 3 else pixels
+    labels = labels.reshape(len(labels), -1)[:, 0] if labels.size == len(labels) else labels
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
+        raise UserError(
+            f"{source}: images are {pixels.dtype} {pixels.shape}, not uint8 (n, side, side)"
+        )
+    if pixels.shape[1] != pixels.shape[2]:
+        raise UserError(f"{source}: images of {pixels.shape[2]}x{pixels.shape[1]} are not square")
+    if labels.shape != (len(pixels),) or not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(
+            f"{source}: {len(pixels)} images but labels are {labels.dtype} {labels.shape}"
+        )
+    if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(class_names):
+        raise UserError(f"{source}: labels must be 0 to {len(class_names) - 1}")
+    return PixelImages(pixels, labels.astype(np.int64), tuple(class_names))

@@ -1,0 +1,165 @@
+"""Images with a class each, in memory or in files, and how a set of them is parted."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar
+
+import numpy as np
+
+from src.artifacts.errors import UserError
+from src.datasets.catalogue import read_image
+
+
+class LabelledImages(Protocol):
+    """n images of one size; image p has the class ``class_names[labels[p]]``."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) int64."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def side(self) -> int:
+        """Height and width in pixels of what ``read`` returns."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, positions: np.ndarray) -> np.ndarray:
+        """(len(positions), side, side, 3 or 1) uint8."""
+        ...
+
+
+@dataclass(frozen=True)
+class PixelImages:
+    """Images held in memory."""
+
+    pixels: np.ndarray = field(repr=False)
+    """(n, side, side, 3 or 1) uint8."""
+    labels: np.ndarray = field(repr=False)
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, rows: np.ndarray) -> "PixelImages":
+        """Some of the images: ``rows`` is an index or a mask. Classes keep their numbers."""
+        return replace(self, pixels=self.pixels[rows], labels=self.labels[rows])
+
+    @property
+    def side(self) -> int:
+        return self.pixels.shape[1]
+
+    def read(self, positions: np.ndarray) -> np.ndarray:
+        return self.pixels[positions]
+
+
+@dataclass(frozen=True)
+class FileImages:
+    """Images that are read from their files whenever they are asked for, in RGB."""
+
+    folder: Path
+    files: np.ndarray = field(repr=False)
+    """(n,) str, paths below ``folder``."""
+    labels: np.ndarray = field(repr=False)
+    class_names: tuple[str, ...]
+    resize: int
+    """Side of the square to which an image is brought, whatever its shape."""
+    crop: int | None = None
+    """Side of the middle of that square which is kept; None keeps all."""
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, rows: np.ndarray) -> "FileImages":
+        """Some of the images: ``rows`` is an index or a mask. Classes keep their numbers."""
+        return replace(self, files=self.files[rows], labels=self.labels[rows])
+
+    @property
+    def side(self) -> int:
+        return self.crop or self.resize
+
+    def read(self, positions: np.ndarray) -> np.ndarray:
+        """As ``LabelledImages.read``; ``UserError`` names a file that is no image."""
+        first = (self.resize - self.side) // 2
+        kept = slice(first, first + self.side)
+        images = np.empty((len(positions), self.side, self.side, 3), np.uint8)
+        for image, file in zip(images, self.files[positions], strict=True):
+            image[:] = read_image(self.folder / file, self.resize)[0][kept, kept]
+        return images
+
+    def require_files(self) -> "FileImages":
+        """These images, if every file is there; ``UserError`` names the first that is missing."""
+        for file in self.files:
+            if not (self.folder / file).is_file():
+                raise UserError(f"missing file: {self.folder / file}")
+        return self
+
+
+Images = TypeVar("Images", PixelImages, FileImages)
+
+
+def number_classes(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels 0, 1, ... (n,) int64 of ``classes`` (n,), and the distinct classes in their order."""
+    present, labels = np.unique(classes, return_inverse=True)
+    return labels.astype(np.int64), present
+
+
+def part_by_class(images: Images, n_training: int) -> tuple[Images, Images]:
+    """(the first ``n_training`` classes, the others), each with its own classes 0, 1, ..."""
+    first = images.labels < n_training
+    return _with_own_classes(images[first]), _with_own_classes(images[~first])
+
+
+def _with_own_classes(images: Images) -> Images:
+    labels, present = number_classes(images.labels)
+    return replace(
+        images, labels=labels, class_names=tuple(images.class_names[number] for number in present)
+    )
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How images without published parts are parted."""
+
+    by: Literal["images", "classes"] = "images"
+    """images: each class is in both parts. classes: the first classes are trained on and the others
+    tested, as in the published sets with unseen classes."""
+    train_share: float = 0.5
+    """Of the images of each class, or of the classes."""
+    seed: int = 0
+    """Of the choice of images."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.train_share < 1:
+            raise UserError(f"a share of {self.train_share:g} to train on is not between 0 and 1")
+        if self.seed < 0:
+            raise UserError("the seed must be at least 0")
+
+    def part(self, images: Images) -> tuple[Images, Images]:
+        """(to train on, to test on); ``UserError`` when nothing would be left for one of them."""
+        counts = np.bincount(images.labels, minlength=len(images.class_names))
+        if len(counts) < 2 or counts.max() < 2:
+            raise UserError(
+                f"{len(images)} images of {len(counts)} classes cannot be parted: two classes and two "
+                "images of a class are the least"
+            )
+        if self.by == "classes":
+            n_training = round(self.train_share * len(counts))
+            return part_by_class(images, min(max(n_training, 1), len(counts) - 1))
+        training = self._training_images(images.labels, counts)
+        return images[training], images[~training]
+
+    def _training_images(self, labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """(n,) bool: the share of each class, at least one image and, where it has two, not all."""
+        n_training = np.round(self.train_share * counts).clip(1, np.maximum(counts - 1, 1))
+        # Ordered by class and, within one, by chance; the first of each class are trained on.
+        chance = np.random.default_rng(self.seed).random(len(labels))
+        order = np.lexsort((chance, labels))
+        first_of_class = np.cumsum(counts) - counts
+        place = np.empty(len(labels), np.int64)
+        place[order] = np.arange(len(labels)) - first_of_class[labels[order]]
+        return place < n_training[labels]

@@ -1,0 +1,102 @@
+"""Sets for training and testing embeddings, by the name of their layout."""
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from src.artifacts.errors import UserError
+from src.datasets.class_folders import read_catalogue, read_class_folders
+from src.datasets.image_arrays import CLOTHES, DIGITS, read_cifar10, read_cifar100, read_mnist
+from src.datasets.labelled_images import LabelledImages, Splitting
+from src.datasets.unseen_classes import read_cars, read_cub, read_sop
+
+
+@dataclass(frozen=True)
+class RetrievalSet:
+    """Labelled images to train an embedding on and to test its rankings on.
+
+    The two parts have the same classes where their ``class_names`` agree, else disjoint ones.
+    """
+
+    train: LabelledImages
+    test: LabelledImages
+
+    @property
+    def size(self) -> int:
+        """Side in pixels of what networks read. Larger training images are to be cropped to it."""
+        return self.test.side
+
+
+@dataclass(frozen=True)
+class SetLayout:
+    """How a kind of set lies on a disk."""
+
+    read: Callable[..., tuple[LabelledImages, LabelledImages]]
+    """Called with a path and the choices; returns (to train on, to test on)."""
+    choices: Mapping[str, Any]
+    """What can be chosen of it, and what is chosen otherwise."""
+    published: tuple[int, int] | None = None
+    """How many training and test images there are where nothing is missing."""
+
+
+_UNPARTED: Mapping[str, Any] = {"splitting": None}
+_FROM_FILES: Mapping[str, Any] = {"size": 224}
+
+LAYOUTS: dict[str, SetLayout] = {
+    "mnist": SetLayout(
+        partial(read_mnist, name="MNIST", class_names=DIGITS), _UNPARTED, (60_000, 10_000)
+    ),
+    "fashion": SetLayout(
+        partial(read_mnist, name="FashionMNIST", class_names=CLOTHES), _UNPARTED, (60_000, 10_000)
+    ),
+    "cifar10": SetLayout(read_cifar10, _UNPARTED, (50_000, 10_000)),
+    "cifar100": SetLayout(read_cifar100, _UNPARTED, (50_000, 10_000)),
+    "cub": SetLayout(read_cub, _FROM_FILES, (5_864, 5_924)),
+    "cars": SetLayout(read_cars, _FROM_FILES, (8_054, 8_131)),
+    "sop": SetLayout(read_sop, _FROM_FILES, (59_551, 60_502)),
+    "folder": SetLayout(read_class_folders, {**_FROM_FILES, "splitting": Splitting()}),
+    "catalogue": SetLayout(
+        read_catalogue, {**_FROM_FILES, "splitting": Splitting(), "labels": None}
+    ),
+}
+
+
+def open_retrieval_set(
+    name: str,
+    path: Path,
+    *,
+    size: int | None = None,
+    splitting: Splitting | None = None,
+    labels: Path | None = None,
+) -> RetrievalSet:
+    """Open the set at ``path``, which has the layout ``name`` (see ``LAYOUTS``).
+
+    Choices left None are the layout's own. ``size``: side in pixels of what networks read, for sets of
+    image files. ``splitting``: for sets without published parts. ``labels``: the categories of a
+    catalogue. Small sets are read at once, those of files whenever images are asked for. Prints a
+    warning where a published set is not complete. Raises ``UserError`` for an unknown layout, a choice
+    that it does not leave, and files that are missing or damaged.
+    """
+    if name not in LAYOUTS:
+        raise UserError(f"no data set layout {name!r}: choose from {', '.join(LAYOUTS)}")
+    layout = LAYOUTS[name]
+    if not path.exists():
+        raise UserError(f"no data at {path}")
+    given = {"size": size, "splitting": splitting, "labels": labels}
+    chosen = {choice: value for choice, value in given.items() if value is not None}
+    if fixed := chosen.keys() - layout.choices.keys():
+        raise UserError(f"the {min(fixed)} of {name} cannot be chosen")
+    if size is not None and size < 1:
+        raise UserError(f"images of {size} pixels cannot be read")
+    train, test = layout.read(path, **{**layout.choices, **chosen})
+    found = (len(train), len(test))
+    if layout.published not in (None, found):
+        print(
+            f"warning: {path} has {found[0]} training and {found[1]} test images; {name} as published "
+            f"has {layout.published[0]} and {layout.published[1]}",
+            file=sys.stderr,
+        )
+    return RetrievalSet(train, test)
