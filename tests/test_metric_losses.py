@@ -431,6 +431,9 @@ def test_second_negatives_have_a_third_label():
     two = Triplets(column([0, 2]), column([1, 3]), column([2, 0]))
     _, exist = second_negatives(labels.clamp_max(1), two)
     assert not exist.any()
+    embeddings = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    loss = METRIC_LOSSES["quad"](embeddings, labels.clamp_max(1), two, "N")
+    assert loss == triplet_loss(*two.of(embeddings))
 
 
 def test_multi_similarity_ignores_anchors_without_hard_pairs():

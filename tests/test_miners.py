@@ -10,6 +10,7 @@ import torch
 from scipy.stats import binomtest, chisquare
 from torch import Tensor
 
+from src.training import miners
 from src.training.miners import (
     MINER_LETTERS,
     MINERS,
@@ -205,6 +206,21 @@ def test_a_seed_gives_the_same_triplets_and_another_seed_others(name):
     before = torch.get_rng_state()
     mined(0)
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(("share", "pick"), [(0.0, min), (1 - 2**-53, max)])
+@pytest.mark.parametrize("name", ["random", "softhard", "distance"])
+def test_the_least_and_the_largest_random_number_choose_what_is_allowed(
+    name, share, pick, monkeypatch
+):
+    embeddings = embeddings_of(LABELS)
+    monkeypatch.setattr(
+        miners, "_uniform", lambda n, _: torch.full((n,), share, dtype=torch.float64)
+    )
+    triplets = ALL[name](embeddings, LABELS, seeded())
+    for row, (positives, negatives) in enumerate(expected_sets(name, embeddings, LABELS)):
+        assert int(triplets.positive[row]) == pick(positives)
+        assert int(triplets.negative[row]) == pick(negatives)
 
 
 def test_lengths_of_embeddings_do_not_matter():

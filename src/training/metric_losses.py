@@ -134,7 +134,7 @@ def quadruplet_loss(
     """``triplet_loss`` plus the mean of relu(d(a, p) - d(n, n2) + half of its margin).
 
     Chen et al., "Beyond triplet loss", CVPR 2017. Labels of a, n and n2 all differ. n2 is the next such
-    image behind n in the batch, whose order is random; triplets that have none lack the second term.
+    image behind n in the batch, whose order is random. A batch of two labels lacks the second term.
     """
     margin = default_margin(metric) if margin is None else margin
     second, exists = second_negatives(labels, triplets)
@@ -142,7 +142,7 @@ def quadruplet_loss(
     hinge = triplet_loss(anchor, positive, negative, metric, margin)
     to_second = distance(negative, embeddings[second], metric)
     push = (distance(anchor, positive, metric) - to_second + margin / 2).relu()
-    return hinge + (push * exists).sum() / exists.sum().clamp_min(1)
+    return hinge + (push * exists).mean()
 
 
 def second_negatives(labels: Tensor, triplets: Triplets) -> tuple[Tensor, Tensor]:
