@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from src.artifacts.errors import UserError
 from src.attacks.pgd import pgd
+from src.datasets.catalogue import open_catalogue
 from src.extractors.architectures import SMALL_NETWORKS, build_extractor, input_size
 from src.extractors.checkpoints import load_extractor
 from src.extractors.extractor import Extractor, fast_copy
+from src.extractors.inference import predict
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -64,6 +67,12 @@ def test_the_fast_copy_folds_and_differs_by_rounding(arch):
     expected, got = extractor(images), fast(images)
     torch.testing.assert_close(got.logits, expected.logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(got.features, expected.features, rtol=1e-4, atol=1e-5)
+
+
+def test_an_image_of_another_size_is_refused_with_the_right_one(draw_images, tmp_path):
+    catalogue = open_catalogue(draw_images(tmp_path / "images", 2))
+    with pytest.raises(UserError, match=r"c2f2 cannot read images of 48x48 .*--resize 28"):
+        predict(build_extractor("c2f2", "ab").eval(), catalogue, progress=None)
 
 
 def cifar(name: str, first: int) -> tuple[Tensor, Tensor]:

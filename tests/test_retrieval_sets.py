@@ -123,7 +123,7 @@ def test_wrong_arrays_are_named(tmp_path):
 
 
 def test_damaged_idx_files_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"no train-images-idx3-ubyte\[\.gz\] in .*MNIST/raw"):
+    with pytest.raises(UserError, match=r"no train-images-idx3-ubyte in .*MNIST/raw"):
         open_retrieval_set("mnist", tmp_path)
     write_idx(tmp_path / "MNIST" / "raw", packed=True)
     images = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte.gz"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from src.artifacts.errors import UserError
-from src.datasets.labelled_images import PixelImages, Splitting
+from src.datasets.labelled_images import PixelImages, Splitting, folder_with
 
 Parts = tuple[PixelImages, PixelImages]
 
@@ -27,6 +27,7 @@ CIFAR10 = (
 _N_CIFAR100 = 100
 _CIFAR_SHAPE = (3, 32, 32)
 _IDX_OF_BYTES = 0x08
+_NPZ = "an .npz with x_train, y_train, x_test, y_test"
 _DAMAGED = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile)
 
 
@@ -37,20 +38,19 @@ def read_mnist(
     if path.suffix == ".npz":
         return read_npz(path, class_names, splitting)
     _require_unparted(path, splitting)
-    folders = (path / name / "raw", path / "raw", path)
     marker = "train-images-idx3-ubyte"
-    found = [f for f in folders for suffix in ("", ".gz") if (f / (marker + suffix)).is_file()]
-    if not found:
-        raise UserError(
-            f"no {marker}[.gz] in {folders[0]} nor in {path}: expected torchvision's raw files, or an "
-            ".npz with x_train, y_train, x_test, y_test"
-        )
+    folder = folder_with(
+        path,
+        (marker, f"{marker}.gz"),
+        (f"{name}/raw", "raw"),
+        f"expected torchvision's raw files, gzipped or not, or {_NPZ}",
+    )
     train, test = (
         _labelled(
-            _read_idx(found[0] / f"{part}-images-idx3-ubyte", 3),
-            _read_idx(found[0] / f"{part}-labels-idx1-ubyte", 1),
+            _read_idx(folder / f"{part}-images-idx3-ubyte", 3),
+            _read_idx(folder / f"{part}-labels-idx1-ubyte", 1),
             class_names,
-            found[0] / part,
+            folder / part,
         )
         for part in ("train", "t10k")
     )
@@ -110,14 +110,11 @@ def read_cifar100(path: Path, splitting: Splitting | None) -> Parts:
 
 
 def _cifar_folder(path: Path, name: str, marker: str, archive: str) -> Path:
-    for folder in (path / name, path):
-        if (folder / marker).is_file():
-            return folder
-    raise UserError(
-        f"no {marker} in {path / name} nor in {path}: unpack {archive} there (the python version holds "
-        "pickles, which can run code and are not read), or give an .npz with x_train, y_train, x_test, "
-        "y_test"
+    advice = (
+        f"unpack {archive} there (the python version holds pickles, which can run code and are not "
+        f"read), or give {_NPZ}"
     )
+    return folder_with(path, (marker,), (name,), advice)
 
 
 def _read_cifar_rows(path: Path, n_labels: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Images with a class each, in memory or in files, and how a set of them is parted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
@@ -97,6 +98,17 @@ class FileImages:
             if not (self.folder / file).is_file():
                 raise UserError(f"missing file: {self.folder / file}")
         return self
+
+
+def folder_with(path: Path, markers: Sequence[str], inside: Sequence[str], advice: str) -> Path:
+    """The folder of a published set: one of ``inside`` below ``path``, or ``path`` itself.
+
+    It holds a file of one of the names ``markers``. Raises ``UserError``, which ends with ``advice``.
+    """
+    for folder in (*(path / name for name in inside), path):
+        if any((folder / marker).is_file() for marker in markers):
+            return folder
+    raise UserError(f"no {markers[0]} in {path / inside[0]} nor in {path}: {advice}")
 
 
 Images = TypeVar("Images", PixelImages, FileImages)

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.io import loadmat
 
 from src.artifacts.errors import UserError
-from src.datasets.labelled_images import FileImages, number_classes
+from src.datasets.labelled_images import FileImages, folder_with, number_classes
 
 Parts = tuple[FileImages, FileImages]
 
@@ -77,10 +77,7 @@ def read_sop(path: Path, size: int) -> Parts:
 
 
 def _folder_of(path: Path, name: str, marker: str) -> Path:
-    for folder in (path / name, path):
-        if (folder / marker).is_file():
-            return folder
-    raise UserError(f"no {marker} in {path / name} nor in {path}: unpack {name} there")
+    return folder_with(path, (marker,), (name,), f"unpack {name} there")
 
 
 def _read_table(path: Path, columns: tuple[str, ...], header_lines: int = 0) -> pd.DataFrame:
