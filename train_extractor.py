@@ -1,117 +1,121 @@
-"""Train an extractor on labelled pictures, plainly or with adversarial training."""
+"""Train an extractor on labelled pictures: a classifier or an embedder, by any recipe."""
 
+import json
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Iterator
 from pathlib import Path
 
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
 from src.cli import Parser, pixel_levels, run
-
-HELD_OUT = 0.2
-RECIPE_NAMES = ("plain", "free")
+from src.training.command import add_recipe_options, recipe_options_of
 
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--images", type=Path, required=True, help="folder of pictures <item>.png")
-    parser.add_argument("--labels", type=Path, required=True, help="CSV: item, category, label")
-    parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
+    parser.add_argument("--images", type=Path, help="folder of pictures <item>.png")
+    parser.add_argument("--labels", type=Path, help="CSV: item, category, label")
+    parser.add_argument("--data", type=Path, help="a retrieval set, in place of --images")
+    parser.add_argument("--dataset", help="its layout: fashion, cub, folder, catalogue, ...")
+    parser.add_argument("--out", type=Path, help="checkpoint to write")
     parser.add_argument(
-        "--recipe",
-        choices=RECIPE_NAMES,
-        default="plain",
-        help="free: adversarial training for free",
+        "--arch", help="resnet18, c2f2, ...; an embedder is resnet18+512 (default: resnet18)"
     )
-    parser.add_argument("--arch", default="resnet18", help="torchvision architecture")
-    parser.add_argument(
-        "--epochs", type=int, default=12, help="passes over the pictures, replays included"
-    )
-    parser.add_argument("--batch", type=int, default=64, help="pictures in a step")
-    parser.add_argument("--lr", type=float, default=0.05, help="largest learning rate (SGD)")
-    parser.add_argument(
-        "--eps", type=pixel_levels, default=4.0, help="L-inf budget in grey levels of 255"
-    )
-    parser.add_argument(
-        "--replays",
-        type=int,
-        default=None,
-        help="steps on each mini-batch (default: 4 with free, else 1)",
-    )
-    parser.add_argument("--size", type=int, default=0, help="side in pixels; 0: native")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of weights, split, order, augmentation"
-    )
+    parser.add_argument("--pretrained", help="checkpoint to start from, or imagenet")
+    add_recipe_options(parser)
+    parser.add_argument("--epochs", type=int, help="passes over the pictures, replays included")
+    parser.add_argument("--batch", type=int, help="pictures in a step, or pairs of an embedder")
+    parser.add_argument("--lr", type=float, help="learning rate; of SGD the largest")
+    parser.add_argument("--eps", type=pixel_levels, help="L-inf budget in grey levels, or 8/255")
+    parser.add_argument("--step", type=pixel_levels, help="length of an inner step, like --eps")
+    parser.add_argument("--replays", type=int, help="of each mini-batch by free recipes")
+    parser.add_argument("--size", type=int, default=0, help="side in pixels; 0: native, or usual")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and every random choice")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--gpu", type=int, default=0, help="CUDA device; -1 is the CPU")
-    parser.add_argument(
-        "--force", action="store_true", help="train even where the manifest matches"
-    )
+    parser.add_argument("--dry_run", action="store_true", help="print the recipe and stop")
+    parser.add_argument("--force", action="store_true", help="train even where it is up to date")
     options = parser.parse_args()
-    for name in ("epochs", "batch", "lr", "eps"):
-        if getattr(options, name) <= 0:
+    for name in ("epochs", "batch", "lr", "eps", "step", "steps", "replays"):
+        if getattr(options, name) is not None and getattr(options, name) <= 0:
             raise UserError(f"--{name} must be above 0")
+    recipe_options = recipe_options_of(options)
 
     import torch
 
-    from src.attacks.gradient_sign import PGD
-    from src.extractors.architectures import build_network
-    from src.extractors.checkpoints import save_extractor
+    from src.extractors.architectures import build_extractor
+    from src.extractors.checkpoints import load_pretrained, save_extractor
     from src.extractors.device import select_device
-    from src.extractors.extractor import Extractor
-    from src.training.accuracy import accuracy
-    from src.training.loop import Schedule, train
-    from src.training.pictures import read_pictures
-    from src.training.recipes import RECIPES
+    from src.training.accuracy import fill_class_means
+    from src.training.distribution import process_group, rank
+    from src.training.loop import train
+    from src.training.options import job_of
+    from src.training.sources import open_source
 
-    recipe = RECIPES[options.recipe]
-    if options.replays is not None:
-        recipe = replace(recipe, replays=options.replays)
-    schedule = Schedule(options.epochs, options.batch, options.lr, seed=options.seed)
+    job = job_of(options, recipe_options)
+    if options.dry_run:
+        print(json.dumps(job.described(), indent=2))
+        return
+    if options.out is None:
+        raise UserError("--out is missing: where the checkpoint goes")
+    source = open_source(options, job)
     manifest = Manifest.of(
         "train_extractor",
-        {
-            **asdict(schedule),
-            "recipe": options.recipe,
-            "replays": recipe.replays,
-            "eps": options.eps,
-            "arch": options.arch,
-            "size": options.size,
-        },
-        [options.images, options.labels],
+        {**job.described(), "size": options.size, "precision": options.precision},
+        source.inputs,
     )
     if not options.force and manifest.is_current([options.out]):
         print(f"{options.out} is up to date (use --force to redo)")
         return
 
-    pictures = read_pictures(options.images, options.labels, options.size)
-    training, held_out = pictures.split(HELD_OUT, options.seed)
+    training, held_out = source.read()
     print(
-        f"{len(training)} pictures in {len(pictures.labels)} categories to train on, "
+        f"{len(training)} pictures in {len(training.labels)} categories to train on, "
         f"{len(held_out)} held out"
     )
-    torch.manual_seed(options.seed)
-    network = build_network(options.arch, len(pictures.labels))
-    extractor = Extractor(network, pictures.labels, arch=options.arch).to(
-        select_device(options.gpu)
-    )
-    parts = Parts.of(manifest, options.out)
-    eps = options.eps / 255
-    train(extractor, training, recipe, schedule, eps, parts.folder / "training.pt")
+    with process_group():
+        torch.manual_seed(options.seed)
+        extractor = build_extractor(job.arch, training.labels)
+        if options.pretrained:
+            load_pretrained(extractor, options.pretrained)
+        extractor.to(select_device(options.gpu))
+        parts = Parts.of(manifest, options.out)
+        state_file = parts.folder / "training.pt"
+        train(extractor, training, job.training, job.schedule, state_file, options.precision)
+        if rank():
+            return
+    if job.is_embedder:
+        fill_class_means(extractor, training, job.schedule.augmentation)
     save_extractor(options.out, extractor)
     manifest.write([options.out])
     parts.discard()
-
-    torch.manual_seed(options.seed)
-    clean, attacked = (
-        accuracy(extractor, held_out),
-        accuracy(extractor, held_out, PGD(eps, eps / 4)),
-    )
-    print(
-        f"accuracy on held-out pictures: {clean:.1%} clean, "
-        f"{attacked:.1%} under PGD-10 at {options.eps:g}/255"
-    )
+    for line in measured(extractor, held_out, job, options.seed):
+        print(line)
     print(f"written: {options.out}")
+
+
+def measured(extractor, held_out, job, seed: int) -> Iterator[str]:
+    """Accuracy on held-out pictures, if their categories were trained on; R@1 of an embedder."""
+    import torch
+
+    from src.attacks.gradient_sign import PGD
+    from src.metrics.retrieval import retrieval
+    from src.training.accuracy import accuracy, embed
+
+    augmentation, eps = job.schedule.augmentation, job.eps / 255
+    torch.manual_seed(seed)
+    if held_out.labels == extractor.labels:
+        clean = accuracy(extractor, held_out, augmentation=augmentation)
+        attacked = accuracy(extractor, held_out, PGD(eps, eps / 4), augmentation=augmentation)
+        yield (
+            f"accuracy on held-out pictures: {clean:.1%} clean, "
+            f"{attacked:.1%} under PGD-10 at {job.eps:g}/255"
+        )
+    if job.is_embedder:
+        embeddings = embed(extractor, held_out, augmentation=augmentation).numpy()
+        r1 = retrieval(embeddings, held_out.categories.numpy()).means()["r1"]
+        yield f"R@1 among held-out pictures: {r1:.1f} %"
 
 
 if __name__ == "__main__":

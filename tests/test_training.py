@@ -1,6 +1,7 @@
 """Training: Free-AT's update against its definition, resuming, bad tables, and that it learns."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,27 @@ from src.extractors.checkpoints import load_extractor
 from src.extractors.extractor import Extractor
 from src.training import loop
 from src.training.accuracy import accuracy
-from src.training.adversaries import FreeAdversary, NoAdversary
-from src.training.loop import Schedule, train, train_step
-from src.training.pictures import Pictures, augment, read_pictures
-from src.training.recipes import RECIPES, cross_entropy
+from src.training.adversaries import Budget, Free, Scene
+from src.training.loop import Schedule, train
+from src.training.miners import MINERS
+from src.training.pictures import Augmentation, Pictures, flip_and_shift, read_pictures
+from src.training.recipes import RECIPES, altered
+from src.training.steps import State, train_step
 
 EPS = 4 / 255
+CLASSIFY = ("plain", "madry", "free", "trades")
+
+
+def recipe_named(name: str, steps: int = 2):
+    """A row of the table, on a budget that takes no time."""
+
+    def cheap(recipe):
+        if recipe.adversary is None:
+            return recipe
+        budget = Budget(EPS, EPS / (1 if isinstance(recipe.adversary, Free) else steps), steps)
+        return replace(recipe, adversary=replace(recipe.adversary, budget=budget))
+
+    return altered(RECIPES[name], cheap)
 
 
 def tiny_classifier(n_classes: int = 3) -> Extractor:
@@ -50,10 +66,10 @@ def test_free_at_is_the_algorithm_of_the_paper():
     ours, reference = tiny_classifier().train(), tiny_classifier().train()
 
     optimizer = torch.optim.SGD(ours.network.parameters(), lr=0.1)
-    adversary = FreeAdversary(EPS)
+    recipe, state = recipe_named("free"), State()
     for images, labels in batches:
         for _ in range(4):
-            train_step(ours, optimizer, adversary, cross_entropy, images, labels)
+            train_step(ours, [optimizer], recipe, state, images, labels, generator)
 
     delta = torch.zeros(5, 3, 8, 8)
     parameters = list(reference.network.parameters())
@@ -68,42 +84,42 @@ def test_free_at_is_the_algorithm_of_the_paper():
                     parameter -= 0.1 * gradient
             delta = torch.clamp(delta + EPS * torch.sign(pixel_gradient), -EPS, EPS)
 
-    torch.testing.assert_close(adversary.perturbation, delta, rtol=0, atol=1e-8)
+    torch.testing.assert_close(state.perturbation, delta, rtol=0, atol=1e-8)
     for mine, expected in zip(ours.network.parameters(), parameters, strict=True):
         torch.testing.assert_close(mine, expected)
 
 
 def test_free_perturbation_stays_in_its_ball_and_images_in_range():
-    adversary = FreeAdversary(EPS)
+    adversary = Free("all", budget=Budget(EPS, EPS, 1))
     images = torch.rand(4, 3, 6, 6).round()  # black and white
-    for seed in range(5):
-        perturbed = adversary.perturb(images)
-        assert 0 <= perturbed.min() <= perturbed.max() <= 1
-        assert (perturbed - images).abs().max() <= EPS + 1e-7
-        adversary.observe(torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)))
-    assert adversary.perturbation.abs().max() <= EPS + 1e-7
-    assert adversary.perturbation.abs().max() > 0
-
-
-def test_plain_training_leaves_images_alone():
-    images = torch.rand(2, 3, 4, 4)
-    assert NoAdversary(EPS).perturb(images) is images
+    generator = torch.Generator().manual_seed(0)
+    scene = Scene(tiny_classifier(), images, torch.arange(4), MINERS["random"], "N", 2.0, generator)
+    perturbation = None
+    for _ in range(5):
+        perturbation, points, _ = adversary.perturb(scene, perturbation)
+        assert 0 <= points.min() <= points.max() <= 1
+        assert (points - images).abs().max() <= EPS + 1e-7
+        perturbation = adversary.ascend(
+            perturbation, torch.randn(images.shape, generator=generator)
+        )
+    assert perturbation.abs().max() <= EPS + 1e-7
+    assert perturbation.abs().max() > 0
 
 
 def test_plain_and_free_take_the_same_number_of_steps(monkeypatch, tmp_path):
     steps = []
     monkeypatch.setattr(loop, "train_step", lambda *_: steps.append(1) or 0.0)
-    for name, recipe in RECIPES.items():
+    for name in CLASSIFY:
         steps.clear()
-        train(tiny_classifier(), colour_pictures(), recipe, Schedule(8, 16), EPS, tmp_path / name)
+        train(tiny_classifier(), colour_pictures(), RECIPES[name], Schedule(8, 16), tmp_path / name)
         assert len(steps) == 8 * 6
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", CLASSIFY)
 def test_a_stopped_training_ends_with_the_same_weights(name, monkeypatch, tmp_path):
     pictures, schedule = colour_pictures(), Schedule(8, 16, seed=3)
     whole = tiny_classifier()
-    train(whole, pictures, RECIPES[name], schedule, EPS, tmp_path / "whole")
+    train(whole, pictures, recipe_named(name), schedule, tmp_path / "whole")
 
     save = loop._save
 
@@ -113,9 +129,9 @@ def test_a_stopped_training_ends_with_the_same_weights(name, monkeypatch, tmp_pa
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(loop, "_save", save_and_stop)
-        train(tiny_classifier(), pictures, RECIPES[name], schedule, EPS, tmp_path / "state")
+        train(tiny_classifier(), pictures, recipe_named(name), schedule, tmp_path / "state")
     resumed = tiny_classifier()
-    train(resumed, pictures, RECIPES[name], schedule, EPS, tmp_path / "state")
+    train(resumed, pictures, recipe_named(name), schedule, tmp_path / "state")
     expected = whole.network.state_dict()
     for key, value in resumed.network.state_dict().items():
         assert torch.equal(value, expected[key]), key
@@ -124,7 +140,7 @@ def test_a_stopped_training_ends_with_the_same_weights(name, monkeypatch, tmp_pa
 def test_training_learns_and_accuracy_falls_under_attack(tmp_path):
     training, held_out = colour_pictures().split(0.25, seed=0)
     extractor = tiny_classifier()
-    train(extractor, training, RECIPES["plain"], Schedule(12, 8), EPS, tmp_path / "state")
+    train(extractor, training, RECIPES["plain"], Schedule(12, 8), tmp_path / "state")
     assert accuracy(extractor, held_out) > 0.9
 
     def strong(logits, points, goal, box):
@@ -148,8 +164,7 @@ def test_the_learning_rate_warms_up_and_falls_to_zero():
 
 def test_augmentation_flips_and_shifts_whole_pictures():
     ramp = torch.arange(32, dtype=torch.uint8).repeat(3, 32, 1)[None].repeat(200, 1, 1, 1)
-    torch.manual_seed(0)
-    augmented = augment(ramp)
+    augmented = flip_and_shift(ramp, torch.Generator().manual_seed(0))
     assert augmented.shape == ramp.shape
     assert augmented.dtype == torch.uint8
     middle = augmented[:, 0, 0, 4:28].long()
@@ -160,6 +175,20 @@ def test_augmentation_flips_and_shifts_whole_pictures():
     assert 60 < flipped.sum() < 140
     shifts = middle[~flipped, 0] - 4
     assert set(shifts.tolist()) == {-2, -1, 0, 1, 2}
+
+
+def test_crops_are_windows_in_training_and_the_middle_afterwards():
+    columns = torch.arange(32, dtype=torch.uint8).repeat(3, 32, 1)[None].repeat(200, 1, 1, 1)
+    crop = Augmentation("crop", 28)
+    cut = crop.training(columns, torch.Generator().manual_seed(0))
+    assert cut.shape == (200, 3, 28, 28)
+    first, last = cut[:, 0, 0, 0].long(), cut[:, 0, 0, -1].long()
+    assert set((last - first).tolist()) == {-27, 27}
+    assert set(torch.minimum(first, last).tolist()) == {0, 1, 2, 3, 4}
+    assert torch.equal(crop.testing(columns), columns[:, :, 2:30, 2:30])
+    small = columns[:, :, :20, :20]
+    assert crop.training(small, torch.Generator()).shape == small.shape
+    assert torch.equal(crop.testing(small), small)
 
 
 def test_split_is_a_partition():

@@ -1,75 +1,176 @@
-"""What happens to training images before the network sees them, and what is learnt from its gradient."""
+"""Adversaries, as data: which training images they perturb, towards what, and how far."""
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-State = dict[str, Tensor]
+from src.attacks.freezing import frozen
+from src.attacks.pgd import pgd
+from src.extractors.extractor import Extractor, Prediction
+from src.training.hardness import Destination, hardness
+from src.training.miners import Miner, Triplets
+from src.training.objectives import Inner, Objective
+
+Perturbs = Literal["all", "pn", "apn"]
+"""All images of the batch, or positives and negatives of its triplets, or anchors as well."""
+
+Start = Callable[[Tensor, float, torch.Generator], Tensor]
+"""Of images, the budget's radius and a source of random numbers: where the descent begins."""
 
 
-class Adversary(Protocol):
-    """Perturbs a mini-batch and sees the gradient that the training step computed anyway."""
+@dataclass(frozen=True)
+class Budget:
+    """An L-inf ball around each image, in [0, 1] pixels, and the walk inside it."""
 
-    def perturb(self, images: Tensor) -> Tensor:
-        """The images to train on, (N, 3, H, W) in [0, 1]; a leaf of the graph."""
-        ...
-
-    def observe(self, gradient: Tensor | None) -> None:
-        """Take note of the loss's gradient with respect to what ``perturb`` returned, if it has one."""
-        ...
-
-    def state(self) -> State:
-        """What training needs to continue after a stop."""
-        ...
-
-    def restore(self, state: State) -> None: ...
+    eps: float
+    step: float
+    steps: int
 
 
-class NoAdversary:
-    """Plain training."""
-
-    def __init__(self, eps: float) -> None:
-        """Every adversary is made from a budget; this one has no use for it."""
-
-    def perturb(self, images: Tensor) -> Tensor:
-        return images
-
-    def observe(self, gradient: Tensor | None) -> None: ...
-
-    def state(self) -> State:
-        return {}
-
-    def restore(self, state: State) -> None: ...
+def near_start(images: Tensor, eps: float, generator: torch.Generator) -> Tensor:
+    """Close to the images, where a divergence from them has a gradient (TRADES)."""
+    noise = torch.randn(images.shape, generator=generator, device=generator.device)
+    return images + (1e-3 * noise).to(images.device).clamp(-eps, eps)
 
 
-class FreeAdversary:
+@dataclass(frozen=True)
+class Scene:
+    """A batch as an adversary finds it."""
+
+    extractor: Extractor
+    images: Tensor
+    """(m, C, H, W) float in [0, 1]."""
+    labels: Tensor
+    """(m,) int64."""
+    miner: Miner
+    metric: str
+    last_loss: float
+    """The loss of the step before."""
+    generator: torch.Generator
+
+    @torch.no_grad()
+    def predict(self) -> Prediction:
+        """Of the benign images."""
+        return self.extractor(self.images)
+
+    def mine(self, benign: Prediction) -> Triplets:
+        return self.miner(benign.features, self.labels, self.generator)
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """Solves the inner problem anew for every batch, by projected gradient descent."""
+
+    perturbs: Perturbs
+    objective: Objective
+    destination: Destination | None = None
+    """Which hardness the triplets are to have; None where the objective does not ask."""
+    start: Start | None = None
+    """None: the benign images."""
+    budget: Budget = Budget(8 / 255, 1 / 255, 8)
+
+    def perturb(self, scene: Scene) -> tuple[Tensor, Triplets | None]:
+        """The images to train on and their triplets: ``points`` and ``mined`` of ``views.Views``.
+
+        In evaluation mode and without weight gradients; triplets are mined from benign embeddings.
+        Anchors that are not perturbed stand in front as they are.
+        """
+        with frozen(scene.extractor):
+            if self.perturbs == "all":
+                return self._perturb_all(scene), None
+            return self._perturb_triplets(scene)
+
+    def _perturb_all(self, scene: Scene) -> Tensor:
+        inner = partial(
+            Inner,
+            benign=cache(scene.predict),
+            labels=scene.labels,
+            anchors=None,
+            metric=scene.metric,
+            wanted=None,
+            generator=scene.generator,
+        )
+        return self._descend(scene, scene.images, inner)
+
+    def _perturb_triplets(self, scene: Scene) -> tuple[Tensor, Triplets]:
+        benign = scene.predict()
+        triplets = scene.mine(benign)
+        anchors_stay = self.perturbs == "pn"
+        rows = torch.cat(triplets[1:] if anchors_stay else triplets)
+        wanted = self.destination and self.destination(
+            benign.features, scene.labels, scene.last_loss, scene.generator
+        )
+        inner = partial(
+            Inner,
+            benign=lambda: Prediction(benign.logits[rows], benign.features[rows]),
+            labels=scene.labels[rows],
+            anchors=benign.features[triplets.anchor] if anchors_stay else None,
+            metric=scene.metric,
+            wanted=wanted,
+            generator=scene.generator,
+        )
+        points = self._descend(scene, scene.images[rows], inner)
+        if anchors_stay:
+            points = torch.cat([scene.images[triplets.anchor], points])
+        return points, triplets
+
+    def _descend(
+        self, scene: Scene, images: Tensor, inner: Callable[[Prediction], Inner]
+    ) -> Tensor:
+        eps, step, steps = self.budget.eps, self.budget.step, self.budget.steps
+        start = self.start and self.start(images, eps, scene.generator)
+        return pgd(
+            images,
+            lambda points: self.objective(inner(scene.extractor(points))),
+            eps,
+            step,
+            steps,
+            start=start,
+        )
+
+
+@dataclass(frozen=True)
+class Free:
     """Free adversarial training (Shafahi et al. 2019, algorithm 1).
 
     One perturbation is carried over from replay to replay and from mini-batch to mini-batch. Each
-    backward pass serves twice: the network descends, and the perturbation ascends by one FGSM step
-    of length ``eps``, then returns to the L-inf ball of ``eps``.
+    backward pass serves twice: the network descends, and the perturbation ascends by one step, then
+    returns to the L-inf ball.
     """
 
-    def __init__(self, eps: float) -> None:
-        """``eps``: radius of the ball and length of the step, in [0, 1] pixels."""
-        self.eps = eps
-        self.perturbation: Tensor | None = None
-        """(batch, 3, H, W); as large as the largest batch so far."""
+    perturbs: Literal["all", "apn"]
+    replays: int = 4
+    """Steps on each mini-batch; there are so many times fewer epochs."""
+    release: float | None = None
+    """The hardness beyond which a triplet is hard enough, and its perturbation begins at 0 again."""
+    budget: Budget = Budget(4 / 255, 4 / 255, 1)
 
-    def perturb(self, images: Tensor) -> Tensor:
-        if self.perturbation is None:
-            self.perturbation = torch.zeros_like(images)
+    def perturb(
+        self, scene: Scene, perturbation: Tensor | None
+    ) -> tuple[Tensor, Tensor, Triplets | None]:
+        """(the carried perturbation, ``points`` with a gradient to come, ``mined``)."""
+        images, mined = scene.images, None
+        if self.perturbs == "apn":
+            with frozen(scene.extractor):
+                mined = scene.mine(scene.predict())
+            images = images[torch.cat(mined)]
+        if perturbation is None or perturbation.shape != images.shape:
+            perturbation = torch.zeros_like(images)
         # The gradient is taken after the clamp: in front of it, white and black pixels had none.
-        return (images + self.perturbation).clamp(0, 1).requires_grad_()
+        return perturbation, (images + perturbation).clamp(0, 1).requires_grad_(), mined
 
-    def observe(self, gradient: Tensor | None) -> None:
-        if gradient is not None and self.perturbation is not None:
-            self.perturbation += self.eps * gradient.sign()
-            self.perturbation.clamp_(-self.eps, self.eps)
+    def ascend(self, perturbation: Tensor, gradient: Tensor) -> Tensor:
+        """The perturbation one step up the loss's ``gradient`` with respect to the points."""
+        eps = self.budget.eps
+        return (perturbation + self.budget.step * gradient.sign()).clamp(-eps, eps)
 
-    def state(self) -> State:
-        return {} if self.perturbation is None else {"perturbation": self.perturbation}
-
-    def restore(self, state: State) -> None:
-        self.perturbation = state.get("perturbation")
+    def let_go(self, perturbation: Tensor, triplets: Sequence[Tensor], metric: str) -> Tensor:
+        """``perturbation`` without that of triplets, embeddings (a', p', n'), that are hard enough."""
+        if self.release is None:
+            return perturbation
+        hard_enough = (hardness(*triplets, metric) > self.release).repeat(3)
+        return perturbation * ~hard_enough[:, None, None, None]

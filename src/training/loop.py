@@ -1,19 +1,21 @@
-"""The training loop: mini-batches, replays, one SGD step each; continues after a stop."""
+"""The training loop: mini-batches and replays, epoch by epoch; continues after a stop."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from src.extractors.checkpoints import write_plain
-from src.extractors.extractor import Extractor
-from src.training.adversaries import Adversary
-from src.training.pictures import Pictures, augment, to_images
-from src.training.recipes import Loss, Recipe
+from src.extractors.extractor import Extractor, Precision
+from src.training.distribution import n_processes, rank, wait_for_all
+from src.training.metric_losses import LEARNT_LR
+from src.training.pictures import SHIFTED, Augmentation, PictureSet, to_images
+from src.training.recipes import Training, drawn, parts
+from src.training.steps import State, train_step
 
 _WARM_UP = 0.2
 """Part of the steps in which the learning rate rises; then it falls along a cosine to 0."""
@@ -26,77 +28,103 @@ class Schedule:
     epochs: int
     """Passes over the pictures, replays included."""
     batch_size: int = 64
+    """Pictures drawn for a step: images, or pairs of them."""
     lr: float = 0.05
-    """Largest learning rate of SGD with Nesterov momentum."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """SGD with Nesterov momentum, whose learning rate rises to ``lr`` and falls; or Adam at ``lr``."""
     momentum: float = 0.9
+    """Of SGD."""
     weight_decay: float = 5e-4
+    augmentation: Augmentation = SHIFTED
     seed: int = 0
 
 
 def train(
     extractor: Extractor,
-    pictures: Pictures,
-    recipe: Recipe,
+    pictures: PictureSet,
+    training: Training,
     schedule: Schedule,
-    eps: float,
     state_file: Path,
+    precision: Precision = "fp32",
 ) -> None:
-    """Train ``extractor`` in place on its device; it is left in evaluation mode.
+    """Train ``extractor`` in place on its device; it is left in evaluation mode, in fp32.
 
-    ``eps`` is the adversary's budget in [0, 1] pixels. After each epoch everything that training
-    needs to continue goes to ``state_file``; where that file exists, training takes it up, and its
-    result on a CPU is the same as without the stop. The caller removes the file.
+    After each epoch everything that training needs to continue goes to ``state_file``; where that file
+    exists, training takes it up, and its result on a CPU is the same as without the stop. The caller
+    removes the file. Where ``torchrun`` has started several processes, each takes its share of the
+    batches, and gradients and the last loss are means over all of them.
     """
-    extractor.train().requires_grad_(True).to(memory_format=torch.channels_last)
-    adversary = recipe.adversary(eps)
-    optimizer = torch.optim.SGD(
-        extractor.network.parameters(),
-        schedule.lr,
-        momentum=schedule.momentum,
-        weight_decay=schedule.weight_decay,
-        nesterov=True,
-    )
-    batch_size = min(schedule.batch_size, len(pictures))
-    n_batches = len(pictures) // batch_size  # batch norm wants no small last batch
+    extractor.requires_grad_(True).to(memory_format=torch.channels_last)
+    extractor.precision = precision
+    recipe = parts(training)[0]  # both of a mix draw batches alike
+    state = State(recipe.loss.parameters(extractor.device))
+    optimizers = _optimizers(extractor.network, state, schedule)
+    batch_size = min(schedule.batch_size, len(pictures) // n_processes())
+    n_batches = len(pictures) // batch_size // n_processes()
     epochs = math.ceil(schedule.epochs / recipe.replays)
     n_steps = epochs * n_batches * recipe.replays
-    first_epoch = _restore(state_file, extractor.network, optimizer, adversary)
+    first_epoch = _restore(state_file, extractor.network, optimizers, state)
     step = first_epoch * n_batches * recipe.replays
-    with tqdm(total=n_steps, initial=step, desc="training", unit="step") as bar:
+    augment = schedule.augmentation.training
+    with tqdm(total=n_steps, initial=step, desc="training", unit="step", disable=rank() > 0) as bar:
         for epoch in range(first_epoch, epochs):
             # Each epoch draws from its own seed, so there is no generator state to keep.
-            torch.manual_seed(1_000_003 * schedule.seed + epoch)
-            order = torch.randperm(len(pictures))[: n_batches * batch_size]
-            for rows in order.split(batch_size):
-                images = to_images(augment(pictures.pixels[rows]), extractor.device)
+            generator = _seeded(schedule.seed, epoch)
+            batches = list(recipe.batches(pictures.categories, batch_size, generator))
+            if rank():
+                generator.manual_seed(generator.initial_seed() + 31 * rank())
+            for rows in batches[rank() :: n_processes()][:n_batches]:
+                images = to_images(augment(pictures.read(rows), generator), extractor.device)
                 labels = pictures.categories[rows].to(extractor.device)
                 for _ in range(recipe.replays):
-                    for group in optimizer.param_groups:
-                        group["lr"] = schedule.lr * _lr_factor((step + 1) / n_steps)
-                    loss = train_step(extractor, optimizer, adversary, recipe.loss, images, labels)
+                    if schedule.optimizer == "sgd":
+                        _set_lr(optimizers[0], schedule.lr * _lr_factor((step + 1) / n_steps))
+                    loss = train_step(
+                        extractor,
+                        optimizers,
+                        drawn(training, generator),
+                        state,
+                        images,
+                        labels,
+                        generator,
+                    )
                     step += 1
                     bar.update()
             bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}")
-            _save(state_file, epoch + 1, extractor.network, optimizer, adversary)
+            _save(state_file, epoch + 1, extractor.network, optimizers, state)
+    extractor.precision = "fp32"
     extractor.eval().requires_grad_(False)
 
 
-def train_step(
-    extractor: Extractor,
-    optimizer: torch.optim.Optimizer,
-    adversary: Adversary,
-    loss_of: Loss,
-    images: Tensor,
-    labels: Tensor,
-) -> float:
-    """Perturb, descend, let the adversary see the gradient; returns the loss before the step."""
-    perturbed = adversary.perturb(images)
-    loss = loss_of(extractor(perturbed), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    adversary.observe(perturbed.grad)
-    optimizer.step()
-    return loss.item()
+def _seeded(seed: int, epoch: int) -> torch.Generator:
+    """For order, augmentation, miners and adversaries; dropout takes torch's global one."""
+    torch.manual_seed(1_000_003 * seed + epoch)
+    return torch.Generator().manual_seed(1_000_003 * seed + epoch)
+
+
+def _optimizers(
+    network: nn.Module, state: State, schedule: Schedule
+) -> list[torch.optim.Optimizer]:
+    """That of the network, and that of what the loss learns if it does."""
+    if schedule.optimizer == "sgd":
+        main = torch.optim.SGD(
+            network.parameters(),
+            schedule.lr,
+            momentum=schedule.momentum,
+            weight_decay=schedule.weight_decay,
+            nesterov=True,
+        )
+    else:
+        main = torch.optim.Adam(
+            network.parameters(), schedule.lr, weight_decay=schedule.weight_decay
+        )
+    learnt = list(state.learnt.values())
+    return [main, torch.optim.SGD(learnt, LEARNT_LR)] if learnt else [main]
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
 
 
 def _lr_factor(progress: float) -> float:
@@ -110,27 +138,36 @@ def _save(
     path: Path,
     epochs_done: int,
     network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    adversary: Adversary,
+    optimizers: list[torch.optim.Optimizer],
+    state: State,
 ) -> None:
-    state: dict[str, Any] = {
+    """Process 0 does it for all; a perturbation that is carried over is then its own."""
+    content: dict[str, Any] = {
         "epochs_done": epochs_done,
         "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "adversary": adversary.state(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "learnt": {name: value.detach() for name, value in state.learnt.items()},
+        "last_loss": state.last_loss,
+        "perturbation": state.perturbation,
     }
-    write_plain(path, state)
+    if rank() == 0:
+        write_plain(path, content)
+    wait_for_all()
 
 
 def _restore(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, adversary: Adversary
+    path: Path, network: nn.Module, optimizers: list[torch.optim.Optimizer], state: State
 ) -> int:
     """Take up what ``_save`` left; returns how many epochs are done."""
     if not path.exists():
         return 0
     device = next(network.parameters()).device
-    state = torch.load(path, map_location=device, weights_only=True)
-    network.load_state_dict(state["network"])
-    optimizer.load_state_dict(state["optimizer"])
-    adversary.restore(state["adversary"])
-    return state["epochs_done"]
+    content = torch.load(path, map_location=device, weights_only=True)
+    network.load_state_dict(content["network"])
+    for optimizer, saved in zip(optimizers, content["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    for name, value in content["learnt"].items():
+        state.learnt[name].data.copy_(value)
+    state.last_loss = content["last_loss"]
+    state.perturbation = content["perturbation"]
+    return content["epochs_done"]

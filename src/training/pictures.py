@@ -1,7 +1,8 @@
-"""Labelled pictures held in memory, and their augmentation."""
+"""Labelled pictures to train on, and their augmentation."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 import pandas as pd
@@ -11,13 +12,34 @@ from torch.nn import functional
 
 from src.artifacts.errors import UserError
 from src.datasets.catalogue import open_catalogue
+from src.datasets.labelled_images import LabelledImages
 
 COLUMNS = ("item", "category", "label")
 
 
+class PictureSet(Protocol):
+    """What training reads: pictures of one size and their categories."""
+
+    @property
+    def categories(self) -> Tensor:
+        """(n,) int64, 0 to the number of categories."""
+        ...
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the categories."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Pixels (m, C, H, W) uint8 of the pictures ``rows`` (m,)."""
+        ...
+
+
 @dataclass(frozen=True)
 class Pictures:
-    """``pixels`` (n, 3, H, W) uint8 and ``categories`` (n,) int64; ``labels`` names the categories."""
+    """In memory: ``pixels`` (n, 3, H, W) uint8, ``categories`` (n,) int64 and their names, ``labels``."""
 
     pixels: Tensor
     categories: Tensor
@@ -25,6 +47,9 @@ class Pictures:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def read(self, rows: Tensor) -> Tensor:
+        return self.pixels[rows]
 
     def __getitem__(self, rows: Tensor) -> "Pictures":
         return Pictures(self.pixels[rows], self.categories[rows], self.labels)
@@ -34,6 +59,22 @@ class Pictures:
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         n_held_out = round(share * len(self))
         return self[order[n_held_out:]], self[order[:n_held_out]]
+
+
+class SetPictures:
+    """A part of a retrieval set; its classes are those that have an image in it."""
+
+    def __init__(self, images: LabelledImages) -> None:
+        self.images = images
+        present, categories = np.unique(images.labels, return_inverse=True)
+        self.categories = torch.from_numpy(categories.astype(np.int64))
+        self.labels = tuple(images.class_names[label] for label in present)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, rows: Tensor) -> Tensor:
+        return torch.from_numpy(self.images.read(rows.numpy())).permute(0, 3, 1, 2).contiguous()
 
 
 def read_pictures(images: Path, labels: Path, size: int = 0) -> Pictures:
@@ -85,21 +126,66 @@ def to_images(pixels: Tensor, device: torch.device) -> Tensor:
     return pixels.to(device).float() / 255
 
 
-def augment(pixels: Tensor) -> Tensor:
-    """Flip half of the pictures and shift each by up to a sixteenth of its side.
-
-    Random numbers come from torch's global generator.
-    """
-    n, _, height, width = pixels.shape
+def flip_and_shift(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Flip half of the pictures and shift each by up to a sixteenth of its side."""
+    height, width = pixels.shape[2:]
     reach = max(1, min(height, width) // 16)
     padded = functional.pad(pixels, (reach, reach, reach, reach), mode="replicate")
-    rows = torch.randint(2 * reach + 1, (n, 1)) + torch.arange(height)
-    columns = torch.randint(2 * reach + 1, (n, 1)) + torch.arange(width)
-    flipped = torch.rand(n, 1) < 0.5
+    return _random_windows(padded, height, width, generator)
+
+
+def flip_and_crop(pixels: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """Flip half of the pictures and cut a random square of ``side`` pixels out of each."""
+    height, width = pixels.shape[2:]
+    return _random_windows(pixels, min(side, height), min(side, width), generator)
+
+
+def centre_crop(pixels: Tensor, side: int) -> Tensor:
+    """The middle square of ``side`` pixels of larger pictures, the whole of others."""
+    height, width = pixels.shape[2:]
+    top, left = max(height - side, 0) // 2, max(width - side, 0) // 2
+    return pixels[:, :, top : top + side, left : left + side]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to pictures in training."""
+
+    kind: Literal["none", "shift", "crop"]
+    """shift: ``flip_and_shift``; crop: ``flip_and_crop``."""
+    side: int = 0
+    """Of the windows that crop cuts out of larger pictures."""
+
+    def training(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """Of (n, C, H, W) uint8."""
+        match self.kind:
+            case "shift":
+                return flip_and_shift(pixels, generator)
+            case "crop":
+                return flip_and_crop(pixels, self.side, generator)
+            case _:
+                return pixels
+
+    def testing(self, pixels: Tensor) -> Tensor:
+        """What an extractor that was trained so reads afterwards."""
+        return centre_crop(pixels, self.side) if self.kind == "crop" else pixels
+
+
+UNCHANGED = Augmentation("none")
+SHIFTED = Augmentation("shift")
+
+
+def _random_windows(pixels: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """A window of ``height`` x ``width`` out of each picture, half of them flipped."""
+    n, channels = pixels.shape[:2]
+    tops, lefts = pixels.shape[2] - height + 1, pixels.shape[3] - width + 1
+    rows = torch.randint(tops, (n, 1), generator=generator) + torch.arange(height)
+    columns = torch.randint(lefts, (n, 1), generator=generator) + torch.arange(width)
+    flipped = torch.rand(n, 1, generator=generator) < 0.5
     columns = torch.where(flipped, columns.flip(1), columns)
-    return padded[
+    return pixels[
         torch.arange(n)[:, None, None, None],
-        torch.arange(3)[:, None, None],
+        torch.arange(channels)[:, None, None],
         rows[:, None, :, None],
         columns[:, None, None, :],
     ]

@@ -1,37 +1,170 @@
-"""Ways to train an extractor, as data."""
+"""Ways to train an extractor, as data: which loss on which images, perturbed how, and what is added.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+Metric learning after Zhou and Patel, "Enhancing Adversarial Robustness for Deep Metric Learning" (CVPR
+2022), where its names come from, and Zhou et al., "Adversarial Attack and Defense in Deep Ranking"
+(2021).
+"""
 
-from torch import Tensor
-from torch.nn import functional
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Literal, TypeVar
 
-from src.extractors.extractor import Prediction
-from src.training.adversaries import Adversary, FreeAdversary, NoAdversary
+import torch
 
-Loss = Callable[[Prediction, Tensor], Tensor]
-"""Of a prediction and the labels (N,) int64; a scalar."""
+from src.artifacts.errors import UserError
+from src.attacks.pgd import random_start
+from src.training.adversaries import Adversary, Free, near_start
+from src.training.batches import Batches, pairs, plain
+from src.training.hardness import LossGuided, parse_destination
+from src.training.losses import CrossEntropy, Loss, OfEmbeddings
+from src.training.miners import MINERS, Miner
+from src.training.objectives import (
+    HARDNESS_OBJECTIVES,
+    collapse,
+    collapse_all,
+    collapse_or_invert,
+    diverge,
+    harden,
+    invert,
+    misclassify,
+    shift,
+)
+from src.training.terms import Term, embedding_shift, intraclass_structure, prediction_shift
 
-
-def cross_entropy(prediction: Prediction, labels: Tensor) -> Tensor:
-    return functional.cross_entropy(prediction.logits, labels)
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one training step minimises, on which images, and how often each mini-batch is replayed.
+    """What one training step minimises, and on which images."""
 
-    The number of epochs is divided by ``replays``, so recipes compare at equal cost.
+    loss: Loss
+    batches: Batches
+    adversary: Adversary | Free | None = None
+    miner: Miner = MINERS["random"]
+    """Finds the triplets that are perturbed, where triplets are, and those of the loss."""
+    loss_on: Literal["perturbed", "benign"] = "perturbed"
+    terms: tuple[tuple[float, Term], ...] = ()
+    """Weights and what they weigh; added to the loss."""
+    batch_norm: Literal["frozen", "train"] = "frozen"
+    """frozen: by the statistics that the network came with; its affine part is trained anyway."""
+
+    @property
+    def replays(self) -> int:
+        """Steps on each mini-batch; epochs are divided by it, so recipes compare at equal cost."""
+        return self.adversary.replays if isinstance(self.adversary, Free) else 1
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Each step follows ``first`` with ``probability``, else ``second``."""
+
+    probability: float
+    first: Recipe
+    second: Recipe
+
+
+Training = Recipe | Mix
+
+_CLASSIFY = Recipe(CrossEntropy(), plain, batch_norm="train")
+_EMBED = Recipe(OfEmbeddings(), pairs)
+
+_ACT = replace(_EMBED, adversary=Adversary("pn", collapse))
+_AMDSEMI = replace(_EMBED, adversary=Adversary("apn", harden, LossGuided(power=0.5)))
+
+
+def chosen(choices: Mapping[str, Value], name: str, kind: str) -> Value:
+    """``choices[name]``; ``UserError`` lists them where there is no such one."""
+    if name not in choices:
+        raise UserError(f"unknown {kind} {name}: choose from {', '.join(choices)}")
+    return choices[name]
+
+
+def hardness_manipulation(
+    source: str, destination: str, objective: str = "et", anchor: str = "free"
+) -> Recipe:
+    """HM[S, D]: triplets of the miner ``source`` become as hard as ``destination`` says.
+
+    ``destination`` as ``hardness.parse_destination`` reads it, ``objective`` a key of
+    ``HARDNESS_OBJECTIVES``; a ``fixed`` anchor is not perturbed. HM[X, X] has nothing to do: its triplets
+    are as hard as they should be, and the recipe is without an adversary. Raises ``UserError`` for
+    unknown names.
     """
+    recipe = replace(_EMBED, miner=chosen(MINERS, source, "miner"))
+    descend = chosen(HARDNESS_OBJECTIVES, objective, "objective")
+    perturbs = chosen({"free": "apn", "fixed": "pn"}, anchor, "kind of anchor")
+    if source == destination:
+        return recipe
+    return replace(recipe, adversary=Adversary(perturbs, descend, parse_destination(destination)))
 
-    adversary: Callable[[float], Adversary]
-    """Makes an adversary for a budget in [0, 1] pixels."""
-    loss: Loss = cross_entropy
-    replays: int = 1
 
-
-RECIPES = {
-    "plain": Recipe(NoAdversary),
-    # Shafahi et al. 2019, "Adversarial Training for Free!", m = 4.
-    "free": Recipe(FreeAdversary, replays=4),
+RECIPES: dict[str, Training] = {
+    # Classifiers.
+    "plain": _CLASSIFY,
+    "madry": replace(_CLASSIFY, adversary=Adversary("all", misclassify, start=random_start)),
+    "free": replace(_CLASSIFY, adversary=Free("all")),
+    "trades": replace(
+        _CLASSIFY,
+        adversary=Adversary("all", diverge, start=near_start),
+        loss_on="benign",
+        terms=((6.0, prediction_shift),),
+    ),
+    # Embedders. EST alone was published with batch norm that follows its batches.
+    "none": _EMBED,
+    "est": replace(_EMBED, adversary=Adversary("all", shift), batch_norm="train"),
+    "rest": replace(_EMBED, adversary=Adversary("pn", shift)),
+    "ses": replace(
+        _EMBED,
+        adversary=Adversary("all", shift),
+        loss_on="benign",
+        terms=((1.0, embedding_shift),),
+    ),
+    "act": _ACT,
+    "tbc": replace(_EMBED, adversary=Adversary("apn", collapse_all)),
+    "acap": replace(_EMBED, adversary=Adversary("apn", collapse_or_invert)),
+    "amd": replace(_EMBED, adversary=Adversary("apn", invert)),
+    "ramd": replace(_EMBED, adversary=Adversary("pn", invert)),
+    "amdsemi": _AMDSEMI,
+    "amdsemi-aap": replace(_AMDSEMI, terms=((1.0, intraclass_structure),)),
+    "free-est": replace(_EMBED, adversary=Free("all")),
+    "free-amd": replace(_EMBED, adversary=Free("apn")),
+    "free-amdsemi": replace(_EMBED, adversary=Free("apn", release=-0.2)),
+    "hm": hardness_manipulation("softhard", "lga"),
+    "act-or-none": Mix(0.5, _ACT, _EMBED),
+    "act-or-amdsemi": Mix(0.5, _ACT, _AMDSEMI),
+    "hm-mix": Mix(
+        0.5,
+        hardness_manipulation("random", "semihard"),
+        hardness_manipulation("softhard", "semihard"),
+    ),
 }
+
+
+def parts(training: Training) -> tuple[Recipe, ...]:
+    """The recipes that a training follows, one or two."""
+    return (training,) if isinstance(training, Recipe) else (training.first, training.second)
+
+
+def altered(training: Training, alter: Callable[[Recipe], Recipe]) -> Training:
+    """The same with each of its recipes altered."""
+    if isinstance(training, Recipe):
+        return alter(training)
+    return replace(training, first=alter(training.first), second=alter(training.second))
+
+
+def described(value: object) -> object:
+    """A recipe, or a part of one, in values that JSON knows: functions by name, the rest by field."""
+    if is_dataclass(value):
+        content = {field.name: described(getattr(value, field.name)) for field in fields(value)}
+        return {type(value).__name__: content}
+    if isinstance(value, tuple):
+        return [described(part) for part in value]
+    return value.__name__ if callable(value) else value
+
+
+def drawn(training: Training, generator: torch.Generator) -> Recipe:
+    """What the next step follows."""
+    if isinstance(training, Recipe):
+        return training
+    heads = torch.rand((), generator=generator) < training.probability
+    return training.first if heads else training.second

@@ -1,0 +1,66 @@
+"""What a recipe minimises on a batch's views: cross-entropy, or a loss of metric learning."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from src.training.metric_losses import metric_loss
+from src.training.views import Views
+
+
+class Loss(Protocol):
+    @property
+    def metric(self) -> str:
+        """In which embeddings are compared, by the loss and by whoever perturbs its images."""
+        ...
+
+    def __call__(self, views: Views) -> Tensor:
+        """A scalar."""
+        ...
+
+    def parameters(self, device: torch.device) -> dict[str, nn.Parameter]:
+        """New values of what it learns beside the network; ``views.learnt`` at the call."""
+        ...
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Of the logits."""
+
+    metric: str = "N"
+
+    def __call__(self, views: Views) -> Tensor:
+        return functional.cross_entropy(views.trained_on.logits, views.trained_labels)
+
+    def parameters(self, device: torch.device) -> dict[str, nn.Parameter]:
+        return {}
+
+
+@dataclass(frozen=True)
+class OfEmbeddings:
+    """A loss of ``metric_losses`` by name, in the metric C, E or N.
+
+    An embedder's features have unit length, on which E and N are the same but for the usual margins.
+    """
+
+    name: str = "triplet"
+    metric: str = "N"
+    margin: float | None = None
+    """None: the published one."""
+
+    def __call__(self, views: Views) -> Tensor:
+        return metric_loss(self.name, self.metric)(
+            views.trained_on.features,
+            views.trained_labels,
+            views.trained_triplets,
+            self.metric,
+            self.margin,
+            **views.learnt,
+        )
+
+    def parameters(self, device: torch.device) -> dict[str, nn.Parameter]:
+        fresh = metric_loss(self.name, self.metric).parameters()
+        return {name: nn.Parameter(value.detach().to(device)) for name, value in fresh.items()}

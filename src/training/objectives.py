@@ -1,0 +1,143 @@
+"""What a training adversary drives its images towards.
+
+An objective reads the inner problem at one point of the descent and returns what is made small: one
+value an image or a triplet, (n,), or a scalar. H is the hardness of a triplet, d(a, p) - d(a, n).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from src.extractors.extractor import Prediction
+from src.training.distances import distance
+from src.training.hardness import hardness
+
+
+@dataclass(frozen=True)
+class Inner:
+    """What an objective sees."""
+
+    points: Prediction
+    """Of the perturbed images; of triplets first all anchors (unless these stay), then positives, then
+    negatives."""
+    benign: Callable[[], Prediction]
+    """Of the same images unperturbed, without gradient; forwarded only if somebody asks."""
+    labels: Tensor
+    """Of the perturbed images, (n,) int64."""
+    anchors: Tensor | None
+    """Benign embeddings (t, d) of the anchors where these are not perturbed."""
+    metric: str
+    """Of the loss: C, E or N."""
+    wanted: Tensor | None
+    """The hardness H_D that triplets are to have, (t,), where the adversary has a destination."""
+    generator: torch.Generator
+
+    def triplet(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings (t, d) of anchors, positives and negatives."""
+        features = self.points.features
+        if self.anchors is None:
+            anchors, positives, negatives = features.chunk(3)
+            return anchors, positives, negatives
+        positives, negatives = features.chunk(2)
+        return self.anchors, positives, negatives
+
+    def hardness(self) -> Tensor:
+        """H of every triplet, (t,)."""
+        return hardness(*self.triplet(), self.metric)
+
+
+Objective = Callable[[Inner], Tensor]
+
+
+def misclassify(inner: Inner) -> Tensor:
+    """-CE (Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018)."""
+    return -functional.cross_entropy(inner.points.logits, inner.labels, reduction="none")
+
+
+def diverge(inner: Inner) -> Tensor:
+    """-KL(f(x) || f(x')) of the class probabilities (Zhang et al., TRADES, 2019)."""
+    log_points = inner.points.logits.log_softmax(dim=1)
+    log_benign = inner.benign().logits.log_softmax(dim=1)
+    return -functional.kl_div(log_points, log_benign, reduction="none", log_target=True).sum(dim=1)
+
+
+_NUDGE = 1e-7
+"""At x' = x a distance has no direction in which it grows; the target is moved by so much."""
+
+
+def shift(inner: Inner) -> Tensor:
+    """-d(f(x'), f(x)): the embedding's shift."""
+    target = inner.benign().features
+    signs = torch.randint(-1, 2, target.shape, generator=inner.generator).to(target)
+    return -distance(inner.points.features, target + _NUDGE * signs, inner.metric)
+
+
+def collapse(inner: Inner) -> Tensor:
+    """d(p', n'), until positives and negatives cannot be told apart (anti-collapse triplets)."""
+    _, positives, negatives = inner.triplet()
+    return distance(positives, negatives, inner.metric)
+
+
+def collapse_all(inner: Inner) -> Tensor:
+    """All three distances in a triplet (three-body collapse)."""
+    anchors, positives, negatives = inner.triplet()
+    to_positives = distance(anchors, positives, inner.metric)
+    return to_positives + distance(anchors, negatives, inner.metric) + collapse(inner)
+
+
+def invert(inner: Inner) -> Tensor:
+    """-H: the positive as far and the negative as near as the budget allows (min-max)."""
+    return -inner.hardness()
+
+
+def collapse_or_invert(inner: Inner) -> Tensor:
+    """One of ``collapse`` and ``invert``, at each step by the toss of a coin (ACAP)."""
+    heads = torch.rand((), generator=inner.generator) < 0.5
+    return collapse(inner) if heads else invert(inner)
+
+
+def harden(inner: Inner) -> Tensor:
+    """max(-H, -H_D): like ``invert``, until a triplet is as hard as it should be (AMDsemi)."""
+    return torch.maximum(-inner.hardness(), -_wanted(inner))
+
+
+def raise_hardness(inner: Inner) -> Tensor:
+    """relu(H_D - H)^2, "et" (Zhou and Patel, CVPR 2022, hardness manipulation).
+
+    Its gradient is 0 as soon as H >= H_D, so each triplet stops by itself.
+    """
+    return (_wanted(inner) - inner.hardness()).relu().square()
+
+
+def match_hardness(inner: Inner) -> Tensor:
+    """(H - H_D)^2, "l2": easier triplets are also made harder ones, and harder ones easier."""
+    return (inner.hardness() - _wanted(inner)).square()
+
+
+def match_hardness_shares(inner: Inner) -> Tensor:
+    """KL(softmax H_D || softmax H) over the triplets of the batch, "kl"; a scalar.
+
+    Published code normalises H by its L1 norm and takes no logarithm, which is no divergence.
+    """
+    return functional.kl_div(
+        inner.hardness().log_softmax(dim=0),
+        _wanted(inner).log_softmax(dim=0),
+        reduction="sum",
+        log_target=True,
+    )
+
+
+def _wanted(inner: Inner) -> Tensor:
+    if inner.wanted is None:
+        raise ValueError("this objective needs a destination")
+    return inner.wanted
+
+
+HARDNESS_OBJECTIVES: dict[str, Objective] = {
+    "et": raise_hardness,
+    "l2": match_hardness,
+    "kl": match_hardness_shares,
+}

@@ -1,0 +1,204 @@
+"""The recipe that a user's options make, and what they leave open."""
+
+import argparse
+from dataclasses import asdict, dataclass, replace
+
+from src.artifacts.errors import UserError
+from src.extractors.architectures import check_arch, input_size, split_arch
+from src.training.adversaries import Budget, Free
+from src.training.command import RecipeOptions
+from src.training.config_names import parse_config
+from src.training.loop import Schedule
+from src.training.losses import OfEmbeddings
+from src.training.metric_losses import METRIC_LOSSES, metric_loss
+from src.training.miners import MINERS
+from src.training.pictures import UNCHANGED, Augmentation
+from src.training.recipes import (
+    RECIPES,
+    Recipe,
+    Training,
+    altered,
+    chosen,
+    described,
+    hardness_manipulation,
+    parts,
+)
+from src.training.terms import barlow_twins, intraclass_structure
+
+_HM_ONLY = ("dest", "objective", "anchor")
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """How long, how fast and against which budget a kind of network is trained."""
+
+    schedule: Schedule
+    eps: float
+    """In grey levels of 255, like ``step``."""
+    step: float
+    steps: int
+
+
+CLASSIFIERS = Defaults(Schedule(epochs=12), eps=4, step=1, steps=7)
+# The published settings; of the learning rate and the inner steps those of the published code.
+SMALL_EMBEDDERS = Defaults(
+    Schedule(8, 128, 1e-3, "adam", weight_decay=1e-7, augmentation=UNCHANGED),
+    eps=77,
+    step=3,
+    steps=32,
+)
+LARGE_EMBEDDERS = Defaults(
+    Schedule(75, 56, 1e-5, "adam", weight_decay=4e-4, augmentation=Augmentation("crop", 224)),
+    eps=8,
+    step=1,
+    steps=8,
+)
+
+
+def defaults_of(arch: str) -> Defaults:
+    """Classifiers: ours. Embedders: those published for 28x28 images, or for 224x224."""
+    if split_arch(arch)[1] is None:
+        return CLASSIFIERS
+    return SMALL_EMBEDDERS if input_size(arch) < 224 else LARGE_EMBEDDERS
+
+
+@dataclass(frozen=True)
+class Job:
+    """What ``train_extractor.py`` trains, and how."""
+
+    arch: str
+    dataset: str | None
+    """Layout of a retrieval set."""
+    training: Training
+    schedule: Schedule
+    eps: float
+    """In grey levels of 255."""
+    pretrained: str | None = None
+
+    @property
+    def is_embedder(self) -> bool:
+        return split_arch(self.arch)[1] is not None
+
+    def described(self) -> dict[str, object]:
+        """In values that JSON knows."""
+        return {
+            "arch": self.arch,
+            "pretrained": self.pretrained,
+            "recipe": described(self.training),
+            **asdict(self.schedule),
+        }
+
+
+def job_of(options: argparse.Namespace, recipe_options: RecipeOptions) -> Job:
+    """What the command line of ``train_extractor.py`` says, filled up with what is usual."""
+    arch, dataset = options.arch or "resnet18", options.dataset
+    if options.C:
+        for name in ("arch", "dataset"):
+            if getattr(options, name) is not None:
+                raise UserError(f"-C says what --{name} says: give one of them")
+        config = parse_config(options.C)
+        arch, dataset = config.arch, config.dataset
+        beside = {"steps": recipe_options.steps or config.options.steps}
+        recipe_options = replace(config.options, batch_norm=recipe_options.batch_norm, **beside)
+    defaults = defaults_of(check_arch(arch))
+    eps = defaults.eps if options.eps is None else options.eps
+    training = build_recipe(recipe_options, arch, eps, options.step)
+    if options.replays is not None:
+        training = altered(training, lambda recipe: _with_replays(recipe, options.replays))
+    changed = {"epochs": options.epochs, "batch_size": options.batch, "lr": options.lr}
+    given = {name: value for name, value in changed.items() if value is not None}
+    schedule = replace(defaults.schedule, seed=options.seed, **given)
+    if schedule.augmentation.kind == "crop":
+        side = options.size or input_size(arch)
+        schedule = replace(schedule, augmentation=Augmentation("crop", side))
+    return Job(arch, dataset, training, schedule, eps, options.pretrained)
+
+
+def _with_replays(recipe: Recipe, replays: int) -> Recipe:
+    if not isinstance(recipe.adversary, Free):
+        raise UserError("--replays belongs to the recipes of free adversarial training")
+    return replace(recipe, adversary=replace(recipe.adversary, replays=replays))
+
+
+def build_recipe(options: RecipeOptions, arch: str, eps: float, step: float | None) -> Training:
+    """The recipe of ``options`` for a network ``arch``, within ``eps`` in steps of ``step`` grey levels.
+
+    ``step`` None is the usual one. A single step goes all the way, as in FGSM and in Free-AT for
+    classifiers, unless ``step`` says otherwise. Raises ``UserError`` for options that do not go together.
+    """
+    training = _named(options)
+    defaults = defaults_of(arch)
+    is_embedder = split_arch(arch)[1] is not None
+    if is_embedder != _embeds(training):
+        needed = "an embedder (--arch resnet18+512)" if _embeds(training) else "a classifier"
+        raise UserError(f"recipe {options.recipe} trains {needed}, not {arch}")
+    steps = options.steps or defaults.steps
+
+    def finished(recipe: Recipe) -> Recipe:
+        recipe = _with_terms(_with_loss(recipe, options), options)
+        recipe = replace(recipe, batch_norm=options.batch_norm or recipe.batch_norm)
+        if recipe.adversary is None:
+            return recipe
+        carried = isinstance(recipe.adversary, Free)
+        n_steps = 1 if carried else steps
+        whole = n_steps == 1 and not (carried and is_embedder)
+        length = step or (eps if whole else defaults.step)
+        budget = Budget(eps / 255, length / 255, n_steps)
+        return replace(recipe, adversary=replace(recipe.adversary, budget=budget))
+
+    training = altered(training, finished)
+    for recipe in parts(training):
+        _check(recipe)
+    return training
+
+
+def _named(options: RecipeOptions) -> Training:
+    """The row of ``RECIPES``, or HM[S, D] put together."""
+    if options.recipe == "hm":
+        return hardness_manipulation(
+            options.source or "softhard",
+            options.dest or "lga",
+            options.objective or "et",
+            options.anchor or "free",
+        )
+    training = chosen(RECIPES, options.recipe, "recipe")
+    if given := [name for name in _HM_ONLY if getattr(options, name) is not None]:
+        raise UserError(f"--{given[0]} belongs to --recipe hm, not to {options.recipe}")
+    if options.source is None:
+        return training
+    if options.recipe == "hm-mix":
+        raise UserError("recipe hm-mix has miners of its own: it takes no --source")
+    miner = chosen(MINERS, options.source, "miner")
+    return altered(training, lambda recipe: replace(recipe, miner=miner))
+
+
+def _with_loss(recipe: Recipe, options: RecipeOptions) -> Recipe:
+    if not isinstance(recipe.loss, OfEmbeddings):
+        for name in ("loss", "metric", "margin", "source"):
+            if getattr(options, name) is not None:
+                raise UserError(f"--{name} belongs to embedders, not to recipe {options.recipe}")
+        return recipe
+    loss = OfEmbeddings(
+        options.loss or recipe.loss.name, options.metric or recipe.loss.metric, options.margin
+    )
+    metric_loss(loss.name, loss.metric)  # says what is wrong with it
+    return replace(recipe, loss=loss)
+
+
+def _with_terms(recipe: Recipe, options: RecipeOptions) -> Recipe:
+    given = ((options.ics, intraclass_structure), (options.barlow, barlow_twins))
+    added = tuple((weight, term) for weight, term in given if weight)
+    if added and not isinstance(recipe.loss, OfEmbeddings):
+        raise UserError(f"--ics and --barlow belong to embedders, not to recipe {options.recipe}")
+    return replace(recipe, terms=recipe.terms + added)
+
+
+def _check(recipe: Recipe) -> None:
+    """An adversary of triplets leaves no batch of pairs, which some losses compare as a whole."""
+    moves_triplets = recipe.adversary is not None and recipe.adversary.perturbs != "all"
+    if moves_triplets and METRIC_LOSSES[recipe.loss.name].of_triplets is None:
+        raise UserError(f"the loss {recipe.loss.name} cannot judge perturbed triplets")
+
+
+def _embeds(training: Training) -> bool:
+    return isinstance(parts(training)[0].loss, OfEmbeddings)

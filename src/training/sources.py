@@ -1,0 +1,62 @@
+"""Where ``train_extractor.py`` gets pictures from: a folder with a table, or a retrieval set."""
+
+import argparse
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.artifacts.errors import UserError
+from src.datasets.retrieval import open_retrieval_set
+from src.extractors.architectures import input_size
+from src.training.options import Job
+from src.training.pictures import PictureSet, SetPictures, read_pictures
+
+HELD_OUT = 0.2
+"""Part of the pictures of a folder that is not trained on."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files that determine the result, and how to read them."""
+
+    inputs: list[Path]
+    read: Callable[[], tuple[PictureSet, PictureSet]]
+    """Returns (to train on, held out); the former is larger where windows are cut out of it."""
+
+
+def open_source(options: argparse.Namespace, job: Job) -> Source:
+    """``--images`` and ``--labels``, or ``--data``; ``UserError`` for neither and for both."""
+    folder = (options.images, options.labels)
+    if options.data is None and None not in folder:
+        return _of_folder(*folder, _size(options.size, job), job)
+    if options.data is not None and folder == (None, None):
+        if job.dataset is None:
+            raise UserError("--data needs --dataset: how the set lies on the disk")
+        return _of_set(options.data, job.dataset, options.size or None)
+    raise UserError("say what to train on: --images and --labels, or --data and --dataset")
+
+
+def _size(size: int, job: Job) -> int:
+    """Side in pixels to which the pictures of a folder are resized; 0 is their own.
+
+    Where windows are cut out of them they are larger by 8/7: 256 for 224, as published.
+    """
+    if job.schedule.augmentation.kind == "crop":
+        return math.ceil(job.schedule.augmentation.side * 8 / 7)
+    return size or (input_size(job.arch) if job.is_embedder else 0)
+
+
+def _of_folder(images: Path, labels: Path, size: int, job: Job) -> Source:
+    def read() -> tuple[PictureSet, PictureSet]:
+        return read_pictures(images, labels, size).split(HELD_OUT, job.schedule.seed)
+
+    return Source([images, labels], read)
+
+
+def _of_set(data: Path, dataset: str, size: int | None) -> Source:
+    def read() -> tuple[PictureSet, PictureSet]:
+        parts = open_retrieval_set(dataset, data, size=size)
+        return SetPictures(parts.train), SetPictures(parts.test)
+
+    return Source([data], read)
