@@ -101,17 +101,18 @@ def write_images(
     levels: np.ndarray,
     clean: np.ndarray,
     budget: Budget | None,
+    suffix: str = SUFFIX,
 ) -> None:
-    """Write ``<folder>/<id>.tiff``, lossless RGB, and read each back.
+    """Write ``<folder>/<id>.tiff``, or another lossless format by its ``suffix``, and read each back.
 
     Raises ``UserError`` when a file does not hold what was written, or its change against the
     ``clean`` levels exceeds ``budget``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for image_id, image, before in zip(image_ids, levels, clean, strict=True):
-        path = folder / f"{image_id}{SUFFIX}"
+        path = folder / f"{image_id}{suffix}"
         with atomic_output(path) as temporary:
-            Image.fromarray(image).save(temporary, format="TIFF")
+            Image.fromarray(image).save(temporary)
         stored, _ = read_image(path)
         if not np.array_equal(stored, image):
             raise UserError(f"{path} does not hold the image that was written: check the disk")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -135,25 +136,22 @@ class Outcome:
         ]
         return pd.DataFrame(rows, columns=["budget", *TERMS, "ers", "ers_low", "ers_high"])
 
-    def overview(self) -> str:
-        """For the terminal: the clean embedder, the attacks, the ERS."""
-        return "\n\n".join(
-            [_benign_overview(self.benign), _attack_overview(self.table()), *self._last_words()]
-        )
+    def record(self, options: Mapping[str, object]) -> dict[str, object]:
+        """Everything, as JSON values: None stands for what does not exist.
 
-    def _last_words(self) -> list[str]:
-        words = [
-            f"ERS {row.ers:.1f}"
-            + ("" if np.isnan(row.ers_low) else f" (95 %: {row.ers_low:.1f} to {row.ers_high:.1f})")
-            + f" at {row.budget}"
-            for row in self.robustness().itertuples()
-        ]
-        if self.benign.collapsed:
-            words.append(
-                "collapsed: the clean embeddings rank hardly better than chance or lie in one point, so "
-                "that attacks have nothing to destroy; the ERS says nothing here"
-            )
-        return ["\n".join(words)] if words else []
+        ``options``; ``benign`` with chance, spread and whether the embedder has ``collapsed``;
+        ``attacks``, the rows of the table; ``robustness``, one entry for each budget.
+        """
+        benign = self.benign
+        return _json_values(
+            {
+                "options": options,
+                "benign": {**benign.measures, "chance": benign.chance, "spread": benign.spread},
+                "collapsed": benign.collapsed,
+                "attacks": self.table().to_dict("records"),
+                "robustness": self.robustness().to_dict("records"),
+            }
+        )
 
 
 def _known_mean(values: np.ndarray) -> float:
@@ -173,44 +171,65 @@ def _ers(terms: Mapping[str, np.ndarray]) -> tuple[float, float, float]:
     return score_interval(np.array([empirical_robustness_score(repeat) for repeat in repeats]))
 
 
-def _benign_overview(benign: Benign) -> str:
-    measured = {**benign.measures, "chance of r1": benign.chance, "spread": benign.spread}
-    return format_table(list(measured), [list(measured.values())])
-
-
-def _attack_overview(table: pd.DataFrame) -> str:
-    columns = ["kind", "size", "eps", "measure", "before", "after", "ci_low", "ci_high", "score"]
-    shown = [name for name in columns if table[name].notna().any()]
-    names = {"kind": "attack", "size": "W, M", "ci_low": "95 % from", "ci_high": "to"}
-    header = [names.get(name, name) for name in shown]
-    return format_table(header, table[shown].to_numpy(object).tolist())
-
-
-def write_outcome(
-    outcome: Outcome, options: Mapping[str, object], table: Path, record: Path
-) -> None:
-    """Write the table of attacks as TSV, and everything as JSON.
-
-    The record holds the options; ``benign`` with chance, spread and whether the embedder has
-    ``collapsed``; ``attacks``, the rows of the table; ``robustness``, one entry for each budget.
-    """
-    attacks, benign = outcome.table(), outcome.benign
-    content = {
-        "options": dict(options),
-        "benign": {**benign.measures, "chance": benign.chance, "spread": benign.spread},
-        "collapsed": benign.collapsed,
-        "attacks": attacks.to_dict("records"),
-        "robustness": outcome.robustness().to_dict("records"),
-    }
-    with atomic_outputs(table, record) as (table_file, record_file):
-        attacks.to_csv(table_file, sep="\t", index=False, float_format="%.6g")
-        record_file.write_text(json.dumps(_json_values(content), indent=2, allow_nan=False) + "\n")
-
-
-def _json_values(content: object) -> object:
-    """``content`` with None for NaN: JSON has no NaN."""
+def _json_values(content: object) -> Any:
+    """``content`` with None for NaN, which JSON does not have."""
     if isinstance(content, Mapping):
         return {key: _json_values(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
         return [_json_values(value) for value in content]
     return None if isinstance(content, float) and np.isnan(content) else content
+
+
+def write_outcome(
+    outcome: Outcome, options: Mapping[str, object], table: Path, record: Path
+) -> dict[str, Any]:
+    """Write the attacks as TSV and the record as JSON; returns the record."""
+    content = outcome.record(options)
+    with atomic_outputs(table, record) as (table_file, record_file):
+        outcome.table().to_csv(table_file, sep="\t", index=False, float_format="%.6g")
+        record_file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    return content
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What ``write_outcome`` wrote as JSON."""
+    return json.loads(path.read_text())
+
+
+def overview(record: Mapping[str, Any]) -> str:
+    """For the terminal: the clean embedder, the attacks, the ERS."""
+    benign = {_NAMES.get(name, name): value for name, value in record["benign"].items()}
+    attacks = pd.DataFrame(record["attacks"])
+    shown = [name for name in _SHOWN if attacks[name].notna().any()]
+    sections = [
+        format_table(list(benign), [list(benign.values())]),
+        format_table(
+            [_NAMES.get(name, name) for name in shown], attacks[shown].to_numpy(object).tolist()
+        ),
+        *map(_ers_in_words, record["robustness"]),
+    ]
+    if record["collapsed"]:
+        sections.append(
+            "collapsed: the clean embeddings rank hardly better than chance, or lie in one point; there "
+            "is nothing for an attack to destroy, and the ERS says nothing"
+        )
+    return "\n\n".join(sections)
+
+
+_SHOWN = ("kind", "size", "eps", "measure", "before", "after", "ci_low", "ci_high", "score")
+_NAMES = {
+    "kind": "attack",
+    "size": "W, M",
+    "ci_low": "95 % from",
+    "ci_high": "to",
+    "score": "score of 100",
+    "chance": "r1 by chance",
+    "first_rank": "first rank",
+}
+
+
+def _ers_in_words(row: Mapping[str, Any]) -> str:
+    interval = ""
+    if row["ers_low"] is not None:
+        interval = f" (95 % interval {row['ers_low']:.1f} to {row['ers_high']:.1f})"
+    return f"ERS {row['ers']:.1f}{interval} at {row['budget']}"

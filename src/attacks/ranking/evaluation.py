@@ -3,31 +3,21 @@
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from src.artifacts.errors import UserError
 from src.attacks.profiles import AttackSpec, Definitions
 from src.attacks.ranking.descent import NES, Descent
-from src.attacks.ranking.gallery import Embed, Gallery
+from src.attacks.ranking.gallery import Embed, Gallery, embed_with
 from src.attacks.ranking.kinds import build_ranking_attack
 from src.attacks.storage import to_pixels
-
-
-class LabelledImages(Protocol):
-    """Images with a class each."""
-
-    labels: np.ndarray
-    """(n,) int64."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, positions: np.ndarray) -> np.ndarray:
-        """(len(positions), height, width, 3 or 1) uint8."""
-        ...
-
+from src.datasets.labelled_images import LabelledImages
+from src.extractors.extractor import Extractor, Precision, fast_copy
 
 Progress = Callable[[int], object]
 Store = Callable[[AttackSpec, np.ndarray, Tensor, np.ndarray], object]
@@ -50,18 +40,16 @@ class Ranker:
         batch_size: int,
         progress: Progress | None = None,
     ) -> "Ranker":
-        """Embed all images, once."""
+        """Embed all images, once; ``UserError`` where the network cannot."""
         parts = []
         for positions in _batches(np.arange(len(images)), batch_size):
-            with torch.no_grad():
-                parts.append(embed(to_pixels(images.read(positions), device)))
+            parts.append(_embed(embed, to_pixels(images.read(positions), device)))
             if progress:
                 progress(len(positions))
         return cls(embed, Gallery(torch.cat(parts), torch.from_numpy(images.labels).to(device)))
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """What n attacked images score, by measure: (n,) float64 before and after the attack."""
 
     before: Mapping[str, np.ndarray]
@@ -82,6 +70,33 @@ class Arena:
     batch_size: int = 64
     store: Store | None = field(default=None, repr=False)
 
+    @classmethod
+    def of(
+        cls,
+        extractor: Extractor,
+        images: LabelledImages,
+        definitions: Definitions,
+        *,
+        surrogate: Extractor | None = None,
+        precision: Precision = "fp32",
+        nes: NES | None = None,
+        batch_size: int = 64,
+    ) -> "Arena":
+        """Embed ``images`` with ``extractor``, which is attacked, and with what attacks it.
+
+        That is ``surrogate``, if there is one, in ``precision``; fp32 judges. Shows a progress bar.
+        """
+        exact = surrogate is None and precision == "fp32"
+        with tqdm(total=(2 - exact) * len(images), desc="embedding", unit="img") as bar:
+
+            def ranker(network: Extractor) -> Ranker:
+                embed = embed_with(network)
+                return Ranker.of(embed, images, network.device, batch_size, bar.update)
+
+            victim = ranker(fast_copy(extractor))
+            attacker = victim if exact else ranker(fast_copy(surrogate or extractor, precision))
+        return cls(images, victim, attacker, definitions, nes, batch_size)
+
     def run(
         self,
         spec: AttackSpec,
@@ -92,7 +107,7 @@ class Arena:
         """Attack the images at ``positions`` (n,), each on its own, and score them.
 
         Random choices depend on ``seed`` and the attack's text only, so that an attack finds the same
-        whichever others are run with it. Networks must be frozen (see ``freezing.frozen``).
+        whichever others are run with it.
         """
         generator = _generator(*seed, zlib.crc32(str(spec).encode()))
         parts = []
@@ -134,6 +149,12 @@ def choose_positions(n: int, limit: int | None, seed: Sequence[int]) -> np.ndarr
     return np.sort(np.random.default_rng(seed).choice(n, limit, replace=False))
 
 
+def usual_batch(side: int, device: torch.device) -> int:
+    """Images of ``side`` pixels in a batch: as many as eight of 224 in pixels, far more on a GPU."""
+    images = 8 * (224 / max(side, 1)) ** 2
+    return 128 if device.type == "cuda" else int(min(max(images, 8), 128))
+
+
 def _batches(positions: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return [positions[start : start + batch_size] for start in range(0, len(positions), batch_size)]
 
@@ -141,6 +162,20 @@ def _batches(positions: np.ndarray, batch_size: int) -> list[np.ndarray]:
 def _generator(*seed: int) -> torch.Generator:
     state = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def _embed(embed: Embed, images: Tensor) -> Tensor:
+    height, width = images.shape[2:]
+    try:
+        with torch.no_grad():
+            embeddings = embed(images)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"the network cannot read images of {width}x{height} pixels ({error}): try --resize"
+        ) from error
+    if not embeddings.isfinite().all():
+        raise UserError("the network makes embeddings that are not finite")
+    return embeddings
 
 
 def _joined(states: Sequence[Mapping[str, Tensor]]) -> dict[str, np.ndarray]:

@@ -1,0 +1,109 @@
+"""Attack the rankings of an embedder: what ten attacks leave of them, and its robustness score."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from src.artifacts.experiments import Experiment
+from src.artifacts.layout import Layout
+from src.artifacts.manifest import Manifest
+from src.artifacts.parts import Parts
+from src.attacks.profiles import COMPAT
+from src.attacks.ranking.command import add_ranking_options, attacks_of, check_ranking_options
+from src.cli import Parser, run
+from src.datasets.labelled_images import LabelledImages, PixelImages
+from src.datasets.retrieval import open_retrieval_set
+
+RECORDED = ("dataset", "max_images", "repeats", "seed", "compat", "nes", "no_nmi")
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    add_ranking_options(parser)
+    options = parser.parse_args()
+    check_ranking_options(options)
+    attacks = attacks_of(options)
+
+    from src.attacks.ranking.descent import NES
+    from src.attacks.ranking.evaluation import Arena, usual_batch
+    from src.attacks.ranking.study import Study
+    from src.extractors.checkpoints import load_extractor, weights_path
+    from src.extractors.device import select_device
+    from src.extractors.recorded import RecordedExtractor
+    from src.reporting.ranking_attacks import (
+        Benign,
+        Outcome,
+        overview,
+        read_record,
+        write_outcome,
+    )
+
+    layout = Layout(options.dataset, options.root)
+    weights = options.checkpoint or weights_path(
+        layout, options.defense, options.model_dir, options.model_file
+    )
+    device = select_device(options.gpu)
+    extractor = load_extractor(options.arch, weights, device)
+    images, inputs = open_images(options, layout)
+    batch = options.image_batch or usual_batch(images.side, device)
+    study = Study(attacks, options.repeats, options.max_images, options.seed, options.save_images)
+    study.check(images)
+
+    described = {
+        **RecordedExtractor.of(extractor, images.side, options.precision).options(),
+        **{name: getattr(options, name) for name in RECORDED},
+        "attacks": [str(spec) for spec in attacks],
+        "batch": batch,
+        "save_images": options.save_images and str(options.save_images),
+    }
+    inputs += [options.transfer] if options.transfer else []
+    manifest = Manifest.of("attack_ranking", described, inputs)
+    table = options.out or layout.result("attack_ranking.tsv")
+    record = table.with_suffix(".json")
+    outputs = [table, record, *([options.save_images] if options.save_images else [])]
+    if not options.force and manifest.is_current(outputs):
+        print(f"{table} is up to date (use --force to redo)")
+        print(overview(read_record(record)))
+        return
+
+    surrogate = load_extractor(None, options.transfer, device) if options.transfer else None
+    arena = Arena.of(
+        extractor,
+        images,
+        COMPAT[options.compat],
+        surrogate=surrogate,
+        precision=options.precision,
+        nes=NES() if options.nes else None,
+        batch_size=batch,
+    )
+    embeddings = arena.victim.gallery.embeddings.cpu().numpy()
+    benign = Benign.of(embeddings, images.labels, options.seed, with_nmi=not options.no_nmi)
+    parts = Parts.of(manifest, table)
+    outcome = Outcome.of(benign, study.run(arena, parts))
+    print(overview(write_outcome(outcome, described, table, record)))
+    manifest.write(outputs)
+    parts.discard()
+    print("written:", *outputs, sep="\n  ")
+
+
+def open_images(options: argparse.Namespace, layout: Layout) -> tuple[LabelledImages, list[Path]]:
+    """The images to rank and attack, and the files that they and their classes come from."""
+    from src.training.pictures import read_pictures
+
+    if options.images:
+        pictures = read_pictures(options.images, options.labels, options.resize or 0)
+        pixels = pictures.pixels.permute(0, 2, 3, 1).numpy()
+        images = PixelImages(pixels, pictures.categories.numpy(), pictures.labels)
+        return images, [options.images, options.labels]
+    size = options.resize or None
+    if options.data:
+        return open_retrieval_set(options.dataset, options.data, size=size).test, [options.data]
+    layout.require_data()
+    known = layout.item_categories.is_file()
+    categories = layout.item_categories if known else layout.classes(Experiment())
+    images = open_retrieval_set("catalogue", layout.data, size=size).test
+    return images, [layout.images, categories]
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,115 @@
+"""The options of ``attack_ranking.py``, and the attacks that they name."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from src.artifacts.errors import UserError
+from src.attacks.profiles import COMPAT, PROFILES, AttackSpec, parse_attack
+from src.cli import Parser, add_common_options, add_extractor_options, pixel_levels
+
+
+def add_ranking_options(parser: Parser) -> None:
+    """Everything that the script reads."""
+    add_common_options(parser, dataset="amazon_men")
+    source = parser.add_argument_group("the images (default: half of the catalogue data/<dataset>)")
+    source.add_argument(
+        "--data",
+        type=Path,
+        help="a set for retrieval, its test part; --dataset names its layout: fashion, cub, cars, "
+        "sop, folder, catalogue, ...",
+    )
+    source.add_argument("--images", type=Path, help="folder of pictures <item>.png")
+    source.add_argument("--labels", type=Path, help="CSV of them: item, category, label")
+
+    add_extractor_options(parser)
+    parser.add_argument(
+        "--batch",
+        dest="image_batch",
+        type=int,
+        help="the same as --image_batch, here of attacks too",
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, help="the embedder, instead of --defense and --model_*"
+    )
+
+    attacks = parser.add_argument_group("the attacks")
+    attacks.add_argument("--profile", choices=PROFILES, help="a published set (default: rob224)")
+    attacks.add_argument(
+        "--attack",
+        nargs="+",
+        metavar="SPEC",
+        default=[],
+        help="single ones, as in CA:pm=+:W=1:eps=8/255:alpha=3/255:pgditer=32",
+    )
+    attacks.add_argument("--eps", type=pixel_levels, help="of every attack, in grey levels")
+    attacks.add_argument("--alpha", type=pixel_levels, help="step of every attack, in grey levels")
+    attacks.add_argument("--pgditer", type=int, help="steps of every attack; 1 is FGSM")
+    attacks.add_argument(
+        "--restarts", type=int, help="of every attack; all but the first begin at random points"
+    )
+    attacks.add_argument(
+        "--nes", action="store_true", help="estimate gradients from 100 probes a step (black box)"
+    )
+    attacks.add_argument(
+        "--transfer", type=Path, metavar="CHECKPOINT", help="take gradients from this embedder"
+    )
+    attacks.add_argument(
+        "--compat",
+        choices=COMPAT,
+        default="correct",
+        help="paper: GTM, LTM and ES:D as the published code computes them",
+    )
+    attacks.add_argument("--max_images", type=int, help="attack a random choice of so many")
+    attacks.add_argument(
+        "--repeats", type=int, default=1, help="with other choices and targets, for intervals"
+    )
+    attacks.add_argument("--seed", type=int, default=0, help="of every random choice")
+
+    parser.add_argument("--no_nmi", action="store_true", help="leave out NMI, which clusters")
+    parser.add_argument(
+        "--save_images", type=Path, metavar="DIR", help="write the attacked images there, as PNG"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="table to write (TSV), a JSON file of the same name beside it "
+        "(default: results/<dataset>/attack_ranking.tsv)",
+    )
+
+
+def check_ranking_options(options: argparse.Namespace) -> None:
+    """``UserError`` for options that do not fit together."""
+    if (options.images is None) != (options.labels is None):
+        raise UserError("--images and --labels belong together")
+    if options.images and options.data:
+        raise UserError("give either --data or --images and --labels")
+    if options.image_batch is not None and options.image_batch < 1:
+        raise UserError("--batch must be at least 1")
+    for name in ("repeats", "max_images"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} must be at least 1")
+    if options.seed < 0:
+        raise UserError("--seed must not be negative")
+
+
+def attacks_of(options: argparse.Namespace) -> tuple[AttackSpec, ...]:
+    """The distinct attacks that options name; ``UserError`` for what cannot be run."""
+    profile = options.profile or (None if options.attack else "rob224")
+    named = [*PROFILES.get(profile, ()), *map(parse_attack, options.attack)]
+    return tuple(dict.fromkeys(_altered(spec, options) for spec in named))
+
+
+def _altered(spec: AttackSpec, options: argparse.Namespace) -> AttackSpec:
+    """``spec`` with the budget that options give to every attack; a single step is as long as eps."""
+    eps = spec.eps if options.eps is None else options.eps / 255
+    steps = spec.steps if options.pgditer is None else options.pgditer
+    step = eps if options.pgditer == 1 and eps else spec.step
+    return replace(
+        spec,
+        eps=eps,
+        steps=steps,
+        step=step if options.alpha is None else options.alpha / 255,
+        restarts=spec.restarts if options.restarts is None else options.restarts,
+    )
