@@ -1,0 +1,112 @@
+"""Projected gradient descent: its budget, its range, its stops, and CleverHans beside it."""
+
+import pytest
+import torch
+from cleverhans.torch.attacks.projected_gradient_descent import projected_gradient_descent
+from torch import nn
+
+from src.attacks.pgd import pgd, random_start
+
+EPS = 8 / 255
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 8, 3), nn.Tanh(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    return nn.Sequential(*layers, nn.Linear(32, 5))
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    noise = torch.rand(6, 3, 9, 9, generator=torch.Generator().manual_seed(1))
+    noise[0], noise[1] = 0, 1
+    return noise
+
+
+def raise_loss(network: nn.Module, labels: torch.Tensor):
+    return lambda points: -nn.functional.cross_entropy(network(points), labels, reduction="none")
+
+
+@pytest.mark.parametrize(("step", "steps"), [(2 / 255, 10), (EPS, 1), (1 / 255, 3)])
+def test_it_is_the_pgd_of_cleverhans(network, images, step, steps):
+    labels = torch.arange(6) % 5
+    theirs = projected_gradient_descent(
+        network,
+        images,
+        EPS,
+        step,
+        steps,
+        float("inf"),
+        clip_min=0.0,
+        clip_max=1.0,
+        y=labels,
+        rand_init=False,
+        sanity_checks=False,
+    )
+    ours = pgd(images, raise_loss(network, labels), EPS, step, steps)
+    torch.testing.assert_close(ours, theirs.detach(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("start", ["clean", "random"])
+def test_points_stay_in_the_ball_and_in_range(network, images, start):
+    labels = torch.zeros(6, dtype=torch.int64)
+    first = (
+        random_start(images, EPS, torch.Generator().manual_seed(0)) if start == "random" else None
+    )
+    points = pgd(images, raise_loss(network, labels), EPS, 5 / 255, 7, start=first)
+    assert not points.requires_grad
+    assert points.min() >= 0 and points.max() <= 1
+    assert (points - images).abs().max() <= EPS + 1e-7
+    assert (points - images).abs().mean() > EPS / 2
+
+
+def test_another_range_than_that_of_pixels(images):
+    points = pgd(images - 3, lambda points: points.sum(), 10.0, 1.0, 20, low=-3.5, high=-2.0)
+    torch.testing.assert_close(points, torch.full_like(points, -3.5))
+
+
+def test_parameters_get_no_gradient_and_keep_their_flags(network, images):
+    pgd(images, raise_loss(network, torch.zeros(6, dtype=torch.int64)), EPS, 1 / 255, 2)
+    for parameter in network.parameters():
+        assert parameter.grad is None
+        assert parameter.requires_grad
+    assert not images.requires_grad
+
+
+def test_an_image_does_not_depend_on_its_batch(network, images):
+    labels = torch.arange(6) % 5
+    together = pgd(images, raise_loss(network, labels), EPS, 2 / 255, 5)
+    alone = pgd(images[2:3], raise_loss(network, labels[2:3]), EPS, 2 / 255, 5)
+    torch.testing.assert_close(together[2:3], alone, rtol=0, atol=1e-6)
+
+
+def test_no_budget_and_no_gradient_leave_images_as_they_are(network, images):
+    assert torch.equal(pgd(images, lambda points: points.sum(), 0.0, 0.1, 3), images)
+    assert torch.equal(pgd(images, lambda points: (points * 0).sum(), EPS, 0.1, 3), images)
+    assert torch.equal(pgd(images, lambda points: points.sum(), EPS, 0.1, 0), images)
+
+
+def test_the_descent_ends_where_the_objective_stands_still(images):
+    seen = []
+
+    def objective(points):
+        seen.append(1)
+        return (points - images - 0.01).relu().sum() + points.sum() * 0
+
+    pgd(images, objective, EPS, 1 / 255, 50, tolerance=1e-7)
+    assert len(seen) == 2
+    seen.clear()
+    pgd(images, objective, EPS, 1 / 255, 50)
+    assert len(seen) == 50
+
+
+def test_random_starts_fill_the_ball_and_repeat(images):
+    grey = torch.full((4, 3, 32, 32), 0.5)
+    start = random_start(grey, EPS, torch.Generator().manual_seed(3))
+    moved = start - grey
+    assert moved.min() >= -EPS - 1e-7 and moved.max() <= EPS + 1e-7
+    assert moved.std() == pytest.approx(EPS / 3**0.5, rel=0.02)
+    assert torch.equal(start, random_start(grey, EPS, torch.Generator().manual_seed(3)))
+    edges = random_start(images, EPS, torch.Generator().manual_seed(3))
+    assert edges.min() >= 0 and edges.max() <= 1
