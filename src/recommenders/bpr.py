@@ -216,6 +216,8 @@ class PairwiseTrainer(tf.Module):
     def _penalty(self, batch: Batch) -> tf.Tensor:
         """The regulariser of one batch, over every occurrence of a row."""
         weights = self.hyperparameters.penalties
+        if not any(weights):
+            return tf.zeros(())
         if self.hyperparameters.regulariser == "signed":
             return _signed_penalty(weights, batch)
         of_p, of_q, of_projection = weights
