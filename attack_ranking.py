@@ -45,7 +45,7 @@ def main() -> None:
     device = select_device(options.gpu)
     extractor = load_extractor(options.arch, weights, device)
     images, inputs = open_images(options, layout)
-    batch = options.image_batch or usual_batch(images.side, device)
+    batch = options.batch or usual_batch(images.side, device)
     study = Study(attacks, options.repeats, options.max_images, options.seed, options.save_images)
     study.check(images)
 

@@ -78,8 +78,8 @@ def add_fidelity_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_extractor_options(parser: argparse.ArgumentParser) -> None:
-    """Which network reads the images, and how. Shared by the stages that classify."""
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which network reads the images, at which size and precision."""
     parser.add_argument(
         "--defense", type=int, choices=(0, 1), default=0, help="0: undefended, 1: defended model"
     )
@@ -110,6 +110,11 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
         help="side in pixels; 0 keeps native sizes (default: native where all images share one size, "
         "else 224)",
     )
+
+
+def add_extractor_options(parser: argparse.ArgumentParser) -> None:
+    """Which network reads the images, and how. Shared by the stages that classify."""
+    add_model_options(parser)
     parser.add_argument(
         "--image_batch",
         type=int,

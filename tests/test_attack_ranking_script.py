@@ -12,7 +12,8 @@ from PIL import Image
 
 import attack_ranking
 from src.attacks.profiles import PROFILES, parse_attack
-from src.cli import run
+from src.attacks.ranking.command import add_ranking_options, attacks_of
+from src.cli import Parser, run
 from src.metrics.ranking_robustness import TERMS, empirical_robustness_score
 from src.reporting.ranking_attacks import Benign, Outcome, overview
 
@@ -248,6 +249,25 @@ def test_what_cannot_be_run_is_one_line(call, quick, options, problem, tmp_path)
 def test_images_without_labels_are_refused(call, pictures, tiny_checkpoint):
     code, _, err = call(*pictures[:2], "--checkpoint", tiny_checkpoint, *QUICK)
     assert (code, "belong together" in err) == (2, True)
+
+
+def test_options_change_the_budget_of_every_attack():
+    parser = Parser("")
+    add_ranking_options(parser)
+
+    def attacks(text: str) -> list[str]:
+        return [str(spec) for spec in attacks_of(parser.parse_args(text.split()))]
+
+    assert attacks("") == [str(spec) for spec in PROFILES["rob224"]]
+    assert attacks("--attack ES LTM ES") == [str(parse_attack("ES")), str(parse_attack("LTM"))]
+    assert len(attacks("--profile rob28 --attack FOA:M=2")) == 10
+    assert set(attacks("--profile qccurve28 --eps 16/255 --alpha 2 --restarts 3")) == {
+        f"{kind}:pm={sign}:{letter}=1:eps=16/255:alpha=2/255:pgditer=32:restarts=3"
+        for kind, letter in (("CA", "W"), ("QA", "M"))
+        for sign in "+-"
+    }
+    assert attacks("--attack TMA --pgditer 1") == ["TMA:eps=8/255:alpha=8/255:pgditer=1"]
+    assert attacks("--attack TMA --pgditer 1 --alpha 2") == ["TMA:eps=8/255:alpha=2/255:pgditer=1"]
 
 
 def benign(spread: float = 1.0) -> Benign:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from src.artifacts.errors import UserError
+from src.cli import pixel_levels
 
 SIGNED = ("CA", "QA", "SPQA")
 """Kinds that raise (+) or lower (-) something."""
@@ -103,10 +104,10 @@ def _fraction(value: float) -> str:
 
 def parse_fraction(text: str) -> float:
     """``8/255`` or ``0.03``; ``ValueError`` for anything else."""
-    numerator, slash, denominator = text.partition("/")
-    if slash and float(denominator) == 0:
-        raise ValueError(f"{text} divides by zero")
-    return float(numerator) / float(denominator) if slash else float(numerator)
+    try:
+        return pixel_levels(text) / _LEVELS if "/" in text else float(text)
+    except ZeroDivisionError as error:
+        raise ValueError(f"{text} divides by 0") from error
 
 
 _KEYS: Mapping[str, tuple[str, Callable[[str], Any]]] = {

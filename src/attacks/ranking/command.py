@@ -6,7 +6,7 @@ from pathlib import Path
 
 from src.artifacts.errors import UserError
 from src.attacks.profiles import COMPAT, PROFILES, AttackSpec, parse_attack
-from src.cli import Parser, add_common_options, add_extractor_options, pixel_levels
+from src.cli import Parser, add_common_options, add_model_options, pixel_levels
 
 
 def add_ranking_options(parser: Parser) -> None:
@@ -22,12 +22,9 @@ def add_ranking_options(parser: Parser) -> None:
     source.add_argument("--images", type=Path, help="folder of pictures <item>.png")
     source.add_argument("--labels", type=Path, help="CSV of them: item, category, label")
 
-    add_extractor_options(parser)
+    add_model_options(parser)
     parser.add_argument(
-        "--batch",
-        dest="image_batch",
-        type=int,
-        help="the same as --image_batch, here of attacks too",
+        "--batch", type=int, help="images in one forward pass (default: by their size)"
     )
     parser.add_argument(
         "--checkpoint", type=Path, help="the embedder, instead of --defense and --model_*"
@@ -39,8 +36,7 @@ def add_ranking_options(parser: Parser) -> None:
         "--attack",
         nargs="+",
         metavar="SPEC",
-        default=[],
-        help="single ones, as in CA:pm=+:W=1:eps=8/255:alpha=3/255:pgditer=32",
+        help="single ones, instead of a profile or beside it, as in CA:pm=+:W=1:eps=8/255:alpha=3/255:pgditer=32",
     )
     attacks.add_argument("--eps", type=pixel_levels, help="of every attack, in grey levels")
     attacks.add_argument("--alpha", type=pixel_levels, help="step of every attack, in grey levels")
@@ -84,9 +80,7 @@ def check_ranking_options(options: argparse.Namespace) -> None:
         raise UserError("--images and --labels belong together")
     if options.images and options.data:
         raise UserError("give either --data or --images and --labels")
-    if options.image_batch is not None and options.image_batch < 1:
-        raise UserError("--batch must be at least 1")
-    for name in ("repeats", "max_images"):
+    for name in ("repeats", "max_images", "batch"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1")
@@ -97,7 +91,7 @@ def check_ranking_options(options: argparse.Namespace) -> None:
 def attacks_of(options: argparse.Namespace) -> tuple[AttackSpec, ...]:
     """The distinct attacks that options name; ``UserError`` for what cannot be run."""
     profile = options.profile or (None if options.attack else "rob224")
-    named = [*PROFILES.get(profile, ()), *map(parse_attack, options.attack)]
+    named = [*PROFILES.get(profile, ()), *map(parse_attack, options.attack or ())]
     return tuple(dict.fromkeys(_altered(spec, options) for spec in named))
 
 
