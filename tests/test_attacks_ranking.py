@@ -451,7 +451,15 @@ def test_clean_percentiles_are_where_targets_were_drawn(arena):
         assert before.mean() < 2
 
 
-def test_results_depend_on_seed_and_text_only(arena):
+def test_all_budgets_aim_at_the_same_images(arena):
+    spec = parse_attack("TMA:pgditer=1")
+    small, large = (
+        arena.run(replace(spec, eps=eps), POSITIONS, (0,)).before["cosine"] for eps in (0.0, 0.1)
+    )
+    np.testing.assert_array_equal(small, large)
+
+
+def test_results_depend_on_the_seed_only(arena):
     spec = parse_attack("CA:pm=+:W=1:pgditer=2:start=random")
     once, again = (arena.run(spec, POSITIONS, (3, 0)).after["percentile"] for _ in range(2))
     np.testing.assert_array_equal(once, again)

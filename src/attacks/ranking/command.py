@@ -36,7 +36,8 @@ def add_ranking_options(parser: Parser) -> None:
         "--attack",
         nargs="+",
         metavar="SPEC",
-        help="single ones, instead of a profile or beside it, as in CA:pm=+:W=1:eps=8/255:alpha=3/255:pgditer=32",
+        help="single ones, instead of a profile or beside it, as in "
+        "CA:pm=+:W=1:eps=8/255:alpha=3/255:pgditer=32",
     )
     attacks.add_argument("--eps", type=pixel_levels, help="of every attack, in grey levels")
     attacks.add_argument("--alpha", type=pixel_levels, help="step of every attack, in grey levels")

@@ -106,10 +106,10 @@ class Arena:
     ) -> Scores:
         """Attack the images at ``positions`` (n,), each on its own, and score them.
 
-        Random choices depend on ``seed`` and the attack's text only, so that an attack finds the same
-        whichever others are run with it.
+        Random choices depend on ``seed``, the kind and the size of the attack only: it aims at the same
+        images whatever its budget, whoever is attacked, and whichever attacks are run beside it.
         """
-        generator = _generator(*seed, zlib.crc32(str(spec).encode()))
+        generator = _generator(*seed, zlib.crc32(f"{spec.title} {spec.size}".encode()))
         parts = []
         for batch in _batches(positions, self.batch_size):
             parts.append(self._run_batch(spec, batch, generator))
