@@ -88,7 +88,7 @@ evaluate() {
     mkdir -p "results/$DATASET"
     python evaluate_rec.py --dataset "$DATASET" --metric all --origin "$ORIGIN" \
         >"results/$DATASET/evaluation.txt"
-    echo "tables: results/$DATASET/evaluation.txt, chr/$DATASET/, ncdcg/$DATASET/, accuracy/$DATASET/"
+    echo "tables: results/$DATASET/evaluation.txt, chr/$DATASET/, ncdcg/$DATASET/, accuracy/$DATASET/, bias/$DATASET/"
     say "summary"
     python summarize.py --dataset "$DATASET"
 }
