@@ -1,5 +1,5 @@
-"""Training extractors: one loop, composed of a loss and an adversary.
+"""Training extractors: recipes as data, and the one loop that follows them.
 
-Recipes (plain, Free-AT) and the loop that runs them belong here. Architectures and checkpoint formats
-live in ``extractors``, attacks in ``attacks``.
+A recipe names a loss, an adversary, a miner and terms; these are small functions and values, each kind in
+a file of its own. Architectures and checkpoint formats live in ``extractors``, attacks in ``attacks``.
 """

@@ -13,7 +13,7 @@ from src.attacks.pgd import pgd
 from src.extractors.extractor import Extractor, Prediction
 from src.training.hardness import Destination, hardness
 from src.training.miners import Miner, Triplets
-from src.training.objectives import Inner, Objective
+from src.training.objectives import INDEPENDENT, Inner, Objective
 
 Perturbs = Literal["all", "pn", "apn"]
 """All images of the batch, or positives and negatives of its triplets, or anchors as well."""
@@ -70,7 +70,7 @@ class Adversary:
     destination: Destination | None = None
     """Which hardness the triplets are to have; None where the objective does not ask."""
     start: Start | None = None
-    """None: the benign images."""
+    """Of all images; None: the benign ones, from which triplets begin in any case."""
     budget: Budget = Budget(8 / 255, 1 / 255, 8)
 
     def perturb(self, scene: Scene) -> tuple[Tensor, Triplets | None]:
@@ -94,43 +94,67 @@ class Adversary:
             wanted=None,
             generator=scene.generator,
         )
-        return self._descend(scene, scene.images, inner)
-
-    def _perturb_triplets(self, scene: Scene) -> tuple[Tensor, Triplets]:
-        benign = scene.predict()
-        triplets = scene.mine(benign)
-        anchors_stay = self.perturbs == "pn"
-        rows = torch.cat(triplets[1:] if anchors_stay else triplets)
-        wanted = self.destination and self.destination(
-            benign.features, scene.labels, scene.last_loss, scene.generator
-        )
-        inner = partial(
-            Inner,
-            benign=lambda: Prediction(benign.logits[rows], benign.features[rows]),
-            labels=scene.labels[rows],
-            anchors=benign.features[triplets.anchor] if anchors_stay else None,
-            metric=scene.metric,
-            wanted=wanted,
-            generator=scene.generator,
-        )
-        points = self._descend(scene, scene.images[rows], inner)
-        if anchors_stay:
-            points = torch.cat([scene.images[triplets.anchor], points])
-        return points, triplets
-
-    def _descend(
-        self, scene: Scene, images: Tensor, inner: Callable[[Prediction], Inner]
-    ) -> Tensor:
         eps, step, steps = self.budget.eps, self.budget.step, self.budget.steps
-        start = self.start and self.start(images, eps, scene.generator)
+        start = self.start and self.start(scene.images, eps, scene.generator)
         return pgd(
-            images,
+            scene.images,
             lambda points: self.objective(inner(scene.extractor(points))),
             eps,
             step,
             steps,
             start=start,
         )
+
+    def _perturb_triplets(self, scene: Scene) -> tuple[Tensor, Triplets]:
+        benign = scene.predict()
+        triplets = scene.mine(benign)
+        wanted = self.destination and self.destination(
+            benign.features, scene.labels, scene.last_loss, scene.generator
+        )
+        anchors_stay = self.perturbs == "pn"
+        rows = torch.stack(triplets[1:] if anchors_stay else triplets)
+
+        def objective(kept: Tensor) -> Callable[[Tensor], Tensor]:
+            """Of the triplets at the positions ``kept``."""
+            perturbed = rows[:, kept].flatten()
+            inner = partial(
+                Inner,
+                benign=lambda: Prediction(benign.logits[perturbed], benign.features[perturbed]),
+                labels=scene.labels[perturbed],
+                anchors=benign.features[triplets.anchor[kept]] if anchors_stay else None,
+                metric=scene.metric,
+                wanted=None if wanted is None else wanted[kept],
+                generator=scene.generator,
+            )
+            return lambda points: self.objective(inner(scene.extractor(points)))
+
+        points = self._descend(scene.images[rows], objective)
+        if anchors_stay:
+            points = torch.cat([scene.images[triplets.anchor], points])
+        return points, triplets
+
+    def _descend(
+        self, images: Tensor, objective: Callable[[Tensor], Callable[[Tensor], Tensor]]
+    ) -> Tensor:
+        """Images (2 or 3, t, ...) of t triplets -> all of them in a row, perturbed.
+
+        Triplets that have come to rest, because they are as hard as they should be, take no further
+        part, where the objective allows that.
+        """
+        eps, step, steps = self.budget.eps, self.budget.step, self.budget.steps
+        moving = torch.arange(images.shape[1], device=images.device)
+        if self.objective not in INDEPENDENT:
+            return pgd(images.flatten(0, 1), objective(moving), eps, step, steps)
+        points = images.clone()
+        for _ in range(steps):
+            clean, before = images[:, moving].flatten(0, 1), points[:, moving]
+            after = pgd(clean, objective(moving), eps, step, 1, start=before.flatten(0, 1))
+            after = after.view_as(before)
+            points[:, moving] = after
+            moving = moving[(after != before).flatten(2).any(dim=2).any(dim=0)]
+            if not len(moving):
+                break
+        return points.flatten(0, 1)
 
 
 @dataclass(frozen=True)

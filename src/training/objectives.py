@@ -141,3 +141,9 @@ HARDNESS_OBJECTIVES: dict[str, Objective] = {
     "l2": match_hardness,
     "kl": match_hardness_shares,
 }
+
+INDEPENDENT: frozenset[Objective] = frozenset(
+    {collapse, collapse_all, invert, harden, raise_hardness, match_hardness}
+)
+"""Those that give each triplet a value of its own, without chance: a triplet whose images do not move
+in one step will not move in the next."""
