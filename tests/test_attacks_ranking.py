@@ -543,7 +543,7 @@ def test_the_published_es_is_one_step_early(arena):
     assert whole["distance"].mean() > published["distance"].mean()
 
 
-def test_correct_gtm_is_stronger_than_the_published_one(arena):
+def test_where_classes_lie_apart_correct_gtm_is_stronger_than_the_published_one(arena):
     spec = parse_attack("GTM:eps=16/255:pgditer=8")
     paper = replace(arena, definitions=PAPER).run(spec, POSITIONS, (0,)).after["r1"].mean()
     assert arena.run(spec, POSITIONS, (0,)).after["r1"].mean() < paper
