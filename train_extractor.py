@@ -19,9 +19,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a retrieval set, in place of --images")
     parser.add_argument("--dataset", help="its layout: fashion, cub, folder, catalogue, ...")
     parser.add_argument("--out", type=Path, help="checkpoint to write")
-    parser.add_argument(
-        "--arch", help="resnet18, c2f2, ...; an embedder is resnet18+512 (default: resnet18)"
-    )
+    parser.add_argument("--arch", help="resnet18 (default), c2f2, ...; embedders: resnet18+512")
     parser.add_argument("--pretrained", help="checkpoint to start from, or imagenet")
     add_recipe_options(parser)
     parser.add_argument("--epochs", type=int, help="passes over the pictures, replays included")
@@ -46,7 +44,6 @@ def main() -> None:
 
     from src.extractors.architectures import build_extractor
     from src.extractors.checkpoints import load_pretrained, save_extractor
-    from src.extractors.device import select_device
     from src.training.accuracy import fill_class_means
     from src.training.distribution import process_group, rank
     from src.training.loop import train
@@ -54,6 +51,8 @@ def main() -> None:
     from src.training.sources import open_source
 
     job = job_of(options, recipe_options)
+    for note in job.notes():
+        print(f"note: {note}", file=sys.stderr)
     if options.dry_run:
         print(json.dumps(job.described(), indent=2))
         return
@@ -70,19 +69,17 @@ def main() -> None:
         return
 
     training, held_out = source.read()
-    print(
-        f"{len(training)} pictures in {len(training.labels)} categories to train on, "
-        f"{len(held_out)} held out"
-    )
-    with process_group():
+    n, n_categories = len(training), len(training.labels)
+    print(f"{n} pictures in {n_categories} categories to train on, {len(held_out)} held out")
+    with process_group(options.gpu) as device:
         torch.manual_seed(options.seed)
         extractor = build_extractor(job.arch, training.labels)
         if options.pretrained:
             load_pretrained(extractor, options.pretrained)
-        extractor.to(select_device(options.gpu))
+        extractor.to(device)
         parts = Parts.of(manifest, options.out)
-        state_file = parts.folder / "training.pt"
-        train(extractor, training, job.training, job.schedule, state_file, options.precision)
+        state = parts.folder / "training.pt"
+        train(extractor, training, job.training, job.schedule, state, options.precision)
         if rank():
             return
     if job.is_embedder:

@@ -465,12 +465,30 @@ def test_processes_share_batches_gradients_and_the_last_loss(tmp_path):
         (RecipeOptions("plain", ics=0.5), "resnet18", "belong to embedders"),
         (RecipeOptions("hm", loss="ms"), "c2f2+512", "ms cannot judge perturbed triplets"),
         (RecipeOptions("none", loss="ms", metric="E"), "c2f2+512", "metric C or N"),
+        (RecipeOptions("hm", metric="C"), "c2f2+512", "on the unit sphere: --metric N"),
         (RecipeOptions("hm-mix", source="random"), "c2f2+512", "miners of its own"),
     ],
 )
 def test_options_that_do_not_go_together_are_one_line(options, arch, problem):
     with pytest.raises(UserError, match=problem):
         build_recipe(options, arch, 8.0, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "note"),
+    [
+        ("ghmetss", "nothing is perturbed"),
+        ("grhetsmi", "stays at 0"),
+        ("grhetsm", None),
+        ("ghmetsmi", None),
+        ("p", None),
+    ],
+)
+def test_what_a_name_does_not_do_is_said(name, note, monkeypatch, capsys):
+    code, _, err = call(monkeypatch, capsys, f"-C cub:rres18{name}:ptripletN --dry_run")
+    assert code == 0
+    assert err.count("\n") == (note is not None)
+    assert (note or "") in err
 
 
 def test_budgets_are_the_published_ones_unless_told_otherwise():

@@ -20,7 +20,7 @@ from src.training.accuracy import accuracy
 from src.training.adversaries import Budget, Free, Scene
 from src.training.loop import Schedule, train
 from src.training.miners import MINERS
-from src.training.pictures import Augmentation, Pictures, flip_and_shift, read_pictures
+from src.training.pictures import Augmentation, Pictures, flip_and_shift, read_ahead, read_pictures
 from src.training.recipes import RECIPES, altered
 from src.training.steps import State, train_step
 
@@ -189,6 +189,18 @@ def test_crops_are_windows_in_training_and_the_middle_afterwards():
     small = columns[:, :, :20, :20]
     assert crop.training(small, torch.Generator()).shape == small.shape
     assert torch.equal(crop.testing(small), small)
+
+
+def test_pictures_are_read_ahead_in_their_order():
+    pictures = colour_pictures(60)
+    batches = torch.randperm(60).split(4)
+    seen = list(read_ahead(pictures, batches))
+    assert len(seen) == 15
+    for (rows, pixels), expected in zip(seen, batches, strict=True):
+        assert torch.equal(rows, expected)
+        assert torch.equal(pixels, pictures.pixels[expected])
+    with pytest.raises(IndexError):
+        list(read_ahead(pictures, [torch.tensor([60])]))
 
 
 def test_split_is_a_partition():

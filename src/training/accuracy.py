@@ -9,7 +9,7 @@ from src.attacks.freezing import frozen
 from src.attacks.goals import Attack, Goal
 from src.extractors.embedders import class_means, set_class_means
 from src.extractors.extractor import Extractor, fast_copy
-from src.training.pictures import UNCHANGED, Augmentation, PictureSet, to_images
+from src.training.pictures import UNCHANGED, Augmentation, PictureSet, read_ahead, to_images
 
 
 def accuracy(
@@ -61,6 +61,6 @@ def _batches(
     extractor: Extractor, pictures: PictureSet, batch_size: int, augmentation: Augmentation
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(images in [0, 1], categories) on the extractor's device."""
-    for rows in torch.arange(len(pictures)).split(batch_size):
-        images = to_images(augmentation.testing(pictures.read(rows)), extractor.device)
+    for rows, pixels in read_ahead(pictures, torch.arange(len(pictures)).split(batch_size)):
+        images = to_images(augmentation.testing(pixels), extractor.device)
         yield images, pictures.categories[rows].to(extractor.device)

@@ -7,16 +7,24 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, distributed
 
+from src.extractors.device import select_device
+
 
 @contextlib.contextmanager
-def process_group() -> Iterator[None]:
-    """Join the processes that ``torchrun`` has started, if it has."""
+def process_group(gpu: int) -> Iterator[torch.device]:
+    """Join the processes that ``torchrun`` has started, if it has; gives the device of this one.
+
+    That is CUDA device ``gpu``, of several processes the one with the number of each; -1 is the CPU.
+    """
     if "WORLD_SIZE" not in os.environ:
-        yield
+        yield select_device(gpu)
         return
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    device = select_device(gpu if gpu < 0 else int(os.environ["LOCAL_RANK"]))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield
+        yield device
     finally:
         distributed.destroy_process_group()
 

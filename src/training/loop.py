@@ -13,7 +13,7 @@ from src.extractors.checkpoints import write_plain
 from src.extractors.extractor import Extractor, Precision
 from src.training.distribution import n_processes, rank, wait_for_all
 from src.training.metric_losses import LEARNT_LR
-from src.training.pictures import SHIFTED, Augmentation, PictureSet, to_images
+from src.training.pictures import SHIFTED, Augmentation, PictureSet, read_ahead, to_images
 from src.training.recipes import Training, drawn, parts
 from src.training.steps import State, train_step
 
@@ -73,8 +73,9 @@ def train(
             batches = list(recipe.batches(pictures.categories, batch_size, generator))
             if rank():
                 generator.manual_seed(generator.initial_seed() + 31 * rank())
-            for rows in batches[rank() :: n_processes()][:n_batches]:
-                images = to_images(augment(pictures.read(rows), generator), extractor.device)
+            own = batches[rank() :: n_processes()][:n_batches]
+            for rows, pixels in read_ahead(pictures, own):
+                images = to_images(augment(pixels, generator), extractor.device)
                 labels = pictures.categories[rows].to(extractor.device)
                 for _ in range(recipe.replays):
                     if schedule.optimizer == "sgd":

@@ -1,6 +1,7 @@
 """The recipe that a user's options make, and what they leave open."""
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 from src.artifacts.errors import UserError
@@ -69,6 +70,8 @@ class Job:
     arch: str
     dataset: str | None
     """Layout of a retrieval set."""
+    recipe: str
+    """Name of the row of ``RECIPES``."""
     training: Training
     schedule: Schedule
     eps: float
@@ -78,6 +81,14 @@ class Job:
     @property
     def is_embedder(self) -> bool:
         return split_arch(self.arch)[1] is not None
+
+    def notes(self) -> Iterator[str]:
+        """What a user may not expect of the recipe."""
+        for recipe in parts(self.training):
+            if recipe.adversary is None and self.recipe == "hm":
+                yield "source and destination are the same: nothing is perturbed"
+            elif _has_structure(recipe) and recipe.adversary and recipe.adversary.perturbs == "pn":
+                yield "anchors are not perturbed, so the intraclass structure term stays at 0"
 
     def described(self) -> dict[str, object]:
         """In values that JSON knows."""
@@ -111,7 +122,7 @@ def job_of(options: argparse.Namespace, recipe_options: RecipeOptions) -> Job:
     if schedule.augmentation.kind == "crop":
         side = options.size or input_size(arch)
         schedule = replace(schedule, augmentation=Augmentation("crop", side))
-    return Job(arch, dataset, training, schedule, eps, options.pretrained)
+    return Job(arch, dataset, recipe_options.recipe, training, schedule, eps, options.pretrained)
 
 
 def _with_replays(recipe: Recipe, replays: int) -> Recipe:
@@ -148,7 +159,7 @@ def build_recipe(options: RecipeOptions, arch: str, eps: float, step: float | No
 
     training = altered(training, finished)
     for recipe in parts(training):
-        _check(recipe)
+        _check(recipe, options.recipe)
     return training
 
 
@@ -193,11 +204,17 @@ def _with_terms(recipe: Recipe, options: RecipeOptions) -> Recipe:
     return replace(recipe, terms=recipe.terms + added)
 
 
-def _check(recipe: Recipe) -> None:
+def _check(recipe: Recipe, name: str) -> None:
     """An adversary of triplets leaves no batch of pairs, which some losses compare as a whole."""
     moves_triplets = recipe.adversary is not None and recipe.adversary.perturbs != "all"
     if moves_triplets and METRIC_LOSSES[recipe.loss.name].of_triplets is None:
         raise UserError(f"the loss {recipe.loss.name} cannot judge perturbed triplets")
+    if name.startswith("hm") and recipe.loss.metric != "N":
+        raise UserError(f"recipe {name} measures hardness on the unit sphere: --metric N")
+
+
+def _has_structure(recipe: Recipe) -> bool:
+    return any(term is intraclass_structure for _, term in recipe.terms)
 
 
 def _embeds(training: Training) -> bool:

@@ -1,5 +1,8 @@
 """Labelled pictures to train on, and their augmentation."""
 
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -119,6 +122,28 @@ def _read_labels(path: Path) -> pd.DataFrame:
     if (labels_of > 1).any():
         raise UserError(f"{path}: category {labels_of.idxmax()} has several labels")
     return table
+
+
+_BATCHES_AHEAD = 4
+"""So many are read at once, by as many threads, while the network works."""
+
+
+def read_ahead(pictures: PictureSet, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """(rows, their pixels) of each of the ``batches`` of rows, in their order."""
+    with ThreadPoolExecutor(_BATCHES_AHEAD) as pool:
+        waiting: deque[tuple[Tensor, Future[Tensor]]] = deque()
+        try:
+            for rows in batches:
+                waiting.append((rows, pool.submit(pictures.read, rows)))
+                if len(waiting) > _BATCHES_AHEAD:
+                    first, pixels = waiting.popleft()
+                    yield first, pixels.result()
+            while waiting:
+                first, pixels = waiting.popleft()
+                yield first, pixels.result()
+        finally:
+            for _, pixels in waiting:
+                pixels.cancel()
 
 
 def to_images(pixels: Tensor, device: torch.device) -> Tensor:
