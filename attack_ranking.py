@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
@@ -33,7 +34,6 @@ def main() -> None:
     from src.reporting.ranking_attacks import (
         Benign,
         Outcome,
-        overview,
         read_record,
         write_outcome,
     )
@@ -63,7 +63,7 @@ def main() -> None:
     outputs = [table, record, *([options.save_images] if options.save_images else [])]
     if not options.force and manifest.is_current(outputs):
         print(f"{table} is up to date (use --force to redo)")
-        print(overview(read_record(record)))
+        finish(options, read_record(record))
         return
 
     surrogate = load_extractor(None, options.transfer, device) if options.transfer else None
@@ -80,10 +80,22 @@ def main() -> None:
     benign = Benign.of(embeddings, images.labels, options.seed, with_nmi=not options.no_nmi)
     parts = Parts.of(manifest, table)
     outcome = Outcome.of(benign, study.run(arena, parts))
-    print(overview(write_outcome(outcome, described, table, record)))
+    content = write_outcome(outcome, described, table, record)
     manifest.write(outputs)
     parts.discard()
     print("written:", *outputs, sep="\n  ")
+    finish(options, content)
+
+
+def finish(options: argparse.Namespace, record: dict[str, Any]) -> None:
+    """Show a record and put its row into the table of embedders, if there is to be one."""
+    from src.reporting.ranking_attacks import compare, overview
+
+    print(overview(record))
+    if options.compare:
+        table, name = options.compare
+        compare(record, Path(table), name)
+        print(f"row {name} of {table}")
 
 
 def open_images(options: argparse.Namespace, layout: Layout) -> tuple[LabelledImages, list[Path]]:

@@ -319,3 +319,27 @@ def test_a_collapsed_embedder_is_called_so():
         record = Outcome.of(benign(spread), {spec: [(measured, measured)]}).record({})
         assert record["collapsed"] is collapsed
         assert ("collapsed" in overview(record)) is collapsed
+
+
+def test_embedders_stand_in_one_table_in_the_order_of_their_first_run(call, quick, tmp_path):
+    table = tmp_path / "compared.tsv"
+    for name in ("none", "act", "none"):
+        code, printed, err = call(*quick, "--max_images", 10, "--compare", table, name)
+        assert code == 0, err
+        assert f"row {name} of {table}" in printed
+    rows = pd.read_csv(table, sep="\t")
+    assert list(rows) == ["recipe", "r1", "r2", "map", "nmi", *TERMS, "ers"]
+    assert list(rows["recipe"]) == ["none", "act"]
+    record = json.loads((tmp_path / "out" / "attacks.json").read_text())
+    terms = rows.loc[0, list(TERMS)].to_dict()
+    assert rows["ers"][0] == pytest.approx(empirical_robustness_score(terms), abs=1e-3)
+    assert rows["r1"][0] == pytest.approx(record["benign"]["r1"], rel=1e-5)
+
+
+def test_a_table_of_embedders_needs_one_ers_each(call, quick, tmp_path):
+    table = tmp_path / "compared.tsv"
+    code, _, err = call(*quick, "--attack", CANDIDATE, "--compare", table, "none")
+    assert code == 2 and "one budget" in err
+    table.write_text("a\tb\n1\t2\n")
+    code, _, err = call(*quick, "--max_images", 10, "--compare", table, "none")
+    assert code == 2 and "not a table of embedders" in err

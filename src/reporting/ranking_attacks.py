@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.artifacts.atomic import atomic_outputs
+from src.artifacts.atomic import atomic_output, atomic_outputs
+from src.artifacts.errors import UserError
 from src.attacks.profiles import AttackSpec
 from src.metrics.ranking_robustness import (
     TERMS,
@@ -194,6 +195,36 @@ def write_outcome(
 def read_record(path: Path) -> dict[str, Any]:
     """What ``write_outcome`` wrote as JSON."""
     return json.loads(path.read_text())
+
+
+COMPARED = ("r1", "r2", "map", "nmi")
+"""The clean measures that a table of embedders shows."""
+
+
+def compare(record: Mapping[str, Any], table: Path, name: str) -> None:
+    """Put one embedder's row into a table of them; a row of that name is replaced.
+
+    Columns: recipe, r1, r2, map, nmi, the ten terms as measured, ers. Raises ``UserError`` where the
+    record has no ERS or several, and for a file that is no such table.
+    """
+    columns = ["recipe", *COMPARED, *TERMS, "ers"]
+    if len(record["robustness"]) != 1:
+        raise UserError(
+            f"{table} shows one ERS of each embedder, and {name} has {len(record['robustness'])}: give "
+            "all ten attacks one budget"
+        )
+    values = {**record["benign"], **record["robustness"][0], "recipe": name}
+    row = pd.DataFrame([{column: values.get(column) for column in columns}])
+    if table.is_file():
+        known = pd.read_csv(table, sep="\t", dtype={"recipe": str})
+        if list(known) != columns:
+            raise UserError(f"{table} is not a table of embedders: its columns are others")
+        at = known.index[known["recipe"] == name]
+        kept = known[known["recipe"] != name]
+        place = at[0] if len(at) else len(known)
+        row = pd.concat([kept.loc[: place - 1], row, kept.loc[place:]])
+    with atomic_output(table) as temporary:
+        row.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
 
 
 def overview(record: Mapping[str, Any]) -> str:

@@ -73,6 +73,12 @@ def add_ranking_options(parser: Parser) -> None:
         help="table to write (TSV), a JSON file of the same name beside it "
         "(default: results/<dataset>/attack_ranking.tsv)",
     )
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("TABLE", "NAME"),
+        help="also put a row NAME into TABLE (TSV): the clean measures, the ten terms and the ERS",
+    )
 
 
 def check_ranking_options(options: argparse.Namespace) -> None:
