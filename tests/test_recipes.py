@@ -537,7 +537,11 @@ def test_the_script_trains_an_embedder_that_loads_like_any_checkpoint(on_disk, m
     assert (extractor.arch, extractor.n_features) == ("lenet+16", 16)
     assert extractor.network.head.weight.abs().sum() > 0
     assert "up to date" in call(monkeypatch, capsys, options)[1]
-    assert "up to date" not in call(monkeypatch, capsys, f"{options} --ics 0.4 --dry_run")[1]
+    again = options.replace(str(out), f"{on_disk}/again.pt") + f" --pretrained {out}"
+    assert call(monkeypatch, capsys, again)[0] == 0
+    assert "up to date" in call(monkeypatch, capsys, again)[1]
+    out.write_bytes((on_disk / "again.pt").read_bytes())
+    assert "up to date" not in call(monkeypatch, capsys, again)[1]
 
 
 def test_the_script_trains_on_a_retrieval_set(on_disk, monkeypatch, capsys):

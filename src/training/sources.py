@@ -3,12 +3,13 @@
 import argparse
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.artifacts.errors import UserError
 from src.datasets.retrieval import open_retrieval_set
 from src.extractors.architectures import input_size
+from src.extractors.checkpoints import IMAGENET
 from src.training.options import Job
 from src.training.pictures import PictureSet, SetPictures, read_pictures
 
@@ -26,7 +27,17 @@ class Source:
 
 
 def open_source(options: argparse.Namespace, job: Job) -> Source:
-    """``--images`` and ``--labels``, or ``--data``; ``UserError`` for neither and for both."""
+    """``--images`` and ``--labels``, or ``--data``; ``UserError`` for neither and for both.
+
+    Weights to start from determine the result as well.
+    """
+    source = _chosen_source(options, job)
+    if job.pretrained in (None, IMAGENET):
+        return source
+    return replace(source, inputs=[*source.inputs, Path(job.pretrained)])
+
+
+def _chosen_source(options: argparse.Namespace, job: Job) -> Source:
     folder = (options.images, options.labels)
     if options.data is None and None not in folder:
         return _of_folder(*folder, _size(options.size, job), job)
