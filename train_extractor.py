@@ -11,6 +11,8 @@ from src.artifacts.parts import Parts
 from src.cli import Parser, pixel_levels, run
 from src.training.command import add_recipe_options, recipe_options_of
 
+RECORDED = ("size", "max_pictures", "precision")
+
 
 def main() -> None:
     parser = Parser(__doc__)
@@ -28,6 +30,7 @@ def main() -> None:
     parser.add_argument("--eps", type=pixel_levels, help="L-inf budget in grey levels, or 8/255")
     parser.add_argument("--step", type=pixel_levels, help="length of an inner step, like --eps")
     parser.add_argument("--replays", type=int, help="of each mini-batch by free recipes")
+    parser.add_argument("--max_pictures", type=int, help="train on a random choice of so many")
     parser.add_argument("--size", type=int, default=0, help="side in pixels; 0: native, or usual")
     parser.add_argument("--seed", type=int, default=0, help="of weights and every random choice")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
@@ -35,7 +38,7 @@ def main() -> None:
     parser.add_argument("--dry_run", action="store_true", help="print the recipe and stop")
     parser.add_argument("--force", action="store_true", help="train even where it is up to date")
     options = parser.parse_args()
-    for name in ("epochs", "batch", "lr", "eps", "step", "steps", "replays"):
+    for name in ("epochs", "batch", "lr", "eps", "step", "steps", "replays", "max_pictures"):
         if getattr(options, name) is not None and getattr(options, name) <= 0:
             raise UserError(f"--{name} must be above 0")
     recipe_options = recipe_options_of(options)
@@ -48,6 +51,7 @@ def main() -> None:
     from src.training.distribution import process_group, rank
     from src.training.loop import train
     from src.training.options import job_of
+    from src.training.pictures import ChosenPictures
     from src.training.sources import open_source
 
     job = job_of(options, recipe_options)
@@ -61,7 +65,7 @@ def main() -> None:
     source = open_source(options, job)
     manifest = Manifest.of(
         "train_extractor",
-        {**job.described(), "size": options.size, "precision": options.precision},
+        {**job.described(), **{name: getattr(options, name) for name in RECORDED}},
         source.inputs,
     )
     if not options.force and manifest.is_current([options.out]):
@@ -69,6 +73,8 @@ def main() -> None:
         return
 
     training, held_out = source.read()
+    if options.max_pictures:
+        training = ChosenPictures(training, options.max_pictures, options.seed)
     n, n_categories = len(training), len(training.labels)
     print(f"{n} pictures in {n_categories} categories to train on, {len(held_out)} held out")
     with process_group(options.gpu) as device:

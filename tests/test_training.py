@@ -20,7 +20,14 @@ from src.training.accuracy import accuracy
 from src.training.adversaries import Budget, Free, Scene
 from src.training.loop import Schedule, train
 from src.training.miners import MINERS
-from src.training.pictures import Augmentation, Pictures, flip_and_shift, read_ahead, read_pictures
+from src.training.pictures import (
+    Augmentation,
+    ChosenPictures,
+    Pictures,
+    flip_and_shift,
+    read_ahead,
+    read_pictures,
+)
 from src.training.recipes import RECIPES, altered
 from src.training.steps import State, train_step
 
@@ -201,6 +208,19 @@ def test_pictures_are_read_ahead_in_their_order():
         assert torch.equal(pixels, pictures.pixels[expected])
     with pytest.raises(IndexError):
         list(read_ahead(pictures, [torch.tensor([60])]))
+
+
+def test_a_choice_of_pictures_is_a_smaller_set_of_the_same_kind():
+    pictures = colour_pictures(30)
+    chosen = ChosenPictures(pictures, 7, seed=1)
+    assert len(chosen) == len(chosen.categories) == 7
+    rows = torch.tensor([4, 0])
+    np.testing.assert_array_equal(chosen.read(rows), pictures.pixels[chosen.rows[rows]])
+    names = [chosen.labels[category] for category in chosen.categories]
+    assert names == [pictures.labels[pictures.categories[row]] for row in chosen.rows]
+    assert len(chosen.rows.unique()) == 7
+    one = ChosenPictures(pictures, 1, seed=1)  # two of three categories are gone
+    assert (len(one.labels), one.categories.tolist()) == (1, [0])
 
 
 def test_split_is_a_partition():

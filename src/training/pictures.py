@@ -80,6 +80,23 @@ class SetPictures:
         return torch.from_numpy(self.images.read(rows.numpy())).permute(0, 3, 1, 2).contiguous()
 
 
+class ChosenPictures:
+    """A random choice of ``n`` pictures of a larger set; its classes are those that have one in it."""
+
+    def __init__(self, pictures: PictureSet, n: int, seed: int) -> None:
+        self.pictures = pictures
+        generator = torch.Generator().manual_seed(seed)
+        self.rows = torch.randperm(len(pictures), generator=generator)[:n].sort().values
+        present, self.categories = pictures.categories[self.rows].unique(return_inverse=True)
+        self.labels = tuple(pictures.labels[category] for category in present)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, rows: Tensor) -> Tensor:
+        return self.pictures.read(self.rows[rows])
+
+
 def read_pictures(images: Path, labels: Path, size: int = 0) -> Pictures:
     """Read the pictures that ``labels`` (CSV: item, category, label) lists from the folder ``images``.
 
