@@ -37,9 +37,13 @@ TRAINING=() ATTACK=()
 case "$BUDGET" in
     full) ;;
     small)
-        BACKBONE=rc2f2 PRETRAINED=()
-        TRAINING=(--size 28 --max_pictures 20000 --epochs 3 --batch 32 --eps "$EPS/255")
-        ATTACK=(--resize 28 --max_images 500 --pgditer 10 --alpha "$STEP/255")
+        TRAINING=(--max_pictures 20000 --epochs 3 --batch 32 --eps "$EPS/255")
+        ATTACK=(--max_images 500 --pgditer 10 --alpha "$STEP/255")
+        if [ "$BACKBONE" != rc2f2 ]; then
+            BACKBONE=rc2f2 PRETRAINED=()
+            TRAINING+=(--size 28)
+            ATTACK+=(--resize 28)
+        fi
         ;;
     *) echo "error: --budget must be full or small" >&2; exit 2 ;;
 esac
