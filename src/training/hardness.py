@@ -6,7 +6,6 @@ destination D says. Zhou and Patel, "Enhancing Adversarial Robustness for Deep M
 hardest, H = 0, once its triplets are told apart.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,21 +51,6 @@ def divergence(hardness: Tensor, destination: Tensor) -> Tensor:
 def _shares(hardness: Tensor) -> Tensor:
     positive = (hardness + 2).clamp_min(1e-6)
     return positive / positive.sum()
-
-
-HM_OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "et": one_sided,
-    "l2": two_sided,
-    "kl": divergence,
-}
-"""What an adversary minimises per triplet, (t,), of its hardness (t,) and the destination (t,) or ()."""
-
-
-def hm_objective(kind: str, hardness: Tensor, destination: Tensor) -> Tensor:
-    """``HM_OBJECTIVES[kind]``; ``UserError`` for an unknown kind."""
-    if kind not in HM_OBJECTIVES:
-        raise UserError(f"unknown objective {kind}: choose from {', '.join(HM_OBJECTIVES)}")
-    return HM_OBJECTIVES[kind](hardness, destination)
 
 
 class Destination(Protocol):

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from src.extractors.extractor import Prediction
 from src.training.distances import distance
-from src.training.hardness import hardness
+from src.training.hardness import divergence, hardness, one_sided, two_sided
 
 
 @dataclass(frozen=True)
@@ -105,29 +105,21 @@ def harden(inner: Inner) -> Tensor:
 
 
 def raise_hardness(inner: Inner) -> Tensor:
-    """relu(H_D - H)^2, "et" (Zhou and Patel, CVPR 2022, hardness manipulation).
-
-    Its gradient is 0 as soon as H >= H_D, so each triplet stops by itself.
-    """
-    return (_wanted(inner) - inner.hardness()).relu().square()
+    """relu(H_D - H)^2, "et" (Zhou and Patel, CVPR 2022): each triplet stops by itself at H_D."""
+    return one_sided(inner.hardness(), _wanted(inner))
 
 
 def match_hardness(inner: Inner) -> Tensor:
     """(H - H_D)^2, "l2": easier triplets are also made harder ones, and harder ones easier."""
-    return (inner.hardness() - _wanted(inner)).square()
+    return two_sided(inner.hardness(), _wanted(inner))
 
 
 def match_hardness_shares(inner: Inner) -> Tensor:
-    """KL(softmax H_D || softmax H) over the triplets of the batch, "kl"; a scalar.
+    """KL(H_D || H) over the triplets of the batch, "kl": only how they compare with each other counts.
 
-    Published code normalises H by its L1 norm and takes no logarithm, which is no divergence.
+    Published code feeds the divergence L1-normalised values without a logarithm.
     """
-    return functional.kl_div(
-        inner.hardness().log_softmax(dim=0),
-        _wanted(inner).log_softmax(dim=0),
-        reduction="sum",
-        log_target=True,
-    )
+    return divergence(inner.hardness(), _wanted(inner))
 
 
 def _wanted(inner: Inner) -> Tensor:
