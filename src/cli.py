@@ -146,7 +146,11 @@ def number_list(text: str) -> list[float]:
 def pixel_levels(text: str) -> float:
     """Parse a budget in grey levels: ``8``, ``8.0``, or the fraction of [0, 1] ``8/255``."""
     numerator, slash, denominator = text.partition("/")
-    return float(numerator) * 255 / float(denominator) if slash else float(numerator)
+    if not slash:
+        return float(numerator)
+    if not float(denominator):
+        raise ValueError(f"{text} is no number")
+    return float(numerator) * 255 / float(denominator)
 
 
 def run(main: Callable[[], None]) -> int:

@@ -77,6 +77,12 @@ def test_budgets_in_grey_levels(text, levels):
     assert pixel_levels(text) == pytest.approx(levels)
 
 
+@pytest.mark.parametrize("text", ["8/0", "eight", ""])
+def test_what_is_no_number_of_levels_is_refused(text):
+    with pytest.raises(ValueError):
+        pixel_levels(text)
+
+
 def test_a_reader_that_leaves_is_no_error():
     """What ``python script.py | head -1`` does."""
     main = "lambda: print('x' * 999_999)"

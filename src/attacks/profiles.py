@@ -104,10 +104,7 @@ def _fraction(value: float) -> str:
 
 def parse_fraction(text: str) -> float:
     """``8/255`` or ``0.03``; ``ValueError`` for anything else."""
-    try:
-        return pixel_levels(text) / _LEVELS if "/" in text else float(text)
-    except ZeroDivisionError as error:
-        raise ValueError(f"{text} divides by 0") from error
+    return pixel_levels(text) / _LEVELS if "/" in text else float(text)
 
 
 _KEYS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
