@@ -50,6 +50,10 @@ esac
 
 source "$(dirname "$0")/setup.sh"
 SOURCE=${SOURCE:-data/$DATASET}
+[ -e "$SOURCE" ] || {
+    echo "error: no data at $SOURCE: get $DATASET in its published layout, and name the place with --data" >&2
+    exit 2
+}
 declare -A DEFENCE=([none]="" [est]=d [act]=p [hm]=ghmetsm [hm_ics]=ghmetsmi)
 for recipe in none est act hm hm_ics; do
     checkpoint=models/robdml_${DATASET}_$recipe/model_best.pth.tar
