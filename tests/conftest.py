@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import importlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,6 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+
+def pytest_configure() -> None:
+    """Load torch's compiler before TensorFlow: each brings an LLVM, and the other order aborts Python.
+
+    Only tests have both in one process.
+    """
+    importlib.import_module("torchvision")
 
 
 @dataclass
