@@ -28,12 +28,21 @@ def parse_options() -> argparse.Namespace:
         choices=sorted(FIDELITIES),
         help="use runs of this fidelity (default: the only ones there)",
     )
+    parser.add_argument(
+        "--extractors",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="also write robust_extractors.tsv: accuracy, robustness (attack_ranking_<NAME>.json) and "
+        "what the attacks do at test time for each of these, at the smallest K",
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     options = parse_options()
 
+    from src.reporting.extractors_table import extractors_overview, write_extractors_table
     from src.reporting.runs import select_configuration, unpaired_runs
     from src.reporting.summary import summary_overview, write_summary
 
@@ -46,7 +55,13 @@ def main() -> None:
         raise UserError(f"K = {wrong[0]} is not within the lists: it must be 1 to {shortest}")
     for rec_run in unpaired_runs(runs):
         print(f"left out {rec_run.name}: there is no {rec_run.clean.name}")
-    print(summary_overview(write_summary(layout, runs, ks, force=options.force)))
+    summary = write_summary(layout, runs, ks, force=options.force)
+    print(summary_overview(summary))
+    if options.extractors:
+        table = write_extractors_table(
+            layout, summary, options.extractors, ks[0], force=options.force
+        )
+        print(extractors_overview(table))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
+import json
 import math
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy import stats
 
 import summarize
@@ -288,6 +290,25 @@ def test_second_time_is_skipped(monkeypatch, layout, capsys):
     second = capsys.readouterr().out
     assert "wrote" in first and "is up to date" in second
     assert first.splitlines()[1:] == second.splitlines()[1:]
+
+
+def test_extractors_have_a_table_of_their_own(monkeypatch, layout):
+    write_lists(layout, run_of("original"), lists_with_mean(8))
+    write_lists(layout, run_of(PGD, protocol="test_time"), lists_with_mean(16))
+    layout.images.mkdir(parents=True)
+    for item in range(N_ITEMS):
+        Image.new("RGB", (4, 4)).save(layout.images / f"{item}.png")
+    score = {"ers": 60.0, "ers_low": None, "ers_high": None}
+    record = {"benign": {"r1": 90.0}, "collapsed": False, "robustness": [score]}
+    layout.results.mkdir(parents=True)
+    layout.result("attack_ranking_original.json").write_text(json.dumps(record))
+    assert summarise(monkeypatch, layout, "--extractors", "original")[0] == 0
+    table = pd.read_csv(layout.result("robust_extractors.tsv"), sep="\t")
+    assert table[
+        ["extractor", "k", "ers", "items", "chr_before", "chr_change"]
+    ].values.tolist() == [["original", 2, 60.0, 4, 1.0, 1.0]]
+    code, _ = summarise(monkeypatch, layout, "--extractors", "madry")
+    assert code == 2
 
 
 def test_changes_of_nothing_are_empty():

@@ -7,7 +7,7 @@ user. Its control is noise of the same size in place of the attack.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -107,14 +107,21 @@ def write_summary(
     """Make ``results/<dataset>/summary.tsv`` unless it is current, say where it is, return its rows."""
     names = sorted(run.name for run in runs)
     manifest = Manifest.of("summarize", {"runs": names, "ks": ks}, input_files(layout, runs))
-    if not force and manifest.is_current([layout.summary]):
-        print(f"{layout.summary} is up to date (use --force to redo)")
-        return pd.read_csv(layout.summary, sep="\t", dtype={"k": "Int64"})
-    table = summarise(layout, runs, ks)
-    with atomic_output(layout.summary) as temporary:
+    return tabulated(layout.summary, manifest, lambda: summarise(layout, runs, ks), force=force)
+
+
+def tabulated(
+    path: Path, manifest: Manifest, make: Callable[[], pd.DataFrame], *, force: bool
+) -> pd.DataFrame:
+    """The table at ``path`` (TSV), made and written unless ``manifest`` says that it is current."""
+    if not force and manifest.is_current([path]):
+        print(f"{path} is up to date (use --force to redo)")
+        return pd.read_csv(path, sep="\t", dtype={"k": "Int64"})
+    table = make()
+    with atomic_output(path) as temporary:
         table.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
-    manifest.write([layout.summary])
-    print(f"wrote {layout.summary}")
+    manifest.write([path])
+    print(f"wrote {path}")
     return table
 
 
