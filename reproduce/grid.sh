@@ -8,6 +8,7 @@
 #   EXTRACTOR_OPTIONS           associative array: the options that select each extractor
 #   ATTACKS                     array: the options of each attack
 #   RECOMMENDER                 array: further options of rec_generator.py
+#   SUMMARY                     array, if need be: further options of summarize.py
 #   SEEDS CONTROL_SEEDS         arrays: seeds of the attacked runs; of the clean retrainings beside them
 #   GPU                         CUDA device, -1 for the CPU
 
@@ -90,7 +91,7 @@ evaluate() {
         >"results/$DATASET/evaluation.txt"
     echo "tables: results/$DATASET/evaluation.txt, chr/$DATASET/, ncdcg/$DATASET/, accuracy/$DATASET/, bias/$DATASET/"
     say "summary"
-    python summarize.py --dataset "$DATASET"
+    python summarize.py --dataset "$DATASET" "${SUMMARY[@]}"
 }
 
 run_grid() {

@@ -41,7 +41,8 @@ while [ $# -gt 0 ]; do
     shift 2
 done
 [ -n "${DATASET:-}" ] || fail "--dataset is missing (see --help)"
-[ -n "$ORIGIN" ] && [ -n "$TARGET" ] || [ -z "$ORIGIN$TARGET" ] || fail "--origin and --target belong together"
+[ -z "$ORIGIN" ] && [ -z "$TARGET" ] || { [ -n "$ORIGIN" ] && [ -n "$TARGET" ]; } ||
+    fail "--origin and --target belong together"
 case "$BUDGET" in
     full)
         : "${ARCH:=resnet18}" "${SIZE:=224}" "${PRETRAINED:=imagenet}" "${GPU:=0}"
@@ -80,6 +81,7 @@ for extractor in "${EXTRACTORS[@]}"; do
 done
 ATTACKS=("--attack_type pgd --eps 8" "--attack_type noise --eps 8")
 RECOMMENDER=(--model VBPR --epoch 50 --lr 0.05)
+SUMMARY=(--epoch 50 --extractors "${EXTRACTORS[@]}")
 
 train_extractors() {
     local recipe options
@@ -123,5 +125,3 @@ train_extractors
 [ -n "$ORIGIN" ] || choose_pair
 attack_rankings
 run_grid
-say "robust extractors"
-python summarize.py --dataset "$DATASET" --extractors "${EXTRACTORS[@]}"
