@@ -1,6 +1,6 @@
-"""Attacks on images: on their class (functions of logits, points, a goal and a box) and on their ranking.
+"""Attacks on images: on their classes (functions of logits, points, goal, box) and rankings.
 
-The engines (CleverHans called well, our own PGD, C&W and DDN), the options and names of attacks, freezing a
-network around an attack, and running one over a class of a catalogue into 8-bit files belong here.
+The engines (CleverHans called well, our own PGD, C&W and DDN), the options and names of attacks, freezing
+a network around an attack, and running one over a class of a catalogue into 8-bit files belong here.
 Training, recommenders and measures do not.
 """
