@@ -61,24 +61,39 @@ classify_and_attack() {
     done
 }
 
-# Stages 2 and 4: lists before and after, retrained and at test time.
-recommend() {
-    local extractor clean=() attacked=() of_extractor
+# The verb of stages 2 and 4 with what is common to all of its calls here.
+generate_lists() {
+    python rec_generator.py --dataset "$DATASET" --gpu "$GPU" --model VBPR AMR "${RECOMMENDER[@]}" "$@"
+}
+
+# Stage 2: lists before the attacks.
+recommend_clean() {
+    local extractor clean=()
     for extractor in "${EXTRACTORS[@]}"; do
         clean+=("$(clean_experiment "$extractor")")
+    done
+    say "stage 2, recommendations before the attacks"
+    generate_lists --experiment_name "${clean[@]}" --seed "${SEEDS[@]}" "${CONTROL_SEEDS[@]}"
+}
+
+# Stage 4 as published: lists after the attacks, of recommenders that learnt from what was attacked.
+recommend_retrained() {
+    local extractor attacked=() of_extractor
+    for extractor in "${EXTRACTORS[@]}"; do
         mapfile -t of_extractor < <(attacked_experiments "$extractor" | grep -v "noise_")
         attacked+=("${of_extractor[@]}")
     done
-    local common=(--dataset "$DATASET" --gpu "$GPU" --model VBPR AMR "${RECOMMENDER[@]}")
-    say "stage 2, recommendations before the attacks"
-    python rec_generator.py "${common[@]}" --experiment_name "${clean[@]}" \
-        --seed "${SEEDS[@]}" "${CONTROL_SEEDS[@]}"
     say "stage 4, recommenders retrained on attacked features"
-    python rec_generator.py "${common[@]}" --experiment_name "${attacked[@]}" --seed "${SEEDS[@]}"
+    generate_lists --experiment_name "${attacked[@]}" --seed "${SEEDS[@]}"
+}
+
+# Stage 4 as an attacker meets it: lists of the recommenders that are already there.
+recommend_at_test_time() {
+    local extractor of_extractor
     for extractor in "${EXTRACTORS[@]}"; do
         say "stage 4, recommenders of the clean features at test time, extractor $extractor"
         mapfile -t of_extractor < <(attacked_experiments "$extractor")
-        python rec_generator.py "${common[@]}" --experiment_name "${of_extractor[@]}" \
+        generate_lists --experiment_name "${of_extractor[@]}" \
             --load_weights_from "$(clean_experiment "$extractor")" --seed "${SEEDS[@]}"
     done
 }
@@ -96,6 +111,8 @@ evaluate() {
 
 run_grid() {
     classify_and_attack
-    recommend
+    recommend_clean
+    recommend_retrained
+    recommend_at_test_time
     evaluate
 }

@@ -60,7 +60,8 @@ esac
 
 source "$(dirname "$0")/setup.sh"
 source reproduce/grid.sh
-use_seeds "$seeds"
+read -ra SEEDS <<<"$seeds"
+CONTROL_SEEDS=() # noise is the control of what recommenders do at test time
 RECIPES=(plain madry free none act hm hm_ics)
 inner="--steps 8 --step 2"
 embedder="--arch $ARCH+512 --epochs $EMBEDDER_EPOCHS $EMBEDDING"
@@ -124,4 +125,7 @@ attack_rankings() {
 train_extractors
 [ -n "$ORIGIN" ] || choose_pair
 attack_rankings
-run_grid
+classify_and_attack
+recommend_clean
+recommend_at_test_time
+evaluate
