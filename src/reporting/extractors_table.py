@@ -167,6 +167,8 @@ def write_extractors_table(
 
 _SHOWN = {
     "extractor": "extractor",
+    "attack": "attack",
+    "recommender": "recommender",
     "accuracy": "accuracy",
     "r1": "R@1",
     "ers": "ERS",
