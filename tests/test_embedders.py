@@ -25,7 +25,7 @@ from src.extractors.architectures import (
     split_arch,
 )
 from src.extractors.checkpoints import load_extractor, load_pretrained, save_extractor
-from src.extractors.embedders import class_means, set_class_means
+from src.extractors.embedders import SHARPNESS, class_means, set_class_means
 from src.extractors.extractor import IMAGENET_MEAN, IMAGENET_STD, fast_copy
 
 LABELS = ("shirt", "shoe", "hat", "bag")
@@ -68,9 +68,9 @@ def test_features_have_length_one_and_logits_order_by_distance(arch, dim):
     assert prediction.features.shape == (3, dim) == (3, extractor.n_features)
     torch.testing.assert_close(prediction.features.norm(dim=1), torch.ones(3))
     assert (prediction.features < 0).any()
-    means = extractor.network.head.weight / 2
+    means = extractor.network.head.weight / (2 * SHARPNESS)
     distances = torch.cdist(prediction.features, means).square()
-    torch.testing.assert_close(prediction.logits, 1 - distances, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(prediction.logits / SHARPNESS, 1 - distances, rtol=1e-4, atol=1e-5)
 
     fast = fast_copy(extractor)
     assert fast.network.get_submodule(fast.head_name).weight.shape == (len(LABELS), dim)

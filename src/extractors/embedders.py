@@ -6,13 +6,18 @@ from torch.nn import functional
 
 from src.extractors.extractor import Extractor
 
+SHARPNESS = 20.0
+"""Factor of the logits. Squared distances on the sphere span a few units at most, and of logits as close
+as that cross-entropy hardly sees which class competes: gradient attacks fail, and a network without any
+defence looks robust."""
+
 
 class Embedder(nn.Module):
     """A backbone, its output brought to length 1, and a nearest-class-mean classifier as the head.
 
     |e - c|^2 = |e|^2 - 2 e.c + |c|^2 with |e| = 1, so the class of the nearest mean c has the largest
     2 e.c - |c|^2: a linear layer. An ``Extractor`` of it therefore has the embedding as features and
-    minus the squared distance to each mean, up to a constant of 1, as logits.
+    minus the squared distance to each mean, up to a constant and times ``SHARPNESS``, as logits.
     """
 
     def __init__(self, backbone: nn.Module, dim: int, n_classes: int) -> None:
@@ -41,10 +46,10 @@ def set_class_means(extractor: Extractor, means: Tensor) -> None:
 
 
 def set_means(head: nn.Linear, means: Tensor) -> None:
-    """Weight 2c and bias -|c|^2 for each row c of ``means``."""
+    """Weight 2c and bias -|c|^2 for each row c of ``means``, times ``SHARPNESS``."""
     with torch.no_grad():
-        head.weight.copy_(2 * means)
-        head.bias.copy_(-means.square().sum(dim=1))
+        head.weight.copy_(2 * SHARPNESS * means)
+        head.bias.copy_(-SHARPNESS * means.square().sum(dim=1))
 
 
 def class_means(embeddings: Tensor, labels: Tensor, n_classes: int) -> Tensor:
