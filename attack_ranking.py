@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
 from src.attacks.profiles import COMPAT
 from src.attacks.ranking.command import add_ranking_options, attacks_of, check_ranking_options
 from src.cli import Parser, run
+from src.datasets.class_folders import catalogue_files
 from src.datasets.labelled_images import LabelledImages, PixelImages
 from src.datasets.retrieval import open_retrieval_set
 
@@ -111,10 +111,8 @@ def open_images(options: argparse.Namespace, layout: Layout) -> tuple[LabelledIm
     if options.data:
         return open_retrieval_set(options.dataset, options.data, size=size).test, [options.data]
     layout.require_data()
-    known = layout.item_categories.is_file()
-    categories = layout.item_categories if known else layout.classes(Experiment())
     images = open_retrieval_set("catalogue", layout.data, size=size).test
-    return images, [layout.images, categories]
+    return images, catalogue_files(layout.data)
 
 
 if __name__ == "__main__":

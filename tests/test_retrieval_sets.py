@@ -15,6 +15,7 @@ from scipy.io import savemat
 
 from src.artifacts.classes import Classes, write_classes
 from src.artifacts.errors import UserError
+from src.datasets.class_folders import catalogue_files
 from src.datasets.labelled_images import FileImages, PixelImages, Splitting
 from src.datasets.retrieval import LAYOUTS, RetrievalSet, open_retrieval_set
 
@@ -429,6 +430,13 @@ def test_a_catalogue_with_categories(shop):
     found = open_retrieval_set("catalogue", shop, labels=own, size=32)
     assert found.train.class_names == ("category 4", "category 9")
     assert len(found.train) == len(found.test) == 2
+
+
+def test_results_of_later_stages_are_no_input_of_a_catalogue(shop):
+    images = shop / "original" / "images"
+    assert catalogue_files(shop) == [images, shop / "original" / "classes.csv"]
+    (shop / "items.csv").write_text("item,category\n0,1\n")
+    assert catalogue_files(shop) == [images, shop / "items.csv"]
 
 
 def test_a_catalogue_with_what_an_extractor_saw(shop):

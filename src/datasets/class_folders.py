@@ -38,10 +38,7 @@ def read_catalogue(path: Path, size: int, splitting: Splitting, labels: Path | N
     These come from ``labels`` (CSV: item, category and, if there, label), else from the data set's
     ``items.csv`` of that kind, else from the undefended extractor's ``classes.csv``.
     """
-    path = path.resolve()
-    if path.parent.name != "data":
-        raise UserError(f"{path} is no data set: expected data/<dataset>")
-    layout = Layout(path.name, path.parent.parent)
+    layout = _layout_of(path)
     items, categories, names = _read_categories(layout, labels)
     catalogue = open_catalogue(layout.images, size)
     rows = catalogue.positions(items)
@@ -49,6 +46,20 @@ def read_catalogue(path: Path, size: int, splitting: Splitting, labels: Path | N
     numbers, present = number_classes(categories)
     class_names = tuple(names[category] for category in present)
     return splitting.part(FileImages(layout.images, files, numbers, class_names, size))
+
+
+def catalogue_files(path: Path) -> list[Path]:
+    """What ``read_catalogue`` reads of ``data/<dataset>``, unless it is given labels."""
+    layout = _layout_of(path)
+    known = layout.item_categories.is_file()
+    return [layout.images, layout.item_categories if known else layout.classes(Experiment())]
+
+
+def _layout_of(path: Path) -> Layout:
+    path = path.resolve()
+    if path.parent.name != "data":
+        raise UserError(f"{path} is no data set: expected data/<dataset>")
+    return Layout(path.name, path.parent.parent)
 
 
 def _read_categories(

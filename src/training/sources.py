@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.artifacts.errors import UserError
+from src.datasets.class_folders import catalogue_files
 from src.datasets.retrieval import open_retrieval_set
 from src.extractors.architectures import input_size
 from src.extractors.checkpoints import IMAGENET
@@ -70,4 +71,5 @@ def _of_set(data: Path, dataset: str, size: int | None) -> Source:
         parts = open_retrieval_set(dataset, data, size=size)
         return SetPictures(parts.train), SetPictures(parts.test)
 
-    return Source([data], read)
+    # Later stages leave their results in a catalogue's folder: it is not the same as what is read.
+    return Source(catalogue_files(data) if dataset == "catalogue" else [data], read)
