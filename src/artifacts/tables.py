@@ -121,6 +121,16 @@ def read_test_ranks(path: Path) -> TestRanks:
     return TestRanks(*_read_columns(path, columns).to_numpy(np.int64).T)
 
 
+def read_labelled(path: Path) -> pd.DataFrame:
+    """Read a CSV table with a header whose column ``label``, if there is one, is text."""
+    if not path.is_file():
+        raise UserError(f"missing file: {path}")
+    try:
+        return pd.read_csv(path, dtype={"label": str})
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a CSV table: {error}") from error
+
+
 def _read_columns(path: Path, names: Sequence[str]) -> pd.DataFrame:
     """Read the first columns of a headerless table of numbers, and say which row is wrong."""
     if not path.is_file():

@@ -12,6 +12,7 @@ from src.artifacts.classes import read_classes
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
+from src.artifacts.tables import read_labelled
 from src.datasets.catalogue import image_files, open_catalogue
 from src.datasets.labelled_images import FileImages, Splitting, number_classes
 
@@ -85,12 +86,7 @@ def _read_categories(
 
 
 def _read_category_table(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise UserError(f"missing file: {path}")
-    try:
-        table = pd.read_csv(path, dtype={"label": str})
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a CSV table: {error}") from error
+    table = read_labelled(path)
     for column in ("item", "category"):
         if column not in table or not pd.api.types.is_integer_dtype(table[column]):
             raise UserError(f"{path} has no column {column} of whole numbers")

@@ -12,9 +12,9 @@ from src.artifacts.experiments import Experiment, Run, check_name
 from src.artifacts.tables import read_ids
 from src.cli import add_fidelity_option
 from src.recommenders.attacking import NEGATIVES, Threat
-from src.recommenders.command import defaults_of, not_negative, positive
+from src.recommenders.command import add_walk_options, defaults_of, not_negative, positive
 from src.recommenders.models import Model
-from src.recommenders.parameter_attack import KINDS, PROJECTIONS, ParameterAttack
+from src.recommenders.parameter_attack import KINDS, ParameterAttack
 
 PARAMETERS = ("P", "Q", "features")
 
@@ -64,16 +64,7 @@ def add_parameter_attack_options(parser: argparse.ArgumentParser) -> None:
     attack.add_argument(
         "--steps", type=positive, nargs="+", default=[25], help="of bim and pgd; one or more"
     )
-    attack.add_argument(
-        "--step_size", type=float, help="L2 length of a step of bim and pgd (default: eps / 4)"
-    )
-    attack.add_argument(
-        "--projection",
-        choices=PROJECTIONS,
-        default="l2",
-        help="bim and pgd keep the L2 norm of a row's shift, or each of its entries (box), within eps; "
-        "in a box a row of d factors may move by eps * sqrt(d)",
-    )
+    add_walk_options(attack)
     attack.add_argument(
         "--tables",
         nargs="+",

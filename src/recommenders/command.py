@@ -7,7 +7,7 @@ from src.artifacts.errors import UserError
 from src.cli import fidelity_of, number_list
 from src.recommenders.hyperparameters import Adversary, Hyperparameters
 from src.recommenders.models import PLAIN, VISUAL, Name
-from src.recommenders.parameter_attack import ParameterAttack
+from src.recommenders.parameter_attack import PROJECTIONS, ParameterAttack
 
 
 @dataclass(frozen=True)
@@ -122,23 +122,23 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         default="fgsm",
         help="AMF: one step, or several (named AMF-bim, AMF-pgd)",
     )
-    add_step_options(adversarial, "--adv_steps", "AMF: steps of bim and pgd")
+    adversarial.add_argument(
+        "--adv_steps", type=positive, default=10, help="AMF: steps of bim and pgd"
+    )
+    add_walk_options(adversarial)
 
 
-def add_step_options(
-    parser: argparse._ActionsContainer, steps_option: str, steps_help: str
-) -> None:
-    """How an attack of several steps walks within its budget."""
-    parser.add_argument(steps_option, type=positive, default=10, help=steps_help)
+def add_walk_options(parser: argparse._ActionsContainer) -> None:
+    """How an attack of several steps on tables walks within its budget."""
     parser.add_argument(
-        "--step_size", type=float, help="L2 length of one of several steps (default: eps / 4)"
+        "--step_size", type=float, help="L2 length of a step of bim and pgd (default: eps / 4)"
     )
     parser.add_argument(
         "--projection",
-        choices=("l2", "box"),
+        choices=PROJECTIONS,
         default="l2",
-        help="several steps stay within eps in each row's L2 norm, or in each entry: box, with which "
-        "a row of d factors may move by eps * sqrt(d)",
+        help="bim and pgd keep the L2 norm of a row's shift, or each of its entries (box), within eps; "
+        "in a box a row of d factors may move by eps * sqrt(d)",
     )
 
 

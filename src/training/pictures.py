@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from src.artifacts.errors import UserError
+from src.artifacts.tables import read_labelled
 from src.datasets.catalogue import open_catalogue
 from src.datasets.labelled_images import LabelledImages
 
@@ -119,12 +120,7 @@ def read_pictures(images: Path, labels: Path, size: int = 0) -> Pictures:
 
 
 def _read_labels(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise UserError(f"missing file: {path}")
-    try:
-        table = pd.read_csv(path, dtype={"label": str})
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a CSV table: {error}") from error
+    table = read_labelled(path)
     if missing := [column for column in COLUMNS if column not in table]:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}")
     for column in ("item", "category"):
