@@ -6,6 +6,7 @@ to the unit sphere, and a nearest-class-mean head.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from torchvision.models import WeightsEnum
 from src.artifacts.errors import UserError
 from src.extractors.embedders import Embedder
 from src.extractors.extractor import IMAGENET_MEAN, IMAGENET_STD, Extractor, find_head
-from src.extractors.networks import C2F2, CifarResNet2b, CifarResNet20, LeNet
+from src.extractors.networks import C2F2, CifarNet, CifarResNet, CifarResNet2b, LeNet
 
 DEFAULT_ARCH = "resnet50"
 
@@ -40,7 +41,9 @@ class SmallNetwork:
 SMALL_NETWORKS = {
     "c2f2": SmallNetwork(C2F2, 28),
     "lenet": SmallNetwork(LeNet, 28),
-    "cifar_resnet20": SmallNetwork(CifarResNet20, 32, IMAGENET_MEAN, IMAGENET_STD),
+    "cifarnet": SmallNetwork(CifarNet, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "cifar_resnet8": SmallNetwork(partial(CifarResNet, blocks=1), 32, IMAGENET_MEAN, IMAGENET_STD),
+    "cifar_resnet20": SmallNetwork(CifarResNet, 32, IMAGENET_MEAN, IMAGENET_STD),
     "cifar_resnet2b": SmallNetwork(
         CifarResNet2b, 32, (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
     ),

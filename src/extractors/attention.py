@@ -115,8 +115,8 @@ def energy(maps: Tensor) -> Tensor:
 def normalise(maps: Tensor, kind: Norm) -> Tensor:
     """Maps (N, h, w), each by itself: never over the batch, or an image's map depends on the others.
 
-    l2: of length 1. softmax_T: exp(M/T) / sum exp(M/T). minmax: to [0, 1], for display. sum: the positive part,
-    summing to 1; a map without one becomes uniform. Raises ``ValueError`` for other names.
+    l2: of length 1. softmax_T: exp(M/T) / sum exp(M/T). minmax: to [0, 1], for display. sum: the
+    positive part, summing to 1; a map without one becomes uniform. Raises ``ValueError`` for other names.
     """
     flat = maps.flatten(1)
     match kind:

@@ -42,17 +42,20 @@ class LeNet(nn.Module):
         return self.fc2(functional.relu(self.fc1(maps.flatten(1))))
 
 
-class CifarResNet20(nn.Module):
-    """The residual network of 20 layers for CIFAR-10 (He et al. 2016, section 4.2, option A)."""
+class CifarResNet(nn.Module):
+    """A residual network for CIFAR-10 (He et al. 2016, section 4.2, option A) of 6 ``blocks`` + 2 layers.
 
-    def __init__(self, n_outputs: int) -> None:
+    ``width`` channels in the first of its three stages, twice as many in each of the following.
+    """
+
+    def __init__(self, n_outputs: int, blocks: int = 3, width: int = 16) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, kernel_size=3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = _residual_stage(16, 16)
-        self.layer2 = _residual_stage(16, 32)
-        self.layer3 = _residual_stage(32, 64)
-        self.linear = nn.Linear(64, n_outputs)
+        self.conv1 = nn.Conv2d(3, width, kernel_size=3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = _residual_stage(width, width, blocks)
+        self.layer2 = _residual_stage(width, 2 * width, blocks)
+        self.layer3 = _residual_stage(2 * width, 4 * width, blocks)
+        self.linear = nn.Linear(4 * width, n_outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         maps = functional.relu(self.bn1(self.conv1(images)))
@@ -60,10 +63,10 @@ class CifarResNet20(nn.Module):
         return self.linear(maps.mean(dim=(2, 3)))
 
 
-def _residual_stage(n_in: int, n_out: int) -> nn.Sequential:
-    """Three blocks; the first halves the resolution where it widens."""
-    blocks = [_ResidualBlock(n_in, n_out), *(_ResidualBlock(n_out, n_out) for _ in range(2))]
-    return nn.Sequential(*blocks)
+def _residual_stage(n_in: int, n_out: int, blocks: int) -> nn.Sequential:
+    """The first of its ``blocks`` halves the resolution where it widens."""
+    rest = (_ResidualBlock(n_out, n_out) for _ in range(blocks - 1))
+    return nn.Sequential(_ResidualBlock(n_in, n_out), *rest)
 
 
 class _ResidualBlock(nn.Module):
@@ -123,3 +126,28 @@ class _PlainBlock(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         residual = self.conv2(functional.relu(self.conv1(maps)))
         return functional.relu(residual + self.shortcut(maps))
+
+
+class CifarNet(nn.Module):
+    """The "cifarnet" of TensorFlow's slim models, the network of Wu et al. 2018 on CIFAR-10.
+
+    Two convolutions of 64 channels, each pooled and normalised locally, and three fully connected layers.
+    """
+
+    def __init__(self, n_outputs: int) -> None:
+        super().__init__()
+        # torch divides alpha by the number of channels that are summed, TensorFlow does not.
+        self.norm = nn.LocalResponseNorm(9, alpha=0.001, beta=0.75, k=1.0)
+        self.conv1 = nn.Conv2d(3, 64, kernel_size=5, padding=2)
+        self.conv2 = nn.Conv2d(64, 64, kernel_size=5, padding=2)
+        self.pool1, self.pool2 = nn.MaxPool2d(2), nn.MaxPool2d(2)
+        self.dropout = nn.Dropout(0.5)
+        self.fc3 = nn.Linear(64 * 8 * 8, 384)
+        self.fc4 = nn.Linear(384, 192)
+        self.logits = nn.Linear(192, n_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.norm(self.pool1(functional.relu(self.conv1(images))))
+        maps = self.pool2(self.norm(functional.relu(self.conv2(maps))))
+        hidden = self.dropout(functional.relu(self.fc3(maps.flatten(1))))
+        return self.logits(functional.relu(self.fc4(hidden)))
