@@ -1,0 +1,108 @@
+"""Measure how often a classifier is right about labelled images under attack, with AutoAttack."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from src.artifacts.layout import Layout
+from src.artifacts.manifest import Manifest
+from src.artifacts.parts import Parts
+from src.attacks.robustness.command import (
+    add_robustness_options,
+    check_robustness_options,
+    masking_trials_of,
+    trials_of,
+)
+from src.cli import Parser, run
+
+RECORDED = ("dataset", "part", "max_images", "eps", "autoattack", "restarts", "seed")
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    add_robustness_options(parser)
+    options = parser.parse_args()
+    check_robustness_options(options)
+    trials, masking = trials_of(options), masking_trials_of(options)
+
+    from src.attacks.ranking.evaluation import choose_positions, usual_batch
+    from src.attacks.robustness.images import part_of
+    from src.attacks.robustness.study import Opponent, Study
+    from src.datasets.retrieval import open_retrieval_set
+    from src.extractors.checkpoints import load_extractor, weights_path
+    from src.extractors.device import select_device
+    from src.extractors.recorded import RecordedExtractor
+    from src.reporting.robust_accuracy import accuracy_table, masking_table, write_tables
+
+    layout = Layout(options.dataset, options.root)
+    weights = options.checkpoint or weights_path(
+        layout, options.defense, options.model_dir, options.model_file
+    )
+    device = select_device(options.gpu)
+    extractor = load_extractor(options.arch, weights, device)
+    opened = open_retrieval_set(options.dataset, options.data, size=options.resize or None)
+    images = part_of(opened, options.part)
+    batch = options.batch or usual_batch(images.side, device)
+    recipe = options.label or extractor.weights_file.stem
+
+    described = {
+        **RecordedExtractor.of(extractor, images.side, options.precision).options(),
+        **{name: getattr(options, name) for name in RECORDED},
+        "recipe": recipe,
+        "trials": [repr(trial) for trial in (*trials, *masking)],
+        "batch": batch,
+    }
+    inputs = [options.data, *([options.surrogate] if options.surrogate else [])]
+    manifest = Manifest.of("evaluate_robustness", described, inputs)
+    table = options.out or layout.result("robust_accuracy.tsv")
+    masking_file = table.with_name(f"{table.stem}_masking{table.suffix}")
+    outputs = [table, masking_file] if masking else [table]
+    if not options.force and manifest.is_current(outputs):
+        print(f"{table} is up to date (use --force to redo)")
+        finish(options, outputs)
+        return
+
+    surrogate = options.surrogate and load_extractor(
+        options.surrogate_arch, options.surrogate, device
+    )
+    study = Study(
+        Opponent.of(extractor, images, options.precision),
+        images,
+        # The same images for every seed: seeds and recipes are compared on them.
+        choose_positions(len(images), options.max_images, (0,)),
+        device,
+        batch_size=batch,
+        effort=options.autoattack,
+        restarts=options.restarts,
+        seed=options.seed,
+        surrogate=surrogate and Opponent.of(surrogate, images),
+    )
+    parts = Parts.of(manifest, table)
+    outcomes = study.run(tuple(dict.fromkeys((*trials, *masking))), parts)
+    tables = [accuracy_table({trial: outcomes[trial] for trial in trials}, recipe, options.seed)]
+    if masking:
+        found = {trial: outcomes[trial] for trial in masking}
+        tables.append(masking_table(found, recipe, options.seed))
+    write_tables(dict(zip(outputs, tables, strict=True)))
+    manifest.write(outputs)
+    parts.discard()
+    print("written:", *outputs, sep="\n  ")
+    finish(options, outputs)
+
+
+def finish(options: argparse.Namespace, outputs: list[Path]) -> None:
+    """Show the tables and put the first one's rows into the table of recipes, if there is to be one."""
+    from src.reporting.robust_accuracy import compare, masking_verdict, overview, read_table
+
+    table, *masking = map(read_table, outputs)
+    print(overview(table))
+    for checks in masking:
+        print(f"\n{overview(checks)}\n{masking_verdict(checks, options.eps)}")
+    if options.compare:
+        joint, name = options.compare
+        compare(table, Path(joint), name)
+        print(f"rows {name} of {joint}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,121 @@
+"""The options of ``evaluate_robustness.py``."""
+
+import argparse
+from pathlib import Path
+
+from src.artifacts.errors import UserError
+from src.attacks.robustness.trials import ATTACKS, USUAL, Trial, masking_suite, suite
+from src.cli import Parser, add_common_options, add_model_options, pixel_levels
+
+_LARGEST_EPS = 255
+
+
+def add_robustness_options(parser: Parser) -> None:
+    """Everything that the script reads."""
+    add_common_options(parser, dataset="cifar10")
+    source = parser.add_argument_group("the images")
+    source.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="a labelled set; --dataset names its layout: cifar10, cifar100, fashion, mnist (folders "
+        "as published, or an .npz), cub, cars, sop, folder, catalogue",
+    )
+    source.add_argument(
+        "--part",
+        choices=("test", "all"),
+        default="test",
+        help="all: also what is there to train on, as for an .npz with x and y that is a test set",
+    )
+    source.add_argument(
+        "--max_images", type=int, help="a random choice of so many, the same for every seed"
+    )
+
+    add_model_options(parser)
+    parser.add_argument(
+        "--checkpoint", type=Path, help="the classifier, instead of --defense and --model_*"
+    )
+    parser.add_argument("--batch", type=int, help="images in one forward pass (default: by size)")
+
+    attacks = parser.add_argument_group("the attacks")
+    attacks.add_argument(
+        "--attacks",
+        nargs="+",
+        choices=ATTACKS,
+        metavar="NAME",
+        default=list(USUAL),
+        help="; ".join(f"{name}: {what}" for name, what in ATTACKS.items())
+        + f" (default: {' '.join(USUAL)})",
+    )
+    attacks.add_argument(
+        "--eps", type=pixel_levels, default=8.0, help="L-inf budget in grey levels, or 8/255"
+    )
+    attacks.add_argument(
+        "--autoattack",
+        choices=("standard", "fast"),
+        default="standard",
+        help="fast: APGD-CE of 50 steps, APGD-T with 3 targets of 50 steps, Square with 500 queries; "
+        "the accuracy that it leaves is an upper bound of what standard leaves",
+    )
+    attacks.add_argument(
+        "--restarts", type=int, default=1, help="of r_stepll, pgd20, pgd100 and cw"
+    )
+    attacks.add_argument("--seed", type=int, default=0, help="of every random choice")
+
+    parser.add_argument(
+        "--masking",
+        action="store_true",
+        help="also check whether gradients are masked: a second table, <out>_masking.tsv, and a line",
+    )
+    parser.add_argument(
+        "--surrogate",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="with --masking: another network of the same classes, whose PGD-20 is transferred",
+    )
+    parser.add_argument(
+        "--surrogate_arch", help="its architecture (default: the one recorded in the checkpoint)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="table to write, TSV (default: results/<dataset>/robust_accuracy.tsv)",
+    )
+    parser.add_argument(
+        "--label", help="what the column recipe says (default: the name of the checkpoint)"
+    )
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("TABLE", "NAME"),
+        help="also put the rows into TABLE (TSV) as recipe NAME; rows of the same recipe, attack and "
+        "seed are replaced",
+    )
+
+
+def check_robustness_options(options: argparse.Namespace) -> None:
+    """``UserError`` for options that do not fit together."""
+    for name in ("max_images", "batch", "restarts"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} must be at least 1")
+    if not 0 < options.eps <= _LARGEST_EPS:
+        raise UserError(f"--eps must be above 0 and at most {_LARGEST_EPS} grey levels")
+    if options.seed < 0:
+        raise UserError("--seed must not be negative")
+    if options.surrogate and not options.masking:
+        raise UserError("--surrogate belongs to --masking")
+    if options.surrogate_arch and not options.surrogate:
+        raise UserError("--surrogate_arch belongs to --surrogate")
+
+
+def trials_of(options: argparse.Namespace) -> tuple[Trial, ...]:
+    """The trials whose outcomes the first table shows."""
+    return suite(tuple(options.attacks), options.eps)
+
+
+def masking_trials_of(options: argparse.Namespace) -> tuple[Trial, ...]:
+    """Those of the second table; none unless ``--masking`` is given."""
+    if not options.masking:
+        return ()
+    return masking_suite(options.eps, with_surrogate=options.surrogate is not None)

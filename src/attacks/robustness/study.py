@@ -1,0 +1,138 @@
+"""Running trials on a network, with what is finished kept."""
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from src.artifacts.errors import UserError
+from src.artifacts.parts import Parts
+from src.attacks.freezing import frozen
+from src.attacks.goals import Goal
+from src.attacks.robustness.auto_attack import Effort
+from src.attacks.robustness.images import network_classes
+from src.attacks.robustness.suite import LEVELS, build_attack
+from src.attacks.robustness.trials import CLEAN, Outcome, Trial
+from src.attacks.storage import to_pixels
+from src.attacks.victim import Victim
+from src.datasets.labelled_images import LabelledImages
+from src.extractors.extractor import Extractor, Precision
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """A network and the class of each image of the set in it, (n,) int64."""
+
+    victim: Victim
+    classes: np.ndarray
+
+    @classmethod
+    def of(
+        cls, extractor: Extractor, images: LabelledImages, precision: Precision = "fp32"
+    ) -> "Opponent":
+        """``UserError`` where ``extractor`` has not the classes of ``images``."""
+        classes = network_classes(images, extractor)
+        return cls(Victim.of(extractor, fast=True, precision=precision), classes)
+
+    def classes_of(self, positions: np.ndarray, device: torch.device) -> Tensor:
+        return torch.from_numpy(self.classes[positions]).to(device)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Trials on the images at ``positions`` (n,): attacks see a tuned copy, the network judges."""
+
+    network: Opponent
+    images: LabelledImages
+    positions: np.ndarray
+    device: torch.device
+    batch_size: int = 64
+    effort: Effort = "standard"
+    restarts: int = 1
+    seed: int = 0
+    """Of random choices; those of a trial do not depend on which others there are."""
+    surrogate: Opponent | None = None
+    """The network that transferred trials attack."""
+
+    def run(self, trials: Sequence[Trial], parts: Parts) -> dict[Trial, Outcome]:
+        """The outcomes of distinct ``trials``, of which ``CLEAN`` is the first.
+
+        Only images that the network gets right are attacked. Finished trials are taken from ``parts``.
+        """
+        clean = _load(parts, 0) or _save(parts, 0, self._classify())
+        outcomes = {CLEAN: clean}
+        n_attacked = int(clean.right.sum())
+        with tqdm(total=n_attacked * (len(trials) - 1), desc="attacks", unit="img") as bar:
+            for number, trial in enumerate(trials[1:], 1):
+                bar.set_postfix_str(trial.name)
+                found = _load(parts, number)
+                if found is None:
+                    found = _save(parts, number, self._attack(trial, clean.right, bar.update))
+                else:
+                    bar.update(n_attacked)
+                outcomes[trial] = found
+        return outcomes
+
+    def _classify(self) -> Outcome:
+        right = [self._judge(self._read(rows), rows) for rows in self._batches(self.positions)]
+        return Outcome(np.concatenate(right), 0.0)
+
+    def _attack(
+        self, trial: Trial, right: np.ndarray, progress: Callable[[int], object]
+    ) -> Outcome:
+        """``right`` (n,) bool: of the clean images."""
+        opponent = self.surrogate if trial.transferred else self.network
+        attack = build_attack(trial, self.effort, self.restarts)
+        torch.manual_seed(_seed_of(self.seed, trial))
+        still_right, linf = [], 0.0
+        for rows in self._batches(self.positions[right]):
+            images = self._read(rows)
+            goal = Goal(opponent.classes_of(rows, self.device), targeted=False)
+            with frozen(*opponent.victim.networks):
+                attacked = attack(opponent.victim.logits, images, goal, opponent.victim.box)
+            linf = max(linf, LEVELS * float((attacked - images).abs().max()))
+            still_right.append(self._judge(attacked, rows))
+            progress(len(rows))
+        after = right.copy()
+        after[right] = np.concatenate([*still_right, np.empty(0, bool)])
+        return Outcome(after, linf)
+
+    def _judge(self, images: Tensor, rows: np.ndarray) -> np.ndarray:
+        """Which ``images`` the network gets right, (m,) bool."""
+        victim = self.network.victim
+        try:
+            with frozen(*victim.networks), torch.no_grad():
+                predicted = victim.exact(images).argmax(dim=1)
+        except RuntimeError as error:
+            side = images.shape[-1]
+            raise UserError(
+                f"the network cannot read images of {side}x{side} pixels ({error}): try --resize"
+            ) from error
+        return (predicted == self.network.classes_of(rows, self.device)).cpu().numpy()
+
+    def _read(self, rows: np.ndarray) -> Tensor:
+        return to_pixels(self.images.read(rows), self.device)
+
+    def _batches(self, positions: np.ndarray) -> Iterator[np.ndarray]:
+        for start in range(0, len(positions), self.batch_size):
+            yield positions[start : start + self.batch_size]
+
+
+def _seed_of(seed: int, trial: Trial) -> int:
+    """Its own for each trial, whichever others there are."""
+    words = np.random.SeedSequence((seed, zlib.crc32(repr(trial).encode())))
+    return int(words.generate_state(1, np.uint32)[0])
+
+
+def _save(parts: Parts, number: int, outcome: Outcome) -> Outcome:
+    parts.save(number, {"right": outcome.right, "linf": np.array(outcome.linf)})
+    return outcome
+
+
+def _load(parts: Parts, number: int) -> Outcome | None:
+    arrays = parts.load(number)
+    return arrays and Outcome(arrays["right"], float(arrays["linf"]))
