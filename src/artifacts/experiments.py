@@ -24,6 +24,7 @@ PAPER_FIELDS = {
     "spsa": "eps{eps}_delta{delta}_nb_iter{nb_iter}_batch{batch}",
     "ddn": "steps{steps}",
     "noise": "eps{eps}_l{l}",
+    "attention": "eps{eps}_w{weight}_nb_it{nb_iter}_l{l}",
 }
 """The parameters that each attack always shows in its name, in the published order."""
 

@@ -65,10 +65,14 @@ class CountedLogits:
 
     def __call__(self, points: Tensor) -> Tensor:
         logits = self._logits(points)
-        self.passes += len(points)
-        if self.on_pass:
-            self.on_pass(len(points))
+        self.count(len(points))
         return logits
+
+    def count(self, images: int) -> None:
+        """Note that ``images`` have passed through the network, here or elsewhere."""
+        self.passes += images
+        if self.on_pass:
+            self.on_pass(images)
 
 
 def predict_reached(logits: Logits, points: Tensor, goal: Goal) -> Tensor:

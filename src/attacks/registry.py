@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from src.attacks.attention_attack import AttentionAttack
 from src.attacks.carlini_wagner import CarliniWagner, CarliniWagnerCleverHans
 from src.attacks.ddn import DDN
 from src.attacks.goals import Attack
@@ -16,7 +17,7 @@ LEVELS = 255
 """Grey levels in one unit of the attacked space."""
 
 
-def _carlini_wagner(settings: AttackSettings) -> Attack:
+def _carlini_wagner(settings: AttackSettings, _: Victim) -> Attack:
     shared = {
         "confidence": settings.confidence,
         "learning_rate": settings.lr,
@@ -29,13 +30,25 @@ def _carlini_wagner(settings: AttackSettings) -> Attack:
     return CarliniWagner(**shared, abort=settings.abort)
 
 
-ATTACKS: dict[str, Callable[[AttackSettings], Attack]] = {
-    "fgsm": lambda s: FGSM(s.eps / LEVELS, s.order),
-    "pgd": lambda s: PGD(s.eps / LEVELS, s.step / LEVELS, s.iterations, s.order, s.random_start),
+def _attention(settings: AttackSettings, victim: Victim) -> Attack:
+    return AttentionAttack(
+        victim.watched,
+        settings.eps / LEVELS,
+        settings.step / LEVELS,
+        settings.iterations,
+        settings.attention_weight,
+        settings.random_start,
+    )
+
+
+ATTACKS: dict[str, Callable[[AttackSettings, Victim], Attack]] = {
+    "fgsm": lambda s, _: FGSM(s.eps / LEVELS, s.order),
+    "pgd": lambda s, _: PGD(s.eps / LEVELS, s.step / LEVELS, s.iterations, s.order, s.random_start),
     "cw": _carlini_wagner,
-    "spsa": lambda s: SPSA(s.eps / LEVELS, s.iterations, s.samples, s.delta, norm=s.order),
-    "ddn": lambda s: DDN(s.steps),
-    "noise": lambda s: Noise(s.eps / LEVELS),
+    "spsa": lambda s, _: SPSA(s.eps / LEVELS, s.iterations, s.samples, s.delta, norm=s.order),
+    "ddn": lambda s, _: DDN(s.steps),
+    "noise": lambda s, _: Noise(s.eps / LEVELS),
+    "attention": _attention,
 }
 
 _SMALLEST_CHANGE = ("cw", "ddn")
@@ -44,7 +57,7 @@ _SMALLEST_CHANGE = ("cw", "ddn")
 
 def build_attack(settings: AttackSettings, victim: Victim) -> Attack:
     """The attack that ``settings`` describe; they have been checked (``AttackSettings.check``)."""
-    attack = ATTACKS[settings.attack](settings)
+    attack = ATTACKS[settings.attack](settings, victim)
     if settings.restarts > 1:
         attack = Restarted(attack, settings.restarts)
     if settings.fast and settings.attack in _SMALLEST_CHANGE:

@@ -28,8 +28,11 @@ _NORMS = {
     "pgd": ("inf", "2"),
     "spsa": ("inf", "2"),
     "noise": ("inf",),
+    "attention": ("inf",),
 }
 """Norms of the attacks that have a budget; C&W and DDN minimise the L2 norm instead."""
+_DESCENTS = ("pgd", "attention")
+"""Attacks by projected gradient descent."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,9 @@ class AttackSettings:
     it: int = 1
     """Stands in the name of FGSM experiments and does nothing else."""
     eps_iter: float | None = None
-    """Step of PGD in grey levels; None is eps / 6."""
+    """Step of PGD and the attention attack in grey levels; None is eps / 6."""
     nb_iter: int | None = None
-    """Steps of PGD and SPSA; None is 10 and 100."""
+    """Steps of PGD, the attention attack and SPSA; None is 10, 10 and 100."""
     random_start: bool = True
     restarts: int = 1
     confidence: float = 0.0
@@ -67,18 +70,20 @@ class AttackSettings:
     """Size of a probe of SPSA, in units of [0, 1]."""
     steps: int = 100
     """Steps of DDN."""
+    attention_weight: float = 1.0
+    """Of the distance by which attention moves; below 0 it is kept, inf attacks nothing else."""
     seed: int = 0
     fast: bool = False
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
     @property
     def step(self) -> float:
-        """Step of PGD in grey levels."""
+        """Step of PGD and the attention attack in grey levels."""
         return self.eps / 6 if self.eps_iter is None else self.eps_iter
 
     @property
     def iterations(self) -> int:
-        """Steps of PGD or SPSA."""
+        """Steps of PGD, the attention attack or SPSA."""
         return self.nb_iter or (SPSA_STEPS if self.attack == "spsa" else PGD_STEPS)
 
     @property
@@ -89,6 +94,7 @@ class AttackSettings:
             "cw": self.binary_steps * self.max_it,
             "spsa": self.iterations * (2 * self.samples + 1),
             "ddn": self.steps,
+            "attention": 1 + self.iterations,
         }.get(self.attack, 1)
         # Restarts look at the outcome of each try.
         return self.restarts * (once + 1) if self.restarts > 1 else once
@@ -119,10 +125,14 @@ class AttackSettings:
             raise UserError("--engine cleverhans is for --attack_type cw in the corrected pipeline")
         if self.attack == "ddn" and not _in_pixels(fidelity):
             raise UserError("ddn rounds to grey levels: it has no normalised budget space")
+        if self.attack == "attention" and self.precision != "fp32":
+            raise UserError("--attack_type attention reads maps and their gradients in fp32 only")
         if self.restarts > 1 and not (
-            self.attack == "spsa" or (self.attack == "pgd" and self.random_start)
+            self.attack == "spsa" or (self.attack in _DESCENTS and self.random_start)
         ):
-            raise UserError("--restarts is for attacks with a random start: pgd and spsa")
+            raise UserError(
+                "--restarts is for attacks with a random start: pgd, attention and spsa"
+            )
 
     def check_classes(self, n_classes: int, expected: int | None = None) -> None:
         """Raise ``UserError`` unless the model has the classes that the settings speak of.
@@ -148,6 +158,12 @@ class AttackSettings:
                 raise UserError(f"--{option} must be a number above 0")
         if not 0 <= self.confidence < math.inf:
             raise UserError("--confidence must not be negative")
+        if not self.attention_weight > -math.inf or self.attention_weight == 0:
+            raise UserError("--attention_weight is above 0 (inf: the map alone) or below 0, not 0")
+        if math.isinf(self.attention_weight) and not self.random_start:
+            raise UserError(
+                "--attention_weight inf needs a random start: the clean map has no slope"
+            )
         if self.seed < 0:
             raise UserError("--seed must not be negative")
 
@@ -155,7 +171,7 @@ class AttackSettings:
         if self.norm not in _NORMS[self.attack]:
             possible = " or ".join(_NORMS[self.attack])
             raise UserError(f"--attack_type {self.attack} has --l {possible}, not {self.norm}")
-        if self.attack == "pgd" and self.step > self.eps:
+        if self.attack in _DESCENTS and self.step > self.eps:
             raise UserError(f"--eps_iter {self.step} is larger than --eps {self.eps}")
         if self.eps < 1 and _in_pixels(fidelity):
             raise UserError(f"--eps {self.eps} is under one grey level: no 8-bit image can hold it")
@@ -196,22 +212,22 @@ def add_attack_options(
         "--eps_iter",
         type=pixel_levels,
         default=None,
-        help="pgd: step in grey levels (default: eps / 6)",
+        help="pgd, attention: step in grey levels (default: eps / 6)",
     )
     group.add_argument(
         "--nb_iter",
         type=int,
         default=None,
-        help=f"steps of pgd (default: {PGD_STEPS}) and spsa (default: {SPSA_STEPS})",
+        help=f"steps of pgd, attention (default: {PGD_STEPS}) and spsa (default: {SPSA_STEPS})",
     )
     group.add_argument(
-        "--no_rand_init", action="store_true", help="pgd: start from the clean image"
+        "--no_rand_init", action="store_true", help="pgd, attention: start from the clean image"
     )
     group.add_argument(
         "--restarts",
         type=int,
         default=defaults.restarts,
-        help="pgd, spsa: random starts for the images that have not succeeded yet",
+        help="pgd, attention, spsa: random starts for the images that have not succeeded yet",
     )
     group.add_argument(
         "--confidence", type=float, default=defaults.confidence, help="cw: margin of the logits"
@@ -243,6 +259,12 @@ def add_attack_options(
         "--delta", type=float, default=defaults.delta, help="spsa: size of a probe in [0, 1]"
     )
     group.add_argument("--steps", type=int, default=defaults.steps, help="ddn: steps")
+    group.add_argument(
+        "--attention_weight",
+        type=float,
+        default=defaults.attention_weight,
+        help="attention: weight of moving the map away; below 0 it is kept, inf: the map alone",
+    )
     group.add_argument("--seed", type=int, default=defaults.seed, help="of every random choice")
     group.add_argument(
         "--fast",
@@ -275,6 +297,7 @@ def attack_settings(options: argparse.Namespace, fidelity: Fidelity) -> AttackSe
         samples=options.batch_size,
         delta=options.delta,
         steps=options.steps,
+        attention_weight=options.attention_weight,
         seed=options.seed,
         fast=options.fast or options.precision != "fp32",
         precision=options.precision,
@@ -297,6 +320,7 @@ def attack_parameters(settings: AttackSettings) -> dict[str, object]:
         "delta": settings.delta,
         "batch": settings.samples,
         "steps": settings.steps,
+        "weight": f"{settings.attention_weight:g}",
     }
     return {key: shown[key] for key in shown if f"{{{key}}}" in PAPER_FIELDS[settings.attack]}
 
@@ -315,10 +339,11 @@ def experiment(settings: AttackSettings, model_dir: str | None, fidelity: Fideli
 
 def _extras(settings: AttackSettings, fidelity: Fidelity) -> dict[str, object]:
     """Options that differ from the published runs' and change what the attack finds."""
-    pgd, cw, spsa = (settings.attack == name for name in ("pgd", "cw", "spsa"))
+    cw, spsa = (settings.attack == name for name in ("cw", "spsa"))
+    descends = settings.attack in _DESCENTS
     differing = {
-        "step": (settings.step, pgd and settings.step != settings.eps / 6),
-        "norand": ("", pgd and not settings.random_start),
+        "step": (settings.step, descends and settings.step != settings.eps / 6),
+        "norand": ("", descends and not settings.random_start),
         "search": (settings.binary_steps, cw and settings.binary_steps != PAPER_SEARCH_STEPS),
         "cleverhans": ("", cw and settings.engine == "cleverhans"),
         "noabort": ("", cw and settings.engine == "own" and settings.abort == "never"),

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from torch import Tensor
 
 from src.attacks.goals import Box, CountedLogits
+from src.extractors.attention import Attended, Watched
 from src.extractors.extractor import Extractor, Precision, fast_copy
 
 
@@ -19,8 +21,8 @@ class Victim:
     levels.
     """
 
-    networks: tuple[Extractor, ...]
-    """What has to be held still during an attack."""
+    networks: tuple[Extractor, Extractor]
+    """What has to be held still during an attack: the extractor, and what the attack differentiates."""
     logits: CountedLogits
     """What the attack differentiates: the extractor itself, or a tuned copy."""
     exact: CountedLogits
@@ -34,6 +36,16 @@ class Victim:
     def passes(self) -> int:
         """Images that have gone through either network so far."""
         return self.logits.passes + self.exact.passes
+
+    @cached_property
+    def watched(self) -> Watched:
+        """What the attack differentiates, with its attention; passes count as those of ``logits``.
+
+        The extractor itself where a tuned copy has lost the layer: tracing drops modules that only hold
+        others, and operations between modules (a sum, a concatenation) have no name then.
+        """
+        exact, attacked = (_CountedWatch(network, self.logits) for network in self.networks)
+        return attacked if attacked.averaged or attacked.layer == exact.layer else exact
 
     @classmethod
     def of(
@@ -64,6 +76,19 @@ class Victim:
             lambda images: (images - extractor.mean) / extractor.std,
             lambda points: (points * extractor.std + extractor.mean).clamp(0, 1),
         )
+
+
+class _CountedWatch(Watched):
+    """A watched network that counts the images that pass through it."""
+
+    def __init__(self, extractor: Extractor, counter: CountedLogits) -> None:
+        super().__init__(extractor)
+        self._counter = counter
+
+    def __call__(self, images: Tensor) -> Attended:
+        attended = super().__call__(images)
+        self._counter.count(len(images))
+        return attended
 
 
 def _normalised(extractor: Extractor) -> Extractor:
