@@ -137,6 +137,10 @@ class Layout:
     def feature_loss_average(self, experiment: Experiment) -> Path:
         return self.experiment(experiment) / "features_dist_avg_all_attack.txt"
 
+    def attention(self, experiment: Experiment, ending: str = ".tsv") -> Path:
+        """Where attention went, a row an image; ``_summary.tsv`` and figures end otherwise."""
+        return self.experiment(experiment) / f"attention{ending}"
+
     @property
     def results(self) -> Path:
         return self.root / "results" / self.dataset

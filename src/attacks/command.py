@@ -1,6 +1,7 @@
-"""The command line that the three scripts about attacks share."""
+"""The command line that the scripts about attacks share."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from src.artifacts.errors import UserError
@@ -30,14 +31,24 @@ class AttackCommand:
 
     @classmethod
     def parse(
-        cls, description: str | None, *, attack: str = "pgd", eps: float = 8.0
+        cls,
+        description: str | None,
+        *,
+        attack: str = "pgd",
+        eps: float = 8.0,
+        add_options: Callable[[argparse.ArgumentParser], None] | None = None,
     ) -> "AttackCommand":
-        """Read the command line; ``attack`` and ``eps`` are the script's own defaults."""
+        """Read the command line; ``attack`` and ``eps`` are the script's own defaults.
+
+        ``add_options`` adds what the script alone takes.
+        """
         parser = Parser(description or "")
         add_common_options(parser, dataset="amazon_men")
         add_attack_options(parser, attack=attack, eps=eps)
         add_extractor_options(parser)
         add_fidelity_option(parser)
+        if add_options:
+            add_options(parser)
         options = parser.parse_args()
         fidelity = fidelity_of(options)
         settings = attack_settings(options, fidelity)

@@ -17,8 +17,8 @@ gradient, or their perturbations depend on the batch they are in."""
 def pgd(
     images: Tensor,
     objective: Objective,
-    eps: float,
-    step: float,
+    eps: float | Tensor,
+    step: float | Tensor,
     steps: int,
     *,
     low: float = 0.0,
@@ -28,7 +28,8 @@ def pgd(
 ) -> Tensor:
     """Descend ``objective`` by ``steps`` sign steps; returns images within ``eps`` of ``images``.
 
-    ``images`` (N, ...) float in [low, high]; ``eps`` and ``step`` in the same unit, 1 being white.
+    ``images`` (N, ...) float in [low, high]; ``eps`` and ``step`` in the same unit, 1 being white; as
+    tensors (N, 1, 1, 1) each image has its own.
     ``start`` replaces ``images`` as the first point. Only pixels are differentiated, so that
     parameters neither need freezing nor get a gradient. A positive ``tolerance`` ends the descent when
     the mean objective has moved by less since the step before.

@@ -1,0 +1,111 @@
+"""Where an attack moves attention, and whether images of incomplete attention are attacked more."""
+
+import argparse
+import sys
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.atomic import atomic_outputs
+from src.artifacts.manifest import Manifest
+from src.attacks.attention_command import (
+    RECORDED,
+    add_attention_options,
+    check_attention_options,
+)
+from src.attacks.command import AttackCommand
+from src.cli import run
+from src.datasets.catalogue import open_catalogue, open_whole_catalogue
+from src.datasets.interactions import load_interactions
+from src.recommenders.read_out import add_score_options, score_direction, weights_of
+
+ENDINGS = (".tsv", "_summary.tsv", "_panels.png", "_scatter.png")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_attention_options(parser)
+    add_score_options(parser)
+
+
+def main() -> None:
+    command = AttackCommand.parse(__doc__, add_options=add_options)
+    options, layout, experiment = command.options, command.layout, command.experiment
+    check_attention_options(options)
+    command.require_attacked()
+
+    from src.attacks.attention_study import AttentionStudy, observe
+    from src.extractors.attention import Watched
+    from src.extractors.checkpoints import load_extractor, weights_path
+    from src.extractors.device import Loading, select_device
+    from src.extractors.recorded import RecordedExtractor
+    from src.reporting.attention_figures import Shown, draw_outcomes, draw_panels, telling_rows
+    from src.reporting.attention_tables import (
+        attention_overview,
+        attention_summary,
+        attention_table,
+        object_sizes,
+    )
+    from src.reporting.object_boxes import read_object_cells
+
+    device = select_device(options.gpu)
+    loading = Loading.on(device, options.image_batch, options.workers)
+    weights = weights_path(layout, options.defense, options.model_dir, options.model_file)
+    extractor = load_extractor(options.arch, weights, device)
+    attacked_with = RecordedExtractor.read(layout.classes(experiment))
+    recorded = RecordedExtractor.of(extractor, attacked_with.resize, "fp32")
+    recorded.require_same(attacked_with, layout.classes(experiment))
+
+    scored_by = weights_of(options, layout, experiment.clean)
+    inputs = [layout.attack_report(experiment), layout.attacked_images(experiment), layout.images]
+    inputs += [path for path in (scored_by, options.boxes) if path]
+    described = {name: getattr(options, name) for name in RECORDED}
+    manifest = Manifest.of("evaluate_attention", {**recorded.options(), **described}, inputs)
+    outputs = [layout.attention(experiment, ending) for ending in ENDINGS]
+    if not options.force and manifest.is_current(outputs):
+        print(f"{outputs[0]} is up to date (use --force to redo)")
+        print(attention_overview(*(pd.read_csv(path, sep="\t") for path in outputs[:2])))
+        return
+
+    clean = open_whole_catalogue(layout.images, recorded.resize)
+    attacked = open_catalogue(layout.attacked_images(experiment), resize=0)
+    positions = clean.positions(attacked.ids)
+    drawn = attacked.positions(np.array(options.items)) if options.items else None
+    direction = None
+    if scored_by:
+        interactions = load_interactions(layout, len(clean))
+        direction = score_direction(scored_by, interactions, extractor.n_features, options.user)
+    study = AttentionStudy(
+        Watched(extractor, options.layer),
+        command.settings.origin,
+        command.settings.target,
+        direction,
+        options.share,
+        loading.batch_size,
+    )
+    report = pd.read_csv(inputs[0], sep="\t", index_col="image")
+    success = report["success"].loc[attacked.ids].to_numpy(bool)
+    observed = observe(study, clean, attacked, success, options.minimal_eps)
+    objects = None
+    if options.boxes:
+        grid = observed.clean.maps["class"].shape[1:]
+        objects = read_object_cells(options.boxes, attacked.ids, clean.sizes[positions], grid)
+    table = attention_table(observed, object_sizes(clean, positions), objects)
+    summary = attention_summary(table)
+
+    rows = telling_rows(observed, table) if drawn is None else drawn
+    before = np.stack([clean[position] for position in positions[rows]])
+    after = np.stack([attacked[row] for row in rows])
+    erased = study.erase(before, observed.clean.maps["class"][rows])
+    shown = [Shown(*of) for of in zip(rows, before, after, erased, strict=True)]
+    with atomic_outputs(*outputs) as (images_file, summary_file, panels_file, scatter_file):
+        table.to_csv(images_file, sep="\t", index=False, float_format="%.6g")
+        summary.to_csv(summary_file, sep="\t", index=False, float_format="%.6g")
+        draw_panels(observed, shown, extractor.labels, panels_file)
+        draw_outcomes(table, scatter_file)
+    manifest.write(outputs)
+    print(attention_overview(table, summary))
+    print("written:", *outputs, sep="\n  ")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,56 @@
+"""What a user can set about the analysis of attention, beside the attack and the network."""
+
+import argparse
+import math
+from pathlib import Path
+
+from src.artifacts.errors import UserError
+from src.cli import pixel_levels
+
+LARGEST = 8.0
+"""Grey levels up to which smallest budgets are looked for, where nothing else is said."""
+RECORDED = ("layer", "share", "minimal_eps", "user", "items")
+"""Options that determine the result, beside the files that it comes from."""
+
+
+def add_attention_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("attention")
+    group.add_argument(
+        "--layer",
+        help="whose maps are watched (default: the last one whose spatial means are the features)",
+    )
+    group.add_argument(
+        "--share",
+        type=float,
+        default=0.125,
+        help="of a map's cells, the top ones, that count as attended and are erased",
+    )
+    group.add_argument(
+        "--boxes",
+        type=Path,
+        help="CSV of where the objects are: item,x0,y0,x1,y1 in pixels of the original images",
+    )
+    group.add_argument(
+        "--minimal_eps",
+        type=pixel_levels,
+        nargs="?",
+        const=LARGEST,
+        metavar="LARGEST",
+        help="find each image's smallest L-inf budget by bisection, up to this many grey levels "
+        f"(without a number: {LARGEST:g})",
+    )
+    group.add_argument(
+        "--items",
+        type=int,
+        nargs="+",
+        help="images to draw (default: 3 successes whose attention moved most, 3 failures whose "
+        "attention moved least)",
+    )
+
+
+def check_attention_options(options: argparse.Namespace) -> None:
+    """Raise ``UserError`` for numbers that mean nothing."""
+    if not 0 < options.share < 1:
+        raise UserError(f"--share must be above 0 and below 1, not {options.share}")
+    if options.minimal_eps is not None and not 0 < options.minimal_eps < math.inf:
+        raise UserError(f"--minimal_eps must be above 0, not {options.minimal_eps}")

@@ -1,0 +1,210 @@
+"""Reading clean and attacked images with one network: where it looks, and what erasing that costs.
+
+Attention, its completeness and its scatter are those of Wu et al., "Attention, please! Adversarial
+defense via activation rectification and preservation" (2018), measured for any extractor and, beside
+its classes, for what a recommender reads from its features.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm import tqdm
+
+from src.artifacts.errors import UserError
+from src.attacks.goals import Goal, Logits
+from src.attacks.observed import Observed, Seen
+from src.attacks.pgd import pgd
+from src.attacks.storage import to_levels, to_pixels
+from src.datasets.catalogue import Catalogue
+from src.extractors.attention import Watched, class_directions, erase, fill_of, top_cells
+from src.extractors.extractor import Extractor
+
+ROUNDS = 8
+STEPS = 10
+STEP = 1 / 6
+"""Of the search for the smallest budget: a PGD step as a part of its budget, as in stage 3."""
+
+
+@dataclass(frozen=True)
+class AttentionStudy:
+    """Maps of the same images before and after an attack, by read-out.
+
+    - ``class``: the row of the head for the origin class, the same before and after;
+    - ``predicted``: the row of whatever class the network says, of each image as it is;
+    - ``target``: the row of the attack's target, where it has one;
+    - ``score``: the direction of a recommender's score, where one is given.
+    """
+
+    watched: Watched
+    origin: int
+    target: int | None = None
+    score: np.ndarray | None = None
+    """(D,): the read-out of a recommender."""
+    share: float = 0.125
+    """Of the cells of a map, the top ones, that count as attended."""
+    batch_size: int = 8
+
+    @property
+    def extractor(self) -> Extractor:
+        return self.watched.extractor
+
+    def read(self, images: Catalogue, positions: np.ndarray, progress: str) -> Seen:
+        """One forward of the images at ``positions``; ``UserError`` where their maps differ in size."""
+        logits, maps = [], []
+        for pixels in self._batches(images, positions, progress):
+            batch_logits, batch_maps = self._attend(pixels)
+            logits.append(batch_logits.cpu().numpy())
+            maps.append({name: of.cpu().numpy() for name, of in batch_maps.items()})
+        joined = {name: np.concatenate([batch[name] for batch in maps]) for name in maps[0]}
+        return Seen(np.concatenate(logits), joined)
+
+    def read_erased(
+        self, images: Catalogue, positions: np.ndarray, seen: Seen
+    ) -> dict[str, np.ndarray]:
+        """By read-out: probability (n,) of the origin class without what the read-out attends to."""
+        probabilities = {name: np.empty(len(positions)) for name in seen.maps}
+        first = 0
+        for pixels in self._batches(images, positions, "clean images, erased"):
+            rows = slice(first, first + len(pixels))
+            for name, of in probabilities.items():
+                with torch.inference_mode():
+                    logits = self.extractor(self._erase(pixels, seen.maps[name][rows])).logits
+                of[rows] = logits.double().softmax(dim=1)[:, self.origin].cpu().numpy()
+            first += len(pixels)
+        return probabilities
+
+    def erase(self, levels: np.ndarray, maps: np.ndarray) -> np.ndarray:
+        """Images (n, height, width, 3) uint8 without the cells that ``maps`` (n, h, w) attend to."""
+        erased = self._erase(to_pixels(levels, self.extractor.device), maps)
+        return to_levels(erased, levels)
+
+    def minimal_eps(self, images: Catalogue, positions: np.ndarray, largest: float) -> np.ndarray:
+        """(n,) float64: the smallest budget in grey levels at which PGD succeeds; see ``minimal_eps``."""
+        classes = self.origin if self.target is None else self.target
+        found = []
+        for pixels in self._batches(images, positions, "smallest budgets"):
+            goal = Goal(torch.full((len(pixels),), classes), self.target is not None)
+            budgets = minimal_eps(
+                lambda points: self.extractor(points).logits,
+                pixels,
+                goal.to(pixels.device),
+                largest / 255,
+            )
+            found.append(255 * budgets.double().cpu().numpy())
+        return np.concatenate(found)
+
+    def _batches(self, images: Catalogue, positions: np.ndarray, progress: str) -> Iterator[Tensor]:
+        """Pixels (N, 3, height, width) in [0, 1] in the order of ``positions``."""
+        if not images.resize and len(np.unique(images.sizes[positions], axis=0)) > 1:
+            raise UserError(
+                "images of unlike sizes have maps of unlike sizes: run stages 1 and 3 with --resize"
+            )
+        with tqdm(total=len(positions), desc=progress, unit="img") as bar:
+            for batch in images.batches(positions, self.batch_size):
+                yield to_pixels(np.stack([images[at] for at in batch]), self.extractor.device)
+                bar.update(len(batch))
+
+    def _attend(self, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        # Outside the closed form a map is a gradient, and nothing but the pixels may ask for one.
+        needs_gradient = not self.watched.averaged
+        with torch.set_grad_enabled(needs_gradient):
+            attended = self.watched(pixels.requires_grad_(needs_gradient))
+            maps = {
+                name: self.watched.attention(attended, directions).detach()
+                for name, directions in self._directions(attended.logits).items()
+            }
+        return attended.logits.detach(), maps
+
+    def _directions(self, logits: Tensor) -> dict[str, Tensor]:
+        """By read-out: (N, D)."""
+        n, device = len(logits), logits.device
+        classes = {
+            "class": torch.full((n,), self.origin, device=device),
+            "predicted": logits.argmax(dim=1),
+        }
+        if self.target is not None:
+            classes["target"] = torch.full((n,), self.target, device=device)
+        directions = {name: class_directions(self.extractor, of) for name, of in classes.items()}
+        if self.score is not None:
+            directions["score"] = torch.from_numpy(self.score).to(device).expand(n, -1)
+        return directions
+
+    def _erase(self, pixels: Tensor, maps: np.ndarray) -> Tensor:
+        cells = top_cells(torch.from_numpy(maps).to(pixels.device), self.share)
+        return erase(pixels, cells, fill_of(self.extractor, pixels, "mean"))
+
+
+def observe(
+    study: AttentionStudy,
+    clean: Catalogue,
+    attacked: Catalogue,
+    success: np.ndarray,
+    largest: float | None = None,
+) -> Observed:
+    """All images of ``attacked`` before and after; ``success`` (n,) bool is known of each of them.
+
+    ``largest``: look for the smallest budgets up to this one, in grey levels; None does not.
+    """
+    positions = clean.positions(attacked.ids)
+    before = study.read(clean, positions, "clean images")
+    after = study.read(attacked, np.arange(len(attacked)), "attacked images")
+    return Observed(
+        attacked.ids,
+        success,
+        study.origin,
+        study.target,
+        study.share,
+        before,
+        after,
+        study.read_erased(clean, positions, before),
+        None if largest is None else study.minimal_eps(clean, positions, largest),
+    )
+
+
+def minimal_eps(
+    logits: Logits,
+    images: Tensor,
+    goal: Goal,
+    largest: float,
+    *,
+    rounds: int = ROUNDS,
+    steps: int = STEPS,
+) -> Tensor:
+    """The smallest L-inf budget (N,) float32 at which PGD brings each image to its goal.
+
+    ``images`` (N, 3, H, W) in [0, 1]; budgets in the same unit. The first round tries ``largest``; where
+    it fails the result is infinite, elsewhere the other rounds halve the bracket, each image by
+    itself, to ``largest / 2 ** (rounds - 1)``. PGD starts from the clean image, with steps of a sixth of
+    its budget. It need not succeed at every larger budget, so that this is the smallest one found and an
+    upper bound of the smallest there is.
+    """
+    found = images.new_full((len(images),), torch.inf)
+    rows = torch.arange(len(images), device=images.device)
+    failed, reached = images.new_zeros(len(images)), images.new_full((len(images),), largest)
+    for number in range(rounds):
+        tried = reached[rows] if number == 0 else (failed[rows] + reached[rows]) / 2
+        done = _reached(logits, images[rows], goal[rows], tried, steps)
+        reached[rows[done]], failed[rows[~done]] = tried[done], tried[~done]
+        if number == 0:
+            rows = rows[done]
+        if len(rows) == 0:
+            break
+    found[rows] = reached[rows]
+    return found
+
+
+def _reached(logits: Logits, images: Tensor, goal: Goal, eps: Tensor, steps: int) -> Tensor:
+    """Whether PGD within ``eps`` (N,), one budget an image, gets there: (N,) bool."""
+    sign = 1 if goal.targeted else -1
+
+    def objective(points: Tensor) -> Tensor:
+        return sign * functional.cross_entropy(logits(points), goal.classes, reduction="none")
+
+    budget = eps[:, None, None, None]
+    attacked = pgd(images, objective, budget, STEP * budget, steps)
+    with torch.no_grad():
+        return goal.reached(logits(attacked))

@@ -1,0 +1,67 @@
+"""What a visual recommender reads from an image's features: a direction in feature space."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment, Run
+from src.artifacts.layout import Layout
+from src.datasets.interactions import Interactions
+from src.recommenders.command import OF_VISUAL
+from src.recommenders.models import VISUAL, Model
+from src.recommenders.scores import latent_and_visual
+from src.recommenders.weights import read_weights
+
+
+def add_score_options(parser: argparse.ArgumentParser) -> None:
+    """Whose score is read out of the features, if anybody's."""
+    group = parser.add_argument_group("score of a recommender")
+    chosen = group.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--score_model", help="VBPR, AMR, VBPRfull or AMRfull, trained on the clean features"
+    )
+    chosen.add_argument("--weights", type=Path, help="instead: a file of rec_model_weights/")
+    group.add_argument(
+        "--score_epoch", type=int, default=OF_VISUAL.epochs, help="epochs of --score_model"
+    )
+    group.add_argument("--user", type=int, help="whose score (default: the mean of all users')")
+
+
+def weights_of(options: argparse.Namespace, layout: Layout, clean: Experiment) -> Path | None:
+    """The weight file that the options name; None where no score is asked for."""
+    if options.score_model is None:
+        return options.weights
+    label = Model.parse(options.score_model).label
+    run = Run(clean, label, options.score_epoch, fidelity=options.fidelity)
+    return layout.weights(run, run.epochs)
+
+
+def score_direction(
+    path: Path, interactions: Interactions, n_features: int, user: int | None = None
+) -> np.ndarray:
+    """v (n_features,) float32, such that v . f is what an image of features f adds to the score.
+
+    The visual part of a score is (f / scale) E visual(P_u) (``src.recommenders.scores``; in the form
+    ``full`` it has the visual bias f beta' / scale), hence v = E visual(P_u) / scale. Of all users, it is
+    the mean of their directions, and v . f the mean of what the image adds. ``path`` is a weight file
+    under its own name, ``original_step50_VBPR.npz``. Raises ``UserError`` for a file, a model or a user
+    that does not fit.
+    """
+    model = Model.parse(Run.parse_weights_name(path.stem).model)
+    if not model.visual:
+        raise UserError(f"{path}: {model.label} reads no images; choose one of {', '.join(VISUAL)}")
+    if not path.is_file():
+        raise UserError(
+            f"missing file: {path}: run rec_generator.py with --model {model.name} first"
+        )
+    n_users = interactions.n_users
+    if user is not None and not 0 <= user < n_users:
+        raise UserError(f"--user {user}: there are users 0 to {n_users - 1}")
+    rows = (n_users, interactions.n_items, n_features)
+    weights = read_weights(path, tuple((n, None) for n in rows))
+    users = weights.tables["P"] if user is None else weights.tables["P"][user : user + 1]
+    _, visual = latent_and_visual(model.form, users, np.pad)
+    direction = weights.tables["E"] @ visual.mean(axis=0) / weights.scale
+    return direction.astype(np.float32)
