@@ -1,4 +1,4 @@
-"""Networks by name: torchvision's classifiers, our small ones, and embedders of either.
+"""Networks by name: torchvision's and timm's classifiers, our small ones, and embedders of any.
 
 ``resnet50`` is a classifier, ``resnet50+512`` an embedder: the same backbone with 512 outputs, brought
 to the unit sphere, and a nearest-class-mean head.
@@ -18,6 +18,7 @@ from src.artifacts.errors import UserError
 from src.extractors.embedders import Embedder
 from src.extractors.extractor import IMAGENET_MEAN, IMAGENET_STD, Extractor, find_head
 from src.extractors.networks import C2F2, CifarNet, CifarResNet, CifarResNet2b, LeNet
+from src.extractors.timm_models import TimmModel, is_timm
 
 DEFAULT_ARCH = "resnet50"
 
@@ -53,10 +54,13 @@ SMALL_NETWORKS = {
 def check_arch(arch: str) -> str:
     """Return ``arch`` if there is such a network; ``UserError`` otherwise."""
     backbone, _ = split_arch(arch)
+    if is_timm(backbone):
+        TimmModel.of(backbone)
+        return arch
     if backbone not in SMALL_NETWORKS and backbone not in models.list_models(module=models):
         raise UserError(
             f"torchvision has no classifier {backbone!r} (--arch resnet50, mobilenet_v2, ...), and it "
-            f"is none of {', '.join(SMALL_NETWORKS)}"
+            f"is none of {', '.join(SMALL_NETWORKS)}, nor one of timm (timm:<name>)"
         )
     return arch
 
@@ -88,6 +92,8 @@ def build_extractor(arch: str, labels: Sequence[str]) -> Extractor:
 def _build_backbone(arch: str, n_outputs: int) -> nn.Module:
     if arch in SMALL_NETWORKS:
         return SMALL_NETWORKS[arch].build(n_outputs)
+    if is_timm(arch):
+        return TimmModel.of(arch).build(n_outputs)
     inception = {"aux_logits": False, "transform_input": False, "init_weights": False}
     options = inception if arch in _INCEPTIONS else {}
     return models.get_model(arch, weights=None, num_classes=n_outputs, **options)
@@ -116,8 +122,10 @@ def last_layers(network: nn.Module, n_classes: int) -> tuple[str, ...]:
 
 
 def input_size(arch: str) -> int:
-    """Side in pixels of the images that a network reads best: 28, 32 or 224."""
+    """Side in pixels of the images that a network reads best: 28, 32, 224, or what timm records."""
     backbone, _ = split_arch(arch)
+    if is_timm(backbone):
+        return TimmModel.of(backbone).size
     return SMALL_NETWORKS[backbone].size if backbone in SMALL_NETWORKS else 224
 
 
@@ -126,6 +134,9 @@ def normalisation(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     backbone, _ = split_arch(arch)
     if backbone in SMALL_NETWORKS:
         return SMALL_NETWORKS[backbone].mean, SMALL_NETWORKS[backbone].std
+    if is_timm(backbone):
+        recorded = TimmModel.of(backbone)
+        return recorded.mean, recorded.std
     if backbone in _INCEPTIONS:
         return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
     preset = _imagenet_weights(backbone).transforms()
@@ -142,11 +153,14 @@ def imagenet_labels() -> tuple[str, ...]:
 def imagenet_weights_file(arch: str, option: str = "--model_file") -> Path:
     """torchvision's ImageNet weights of ``arch`` in the torch hub cache, downloaded if need be.
 
-    Raises ``UserError`` with the file's name and place where there is no network, and where nobody
-    has published such weights. ``option`` names a file instead.
+    Those of timm are looked for in their hub's cache and never downloaded. Raises ``UserError`` with
+    the file's name and place where there is no network, and where nobody has published such weights.
+    ``option`` names a file instead.
     """
     if "+" in check_arch(arch) or arch in SMALL_NETWORKS:
         raise UserError(f"there are no ImageNet weights of {arch}: name a checkpoint with {option}")
+    if is_timm(arch):
+        return TimmModel.of(arch).cached_weights(option)
     weights = _imagenet_weights(arch)
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     if not path.is_file():

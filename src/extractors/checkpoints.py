@@ -1,4 +1,4 @@
-"""Checkpoint files of extractors: ours, torchvision's, Madry's, Free-AT's, or any state dict.
+"""Checkpoint files of extractors: ours, torchvision's, timm's, Madry's, Free-AT's, or any state dict.
 
 Files are read with ``weights_only=True``, so nothing in them is executed.
 """
@@ -29,6 +29,8 @@ from src.extractors.architectures import (
     split_arch,
 )
 from src.extractors.extractor import Extractor, find_head
+from src.extractors.optional import optional_library
+from src.extractors.timm_models import TimmModel, is_timm
 
 FORMAT = "var"
 _DEFENDED_FILES = {"madry": "imagenet_linf_4.pt"}
@@ -95,7 +97,7 @@ def load_extractor(
     if arch and checkpoint.arch and arch != checkpoint.arch:
         raise UserError(f"{path} is a {checkpoint.arch}, but --arch says {arch}")
     arch = arch or checkpoint.arch or DEFAULT_ARCH
-    state_dict = _in_torchvision_names(checkpoint.state_dict, arch)
+    state_dict = _in_our_terms(checkpoint, arch)
     network, n_classes = _build_for(state_dict, arch, path)
     _check_entries(state_dict, network.state_dict(), arch, path)
     network.load_state_dict(state_dict)
@@ -125,7 +127,7 @@ def load_pretrained(extractor: Extractor, source: str) -> Path:
     of_backbone, of_dim = split_arch(checkpoint.arch or backbone)
     if of_backbone != backbone:
         raise UserError(f"{path} is a {checkpoint.arch}, not the backbone of {extractor.arch}")
-    entries = _in_torchvision_names(checkpoint.state_dict, backbone)
+    entries = _in_our_terms(checkpoint, backbone)
     if dim and not of_dim:
         entries = {_BACKBONE + key: value for key, value in entries.items()}
     elif of_dim and not dim:
@@ -208,6 +210,8 @@ def _load_plain(path: Path) -> Any:
     """``torch.load`` without unpickling anything but tensors and containers."""
     if not path.is_file():
         raise UserError(f"missing file: {path}")
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, OSError) as error:
@@ -217,6 +221,14 @@ def _load_plain(path: Path) -> Any:
                 f"trust it: python convert_checkpoint.py {path} {path.with_suffix('.tensors.pt')}"
             ) from error
         raise UserError(f"{path} is not a checkpoint, or it is incomplete") from error
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    safetensors = optional_library("safetensors.torch")
+    try:
+        return safetensors.load_file(path)
+    except optional_library("safetensors").SafetensorError as error:
+        raise UserError(f"{path} is not a checkpoint, or it is incomplete ({error})") from error
 
 
 def _is_pickle(path: Path) -> bool:
@@ -259,9 +271,12 @@ def _without(layers: Sequence[str], state_dict: Mapping[str, Tensor]) -> dict[st
     return {key: value for key, value in state_dict.items() if not key.startswith(prefixes)}
 
 
-def _in_torchvision_names(state_dict: Mapping[str, Tensor], arch: str) -> dict[str, Tensor]:
-    """Leave out heads that only train, and translate the old names of DenseNet's published weights."""
-    kept = {k: v for k, v in state_dict.items() if not k.startswith(_AUXILIARY_HEADS)}
+def _in_our_terms(checkpoint: Checkpoint, arch: str) -> dict[str, Tensor]:
+    """Leave out heads that only train and TensorFlow's class 0; translate DenseNet's old names."""
+    entries = checkpoint.state_dict.items()
+    kept = {k: v for k, v in entries if not k.startswith(_AUXILIARY_HEADS)}
+    if is_timm(arch) and checkpoint.labels is None:
+        return TimmModel.of(split_arch(arch)[0]).without_background(kept)
     if not arch.startswith("densenet"):
         return kept
     return {

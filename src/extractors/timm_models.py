@@ -1,0 +1,94 @@
+"""Networks of the timm library (an optional extra), as ``timm:<name>`` or ``timm:<name>.<tag>``.
+
+The baselines of Kurakin et al. 2017 and Tramer et al. 2018, trained on single-step adversaries:
+
+    timm:inception_v3.tf_adv_in1k                adv_inception_v3, and by --model_file its kin
+                                                 ens3_adv_ and ens4_adv_inception_v3
+    timm:inception_resnet_v2.tf_ens_adv_in1k     ens_adv_inception_resnet_v2
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from src.artifacts.errors import UserError
+from src.extractors.optional import optional_library
+
+PREFIX = "timm:"
+_CACHED_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class TimmModel:
+    """What timm records of a network and its published weights."""
+
+    name: str
+    size: int
+    """Side in pixels of the images that it was trained on."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    head: str
+    """Name of its last layer."""
+    n_classes: int
+    repository: str | None
+    """Of the weights, on the Hugging Face hub."""
+
+    @classmethod
+    def of(cls, arch: str) -> "TimmModel":
+        """The model of ``timm:<name>``; ``UserError`` where timm or the name is unknown."""
+        timm = optional_library("timm")
+        name = arch.removeprefix(PREFIX)
+        try:
+            published = timm.get_pretrained_cfg(name, allow_unregistered=False)
+        except RuntimeError as error:
+            raise UserError(f"--arch {arch}: {error}") from error
+        if not isinstance(published.classifier, str):
+            raise UserError(f"--arch {arch} is no classifier with one last layer")
+        return cls(
+            name,
+            published.input_size[-1],
+            published.mean,
+            published.std,
+            published.classifier,
+            published.num_classes,
+            published.hf_hub_id,
+        )
+
+    def build(self, n_outputs: int) -> nn.Module:
+        """A randomly initialised network with ``n_outputs`` outputs."""
+        timm = optional_library("timm")
+        return timm.create_model(self.name, pretrained=False, num_classes=n_outputs)
+
+    def cached_weights(self, option: str) -> Path:
+        """The published weights in the hub's cache; nothing is downloaded.
+
+        Raises ``UserError`` where they are not there; ``option`` names a file instead.
+        """
+        if self.repository is None:
+            raise UserError(f"there are no weights of {self.name}: name a checkpoint with {option}")
+        hub = optional_library("huggingface_hub")
+        for file in _CACHED_FILES:
+            if isinstance(path := hub.try_to_load_from_cache(self.repository, file), str):
+                return Path(path)
+        raise UserError(
+            f"no weights of {self.name} in the hub's cache: run `hf download {self.repository}`, or "
+            f"get them elsewhere and give their path with {option}"
+        )
+
+    def without_background(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``state_dict`` without the class 0 of TensorFlow's checkpoints, which is no class of ImageNet.
+
+        Only those whose head has one class more than the published one are changed.
+        """
+        return {
+            key: value[1:]
+            if key.startswith(f"{self.head}.") and len(value) == self.n_classes + 1
+            else value
+            for key, value in state_dict.items()
+        }
+
+
+def is_timm(arch: str) -> bool:
+    return arch.startswith(PREFIX)

@@ -1,0 +1,158 @@
+"""Networks of timm: what happens without the library, and, where it is installed, their weights."""
+
+import importlib
+import sys
+
+import pytest
+import torch
+
+from src.artifacts.errors import UserError
+from src.cli import run
+from src.extractors.architectures import (
+    build_extractor,
+    check_arch,
+    imagenet_labels,
+    input_size,
+    normalisation,
+)
+from src.extractors.attention import Watched
+from src.extractors.checkpoints import load_extractor, save_extractor
+
+ARCH = "timm:inception_v3.tf_adv_in1k"
+SMALL = "timm:test_resnet.r160_in1k"
+INSTALL = "pip install -r requirements-extras.txt"
+
+
+@pytest.fixture
+def timm():
+    return pytest.importorskip("timm", reason="an optional library")
+
+
+@pytest.fixture
+def without_timm(monkeypatch):
+    for name in ("timm", "safetensors", "safetensors.torch"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def test_without_timm_one_line_says_what_to_install(without_timm, tmp_path):
+    for arch in (ARCH, f"{ARCH}+512"):
+        with pytest.raises(UserError, match=INSTALL) as raised:
+            check_arch(arch)
+        assert "timm" in str(raised.value) and "\n" not in str(raised.value)
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(b"")
+    with pytest.raises(UserError, match=f"safetensors.*{INSTALL}"):
+        load_extractor("resnet18", weights)
+
+
+def test_without_timm_scripts_end_with_code_2(
+    without_timm, tmp_path, draw_images, monkeypatch, capsys
+):
+    draw_images(tmp_path / "data" / "shop" / "original" / "images", 1)
+    command = ["classify_extract", "--root", tmp_path, "--dataset", "shop", "--arch", ARCH]
+    monkeypatch.setattr(sys, "argv", [*map(str, command), "--gpu", "-1"])
+    assert run(importlib.import_module("classify_extract").main) == 2
+    assert INSTALL in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_what_timm_records(timm):
+    assert input_size(ARCH) == 299
+    assert normalisation(ARCH) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert input_size("timm:inception_resnet_v2.tf_ens_adv_in1k") == 299
+
+
+@pytest.mark.parametrize(
+    ("arch", "message"),
+    [
+        ("timm:no_such_network", "no pretrained cfg"),
+        ("timm:inception_v3.no_such_tag", "Invalid pretrained tag"),
+        ("timm:crossvit_9_240", "no classifier with one last layer"),
+    ],
+)
+def test_unknown_names(timm, arch, message):
+    with pytest.raises(UserError, match=message):
+        check_arch(arch)
+
+
+def test_missing_weights(timm, tmp_path, monkeypatch):
+    hub = importlib.import_module("huggingface_hub")
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda repository, file: None)
+    with pytest.raises(UserError, match=r"hf download timm/inception_v3.tf_adv_in1k.*--model_file"):
+        load_extractor(ARCH)
+
+
+def write_state_dict(state_dict, path):
+    if path.suffix == ".safetensors":
+        importlib.import_module("safetensors.torch").save_file(state_dict, path)
+    else:
+        torch.save(state_dict, path)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_local_weights(timm, tmp_path, suffix):
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", num_classes=1000).eval()
+    write_state_dict(network.state_dict(), tmp_path / f"weights{suffix}")
+    extractor = load_extractor(SMALL, tmp_path / f"weights{suffix}")
+    images = torch.rand(2, 3, 64, 64)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in normalisation(SMALL))
+    expected = network((images - mean) / std)
+    torch.testing.assert_close(extractor(images).logits, expected)
+    assert extractor.labels == imagenet_labels()
+    assert Watched(extractor).averaged
+
+    save_extractor(tmp_path / "ours.pt", extractor)
+    again = load_extractor(None, tmp_path / "ours.pt")
+    assert again.arch == SMALL
+    assert torch.equal(again(images).logits, extractor(images).logits)
+
+
+def test_weights_of_the_hub_are_taken_from_its_cache(timm, tmp_path, monkeypatch):
+    network = timm.create_model("test_resnet", num_classes=1000)
+    path = tmp_path / "model.safetensors"
+    write_state_dict(network.state_dict(), path)
+    hub = importlib.import_module("huggingface_hub")
+    cache = {("timm/test_resnet.r160_in1k", path.name): str(path)}
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *wanted: cache.get(wanted))
+    extractor = load_extractor(SMALL)
+    assert extractor.weights_file == path
+    assert torch.equal(extractor.network.fc.weight, network.fc.weight)
+
+
+def test_the_background_class_of_tensorflow_is_dropped(timm, tmp_path):
+    network = timm.create_model("test_resnet", num_classes=1001)
+    write_state_dict(network.state_dict(), tmp_path / "weights.pth")
+    extractor = load_extractor(SMALL, tmp_path / "weights.pth")
+    assert torch.equal(extractor.network.fc.weight, network.fc.weight[1:])
+    assert torch.equal(extractor.network.fc.bias, network.fc.bias[1:])
+    assert extractor.labels == imagenet_labels()
+
+
+def test_the_published_baseline(timm, tmp_path):
+    """With random weights: its names, its head, its attention at 299 pixels."""
+    torch.manual_seed(0)
+    network = timm.create_model("inception_v3", num_classes=1001, aux_logits=True)
+    write_state_dict(network.state_dict(), tmp_path / "ens3_adv_inception_v3.pth")
+    extractor = load_extractor(ARCH, tmp_path / "ens3_adv_inception_v3.pth")
+    watched = Watched(extractor)
+    assert watched.layer == "Mixed_7c" and watched.averaged
+    attended = watched(torch.rand(1, 3, 299, 299))
+    assert attended.maps.shape == (1, 2048, 8, 8)
+    assert attended.logits.shape == (1, 1000)
+
+
+def test_broken_files_are_named(timm, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"no header")
+    with pytest.raises(UserError, match="not a checkpoint"):
+        load_extractor(SMALL, path)
+    torch.save(timm.create_model("test_vit", num_classes=5).state_dict(), tmp_path / "other.pth")
+    with pytest.raises(UserError, match="not a checkpoint of timm:test_resnet"):
+        load_extractor(SMALL, tmp_path / "other.pth")
+
+
+def test_an_embedder_of_a_timm_backbone(timm):
+    extractor = build_extractor(f"{SMALL}+16", ["a", "b"]).eval()
+    features = extractor(torch.rand(2, 3, 64, 64)).features
+    assert features.shape == (2, 16)
+    torch.testing.assert_close(features.norm(dim=1), torch.ones(2))
