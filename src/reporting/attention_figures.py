@@ -20,6 +20,7 @@ from src.metrics.vulnerability import decile_curve
 from src.reporting.accuracy_figure import LOOK
 from src.reporting.attention_tables import (
     EASY,
+    RELABELLED,
     SUCCESS,
     measures_of,
     outcomes_of,
@@ -31,10 +32,13 @@ COLOURS = {True: "#D55E00", False: "#0072B2"}
 MARKERS = {True: "^", False: "o"}
 CHANCE = "0.45"
 HEAT = mpl.colormaps["inferno"]
+SIGNED = mpl.colormaps["PuOr_r"]
+"""Of scores, to which a place may add (orange) or from which it may take (purple)."""
 AMPLIFIED = 100
 """Grey levels to which the largest change of an image is amplified in its picture."""
 MOST_OPAQUE = 0.75
 """Opacity of the heat where attention is largest."""
+OUTLINE = "#56B4E9"
 CELL_EDGE = 32
 """Points on a side of a cell where its outline is traced."""
 PER_OUTCOME = 3
@@ -50,6 +54,8 @@ _MOVED = {
     "centroid_distance": "shift of the centre",
     "entropy_change": "change of entropy",
 }
+_GROUPS = ("class", "predicted", RELABELLED, "target", "score")
+"""Read-outs from left to right; the control stands beside what it controls."""
 _BEFORE = {
     ("class", "inc3"): "incompleteness (inc3)",
     ("class", "entropy_clean"): "entropy of the map",
@@ -90,8 +96,8 @@ def draw_panels(
 ) -> None:
     """A row an image: clean, attacked, their difference, attention before and after, what was erased.
 
-    Attention is the positive part of a map over its largest value, as a heat over the picture in grey;
-    white lines surround the top cells. ``labels`` names the classes.
+    Attention is a heat over the picture in grey: the positive part of a class's map, both parts of a
+    score's, over the largest value. Lines surround the top cells of a class's. ``labels`` names the classes.
     """
     rows = [_pictures(observed, image, labels) for image in shown]
     with mpl.rc_context(LOOK | {"axes.grid": False, "font.size": 7}):
@@ -141,8 +147,9 @@ def _pictures(observed: Observed, image: Shown, labels: Sequence[str]) -> list[P
             if number is None
             else said(seen.probabilities[row, number], number)
         )
-        cells = top_cells(heat[None], observed.share)[0]
-        return Picture(title, _heated(pixels, heat), value, cells)
+        # The highest cells of a score need not raise it, and their outline would mislead.
+        cells = None if number is None else top_cells(heat[None], observed.share)[0]
+        return Picture(title, _heated(pixels, heat, signed=number is None), value, cells)
 
     pictures = [
         Picture("clean", image.clean, predicted(clean)),
@@ -168,18 +175,19 @@ def _difference(image: Shown) -> Picture:
     return Picture("difference,\namplified", pixels, f"at most {largest:.0f}/255")
 
 
-def _heated(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """The picture in grey under the positive part of ``heat`` (h, w): the larger, the more opaque."""
+def _heated(pixels: np.ndarray, heat: np.ndarray, *, signed: bool) -> np.ndarray:
+    """The picture in grey under ``heat`` (h, w): the larger, the more opaque; ``signed``, or its ReLU."""
     height, width = pixels.shape[:2]
-    positive = np.maximum(heat, 0) / max(float(heat.max()), 1e-12)
-    scaled = Image.fromarray(positive.astype(np.float32)).resize(
+    heat = heat if signed else np.maximum(heat, 0)
+    relative = heat / max(float(np.abs(heat).max()), 1e-12)
+    enlarged = Image.fromarray(relative.astype(np.float32)).resize(
         (width, height), Image.Resampling.BILINEAR
     )
-    share = np.asarray(scaled)[:, :, None]
+    heat = np.asarray(enlarged)
+    colour = SIGNED((heat + 1) / 2) if signed else HEAT(heat)
+    opacity = MOST_OPAQUE * np.sqrt(np.abs(heat))[:, :, None]
     grey = pixels.mean(axis=2, keepdims=True) / 255
-    colour = HEAT(share[:, :, 0])[:, :, :3]
-    opacity = MOST_OPAQUE * np.sqrt(share)
-    return (255 * ((1 - opacity) * grey + opacity * colour)).astype(np.uint8)
+    return (255 * ((1 - opacity) * grey + opacity * colour[:, :, :3])).astype(np.uint8)
 
 
 def _draw(axes: Axes, picture: Picture) -> None:
@@ -194,7 +202,7 @@ def _draw(axes: Axes, picture: Picture) -> None:
             (np.arange(rows) + 0.5) * height / rows - 0.5,
             edges,
             levels=[0.5],
-            colors="white",
+            colors=OUTLINE,
             linewidths=0.8,
         )
     axes.set(xticks=[], yticks=[])
@@ -216,8 +224,9 @@ def draw_outcomes(table: pd.DataFrame, path: Path) -> None:
         figure = Figure(figsize=(7.4, 4.4), layout="constrained")
         moved, before = figure.subplots(2, len(_MOVED))
         for (measure_name, title), axes in zip(_MOVED.items(), moved, strict=True):
-            of = [m for m in measures if m.name == measure_name]
-            _draw_groups(axes, {m.read_out: m.of(table) for m in of}, outcome)
+            of = {m.read_out: m.of(table) for m in measures if m.name == measure_name}
+            ordered = sorted(of, key=_GROUPS.index)
+            _draw_groups(axes, {name: of[name] for name in ordered}, outcome)
             axes.set_title(title, fontsize=8)
         for ((read_out, measure_name), title), axes in zip(_BEFORE.items(), before, strict=True):
             (measure,) = [m for m in measures if (m.read_out, m.name) == (read_out, measure_name)]
@@ -250,7 +259,7 @@ def _draw_groups(axes: Axes, values: Mapping[str, np.ndarray], outcome: np.ndarr
                 low, high = (bound.item() for bound in bootstrap_interval(points[:, None]))
                 axes.vlines(place, low, high, color="black", linewidth=1.6)
                 axes.plot(place, points.mean(), markersize=5, markeredgecolor="black", **look)
-    axes.set_xticks(range(len(values)), values, rotation=25)
+    axes.set_xticks(range(len(values)), values, rotation=30, ha="right", rotation_mode="anchor")
 
 
 def _draw_deciles(axes: Axes, values: np.ndarray, outcome: np.ndarray) -> None:

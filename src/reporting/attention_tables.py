@@ -15,6 +15,8 @@ from src.reporting.terminal import format_table
 
 CLEAN, ATTACKED, CHANGE = "clean", "attacked", "change"
 """Endings of columns: of which maps."""
+RELABELLED = "relabelled"
+"""No read-out, but what changes in a clean image where another class is asked for."""
 SUCCESS, EASY = "success", "easy"
 """Outcomes: the attack succeeded; the image's smallest budget is no larger than the median one."""
 BEFORE, MOVED = "before", "moved"
@@ -50,6 +52,8 @@ _COLUMNS = {
     "controlled": "controlled",
     "controlled_p": "its p",
 }
+FEWEST = 10
+"""Successes or failures that say something about all of them."""
 _IMAGES_AT_ONCE = 64
 
 
@@ -68,7 +72,8 @@ def attention_table(
     and the target (``p_origin_clean``, ...); margin, object_size (``sizes`` (n,)) and, where it was
     looked for, minimal_eps. Then of each read-out ``<read-out>_<measure>``: the shift of its map, its
     scatter (``_clean``, ``_attacked``, ``_change``) and the incompleteness of the clean map, to which
-    ``objects`` (n, h, w) bool, the cells of the objects, add inc1 and inc2.
+    ``objects`` (n, h, w) bool, the cells of the objects, add inc1 and inc2. Last ``relabelled``, the
+    control of ``predicted``: from the origin's map to the target's of the same clean image.
     """
     clean, attacked = observed.clean, observed.attacked
     columns: dict[str, np.ndarray] = {
@@ -85,6 +90,9 @@ def attention_table(
     for read_out in clean.maps:
         measures = _measures(observed, read_out, objects)
         columns |= {f"{read_out}_{name}": values for name, values in measures.items()}
+    if "target" in clean.maps:
+        moved = _moved(clean.maps["class"], clean.maps["target"], observed.share)
+        columns |= {f"{RELABELLED}_{name}": values for name, values in moved.items()}
     return pd.DataFrame(columns)
 
 
@@ -104,23 +112,26 @@ def _measures(
 ) -> dict[str, np.ndarray]:
     """Everything that is measured of one read-out's maps, (n,) each."""
     before, after = observed.clean.maps[read_out], observed.attacked.maps[read_out]
-    scattered, scattered_after = scatter(before, observed.share), scatter(after, observed.share)
     incomplete = incompleteness(
-        observed.clean.probabilities[:, observed.origin],
-        observed.erased[read_out],
-        before,
-        objects,
+        observed.clean.probabilities[:, observed.origin], observed.erased[read_out], before, objects
     )
-    moved = shift(before, after, observed.share)
+    scattered = {CLEAN: scatter(before, observed.share), ATTACKED: scatter(after, observed.share)}
     return {
-        **{name: values.astype(np.float64) for name, values in moved.items()},
-        **{f"{name}_{CLEAN}": values for name, values in scattered.items()},
-        **{f"{name}_{ATTACKED}": values for name, values in scattered_after.items()},
+        **_moved(before, after, observed.share),
         **{
-            f"{name}_{CHANGE}": scattered_after[name] - values for name, values in scattered.items()
+            f"{name}_{when}": values
+            for when, of in scattered.items()
+            for name, values in of.items()
         },
         **incomplete,
     }
+
+
+def _moved(before: np.ndarray, after: np.ndarray, share: float) -> dict[str, np.ndarray]:
+    """Shift and change of scatter, (n,) float64 each."""
+    scattered, scattered_after = scatter(before, share), scatter(after, share)
+    changes = {f"{name}_{CHANGE}": scattered_after[name] - scattered[name] for name in scattered}
+    return {k: v.astype(np.float64) for k, v in (shift(before, after, share) | changes).items()}
 
 
 @dataclass(frozen=True)
@@ -181,10 +192,11 @@ def outcomes_of(table: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def telling_outcome(table: pd.DataFrame) -> str:
-    """The outcome to show: ``SUCCESS``, unless all attacks had the same and ``EASY`` is known."""
+    """The outcome to show: ``SUCCESS``, unless nearly all images share it and ``EASY`` is known."""
     outcomes = outcomes_of(table)
-    told = [name for name, outcome in outcomes.items() if 0 < outcome.sum() < len(outcome)]
-    return told[0] if told else SUCCESS
+    rarer = int(outcomes[SUCCESS].sum())
+    rarer = min(rarer, len(table) - rarer)
+    return EASY if rarer < FEWEST and EASY in outcomes else SUCCESS
 
 
 def held_against(table: pd.DataFrame, measure: Measure, outcome: np.ndarray) -> Vulnerability:
@@ -264,6 +276,9 @@ def attention_overview(table: pd.DataFrame, summary: pd.DataFrame) -> str:
     sections = [_counts(table, name, outcome)]
     for kind, shown in _SHOWN.items():
         of = rows[(rows["kind"] == kind) & rows["measure"].isin(shown)]
+        if kind == BEFORE:
+            # What is asked of clean images does not depend on what becomes of them.
+            of = of[of["read_out"].isin(("image", "class", "score"))]
         body = of[list(columns)].to_numpy(object).tolist()
         sections.append(f"{_TITLES[kind]}\n\n{format_table(list(columns.values()), body)}")
     return "\n\n".join(sections)
