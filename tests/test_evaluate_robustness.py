@@ -13,15 +13,16 @@ from torch import nn
 
 import evaluate_robustness
 from src.artifacts.errors import UserError
-from src.attacks.goals import Goal
+from src.attacks.goals import CountedLogits, Goal
 from src.attacks.gradient_sign import PGD
-from src.attacks.robustness.auto_attack import AutoAttack, _ensemble
+from src.attacks.robustness.auto_attack import AutoAttack, build_ensemble
 from src.attacks.robustness.command import add_robustness_options
 from src.attacks.robustness.images import JoinedImages, network_classes, part_of
 from src.attacks.robustness.margin import MarginPGD, margin
-from src.attacks.robustness.study import Study
+from src.attacks.robustness.study import Study, perturb
 from src.attacks.robustness.suite import BUILDERS
 from src.attacks.robustness.trials import ATTACKS, CLEAN, Outcome, Trial, masking_suite, suite
+from src.attacks.victim import Victim
 from src.cli import Parser, run
 from src.datasets.image_arrays import CIFAR10
 from src.datasets.labelled_images import PixelImages
@@ -119,15 +120,15 @@ def test_autoattack_repeats_and_leaves_the_callers_generator_alone(network, imag
     assert torch.equal(next_first, torch.rand(3))
 
 
-def test_standard_is_the_published_ensemble(network):
+def test_standard_is_the_publishedbuild_ensemble(network):
     device = torch.device("cpu")
-    standard = _ensemble(network, AutoAttack(EPS), 9, 0, device)
+    standard = build_ensemble(network, AutoAttack(EPS), 9, 0, device)
     assert standard.attacks_to_run == ["apgd-ce", "apgd-t", "fab-t", "square"]
     assert (standard.apgd.n_iter, standard.apgd.n_restarts) == (100, 1)
     assert (standard.apgd_targeted.n_iter, standard.apgd_targeted.n_target_classes) == (100, 9)
     assert (standard.fab.n_iter, standard.fab.n_target_classes) == (100, 9)
     assert standard.square.n_queries == 5000
-    fast = _ensemble(network, AutoAttack(EPS, "fast"), 9, 0, device)
+    fast = build_ensemble(network, AutoAttack(EPS, "fast"), 9, 0, device)
     assert fast.attacks_to_run == ["apgd-ce", "apgd-t", "square"]
     assert (fast.apgd.n_iter, fast.apgd.n_restarts) == (50, 1)
     assert (fast.apgd_targeted.n_iter, fast.apgd_targeted.n_target_classes) == (50, 3)
@@ -143,6 +144,37 @@ def test_autoattack_needs_four_classes(images):
 
 def test_every_named_attack_can_be_built():
     assert set(BUILDERS) == {*ATTACKS, "noise"} - {"clean"}
+
+
+class ToTheBoundary:
+    """Grows the step until the network that it sees is fooled, as attacks on the smallest change do."""
+
+    def __call__(self, logits, points, goal, box):
+        attacked = points.clone()
+        for eps in torch.linspace(0, 0.1, 41).tolist():
+            still = ~goal.reached(logits(attacked))
+            attacked[still] = PGD(eps, eps, 1, random_start=False)(logits, points, goal, box)[still]
+        return attacked
+
+
+def test_where_only_the_tuned_copy_is_fooled_the_network_is_attacked(network, images, goal):
+    own = goal.classes.mode().values
+    images = images[goal.classes == own]
+    goal = Goal(own.expand(len(images)), targeted=False)
+    bias = 0.02 * nn.functional.one_hot(own, 5)
+
+    def copy(points: torch.Tensor) -> torch.Tensor:
+        """Leaves its class where the network is still inside it."""
+        return network(points) - bias
+
+    alone, on_copy = (
+        goal.reached(network(ToTheBoundary()(logits, images, goal, BOX)))
+        for logits in (network, copy)
+    )
+    assert (alone & ~on_copy).any()
+    victim = Victim((), CountedLogits(copy), CountedLogits(network), BOX, torch.clone, torch.clone)
+    found = perturb(ToTheBoundary(), victim, images, goal)
+    assert torch.equal(goal.reached(network(found)), alone)
 
 
 # The images
@@ -374,6 +406,17 @@ def test_an_image_that_is_wrong_is_not_attacked(call, setting, monkeypatch):
     assert attacked == [("stepll", n_right), ("r_stepll", n_right), ("pgd20", n_right)]
 
 
+def test_where_nothing_is_right_there_is_nothing_to_attack(call, setting, tmp_path):
+    archive = dict(np.load(tmp_path / "test.npz"))
+    archive["y_test"][: 2 * N // 3] = (archive["y_test"][: 2 * N // 3] + 1) % 10
+    np.savez(tmp_path / "test.npz", **archive)
+    code, _, err = call(*setting, *QUICK)
+    assert code == 0, err
+    table = read_table(tmp_path / "out" / "accuracy.tsv")
+    assert (table["accuracy"] == 0).all() and (table["linf"] == 0).all()
+    assert table["success_rate"].isna().all()
+
+
 def test_a_finished_run_is_kept_and_repeats_exactly(call, setting, tmp_path):
     more = (*QUICK, "--eps", 1, "--part", "all", "--max_images", 30, "--restarts", 2)
     first_printed = call(*setting, *more)[1]
@@ -454,6 +497,9 @@ def test_bad_input_is_one_line_and_exit_code_2(call, setting, tmp_path):
     refuse("--restarts must be at least 1", "--restarts", 0)
     refuse("--seed must not be negative", "--seed", -1)
     refuse("--surrogate belongs to --masking", "--surrogate", "x.pt")
+    refuse("missing file", "--checkpoint", tmp_path / "nothing.pt")
+    refuse("nothing.pt", "--masking", "--surrogate", tmp_path / "nothing.pt")
+    refuse("--surrogate_arch belongs to --surrogate", "--surrogate_arch", "lenet")
     refuse("no data at", "--data", tmp_path / "nothing")
     refuse("no data set layout 'imagenet'", "--dataset", "imagenet")
     refuse("has no class 'T-shirt/top'", "--dataset", "fashion")

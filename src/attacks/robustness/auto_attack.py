@@ -51,7 +51,7 @@ class AutoAttack:
         seed = int(torch.randint(2**31, ()))
         # The library seeds the global generators, which belong to our caller.
         with torch.random.fork_rng([points.device] if points.is_cuda else []):
-            ensemble = _ensemble(
+            ensemble = build_ensemble(
                 logits, self, min(_MOST_TARGETS, n_classes - 1), seed, points.device
             )
             attacked, _ = ensemble.run_standard_evaluation(
@@ -61,7 +61,7 @@ class AutoAttack:
         return attacked.clamp(points - self.eps, points + self.eps).clamp(*box).detach()
 
 
-def _ensemble(
+def build_ensemble(
     logits: Logits, attack: AutoAttack, n_targets: int, seed: int, device: torch.device
 ) -> Any:
     """The library's object, which is called by ``run_standard_evaluation``."""

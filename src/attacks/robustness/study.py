@@ -12,7 +12,7 @@ from tqdm import tqdm
 from src.artifacts.errors import UserError
 from src.artifacts.parts import Parts
 from src.attacks.freezing import frozen
-from src.attacks.goals import Goal
+from src.attacks.goals import Attack, Goal, predict_reached
 from src.attacks.robustness.auto_attack import Effort
 from src.attacks.robustness.images import network_classes
 from src.attacks.robustness.suite import LEVELS, build_attack
@@ -92,8 +92,7 @@ class Study:
         for rows in self._batches(self.positions[right]):
             images = self._read(rows)
             goal = Goal(opponent.classes_of(rows, self.device), targeted=False)
-            with frozen(*opponent.victim.networks):
-                attacked = attack(opponent.victim.logits, images, goal, opponent.victim.box)
+            attacked = perturb(attack, opponent.victim, images, goal)
             linf = max(linf, LEVELS * float((attacked - images).abs().max()))
             still_right.append(self._judge(attacked, rows))
             progress(len(rows))
@@ -120,6 +119,17 @@ class Study:
     def _batches(self, positions: np.ndarray) -> Iterator[np.ndarray]:
         for start in range(0, len(positions), self.batch_size):
             yield positions[start : start + self.batch_size]
+
+
+def perturb(attack: Attack, victim: Victim, images: Tensor, goal: Goal) -> Tensor:
+    """Attack the tuned copy, and the network itself where only the copy was fooled."""
+    with frozen(*victim.networks):
+        attacked = attack(victim.logits, images, goal, victim.box)
+        fooled = predict_reached(victim.logits, attacked, goal)
+        missed = fooled & ~predict_reached(victim.exact, attacked, goal)
+        if missed.any():
+            attacked[missed] = attack(victim.exact, images[missed], goal[missed], victim.box)
+    return attacked
 
 
 def _seed_of(seed: int, trial: Trial) -> int:
