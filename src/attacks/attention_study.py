@@ -23,7 +23,7 @@ from src.datasets.catalogue import Catalogue
 from src.extractors.attention import Watched, class_directions, erase, fill_of, top_cells
 from src.extractors.extractor import Extractor
 
-ROUNDS = 8
+ROUNDS = 6
 STEPS = 10
 STEP = 1 / 6
 """Of the search for the smallest budget: a PGD step as a part of its budget, as in stage 3."""

@@ -31,11 +31,16 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
 
 def weights_of(options: argparse.Namespace, layout: Layout, clean: Experiment) -> Path | None:
     """The weight file that the options name; None where no score is asked for."""
-    if options.score_model is None:
-        return options.weights
-    label = Model.parse(options.score_model).label
-    run = Run(clean, label, options.score_epoch, fidelity=options.fidelity)
-    return layout.weights(run, run.epochs)
+    path = options.weights
+    if options.score_model is not None:
+        label = Model.parse(options.score_model).label
+        run = Run(clean, label, options.score_epoch, fidelity=options.fidelity)
+        path = layout.weights(run, run.epochs)
+    if path is None and options.user is not None:
+        raise UserError("--user needs a recommender: --score_model or --weights")
+    if path is not None and not path.is_file():
+        raise UserError(f"missing file: {path}: run rec_generator.py first")
+    return path
 
 
 def score_direction(

@@ -96,8 +96,8 @@ def draw_panels(
 ) -> None:
     """A row an image: clean, attacked, their difference, attention before and after, what was erased.
 
-    Attention is a heat over the picture in grey: the positive part of a class's map, both parts of a
-    score's, over the largest value. Lines surround the top cells of a class's. ``labels`` names the classes.
+    Attention is a heat over the picture in grey: the positive part of a class's map, whose top cells
+    are outlined, or both parts of a score's, over the largest value. ``labels`` names the classes.
     """
     rows = [_pictures(observed, image, labels) for image in shown]
     with mpl.rc_context(LOOK | {"axes.grid": False, "font.size": 7}):
