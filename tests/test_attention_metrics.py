@@ -4,12 +4,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+import torch
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 from scipy.spatial.distance import cosine, jensenshannon
 
+from src.extractors import attention
 from src.metrics.attention import (
     above_half_max,
     above_mean,
@@ -73,6 +75,7 @@ def test_of_equal_cells_the_lower_index_is_on_top():
     )
 
 
+@settings(deadline=None)
 @given(maps_of_few_values, st.integers(1, 1000))
 def test_top_cells_are_exactly_so_many_and_the_highest(maps, thousandths):
     n_cells = math.ceil(Fraction(thousandths, 1000) * math.prod(maps.shape[1:]))
@@ -104,6 +107,7 @@ def test_thresholds_by_hand():
     assert half[0, 0, 0]
 
 
+@settings(deadline=None)
 @given(st.floats(-1e3, 1e3), shapes)
 def test_nothing_of_a_constant_map_is_above_its_mean(value, shape):
     assert not above_mean(np.full(shape, value)).any()
@@ -115,6 +119,7 @@ def test_overlap_by_hand():
     np.testing.assert_allclose(overlap(a, b), [1 / 3, 0, 1])
 
 
+@settings(deadline=None)
 @given(masks)
 def test_overlap_is_a_symmetric_share(pair):
     a, b = pair
@@ -125,11 +130,9 @@ def test_overlap_is_a_symmetric_share(pair):
     np.testing.assert_array_equal(shared == 1, (a == b).all(axis=(1, 2)))
 
 
+@settings(deadline=None)
 @given(maps_of_few_values)
 def test_masks_agree_with_those_that_training_uses(maps):
-    torch = pytest.importorskip("torch")
-    from src.extractors import attention
-
     tensor = torch.from_numpy(maps)
     for share in (0.125, 0.3, 1.0):
         np.testing.assert_array_equal(
@@ -236,6 +239,7 @@ def test_shift_matches_loops_and_libraries(shape, share):
             assert moved[name][i] == pytest.approx(value, abs=1e-9), name
 
 
+@settings(deadline=None)
 @given(any_maps)
 def test_a_map_does_not_move_from_itself(maps):
     moved = shift(maps, maps)
@@ -251,6 +255,7 @@ def test_a_map_does_not_move_from_itself(maps):
         np.testing.assert_array_equal(np.isnan(moved[name]), blind(maps))
 
 
+@settings(deadline=None)
 @given(pairs, st.floats(0.01, 1))
 def test_shift_is_symmetric_and_in_its_range(pair, share):
     clean, attacked = pair
@@ -262,6 +267,7 @@ def test_shift_is_symmetric_and_in_its_range(pair, share):
         assert ((known >= low) & (known <= 1 + 1e-12)).all(), name
 
 
+@settings(deadline=None)
 @given(pairs_of_few_values)
 def test_divergence_is_zero_just_for_equal_distributions(pair):
     p, q = (np.maximum(maps, 0).astype(np.float64) for maps in pair)
@@ -276,6 +282,7 @@ def test_divergence_is_zero_just_for_equal_distributions(pair):
     np.testing.assert_array_equal(divergence > 1 - 1e-12, disjoint)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(-8, 8), st.sampled_from([(), (1,), (2,), (1, 2)]))
 def test_shift_heeds_neither_the_scale_of_maps_nor_their_orientation(seed, power, mirrored):
     clean, attacked = some_maps(5, 4, 6, seed=seed), some_maps(5, 4, 6, seed=seed + 1)
@@ -346,6 +353,7 @@ def test_scatter_matches_loops(shape):
         assert found["spread"][i] == pytest.approx(math.sqrt(squares / 2) / diagonal)
 
 
+@settings(deadline=None)
 @given(any_maps)
 def test_scatter_is_in_its_range(maps):
     found = scatter(maps)
@@ -378,6 +386,7 @@ def flood(mask: np.ndarray) -> int:
     return count
 
 
+@settings(deadline=None)
 @given(masks)
 def test_components_match_a_flood(pair):
     stack = np.concatenate(pair)
@@ -419,6 +428,7 @@ def test_incompleteness_is_unknown_without_attention_or_object():
     np.testing.assert_array_equal(found["inc3"], 1)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000))
 def test_the_more_of_the_object_is_lit_the_more_complete(seed):
     rng = np.random.default_rng(seed)
@@ -444,6 +454,7 @@ def test_cells_of_boxes_by_hand():
     np.testing.assert_array_equal(np.argwhere(found[3]), [[3, 3]])
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 98), st.integers(1, 60), st.integers(0, 48), st.integers(1, 30)),
