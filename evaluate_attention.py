@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -85,6 +86,9 @@ def main() -> None:
     report = pd.read_csv(inputs[0], sep="\t", index_col="image")
     success = report["success"].loc[attacked.ids].to_numpy(bool)
     observed = observe(study, clean, attacked, success, options.minimal_eps)
+    if options.lime:
+        explained = study.explain(clean, attacked, observed, options.lime, options.seed)
+        observed = replace(observed, explained=explained)
     objects = None
     if options.boxes:
         grid = observed.clean.maps["class"].shape[1:]

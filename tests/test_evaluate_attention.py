@@ -3,6 +3,7 @@
 import importlib
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from torch import nn
 from src.artifacts.classes import read_classes
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
+from src.attacks import attention_study
 from src.attacks.attention_study import AttentionStudy, minimal_eps, observe
 from src.attacks.goals import Goal
 from src.attacks.observed import Observed, Seen
@@ -26,6 +28,7 @@ from src.extractors.attention import Watched
 from src.extractors.checkpoints import save_extractor
 from src.extractors.extractor import Extractor
 from src.metrics.attention import scatter, shift, top_cells
+from src.metrics.explanations import attention_agreement
 from src.metrics.object_size import object_size
 from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.read_out import score_direction
@@ -447,6 +450,38 @@ def test_the_overview_survives_the_file(tables, tmp_path):
     assert "1 - pearson" in attention_overview(table, summary)
 
 
+def test_explanations_beside_maps(observed, colours, folders, monkeypatch):
+    """Explanations that support the left half of clean images and the upper half of attacked ones."""
+    asked = []
+
+    def halves(extractor, images, classes, *, seed, batch_size):
+        asked.append((images, classes, seed))
+        mask = -np.ones(images.shape[:3], np.int8)
+        if len(asked) == 1:
+            mask[:, :, : GRID * CELL // 2] = 1
+        else:
+            mask[:, : GRID * CELL // 2] = 1
+        return mask
+
+    monkeypatch.setattr(attention_study, "explain", halves)
+    explained = study_of(colours).explain(*folders, observed, 2, seed=3)
+    assert len(explained.rows) == 2 and (np.diff(explained.rows) > 0).all()
+    for (images, classes, seed), pictures, seen in zip(
+        asked, (CLEAN, ATTACKED), (observed.clean, observed.attacked), strict=True
+    ):
+        np.testing.assert_array_equal(images, np.stack(pictures)[explained.rows])
+        assert classes.tolist() == seen.predicted[explained.rows].tolist() and seed == 3
+    table = attention_table(replace(observed, explained=explained), np.zeros(3))
+    np.testing.assert_allclose(table["lime_iou"][explained.rows], 1 / 3)
+    assert table["lime_iou"].isna().sum() == 1
+    agreement = attention_agreement(
+        explained.attacked, observed.attacked.maps["predicted"][explained.rows]
+    )
+    np.testing.assert_allclose(table["lime_agreement_attacked"][explained.rows], agreement)
+    summary = attention_summary(table).set_index("read_out")
+    assert summary.loc["lime", "measure"] == "1 - iou" and summary.loc["lime", "missing"] == 1
+
+
 # Figures
 
 
@@ -462,7 +497,7 @@ def test_which_images_are_shown(tables):
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_few_images_and_no_failures(n):
     observed = simulated(n)
-    all_hit = Observed(**(vars(observed) | {"success": np.ones(n, bool)}))
+    all_hit = replace(observed, success=np.ones(n, bool))
     rows = telling_rows(all_hit, attention_table(all_hit, np.zeros(n)))
     assert sorted(rows) == list(range(n))
 
@@ -607,6 +642,7 @@ def test_a_single_user_s_score_is_another_read_out(shop):
         (["--eps", "2"], "no attacked experiment at"),
         (["--share", "1"], "--share must be above 0 and below 1"),
         (["--minimal_eps", "0"], "--minimal_eps must be above 0"),
+        (["--lime", "-1"], "--lime must not be negative"),
         (["--items", "99"], "no image for item 99"),
         (["--layer", "nowhere"], "no spatial layer 'nowhere'"),
         (["--score_model", "VBPR"], "run rec_generator.py"),

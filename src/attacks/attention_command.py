@@ -9,7 +9,7 @@ from src.cli import pixel_levels
 
 LARGEST = 8.0
 """Grey levels up to which smallest budgets are looked for, where nothing else is said."""
-RECORDED = ("layer", "share", "minimal_eps", "user", "items")
+RECORDED = ("layer", "share", "minimal_eps", "user", "lime", "seed", "items")
 """Options that determine the result, beside the files that it comes from."""
 
 
@@ -40,6 +40,13 @@ def add_attention_options(parser: argparse.ArgumentParser) -> None:
         f"(without a number: {LARGEST:g})",
     )
     group.add_argument(
+        "--lime",
+        type=int,
+        default=0,
+        metavar="N",
+        help="explain N images, chosen by chance, with LIME too (optional library; 2000 passes an image)",
+    )
+    group.add_argument(
         "--items",
         type=int,
         nargs="+",
@@ -54,3 +61,5 @@ def check_attention_options(options: argparse.Namespace) -> None:
         raise UserError(f"--share must be above 0 and below 1, not {options.share}")
     if options.minimal_eps is not None and not 0 < options.minimal_eps < math.inf:
         raise UserError(f"--minimal_eps must be above 0, not {options.minimal_eps}")
+    if options.lime < 0:
+        raise UserError(f"--lime must not be negative, but is {options.lime}")

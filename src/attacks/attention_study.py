@@ -16,12 +16,13 @@ from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.attacks.goals import Goal, Logits
-from src.attacks.observed import Observed, Seen
+from src.attacks.observed import Explained, Observed, Seen
 from src.attacks.pgd import pgd
 from src.attacks.storage import to_levels, to_pixels
 from src.datasets.catalogue import Catalogue
 from src.extractors.attention import Watched, class_directions, erase, fill_of, top_cells
 from src.extractors.extractor import Extractor
+from src.extractors.lime_explanations import explain
 
 ROUNDS = 6
 STEPS = 10
@@ -96,6 +97,28 @@ class AttentionStudy:
             )
             found.append(255 * budgets.double().cpu().numpy())
         return np.concatenate(found)
+
+    def explain(
+        self, clean: Catalogue, attacked: Catalogue, observed: Observed, n: int, seed: int
+    ) -> Explained:
+        """LIME of ``n`` images by chance, before and after, for the class that each is taken for."""
+        n = min(n, len(attacked))
+        rows = np.sort(np.random.default_rng(seed).choice(len(attacked), n, replace=False))
+        positions = clean.positions(attacked.ids[rows])
+        masks = [
+            explain(
+                self.extractor,
+                np.stack([images[at] for at in where]),
+                seen.predicted[rows],
+                seed=seed,
+                batch_size=self.batch_size,
+            )
+            for images, where, seen in (
+                (clean, positions, observed.clean),
+                (attacked, rows, observed.attacked),
+            )
+        ]
+        return Explained(rows, *masks)
 
     def _batches(self, images: Catalogue, positions: np.ndarray, progress: str) -> Iterator[Tensor]:
         """Pixels (N, 3, height, width) in [0, 1] in the order of ``positions``."""

@@ -29,6 +29,16 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class Explained:
+    """LIME's masks (m, height, width) int8 of some images, for the class that each is taken for."""
+
+    rows: np.ndarray
+    """(m,) int64: which of the observed images they are."""
+    clean: np.ndarray
+    attacked: np.ndarray
+
+
+@dataclass(frozen=True)
 class Observed:
     """Images of one class before and after an attack, in ascending order of their ids."""
 
@@ -48,6 +58,8 @@ class Observed:
     erased."""
     minimal_eps: np.ndarray | None = None
     """(n,) float64 in grey levels: the smallest budget that was found to do; infinite where none was."""
+    explained: Explained | None = None
+    """A sample of them, where explanations were asked for."""
 
     @cached_property
     def margin(self) -> np.ndarray:

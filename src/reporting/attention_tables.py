@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 from src.attacks.observed import Observed
 from src.datasets.catalogue import Catalogue
 from src.metrics.attention import incompleteness, scatter, shift
+from src.metrics.explanations import attention_agreement, support_overlap
 from src.metrics.object_size import object_size
 from src.metrics.vulnerability import Estimate, Odds, Vulnerability, vulnerability
 from src.reporting.terminal import format_table
@@ -30,7 +31,7 @@ _SCATTER = ("entropy", "spread", "components", "gini")
 _INCOMPLETE = ("inc3", "inc1", "inc2")
 _CONFOUNDERS = ("margin", "object_size")
 _SHOWN = {
-    MOVED: ("1 - iou_top", "1 - pearson", "js", "centroid_distance", "entropy_change"),
+    MOVED: ("1 - iou", "1 - iou_top", "1 - pearson", "js", "centroid_distance", "entropy_change"),
     BEFORE: ("-margin", "object_size", *_INCOMPLETE, "entropy_clean", "components_clean"),
 }
 """Of the measures, what the terminal shows."""
@@ -54,6 +55,7 @@ _COLUMNS = {
 }
 FEWEST = 10
 """Successes or failures that say something about all of them."""
+_LIME = ("lime_iou", f"lime_agreement_{CLEAN}", f"lime_agreement_{ATTACKED}")
 _IMAGES_AT_ONCE = 64
 
 
@@ -72,8 +74,10 @@ def attention_table(
     and the target (``p_origin_clean``, ...); margin, object_size (``sizes`` (n,)) and, where it was
     looked for, minimal_eps. Then of each read-out ``<read-out>_<measure>``: the shift of its map, its
     scatter (``_clean``, ``_attacked``, ``_change``) and the incompleteness of the clean map, to which
-    ``objects`` (n, h, w) bool, the cells of the objects, add inc1 and inc2. Last ``relabelled``, the
-    control of ``predicted``: from the origin's map to the target's of the same clean image.
+    ``objects`` (n, h, w) bool, the cells of the objects, add inc1 and inc2. Then ``relabelled``, the
+    control of ``predicted``: from the origin's map to the target's of the same clean image. Last, of
+    the images that LIME explained, ``lime_iou`` of its supporting regions before and after, and
+    ``lime_agreement_clean`` and ``_attacked``, their IoU with as large an area of the predicted map.
     """
     clean, attacked = observed.clean, observed.attacked
     columns: dict[str, np.ndarray] = {
@@ -93,7 +97,24 @@ def attention_table(
     if "target" in clean.maps:
         moved = _moved(clean.maps["class"], clean.maps["target"], observed.share)
         columns |= {f"{RELABELLED}_{name}": values for name, values in moved.items()}
-    return pd.DataFrame(columns)
+    table = pd.DataFrame(columns)
+    if observed.explained is not None:
+        table.loc[observed.explained.rows, list(_LIME)] = _of_explained(observed)
+    return table
+
+
+def _of_explained(observed: Observed) -> np.ndarray:
+    """(m, 3): ``_LIME`` of the images that were explained."""
+    explained = observed.explained
+    of_maps = [
+        attention_agreement(masks, seen.maps["predicted"][explained.rows])
+        for masks, seen in (
+            (explained.clean, observed.clean),
+            (explained.attacked, observed.attacked),
+        )
+    ]
+    moved = support_overlap(explained.clean, explained.attacked)
+    return np.stack([moved, *of_maps], axis=1)
 
 
 def _probabilities(observed: Observed) -> dict[str, np.ndarray]:
@@ -179,7 +200,7 @@ def measures_of(table: pd.DataFrame) -> list[Measure]:
             for name, kind, turn in columns
             if f"{read_out}_{name}" in table
         ]
-    return measures
+    return measures + [Measure("lime", name, MOVED, "1 - ") for name in _LIME[:1] if name in table]
 
 
 def outcomes_of(table: pd.DataFrame) -> dict[str, np.ndarray]:
