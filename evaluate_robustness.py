@@ -26,7 +26,6 @@ def main() -> None:
     trials, masking = trials_of(options), masking_trials_of(options)
 
     from src.attacks.ranking.evaluation import choose_positions, usual_batch
-    from src.attacks.robustness.images import part_of
     from src.attacks.robustness.study import Opponent, Study
     from src.datasets.retrieval import open_retrieval_set
     from src.extractors.checkpoints import load_extractor, weights_path
@@ -41,7 +40,7 @@ def main() -> None:
     device = select_device(options.gpu)
     extractor = load_extractor(options.arch, weights, device)
     opened = open_retrieval_set(options.dataset, options.data, size=options.resize or None)
-    images = part_of(opened, options.part)
+    images = opened.all() if options.part == "all" else opened.test
     batch = options.batch or usual_batch(images.side, device)
     recipe = options.label or extractor.weights_file.stem
 

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from src.artifacts.errors import UserError
@@ -11,7 +10,7 @@ from src.artifacts.parts import Parts
 from src.cli import Parser, pixel_levels, run
 from src.training.command import add_recipe_options, recipe_options_of
 
-RECORDED = ("size", "max_pictures", "precision")
+RECORDED = ("size", "part", "max_pictures", "precision")
 
 
 def main() -> None:
@@ -20,11 +19,15 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, help="CSV: item, category, label")
     parser.add_argument("--data", type=Path, help="a retrieval set, in place of --images")
     parser.add_argument("--dataset", help="its layout: fashion, cub, folder, catalogue, ...")
+    parser.add_argument(
+        "--part", choices=("train", "all"), default="train", help="of --data: all holds nothing out"
+    )
     parser.add_argument("--out", type=Path, help="checkpoint to write")
     parser.add_argument("--arch", help="resnet18 (default), c2f2, ...; embedders: resnet18+512")
     parser.add_argument("--pretrained", help="checkpoint to start from, or imagenet")
     add_recipe_options(parser)
     parser.add_argument("--epochs", type=int, help="passes over the pictures, replays included")
+    parser.add_argument("--units", type=float, help="compute in place of --epochs, see README")
     parser.add_argument("--batch", type=int, help="pictures in a step, or pairs of an embedder")
     parser.add_argument("--lr", type=float, help="learning rate; of SGD the largest")
     parser.add_argument("--eps", type=pixel_levels, help="L-inf budget in grey levels, or 8/255")
@@ -38,7 +41,19 @@ def main() -> None:
     parser.add_argument("--dry_run", action="store_true", help="print the recipe and stop")
     parser.add_argument("--force", action="store_true", help="train even where it is up to date")
     options = parser.parse_args()
-    for name in ("epochs", "batch", "lr", "eps", "step", "steps", "replays", "max_pictures"):
+    if options.units is not None and options.epochs is not None:
+        raise UserError("give one of --epochs and --units")
+    for name in (
+        "epochs",
+        "units",
+        "batch",
+        "lr",
+        "eps",
+        "step",
+        "steps",
+        "replays",
+        "max_pictures",
+    ):
         if getattr(options, name) is not None and getattr(options, name) <= 0:
             raise UserError(f"--{name} must be above 0")
     recipe_options = recipe_options_of(options)
@@ -47,10 +62,12 @@ def main() -> None:
 
     from src.extractors.architectures import build_extractor
     from src.extractors.checkpoints import load_pretrained, save_extractor
-    from src.training.accuracy import fill_class_means
+    from src.metrics.retrieval import retrieval
+    from src.training.accuracy import embed, fill_class_means
     from src.training.distribution import process_group, rank
     from src.training.loop import train
     from src.training.options import job_of
+    from src.training.outcome import accuracies, log_file_of, write_log
     from src.training.pictures import ChosenPictures
     from src.training.sources import open_source
 
@@ -68,7 +85,8 @@ def main() -> None:
         {**job.described(), **{name: getattr(options, name) for name in RECORDED}},
         source.inputs,
     )
-    if not options.force and manifest.is_current([options.out]):
+    log_file = log_file_of(options.out)
+    if not options.force and manifest.is_current([options.out, log_file]):
         print(f"{options.out} is up to date (use --force to redo)")
         return
 
@@ -77,6 +95,8 @@ def main() -> None:
         training = ChosenPictures(training, options.max_pictures, options.seed)
     n, n_categories = len(training), len(training.labels)
     print(f"{n} pictures in {n_categories} categories to train on, {len(held_out)} held out")
+    if cost := job.cost():
+        print(f"cost: {cost}, {job.schedule.epochs} passes over the pictures")
     with process_group(options.gpu) as device:
         torch.manual_seed(options.seed)
         extractor = build_extractor(job.arch, training.labels)
@@ -85,40 +105,22 @@ def main() -> None:
         extractor.to(device)
         parts = Parts.of(manifest, options.out)
         state = parts.folder / "training.pt"
-        train(extractor, training, job.training, job.schedule, state, options.precision)
+        log = train(extractor, training, job.training, job.schedule, state, options.precision)
         if rank():
             return
     if job.is_embedder:
         fill_class_means(extractor, training, job.schedule.augmentation)
     save_extractor(options.out, extractor)
-    manifest.write([options.out])
+    write_log(log_file, log)
+    manifest.write([options.out, log_file])
     parts.discard()
-    for line in measured(extractor, held_out, job, options.seed):
-        print(line)
-    print(f"written: {options.out}")
-
-
-def measured(extractor, held_out, job, seed: int) -> Iterator[str]:
-    """Accuracy on held-out pictures, if their categories were trained on; R@1 of an embedder."""
-    import torch
-
-    from src.attacks.gradient_sign import PGD
-    from src.metrics.retrieval import retrieval
-    from src.training.accuracy import accuracy, embed
-
-    augmentation, eps = job.schedule.augmentation, job.eps / 255
-    torch.manual_seed(seed)
-    if held_out.labels == extractor.labels:
-        clean = accuracy(extractor, held_out, augmentation=augmentation)
-        attacked = accuracy(extractor, held_out, PGD(eps, eps / 4), augmentation=augmentation)
-        yield (
-            f"accuracy on held-out pictures: {clean:.1%} clean, "
-            f"{attacked:.1%} under PGD-10 at {job.eps:g}/255"
-        )
-    if job.is_embedder:
-        embeddings = embed(extractor, held_out, augmentation=augmentation).numpy()
+    if len(held_out) and held_out.labels == extractor.labels:
+        print(accuracies(extractor, held_out, job, options.seed))
+    if job.is_embedder and len(held_out):
+        embeddings = embed(extractor, held_out, augmentation=job.schedule.augmentation).numpy()
         r1 = retrieval(embeddings, held_out.categories.numpy()).means()["r1"]
-        yield f"R@1 among held-out pictures: {r1:.1f} %"
+        print(f"R@1 among held-out pictures: {r1:.1f} %")
+    print(f"written: {options.out}, {log_file}")
 
 
 if __name__ == "__main__":

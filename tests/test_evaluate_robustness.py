@@ -17,7 +17,7 @@ from src.attacks.goals import CountedLogits, Goal
 from src.attacks.gradient_sign import PGD
 from src.attacks.robustness.auto_attack import AutoAttack, build_ensemble
 from src.attacks.robustness.command import add_robustness_options
-from src.attacks.robustness.images import JoinedImages, network_classes, part_of
+from src.attacks.robustness.images import network_classes
 from src.attacks.robustness.margin import MarginPGD, margin
 from src.attacks.robustness.study import Study, perturb
 from src.attacks.robustness.suite import BUILDERS
@@ -189,15 +189,13 @@ def numbered(n: int, names: tuple[str, ...], first: int = 0) -> PixelImages:
 def test_all_are_the_images_of_both_parts():
     names = ("a", "b")
     both = RetrievalSet(numbered(5, names), numbered(4, names, first=5))
-    assert part_of(both, "test") is both.test
-    joined = part_of(both, "all")
-    assert isinstance(joined, JoinedImages)
+    joined = both.all()
     assert len(joined) == 9 and joined.side == 4 and joined.class_names == names
     assert joined.labels.tolist() == [0, 1, 0, 1, 0, 0, 1, 0, 1]
     for positions in ([8, 0, 5, 4, 1], [0, 1], [7]):
         assert joined.read(np.array(positions))[:, 0, 0, 0].tolist() == positions
     with pytest.raises(UserError, match="differ in classes"):
-        part_of(RetrievalSet(numbered(5, names), numbered(4, ("a", "c"))), "all")
+        RetrievalSet(numbered(5, names), numbered(4, ("a", "c"))).all()
 
 
 class Named:

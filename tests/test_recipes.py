@@ -37,7 +37,9 @@ from src.training.steps import State, perturbed_views, set_mode, train_step
 from src.training.terms import barlow_twins, intraclass_structure
 
 EPS, STEP = 16 / 255, 4 / 255
-METRIC_RECIPES = [name for name in RECIPES if name not in ("plain", "madry", "free", "trades")]
+METRIC_RECIPES = [
+    name for name in RECIPES if isinstance(parts(RECIPES[name])[0].loss, OfEmbeddings)
+]
 
 
 def tiny_embedder() -> Extractor:

@@ -293,7 +293,8 @@ def test_the_script_writes_a_checkpoint_like_any_other(pictures_on_disk, monkeyp
     assert extractor.labels == ("red", "green", "blue")
     assert extractor.arch == "shufflenet_v2_x0_5"
     first = out.read_bytes()
-    assert {path.name for path in out.parent.iterdir()} == {"demo.pt", "demo.pt.manifest.json"}
+    names = {"demo.pt", "demo.pt.manifest.json", "demo_log.tsv"}
+    assert {path.name for path in out.parent.iterdir()} == names
     assert "up to date" in call()[1]
     call("--force")
     assert out.read_bytes() == first

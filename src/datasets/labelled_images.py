@@ -175,3 +175,35 @@ class Splitting:
         place = np.empty(len(labels), np.int64)
         place[order] = np.arange(len(labels)) - first_of_class[labels[order]]
         return place < n_training[labels]
+
+
+@dataclass(frozen=True)
+class JoinedImages:
+    """The images of ``first`` and then those of ``second``, which have the same classes."""
+
+    first: LabelledImages
+    second: LabelledImages
+
+    @property
+    def labels(self) -> np.ndarray:
+        return np.concatenate([self.first.labels, self.second.labels])
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.first.class_names
+
+    @property
+    def side(self) -> int:
+        return self.first.side
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def read(self, positions: np.ndarray) -> np.ndarray:
+        in_first = positions < len(self.first)
+        found = (
+            self.first.read(positions[in_first]),
+            self.second.read(positions[~in_first] - len(self.first)),
+        )
+        order = np.argsort(~in_first, kind="stable")
+        return np.concatenate(found)[np.argsort(order)]

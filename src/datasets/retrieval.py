@@ -10,7 +10,7 @@ from typing import Any
 from src.artifacts.errors import UserError
 from src.datasets.class_folders import read_catalogue, read_class_folders
 from src.datasets.image_arrays import CLOTHES, DIGITS, read_cifar10, read_cifar100, read_mnist
-from src.datasets.labelled_images import LabelledImages, Splitting
+from src.datasets.labelled_images import JoinedImages, LabelledImages, Splitting
 from src.datasets.unseen_classes import read_cars, read_cub, read_sop
 
 
@@ -28,6 +28,13 @@ class RetrievalSet:
     def size(self) -> int:
         """Side in pixels of what networks read. Larger training images are to be cropped to it."""
         return self.test.side
+
+    def all(self) -> LabelledImages:
+        """Both parts; ``UserError`` where they have not the same classes and size."""
+        first, second = self.train, self.test
+        if (first.class_names, first.side) != (second.class_names, second.side):
+            raise UserError("the parts of this set differ in classes or size: use one of them")
+        return JoinedImages(first, second)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,13 @@ from torch import Tensor
 
 from src.attacks.freezing import frozen
 from src.attacks.pgd import pgd
+from src.extractors.attention import Watched, overlap
 from src.extractors.extractor import Extractor, Prediction
+from src.training.attention import TOP_CELLS, Cells
 from src.training.hardness import Destination, hardness
 from src.training.miners import Miner, Triplets
 from src.training.objectives import INDEPENDENT, Inner, Objective
+from src.training.views import MapReader
 
 Perturbs = Literal["all", "pn", "apn"]
 """All images of the batch, or positives and negatives of its triplets, or anchors as well."""
@@ -51,6 +54,9 @@ class Scene:
     last_loss: float
     """The loss of the step before."""
     generator: torch.Generator
+    watched: Watched | None = None
+    """The extractor whose maps the recipe reads, by ``read_map``."""
+    read_map: MapReader | None = None
 
     @torch.no_grad()
     def predict(self) -> Prediction:
@@ -59,6 +65,20 @@ class Scene:
 
     def mine(self, benign: Prediction) -> Triplets:
         return self.miner(benign.features, self.labels, self.generator)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Strong samples: who still has the attention of the benign image is perturbed further.
+
+    Wu et al. 2018, whose published code freezes by mistake what should go on.
+    """
+
+    overlap: float = 0.5
+    """IoU of the attended cells, benign and perturbed, above which an image goes on."""
+    steps: int = 4
+    """At most so many more."""
+    cells: Cells = TOP_CELLS
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,18 @@ class Adversary:
     start: Start | None = None
     """Of all images; None: the benign ones, from which triplets begin in any case."""
     budget: Budget = Budget(8 / 255, 1 / 255, 8)
+    leap: float | None = None
+    """A single step of this share of the radius in place of the budget's walk."""
+    gate: Gate | None = None
+
+    @property
+    def steps(self) -> int:
+        """Of the walk, without those that a gate may add."""
+        return self.budget.steps if self.leap is None else 1
+
+    @property
+    def step(self) -> float:
+        return self.budget.step if self.leap is None else self.leap * self.budget.eps
 
     def perturb(self, scene: Scene) -> tuple[Tensor, Triplets | None]:
         """The images to train on and their triplets: ``points`` and ``mined`` of ``views.Views``.
@@ -85,25 +117,61 @@ class Adversary:
             return self._perturb_triplets(scene)
 
     def _perturb_all(self, scene: Scene) -> Tensor:
-        inner = partial(
-            Inner,
-            benign=cache(scene.predict),
-            labels=scene.labels,
+        benign = cache(scene.predict)
+        everything = torch.arange(len(scene.images), device=scene.images.device)
+        eps = self.budget.eps
+        points = pgd(
+            scene.images,
+            lambda points: self.objective(
+                self._inner(scene, benign, scene.extractor(points), everything)
+            ),
+            eps,
+            self.step,
+            self.steps,
+            start=self.start and self.start(scene.images, eps, scene.generator),
+        )
+        return points if self.gate is None else self._insist(scene, benign, points)
+
+    @staticmethod
+    def _inner(
+        scene: Scene, benign: Callable[[], Prediction], points: Prediction, rows: Tensor
+    ) -> Inner:
+        """Of the images ``rows`` of the batch, perturbed to what gave ``points``."""
+        return Inner(
+            points,
+            benign=lambda: Prediction(benign().logits[rows], benign().features[rows]),
+            labels=scene.labels[rows],
             anchors=None,
             metric=scene.metric,
             wanted=None,
             generator=scene.generator,
         )
-        eps, step, steps = self.budget.eps, self.budget.step, self.budget.steps
-        start = self.start and self.start(scene.images, eps, scene.generator)
-        return pgd(
-            scene.images,
-            lambda points: self.objective(inner(scene.extractor(points))),
-            eps,
-            step,
-            steps,
-            start=start,
-        )
+
+    def _insist(self, scene: Scene, benign: Callable[[], Prediction], points: Tensor) -> Tensor:
+        """Further steps of the images whose attention has not moved; one forward for map and step."""
+
+        def attended_cells(attended: Prediction, rows: Tensor) -> Tensor:
+            return self.gate.cells.of(
+                scene.read_map(scene.watched, attended, scene.labels[rows]).detach()
+            )
+
+        def look(points: Tensor) -> Tensor:
+            attended = scene.watched(points)
+            before_and_now = clean[moving], attended_cells(attended, moving)
+            stay.append(overlap(*before_and_now) > self.gate.overlap)
+            return self.objective(self._inner(scene, benign, attended, moving))
+
+        moving = torch.arange(len(points), device=points.device)
+        clean = attended_cells(scene.watched(scene.images.clone().requires_grad_()), moving)
+        for _ in range(self.gate.steps):
+            stay: list[Tensor] = []
+            images, before = scene.images[moving], points[moving]
+            stepped = pgd(images, look, self.budget.eps, self.step, 1, start=before)
+            moving, stepped = moving[stay[0]], stepped[stay[0]]
+            points[moving] = stepped
+            if not len(moving):
+                break
+        return points
 
     def _perturb_triplets(self, scene: Scene) -> tuple[Tensor, Triplets]:
         benign = scene.predict()

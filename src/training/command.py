@@ -26,12 +26,17 @@ class RecipeOptions:
     batch_norm: str | None = None
     steps: int | None = None
     """Of the inner descent."""
+    adversary: str | None = None
+    """Who perturbs the images of a classifier."""
+    arp: tuple[str, ...] = ()
+    """KEY=VALUE of a recipe with attention."""
 
 
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
-        help="classifiers: plain, madry, free, trades; embedders: none, est, rest, ses, act, tbc, acap, "
+        help="classifiers: plain, madry, free, trades, pgd_at, stepll_at, preserve, rectify, arp, "
+        "arp_strong; embedders: none, est, rest, ses, act, tbc, acap, "
         "amd, ramd, amdsemi, amdsemi-aap, free-est, free-amd, free-amdsemi, hm, act-or-none, "
         "act-or-amdsemi, hm-mix (default: plain)",
     )
@@ -60,6 +65,23 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=int, help="of the inner descent")
     parser.add_argument(
+        "--adversary",
+        choices=("fgsm", "pgd", "stepll", "r_stepll", "iterll"),
+        help="who perturbs a classifier's images, in place of the recipe's own",
+    )
+    parser.add_argument(
+        "--arp",
+        nargs="+",
+        default=(),
+        metavar="KEY=VALUE",
+        help="changes of preserve, rectify, arp, arp_strong: preset=paper, lambda_rect=.25, "
+        "lambda_pres=.5, layer=layer3, map=cam|gradcam|energy, label=true|pred, "
+        "norm=l2|minmax|sum|softmax_T, distance=l2|l1|cos|js, teacher=self|stopgrad|frozen, "
+        "mask=hard_topq|hard_mean|soft, mask_q=.125, fill=mean|zero|blur, "
+        "rect_branches=both|clean|adv, rect_every=1, rect_cap=2, bn_erased=eval|separate|shared, "
+        "select_iou=.5, select_max_steps=4, warmup_frac=.2",
+    )
+    parser.add_argument(
         "-C",
         metavar="DATASET:MODEL:LOSS",
         help="name of a published experiment in place of the options above, --arch and --dataset; "
@@ -73,7 +95,7 @@ _BESIDE_A_NAME = ("steps", "batch_norm")
 def recipe_options_of(options: argparse.Namespace) -> RecipeOptions:
     """The options given; with ``-C`` only those that may stand beside a name."""
     names = [field.name for field in fields(RecipeOptions)]
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    given = {name: getattr(options, name) for name in names if getattr(options, name)}
     excluded = [name for name in given if name not in _BESIDE_A_NAME]
     if options.C and excluded:
         raise UserError(f"-C says what --{excluded[0]} says: give one of them")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from src.extractors.checkpoints import write_plain
@@ -35,6 +35,8 @@ class Schedule:
     momentum: float = 0.9
     """Of SGD."""
     weight_decay: float = 5e-4
+    decays: Literal["all", "dense"] = "all"
+    """What decays: everything, or only weights of fully connected layers."""
     augmentation: Augmentation = SHIFTED
     seed: int = 0
 
@@ -46,8 +48,11 @@ def train(
     schedule: Schedule,
     state_file: Path,
     precision: Precision = "fp32",
-) -> None:
+) -> list[dict[str, float]]:
     """Train ``extractor`` in place on its device; it is left in evaluation mode, in fp32.
+
+    Returns a row for each epoch: its number and the means of what its steps noted (``steps.State.seen``),
+    such as loss, terms and accuracies, all of the network while it was trained.
 
     After each epoch everything that training needs to continue goes to ``state_file``; where that file
     exists, training takes it up, and its result on a CPU is the same as without the stop. The caller
@@ -57,16 +62,19 @@ def train(
     extractor.requires_grad_(True).to(memory_format=torch.channels_last)
     extractor.precision = precision
     recipe = parts(training)[0]  # both of a mix draw batches alike
-    state = State(recipe.loss.parameters(extractor.device))
-    optimizers = _optimizers(extractor.network, state, schedule)
     batch_size = min(schedule.batch_size, len(pictures) // n_processes())
     n_batches = len(pictures) // batch_size // n_processes()
     epochs = math.ceil(schedule.epochs / recipe.replays)
     n_steps = epochs * n_batches * recipe.replays
-    first_epoch = _restore(state_file, extractor.network, optimizers, state)
-    step = first_epoch * n_batches * recipe.replays
+    state = State.of(recipe, extractor, n_steps)
+    optimizers = _optimizers(extractor.network, state, schedule)
+    log: list[dict[str, float]] = []
+    first_epoch = _restore(state_file, extractor.network, optimizers, state, log)
+    state.step = first_epoch * n_batches * recipe.replays
     augment = schedule.augmentation.training
-    with tqdm(total=n_steps, initial=step, desc="training", unit="step", disable=rank() > 0) as bar:
+    with tqdm(
+        total=n_steps, initial=state.step, desc="training", unit="step", disable=rank() > 0
+    ) as bar:
         for epoch in range(first_epoch, epochs):
             # Each epoch draws from its own seed, so there is no generator state to keep.
             generator = _seeded(schedule.seed, epoch)
@@ -79,7 +87,8 @@ def train(
                 labels = pictures.categories[rows].to(extractor.device)
                 for _ in range(recipe.replays):
                     if schedule.optimizer == "sgd":
-                        _set_lr(optimizers[0], schedule.lr * _lr_factor((step + 1) / n_steps))
+                        progress = (state.step + 1) / n_steps
+                        _set_lr(optimizers[0], schedule.lr * _lr_factor(progress))
                     loss = train_step(
                         extractor,
                         optimizers,
@@ -89,12 +98,23 @@ def train(
                         labels,
                         generator,
                     )
-                    step += 1
                     bar.update()
             bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}")
-            _save(state_file, epoch + 1, extractor.network, optimizers, state)
+            log.append({"epoch": epoch + 1, **_means(state.seen)})
+            state.seen.clear()
+            _save(state_file, epoch + 1, extractor.network, optimizers, state, log)
     extractor.precision = "fp32"
     extractor.eval().requires_grad_(False)
+    return log
+
+
+def _means(seen: list[dict[str, Tensor]]) -> dict[str, float]:
+    """By name, over the steps that noted it."""
+    names = dict.fromkeys(name for notes in seen for name in notes)
+    return {
+        name: torch.stack([notes[name] for notes in seen if name in notes]).mean().item()
+        for name in names
+    }
 
 
 def _seeded(seed: int, epoch: int) -> torch.Generator:
@@ -107,20 +127,26 @@ def _optimizers(
     network: nn.Module, state: State, schedule: Schedule
 ) -> list[torch.optim.Optimizer]:
     """That of the network, and that of what the loss learns if it does."""
+    groups = _groups(network, schedule)
     if schedule.optimizer == "sgd":
-        main = torch.optim.SGD(
-            network.parameters(),
-            schedule.lr,
-            momentum=schedule.momentum,
-            weight_decay=schedule.weight_decay,
-            nesterov=True,
-        )
+        main = torch.optim.SGD(groups, schedule.lr, momentum=schedule.momentum, nesterov=True)
     else:
-        main = torch.optim.Adam(
-            network.parameters(), schedule.lr, weight_decay=schedule.weight_decay
-        )
+        main = torch.optim.Adam(groups, schedule.lr)
     learnt = list(state.learnt.values())
     return [main, torch.optim.SGD(learnt, LEARNT_LR)] if learnt else [main]
+
+
+def _groups(network: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:
+    """Parameters by how much they decay."""
+    if schedule.decays == "all":
+        return [{"params": list(network.parameters()), "weight_decay": schedule.weight_decay}]
+    dense = [module.weight for module in network.modules() if isinstance(module, nn.Linear)]
+    ids = set(map(id, dense))
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in ids]
+    return [
+        {"params": dense, "weight_decay": schedule.weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
 
 
 def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -141,6 +167,7 @@ def _save(
     network: nn.Module,
     optimizers: list[torch.optim.Optimizer],
     state: State,
+    log: list[dict[str, float]],
 ) -> None:
     """Process 0 does it for all; a perturbation that is carried over is then its own."""
     content: dict[str, Any] = {
@@ -150,6 +177,7 @@ def _save(
         "learnt": {name: value.detach() for name, value in state.learnt.items()},
         "last_loss": state.last_loss,
         "perturbation": state.perturbation,
+        "log": log,
     }
     if rank() == 0:
         write_plain(path, content)
@@ -157,7 +185,11 @@ def _save(
 
 
 def _restore(
-    path: Path, network: nn.Module, optimizers: list[torch.optim.Optimizer], state: State
+    path: Path,
+    network: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    state: State,
+    log: list[dict[str, float]],
 ) -> int:
     """Take up what ``_save`` left; returns how many epochs are done."""
     if not path.exists():
@@ -171,4 +203,5 @@ def _restore(
         state.learnt[name].data.copy_(value)
     state.last_loss = content["last_loss"]
     state.perturbation = content["perturbation"]
+    log.extend(content["log"])
     return content["epochs_done"]

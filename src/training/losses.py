@@ -40,6 +40,22 @@ class CrossEntropy:
 
 
 @dataclass(frozen=True)
+class MixedCrossEntropy:
+    """``weight`` (CE(x) + CE(x')) of benign and perturbed images (Kurakin et al., ICLR 2017)."""
+
+    weight: float = 1.0
+    metric: str = "N"
+
+    def __call__(self, views: Views) -> Tensor:
+        benign = functional.cross_entropy(views.benign.logits, views.labels)
+        perturbed = functional.cross_entropy(views.perturbed.logits, views.labels)
+        return self.weight * (benign + perturbed)
+
+    def parameters(self, device: torch.device) -> dict[str, nn.Parameter]:
+        return {}
+
+
+@dataclass(frozen=True)
 class OfEmbeddings:
     """A loss of ``metric_losses`` by name, in the metric C, E or N.
 

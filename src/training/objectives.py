@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from src.attacks.least_likely import least_likely, smoothed_cross_entropy
 from src.extractors.extractor import Prediction
 from src.training.distances import distance
 from src.training.hardness import divergence, hardness, one_sided, two_sided
@@ -55,6 +56,11 @@ Objective = Callable[[Inner], Tensor]
 def misclassify(inner: Inner) -> Tensor:
     """-CE (Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018)."""
     return -functional.cross_entropy(inner.points.logits, inner.labels, reduction="none")
+
+
+def resemble_least_likely(inner: Inner) -> Tensor:
+    """Smoothed CE of the class that is least likely for the benign image (step-LL, Iter-LL)."""
+    return smoothed_cross_entropy(inner.points.logits, least_likely(inner.benign().logits))
 
 
 def diverge(inner: Inner) -> Tensor:

@@ -5,16 +5,19 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 from src.artifacts.errors import UserError
-from src.extractors.architectures import check_arch, input_size, split_arch
-from src.training.adversaries import Budget, Free
+from src.extractors.architectures import build_extractor, check_arch, input_size, split_arch
+from src.training.adversaries import Adversary, Budget, Free
+from src.training.arp_keys import parse_keys, with_keys
 from src.training.command import RecipeOptions
 from src.training.config_names import parse_config
+from src.training.cost import Cost, cost_of
 from src.training.loop import Schedule
 from src.training.losses import OfEmbeddings
 from src.training.metric_losses import METRIC_LOSSES, metric_loss
 from src.training.miners import MINERS
-from src.training.pictures import UNCHANGED, Augmentation
+from src.training.pictures import FLIPPED, UNCHANGED, Augmentation
 from src.training.recipes import (
+    CLASSIFIER_ADVERSARIES,
     RECIPES,
     Recipe,
     Training,
@@ -56,8 +59,22 @@ LARGE_EMBEDDERS = Defaults(
 )
 
 
-def defaults_of(arch: str) -> Defaults:
-    """Classifiers: ours. Embedders: those published for 28x28 images, or for 224x224."""
+# 50,000 iterations on CIFAR-10; 0.15 of pixels in [-1, 1].
+PUBLISHED_ARP = Defaults(
+    Schedule(50, 50, 1e-4, "adam", weight_decay=0.032, decays="dense", augmentation=FLIPPED),
+    eps=0.15 / 2 * 255,
+    step=1,
+    steps=1,
+)
+
+
+def defaults_of(arch: str, preset: str | None = None) -> Defaults:
+    """Classifiers: ours. Embedders: those published for 28x28 images, or for 224x224.
+
+    ``preset`` ``paper``: the published ones of attention rectification and preservation.
+    """
+    if preset == "paper":
+        return PUBLISHED_ARP
     if split_arch(arch)[1] is None:
         return CLASSIFIERS
     return SMALL_EMBEDDERS if input_size(arch) < 224 else LARGE_EMBEDDERS
@@ -90,6 +107,11 @@ class Job:
             elif _has_structure(recipe) and recipe.adversary and recipe.adversary.perturbs == "pn":
                 yield "anchors are not perturbed, so the intraclass structure term stays at 0"
 
+    def cost(self) -> Cost | None:
+        """Of a classifier's step; None of embedders, whose cost depends on their triplets."""
+        recipe = parts(self.training)[0]
+        return None if self.is_embedder else cost_of(recipe, has_closed_form(recipe, self.arch))
+
     def described(self) -> dict[str, object]:
         """In values that JSON knows."""
         return {
@@ -111,7 +133,8 @@ def job_of(options: argparse.Namespace, recipe_options: RecipeOptions) -> Job:
         arch, dataset = config.arch, config.dataset
         beside = {"steps": recipe_options.steps or config.options.steps}
         recipe_options = replace(config.options, batch_norm=recipe_options.batch_norm, **beside)
-    defaults = defaults_of(check_arch(arch))
+    keys = parse_keys(recipe_options.arp)
+    defaults = defaults_of(check_arch(arch), keys.get("preset"))
     eps = defaults.eps if options.eps is None else options.eps
     training = build_recipe(recipe_options, arch, eps, options.step)
     if options.replays is not None:
@@ -119,10 +142,27 @@ def job_of(options: argparse.Namespace, recipe_options: RecipeOptions) -> Job:
     changed = {"epochs": options.epochs, "batch_size": options.batch, "lr": options.lr}
     given = {name: value for name, value in changed.items() if value is not None}
     schedule = replace(defaults.schedule, seed=options.seed, **given)
+    if options.units is not None:
+        schedule = replace(schedule, epochs=_epochs_for(options.units, training, arch))
     if schedule.augmentation.kind == "crop":
         side = options.size or input_size(arch)
         schedule = replace(schedule, augmentation=Augmentation("crop", side))
     return Job(arch, dataset, recipe_options.recipe, training, schedule, eps, options.pretrained)
+
+
+def _epochs_for(units: float, training: Training, arch: str) -> int:
+    """Whole passes over the pictures, at least one, that cost about ``units`` of plain training."""
+    if split_arch(arch)[1] is not None:
+        raise UserError("--units is for classifiers: an embedder's cost depends on its triplets")
+    recipe = parts(training)[0]
+    return max(1, round(units / cost_of(recipe, has_closed_form(recipe, arch)).total))
+
+
+def has_closed_form(recipe: Recipe, arch: str) -> bool:
+    """Whether ``recipe`` reads the attention of a network ``arch`` without differentiation."""
+    if recipe.attention is None or recipe.attention.map == "energy":
+        return True
+    return recipe.attention.watch(build_extractor(arch, ("a", "b"))).averaged
 
 
 def _with_replays(recipe: Recipe, replays: int) -> Recipe:
@@ -138,7 +178,8 @@ def build_recipe(options: RecipeOptions, arch: str, eps: float, step: float | No
     classifiers, unless ``step`` says otherwise. Raises ``UserError`` for options that do not go together.
     """
     training = _named(options)
-    defaults = defaults_of(arch)
+    keys = parse_keys(options.arp)
+    defaults = defaults_of(arch, keys.get("preset"))
     is_embedder = split_arch(arch)[1] is not None
     if is_embedder != _embeds(training):
         needed = "an embedder (--arch resnet18+512)" if _embeds(training) else "a classifier"
@@ -147,6 +188,10 @@ def build_recipe(options: RecipeOptions, arch: str, eps: float, step: float | No
 
     def finished(recipe: Recipe) -> Recipe:
         recipe = _with_terms(_with_loss(recipe, options), options)
+        if keys:
+            recipe = with_keys(recipe, keys)
+        if options.adversary is not None:
+            recipe = _with_adversary(recipe, options)
         recipe = replace(recipe, batch_norm=options.batch_norm or recipe.batch_norm)
         if recipe.adversary is None:
             return recipe
@@ -194,6 +239,13 @@ def _with_loss(recipe: Recipe, options: RecipeOptions) -> Recipe:
     )
     metric_loss(loss.name, loss.metric)  # says what is wrong with it
     return replace(recipe, loss=loss)
+
+
+def _with_adversary(recipe: Recipe, options: RecipeOptions) -> Recipe:
+    if not isinstance(recipe.adversary, Adversary) or isinstance(recipe.loss, OfEmbeddings):
+        raise UserError(f"--adversary does not go with recipe {options.recipe}")
+    adversary = CLASSIFIER_ADVERSARIES[options.adversary]
+    return replace(recipe, adversary=replace(adversary, gate=recipe.adversary.gate))
 
 
 def _with_terms(recipe: Recipe, options: RecipeOptions) -> Recipe:

@@ -189,14 +189,16 @@ def centre_crop(pixels: Tensor, side: int) -> Tensor:
 class Augmentation:
     """What happens to pictures in training."""
 
-    kind: Literal["none", "shift", "crop"]
-    """shift: ``flip_and_shift``; crop: ``flip_and_crop``."""
+    kind: Literal["none", "flip", "shift", "crop"]
+    """flip: half of them; shift: ``flip_and_shift``; crop: ``flip_and_crop``."""
     side: int = 0
     """Of the windows that crop cuts out of larger pictures."""
 
     def training(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """Of (n, C, H, W) uint8."""
         match self.kind:
+            case "flip":
+                return flip_and_crop(pixels, max(pixels.shape[2:]), generator)
             case "shift":
                 return flip_and_shift(pixels, generator)
             case "crop":
@@ -210,6 +212,7 @@ class Augmentation:
 
 
 UNCHANGED = Augmentation("none")
+FLIPPED = Augmentation("flip")
 SHIFTED = Augmentation("shift")
 
 

@@ -12,11 +12,13 @@ from typing import Literal, TypeVar
 import torch
 
 from src.artifacts.errors import UserError
+from src.attacks.least_likely import half_sign_start
 from src.attacks.pgd import random_start
-from src.training.adversaries import Adversary, Free, near_start
+from src.training.adversaries import Adversary, Free, Gate, near_start
+from src.training.attention import Attention, Preserve, Rectify
 from src.training.batches import Batches, pairs, plain
 from src.training.hardness import LossGuided, parse_destination
-from src.training.losses import CrossEntropy, Loss, OfEmbeddings
+from src.training.losses import CrossEntropy, Loss, MixedCrossEntropy, OfEmbeddings
 from src.training.miners import MINERS, Miner
 from src.training.objectives import (
     HARDNESS_OBJECTIVES,
@@ -27,6 +29,7 @@ from src.training.objectives import (
     harden,
     invert,
     misclassify,
+    resemble_least_likely,
     shift,
 )
 from src.training.terms import Term, embedding_shift, intraclass_structure, prediction_shift
@@ -48,6 +51,25 @@ class Recipe:
     """Weights and what they weigh; added to the loss."""
     batch_norm: Literal["frozen", "train"] = "frozen"
     """frozen: by the statistics that the network came with; its affine part is trained anyway."""
+    attention: Attention | None = None
+    """The maps that terms and the adversary's gate read."""
+    warm_up: float = 0.0
+    """Part of the steps in which the weights of the terms grow from 0."""
+    clip_norm: float | None = None
+    """Largest length of the gradient of all weights."""
+
+    @property
+    def together(self) -> bool:
+        """Whether benign and perturbed images share one forward."""
+        return isinstance(self.loss, MixedCrossEntropy) and self.adversary is not None
+
+    @property
+    def has_teacher(self) -> bool:
+        return any(isinstance(t, Preserve) and t.teacher == "frozen" for _, t in self.terms)
+
+    def share_of_terms(self, progress: float) -> float:
+        """Of their full weights, when a share ``progress`` of the steps is done."""
+        return min(1.0, progress / self.warm_up) if self.warm_up else 1.0
 
     @property
     def replays(self) -> int:
@@ -68,6 +90,25 @@ Training = Recipe | Mix
 
 _CLASSIFY = Recipe(CrossEntropy(), plain, batch_norm="train")
 _EMBED = Recipe(OfEmbeddings(), pairs)
+
+_PGD = Adversary("all", misclassify, start=random_start)
+CLASSIFIER_ADVERSARIES: dict[str, Adversary] = {
+    "fgsm": Adversary("all", misclassify, leap=1.0),
+    "pgd": _PGD,
+    "stepll": Adversary("all", resemble_least_likely, leap=1.0),
+    "r_stepll": Adversary("all", resemble_least_likely, start=half_sign_start, leap=0.5),
+    "iterll": Adversary("all", resemble_least_likely),
+}
+"""What may perturb the images of a classifier."""
+
+_MIXED = Recipe(MixedCrossEntropy(), plain, _PGD, batch_norm="train")
+_ARP = replace(
+    _MIXED,
+    attention=Attention(),
+    terms=((0.5, Preserve()), (0.25, Rectify())),
+    warm_up=0.2,
+    clip_norm=5.0,
+)
 
 _ACT = replace(_EMBED, adversary=Adversary("pn", collapse))
 _AMDSEMI = replace(_EMBED, adversary=Adversary("apn", harden, LossGuided(power=0.5)))
@@ -101,7 +142,7 @@ def hardness_manipulation(
 RECIPES: dict[str, Training] = {
     # Classifiers.
     "plain": _CLASSIFY,
-    "madry": replace(_CLASSIFY, adversary=Adversary("all", misclassify, start=random_start)),
+    "madry": replace(_CLASSIFY, adversary=_PGD),
     "free": replace(_CLASSIFY, adversary=Free("all")),
     "trades": replace(
         _CLASSIFY,
@@ -109,6 +150,13 @@ RECIPES: dict[str, Training] = {
         loss_on="benign",
         terms=((6.0, prediction_shift),),
     ),
+    # Benign and perturbed images, with terms on the network's attention.
+    "pgd_at": _MIXED,
+    "stepll_at": replace(_MIXED, adversary=CLASSIFIER_ADVERSARIES["stepll"]),
+    "preserve": replace(_ARP, terms=_ARP.terms[:1]),
+    "rectify": replace(_ARP, terms=_ARP.terms[1:]),
+    "arp": _ARP,
+    "arp_strong": replace(_ARP, adversary=replace(_PGD, gate=Gate())),
     # Embedders. EST alone was published with batch norm that follows its batches.
     "none": _EMBED,
     "est": replace(_EMBED, adversary=Adversary("all", shift), batch_norm="train"),

@@ -12,7 +12,7 @@ from src.datasets.retrieval import open_retrieval_set
 from src.extractors.architectures import input_size
 from src.extractors.checkpoints import IMAGENET
 from src.training.options import Job
-from src.training.pictures import PictureSet, SetPictures, read_pictures
+from src.training.pictures import ChosenPictures, PictureSet, SetPictures, read_pictures
 
 HELD_OUT = 0.2
 """Part of the pictures of a folder that is not trained on."""
@@ -24,7 +24,8 @@ class Source:
 
     inputs: list[Path]
     read: Callable[[], tuple[PictureSet, PictureSet]]
-    """Returns (to train on, held out); the former is larger where windows are cut out of it."""
+    """Returns (to train on, held out, which may be none); the former is larger where windows are cut
+    out of it."""
 
 
 def open_source(options: argparse.Namespace, job: Job) -> Source:
@@ -45,7 +46,7 @@ def _chosen_source(options: argparse.Namespace, job: Job) -> Source:
     if options.data is not None and folder == (None, None):
         if job.dataset is None:
             raise UserError("--data needs --dataset: how the set lies on the disk")
-        return _of_set(options.data, job.dataset, options.size or None)
+        return _of_set(options.data, job.dataset, options.size or None, options.part)
     raise UserError("say what to train on: --images and --labels, or --data and --dataset")
 
 
@@ -66,9 +67,12 @@ def _of_folder(images: Path, labels: Path, size: int, job: Job) -> Source:
     return Source([images, labels], read)
 
 
-def _of_set(data: Path, dataset: str, size: int | None) -> Source:
+def _of_set(data: Path, dataset: str, size: int | None, part: str) -> Source:
     def read() -> tuple[PictureSet, PictureSet]:
         parts = open_retrieval_set(dataset, data, size=size)
+        if part == "all":
+            together = SetPictures(parts.all())
+            return together, ChosenPictures(together, 0, seed=0)
         return SetPictures(parts.train), SetPictures(parts.test)
 
     # Later stages leave their results in a catalogue's folder: it is not the same as what is read.

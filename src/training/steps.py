@@ -1,5 +1,6 @@
 """One step of training: perturb, forward, descend."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -7,11 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from src.extractors.attention import Watched
 from src.extractors.extractor import Extractor
 from src.training.adversaries import Free, Scene
 from src.training.distribution import average_gradients, mean_over_processes
 from src.training.hardness import INITIAL_LOSS
 from src.training.recipes import Recipe
+from src.training.terms import Term
 from src.training.views import Views
 
 
@@ -25,6 +28,27 @@ class State:
     """The loss of the step before, without the recipe's terms; the mean over all processes."""
     perturbation: Tensor | None = None
     """Of free adversarial training, in [0, 1] pixels, of the shape of its images."""
+    step: int = 0
+    """How many steps were taken."""
+    n_steps: int = 1
+    """How many there will be."""
+    watched: Watched | None = None
+    """The extractor, where the recipe reads its maps."""
+    teacher: Watched | None = None
+    """The same before training, frozen."""
+    seen: list[dict[str, Tensor]] = field(default_factory=list)
+    """What the steps of this epoch noted, by name, as scalars on the device."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, extractor: Extractor, n_steps: int) -> "State":
+        """Before the first step."""
+        state = cls(recipe.loss.parameters(extractor.device), n_steps=n_steps)
+        if recipe.attention is not None:
+            state.watched = recipe.attention.watch(extractor)
+        if recipe.has_teacher:
+            first = copy.deepcopy(extractor).eval().requires_grad_(False)
+            state.teacher = recipe.attention.watch(first)
+        return state
 
 
 def train_step(
@@ -44,17 +68,32 @@ def train_step(
     set_mode(extractor, recipe.batch_norm)
     views = perturbed_views(extractor, recipe, state, images, labels, generator)
     loss = recipe.loss(views)
-    total = sum((weight * term(views) for weight, term in recipe.terms), start=loss)
+    share = recipe.share_of_terms(state.step / state.n_steps)
+    terms = [(weight, term, term(views)) for weight, term in recipe.terms]
+    total = sum((share * weight * value for weight, _, value in terms), start=loss)
     for optimizer in optimizers:
         optimizer.zero_grad()
     total.backward()
     if isinstance(recipe.adversary, Free):
         _carry_over(recipe.adversary, state, views)
     average_gradients([*extractor.parameters(), *state.learnt.values()])
+    if recipe.clip_norm is not None:
+        nn.utils.clip_grad_norm_(extractor.parameters(), recipe.clip_norm)
     for optimizer in optimizers:
         optimizer.step()
+    state.seen.append(
+        {"loss": loss.detach()}
+        | {name_of(term): value.detach() for _, term, value in terms}
+        | views.noted()
+    )
+    state.step += 1
     state.last_loss = mean_over_processes(loss.detach()).item()
     return state.last_loss
+
+
+def name_of(term: Term) -> str:
+    """``prediction_shift``, ``preserve``."""
+    return getattr(term, "__name__", type(term).__name__).lower()
 
 
 def perturbed_views(
@@ -67,14 +106,25 @@ def perturbed_views(
 ) -> Views:
     """The batch and what the recipe's adversary makes of it; nothing is forwarded for training yet."""
     metric, adversary = recipe.loss.metric, recipe.adversary
-    scene = Scene(extractor, images, labels, recipe.miner, metric, state.last_loss, generator)
+    read_map = recipe.attention and recipe.attention.maps
+    scene = Scene(
+        extractor,
+        images,
+        labels,
+        recipe.miner,
+        metric,
+        state.last_loss,
+        generator,
+        watched=state.watched,
+        read_map=read_map,
+    )
     points, mined = None, None
     if isinstance(adversary, Free):
         state.perturbation, points, mined = adversary.perturb(scene, state.perturbation)
     elif adversary is not None:
         points, mined = adversary.perturb(scene)
     return Views(
-        extractor,
+        state.watched or extractor,
         images,
         labels,
         metric,
@@ -84,6 +134,10 @@ def perturbed_views(
         points=points,
         mined=mined,
         learnt=state.learnt,
+        together=recipe.together,
+        read_map=read_map,
+        teacher=state.teacher,
+        step=state.step,
     )
 
 

@@ -1,14 +1,18 @@
 """One mini-batch as losses and terms see it: benign and perturbed."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from src.extractors.attention import overlap, top_cells
 from src.extractors.extractor import Prediction
 from src.training.miners import Miner, Triplets
+
+MapReader = Callable[[Callable[[Tensor], Prediction], Prediction, Tensor], Tensor]
+"""Of a watched network, what it made of images (N, ...) and their labels (N,): maps (N, h, w)."""
 
 
 @dataclass
@@ -36,14 +40,61 @@ class Views:
     """The triplets of ``points``, as positions in the batch; None where these are all the batch."""
     learnt: Mapping[str, Tensor] = field(default_factory=dict)
     """What the loss learns beside the network, by name."""
+    together: bool = False
+    """Whether benign and perturbed images, as many of each, share one forward and its batch norm."""
+    read_map: MapReader | None = None
+    """How maps are read from a network that is watched; None where the recipe has no attention."""
+    teacher: Callable[[Tensor], Prediction] | None = None
+    """The network before training, frozen and watched."""
+    step: int = 0
+    """How many were taken before."""
+
+    @cached_property
+    def _both(self) -> tuple[Prediction, Prediction]:
+        joined = self.network(torch.cat([self.images, self.points]))
+        halves = [getattr(joined, part.name).chunk(2) for part in fields(joined)]
+        return tuple(type(joined)(*half) for half in zip(*halves, strict=True))
 
     @cached_property
     def benign(self) -> Prediction:
-        return self.network(self.images)
+        return self._both[0] if self.together else self.network(self.images)
 
     @cached_property
     def perturbed(self) -> Prediction:
-        return self.benign if self.points is None else self.network(self.points)
+        if self.points is None:
+            return self.benign
+        return self._both[1] if self.together else self.network(self.points)
+
+    @cached_property
+    def benign_map(self) -> Tensor:
+        """Attention (m, h, w) to the benign images."""
+        return self.read_map(self.network, self.benign, self.labels)
+
+    @cached_property
+    def perturbed_map(self) -> Tensor:
+        """Attention (m, h, w) to the perturbed images."""
+        return self.read_map(self.network, self.perturbed, self.labels)
+
+    @cached_property
+    def teacher_map(self) -> Tensor:
+        """Attention (m, h, w) to the benign images before training, without gradient."""
+        return self.read_map(self.teacher, self.teacher(self.images), self.labels).detach()
+
+    @torch.no_grad()
+    def noted(self) -> dict[str, Tensor]:
+        """Of what was forwarded of all images, scalars: accuracies, and IoU of the attended cells."""
+        done, notes = vars(self), {}
+        if "benign" in done:
+            notes["accuracy"] = self._accuracy(self.benign)
+        if "perturbed" in done and self.mined is None and self.points is not None:
+            notes["accuracy_perturbed"] = self._accuracy(self.perturbed)
+        if "benign_map" in done and "perturbed_map" in done:
+            cells = [top_cells(maps, 0.125) for maps in (self.benign_map, self.perturbed_map)]
+            notes["attention_iou"] = overlap(*cells).mean()
+        return notes
+
+    def _accuracy(self, prediction: Prediction) -> Tensor:
+        return (prediction.logits.argmax(dim=1) == self.labels).float().mean()
 
     @property
     def trained_on(self) -> Prediction:

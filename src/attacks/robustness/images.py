@@ -1,57 +1,11 @@
-"""The labelled images of an evaluation, and which class of a network each belongs to."""
-
-from dataclasses import dataclass
-from typing import Literal
+"""Which class of a network each image of an evaluation belongs to."""
 
 import numpy as np
 
 from src.artifacts.errors import UserError
 from src.datasets.labelled_images import LabelledImages
-from src.datasets.retrieval import RetrievalSet
 from src.extractors.checkpoints import default_labels
 from src.extractors.extractor import Extractor
-
-
-@dataclass(frozen=True)
-class JoinedImages:
-    """The images of ``first`` and then those of ``second``, which have the same classes."""
-
-    first: LabelledImages
-    second: LabelledImages
-
-    @property
-    def labels(self) -> np.ndarray:
-        return np.concatenate([self.first.labels, self.second.labels])
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.first.class_names
-
-    @property
-    def side(self) -> int:
-        return self.first.side
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def read(self, positions: np.ndarray) -> np.ndarray:
-        in_first = positions < len(self.first)
-        found = (
-            self.first.read(positions[in_first]),
-            self.second.read(positions[~in_first] - len(self.first)),
-        )
-        order = np.argsort(~in_first, kind="stable")
-        return np.concatenate(found)[np.argsort(order)]
-
-
-def part_of(images: RetrievalSet, part: Literal["test", "all"]) -> LabelledImages:
-    """The test images, or all; ``UserError`` where the parts have not the same classes and size."""
-    if part == "test":
-        return images.test
-    train, test = images.train, images.test
-    if (train.class_names, train.side) != (test.class_names, test.side):
-        raise UserError("the parts of this set differ in classes or size: evaluate --part test")
-    return JoinedImages(train, test)
 
 
 def network_classes(images: LabelledImages, extractor: Extractor) -> np.ndarray:

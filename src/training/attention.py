@@ -1,0 +1,226 @@
+"""The attention of a network in training: which maps a recipe reads, preserves and erases by.
+
+Activation rectification and preservation (ARP) after Wu et al., "Attention, Please! Adversarial Defense
+via Activation Rectification and Preservation" (2018; ACM TOMM 2023), whose published code gives the
+exact maps and masks of the ``paper`` preset.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from src.artifacts.errors import UserError
+from src.extractors.attention import (
+    Attended,
+    Fill,
+    Norm,
+    Watched,
+    above_mean,
+    class_directions,
+    energy,
+    erase,
+    fill_of,
+    normalise,
+    soft_cells,
+    top_cells,
+)
+from src.extractors.extractor import Extractor
+from src.training.views import Views
+
+_NO_SCALE = 1e-5
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The maps that a recipe reads: (N, h, w), signed, of every image by itself."""
+
+    layer: str | None = None
+    """Of the network; None: the last one with spatial maps."""
+    map: Literal["cam", "gradcam", "energy"] = "cam"
+    """cam: in closed form only. gradcam: by differentiation where there is none. energy: no read-out."""
+    label: Literal["true", "pred"] = "true"
+    """The class whose read-out is mapped."""
+    scale: Literal["image", "batch"] = "image"
+    """batch: as published, divided by the root mean square of the gradient over the whole batch."""
+
+    def watch(self, extractor: Extractor) -> Watched:
+        """Raises ``UserError`` where there is no such layer, or no closed form."""
+        watched = Watched(extractor, self.layer)
+        if self.map == "cam" and not watched.averaged:
+            raise UserError(
+                f"{extractor.arch} has no closed form of attention at {watched.layer}: --arp map=gradcam"
+            )
+        return watched
+
+    def maps(self, watched: Watched, attended: Attended, labels: Tensor) -> Tensor:
+        """Of images with ``labels`` (N,) int64; gradients flow through."""
+        if self.map == "energy":
+            return energy(attended.maps)
+        classes = labels if self.label == "true" else attended.logits.argmax(dim=1)
+        directions = class_directions(watched.extractor, classes)
+        gradient = watched.gradient(
+            attended, directions, differentiable=attended.maps.requires_grad
+        )
+        if self.scale == "batch":
+            gradient = gradient / (gradient.square().mean().sqrt() + _NO_SCALE)
+        return torch.einsum("nk,nkhw->nhw", gradient.mean(dim=(2, 3)), attended.maps)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Which cells of a map count as attended."""
+
+    kind: Literal["hard_topq", "hard_mean", "soft"] = "hard_topq"
+    share: float = 0.125
+    """Of hard_topq."""
+    norm: Norm = "l2"
+    """Of the map whose mean hard_mean takes; the mean of a softmax is 1 / hw."""
+
+    def of(self, maps: Tensor) -> Tensor:
+        """(N, h, w): bool, or in (0, 1) where soft; only soft cells have a gradient."""
+        match self.kind:
+            case "hard_topq":
+                return top_cells(maps.detach(), self.share)
+            case "hard_mean":
+                return above_mean(normalise(maps.detach(), self.norm))
+            case _:
+                return soft_cells(maps)
+
+
+TOP_CELLS = Cells()
+
+
+@dataclass(frozen=True)
+class Preserve:
+    """L_p: attention to a perturbed image equals that to the benign one; 0 iff the maps agree."""
+
+    norm: Norm = "l2"
+    distance: Literal["l2", "l1", "cos", "js"] = "l2"
+    """l2 is the squared one."""
+    teacher: Literal["self", "stopgrad", "frozen"] = "self"
+    """Whose map of the benign image is the standard: the network's, the same without a gradient, or
+    that of the network before training."""
+    enlarged: bool = False
+    """As published: compared pixel by pixel after bilinear enlargement."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """Over the images; the published sum makes the term's weight grow with the batch."""
+
+    def __call__(self, views: Views) -> Tensor:
+        clean = {
+            "self": lambda: views.benign_map,
+            "stopgrad": lambda: views.benign_map.detach(),
+            "frozen": lambda: views.teacher_map,
+        }[self.teacher]()
+        first, second = normalise(clean, self.norm), normalise(views.perturbed_map, self.norm)
+        if self.enlarged:
+            first, second = enlarge(first, views.images), enlarge(second, views.images)
+        apart = map_distance(first, second, self.distance)
+        return apart.sum() if self.reduction == "sum" else apart.mean()
+
+
+def enlarge(maps: Tensor, images: Tensor) -> Tensor:
+    """Maps (N, h, w) bilinearly to the size of ``images`` (N, C, H, W)."""
+    return functional.interpolate(maps[:, None], images.shape[2:], mode="bilinear").squeeze(1)
+
+
+def map_distance(first: Tensor, second: Tensor, kind: str) -> Tensor:
+    """Distances (N,) of maps (N, h, w): l2 (squared), l1, cos (1 - cosine), js (of sums of 1, nats)."""
+    first, second = first.flatten(1), second.flatten(1)
+    match kind:
+        case "l2":
+            return (first - second).square().sum(dim=1)
+        case "l1":
+            return (first - second).abs().sum(dim=1)
+        case "cos":
+            return 1 - functional.cosine_similarity(first, second, dim=1)
+        case "js":
+            middle = (first + second) / 2
+            return (_divergence(first, middle) + _divergence(second, middle)) / 2
+    raise ValueError(f"unknown distance {kind!r}")
+
+
+def _divergence(first: Tensor, second: Tensor) -> Tensor:
+    """KL(first || second), (N,); 0 log 0 = 0, with a finite gradient there."""
+    tiny = torch.finfo(first.dtype).tiny
+    return (first * (first.clamp_min(tiny).log() - second.clamp_min(tiny).log())).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class Rectify:
+    """L_r: without what is attended the prediction is another one, so that attention is complete.
+
+    -1/2 sum over branches and classes of (f(x) - f(x_m))^2, where x_m is x with its attended cells
+    erased. A branch is clean or perturbed images, each erased by its own map.
+    """
+
+    cells: Cells = TOP_CELLS
+    fill: Fill = "mean"
+    branches: Literal["both", "clean", "adv"] = "both"
+    every: int = 1
+    """Only each so many-th step, then with so many times the weight."""
+    batch_norm: Literal["eval", "separate", "shared"] = "eval"
+    """Of erased images: running statistics; those of their batch; or also leaving a trace in them."""
+    cap: float | None = None
+    """Of the sum over classes: a prediction that has changed so much need not change more."""
+    enlarged: bool = False
+    """As published: cells are pixels of the softmax of the map after bilinear enlargement."""
+    over_classes: Literal["sum", "mean"] = "sum"
+    """mean: as published; it vanishes for many classes, and is not halved."""
+
+    def __call__(self, views: Views) -> Tensor:
+        if views.step % self.every:
+            return views.images.new_zeros(())
+        branches = self._branches(views)
+        images = torch.cat([images for images, _, _ in branches])
+        full = torch.cat([prediction.logits for _, prediction, _ in branches]).softmax(dim=1)
+        maps = torch.cat([maps for _, _, maps in branches])
+        if self.enlarged:
+            maps = enlarge(normalise(maps, "softmax"), images)
+        cells = self.cells.of(maps)
+        extractor = views.network.extractor
+        erased = erase(images, cells, fill_of(extractor, images, self.fill))
+        with batch_norms(extractor, self.batch_norm):
+            without = extractor(erased).logits.softmax(dim=1)
+        change = (full - without).square().sum(dim=1)
+        if self.cap is not None:
+            change = change.clamp_max(self.cap)
+        weight = 0.5 if self.over_classes == "sum" else 1 / full.shape[1]
+        return -self.every * weight * change.mean() * len(branches)
+
+    def _branches(self, views: Views) -> list[tuple[Tensor, Attended, Tensor]]:
+        """Images, what the network makes of them, and its maps of them."""
+        chosen = []
+        if self.branches != "adv":
+            chosen.append((views.images, views.benign, views.benign_map))
+        if self.branches != "clean":
+            chosen.append((views.points, views.perturbed, views.perturbed_map))
+        return chosen
+
+
+@contextlib.contextmanager
+def batch_norms(
+    extractor: Extractor, kind: Literal["eval", "separate", "shared"]
+) -> Iterator[None]:
+    """Let batch norm treat erased images so, and put everything back at the end.
+
+    eval: by the running statistics. separate: by those of the batch, which leave no trace in the running
+    ones. shared: like any other batch.
+    """
+    modules = [module for module in extractor.modules() if isinstance(module, _BatchNorm)]
+    before = [(module.training, module.momentum) for module in modules]
+    try:
+        for module in modules:
+            if kind == "eval":
+                module.eval()
+            elif kind == "separate":
+                module.momentum = 0.0
+        yield
+    finally:
+        for module, (training, momentum) in zip(modules, before, strict=True):
+            module.training, module.momentum = training, momentum

@@ -1,0 +1,36 @@
+"""What a training leaves beside the checkpoint: a log of its epochs, and a first look at the result."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from src.artifacts.atomic import atomic_output
+from src.attacks.gradient_sign import PGD
+from src.extractors.extractor import Extractor
+from src.training.accuracy import accuracy
+from src.training.options import Job
+from src.training.pictures import PictureSet
+
+
+def log_file_of(checkpoint: Path) -> Path:
+    """``model_best.pth.tar`` -> ``model_best_log.tsv`` in the same folder."""
+    return checkpoint.with_name(f"{checkpoint.name.partition('.')[0]}_log.tsv")
+
+
+def write_log(path: Path, log: list[dict[str, float]]) -> None:
+    """One row an epoch, as ``loop.train`` returns them."""
+    with atomic_output(path) as temporary:
+        pd.DataFrame(log).to_csv(temporary, sep="\t", index=False, float_format="%.6g")
+
+
+def accuracies(extractor: Extractor, held_out: PictureSet, job: Job, seed: int) -> str:
+    """On held-out pictures of the trained categories, clean and attacked, in words."""
+    augmentation, eps = job.schedule.augmentation, job.eps / 255
+    torch.manual_seed(seed)
+    clean = accuracy(extractor, held_out, augmentation=augmentation)
+    attacked = accuracy(extractor, held_out, PGD(eps, eps / 4), augmentation=augmentation)
+    return (
+        f"accuracy on held-out pictures: {clean:.1%} clean, "
+        f"{attacked:.1%} under PGD-10 at {job.eps:g}/255"
+    )
