@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from src.artifacts.errors import UserError
 from src.artifacts.fidelity import FIDELITIES
@@ -36,11 +37,33 @@ def parse_options() -> argparse.Namespace:
         help="also write robust_extractors.tsv: accuracy, robustness (attack_ranking_<NAME>.json) and "
         "what the attacks do at test time for each of these, at the smallest K",
     )
+    parser.add_argument(
+        "--robust_accuracy",
+        type=Path,
+        metavar="TABLE",
+        help="instead: means over the seeds of such a table (evaluate_robustness.py --compare), written "
+        "beside it as <name>_summary.tsv",
+    )
+    parser.add_argument(
+        "--baseline", metavar="RECIPE", help="of --robust_accuracy: differences to it, seed by seed"
+    )
     return parser.parse_args()
+
+
+def compare_recipes(options: argparse.Namespace) -> None:
+    """The table of ``--robust_accuracy``."""
+    from src.reporting.robust_recipes import comparison_overview, write_comparison
+
+    path, comparison = write_comparison(options.robust_accuracy, options.baseline)
+    print(comparison_overview(comparison))
+    print(f"written: {path}")
 
 
 def main() -> None:
     options = parse_options()
+    if options.robust_accuracy:
+        compare_recipes(options)
+        return
 
     from src.reporting.extractors_table import extractors_overview, write_extractors_table
     from src.reporting.runs import select_configuration, unpaired_runs

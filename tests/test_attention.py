@@ -135,6 +135,12 @@ def test_a_tuned_copy_is_watched_alike():
     )
 
 
+def test_rounding_does_not_hide_the_closed_form():
+    network = extractor("cifar_resnet8")
+    network.precision = "bf16"
+    assert Watched(network).averaged and network.precision == "bf16"
+
+
 def test_layers_without_maps_are_refused():
     with pytest.raises(UserError, match="no spatial layer 'fc'"):
         Watched(extractor(), "fc")

@@ -221,6 +221,7 @@ def _probe(extractor: Extractor) -> tuple[dict[str, Tensor], Tensor]:
     hooks = [module.register_forward_hook(remember(name)) for name, module in modules.items()]
     modes = [module.training for module in modules.values()]
     extractor.network.eval()
+    precision, extractor.precision = extractor.precision, "fp32"  # means are compared below
     try:
         features = extractor(image).features
     finally:
@@ -228,6 +229,7 @@ def _probe(extractor: Extractor) -> tuple[dict[str, Tensor], Tensor]:
             hook.remove()
         for module, mode in zip(modules.values(), modes, strict=True):
             module.training = mode
+        extractor.precision = precision
     return outputs, features
 
 
