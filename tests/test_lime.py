@@ -22,9 +22,11 @@ def lime():
 
 
 def draw(seed: int, cells: int = 4) -> np.ndarray:
-    """(SIDE, SIDE, 3) uint8: squares of random bright colours."""
-    colours = np.random.default_rng(seed).integers(60, 256, (cells, cells, 3), dtype=np.uint8)
-    return np.kron(colours, np.ones((SIDE // cells, SIDE // cells, 1), np.uint8))
+    """(SIDE, SIDE, 3) uint8: squares of random bright colours, roughened."""
+    rng = np.random.default_rng(seed)
+    colours = rng.integers(80, 230, (cells, cells, 3))
+    smooth = np.kron(colours, np.ones((SIDE // cells, SIDE // cells, 1), int))
+    return (smooth + rng.integers(-25, 26, smooth.shape)).astype(np.uint8)
 
 
 def linear_extractor(image: np.ndarray, weights: np.ndarray) -> Extractor:
@@ -56,14 +58,15 @@ def planted(lime, image):
 def test_planted_weights_are_recovered(image, planted):
     extractor = linear_extractor(image, planted)
     arguments = (extractor, image[None], np.array([0]))
-    mask = explain(*arguments, n_samples=600, n_features=4)
+    sampling = {"n_samples": 600, "hidden": "black"}
+    mask = explain(*arguments, **sampling, n_features=4)
     assert mask.dtype == np.int8
     assert np.array_equal(mask[0], np.sign(planted)[superpixels(image, 0)])
     # What speaks for one of two classes speaks against the other.
-    other = explain(extractor, image[None], np.array([1]), n_samples=600, n_features=4)
+    other = explain(extractor, image[None], np.array([1]), **sampling, n_features=4)
     assert np.array_equal(other, -mask)
     # The strongest alone.
-    assert set(np.unique(explain(*arguments, n_samples=600, n_features=1))) == {-1, 0}
+    assert set(np.unique(explain(*arguments, **sampling, n_features=1))) == {-1, 0}
 
 
 def test_planted_weights_of_a_linear_model(lime):
@@ -76,7 +79,8 @@ def test_planted_weights_of_a_linear_model(lime):
     assert np.array_equal(strongest != 0, np.abs(planted) >= np.sort(np.abs(planted))[-7])
 
 
-def test_it_is_the_explanation_of_lime(lime, image):
+@pytest.mark.parametrize(("hidden", "hide_color"), [("mean", None), ("black", 0)])
+def test_it_is_the_explanation_of_lime(lime, image, hidden, hide_color):
     """The same copies and the same fit, whatever the size of the batches."""
     from lime.lime_image import LimeImageExplainer
 
@@ -92,13 +96,14 @@ def test_it_is_the_explanation_of_lime(lime, image):
             return extractor(pixels).logits.softmax(dim=1).double().numpy()
 
     images, classes = np.stack([image, draw(1)]), np.array([2, 0])
-    masks = explain(extractor, images, classes, n_samples=150, seed=7, batch_size=100)
+    sampling = {"n_samples": 150, "seed": 7, "hidden": hidden}
+    masks = explain(extractor, images, classes, **sampling, batch_size=100)
     for row in range(2):
         explanation = LimeImageExplainer(random_state=7).explain_instance(
             images[row],
             probabilities,
             labels=(int(classes[row]),),
-            hide_color=0,
+            hide_color=hide_color,
             top_labels=None,
             num_features=10,
             num_samples=150,
@@ -109,9 +114,9 @@ def test_it_is_the_explanation_of_lime(lime, image):
             int(classes[row]), positive_only=False, num_features=10
         )
         assert np.array_equal(masks[row], theirs)
-    again = explain(extractor, images[1:], classes[1:], n_samples=150, seed=7, batch_size=13)
+    again = explain(extractor, images[1:], classes[1:], **sampling, batch_size=13)
     assert np.array_equal(again, masks[1:])
-    assert not np.array_equal(explain(extractor, images, classes, n_samples=20, seed=8), masks)
+    assert not np.array_equal(explain(extractor, images, classes, n_samples=20), masks)
 
 
 def test_classes_must_exist(lime, image, planted):

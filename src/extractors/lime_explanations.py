@@ -8,9 +8,10 @@ It is here and not among the measures because all of its cost is forwards of an 
 image, where an attention map takes one. Explain samples of images, not catalogues.
 """
 
+from typing import Literal
+
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from src.artifacts.errors import UserError
@@ -19,8 +20,9 @@ from src.extractors.optional import optional_library
 
 N_SAMPLES = 1000
 N_FEATURES = 10
-HIDDEN = 0
-"""Grey level of hidden superpixels: black."""
+Hidden = Literal["mean", "black"]
+"""What hidden superpixels become: their own mean colour (lime's default), or black (Wu et al. 2018). On
+product photos black leaves no probability to explain: half of a white background is hidden, too."""
 _KERNEL_WIDTH = 0.25
 
 
@@ -32,6 +34,7 @@ def explain(
     n_samples: int = N_SAMPLES,
     seed: int = 0,
     n_features: int = N_FEATURES,
+    hidden: Hidden = "mean",
     batch_size: int = 100,
 ) -> np.ndarray:
     """Masks (n, H, W) int8: +1 where a superpixel supports the class, -1 where it opposes it, else 0.
@@ -52,10 +55,13 @@ def explain(
     with tqdm(total=len(images) * n_samples, desc="LIME", unit="pass") as bar:
         for row, (image, number) in enumerate(zip(images, classes, strict=True)):
             segments = superpixels(image, seed)
+            background = _background(image, segments, hidden)
             shown = _samples(int(segments.max()) + 1, n_samples, seed)
             probabilities = []
             for batch in np.array_split(shown, -(-n_samples // batch_size)):
-                probabilities.append(_probabilities(fast, image, segments, batch, int(number)))
+                visible = batch.astype(bool)[:, segments]
+                copies = np.where(visible[..., None], image, background)
+                probabilities.append(_probabilities(fast, copies, int(number)))
                 bar.update(len(batch))
             weights = local_weights(shown, np.concatenate(probabilities), n_features, seed)
             masks[row] = np.sign(weights)[segments]
@@ -76,19 +82,20 @@ def _samples(n_superpixels: int, n_samples: int, seed: int) -> np.ndarray:
     return shown
 
 
+def _background(image: np.ndarray, segments: np.ndarray, hidden: Hidden) -> np.ndarray:
+    """(H, W, 3) uint8: ``image`` with all of its superpixels hidden."""
+    if hidden == "black":
+        return np.zeros_like(image)
+    counts = np.bincount(segments.ravel())
+    sums = [np.bincount(segments.ravel(), channel.ravel()) for channel in np.moveaxis(image, 2, 0)]
+    return (np.stack(sums, axis=1) / counts[:, None]).astype(np.uint8)[segments]
+
+
 @torch.inference_mode()
-def _probabilities(
-    extractor: Extractor, image: np.ndarray, segments: np.ndarray, shown: np.ndarray, number: int
-) -> np.ndarray:
-    """Of the class ``number``, (n,), in copies of ``image`` that show some of its ``segments``."""
-    visible = torch.from_numpy(shown.astype(bool)[:, segments]).to(extractor.device)
-    copies = torch.where(visible[:, None], _pixels(image, extractor.device), HIDDEN / 255)
-    return extractor(copies).logits.softmax(dim=1)[:, number].double().cpu().numpy()
-
-
-def _pixels(image: np.ndarray, device: torch.device) -> Tensor:
-    """(3, H, W) float in [0, 1]."""
-    return torch.from_numpy(image.copy()).to(device).permute(2, 0, 1).float() / 255
+def _probabilities(extractor: Extractor, copies: np.ndarray, number: int) -> np.ndarray:
+    """Of the class ``number``, (n,), in ``copies`` (n, H, W, 3) uint8."""
+    pixels = torch.from_numpy(copies).to(extractor.device).permute(0, 3, 1, 2).float() / 255
+    return extractor(pixels).logits.softmax(dim=1)[:, number].double().cpu().numpy()
 
 
 def local_weights(
