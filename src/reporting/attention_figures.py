@@ -46,7 +46,7 @@ PER_OUTCOME = 3
 
 _WORDS = {
     SUCCESS: {True: "succeeded", False: "failed"},
-    EASY: {True: "small budget suffices", False: "needs a larger one"},
+    EASY: {True: "easy", False: "hard"},
 }
 _MOVED = {
     "1 - iou_top": "1 − IoU of the top cells",
@@ -214,8 +214,8 @@ def draw_outcomes(table: pd.DataFrame, path: Path) -> None:
     """Above: how far attention moved where the attack succeeded and where it failed, by read-out.
 
     Below: the rate of successes along the deciles of what the clean image shows. Bars are 95 %
-    intervals: of means by bootstrap, of rates by Wilson (1927). The outcome is whether the image's
-    smallest budget is a small one where all attacks had the same.
+    intervals: of means by bootstrap, of rates by Wilson (1927). Where nearly all attacks ended alike,
+    images whose smallest budget is small (easy) are held against the others (hard).
     """
     name = telling_outcome(table)
     outcome = outcomes_of(table)[name]

@@ -36,7 +36,7 @@ _SHOWN = {
 }
 """Of the measures, what the terminal shows."""
 _TITLES = {
-    MOVED: "Did attention move further where the attack succeeded?",
+    MOVED: "Did attention move further where the attack succeeded, or was easy?",
     BEFORE: "Did the clean image tell?",
 }
 _MEANS = {
