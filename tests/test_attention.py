@@ -139,6 +139,13 @@ def test_rounding_does_not_hide_the_closed_form():
     network = extractor("cifar_resnet8")
     network.precision = "bf16"
     assert Watched(network).averaged and network.precision == "bf16"
+    flat = extractor("cifarnet")
+    flat.precision = "bf16"
+    watched, classes = Watched(flat), torch.tensor([0, 3, 4])
+    rounded = watched.attention(watched(images(side=32)), class_directions(flat, classes))
+    flat.precision = "fp32"
+    exact = watched.attention(watched(images(side=32)), class_directions(flat, classes))
+    torch.testing.assert_close(rounded, exact, rtol=0.1, atol=0.05 * exact.abs().max().item())
 
 
 def test_layers_without_maps_are_refused():

@@ -62,14 +62,19 @@ class Watched:
 
     def __call__(self, images: Tensor) -> Attended:
         """Of ``images`` (N, 3 or 1, H, W) in [0, 1]; one forward."""
-        outputs: dict[str, Tensor] = {}
-        module = self.extractor.network.get_submodule(self.layer)
-        hook = module.register_forward_hook(lambda *call: outputs.update(maps=call[-1]))
+        kept: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+            # Autocast gives maps of lower precision; what is kept stays in the graph that follows.
+            kept.append(output.float())
+            return kept[-1].to(output.dtype)
+
+        hook = self.extractor.network.get_submodule(self.layer).register_forward_hook(keep)
         try:
             prediction = self.extractor(images)
         finally:
             hook.remove()
-        return Attended(prediction.logits, prediction.features, outputs["maps"].float())
+        return Attended(prediction.logits, prediction.features, kept[-1])
 
     def attention(
         self, attended: Attended, directions: Tensor, *, differentiable: bool = False
