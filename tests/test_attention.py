@@ -145,7 +145,7 @@ def test_rounding_does_not_hide_the_closed_form():
     rounded = watched.attention(watched(images(side=32)), class_directions(flat, classes))
     flat.precision = "fp32"
     exact = watched.attention(watched(images(side=32)), class_directions(flat, classes))
-    torch.testing.assert_close(rounded, exact, rtol=0.1, atol=0.05 * exact.abs().max().item())
+    torch.testing.assert_close(rounded, exact, rtol=0.1, atol=0.1 * exact.abs().max().item())
 
 
 def test_layers_without_maps_are_refused():
