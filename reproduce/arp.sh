@@ -55,11 +55,11 @@ RECIPES=(plain stepll_at pgd_at preserve rectify arp)
 # The demo set: its pictures where CIFAR-10 is missing, and its catalogue in any case.
 say "the demo set"
 python prepare_dataset.py demo
-LAYOUT=cifar10 NAME=cifar10
+LAYOUT=cifar10 NAME=cifar10 SIZE=() RESIZE=()
 DATA=${DATA:-data/cifar10}
 if [ ! -e "$DATA" ]; then
     echo "no CIFAR-10 at $DATA: the demo set's pictures take its place, at 32 pixels"
-    DATA=data/demo LAYOUT=catalogue NAME=demo TEST=""
+    DATA=data/demo LAYOUT=catalogue NAME=demo TEST="" SIZE=(--size 32) RESIZE=(--resize 32)
 fi
 OUT=results/$NAME/arp
 PARTS=(--part train) TEST_PART=(--part test)
@@ -71,10 +71,10 @@ fi
 train_and_attack() {
     local recipe=$1 seed=$2 checkpoint=models/arp_${NAME}_$1_$2/model_best.pth.tar adversary=()
     [ "$recipe" = plain ] || [ "$recipe" = stepll_at ] || adversary=("${INNER[@]}")
-    python train_extractor.py --data "$DATA" --dataset "$LAYOUT" "${PARTS[@]}" --size 32 --arch "$ARCH" \
+    python train_extractor.py --data "$DATA" --dataset "$LAYOUT" "${PARTS[@]}" "${SIZE[@]}" --arch "$ARCH" \
         --recipe "$recipe" --eps 8 "${adversary[@]}" --units "$UNITS" --precision "$PRECISION" \
         --seed "$seed" --gpu "$GPU" --out "$checkpoint"
-    python evaluate_robustness.py --data "${TEST:-$DATA}" --dataset "$LAYOUT" "${TEST_PART[@]}" --resize 32 \
+    python evaluate_robustness.py --data "${TEST:-$DATA}" --dataset "$LAYOUT" "${TEST_PART[@]}" "${RESIZE[@]}" \
         --checkpoint "$checkpoint" --eps 8 "${EVALUATION[@]}" --seed "$seed" --gpu "$GPU" \
         --label "$recipe" --out "$OUT/${recipe}_$seed.tsv"
 }

@@ -13,6 +13,7 @@ from torch import nn
 
 import evaluate_robustness
 from src.artifacts.errors import UserError
+from src.attacks.attention_attack import map_distance
 from src.attacks.goals import CountedLogits, Goal
 from src.attacks.gradient_sign import PGD
 from src.attacks.robustness.auto_attack import AutoAttack, build_ensemble
@@ -20,13 +21,15 @@ from src.attacks.robustness.command import add_robustness_options
 from src.attacks.robustness.images import network_classes
 from src.attacks.robustness.margin import MarginPGD, margin
 from src.attacks.robustness.study import Study, perturb
-from src.attacks.robustness.suite import BUILDERS
+from src.attacks.robustness.suite import build_attack
 from src.attacks.robustness.trials import ATTACKS, CLEAN, Outcome, Trial, masking_suite, suite
 from src.attacks.victim import Victim
 from src.cli import Parser, run
 from src.datasets.image_arrays import CIFAR10
 from src.datasets.labelled_images import PixelImages
 from src.datasets.retrieval import RetrievalSet
+from src.extractors.architectures import build_extractor
+from src.extractors.attention import Watched, class_directions
 from src.reporting.robust_accuracy import (
     COLUMNS,
     accuracy_table,
@@ -120,7 +123,7 @@ def test_autoattack_repeats_and_leaves_the_callers_generator_alone(network, imag
     assert torch.equal(next_first, torch.rand(3))
 
 
-def test_standard_is_the_publishedbuild_ensemble(network):
+def test_standard_is_the_published_ensemble(network):
     device = torch.device("cpu")
     standard = build_ensemble(network, AutoAttack(EPS), 9, 0, device)
     assert standard.attacks_to_run == ["apgd-ce", "apgd-t", "fab-t", "square"]
@@ -143,7 +146,28 @@ def test_autoattack_needs_four_classes(images):
 
 
 def test_every_named_attack_can_be_built():
-    assert set(BUILDERS) == {*ATTACKS, "noise"} - {"clean"}
+    extractor = build_extractor("cifar_resnet8", tuple("abcd")).eval()
+    victim = Victim.of(extractor)
+    images, goal = torch.rand(2, 3, 32, 32), Goal(torch.tensor([0, 1]), targeted=False)
+    for name in {*ATTACKS, "noise"} - {"clean", "autoattack"}:
+        attack = build_attack(Trial(name, 8.0), "fast", 1, victim)
+        attacked = perturb(attack, victim, images, goal)
+        assert (attacked - images).abs().max() <= 8 / 255 + 1e-6 and (attacked != images).any()
+        assert attacked.min() >= 0 and attacked.max() <= 1
+
+
+def test_attacks_that_adapt_to_attention_keep_it_or_drive_it_away():
+    extractor = build_extractor("cifar_resnet8", tuple("abcd")).eval()
+    victim, images = Victim.of(extractor), torch.rand(8, 3, 32, 32)
+    classes = extractor(images).logits.argmax(dim=1)
+    directions, watched, moved = class_directions(extractor, classes), Watched(extractor), {}
+    for name in ("keep20", "push20"):
+        torch.manual_seed(0)
+        attack = build_attack(Trial(name, 8.0), "fast", 1, victim)
+        attacked = perturb(attack, victim, images, Goal(classes, targeted=False))
+        maps = [watched.attention(watched(points), directions) for points in (images, attacked)]
+        moved[name] = map_distance(*maps).mean()
+    assert moved["keep20"] < moved["push20"]
 
 
 class ToTheBoundary:

@@ -86,7 +86,7 @@ class Study:
     ) -> Outcome:
         """``right`` (n,) bool: of the clean images."""
         opponent = self.surrogate if trial.transferred else self.network
-        attack = build_attack(trial, self.effort, self.restarts)
+        attack = build_attack(trial, self.effort, self.restarts, opponent.victim)
         torch.manual_seed(_seed_of(self.seed, trial))
         still_right, linf = [], 0.0
         for rows in self._batches(self.positions[right]):

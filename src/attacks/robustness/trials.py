@@ -13,6 +13,8 @@ ATTACKS: dict[str, str] = {
     "pgd20": "20 steps of eps / 4 from a random point",
     "pgd100": "100 of them",
     "cw": "50 of them on the margin loss of Carlini and Wagner, the C&W of L-inf tables",
+    "keep20": "pgd20 that keeps attention where it was, adapted to defences that watch it",
+    "push20": "pgd20 that also drives it away",
     "autoattack": "the ensemble of Croce and Hein",
 }
 """By the name that tables show: what it is."""
