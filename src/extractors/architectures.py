@@ -17,7 +17,15 @@ from torchvision.models import WeightsEnum
 from src.artifacts.errors import UserError
 from src.extractors.embedders import Embedder
 from src.extractors.extractor import IMAGENET_MEAN, IMAGENET_STD, Extractor, find_head
-from src.extractors.networks import C2F2, CifarNet, CifarResNet, CifarResNet2b, LeNet
+from src.extractors.networks import (
+    C2F2,
+    CifarNet,
+    CifarResNet,
+    CifarResNet2b,
+    ConvNet,
+    LeNet,
+    LeNetZhu,
+)
 from src.extractors.timm_models import TimmModel, is_timm
 
 DEFAULT_ARCH = "resnet50"
@@ -39,6 +47,9 @@ class SmallNetwork:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
 
+_CIFAR100 = ((0.50716, 0.48669, 0.44120), (0.26733, 0.25644, 0.27615))
+"""Mean and std of its training images; those of CIFAR-10 differ by 0.03 at most."""
+
 SMALL_NETWORKS = {
     "c2f2": SmallNetwork(C2F2, 28),
     "lenet": SmallNetwork(LeNet, 28),
@@ -48,6 +59,20 @@ SMALL_NETWORKS = {
     "cifar_resnet2b": SmallNetwork(
         CifarResNet2b, 32, (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
     ),
+    "cifar_resnet20x4": SmallNetwork(
+        partial(CifarResNet, width=64, projection=True), 32, *_CIFAR100
+    ),
+    "cifar_resnet20x10": SmallNetwork(
+        partial(CifarResNet, width=160, projection=True), 32, *_CIFAR100
+    ),
+    "cifar_resnet18": SmallNetwork(
+        partial(CifarResNet, blocks=2, width=64, stages=4, projection=True), 32, *_CIFAR100
+    ),
+    "convnet8": SmallNetwork(partial(ConvNet, width=8), 32, *_CIFAR100),
+    "convnet16": SmallNetwork(partial(ConvNet, width=16), 32, *_CIFAR100),
+    "convnet32": SmallNetwork(partial(ConvNet, width=32), 32, *_CIFAR100),
+    "convnet64": SmallNetwork(partial(ConvNet, width=64), 32, *_CIFAR100),
+    "lenet_zhu": SmallNetwork(LeNetZhu, 32, *_CIFAR100),
 }
 
 

@@ -1,5 +1,8 @@
 """Small networks for 28x28 and 32x32 images, whose layouts torchvision does not have."""
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -43,54 +46,117 @@ class LeNet(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """A residual network for CIFAR-10 (He et al. 2016, section 4.2, option A) of 6 ``blocks`` + 2 layers.
+    """A residual network for 32x32 images (He et al. 2016, section 4.2).
 
-    ``width`` channels in the first of its three stages, twice as many in each of the following.
+    2 ``stages`` ``blocks`` + 2 layers, with ``width`` channels in the first of its stages and twice as
+    many in each of the following. Where they widen, the shortcut has no parameters (option A), or is a
+    ``projection`` (option B), as in the wide ones of Geiping et al. 2020.
     """
 
-    def __init__(self, n_outputs: int, blocks: int = 3, width: int = 16) -> None:
+    def __init__(
+        self,
+        n_outputs: int,
+        blocks: int = 3,
+        width: int = 16,
+        stages: int = 3,
+        projection: bool = False,
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, kernel_size=3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = _residual_stage(width, width, blocks)
-        self.layer2 = _residual_stage(width, 2 * width, blocks)
-        self.layer3 = _residual_stage(2 * width, 4 * width, blocks)
-        self.linear = nn.Linear(4 * width, n_outputs)
+        widths = [width, *(width * 2**stage for stage in range(stages))]
+        self.stages = tuple(f"layer{stage + 1}" for stage in range(stages))
+        for name, n_in, n_out in zip(self.stages, widths[:-1], widths[1:], strict=True):
+            self.add_module(name, _residual_stage(n_in, n_out, blocks, projection))
+        self.linear = nn.Linear(widths[-1], n_outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         maps = functional.relu(self.bn1(self.conv1(images)))
-        maps = self.layer3(self.layer2(self.layer1(maps)))
+        for stage in self.stages:
+            maps = self.get_submodule(stage)(maps)
         return self.linear(maps.mean(dim=(2, 3)))
 
 
-def _residual_stage(n_in: int, n_out: int, blocks: int) -> nn.Sequential:
+def _residual_stage(n_in: int, n_out: int, blocks: int, projection: bool) -> nn.Sequential:
     """The first of its ``blocks`` halves the resolution where it widens."""
     rest = (_ResidualBlock(n_out, n_out) for _ in range(blocks - 1))
-    return nn.Sequential(_ResidualBlock(n_in, n_out), *rest)
+    return nn.Sequential(_ResidualBlock(n_in, n_out, projection), *rest)
 
 
 class _ResidualBlock(nn.Module):
-    """Two convolutions beside a shortcut that has no parameters."""
+    """Two convolutions beside a shortcut, which has parameters where it is a ``projection``."""
 
-    def __init__(self, n_in: int, n_out: int) -> None:
+    def __init__(self, n_in: int, n_out: int, projection: bool = False) -> None:
         super().__init__()
         self.stride = n_out // n_in
         self.conv1 = nn.Conv2d(n_in, n_out, 3, stride=self.stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(n_out)
         self.conv2 = nn.Conv2d(n_out, n_out, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(n_out)
+        if projection and self.stride > 1:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(n_in, n_out, 1, stride=self.stride, bias=False), nn.BatchNorm2d(n_out)
+            )
+        else:
+            self.downsample = None
 
     def forward(self, maps: Tensor) -> Tensor:
         residual = functional.relu(self.bn1(self.conv1(maps)))
         return functional.relu(self.bn2(self.conv2(residual)) + self._shortcut(maps))
 
     def _shortcut(self, maps: Tensor) -> Tensor:
-        """Every second pixel, and channels of zeros, half of them before and half after."""
+        """A projection, or every second pixel and channels of zeros, half before and half after."""
+        if self.downsample is not None:
+            return self.downsample(maps)
         if self.stride == 1:
             return maps
         added = self.bn1.num_features - self.conv1.in_channels
         pixels = maps[:, :, :: self.stride, :: self.stride]
         return functional.pad(pixels, (0, 0, 0, 0, added // 2, added // 2))
+
+
+class ConvNet(nn.Sequential):
+    """Eight convolutions with batch norm for 32x32 images, as Geiping et al. 2020 invert them.
+
+    ``width`` to 4 ``width`` channels, no resolution lost but by two poolings over 3x3 pixels.
+    """
+
+    def __init__(self, n_outputs: int, width: int) -> None:
+        before, after = (width, 2 * width, 2 * width, *3 * [4 * width]), 2 * (4 * width,)
+        super().__init__(
+            *_normalised_convolutions(3, *before),
+            nn.MaxPool2d(3),
+            *_normalised_convolutions(4 * width, *after),
+            nn.MaxPool2d(3),
+            nn.Flatten(),
+            nn.Linear(36 * width, n_outputs),
+        )
+
+
+def _normalised_convolutions(*channels: int) -> Iterator[nn.Module]:
+    for n_in, n_out in pairwise(channels):
+        yield from (nn.Conv2d(n_in, n_out, 3, padding=1), nn.BatchNorm2d(n_out), nn.ReLU())
+
+
+class LeNetZhu(nn.Sequential):
+    """The LeNet of "Deep Leakage from Gradients" (Zhu et al., NeurIPS 2019) for 32x32 images.
+
+    Smooth, so that gradients of its gradients exist everywhere, and drawn from U(-.5, .5).
+    """
+
+    def __init__(self, n_outputs: int) -> None:
+        super().__init__(
+            nn.Conv2d(3, 12, 5, stride=2, padding=2),
+            nn.Sigmoid(),
+            nn.Conv2d(12, 12, 5, stride=2, padding=2),
+            nn.Sigmoid(),
+            nn.Conv2d(12, 12, 5, padding=2),
+            nn.Sigmoid(),
+            nn.Flatten(),
+            nn.Linear(768, n_outputs),
+        )
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -0.5, 0.5)
 
 
 class CifarResNet2b(nn.Module):
