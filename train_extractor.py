@@ -8,7 +8,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
 from src.cli import Parser, pixel_levels, run
-from src.training.command import add_recipe_options, recipe_options_of
+from src.training.command import add_recipe_options, add_schedule_options, recipe_options_of
 
 RECORDED = ("size", "part", "max_pictures", "precision")
 
@@ -26,10 +26,7 @@ def main() -> None:
     parser.add_argument("--arch", help="resnet18 (default), c2f2, ...; embedders: resnet18+512")
     parser.add_argument("--pretrained", help="checkpoint to start from, or imagenet")
     add_recipe_options(parser)
-    parser.add_argument("--epochs", type=int, help="passes over the pictures, replays included")
-    parser.add_argument("--units", type=float, help="compute in place of --epochs, see README")
-    parser.add_argument("--batch", type=int, help="pictures in a step, or pairs of an embedder")
-    parser.add_argument("--lr", type=float, help="learning rate; of SGD the largest")
+    add_schedule_options(parser)
     parser.add_argument("--eps", type=pixel_levels, help="L-inf budget in grey levels, or 8/255")
     parser.add_argument("--step", type=pixel_levels, help="length of an inner step, like --eps")
     parser.add_argument("--replays", type=int, help="of each mini-batch by free recipes")

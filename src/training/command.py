@@ -89,6 +89,27 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_schedule_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--epochs", type=int, help="passes over the pictures, replays included")
+    parser.add_argument("--units", type=float, help="compute in place of --epochs, see README")
+    parser.add_argument("--batch", type=int, help="pictures in a step, or pairs of an embedder")
+    parser.add_argument("--lr", type=float, help="learning rate; of SGD the largest")
+    parser.add_argument(
+        "--schedule",
+        choices=("conservative",),
+        help="SGD at .1, a tenth of it after 3/8, 5/8 and 7/8 of the epochs (default: one cycle)",
+    )
+    parser.add_argument(
+        "--augmentation",
+        help="none, flip, shift, crop (behind a frame of 4 pixels, and flip), or crop and a policy "
+        "that hides images from their gradients, ats:3-1-7+43-18-18",
+    )
+    parser.add_argument(
+        "--gradient_defence",
+        help="noise or pruning of each mini-batch's gradient: gaussian_1e-3, lap_1e-2, prune_70",
+    )
+
+
 _BESIDE_A_NAME = ("steps", "batch_norm")
 
 

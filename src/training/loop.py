@@ -17,6 +17,8 @@ from src.training.pictures import SHIFTED, Augmentation, PictureSet, read_ahead,
 from src.training.recipes import Training, drawn, parts
 from src.training.steps import State, train_step
 
+_NOISE = 500_009
+"""Its seed is so far from that of the images."""
 _WARM_UP = 0.2
 """Part of the steps in which the learning rate rises; then it falls along a cosine to 0."""
 
@@ -39,6 +41,10 @@ class Schedule:
     """What decays: everything, or only weights of fully connected layers."""
     augmentation: Augmentation = SHIFTED
     seed: int = 0
+    lr_drops: tuple[float, ...] | None = None
+    """SGD: in place of the rise and fall, a tenth of ``lr`` after ``epochs // x`` passes, for each x."""
+    gradient_defence: str | None = None
+    """Name (``defences.parse_defence``) of what hides each mini-batch's gradient from its receivers."""
 
 
 def train(
@@ -69,6 +75,12 @@ def train(
     state = State.of(recipe, extractor, n_steps)
     optimizers = _optimizers(extractor.network, state, schedule)
     log: list[dict[str, float]] = []
+    noise = torch.Generator()
+    if schedule.gradient_defence is not None:
+        from src.attacks.inversion.defences import parse_defence
+        from src.training.gradient_defence import defend_gradients
+
+        defend_gradients(optimizers[0], parse_defence(schedule.gradient_defence), noise)
     first_epoch = _restore(state_file, extractor.network, optimizers, state, log)
     state.step = first_epoch * n_batches * recipe.replays
     augment = schedule.augmentation.training
@@ -78,6 +90,8 @@ def train(
         for epoch in range(first_epoch, epochs):
             # Each epoch draws from its own seed, so there is no generator state to keep.
             generator = _seeded(schedule.seed, epoch)
+            # The same in all processes: what each does to the mean gradient must not drive them apart.
+            noise.manual_seed(generator.initial_seed() + _NOISE)
             batches = list(recipe.batches(pictures.categories, batch_size, generator))
             if rank():
                 generator.manual_seed(generator.initial_seed() + 31 * rank())
@@ -87,8 +101,7 @@ def train(
                 labels = pictures.categories[rows].to(extractor.device)
                 for _ in range(recipe.replays):
                     if schedule.optimizer == "sgd":
-                        progress = (state.step + 1) / n_steps
-                        _set_lr(optimizers[0], schedule.lr * _lr_factor(progress))
+                        _set_lr(optimizers[0], _lr(schedule, state.step, n_steps))
                     loss = train_step(
                         extractor,
                         optimizers,
@@ -154,8 +167,16 @@ def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
+def _lr(schedule: Schedule, step: int, n_steps: int) -> float:
+    """Learning rate of SGD in step ``step`` of ``n_steps``."""
+    if schedule.lr_drops is None:
+        return schedule.lr * _lr_factor((step + 1) / n_steps)
+    passes = schedule.epochs * step // n_steps
+    return schedule.lr * 0.1 ** sum(passes >= schedule.epochs // x for x in schedule.lr_drops)
+
+
 def _lr_factor(progress: float) -> float:
-    """Factor of the largest learning rate when a share ``progress`` of the steps is done."""
+    """One cycle: factor of the largest learning rate when a share ``progress`` of the steps is done."""
     if progress < _WARM_UP:
         return progress / _WARM_UP
     return 0.5 * (1 + math.cos(math.pi * (progress - _WARM_UP) / (1 - _WARM_UP)))

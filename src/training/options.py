@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from src.artifacts.errors import UserError
 from src.extractors.architectures import build_extractor, check_arch, input_size, split_arch
@@ -15,7 +16,7 @@ from src.training.loop import Schedule
 from src.training.losses import OfEmbeddings
 from src.training.metric_losses import METRIC_LOSSES, metric_loss
 from src.training.miners import MINERS
-from src.training.pictures import FLIPPED, UNCHANGED, Augmentation
+from src.training.pictures import FLIPPED, UNCHANGED, Augmentation, parse_augmentation
 from src.training.recipes import (
     CLASSIFIER_ADVERSARIES,
     RECIPES,
@@ -68,6 +69,18 @@ PUBLISHED_ARP = Defaults(
 )
 
 
+CONSERVATIVE: dict[str, Any] = {
+    "batch_size": 64,
+    "lr": 0.1,
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "decays": "all",
+    "lr_drops": (2.667, 1.6, 1.142),
+}
+"""The strategy of that name for networks whose gradients are inverted (Geiping et al. 2020)."""
+
+
 def defaults_of(arch: str, preset: str | None = None) -> Defaults:
     """Classifiers: ours. Embedders: those published for 28x28 images, or for 224x224.
 
@@ -113,13 +126,17 @@ class Job:
         return None if self.is_embedder else cost_of(recipe, has_closed_form(recipe, self.arch))
 
     def described(self) -> dict[str, object]:
-        """In values that JSON knows."""
+        """In values that JSON knows; what is None of the schedule is not mentioned."""
         return {
             "arch": self.arch,
             "pretrained": self.pretrained,
             "recipe": described(self.training),
-            **asdict(self.schedule),
+            **asdict(self.schedule, dict_factory=_without_none),
         }
+
+
+def _without_none(items: list[tuple[str, object]]) -> dict[str, object]:
+    return {name: value for name, value in items if value is not None}
 
 
 def job_of(options: argparse.Namespace, recipe_options: RecipeOptions) -> Job:
@@ -139,15 +156,35 @@ def job_of(options: argparse.Namespace, recipe_options: RecipeOptions) -> Job:
     training = build_recipe(recipe_options, arch, eps, options.step)
     if options.replays is not None:
         training = altered(training, lambda recipe: _with_replays(recipe, options.replays))
-    changed = {"epochs": options.epochs, "batch_size": options.batch, "lr": options.lr}
-    given = {name: value for name, value in changed.items() if value is not None}
-    schedule = replace(defaults.schedule, seed=options.seed, **given)
+    schedule = _scheduled(defaults.schedule, options)
     if options.units is not None:
         schedule = replace(schedule, epochs=_epochs_for(options.units, training, arch))
     if schedule.augmentation.kind == "crop":
         side = options.size or input_size(arch)
         schedule = replace(schedule, augmentation=Augmentation("crop", side))
     return Job(arch, dataset, recipe_options.recipe, training, schedule, eps, options.pretrained)
+
+
+def _scheduled(usual: Schedule, options: argparse.Namespace) -> Schedule:
+    """``usual`` but for what the options change."""
+    changed = {
+        "epochs": options.epochs,
+        "batch_size": options.batch,
+        "lr": options.lr,
+        "augmentation": options.augmentation and parse_augmentation(options.augmentation),
+        "gradient_defence": _checked(options.gradient_defence),
+    }
+    given = {name: value for name, value in changed.items() if value is not None}
+    base = CONSERVATIVE if options.schedule == "conservative" else {}
+    return replace(usual, seed=options.seed, **{**base, **given})
+
+
+def _checked(defence: str | None) -> str | None:
+    if defence is None:
+        return None
+    from src.attacks.inversion.defences import parse_defence
+
+    return parse_defence(defence).name
 
 
 def _epochs_for(units: float, training: Training, arch: str) -> int:

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -17,6 +17,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.tables import read_labelled
 from src.datasets.catalogue import open_catalogue
 from src.datasets.labelled_images import LabelledImages
+from src.training.ats import Policy, parse_policy
 
 COLUMNS = ("item", "category", "label")
 
@@ -172,10 +173,20 @@ def flip_and_shift(pixels: Tensor, generator: torch.Generator) -> Tensor:
     return _random_windows(padded, height, width, generator)
 
 
+_FRAME = 4
+
+
 def flip_and_crop(pixels: Tensor, side: int, generator: torch.Generator) -> Tensor:
     """Flip half of the pictures and cut a random square of ``side`` pixels out of each."""
     height, width = pixels.shape[2:]
     return _random_windows(pixels, min(side, height), min(side, width), generator)
+
+
+def flip_and_pad(pixels: Tensor, generator: torch.Generator) -> Tensor:
+    """Flip half of the pictures and cut each out of itself behind a black frame of ``_FRAME`` pixels."""
+    height, width = pixels.shape[2:]
+    padded = functional.pad(pixels, (_FRAME, _FRAME, _FRAME, _FRAME))
+    return _random_windows(padded, height, width, generator)
 
 
 def centre_crop(pixels: Tensor, side: int) -> Tensor:
@@ -189,13 +200,20 @@ def centre_crop(pixels: Tensor, side: int) -> Tensor:
 class Augmentation:
     """What happens to pictures in training."""
 
-    kind: Literal["none", "flip", "shift", "crop"]
-    """flip: half of them; shift: ``flip_and_shift``; crop: ``flip_and_crop``."""
+    kind: Literal["none", "flip", "shift", "crop", "padded_crop"]
+    """flip: half of them; shift: ``flip_and_shift``; crop: ``flip_and_crop``; padded_crop:
+    ``flip_and_pad``."""
     side: int = 0
     """Of the windows that crop cuts out of larger pictures."""
+    policy: Policy | None = None
+    """Follows, for privacy."""
 
     def training(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Of (n, C, H, W) uint8."""
+        """Of (n, C, H, W) uint8; the same for the same state of ``generator``."""
+        moved = self._moved(pixels, generator)
+        return moved if self.policy is None else self.policy(moved, generator)
+
+    def _moved(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         match self.kind:
             case "flip":
                 return flip_and_crop(pixels, max(pixels.shape[2:]), generator)
@@ -203,6 +221,8 @@ class Augmentation:
                 return flip_and_shift(pixels, generator)
             case "crop":
                 return flip_and_crop(pixels, self.side, generator)
+            case "padded_crop":
+                return flip_and_pad(pixels, generator)
             case _:
                 return pixels
 
@@ -214,6 +234,25 @@ class Augmentation:
 UNCHANGED = Augmentation("none")
 FLIPPED = Augmentation("flip")
 SHIFTED = Augmentation("shift")
+PADDED = Augmentation("padded_crop")
+AUGMENTATIONS = {"none": UNCHANGED, "flip": FLIPPED, "shift": SHIFTED, "crop": PADDED}
+"""By the names that users give."""
+
+
+def parse_augmentation(text: str) -> Augmentation:
+    """A key of ``AUGMENTATIONS``, or ``ats:<policy>``: crop, then what ``ats.parse_policy`` reads.
+
+    ``UserError`` for anything else.
+    """
+    name, colon, policy = text.partition(":")
+    if name == "ats" and colon:
+        return replace(PADDED, policy=parse_policy(policy))
+    if text not in AUGMENTATIONS:
+        raise UserError(
+            f"unknown augmentation {text}: choose from {', '.join(AUGMENTATIONS)}, ats:<policy> "
+            "(ats:3-1-7+43-18-18)"
+        )
+    return AUGMENTATIONS[text]
 
 
 def _random_windows(pixels: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
