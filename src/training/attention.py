@@ -164,8 +164,10 @@ class Rectify:
     branches: Literal["both", "clean", "adv"] = "both"
     every: int = 1
     """Only each so many-th step, then with so many times the weight."""
-    batch_norm: Literal["eval", "separate", "shared"] = "eval"
-    """Of erased images: running statistics; those of their batch; or also leaving a trace in them."""
+    batch_norm: Literal["eval", "separate", "shared"] = "separate"
+    """Of erased images: running statistics; those of their batch; or also leaving a trace in them. With
+    eval the term is won by letting the two modes of batch norm drift apart: the network in training
+    then withstands images that fool it in use (CIFAR-10: 10 % under PGD-20 where separate leaves 27)."""
     cap: float | None = None
     """Of the sum over classes: a prediction that has changed so much need not change more."""
     enlarged: bool = False

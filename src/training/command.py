@@ -78,7 +78,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         "lambda_pres=.5, layer=layer3, map=cam|gradcam|energy, label=true|pred, "
         "norm=l2|minmax|sum|softmax_T, distance=l2|l1|cos|js, teacher=self|stopgrad|frozen, "
         "mask=hard_topq|hard_mean|soft, mask_q=.125, fill=mean|zero|blur, "
-        "rect_branches=both|clean|adv, rect_every=1, rect_cap=2, bn_erased=eval|separate|shared, "
+        "rect_branches=both|clean|adv, rect_every=1, rect_cap=2, bn_erased=separate|eval|shared, "
         "select_iou=.5, select_max_steps=4, warmup_frac=.2",
     )
     parser.add_argument(
