@@ -1,0 +1,158 @@
+"""How well policies of transformations hide images from their gradients, without inverting any.
+
+The two scores by which Gao et al. (CVPR 2021) search policies: how soon the gradient of an image that
+emerges from noise resembles that of the image, and how well an untrained network tells transformed
+images apart (after Mellor et al., "Neural Architecture Search without Training", ICML 2021).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional
+
+from src.attacks.freezing import frozen
+from src.extractors.extractor import Extractor
+from src.training.ats import SUB_POLICIES, Policy
+from src.training.pictures import to_images
+
+N_POINTS = 21
+"""On the way from noise to an image."""
+LEAST_ACCURACY = -85.0
+"""Accuracy scores below it disqualify a policy."""
+MEAN_WEIGHT = 0.7
+"""Of the mean privacy score in the ranking; the rest is its variance's."""
+_TINY = 1e-5
+_IMAGES_AT_ONCE = 2
+"""Each with the weight gradients of all points."""
+
+
+@dataclass(frozen=True)
+class PolicyScore:
+    """What the search knows of a policy."""
+
+    policy: Policy
+    privacy: np.ndarray
+    """(n,) of the images; lower hides more."""
+    accuracy: float
+    """Higher promises a more accurate network."""
+
+
+def random_policies(n: int, generator: torch.Generator) -> list[Policy]:
+    """``n`` policies of one chain of up to three sub-policies each, drawn uniformly.
+
+    The second and the third of a chain may be none, one case in 51 each.
+    """
+    numbers = torch.randint(-1, len(SUB_POLICIES), (n, 3), generator=generator)
+    numbers[:, 0] = torch.randint(len(SUB_POLICIES), (n,), generator=generator)
+    return [Policy((tuple(i for i in chain if i >= 0),)) for chain in numbers.tolist()]
+
+
+def score_policies(
+    policies: Sequence[Policy],
+    trained: Extractor,
+    untrained: Extractor,
+    pixels: Tensor,
+    labels: Tensor,
+    seed: int = 0,
+) -> list[PolicyScore]:
+    """Both scores of each policy on ``pixels`` (n, 3, H, W) uint8 of classes ``labels`` (n,) int64.
+
+    Gradients are those of the network ``trained`` (on part of the data, without policy), Jacobians
+    those of the network ``untrained``. All policies meet the same noise and the same random choices.
+    """
+
+    def drawn() -> torch.Generator:
+        return torch.Generator().manual_seed(seed)
+
+    return [
+        PolicyScore(
+            policy,
+            privacy_scores(trained, policy(pixels, drawn()), labels, drawn()),
+            accuracy_score(untrained, policy(pixels, drawn())),
+        )
+        for policy in policies
+    ]
+
+
+def privacy_scores(
+    extractor: Extractor, pixels: Tensor, labels: Tensor, generator: torch.Generator
+) -> np.ndarray:
+    """(n,) of ``pixels`` (n, 3, H, W) uint8, transformed, and their classes ``labels`` (n,).
+
+    The area under sim(t), t from 0 to 1: the mean over parameter tensors of the cosine between the
+    cross-entropy gradients of the image and of (1 - t) noise + t image, the noise uniform in [0, 1].
+    """
+    images = to_images(pixels, extractor.device)
+    noise = torch.rand(images.shape, generator=generator).to(images.device)
+    with frozen(extractor):
+        parameters = dict(extractor.named_parameters())
+        way = torch.linspace(0, 1, N_POINTS, device=images.device)
+
+        def loss(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+            logits = functional_call(extractor, parameters, (image[None],)).logits
+            return functional.cross_entropy(logits, label[None])
+
+        def similarities(image: Tensor, start: Tensor, label: Tensor) -> Tensor:
+            wanted = grad(loss)(parameters, image, label)
+
+            def similarity(t: Tensor) -> Tensor:
+                found = grad(loss)(parameters, start + t * (image - start), label)
+                cosines = [_cosine(found[name], wanted[name]) for name in parameters]
+                return torch.stack(cosines).mean()
+
+            return vmap(similarity)(way)
+
+        curves = vmap(similarities, chunk_size=_IMAGES_AT_ONCE)(
+            images, noise, labels.to(images.device)
+        )
+    return torch.trapezoid(curves, way, dim=1).cpu().numpy()
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    return functional.cosine_similarity(a.flatten(), b.flatten(), dim=0)
+
+
+def accuracy_score(extractor: Extractor, pixels: Tensor, batch_size: int = 100) -> float:
+    """Mean over batches of -sum(log(v + 1e-5) + 1 / (v + 1e-5)) over v, eigenvalues of a correlation.
+
+    It is the correlation between images' Jacobians: of an image the derivative of the sum of its logits
+    by its pixels. Images that the network treats alike have small eigenvalues, and a low score.
+    ``pixels`` (n, 3, H, W) uint8, transformed; a last batch of fewer than ``batch_size`` is left out
+    unless it is the only one.
+    """
+    n_batches = max(1, len(pixels) // batch_size)
+    scores = []
+    with frozen(extractor):
+        for batch in pixels[: n_batches * batch_size].split(batch_size):
+            images = to_images(batch, extractor.device).requires_grad_()
+            (jacobians,) = torch.autograd.grad(extractor(images).logits.sum(), images)
+            correlations = np.corrcoef(jacobians.flatten(1).cpu().double().numpy())
+            values = np.linalg.eigvalsh(correlations).clip(0) + _TINY
+            scores.append(-float(np.sum(np.log(values) + 1 / values)))
+    return float(np.mean(scores))
+
+
+def ranked(
+    scores: Sequence[PolicyScore], least_accuracy: float = LEAST_ACCURACY
+) -> list[PolicyScore]:
+    """Those of at least ``least_accuracy``, the most private first.
+
+    By 0.7 of the mean and 0.3 of the variance of their privacy scores, each scaled to [0, 1].
+    """
+    kept = [score for score in scores if score.accuracy >= least_accuracy]
+    if not kept:
+        return []
+    means = _scaled(np.array([score.privacy.mean() for score in kept]))
+    variances = _scaled(np.array([score.privacy.var() for score in kept]))
+    order = np.argsort(MEAN_WEIGHT * means + (1 - MEAN_WEIGHT) * variances, kind="stable")
+    return [kept[place] for place in order]
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """To [0, 1]; equal values to 0."""
+    spread = np.ptp(values)
+    return (values - values.min()) / (spread or 1.0)
