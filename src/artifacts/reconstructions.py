@@ -1,0 +1,168 @@
+"""Folders of reconstructed images, in the published naming, and what each of them reconstructs.
+
+A condition (a network, how it was trained, an attack) has three folders side by side. Position and
+class of an image are its file's name::
+
+    ResNet20-4_200_inversed_crop_auglist__rlabel_False/12_3_rec.png
+    ResNet20-4_200_inversed_crop_auglist__rlabel_False_ori/12_3_ori.png
+    ResNet20-4_200_inversed_crop_auglist__rlabel_False_untransformed/12_3_ori.png
+
+``_ori`` is the image that was attacked, transformed as in training, and ``_untransformed`` the image as
+it was before. A reconstruction belongs to the original of its position and class, whatever order a
+folder is listed in (Sun et al., "Privacy Assessment on Reconstructed Images: Are Existing Evaluation
+Metrics Faithful to Human Perception?", NeurIPS 2023).
+"""
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from src.artifacts.atomic import PARTIAL_PREFIX, partial_path
+from src.artifacts.errors import UserError
+
+ORIGINALS = "_ori"
+UNTRANSFORMED = "_untransformed"
+
+_IMAGE_NAME = re.compile(r"(?P<id>\d+)_(?P<label>\d+)_[^/]+\.png")
+
+
+class Pair(NamedTuple):
+    """A reconstruction and what it should show."""
+
+    id: int
+    label: int
+    original: Path
+    reconstruction: Path
+
+
+def condition_name(
+    arch: str,
+    epochs: int,
+    optim: str,
+    *,
+    mode: str = "aug",
+    aug_list: str = "",
+    rlabel: bool = False,
+    trained_defence: str | None = None,
+    defence: str | None = None,
+    observation: str = "gradients",
+) -> str:
+    """``{arch}_{epochs}_{optim}_{mode}_auglist_{aug}_rlabel_{r}[_defense_{d}]``.
+
+    ``mode`` and ``aug_list`` are the published names of how images are transformed: ``aug`` with ``""``
+    not at all, ``crop``, ``aug`` with a policy such as ``3-1-7+43-18-18``. ``defence`` changes what is
+    shared. What the published study did not have follows only where it is used: ``_trained_{d}`` for
+    noise or pruning in training only, ``_observed_{observation}`` for what else than gradients is shared.
+    """
+    name = f"{arch}_{epochs}_{optim}_{mode}_auglist_{aug_list}_rlabel_{rlabel}"
+    if trained_defence:
+        name += f"_trained_{trained_defence}"
+    if observation != "gradients":
+        name += f"_observed_{observation}"
+    return f"{name}_defense_{defence}" if defence else name
+
+
+def originals_folder(folder: Path, *, untransformed: bool = False) -> Path:
+    """The folder beside the reconstructions in ``folder`` that holds what they should show."""
+    return folder.with_name(folder.name + (UNTRANSFORMED if untransformed else ORIGINALS))
+
+
+def parse_image_name(name: str) -> tuple[int, int]:
+    """``12_3_rec.png`` -> (12, 3): position and class; ``UserError`` for a name of another form."""
+    match = _IMAGE_NAME.fullmatch(name)
+    if match is None:
+        raise UserError(f"{name!r} does not name an image: expected <id>_<label>_<anything>.png")
+    return int(match["id"]), int(match["label"])
+
+
+def read_images_by_name(folder: Path) -> dict[tuple[int, int], Path]:
+    """The PNG files ``{id}_{label}_*.png`` of ``folder`` by (id, label), in ascending order.
+
+    Raises ``UserError`` where the folder is missing or has no PNG, a name has another form, or two
+    files claim the same place.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no folder of images at {folder}")
+    found: dict[tuple[int, int], Path] = {}
+    for path in sorted(_pictures(folder)):
+        try:
+            place = parse_image_name(path.name)
+        except UserError as error:
+            raise UserError(f"{folder}: {error}") from error
+        if place in found:
+            raise UserError(f"{folder}: {found[place].name} and {path.name} are the same image")
+        found[place] = path
+    if not found:
+        raise UserError(f"no images <id>_<label>_<anything>.png in {folder}")
+    return dict(sorted(found.items()))
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    """PNG files, but for those that are being written."""
+    return (path for path in folder.glob("*.png") if not path.name.startswith(PARTIAL_PREFIX))
+
+
+def read_pairs(folder: Path, *, untransformed: bool = False) -> list[Pair]:
+    """The reconstructions of ``folder`` beside their originals, in ascending order of id.
+
+    Originals are the transformed images, or the ``untransformed`` ones. There may be more of them than
+    reconstructions: the published study has one folder for many conditions. Raises ``UserError`` for a
+    reconstruction without original, for sizes that differ, names of another form, missing or empty
+    folders.
+    """
+    reconstructions = read_images_by_name(folder)
+    originals = read_images_by_name(originals_folder(folder, untransformed=untransformed))
+    pairs = []
+    for (number, label), path in reconstructions.items():
+        original = originals.get((number, label))
+        if original is None:
+            raise UserError(f"{path} has no original {number}_{label}_*.png among the originals")
+        pairs.append(Pair(number, label, original, path))
+    for pair in pairs:
+        sizes = _size(pair.original), _size(pair.reconstruction)
+        if sizes[0] != sizes[1]:
+            shown = ["x".join(map(str, size)) for size in sizes]
+            raise UserError(f"{pair.reconstruction} has {shown[1]} pixels, its original {shown[0]}")
+    return pairs
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """(width, height), from the file's header."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path} is not a readable image") from error
+
+
+def write_reconstructions(
+    folder: Path,
+    ids: Sequence[int],
+    labels: Sequence[int],
+    reconstructions: np.ndarray,
+    originals: np.ndarray,
+    untransformed: np.ndarray,
+) -> tuple[Path, Path, Path]:
+    """Write the three folders of a condition; each replaces what stood there as a whole.
+
+    Images are (n, height, width, 3) uint8. Returns the folders, that of the reconstructions first.
+    """
+    places = (
+        (folder, "rec", reconstructions),
+        (originals_folder(folder), "ori", originals),
+        (originals_folder(folder, untransformed=True), "ori", untransformed),
+    )
+    for place, kind, images in places:
+        staging = partial_path(place)
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        for number, label, image in zip(ids, labels, images, strict=True):
+            Image.fromarray(image).save(staging / f"{number}_{label}_{kind}.png")
+        shutil.rmtree(place, ignore_errors=True)
+        staging.replace(place)
+    return places[0][0], places[1][0], places[2][0]
