@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision import models
+from torchvision.models.resnet import BasicBlock
 
 from src.artifacts.errors import UserError
 from src.attacks.pgd import pgd
@@ -67,6 +69,84 @@ def test_the_fast_copy_folds_and_differs_by_rounding(arch):
     expected, got = extractor(images), fast(images)
     torch.testing.assert_close(got.logits, expected.logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(got.features, expected.features, rtol=1e-4, atol=1e-5)
+
+
+N_PARAMETERS = {
+    "convnet8": 74_644,
+    "convnet64": 3_112_420,
+    "lenet_zhu": 85_036,
+    "cifar_resnet20x4": 4_350_884,
+    "cifar_resnet20x10": 27_066_500,
+    "cifar_resnet18": 11_220_132,
+}
+
+
+@pytest.mark.parametrize("arch", N_PARAMETERS)
+def test_networks_to_invert_have_the_published_numbers_of_parameters(arch):
+    """Of 100 classes."""
+    with torch.device("meta"):
+        network = SMALL_NETWORKS[arch].build(100)
+    assert sum(parameter.numel() for parameter in network.parameters()) == N_PARAMETERS[arch]
+
+
+def convolution_by_hand(network: nn.Sequential, place: int, maps: Tensor) -> Tensor:
+    """Convolution, batch norm by its fresh statistics, and rectifier, from ``place`` on."""
+    convolution, norm = network[place], network[place + 1]
+    maps = functional.conv2d(maps, convolution.weight, convolution.bias, padding=1)
+    return (maps / (1 + norm.eps) ** 0.5).clamp(min=0)
+
+
+def test_a_convnet_is_eight_normalised_convolutions_and_two_poolings():
+    network, maps = SMALL_NETWORKS["convnet8"].build(10).eval(), torch.rand(2, 3, 32, 32)
+    expected = maps
+    for place in range(0, 18, 3):
+        expected = convolution_by_hand(network, place, expected)
+    assert expected.shape == (2, 32, 32, 32)
+    expected = functional.max_pool2d(expected, 3)
+    for place in (19, 22):
+        expected = convolution_by_hand(network, place, expected)
+    pooled = functional.max_pool2d(expected, 3).flatten(1)
+    torch.testing.assert_close(network(maps), network[-1](pooled))
+    assert [m.out_channels for m in network if isinstance(m, nn.Conv2d)] == [8, 16, 16] + 5 * [32]
+
+
+def test_the_lenet_of_deep_leakage_is_smooth_and_drawn_from_half_to_half():
+    torch.manual_seed(0)
+    network = SMALL_NETWORKS["lenet_zhu"].build(10)
+    strides = [m.stride for m in network if isinstance(m, nn.Conv2d)]
+    assert strides == [(2, 2), (2, 2), (1, 1)]
+    assert not any(isinstance(m, nn.ReLU | nn.BatchNorm2d) for m in network)
+    values = torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+    assert -0.5 <= values.min() < -0.49 and 0.49 < values.max() <= 0.5
+    assert values.std() == pytest.approx(1 / 12**0.5, abs=0.01)
+
+
+def test_wide_residual_networks_are_of_torchvisions_blocks():
+    """The same parameters in its basic blocks, whose shortcuts are projections."""
+    torch.manual_seed(0)
+    network = SMALL_NETWORKS["cifar_resnet20x4"].build(10).eval()
+    maps = functional.relu(network.bn1(network.conv1(torch.rand(2, 3, 32, 32))))
+    images = maps
+    for stage in range(3):
+        ours = getattr(network, f"layer{stage + 1}")
+        for block in ours:
+            planes = 64 * 2**stage
+            theirs = BasicBlock(images.shape[1], planes, block.stride, block.downsample).eval()
+            theirs.load_state_dict(block.state_dict())
+            images = theirs(images)
+        maps = ours(maps)
+        torch.testing.assert_close(maps, images)
+    assert maps.shape == (2, 256, 8, 8)
+
+
+def test_the_deep_residual_network_is_torchvisions_but_for_its_stem():
+    torch.manual_seed(0)
+    network, reference = SMALL_NETWORKS["cifar_resnet18"].build(10), models.resnet18(num_classes=10)
+    reference.conv1, reference.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    state = {name.replace("linear.", "fc."): v for name, v in network.state_dict().items()}
+    reference.load_state_dict(state)
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(network.eval()(images), reference.eval()(images))
 
 
 def test_an_image_of_another_size_is_refused_with_the_right_one(draw_images, tmp_path):
