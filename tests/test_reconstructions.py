@@ -1,6 +1,5 @@
 """Folders of reconstructions: names, and which original a reconstruction belongs to."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from src.artifacts.reconstructions import (
     condition_name,
     originals_folder,
     parse_image_name,
+    read_images,
     read_images_by_name,
     read_pairs,
     write_reconstructions,
@@ -133,9 +133,22 @@ def test_a_damaged_image_is_named(folder):
         read_pairs(folder)
 
 
+def test_a_set_is_read_in_order_of_ids(folder):
+    ids, labels, pixels = read_images(folder)
+    assert ids.tolist() == [2, 7, 10] and labels.tolist() == [1, 1, 0]
+    assert pixels.shape == (3, 4, 6, 3) and pixels.dtype == np.uint8
+    assert (pixels[:, 0, 0, 0] == ids + 7).all()
+    save(folder / "11_0_rec.png", (4, 4))
+    with pytest.raises(UserError, match=r"11_0_rec.png is not of the size"):
+        read_images(folder)
+    (folder / "11_0_rec.png").write_bytes(b"PNG")
+    with pytest.raises(UserError, match=r"11_0_rec.png is not a readable"):
+        read_images(folder)
+
+
 def test_writing_replaces_what_stood_there(folder):
     image = np.zeros((1, 4, 6, 3), np.uint8)
     written = write_reconstructions(folder, [5], [2], image, image, image)
     assert [path.name for path in written] == [NAME, f"{NAME}_ori", f"{NAME}_untransformed"]
     assert list(read_images_by_name(folder)) == [(5, 2)]
-    assert sorted(os.listdir(folder.parent)) == sorted(path.name for path in written)
+    assert sorted(folder.parent.iterdir()) == sorted(written)

@@ -107,6 +107,29 @@ def _pictures(folder: Path) -> Iterator[Path]:
     return (path for path in folder.glob("*.png") if not path.name.startswith(PARTIAL_PREFIX))
 
 
+def read_images(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Any labelled images ``{id}_{label}_*.png`` of one size, in ascending order of id.
+
+    Returns ids (n,) int64, labels (n,) int64 and pixels (n, height, width, 3) uint8; raises
+    ``UserError`` as ``read_images_by_name`` does, for sizes that differ and files that are no images.
+    """
+    files = read_images_by_name(folder)
+    images = [_pixels(path) for path in files.values()]
+    for path, image in zip(files.values(), images, strict=True):
+        if image.shape != images[0].shape:
+            raise UserError(f"{path} is not of the size of the other images of {folder}")
+    ids, labels = np.array(list(files), np.int64).T
+    return ids, labels, np.stack(images)
+
+
+def _pixels(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path} is not a readable image") from error
+
+
 def read_pairs(folder: Path, *, untransformed: bool = False) -> list[Pair]:
     """The reconstructions of ``folder`` beside their originals, in ascending order of id.
 
