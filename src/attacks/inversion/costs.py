@@ -1,0 +1,178 @@
+"""How far what images would share is from what has been shared.
+
+l2: Zhu et al., "Deep Leakage from Gradients" (NeurIPS 2019). One cosine over everything: Geiping et al.,
+"Inverting Gradients" (NeurIPS 2020). Cosines of channels: Gao et al., "Privacy-preserving Collaborative
+Learning with Automatic Transformation Search" (CVPR 2021).
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Cost = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], Tensor]
+"""(tensors, observed tensors, weights (targets, tensors)) -> costs (targets,).
+
+The first axis of every tensor counts targets. A cost is 0 where the tensors are the observed ones.
+"""
+
+_TINY = 1e-8
+"""Of the product of two norms; below it vectors have no direction. Single channels are short."""
+
+
+def l1(tensors: Sequence[Tensor], observed: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """sum_i w_i |g_i - g*_i|_1"""
+    return (weights * _each(lambda g, o: (g - o).abs().sum(1), tensors, observed)).sum(1)
+
+
+def l2(tensors: Sequence[Tensor], observed: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """sum_i w_i |g_i - g*_i|_2^2"""
+    return (weights * _each(lambda g, o: (g - o).square().sum(1), tensors, observed)).sum(1)
+
+
+def largest(tensors: Sequence[Tensor], observed: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """sum_i w_i max|g_i - g*_i|"""
+    return (weights * _each(lambda g, o: (g - o).abs().amax(1), tensors, observed)).sum(1)
+
+
+def cosine(tensors: Sequence[Tensor], observed: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """1 - sum_i w_i <g_i, g*_i> / (sqrt(sum_i w_i |g_i|^2) sqrt(sum_i w_i |g*_i|^2))"""
+    products, squares, observed_squares = (
+        (weights * _each(torch.linalg.vecdot, left, right)).sum(1)
+        for left, right in ((tensors, observed), (tensors, tensors), (observed, observed))
+    )
+    return 1 - _cosine(products, squares, observed_squares)
+
+
+def cosine_of_tensors(
+    tensors: Sequence[Tensor], observed: Sequence[Tensor], weights: Tensor
+) -> Tensor:
+    """The mean of 1 - cos(g_i, g*_i) over tensors, weighted by w_i."""
+    distances = _each(lambda g, o: 1 - _cosine(*_products(g, o)), tensors, observed)
+    return (weights * distances).sum(1) / weights.sum(1)
+
+
+def cosine_of_channels(
+    tensors: Sequence[Tensor], observed: Sequence[Tensor], weights: Tensor
+) -> Tensor:
+    """The mean of 1 - cos over output channels, and over vectors as wholes, weighted by w_i."""
+    counts = weights.new_tensor([g.shape[1] if g.ndim > 2 else 1 for g in observed])
+    distances = torch.stack(
+        [
+            (1 - _cosine(*_products(_channels(g), _channels(o)))).sum(1)
+            for g, o in zip(tensors, observed, strict=True)
+        ],
+        dim=1,
+    )
+    return (weights * distances).sum(1) / (weights * counts).sum(1)
+
+
+def _each(
+    compare: Callable[[Tensor, Tensor], Tensor], left: Iterable[Tensor], right: Iterable[Tensor]
+) -> Tensor:
+    """``compare`` of tensor after tensor, each flattened to (targets, entries): (targets, tensors)."""
+    pairs = zip(left, right, strict=True)
+    return torch.stack([compare(_flat(a), _flat(b)) for a, b in pairs], dim=1)
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    return tensor.reshape(len(tensor), -1)
+
+
+def _channels(tensor: Tensor) -> Tensor:
+    """(targets, channels, entries): vectors are one channel."""
+    return tensor.flatten(2) if tensor.ndim > 2 else _flat(tensor)[:, None]
+
+
+def _products(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """<a, b>, |a|^2 and |b|^2 along the last axis."""
+    dot = torch.linalg.vecdot
+    return dot(left, right), dot(left, left), dot(right, right)
+
+
+def _cosine(product: Tensor, left_square: Tensor, right_square: Tensor) -> Tensor:
+    """0 for vectors without a direction, with gradients that are finite there."""
+    return product / (left_square * right_square).clamp_min(_TINY**2).sqrt()
+
+
+COSTS: dict[str, Cost] = {
+    "l1": l1,
+    "l2": l2,
+    "max": largest,
+    "sim": cosine,
+    "simlocal": cosine_of_tensors,
+    "out_sim": cosine_of_channels,
+}
+
+LAYER_WEIGHTS: dict[str, Callable[[int], np.ndarray]] = {
+    "equal": np.ones,
+    "linear": lambda n: np.arange(n, 0, -1) / n,
+    "exp": lambda n: np.exp(-np.arange(n, dtype=float)),
+}
+"""Of the n tensors, from the first layer's to the last's; the first's is 1."""
+
+_FIRST = {"first": 4, "first4": 4, "first5": 5, "first10": 10, "first50": 50}
+_LAST = {"last5": 5, "last10": 10, "last50": 50}
+_LONGEST = {"topk-1": 4, "top10": 10, "top50": 50}
+_DRAWN = {"batch": 8}
+INDICES = ("def", *_DRAWN, *_LONGEST, *_FIRST, *_LAST)
+"""Which tensors count: all, so many random ones in every step, those of largest observed norm, the first
+or the last ones."""
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Compares what images would share with what has been shared."""
+
+    cost: Cost
+    observed: tuple[Tensor, ...]
+    """Of every tensor (targets, ...)."""
+    weights: Tensor
+    """(targets, tensors); 0 for those that do not count."""
+    n_drawn: int | None = None
+    """How many random tensors count in a step; None: all of those that count."""
+
+    @classmethod
+    def of(cls, cost: str, observed: Sequence[Tensor], indices: str, weights: str) -> "Matching":
+        """``cost``, ``indices`` and ``weights`` are names of the tables above."""
+        observed = tuple(tensor.detach() for tensor in observed)
+        by_layer = torch.as_tensor(LAYER_WEIGHTS[weights](len(observed))).to(observed[0])
+        return cls(
+            COSTS[cost], observed, by_layer * _counting(observed, indices), _DRAWN.get(indices)
+        )
+
+    def __call__(self, shared: Sequence[Tensor]) -> Tensor:
+        """Costs (targets,), differentiable; tensors that count for no target cost no time."""
+        return self.cost(
+            [shared[row] for row in self._kept],
+            [self.observed[row] for row in self._kept],
+            self.weights[:, self._kept],
+        )
+
+    @cached_property
+    def _kept(self) -> list[int]:
+        return self.weights.any(dim=0).nonzero().flatten().tolist()
+
+    def drawn(self, rng: np.random.Generator) -> "Matching":
+        """The same of random tensors, the same ones for all targets, where these are asked for."""
+        if self.n_drawn is None:
+            return self
+        left = torch.zeros_like(self.weights[0])
+        left[rng.permutation(len(self.observed))[: self.n_drawn]] = 1
+        return replace(self, weights=self.weights * left)
+
+
+def _counting(observed: Sequence[Tensor], indices: str) -> Tensor:
+    """(targets, tensors), 1 for the tensors that count; there may be fewer than the name says."""
+    n_tensors = len(observed)
+    if indices in _LONGEST:
+        norms = torch.stack([_flat(tensor).norm(dim=1) for tensor in observed], dim=1)
+        longest = norms.topk(min(_LONGEST[indices], n_tensors), dim=1).indices
+        return torch.zeros_like(norms).scatter(1, longest, 1)
+    ranks = torch.arange(n_tensors, device=observed[0].device)
+    last = n_tensors - _LAST.get(indices, n_tensors)
+    counts = (ranks < _FIRST.get(indices, n_tensors)) & (ranks >= last)
+    return counts.to(observed[0]).repeat(len(observed[0]), 1)

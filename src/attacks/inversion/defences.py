@@ -1,0 +1,149 @@
+"""What is done to gradients before they are shared.
+
+Noise and pruning: Zhu et al., "Deep Leakage from Gradients" (NeurIPS 2019), section 5.1. Clipping: Abadi
+et al., "Deep Learning with Differential Privacy" (CCS 2016). Signs: Bernstein et al., "signSGD" (ICML
+2018).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from src.artifacts.errors import UserError
+
+Alteration = Callable[[Sequence[Tensor], Fraction, torch.Generator], Sequence[Tensor]]
+"""(gradients, strength, generator) -> gradients; the first axis of every tensor counts targets."""
+
+
+@dataclass(frozen=True)
+class Defence:
+    """An alteration of gradients, of a strength."""
+
+    name: str
+    """As ``parse_defence`` reads it."""
+    alteration: Alteration
+    strength: Fraction
+
+    def __call__(
+        self, gradients: Sequence[Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """The altered ``gradients`` of one mini-batch, one tensor for each parameter; new tensors."""
+        stacked = self.stacked([gradient[None] for gradient in gradients], generator)
+        return tuple(gradient[0] for gradient in stacked)
+
+    def stacked(
+        self, gradients: Sequence[Tensor], generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """The same of many targets at once, whose first axis is (targets, ...) in every tensor.
+
+        Each target is altered by itself: its own norm is clipped, its own smallest entries vanish.
+        """
+        with torch.no_grad():
+            return tuple(self.alteration(gradients, self.strength, generator))
+
+
+def _gaussian(gradients: Sequence[Tensor], scale: Fraction, generator: torch.Generator):
+    """g + scale * N(0, 1)"""
+    return [g + float(scale) * _draw(g, torch.Tensor.normal_, generator) for g in gradients]
+
+
+def _laplace(gradients: Sequence[Tensor], scale: Fraction, generator: torch.Generator):
+    """g + scale * Laplace(0, 1), which is the difference of two exponential variables."""
+    return [
+        g
+        + float(scale)
+        * (
+            _draw(g, torch.Tensor.exponential_, generator)
+            - _draw(g, torch.Tensor.exponential_, generator)
+        )
+        for g in gradients
+    ]
+
+
+def _draw(like: Tensor, fill: Callable[..., Tensor], generator: torch.Generator) -> Tensor:
+    """Drawn where the generator lives, so that a seed gives the same on every device."""
+    drawn = torch.empty(like.shape, dtype=like.dtype, device=generator.device)
+    return fill(drawn, generator=generator).to(like.device)
+
+
+def _prune(gradients: Sequence[Tensor], percent: Fraction, _: torch.Generator):
+    """Of every tensor the ceil((1 - percent / 100) n) entries of largest magnitude are left."""
+    return [_largest(g.flatten(1), (100 - percent) / 100).view_as(g) for g in gradients]
+
+
+def _largest(entries: Tensor, share: Fraction) -> Tensor:
+    kept = entries.abs().topk(math.ceil(share * entries.shape[1]), dim=1).indices
+    return torch.zeros_like(entries).scatter(1, kept, entries.gather(1, kept))
+
+
+def _clip(gradients: Sequence[Tensor], bound: Fraction, _: torch.Generator):
+    """g * min(1, bound / |g|), with the L2 norm over all tensors together."""
+    squares = torch.stack([g.flatten(1).square().sum(dim=1) for g in gradients])
+    norms = squares.sum(dim=0).sqrt()
+    # A norm of 0 needs no clipping, and infinity is above 1.
+    factors = (float(bound) / norms).clamp(max=1)
+    return [g * factors.view(-1, *[1] * (g.ndim - 1)) for g in gradients]
+
+
+def _quantise(gradients: Sequence[Tensor], bits: Fraction, _: torch.Generator):
+    """Rounded to 2^bits - 1 levels, evenly from -max|g| to max|g| of every tensor; 0 is one of them."""
+    levels = 2 ** (int(bits) - 1) - 1
+    return [_rounded(g.flatten(1), levels).view_as(g) for g in gradients]
+
+
+def _rounded(entries: Tensor, levels: int) -> Tensor:
+    step = entries.abs().amax(dim=1, keepdim=True) / levels
+    return torch.where(step > 0, (entries / step).round() * step, entries)
+
+
+def _signs(gradients: Sequence[Tensor], _: Fraction, generator: torch.Generator):
+    """Which way, not how far."""
+    del generator  # nothing is random here
+    return [g.sign() for g in gradients]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    alteration: Alteration
+    accepts: Callable[[Fraction], bool]
+    strength: str
+    """What the number after the name is."""
+
+
+DEFENCES = {
+    "gaussian": _Kind(_gaussian, lambda scale: scale > 0, "standard deviation"),
+    "lap": _Kind(_laplace, lambda scale: scale > 0, "scale"),
+    "prune": _Kind(_prune, lambda percent: 0 <= percent < 100, "percent, below 100"),
+    "clip": _Kind(_clip, lambda bound: bound > 0, "largest L2 norm"),
+    "quantise": _Kind(
+        _quantise, lambda bits: bits.denominator == 1 and 2 <= bits <= 16, "2 to 16 bits"
+    ),
+}
+"""Those of a strength, written ``<name>_<strength>``; ``sign`` has none."""
+
+
+def parse_defence(name: str) -> Defence:
+    """``gaussian_1e-3``, ``lap_1e-2``, ``prune_70``, ``clip_1.0``, ``quantise_8`` or ``sign``.
+
+    Raises ``UserError`` for anything else.
+    """
+    if name == "sign":
+        return Defence(name, _signs, Fraction(0))
+    word, _, number = name.partition("_")
+    kind, strength = DEFENCES.get(word), _number(number)
+    if kind is None or strength is None or not kind.accepts(strength):
+        known = ", ".join(f"{word}_<{kind.strength}>" for word, kind in DEFENCES.items())
+        raise UserError(f"there is no gradient defence {name!r}: it is one of {known} or sign")
+    return Defence(name, kind.alteration, strength)
+
+
+def _number(text: str) -> Fraction | None:
+    """Exact, so that 70 % of 10 entries are 7 of them."""
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        return None

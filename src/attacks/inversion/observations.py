@@ -1,0 +1,158 @@
+"""What somebody who holds images shares about them, as a differentiable function of the images.
+
+Gradients: Zhu et al., "Deep Leakage from Gradients" (NeurIPS 2019). Updates after several local steps:
+Geiping et al., "Inverting Gradients" (NeurIPS 2020), section 6. Features: what a visual recommender
+whose extractor is frozen exchanges.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional
+
+from src.artifacts.errors import UserError
+from src.attacks.freezing import frozen
+from src.extractors.extractor import Extractor, Prediction
+
+Loss = Callable[[Prediction, Tensor], Tensor]
+"""(what the extractor makes of a target's n images, what is given of the target) -> scalar."""
+
+Shared = tuple[Tensor, ...]
+"""What is shared: the first axis of every tensor counts targets."""
+
+Weights = dict[str, Tensor]
+
+
+def cross_entropy(prediction: Prediction, labels: Tensor) -> Tensor:
+    """Mean over n images; ``labels`` are classes (n,) int64, or shares of classes (n, C) float.
+
+    The published code halves it. Cosine costs do not notice; of a gradient twice as long, l1 and max
+    costs are twice as large and l2 costs four times, against the same total variation.
+    """
+    return functional.cross_entropy(prediction.logits, labels)
+
+
+def pairwise_ranking(prediction: Prediction, users: Tensor) -> Tensor:
+    """BPR, mean of -ln sigmoid(u.f(positive) - u.f(negative)); f are the features.
+
+    Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback" (UAI 2009). The images
+    are m positive items and then m negative ones; ``users`` is (m, D), or (D,) for one user of all.
+    """
+    positives, negatives = prediction.features.chunk(2)
+    return functional.softplus(-((positives - negatives) * users).sum(dim=-1)).mean()
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Maps images to what is shared about them; made by the functions below.
+
+    The extractor is looked at in evaluation mode and left as it was: its modes, gradient flags,
+    gradients and running statistics do not change.
+    """
+
+    extractor: Extractor
+    of_target: Callable[[Tensor, Tensor | None], Shared]
+    """(images (n, 3, H, W) of one target, what is given of it) -> tensors without an axis of targets."""
+    given: Tensor | None
+    """(targets, ...): labels (targets,) or (targets, n), or the vectors of users (targets, D)."""
+    names: tuple[str, ...]
+    """Of the tensors that are shared: those of the extractor's parameters."""
+
+    def __call__(self, images: Tensor, given: Tensor | None = None) -> Shared:
+        """Observe ``images`` (targets, 3, H, W) or (targets, n, 3, H, W), float in [0, 1].
+
+        ``given`` replaces what the observation was made with. Targets are stacked with ``vmap``, which
+        costs less than one after the other and is the same.
+        """
+        given = self.given if given is None else given
+        if images.ndim == 4:  # one image a target
+            images = images[:, None]
+            given = None if given is None else given[:, None]
+        with frozen(self.extractor):
+            return vmap(self.of_target, in_dims=(0, None if given is None else 0))(images, given)
+
+    def __getitem__(self, rows: slice) -> "Observation":
+        """Of some of the targets."""
+        return replace(self, given=None if self.given is None else self.given[rows])
+
+
+def gradients_of(
+    extractor: Extractor, loss: Loss, given: Tensor, *, layers: Sequence[str] | None = None
+) -> Observation:
+    """The gradient of a target's ``loss`` with respect to the parameters, in their order.
+
+    With ``cross_entropy`` what is ``given`` are the labels, (targets,) int64 for single images and
+    (targets, n) for batches; with ``pairwise_ranking`` the users, (targets, D), of pairs of images
+    (targets, 2, 3, H, W). ``layers`` are the only ones whose gradients are shared, named as in the
+    network (``conv1``, ``layer1.0``). Raises ``UserError`` for a layer without parameters.
+    """
+    weights = _weights(extractor, layers)
+
+    def of_target(images: Tensor, given: Tensor | None) -> Shared:
+        gradients = _gradients(extractor, loss, images, given)
+        return tuple(gradients(weights).values())
+
+    return Observation(extractor, of_target, given.to(extractor.device), tuple(weights))
+
+
+def local_updates_of(
+    extractor: Extractor, loss: Loss, given: Tensor, *, steps: int, lr: float
+) -> Observation:
+    """What ``steps`` of SGD on a target's own images do to the parameters, (w_0 - w_k) / (lr steps).
+
+    In these units it is the mean gradient on the way, the gradient itself for one step, and a defence
+    of a strength means the same for both. ``given`` is as for gradients.
+    """
+    if steps < 1 or lr <= 0:
+        raise UserError(f"local updates need a step and a positive rate, not {steps} steps of {lr}")
+    start = _weights(extractor, None)
+
+    def of_target(images: Tensor, given: Tensor | None) -> Shared:
+        gradients = _gradients(extractor, loss, images, given)
+        weights, total = start, {name: torch.zeros_like(weight) for name, weight in start.items()}
+        for _ in range(steps):
+            gradient = gradients(weights)
+            weights = {name: weight - lr * gradient[name] for name, weight in weights.items()}
+            total = {name: so_far + gradient[name] for name, so_far in total.items()}
+        return tuple(so_far / steps for so_far in total.values())
+
+    return Observation(extractor, of_target, given.to(extractor.device), tuple(start))
+
+
+def features_of(extractor: Extractor) -> Observation:
+    """The features of a target's images, (targets, n, D)."""
+
+    def of_target(images: Tensor, _: Tensor | None) -> Shared:
+        return (extractor(images).features,)
+
+    return Observation(extractor, of_target, None, ())
+
+
+def _weights(extractor: Extractor, layers: Sequence[str] | None) -> Weights:
+    """The parameters of ``layers`` (None: all) by their names, cut off from the graph."""
+    weights = {
+        name.removeprefix("network."): parameter.detach()
+        for name, parameter in extractor.named_parameters()
+    }
+    if layers is None:
+        return weights
+    for layer in layers:
+        if not any(name.startswith(f"{layer}.") for name in weights):
+            raise UserError(f"{extractor.arch or 'the network'} has no layer {layer!r} of weights")
+    starts = tuple(f"{layer}." for layer in layers)
+    return {name: weight for name, weight in weights.items() if name.startswith(starts)}
+
+
+def _gradients(
+    extractor: Extractor, loss: Loss, images: Tensor, given: Tensor | None
+) -> Callable[[Weights], Weights]:
+    """The gradient of one target's loss as a function of the parameters."""
+
+    def loss_at(weights: Weights) -> Tensor:
+        named = {f"network.{name}": weight for name, weight in weights.items()}
+        return loss(functional_call(extractor, named, (images,)), given)
+
+    return grad(loss_at)

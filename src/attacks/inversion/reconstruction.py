@@ -1,0 +1,263 @@
+"""One loop that finds images whose observation is the one that was shared.
+
+For every target it minimises
+
+    cost(observe(x), observed) + tv * TV(x)
+
+Targets do not touch each other, and Adam and SGD move every pixel by itself, so that many targets in
+one stack are the same as each alone; L-BFGS mixes all that it moves and takes them one by one. The
+descent happens in points, that is in the space after the extractor's mean and std, as in the published
+code: a rate, a start from N(0, 1) and a weight of TV mean there what they meant.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from src.artifacts.errors import UserError
+from src.attacks.inversion.costs import Matching
+from src.attacks.inversion.observations import Observation
+from src.attacks.inversion.presets import Preset
+
+_DECAYS = (2.667, 1.6, 1.142)
+"""The rate falls after 1/2.667, 1/1.6 and 1/1.142 of the iterations, rounded down, as published."""
+_RECORDS = 100
+"""Entries of a history, at most."""
+_FRESH = {
+    "randn": lambda rng, shape: rng.standard_normal(shape, dtype=np.float32),
+    "rand": lambda rng, shape: 2 * rng.random(shape, dtype=np.float32) - 1,
+    "zeros": lambda rng, shape: np.zeros(shape, dtype=np.float32),
+}
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What was found for each target, on the observation's device."""
+
+    images: Tensor
+    """Of the shape that was asked for, float32 in [0, 1]."""
+    costs: Tensor
+    """(targets,) of the images found, without total variation; infinite where every restart diverged,
+    whose image is the mean colour."""
+    restarts: Tensor
+    """(targets,) int64, which restart they are from; -1 where every one diverged."""
+    history: Tensor
+    """(records, targets) costs of that restart at even distances, the first before any step."""
+    labels: Tensor | None = None
+    """(targets, C) or (targets, n, C) shares of classes, where labels were sought as well."""
+
+    def update(self, other: "Reconstruction", better: Tensor) -> None:
+        """Take over the ``better`` (targets,) bool ones of ``other``."""
+        for mine, theirs in (
+            (self.images, other.images),
+            (self.costs, other.costs),
+            (self.restarts, other.restarts),
+            (self.history.T, other.history.T),
+        ):
+            mine[better] = theirs[better]
+        if self.labels is not None and other.labels is not None:
+            self.labels[better] = other.labels[better]
+
+
+def reconstruct(
+    observe: Observation,
+    observed: Sequence[Tensor],
+    shape: Sequence[int],
+    preset: Preset,
+    *,
+    seed: int,
+    targets: int = 32,
+    ids: Sequence[int] | None = None,
+    n_classes: int | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Reconstruction:
+    """Find images (``shape`` is (targets, 3, H, W) or (targets, n, 3, H, W)) that share ``observed``.
+
+    ``observed`` is what ``observe`` said of the real images, defended or not. With ``n_classes`` the
+    labels that ``observe`` holds are not looked at: shares of classes are found beside the images, as
+    Zhu et al. do. ``targets`` bounds how many are stacked, and thereby the memory. Each target draws
+    its starts from a stream of its own, named by ``seed``, its restart and its entry of ``ids``
+    (default: its position). ``progress`` is called after every step with the number of targets that
+    took it; there are ``shape[0] * preset.restarts * preset.iterations`` such steps in all.
+
+    Raises ``UserError`` where ``shape``, ``observed`` and ``ids`` do not have as many targets.
+    """
+    shape, names = tuple(shape), list(range(shape[0]) if ids is None else ids)
+    if len(shape) not in (4, 5) or shape[-3] != 3:
+        raise UserError(f"images of a reconstruction are (targets, [n,] 3, H, W), not {shape}")
+    lengths = {shape[0], len(names), *(len(tensor) for tensor in observed)}
+    if observe.given is not None and n_classes is None:
+        lengths.add(len(observe.given))
+    if len(lengths) > 1 or shape[0] == 0:
+        raise UserError(f"a reconstruction of {shape[0]} targets got things of {sorted(lengths)}")
+    size = 1 if preset.optimizer == "lbfgs" else targets
+    parts = [
+        _best_restart(
+            _Problem.of(
+                observe[rows], [tensor[rows] for tensor in observed], shape[1:], preset, n_classes
+            ),
+            seed,
+            names[rows],
+            progress or _silent,
+        )
+        for rows in (slice(first, first + size) for first in range(0, shape[0], size))
+    ]
+    return Reconstruction(
+        *(torch.cat([getattr(part, name) for part in parts]) for name in ("images", "costs")),
+        torch.cat([part.restarts for part in parts]),
+        torch.cat([part.history for part in parts], dim=1),
+        None if n_classes is None else torch.cat([part.labels for part in parts]),
+    )
+
+
+def _silent(_: int) -> None:
+    """No progress."""
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A stack of targets."""
+
+    observe: Observation
+    matching: Matching
+    shape: tuple[int, ...]
+    """Of one target's images."""
+    preset: Preset
+    n_classes: int | None
+
+    @classmethod
+    def of(
+        cls,
+        observe: Observation,
+        observed: Sequence[Tensor],
+        shape: tuple[int, ...],
+        preset: Preset,
+        n_classes: int | None,
+    ) -> "_Problem":
+        on_device = [tensor.to(observe.extractor.device) for tensor in observed]
+        matching = Matching.of(preset.cost, on_device, preset.indices, preset.weights)
+        return cls(observe, matching, shape, preset, n_classes)
+
+    @property
+    def box(self) -> tuple[Tensor, Tensor]:
+        """The points of black and of white, (3, 1, 1)."""
+        mean, std = self.observe.extractor.mean, self.observe.extractor.std
+        return (0 - mean) / std, (1 - mean) / std
+
+    def start(self, seed: int, restart: int, names: Sequence[int]) -> list[Tensor]:
+        """Points and, where labels are sought, their logits: what is moved, with gradients."""
+        rngs = [np.random.default_rng([seed, restart, name]) for name in names]
+        drawn = [np.stack([_FRESH[self.preset.init](rng, self.shape) for rng in rngs])]
+        if self.n_classes is not None:
+            logits = (*self.shape[:-3], self.n_classes)
+            drawn.append(np.stack([_FRESH["randn"](rng, logits) for rng in rngs]))
+        device = self.observe.extractor.device
+        return [torch.from_numpy(array).to(device).requires_grad_() for array in drawn]
+
+    def costs(self, moved: Sequence[Tensor], matching: Matching) -> Tensor:
+        """(targets,), without total variation."""
+        shares = moved[1].softmax(dim=-1) if len(moved) > 1 else None
+        return matching(self.observe(self.images(moved[0]), shares))
+
+    def images(self, points: Tensor) -> Tensor:
+        """The pixels of points, which may lie outside of [0, 1]."""
+        return points * self.observe.extractor.std + self.observe.extractor.mean
+
+
+def total_variation(points: Tensor) -> Tensor:
+    """mean |dx| + mean |dy| of each target's images (targets, ..., H, W): (targets,)."""
+    return sum(points.diff(dim=axis).abs().flatten(1).mean(dim=1) for axis in (-1, -2))
+
+
+def _best_restart(
+    problem: _Problem, seed: int, names: Sequence[int], progress: Callable[[int], object]
+) -> Reconstruction:
+    """The restart that scores lowest, for each target; those that are not finite are never taken."""
+    best, lowest = None, None
+    for restart in range(problem.preset.restarts):
+        moved = problem.start(seed, restart, names)
+        history = _descend(problem, moved, np.random.default_rng([seed, restart]), progress)
+        found, scores = _judged(problem, moved, history, restart)
+        if best is None or lowest is None:
+            best, lowest = _nothing(problem, found), torch.full_like(scores, torch.inf)
+        better = scores < lowest
+        best.update(found, better)
+        lowest = torch.where(better, scores, lowest)
+    return best
+
+
+def _descend(
+    problem: _Problem,
+    moved: list[Tensor],
+    rng: np.random.Generator,
+    progress: Callable[[int], object],
+) -> Tensor:
+    """Move the points, in place, by all iterations; returns costs (records, targets) on the way."""
+    preset, points = problem.preset, moved[0]
+    optimizer = _optimizer(preset, moved)
+    milestones = [int(preset.iterations // share) for share in _DECAYS] if preset.decay else []
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones)
+    costs = torch.empty(0)
+
+    def evaluate() -> Tensor:
+        nonlocal costs
+        costs = problem.costs(moved, problem.matching.drawn(rng))
+        objective = (costs + preset.tv * total_variation(points)).sum()
+        for variable, gradient in zip(moved, torch.autograd.grad(objective, moved), strict=True):
+            variable.grad = gradient
+        if preset.signed:
+            points.grad.sign_()
+        return objective.detach()
+
+    history = []
+    for iteration in range(preset.iterations):
+        optimizer.step(evaluate)
+        schedule.step()
+        if preset.boxed:
+            with torch.no_grad():
+                points.clamp_(*problem.box)
+        if iteration % -(-preset.iterations // _RECORDS) == 0:
+            history.append(costs.detach())
+        progress(len(points))
+    return torch.stack(history)
+
+
+def _optimizer(preset: Preset, moved: list[Tensor]) -> torch.optim.Optimizer:
+    if preset.optimizer == "adam":
+        return torch.optim.Adam(moved, preset.lr)
+    if preset.optimizer == "sgd":
+        return torch.optim.SGD(moved, preset.lr, momentum=0.9, nesterov=True)
+    return torch.optim.LBFGS(moved, preset.lr)
+
+
+def _judged(
+    problem: _Problem, moved: list[Tensor], history: Tensor, restart: int
+) -> tuple[Reconstruction, Tensor]:
+    """What a restart has found, and its scores (targets,): lower is better, NaN is no result."""
+    with torch.no_grad():
+        points = moved[0]
+        costs = problem.costs(moved, problem.matching)
+        scores = costs if problem.preset.scoring == "loss" else total_variation(points)
+        found = Reconstruction(
+            problem.images(points).clamp(0, 1),
+            costs,
+            torch.full(costs.shape, restart, device=costs.device),
+            history,
+            moved[1].softmax(dim=-1) if len(moved) > 1 else None,
+        )
+        return found, torch.where(costs.isfinite(), scores, torch.nan)
+
+
+def _nothing(problem: _Problem, like: Reconstruction) -> Reconstruction:
+    """The result of targets of which no restart is finite."""
+    mean_colour = problem.images(torch.zeros_like(like.images))
+    return Reconstruction(
+        mean_colour,
+        torch.full_like(like.costs, torch.inf),
+        torch.full_like(like.restarts, -1),
+        torch.full_like(like.history, torch.nan),
+        None if like.labels is None else torch.full_like(like.labels, 1 / like.labels.shape[-1]),
+    )
