@@ -194,7 +194,7 @@ def read_labelled_pixels(options: argparse.Namespace) -> LabelledPixels:
     chosen = _chosen(len(images), options)
     pixels = images.read(chosen)
     # Grey images have their one channel three times: reconstructions are looked at in colour.
-    pixels = np.broadcast_to(pixels, (*pixels.shape[:3], 3))
+    pixels = np.array(np.broadcast_to(pixels, (*pixels.shape[:3], 3)))
     return LabelledPixels(chosen, images.labels[chosen], pixels, images.class_names)
 
 

@@ -1,0 +1,92 @@
+"""Reconstruct images from the gradients that training on them shares, defended or not."""
+
+import sys
+from dataclasses import asdict, replace
+
+from src.artifacts.manifest import Manifest
+from src.artifacts.parts import Parts
+from src.artifacts.reconstructions import originals_folder
+from src.attacks.inversion.command import (
+    NO_DEFENCE,
+    TrainedAs,
+    add_inversion_options,
+    check_inversion_options,
+    condition_of,
+    preset_of,
+    read_labelled_pixels,
+)
+from src.cli import Parser, run
+
+RECORDED = ("dataset", "part", "size", "observation", "labels", "optim", "batch_targets", "seed")
+SHARED = ("shared_batch", "local_steps", "local_lr")
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    add_inversion_options(parser)
+    options = parser.parse_args()
+    check_inversion_options(options)
+
+    import torch
+
+    from src.attacks.inversion.campaign import Campaign, Sharing, open_network
+    from src.attacks.inversion.defences import parse_defence
+    from src.reporting.reconstruction_grid import draw_conditions
+    from src.reporting.reconstruction_tables import outputs_of, overview, write_condition
+    from src.training.pictures import parse_augmentation
+
+    preset = preset_of(options)
+    defences = [None if name == NO_DEFENCE else parse_defence(name) for name in options.defence]
+    trained = TrainedAs.of(options)
+    augmentation = parse_augmentation(trained.augmentation)
+    untransformed = read_labelled_pixels(options)
+    pixels = torch.from_numpy(untransformed.pixels).permute(0, 3, 1, 2)
+    moved = augmentation.training(pixels, torch.Generator().manual_seed(options.seed))
+    attacked = replace(untransformed, pixels=moved.permute(0, 2, 3, 1).contiguous().numpy())
+    extractor = open_network(options, untransformed.class_names)
+
+    folders = []
+    for defence in dict.fromkeys(defences):
+        name = condition_of(options, extractor.arch, trained, defence and defence.name)
+        described = {
+            "arch": extractor.arch,
+            "epochs": trained.epochs,
+            "augmentation": trained.augmentation,
+            "trained_defence": trained.defence,
+            "defence": defence and defence.name,
+            **{key: getattr(options, key) for key in (*RECORDED, *SHARED)},
+            "preset": asdict(preset),
+        }
+        folder = options.out / name
+        folders.append(folder)
+        inputs = [options.data, *([options.checkpoint] if options.checkpoint else [])]
+        manifest = Manifest.of(
+            "invert_gradients", {**described, "ids": attacked.ids.tolist()}, inputs
+        )
+        originals = [originals_folder(folder, untransformed=state) for state in (False, True)]
+        outputs = [*outputs_of(folder, attacked), *originals]
+        if not options.force and manifest.is_current(outputs):
+            print(f"{folder} is up to date (use --force to redo)")
+            continue
+        campaign = Campaign(
+            extractor,
+            attacked,
+            Sharing(options.observation, *(getattr(options, key) for key in SHARED)),
+            preset,
+            options.labels,
+            defence,
+            options.batch_targets,
+            options.seed,
+        )
+        parts = Parts.of(manifest, outputs[0])
+        outcome = campaign.run(parts, f"{options.optim}, {defence.name if defence else 'open'}")
+        write_condition(folder, described, outcome, attacked, untransformed)
+        manifest.write(outputs)
+        parts.discard()
+    print(overview(folders))
+    grid = draw_conditions(options.out, folders)
+    print("written:", *folders, grid, sep="\n  ")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

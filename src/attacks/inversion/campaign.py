@@ -1,0 +1,194 @@
+"""Inverting what is shared about many images, stack by stack, so that a kill costs one stack."""
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from src.artifacts.errors import UserError
+from src.artifacts.parts import Parts
+from src.attacks.inversion.command import LabelledPixels
+from src.attacks.inversion.defences import Defence
+from src.attacks.inversion.labels import label_from_gradient
+from src.attacks.inversion.observations import (
+    Observation,
+    cross_entropy,
+    features_of,
+    gradients_of,
+    local_updates_of,
+    pairwise_ranking,
+)
+from src.attacks.inversion.presets import Preset
+from src.attacks.inversion.reconstruction import reconstruct
+from src.attacks.storage import to_pixels
+from src.extractors.architectures import build_extractor
+from src.extractors.checkpoints import load_extractor
+from src.extractors.device import select_device
+from src.extractors.extractor import Extractor
+
+
+def open_network(options: argparse.Namespace, class_names: Sequence[str]) -> Extractor:
+    """The classifier of ``command``'s options; an untrained one has the classes ``class_names``."""
+    device = select_device(options.gpu)
+    if options.checkpoint:
+        return load_extractor(options.arch, options.checkpoint, device)
+    torch.manual_seed(options.seed)
+    return build_extractor(options.arch, class_names).to(device).eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """What is shared about images."""
+
+    observation: str
+    """``gradients``, ``local_steps``, ``features`` or ``bpr``."""
+    batch: int
+    """Images of one observation; of ``bpr`` 2, a positive item and a negative one."""
+    local_steps: int
+    local_lr: float
+
+    def of(self, extractor: Extractor, given: Tensor | None) -> Observation:
+        """``given`` are the labels, or the users of ``bpr``."""
+        match self.observation:
+            case "gradients":
+                return gradients_of(extractor, cross_entropy, given)
+            case "local_steps":
+                steps, lr = self.local_steps, self.local_lr
+                return local_updates_of(extractor, cross_entropy, given, steps=steps, lr=lr)
+            case "bpr":
+                return gradients_of(extractor, pairwise_ranking, given)
+            case _:
+                return features_of(extractor)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found for n images, in their order."""
+
+    pixels: np.ndarray
+    """(n, side, side, 3) uint8."""
+    labels: np.ndarray
+    """(n,) int64 classes that were found for them; -1 where none were sought."""
+    costs: np.ndarray
+    """(n,) float32 of the observation that an image belongs to."""
+    restarts: np.ndarray
+    """(n,) int64, which restart was best; -1 where each of them diverged."""
+    seconds: np.ndarray
+    """(n,) float64 that were spent on an image, as its share of its stack's."""
+
+    @classmethod
+    def of(cls, parts: list[Mapping[str, np.ndarray]]) -> "Outcome":
+        return cls(**{key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """One attack on ``images``, as many as fill mini-batches.
+
+    Starts depend on the seed and an image's id, noise and users on the seed and the stack, so that a run
+    that was killed and continued finds what an uninterrupted one finds.
+    """
+
+    extractor: Extractor
+    images: LabelledPixels
+    sharing: Sharing
+    preset: Preset
+    labels: str
+    """How they are known: ``given``, ``analytic`` or ``joint``."""
+    defence: Defence | None = None
+    targets: int = 16
+    """Attacked side by side."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        largest = int(self.images.labels.max())
+        if self.sharing.observation in ("gradients", "local_steps") and (
+            largest >= self.extractor.n_classes
+        ):
+            raise UserError(
+                f"an image has label {largest}, but the network knows {self.extractor.n_classes} classes"
+            )
+
+    def run(self, parts: Parts, name: str) -> Outcome:
+        """Attack all images; ``parts`` remembers finished stacks, and ``name`` labels the progress."""
+        per_stack = self.targets * self.sharing.batch
+        stacks = [
+            slice(first, first + per_stack) for first in range(0, len(self.images), per_stack)
+        ]
+        done = [parts.load(number) for number in range(len(stacks))]
+        steps = self.preset.restarts * self.preset.iterations
+        finished = sum(len(part["labels"]) for part in done if part is not None)
+        with tqdm(
+            total=len(self.images) // self.sharing.batch * steps,
+            initial=finished // self.sharing.batch * steps,
+            desc=name,
+            unit="step",
+            smoothing=0,
+        ) as bar:
+            for number, rows in enumerate(stacks):
+                if done[number] is None:
+                    done[number] = self._attack_stack(number, rows, bar)
+                    parts.save(number, done[number])
+        return Outcome.of(done)
+
+    def _attack_stack(self, number: int, rows: slice, bar: tqdm) -> dict[str, np.ndarray]:
+        """The columns of the outcome of one stack."""
+        started = time.monotonic()
+        generator = torch.Generator().manual_seed(_seed_of(self.seed, number))
+        images = self._grouped(to_pixels(self.images.pixels[rows], self.extractor.device))
+        labels = self._grouped(torch.from_numpy(self.images.labels[rows]))
+        observe = self.sharing.of(self.extractor, self._given(labels, generator))
+        observed = observe(images)
+        if self.defence is not None:
+            observed = self.defence.stacked(observed, generator)
+        if self.labels == "analytic":
+            observe = replace(observe, given=label_from_gradient(observe, observed))
+        found = reconstruct(
+            observe,
+            observed,
+            images.shape,
+            self.preset,
+            seed=self.seed,
+            targets=self.targets,
+            ids=self.images.ids[rows][:: self.sharing.batch].tolist(),
+            n_classes=self.extractor.n_classes if self.labels == "joint" else None,
+            progress=bar.update,
+        )
+        if self.labels == "joint":
+            classes = found.labels.argmax(dim=-1)
+        else:
+            classes = observe.given if self.labels == "analytic" else torch.full_like(labels, -1)
+        batch, n = self.sharing.batch, images.shape[:-3].numel()
+        return {
+            "pixels": _to_levels(found.images.flatten(0, -4)),
+            "labels": classes.flatten().cpu().numpy(),
+            "costs": found.costs.cpu().numpy().repeat(batch),
+            "restarts": found.restarts.cpu().numpy().repeat(batch),
+            "seconds": np.full(n, (time.monotonic() - started) / n),
+        }
+
+    def _grouped(self, of_images: Tensor) -> Tensor:
+        """(targets, ...) for single images, (targets, n, ...) for batches."""
+        batch = self.sharing.batch
+        return of_images if batch == 1 else of_images.unflatten(0, (-1, batch))
+
+    def _given(self, labels: Tensor, generator: torch.Generator) -> Tensor | None:
+        """What determines an observation beside the images."""
+        if self.sharing.observation == "bpr":
+            return torch.randn(len(labels), self.extractor.n_features, generator=generator)
+        return labels
+
+
+def _to_levels(images: Tensor) -> np.ndarray:
+    """(n, 3, H, W) in [0, 1] -> (n, H, W, 3) uint8, the nearest levels."""
+    return images.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _seed_of(seed: int, stack: int) -> int:
+    """Independent seeds for the stacks of a run."""
+    return int(np.random.SeedSequence((seed, stack)).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,137 @@
+"""Tables of what an inversion found: a row an image, and all conditions beside each other."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.atomic import atomic_outputs
+from src.artifacts.reconstructions import write_reconstructions
+from src.attacks.inversion.campaign import Outcome
+from src.attacks.inversion.command import LabelledPixels
+from src.metrics.image_quality import mse, psnr
+
+METRICS = "metric.tsv"
+
+
+def image_table(
+    outcome: Outcome, attacked: LabelledPixels, untransformed: LabelledPixels
+) -> pd.DataFrame:
+    """A row an image: cost and restart, MSE (pixels in [0, 1]) and PSNR (dB) of what files hold.
+
+    Both are against the attacked image and, with the ending ``_untransformed``, against the image as it
+    was before it was transformed. ``label_found`` is -1 where labels were given.
+    """
+    found = outcome.pixels / 255
+    columns: dict[str, np.ndarray] = {
+        "id": attacked.ids,
+        "label": attacked.labels,
+        "label_found": outcome.labels,
+        "cost": outcome.costs,
+        "restart": outcome.restarts,
+        "seconds": outcome.seconds,
+    }
+    for ending, images in (("", attacked), ("_untransformed", untransformed)):
+        columns[f"mse{ending}"] = mse(found, images.pixels / 255)
+        columns[f"psnr{ending}"] = psnr(found, images.pixels / 255)
+    return pd.DataFrame(columns)
+
+
+def condition_record(described: Mapping[str, Any], table: pd.DataFrame) -> dict[str, Any]:
+    """What was done, as ``described``, and what came out, in values that JSON knows.
+
+    ``labels_recovered`` is the share of images whose label was found, None where labels were given.
+    """
+    sought = (table["label_found"] >= 0).any()
+    means = table[["cost", "mse", "psnr", "mse_untransformed", "psnr_untransformed"]].mean()
+    return {
+        **described,
+        "n_images": len(table),
+        "diverged": int((table["restart"] < 0).sum()),
+        "labels_recovered": float((table["label"] == table["label_found"]).mean())
+        if sought
+        else None,
+        "seconds": round(float(table["seconds"].sum()), 3),
+        **{f"mean_{name}": value if np.isfinite(value) else None for name, value in means.items()},
+    }
+
+
+def write_condition(
+    folder: Path,
+    described: Mapping[str, Any],
+    outcome: Outcome,
+    attacked: LabelledPixels,
+    untransformed: LabelledPixels,
+) -> None:
+    """Write the three folders of images, ``<folder>/metric.tsv`` and ``<folder>.json``."""
+    table = image_table(outcome, attacked, untransformed)
+    write_reconstructions(
+        folder,
+        attacked.ids.tolist(),
+        attacked.labels.tolist(),
+        outcome.pixels,
+        attacked.pixels,
+        untransformed.pixels,
+    )
+    record = condition_record(described, table)
+    with atomic_outputs(folder / METRICS, record_of(folder)) as (metrics_file, record_file):
+        table.to_csv(metrics_file, sep="\t", index=False, float_format="%.6g")
+        record_file.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def record_of(folder: Path) -> Path:
+    """The JSON file beside the folder of a condition, whose name may hold dots."""
+    return folder.with_name(f"{folder.name}.json")
+
+
+def conditions_in(root: Path) -> list[Path]:
+    """The folders of all conditions of ``root``, in the order of their names."""
+    return sorted(folder for folder in root.iterdir() if record_of(folder).is_file())
+
+
+def outputs_of(folder: Path, images: LabelledPixels) -> list[Path]:
+    """What a condition consists of, but for the originals; others may add files to ``folder``."""
+    places = zip(images.ids, images.labels, strict=True)
+    pictures = [folder / f"{number}_{label}_rec.png" for number, label in places]
+    return [record_of(folder), folder / METRICS, *pictures]
+
+
+def read_records(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """The JSON records of conditions."""
+    return [json.loads(record_of(folder).read_text()) for folder in folders]
+
+
+def title(record: Mapping[str, Any]) -> str:
+    """A condition in a few words, for figures and tables."""
+    words = [record["arch"], record["optim"]]
+    if record["epochs"] == 0:
+        words.append("untrained")
+    if record["augmentation"] != "none":
+        words.append(record["augmentation"])
+    if record["trained_defence"]:
+        words.append(f"trained with {record['trained_defence']}")
+    if record["observation"] != "gradients":
+        words.append(record["observation"])
+    return ", ".join([*words, *([record["defence"]] if record["defence"] else [])])
+
+
+def overview(folders: Sequence[Path]) -> str:
+    """A line a condition: mean cost, MSE, PSNR, and the labels that were found."""
+    rows = [
+        {
+            "condition": title(record),
+            "images": record["n_images"],
+            "cost": record["mean_cost"],
+            "mse": record["mean_mse"],
+            "psnr": record["mean_psnr"],
+            "psnr_untransformed": record["mean_psnr_untransformed"],
+            "labels": record["labels_recovered"],
+            "seconds": record["seconds"],
+        }
+        for record in read_records(folders)
+    ]
+    frame = pd.DataFrame(rows).dropna(axis=1, how="all")
+    return frame.to_string(index=False, float_format=lambda value: f"{value:.4g}")
