@@ -248,7 +248,7 @@ class Comparison:
                 candidate.attack == "noise"
                 and its_protocol == protocol
                 and candidate.origin == experiment.origin
-                and _budget(candidate) == _budget(experiment)
+                and budget_of(candidate) == budget_of(experiment)
             ):
                 return self.attacked[candidate, its_protocol]
         return {}
@@ -266,7 +266,7 @@ def category_values(
     return {(metric, k): of[:, i] for metric, of in values.items() for i, k in enumerate(ks)}
 
 
-def _budget(experiment: Experiment) -> tuple[float, str] | None:
+def budget_of(experiment: Experiment) -> tuple[float, str] | None:
     """(eps in grey levels, norm), for an attack that has a budget; where no norm is named, L-inf."""
     eps = _EPS.match(experiment.parameters)
     norm = _NORM.search(experiment.parameters)

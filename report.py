@@ -1,0 +1,67 @@
+"""One HTML file that shows what the stages left of a data set."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from src.artifacts.fidelity import FIDELITIES
+from src.artifacts.layout import Layout
+from src.cli import Parser, add_common_options, run
+
+
+def parse_options() -> argparse.Namespace:
+    parser = Parser(
+        "Write one self-contained HTML file about a data set, its figures as PNG and PDF to "
+        "results/<dataset>/figures/ and its tables as TSV and LaTeX to results/<dataset>/tables/."
+    )
+    add_common_options(parser, dataset="demo", gpu=None)
+    parser.add_argument(
+        "--out", type=Path, help="the page (default: results/<dataset>/report.html)"
+    )
+    parser.add_argument("--topk", type=int, default=20, metavar="K", help="K of the tables")
+    parser.add_argument(
+        "--items",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="ITEM",
+        help="attacked items to show (default: from most gained to least)",
+    )
+    parser.add_argument(
+        "--users",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="USER",
+        help="users whose lists to show (default: some that list the item)",
+    )
+    parser.add_argument(
+        "--epoch", type=int, help="use runs of this many epochs (default: the only ones there)"
+    )
+    parser.add_argument(
+        "--fidelity",
+        choices=sorted(FIDELITIES),
+        help="use runs of this fidelity (default: the only ones there)",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse_options()
+    layout = Layout(options.dataset, options.root)
+    layout.require_data()
+
+    from src.reporting.html.page import FIGURES, TABLES, write_report
+    from src.reporting.html.study import Study
+
+    out = options.out or layout.results / "report.html"
+    study = Study.find(layout, options.topk, options.epoch, options.fidelity)
+    if write_report(study, out, options.items, options.users, force=options.force):
+        print(f"figures: {layout.results / FIGURES}\ntables: {layout.results / TABLES}")
+        print(f"report: {out}")
+    else:
+        print(f"{out} is up to date (use --force to redo)")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

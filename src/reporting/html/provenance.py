@@ -1,0 +1,105 @@
+"""What was run, from the records that the stages leave beside their artifacts."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from src.artifacts.layout import Layout
+
+_RECORD = ".manifest.json"
+_PLACE = re.compile(r" --root \S+")
+"""Where the tree stands changes nothing in it."""
+_ORDER = (
+    "prepare_dataset", "train_extractor", "classify_extract", "recommend", "evaluate_rec",
+    "classify_extract_attack", "evaluate_attack", "feature_loss", "evaluate_attention", "summarize",
+)  # fmt: skip
+OWN = "report"
+"""The stage that this is: no part of what it reports."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One command and what it left."""
+
+    stage: str
+    command: str
+    seeds: tuple[int, ...]
+    artifacts: int
+    date: str
+    """Of the last artifact: year, month, day."""
+
+
+def ran(layout: Layout) -> tuple[list[Ran], dict[str, list[str]]]:
+    """(commands in the order of the stages, versions of each package that they ran with)."""
+    found = list(_records(layout))
+    grouped: dict[tuple[str, str], list[tuple[Path, Mapping[str, Any]]]] = {}
+    versions: dict[str, set[str]] = {}
+    for path, record in found:
+        command = _PLACE.sub("", record.get("command", ""))
+        grouped.setdefault((record.get("stage", ""), command), []).append((path, record))
+        for package, version in record.get("versions", {}).items():
+            versions.setdefault(package, set()).add(version)
+    commands = [_ran(*key, members) for key, members in grouped.items()]
+    commands.sort(key=lambda of: (_position(of.stage), of.command))
+    return commands, {name: sorted(of) for name, of in sorted(versions.items())}
+
+
+def attack_commands(layout: Layout) -> dict[str, str]:
+    """By experiment name: the command that attacked its images."""
+    return {
+        path.parent.name: _PLACE.sub("", record["command"])
+        for path, record in _records(layout)
+        if record.get("stage") == "classify_extract_attack"
+    }
+
+
+def commands_table(commands: list[Ran]) -> pd.DataFrame:
+    """As numbers and text, for files and for the report's own record."""
+    return pd.DataFrame(
+        [(of.stage, of.command, " ".join(map(str, of.seeds)), of.artifacts) for of in commands],
+        columns=["stage", "command", "seeds", "artifacts"],
+    )
+
+
+def _ran(stage: str, command: str, members: list[tuple[Path, Mapping[str, Any]]]) -> Ran:
+    options = [record.get("options", {}) for _, record in members]
+    seeds = {of["seed"] for of in options if isinstance(of.get("seed"), int)}
+    latest = max(path.stat().st_mtime for path, _ in members)
+    date = datetime.fromtimestamp(latest, UTC).date().isoformat()
+    return Ran(stage, command, tuple(sorted(seeds)), len(members), date)
+
+
+def _position(stage: str) -> int:
+    return _ORDER.index(stage) if stage in _ORDER else len(_ORDER)
+
+
+def _records(layout: Layout) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Every record of the data set, and those of the checkpoints that its images were seen by."""
+    weights: set[str] = set()
+    folders = (layout.root / top / layout.dataset for top in _TOPS)
+    for path in (path for folder in folders for path in sorted(folder.rglob(f"*{_RECORD}"))):
+        record = _read(path)
+        if record.get("stage") == OWN:
+            continue
+        weights.add(str(record.get("options", {}).get("weights")))
+        yield path, record
+    for path in sorted((layout.root / "models").rglob(f"*{_RECORD}")):
+        record = _read(path)
+        if weights.intersection(record.get("outputs", {}).values()):
+            yield path, record
+
+
+_TOPS = ("data", "rec_model_weights", "rec_results", "chr", "ncdcg", "accuracy", "bias", "results")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError:
+        return {}

@@ -1,0 +1,102 @@
+"""Tables of further studies: image quality, robust accuracy, attacks on rankings and parameters."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.layout import Layout
+from src.reporting.html.attention import drawn
+from src.reporting.html.estimates import number, resampled
+from src.reporting.html.study import Study, result_tables
+from src.reporting.html.tables import Table
+
+_ROBUST = {"recipe", "attack", "seed", "n", "accuracy", "low", "high"}
+_RANKING = {"attack", "kind", "measure", "before", "after", "ci_low", "ci_high", "term"}
+_EMBEDDERS = {"recipe", "r1", "ers"}
+_EXTRACTORS = {"extractor", "accuracy", "ers", "chr_change"}
+_PARAMETERS = {"recommender", "decrease", "control_decrease", "random_decrease"}
+"""Columns by which tables are known, whatever they are called."""
+
+
+def study_sections(layout: Layout) -> list[tuple[str, str, Sequence[str], list[Any], str]]:
+    """(anchor, title, text, blocks, missing) of each kind of study."""
+    name = layout.dataset
+    return [
+        _section(
+            layout, "robust", "Robust accuracy", _ROBUST, {"accuracy": ("low", "high")},
+            f"python evaluate_robustness.py --checkpoint <file> --data <path> --dataset <set> "
+            f"--compare results/{name}/robust_accuracy.tsv",
+        ),
+        _section(
+            layout, "ranking", "Attacks on rankings", _RANKING, {"after": ("ci_low", "ci_high")},
+            f"python attack_ranking.py --dataset {name} ...", _EMBEDDERS, _EXTRACTORS,
+        ),
+        _section(
+            layout, "parameters", "Attacks on parameters", _PARAMETERS,
+            {"decrease": ("ci_low", "ci_high")}, f"python attack_rec.py --dataset {name} ...",
+        ),
+    ]  # fmt: skip
+
+
+def _section(
+    layout: Layout, anchor: str, title: str, columns: set[str],
+    intervals: dict[str, tuple[str, str]], missing: str, *others: set[str],
+) -> tuple[str, str, Sequence[str], list[Any], str]:  # fmt: skip
+    blocks: list[Any] = []
+    for path in result_tables(layout):
+        table = pd.read_csv(path, sep="\t")
+        if any(known <= set(table) for known in (columns, *others)):
+            blocks.append(_table(path, table, intervals))
+            picture = path.with_name(path.name.replace("_effects", "")).with_suffix(".png")
+            if picture.is_file():
+                blocks.append(drawn(picture, path.stem, f"{title}: {path.stem}"))
+    return anchor, title, (), blocks, "" if blocks else missing
+
+
+def _table(path: Path, table: pd.DataFrame, intervals: dict[str, tuple[str, str]]) -> Table:
+    """As it is, numbers rounded, with the bounds beside what they bound; empty columns are left out."""
+    shown = table.dropna(axis="columns", how="all")
+    shown = shown.drop(
+        columns=[bound for of in intervals.values() for bound in of], errors="ignore"
+    )
+    shown = shown.map(lambda cell: cell if isinstance(cell, str) else number(cell, 4))
+    for column, bounds in intervals.items():
+        if column in shown and set(bounds) <= set(table):
+            low, high = (table[bound] for bound in bounds)
+            of = zip(shown[column], low, high, strict=True)
+            shown[column] = [_with_interval(*cell) for cell in of]
+    return Table(f"study_{path.stem}", path.stem, shown, table, f"From {path.name}.")
+
+
+def _with_interval(value: str, low: float, high: float) -> str:
+    return value if np.isnan(low) else f"{value} ({number(low, 4)} to {number(high, 4)})"
+
+
+def image_quality_tables(study: Study) -> list[Table]:
+    """The data set's table where it is there, or else one of what each experiment's own file holds."""
+    path = study.layout.result("image_quality.tsv")
+    if path.is_file():
+        table = pd.read_csv(path, sep="\t")
+        bounded = {
+            name: (f"{name}_low", f"{name}_high") for name in table if f"{name}_low" in table
+        }
+        return [_table(path, table, bounded)]
+    rows, data = [], []
+    for experiment in study.attacked:
+        path = study.layout.experiment(experiment) / "image_quality.tsv"
+        if path.is_file():
+            images = pd.read_csv(path, sep="\t").select_dtypes("number")
+            means = {name: resampled(of.to_numpy(float)) for name, of in images.items()
+                     if name not in ("image", "item", "label")}  # fmt: skip
+            named = {"extractor": experiment.extractor, "attack": study.label(experiment)}
+            rows.append(named | {name: of.text for name, of in means.items()})
+            columns = [of.columns(name) for name, of in means.items()]
+            data.append(named | {name: value for of in columns for name, value in of.items()})
+    if not rows:
+        return []
+    caption = "Means over the attacked images, which are resampled for the intervals."
+    shown, numbers = pd.DataFrame(rows).fillna("–"), pd.DataFrame(data)
+    return [Table("image_quality", "Image quality", shown, numbers, caption, 2)]
