@@ -106,7 +106,8 @@ def add_schedule_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--gradient_defence",
-        help="noise or pruning of each mini-batch's gradient: gaussian_1e-3, lap_1e-2, prune_70",
+        help="what happens to each mini-batch's gradient: gaussian_1e-3, lap_1e-2, prune_70, "
+        "clip_1.0, quantise_8 or sign",
     )
 
 

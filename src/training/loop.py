@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from src.attacks.inversion.defences import parse_defence
 from src.extractors.checkpoints import write_plain
 from src.extractors.extractor import Extractor, Precision
-from src.training.distribution import n_processes, rank, wait_for_all
+from src.extractors.distribution import n_processes, rank, wait_for_all
+from src.training.gradient_defence import defend_gradients
 from src.training.metric_losses import LEARNT_LR
 from src.training.pictures import SHIFTED, Augmentation, PictureSet, read_ahead, to_images
 from src.training.recipes import Training, drawn, parts
@@ -77,9 +79,6 @@ def train(
     log: list[dict[str, float]] = []
     noise = torch.Generator()
     if schedule.gradient_defence is not None:
-        from src.attacks.inversion.defences import parse_defence
-        from src.training.gradient_defence import defend_gradients
-
         defend_gradients(optimizers[0], parse_defence(schedule.gradient_defence), noise)
     first_epoch = _restore(state_file, extractor.network, optimizers, state, log)
     state.step = first_epoch * n_batches * recipe.replays

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from src.artifacts.errors import UserError
+from src.attacks.inversion.defences import parse_defence
 from src.extractors.architectures import build_extractor, check_arch, input_size, split_arch
 from src.training.adversaries import Adversary, Budget, Free
 from src.training.arp_keys import parse_keys, with_keys
@@ -171,20 +172,16 @@ def _scheduled(usual: Schedule, options: argparse.Namespace) -> Schedule:
         "epochs": options.epochs,
         "batch_size": options.batch,
         "lr": options.lr,
-        "augmentation": options.augmentation and parse_augmentation(options.augmentation),
-        "gradient_defence": _checked(options.gradient_defence),
+        "augmentation": options.augmentation,
+        "gradient_defence": options.gradient_defence,
     }
     given = {name: value for name, value in changed.items() if value is not None}
+    if "augmentation" in given:
+        given["augmentation"] = parse_augmentation(options.augmentation)
+    if "gradient_defence" in given:
+        parse_defence(options.gradient_defence)  # says what is wrong with it
     base = CONSERVATIVE if options.schedule == "conservative" else {}
     return replace(usual, seed=options.seed, **{**base, **given})
-
-
-def _checked(defence: str | None) -> str | None:
-    if defence is None:
-        return None
-    from src.attacks.inversion.defences import parse_defence
-
-    return parse_defence(defence).name
 
 
 def _epochs_for(units: float, training: Training, arch: str) -> int:
