@@ -1,0 +1,121 @@
+"""SemSim: how far two images are apart in what people recognise (Sun et al., NeurIPS 2023)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from src.artifacts.errors import UserError
+from src.extractors.architectures import build_network, normalisation
+from src.extractors.checkpoints import read_checkpoint, write_plain
+from src.extractors.extractor import IMAGENET_MEAN, IMAGENET_STD, find_head
+
+DEFAULT_ARCH = "cifar_resnet18"
+"""The published one: a ResNet18 for 32x32 images, 512 features."""
+_N_OUTPUTS = 1000
+"""Of the head that is cut off: a number by which it is found."""
+
+
+class SemSim(nn.Module):
+    """A distance of images: that of their features in a network trained on triplets.
+
+    Of an original, the triplets hold a reconstruction that people recognise and one that they do not.
+    In evaluation mode when it is made.
+    """
+
+    size: Tensor
+    human: Tensor
+    mean: Tensor
+    std: Tensor
+    higher_is_closer = False
+    name = "semsim"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        size: int = 32,
+        *,
+        arch: str = "",
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        human: bool = True,
+    ) -> None:
+        """``network`` maps normalised images (n, 3, ``size``, ``size``) to features (n, D).
+
+        ``arch`` is what it was built as. ``human``: whether people said what is recognisable.
+        """
+        super().__init__()
+        self.network = network
+        self.arch = arch
+        # Everything that a score depends on is saved with the parameters.
+        self.register_buffer("size", torch.tensor(size))
+        self.register_buffer("human", torch.tensor(human))
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(3, 1, 1))
+        self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (n, D) of ``images`` (n, 3, height, width) in [0, 1], resized where they must be."""
+        side = int(self.size)
+        if images.shape[2:] != (side, side):
+            images = functional.interpolate(
+                images, (side, side), mode="bilinear", align_corners=False, antialias=True
+            )
+        return self.network((images - self.mean) / self.std)
+
+    @torch.no_grad()
+    def score(
+        self, a: Tensor, b: Tensor, *, normalised: bool = True, batch_size: int = 256
+    ) -> Tensor:
+        """Distance (n,) float32, on the CPU, of each image of ``a`` from that of ``b``; lower is closer.
+
+        Both are (n, 3, height, width) float in [0, 1]. Features are ``normalised`` to length 1, as they
+        are trained, so that a distance is at most 2; without, the score is the published one, which
+        mixes in how long they are. Raises ``ValueError`` where the shapes differ.
+        """
+        if a.shape != b.shape:
+            raise ValueError(f"images of {tuple(a.shape)} and {tuple(b.shape)} cannot be compared")
+        pairs = zip(a.split(batch_size), b.split(batch_size), strict=True)
+        return torch.cat([self._distances(*pair, normalised) for pair in pairs])
+
+    def _distances(self, a: Tensor, b: Tensor, normalised: bool) -> Tensor:
+        first, second = (self(images.to(self.device)) for images in (a, b))
+        if normalised:
+            first, second = functional.normalize(first), functional.normalize(second)
+        return torch.linalg.vector_norm(first - second, dim=1).cpu()
+
+
+def build_semsim(arch: str = DEFAULT_ARCH, size: int = 32, *, human: bool = True) -> SemSim:
+    """Randomly initialised: the network ``arch`` without its head, with its usual normalisation."""
+    network = build_network(arch, _N_OUTPUTS)
+    network.set_submodule(find_head(network, _N_OUTPUTS), nn.Identity())
+    mean, std = normalisation(arch)
+    return SemSim(network, size, arch=arch, mean=mean, std=std, human=human)
+
+
+def save_semsim(path: Path, model: SemSim) -> None:
+    """Write a dict of plain tensors and strings."""
+    state_dict = {key: value.cpu() for key, value in model.state_dict().items()}
+    write_plain(path, {"format": "semsim", "arch": model.arch, "state_dict": state_dict})
+
+
+def load_semsim(path: Path, device: torch.device | str = "cpu") -> SemSim:
+    """Read what ``save_semsim`` wrote, in evaluation mode, frozen; nothing in the file is executed.
+
+    Raises ``UserError`` for a file that is no SemSim.
+    """
+    checkpoint = read_checkpoint(path)
+    if checkpoint.arch is None or "human" not in checkpoint.state_dict:
+        raise UserError(f"{path} is no SemSim: train one with evaluate_images.py train")
+    model = build_semsim(checkpoint.arch)
+    try:
+        model.load_state_dict(checkpoint.state_dict)
+    except RuntimeError as error:
+        raise UserError(f"{path} is no SemSim of {checkpoint.arch}: {error}") from error
+    return model.to(device).requires_grad_(False)
