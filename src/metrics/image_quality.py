@@ -1,0 +1,147 @@
+"""How far a changed image is from the one it was made from, by its pixels.
+
+Images are float arrays (n, height, width, channels) in [0, 1]; every metric returns (n,) float64, one
+value for each pair.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from scipy.ndimage import correlate1d
+
+_C1, _C2 = 0.01**2, 0.03**2
+"""The constants of SSIM for a peak of 1, as published."""
+
+
+@dataclass(frozen=True)
+class ImageMetric:
+    """A metric of pairs of images, by the name of its column."""
+
+    name: str
+    higher_is_closer: bool
+    compare: Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+    def __call__(self, original: np.ndarray, changed: np.ndarray) -> np.ndarray:
+        """(n,) float64; ``ValueError`` where the shapes differ or the metric cannot read the size."""
+        return self.compare(original, changed)
+
+
+def mse(original: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """Mean squared error."""
+    return np.square(_difference(original, changed)).mean(axis=(1, 2, 3))
+
+
+def psnr(original: np.ndarray, changed: np.ndarray, peak: float = 1.0) -> np.ndarray:
+    """Peak signal-to-noise ratio in dB, 10 log10(peak^2 / MSE); infinite for equal images."""
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(peak**2 / mse(original, changed))
+
+
+def lp_norm(original: np.ndarray, changed: np.ndarray, p: float = 2) -> np.ndarray:
+    """The Lp norm of the change of all values of an image; p = 0 counts those that differ."""
+    change = _difference(original, changed)
+    return np.linalg.norm(change.reshape(len(change), -1), p, axis=1)
+
+
+def ssim(
+    original: np.ndarray,
+    changed: np.ndarray,
+    window: Literal["gaussian", "uniform"] = "gaussian",
+    *,
+    mirrored: bool | None = None,
+) -> np.ndarray:
+    """Structural similarity, the mean over windows and channels; 1 for equal images.
+
+    Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", IEEE
+    Transactions on Image Processing 2004: Gaussian windows of 11 pixels with sigma 1.5. ``uniform`` has
+    windows of 7 pixels and the covariances of a sample. ``mirrored``: a window around every pixel of an
+    image that is mirrored at its border; otherwise only windows that lie in it. By default Gaussian
+    windows are mirrored and uniform ones are not, as torchmetrics and scikit-image have them. Raises
+    ``ValueError`` for images smaller than a window.
+    """
+    _difference(original, changed)
+    kind = WINDOWS[window]
+    windowed = partial(kind.means, mirrored=kind.mirrored if mirrored is None else mirrored)
+    x, y = (np.asarray(images, np.float64) for images in (original, changed))
+    mean_x, mean_y = windowed(x), windowed(y)
+    product, squares = mean_x * mean_y, np.square(mean_x) + np.square(mean_y)
+    variances = kind.correction * (windowed(np.square(x) + np.square(y)) - squares)
+    covariance = kind.correction * (windowed(x * y) - product)
+    similarity = (2 * product + _C1) * (2 * covariance + _C2)
+    similarity /= (squares + _C1) * (variances + _C2)
+    return similarity.mean(axis=(1, 2, 3))
+
+
+@dataclass(frozen=True)
+class Window:
+    """A square window of SSIM."""
+
+    weights: np.ndarray
+    """(width,) of its pixels along each side; they sum to 1."""
+    correction: float
+    """By what its variances are multiplied."""
+    mirrored: bool
+    """Whether it goes beyond the border of an image unless it is told otherwise."""
+
+    def means(self, images: np.ndarray, mirrored: bool) -> np.ndarray:
+        """Weighted means in all windows; where not ``mirrored``, a window less 1 fewer on each side."""
+        beyond = len(self.weights) // 2
+        if min(images.shape[1:3]) < len(self.weights):
+            width, height = images.shape[2], images.shape[1]
+            raise ValueError(f"images of {width}x{height} pixels are smaller than a window of SSIM")
+        kept = slice(None) if mirrored else slice(beyond, -beyond)
+        rows = correlate1d(images, self.weights, axis=1, mode="mirror")[:, kept]
+        return correlate1d(rows, self.weights, axis=2, mode="mirror")[:, :, kept]
+
+
+def _gaussian(width: int, sigma: float) -> np.ndarray:
+    weights = np.exp(-np.square((np.arange(width) - width // 2) / sigma) / 2)
+    return weights / weights.sum()
+
+
+WINDOWS = {
+    "gaussian": Window(_gaussian(11, sigma=1.5), correction=1, mirrored=True),
+    "uniform": Window(np.full(7, 1 / 7), correction=7**2 / (7**2 - 1), mirrored=False),
+}
+
+
+def total_variation(images: np.ndarray) -> np.ndarray:
+    """How rough each image is: mean |difference of neighbours in a row| + the same in a column.
+
+    Rudin, Osher and Fatemi, Physica D 1992, in its anisotropic form.
+    """
+    images = np.asarray(images, np.float64)
+    return sum(np.abs(np.diff(images, axis=axis)).mean(axis=(1, 2, 3)) for axis in (1, 2))
+
+
+def roughness_change(original: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """By how much the total variation of an image differs from that of its original."""
+    return np.abs(total_variation(changed) - total_variation(original))
+
+
+def _difference(original: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """Changed minus original, float64; ``ValueError`` unless both are images of equal shape."""
+    if original.shape != changed.shape or original.ndim != 4:
+        raise ValueError(f"images of {original.shape} and {changed.shape} cannot be compared")
+    return np.asarray(changed, np.float64) - np.asarray(original, np.float64)
+
+
+IMAGE_METRICS: dict[str, ImageMetric] = {
+    metric.name: metric
+    for metric in (
+        ImageMetric("mse", False, mse),
+        ImageMetric("psnr", True, psnr),
+        ImageMetric("ssim", True, ssim),
+        ImageMetric("ssim_uniform", True, partial(ssim, window="uniform")),
+        ImageMetric("l0", False, partial(lp_norm, p=0)),
+        ImageMetric("l1", False, partial(lp_norm, p=1)),
+        ImageMetric("l2", False, partial(lp_norm, p=2)),
+        ImageMetric("linf", False, partial(lp_norm, p=math.inf)),
+        ImageMetric("tv", False, roughness_change),
+    )
+}
+"""By the names of their columns; norms are of values in [0, 1]."""
