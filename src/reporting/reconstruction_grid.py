@@ -65,7 +65,7 @@ def draw_grid(conditions: Mapping[str, Sequence[Pair]], path: Path) -> None:
             attacked = originals
             rows.append(Row("attacked image", originals, tuple(f"image {p.id}" for p in pairs)))
         found = _read([pair.reconstruction for pair in pairs])
-        values = psnr(found / 255, originals / 255)
+        values = psnr(originals / 255, found / 255)
         rows.append(Row(name, found, tuple(f"{value:.1f} dB" for value in values)))
     _draw(rows, path)
 

@@ -11,7 +11,7 @@ import pandas as pd
 from src.artifacts.atomic import atomic_outputs
 from src.artifacts.reconstructions import write_reconstructions
 from src.attacks.inversion.campaign import Outcome
-from src.attacks.inversion.command import LabelledPixels
+from src.attacks.inversion.command import UNRECORDED, LabelledPixels
 from src.metrics.image_quality import mse, psnr
 
 METRICS = "metric.tsv"
@@ -35,8 +35,8 @@ def image_table(
         "seconds": outcome.seconds,
     }
     for ending, images in (("", attacked), ("_untransformed", untransformed)):
-        columns[f"mse{ending}"] = mse(found, images.pixels / 255)
-        columns[f"psnr{ending}"] = psnr(found, images.pixels / 255)
+        columns[f"mse{ending}"] = mse(images.pixels / 255, found)
+        columns[f"psnr{ending}"] = psnr(images.pixels / 255, found)
     return pd.DataFrame(columns)
 
 
@@ -107,8 +107,8 @@ def read_records(folders: Sequence[Path]) -> list[dict[str, Any]]:
 def title(record: Mapping[str, Any]) -> str:
     """A condition in a few words, for figures and tables."""
     words = [record["arch"], record["optim"]]
-    if record["epochs"] == 0:
-        words.append("untrained")
+    if record["epochs"] != UNRECORDED:
+        words.append(f"{record['epochs']} epochs" if record["epochs"] else "untrained")
     if record["augmentation"] != "none":
         words.append(record["augmentation"])
     if record["trained_defence"]:

@@ -26,7 +26,7 @@ from src.attacks.inversion.observations import (
 from src.attacks.inversion.presets import Preset
 from src.attacks.inversion.reconstruction import reconstruct
 from src.attacks.storage import to_pixels
-from src.extractors.architectures import build_extractor
+from src.extractors.architectures import build_extractor, check_arch
 from src.extractors.checkpoints import load_extractor
 from src.extractors.device import select_device
 from src.extractors.extractor import Extractor
@@ -37,8 +37,9 @@ def open_network(options: argparse.Namespace, class_names: Sequence[str]) -> Ext
     device = select_device(options.gpu)
     if options.checkpoint:
         return load_extractor(options.arch, options.checkpoint, device)
+    arch = check_arch(options.arch)
     torch.manual_seed(options.seed)
-    return build_extractor(options.arch, class_names).to(device).eval().requires_grad_(False)
+    return build_extractor(arch, class_names).to(device).eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 RECONSTRUCTIONS = "reconstructions"
 """Layout of a folder of images ``{id}_{label}_*.png``, whose names say their ids."""
 NO_DEFENCE = "none"
+UNRECORDED = "unrecorded"
+"""Epochs of a checkpoint that does not tell."""
 OVERRIDES = ("iterations", "restarts", "tv", "lr", "init", "cost", "indices", "weights")
 """Options that replace a field of the preset of the same name."""
 
@@ -220,7 +222,7 @@ class TrainedAs:
     def of(cls, options: argparse.Namespace) -> "TrainedAs":
         """From the record beside the checkpoint, as far as the options do not say otherwise."""
         record = read_record(options.checkpoint)["options"] if _is_recorded(options) else {}
-        epochs = 0 if options.random_weights else record.get("epochs", "unrecorded")
+        epochs = 0 if options.random_weights else record.get("epochs", UNRECORDED)
         augmentation = _augmentation_text(record.get("augmentation", {}))
         return cls(
             epochs if options.epochs is None else options.epochs,
