@@ -1,5 +1,6 @@
 """Stage 1: classify every product image and extract its features with one extractor."""
 
+import argparse
 import sys
 
 import numpy as np
@@ -22,9 +23,18 @@ def main() -> None:
     add_extractor_options(parser)
     options = parser.parse_args()
 
+    from src.extractors.distribution import process_group
+
+    with process_group(options.gpu) as gpu:
+        extract(options, gpu)
+
+
+def extract(options: argparse.Namespace, gpu: int) -> None:
+    """Each process predicts its share of the images; process 0 joins the shares and writes."""
     from src.extractors.checkpoints import load_extractor, weights_path
     from src.extractors.device import Loading, select_device
-    from src.extractors.inference import predict
+    from src.extractors.distribution import rank, wait_for_all
+    from src.extractors.inference import join_parts, predict_parts
     from src.extractors.recorded import RecordedExtractor
 
     layout = Layout(options.dataset, options.root)
@@ -33,7 +43,7 @@ def main() -> None:
     weights = weights_path(layout, options.defense, options.model_dir, options.model_file)
     catalogue = open_whole_catalogue(layout.images, options.resize)
     say_size(catalogue)
-    device = select_device(options.gpu)
+    device = select_device(gpu)
     loading = Loading.on(device, options.image_batch, options.workers)
     extractor = load_extractor(options.arch, weights, device)
 
@@ -53,14 +63,18 @@ def main() -> None:
         return
 
     parts = Parts.of(manifest, outputs[0])
-    predictions = predict(
+    predict_parts(
         extractor,
         catalogue,
+        parts,
         batch_size=loading.batch_size,
         workers=loading.workers,
         precision=options.precision,
-        parts=parts,
     )
+    wait_for_all()
+    if rank():
+        return
+    predictions = join_parts(extractor, catalogue, parts, batch_size=loading.batch_size)
     classes = Classes(
         catalogue.ids, predictions.numbers, predictions.labels, predictions.probabilities
     )

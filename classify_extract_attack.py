@@ -12,18 +12,27 @@ from src.datasets.catalogue import open_whole_catalogue
 
 def main() -> None:
     command = AttackCommand.parse(__doc__)
-    options, settings, layout = command.options, command.settings, command.layout
 
+    from src.extractors.distribution import process_group
+
+    with process_group(command.options.gpu) as gpu:
+        attack(command, gpu)
+
+
+def attack(command: AttackCommand, gpu: int) -> None:
+    """Each process attacks its share of the images; process 0 reads back what they stored."""
     from src.attacks.campaign import OUTPUTS, Campaign, publish
     from src.attacks.clean import CleanSources
     from src.extractors.checkpoints import load_extractor, weights_path
     from src.extractors.device import Loading, select_device
+    from src.extractors.distribution import rank, wait_for_all
     from src.extractors.recorded import RecordedExtractor
 
+    options, settings, layout = command.options, command.settings, command.layout
     clean = CleanSources.of(layout, command.experiment, command.fidelity)
     clean.require(command.stage_1)
     weights = weights_path(layout, options.defense, options.model_dir, options.model_file)
-    device = select_device(options.gpu)
+    device = select_device(gpu)
     loading = Loading.on(device, options.image_batch, options.workers)
     extractor = load_extractor(options.arch, weights, device)
     settings.check_classes(extractor.n_classes, options.num_classes)
@@ -64,7 +73,11 @@ def main() -> None:
     print(f"{len(start.image_ids)} images of class {settings.origin}: {start.labels[0]}")
     parts = Parts.of(manifest, folder)
     unfinished = parts.folder / folder.name
-    outcome = campaign.run(unfinished, parts)
+    campaign.attack(unfinished, parts)
+    wait_for_all()
+    if rank():
+        return
+    outcome = campaign.judge(unfinished, parts)
     manifest.write(outcome.write(unfinished, start, features))
     publish(unfinished, folder, parts)
     before, after = outcome.success_rates

@@ -1,5 +1,6 @@
 """Train an extractor on labelled pictures: a classifier or an embedder, by any recipe."""
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from src.artifacts.parts import Parts
 from src.cli import Parser, pixel_levels, run
 from src.training.command import add_recipe_options, add_schedule_options, recipe_options_of
 
+POSITIVE = ("epochs", "units", "batch", "lr", "eps", "step", "steps", "replays", "max_pictures")
 RECORDED = ("size", "part", "max_pictures", "precision")
 
 
@@ -40,36 +42,35 @@ def main() -> None:
     options = parser.parse_args()
     if options.units is not None and options.epochs is not None:
         raise UserError("give one of --epochs and --units")
-    for name in (
-        "epochs",
-        "units",
-        "batch",
-        "lr",
-        "eps",
-        "step",
-        "steps",
-        "replays",
-        "max_pictures",
-    ):
+    for name in POSITIVE:
         if getattr(options, name) is not None and getattr(options, name) <= 0:
             raise UserError(f"--{name} must be above 0")
-    recipe_options = recipe_options_of(options)
+    recipe_options_of(options)  # says what is wrong with them, before a framework is loaded
 
+    from src.extractors.distribution import process_group
+
+    with process_group(options.gpu) as gpu:
+        train_on_pictures(options, gpu)
+
+
+def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
+    """Train unless that was done; process 0 writes the checkpoint and says what it is worth."""
     import torch
 
     from src.extractors.architectures import build_extractor
     from src.extractors.checkpoints import load_pretrained, save_extractor
+    from src.extractors.device import select_device
+    from src.extractors.distribution import rank
     from src.metrics.retrieval import retrieval
     from src.training.accuracy import embed, fill_class_means
-    from src.training.distribution import process_group, rank
     from src.training.loop import train
     from src.training.options import job_of
     from src.training.outcome import accuracies, log_file_of, write_log
     from src.training.pictures import ChosenPictures
     from src.training.sources import open_source
 
-    job = job_of(options, recipe_options)
-    for note in job.notes():
+    job = job_of(options, recipe_options_of(options))
+    for note in () if rank() else job.notes():
         print(f"note: {note}", file=sys.stderr)
     if options.dry_run:
         print(json.dumps(job.described(), indent=2))
@@ -94,17 +95,16 @@ def main() -> None:
     print(f"{n} pictures in {n_categories} categories to train on, {len(held_out)} held out")
     if cost := job.cost():
         print(f"cost: {cost}, {job.schedule.epochs} passes over the pictures")
-    with process_group(options.gpu) as device:
-        torch.manual_seed(options.seed)
-        extractor = build_extractor(job.arch, training.labels)
-        if options.pretrained:
-            load_pretrained(extractor, options.pretrained)
-        extractor.to(device)
-        parts = Parts.of(manifest, options.out)
-        state = parts.folder / "training.pt"
-        log = train(extractor, training, job.training, job.schedule, state, options.precision)
-        if rank():
-            return
+    torch.manual_seed(options.seed)
+    extractor = build_extractor(job.arch, training.labels)
+    if options.pretrained:
+        load_pretrained(extractor, options.pretrained)
+    extractor.to(select_device(gpu))
+    parts = Parts.of(manifest, options.out)
+    state = parts.folder / "training.pt"
+    log = train(extractor, training, job.training, job.schedule, state, options.precision)
+    if rank():
+        return
     if job.is_embedder:
         fill_class_means(extractor, training, job.schedule.augmentation)
     save_extractor(options.out, extractor)

@@ -153,14 +153,9 @@ def test_a_killed_run_continues_to_the_same_bytes(draw_images, tmp_path, tiny_ch
         draw_images(root / "data" / "tiny" / "original" / "images", 40)
 
     def command(root: Path) -> list[str]:
-        # Parts of 1024 images are too long for a test; 4 are kept here.
-        start = (
-            "import sys; import src.extractors.inference as inference; inference._IMAGES_PER_PART = 4;"
-            "import classify_extract, src.cli; sys.exit(src.cli.run(classify_extract.main))"
-        )
         options = ["--root", root, "--dataset", "tiny", "--gpu", "-1", "--workers", "0"]
         options += ["--image_batch", "2", "--model_file", tiny_checkpoint]
-        return [sys.executable, "-c", start, *map(str, options)]
+        return [sys.executable, "classify_extract.py", *map(str, options)]
 
     subprocess.run(command(roots[0]), cwd=ROOT, check=True, capture_output=True)
     folder = roots[1] / "data" / "tiny" / "original"

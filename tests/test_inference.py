@@ -8,10 +8,10 @@ from PIL import Image
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
-from src.datasets.catalogue import open_catalogue
+from src.datasets.catalogue import Catalogue, open_catalogue
 from src.extractors import inference
 from src.extractors.device import Loading
-from src.extractors.inference import predict
+from src.extractors.inference import join_parts, predict, predict_parts
 
 
 @pytest.fixture
@@ -95,10 +95,13 @@ def test_a_size_that_the_network_cannot_read_is_one_line(draw_images, tmp_path):
 def test_finished_parts_are_taken_up_and_the_result_is_the_same(
     tiny_extractor, catalogue, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(inference, "_IMAGES_PER_PART", 4)
+    monkeypatch.setattr(inference, "_PARTS", 3)
     Image.open(catalogue.paths[1]).convert("L").save(catalogue.paths[1])
     expected = quietly(tiny_extractor, catalogue, batch_size=2)
     parts = Parts.of(Manifest.of("stage", {}, []), tmp_path / "classes.csv")
+
+    def work():
+        predict_parts(tiny_extractor, catalogue, parts, batch_size=2, progress=None)
 
     forward, calls = inference._forward, []
 
@@ -110,17 +113,34 @@ def test_finished_parts_are_taken_up_and_the_result_is_the_same(
 
     monkeypatch.setattr(inference, "_forward", killed_after_five)
     with pytest.raises(KeyboardInterrupt):
-        quietly(tiny_extractor, catalogue, batch_size=2, parts=parts)
+        work()
     assert sorted(path.name for path in parts.folder.iterdir()) == ["part_0.npz", "part_1.npz"]
+    assert parts.unfinished(3) == [2]
+    with pytest.raises(UserError, match=r"part_2\.npz is missing: do all processes see"):
+        join_parts(tiny_extractor, catalogue, parts, batch_size=2)
 
     calls.clear()  # 11 images, 8 of them done: two batches are left
-    resumed = quietly(tiny_extractor, catalogue, batch_size=2, parts=parts)
+    work()
     assert len(calls) == 2
+    resumed = join_parts(tiny_extractor, catalogue, parts, batch_size=2)
     for name in ("numbers", "probabilities", "features"):
         np.testing.assert_array_equal(getattr(resumed, name), getattr(expected, name))
+    assert resumed.labels == expected.labels
     assert resumed.notes == expected.notes == [(1, "converted from L")]
     parts.discard()
     assert not parts.folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "n_parts", "largest"),
+    [(11, 2, 6, 2), (2978, 8, 373, 8), (100_000, 8, 261, 384), (2_000_000, 8, 1954, 1024)],
+)
+def test_parts_are_many_and_small_enough_to_be_shared(n, batch_size, n_parts, largest):
+    images = Catalogue(paths=(None,) * n, ids=np.arange(n), resize=224)
+    plan = inference._plan(images, batch_size)
+    assert len(plan) == n_parts
+    assert max(sum(map(len, part)) for part in plan) == largest
+    np.testing.assert_array_equal(np.concatenate([b for part in plan for b in part]), np.arange(n))
 
 
 def test_parts_of_other_options_are_not_taken_up_but_discarded(tmp_path):
@@ -154,9 +174,13 @@ def test_a_batch_that_the_gpu_cannot_hold_is_halved(tiny_extractor, catalogue, m
         quietly(tiny_extractor, catalogue)
 
 
-def test_progress_counts_images(tiny_extractor, catalogue, capsys):
+def test_progress_counts_images(tiny_extractor, catalogue, tmp_path, capsys):
     predict(tiny_extractor, catalogue, batch_size=4, progress="reading")
     assert "11/11" in capsys.readouterr().err
+    parts = Parts(tmp_path / "parts")
+    for _ in range(2):  # the second time everything is there already
+        predict_parts(tiny_extractor, catalogue, parts, batch_size=4, progress="reading")
+        assert "11/11" in capsys.readouterr().err
 
 
 def test_what_is_left_open_about_loading_follows_the_device():

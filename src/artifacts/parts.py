@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from src.artifacts.atomic import PARTIAL_PREFIX, atomic_output
+from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
 
 
@@ -37,6 +38,19 @@ class Parts:
             return None
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
+
+    def read(self, number: int) -> Mapping[str, np.ndarray]:
+        """The arrays of part ``number``; ``UserError`` where it is not finished."""
+        arrays = self.load(number)
+        if arrays is None:
+            raise UserError(
+                f"{self._path(number)} is missing: do all processes see the same folder?"
+            )
+        return arrays
+
+    def unfinished(self, n_parts: int) -> list[int]:
+        """Which of the parts 0 to ``n_parts`` - 1 are left to do, in ascending order."""
+        return [number for number in range(n_parts) if not self._path(number).exists()]
 
     def save(self, number: int, arrays: Mapping[str, np.ndarray]) -> None:
         with atomic_output(self._path(number)) as temporary:

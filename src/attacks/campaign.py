@@ -19,6 +19,7 @@ from src.attacks.settings import AttackSettings
 from src.attacks.storage import Budget, norms, to_levels, to_pixels, write_images
 from src.attacks.victim import Victim
 from src.datasets.catalogue import Catalogue, open_catalogue
+from src.extractors.distribution import of_share, own_share, rank
 from src.extractors.extractor import Extractor, Precision
 from src.extractors.inference import Predictions, predict
 
@@ -32,8 +33,8 @@ class Campaign:
     """One attack on the images ``image_ids`` of ``catalogue``.
 
     The images are split into the same batches in every run, and the random choices of a batch depend
-    on the seed and the batch's number only, so that a run that was killed and continued finds what an
-    uninterrupted one finds.
+    on the seed and the batch's number only, so that a run that was killed and continued, or shared by
+    several processes, finds what one uninterrupted process finds.
     """
 
     extractor: Extractor
@@ -53,10 +54,11 @@ class Campaign:
             return None
         return Budget(self.settings.eps, self.settings.order)
 
-    def run(self, folder: Path, parts: Parts) -> "Outcome":
-        """Attack, store below ``folder`` as ``images/<id>.tiff``, read back, and judge in fp32.
+    def attack(self, folder: Path, parts: Parts) -> None:
+        """Attack, and store below ``folder`` as ``images/<id>.tiff``.
 
-        ``parts`` remembers finished batches: those are not attacked again.
+        ``parts`` remembers finished batches: those are not attacked again. Where ``torchrun`` has
+        started several processes each attacks its share of the rest.
         """
         victim = Victim.of(
             self.extractor,
@@ -64,29 +66,48 @@ class Campaign:
             fast=self.settings.fast,
             precision=self.settings.precision,
         )
-        positions = self.catalogue.positions(self.image_ids)
-        batches = list(self.catalogue.batches(positions, self.batch_size))
-        done = [parts.load(number) for number in range(len(batches))]
+        batches = self._batches()
+        unfinished = parts.unfinished(len(batches))
+        own = own_share(unfinished)
         per_image = self.settings.passes
-        finished = sum(len(b) for b, part in zip(batches, done, strict=True) if part is not None)
+        finished = len(self.image_ids) - sum(len(batches[number]) for number in unfinished)
         with (
             tqdm(
-                total=len(positions) * per_image,
+                total=(finished + sum(len(batches[number]) for number in own)) * per_image,
                 initial=finished * per_image,
-                desc=f"{self.settings.attack}, image passes",
+                desc=of_share(f"{self.settings.attack}, image passes"),
                 unit="pass",
+                disable=rank() > 0,
             ) as bar,
             frozen(*victim.networks),
         ):
             victim.logits.on_pass = bar.update
-            for number, batch in enumerate(batches):
-                if done[number] is None:
-                    done[number] = self._attack_batch(victim, folder / IMAGES, number, batch)
-                    parts.save(number, done[number])
-                    finished += len(batch)
-                    # An attack may need fewer passes than it could.
-                    bar.update(finished * per_image - bar.n)
-        return self._judge(folder, {key: np.concatenate([p[key] for p in done]) for key in done[0]})
+            for number in own:
+                columns = self._attack_batch(victim, folder / IMAGES, number, batches[number])
+                parts.save(number, columns)
+                finished += len(batches[number])
+                # An attack may need fewer passes than it could.
+                bar.update(finished * per_image - bar.n)
+
+    def judge(self, folder: Path, parts: Parts) -> "Outcome":
+        """Read back what ``attack`` has stored of all batches, and classify it in fp32."""
+        found = [parts.read(number) for number in range(len(self._batches()))]
+        columns = {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
+        stored = open_catalogue(folder / IMAGES, resize=0)
+        predictions = self._predict(stored, "fp32")
+        if self.features_precision != "fp32":
+            rounded = self._predict(stored, self.features_precision)
+            predictions = replace(predictions, features=rounded.features)
+        images = pd.DataFrame(columns).sort_values("image", ignore_index=True)
+        goal = self._goal(len(stored))
+        hit = predictions.numbers == goal.classes.numpy()
+        images.insert(2, "success", hit if goal.targeted else ~hit)
+        return Outcome(images, predictions)
+
+    def _batches(self) -> list[np.ndarray]:
+        """Positions in the catalogue, always split the same way."""
+        positions = self.catalogue.positions(self.image_ids)
+        return list(self.catalogue.batches(positions, self.batch_size))
 
     def _attack_batch(
         self, victim: Victim, folder: Path, number: int, positions: np.ndarray
@@ -119,19 +140,6 @@ class Campaign:
         settings = self.settings
         targeted = settings.target is not None
         return Goal(torch.full((n,), settings.target if targeted else settings.origin), targeted)
-
-    def _judge(self, folder: Path, columns: dict[str, np.ndarray]) -> "Outcome":
-        """Classify what the files hold."""
-        stored = open_catalogue(folder / IMAGES, resize=0)
-        predictions = self._predict(stored, "fp32")
-        if self.features_precision != "fp32":
-            rounded = self._predict(stored, self.features_precision)
-            predictions = replace(predictions, features=rounded.features)
-        images = pd.DataFrame(columns).sort_values("image", ignore_index=True)
-        goal = self._goal(len(stored))
-        hit = predictions.numbers == goal.classes.numpy()
-        images.insert(2, "success", hit if goal.targeted else ~hit)
-        return Outcome(images, predictions)
 
     def _predict(self, stored: Catalogue, precision: Precision) -> Predictions:
         return predict(

@@ -1,7 +1,7 @@
 """Running an extractor over a catalogue: batches read ahead, one forward each."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,9 +14,14 @@ from tqdm import tqdm
 from src.artifacts.errors import UserError
 from src.artifacts.parts import Parts
 from src.extractors.architectures import input_size
+from src.extractors.distribution import of_share, own_share, rank
 from src.extractors.extractor import Extractor, Precision, fast_copy
 
+_PARTS = 256
 _IMAGES_PER_PART = 1024
+
+_Result = tuple[np.ndarray, Mapping[str, np.ndarray]]
+"""Positions of images, and what was found in them: a row each, and the notes on some."""
 
 
 class Images(Protocol):
@@ -57,57 +62,103 @@ def predict(
     batch_size: int = 32,
     workers: int = 0,
     precision: Precision = "fp32",
-    parts: Parts | None = None,
     progress: str | None = "images",
 ) -> Predictions:
     """Classify and describe the images at ``positions`` (distinct; default: all) in one forward each.
 
     Runs on the extractor's device. Memory holds the feature matrix and a few batches. ``workers``
-    processes read ahead; 0 reads in this one. ``parts`` keeps what is finished, so that the same call
-    continues where a kill left it; the caller discards them. ``progress`` labels the bar; None shows
-    none. Raises ``UserError`` for a file that is no image and for a size the network cannot read.
+    processes read ahead; 0 reads in this one. ``progress`` labels the bar; None shows none. Raises
+    ``UserError`` for a file that is no image and for a size the network cannot read.
     """
     positions = np.arange(len(images)) if positions is None else np.asarray(positions)
-    fast = fast_copy(extractor, precision)
+    batches = list(images.batches(positions, batch_size))
+    results = _forward_all(fast_copy(extractor, precision), images, batches, workers)
+    with tqdm(total=len(positions), desc=progress, unit="img", disable=progress is None) as bar:
+        return _collect(extractor, positions, _counted(zip(batches, results, strict=True), bar))
+
+
+def predict_parts(
+    extractor: Extractor,
+    images: Images,
+    parts: Parts,
+    *,
+    batch_size: int = 32,
+    workers: int = 0,
+    precision: Precision = "fp32",
+    progress: str | None = "images",
+) -> None:
+    """``predict`` for all images into ``parts``, of which the finished ones are not done again.
+
+    Where ``torchrun`` has started several processes each does its share of what is left. What a part
+    holds depends on the images and ``batch_size`` only.
+    """
+    plan = _plan(images, batch_size)
+    unfinished = parts.unfinished(len(plan))
+    own = own_share(unfinished)
+    finished = len(images) - sum(_n_images(plan[number]) for number in unfinished)
+    batches = [batch for number in own for batch in plan[number]]
+    results = _forward_all(fast_copy(extractor, precision), images, batches, workers)
+    with tqdm(
+        total=finished + _n_images(batches),
+        initial=finished,
+        desc=progress and of_share(progress),
+        unit="img",
+        disable=progress is None or rank() > 0,
+    ) as bar:
+        counted = _counted(zip(batches, results, strict=True), bar)
+        for number in own:
+            part = [result for _, result in itertools.islice(counted, len(plan[number]))]
+            parts.save(number, _join(part))
+
+
+def join_parts(
+    extractor: Extractor, images: Images, parts: Parts, *, batch_size: int = 32
+) -> Predictions:
+    """What ``predict_parts`` has found; ``UserError`` where a part is not finished."""
+    plan = _plan(images, batch_size)
+    found = ((np.concatenate(batches), parts.read(n)) for n, batches in enumerate(plan))
+    return _collect(extractor, np.arange(len(images)), found)
+
+
+def _plan(images: Images, batch_size: int) -> list[list[np.ndarray]]:
+    """Parts, each a list of batches; the same in every run, by however many processes.
+
+    A part is what a kill can cost and what is shared out: the images make ``_PARTS`` of them where
+    there are so many batches, and more where they would exceed ``_IMAGES_PER_PART``.
+    """
+    batches = list(images.batches(np.arange(len(images)), batch_size))
+    per_part = max(1, min(len(batches) // _PARTS, _IMAGES_PER_PART // batch_size))
+    return [batches[start : start + per_part] for start in range(0, len(batches), per_part)]
+
+
+def _n_images(batches: Sequence[np.ndarray]) -> int:
+    return sum(map(len, batches))
+
+
+def _counted(results: Iterable[_Result], bar: tqdm) -> Iterator[_Result]:
+    for batch, arrays in results:
+        bar.update(len(batch))
+        yield batch, arrays
+
+
+def _collect(
+    extractor: Extractor, positions: np.ndarray, results: Iterable[_Result]
+) -> Predictions:
+    """Enter results, which cover ``positions`` in any order, into one table."""
     table = {
         "numbers": np.empty(len(positions), np.int64),
         "probabilities": np.empty(len(positions), np.float32),
-        "features": np.empty((len(positions), fast.n_features), np.float32),
+        "features": np.empty((len(positions), extractor.n_features), np.float32),
     }
     notes: list[tuple[int, str]] = []
     ascending = np.argsort(positions)
-
-    def enter(batches: Sequence[np.ndarray], arrays: Mapping[str, np.ndarray]) -> None:
-        done = np.concatenate(batches)
+    for done, arrays in results:
         rows = ascending[np.searchsorted(positions, done, sorter=ascending)]
         for name, column in table.items():
             column[rows] = arrays[name]
         notes.extend(zip(arrays["noted"].tolist(), arrays["notes"].tolist(), strict=True))
-        bar.update(len(done))
-
-    with tqdm(total=len(positions), desc=progress, unit="img", disable=progress is None) as bar:
-        pending = []
-        for number, batches in enumerate(_plan(images, positions, batch_size)):
-            arrays = parts.load(number) if parts else None
-            if arrays is None:
-                pending.append((number, batches))
-            else:
-                enter(batches, arrays)
-        stream = _forward_all(fast, images, [b for _, batches in pending for b in batches], workers)
-        for number, batches in pending:
-            arrays = _join(list(itertools.islice(stream, len(batches))))
-            if parts:
-                parts.save(number, arrays)
-            enter(batches, arrays)
     labels = [extractor.labels[number] for number in table["numbers"]]
     return Predictions(labels=labels, notes=sorted(notes), **table)
-
-
-def _plan(images: Images, positions: np.ndarray, batch_size: int) -> list[list[np.ndarray]]:
-    """Parts of about ``_IMAGES_PER_PART`` images, each a list of batches; always the same way."""
-    batches = list(images.batches(positions, batch_size))
-    per_part = max(1, _IMAGES_PER_PART // batch_size)
-    return [batches[start : start + per_part] for start in range(0, len(batches), per_part)]
 
 
 def _join(results: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

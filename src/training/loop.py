@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from src.attacks.inversion.defences import parse_defence
 from src.extractors.checkpoints import write_plain
-from src.extractors.extractor import Extractor, Precision
 from src.extractors.distribution import n_processes, rank, wait_for_all
+from src.extractors.extractor import Extractor, Precision
 from src.training.gradient_defence import defend_gradients
 from src.training.metric_losses import LEARNT_LR
 from src.training.pictures import SHIFTED, Augmentation, PictureSet, read_ahead, to_images

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from src.extractors.attention import Watched
+from src.extractors.distribution import average_gradients, mean_over_processes
 from src.extractors.extractor import Extractor
 from src.training.adversaries import Free, Scene
-from src.training.distribution import average_gradients, mean_over_processes
 from src.training.hardness import INITIAL_LOSS
 from src.training.recipes import Recipe
 from src.training.terms import Term
