@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from src.artifacts.errors import UserError
 from src.attacks.freezing import frozen
+from src.attacks.inversion.folding import fold_norms
 from src.extractors.extractor import Extractor, Prediction
 
 Loss = Callable[[Prediction, Tensor], Tensor]
@@ -72,6 +73,9 @@ class Observation:
             images = images[:, None]
             given = None if given is None else given[:, None]
         with frozen(self.extractor):
+            if len(images) == 1:  # nothing to stack, and vmap would cost a third more
+                alone = self.of_target(images[0], None if given is None else given[0])
+                return tuple(tensor[None] for tensor in alone)
             return vmap(self.of_target, in_dims=(0, None if given is None else 0))(images, given)
 
     def __getitem__(self, rows: slice) -> "Observation":
@@ -89,10 +93,10 @@ def gradients_of(
     (targets, 2, 3, H, W). ``layers`` are the only ones whose gradients are shared, named as in the
     network (``conv1``, ``layer1.0``). Raises ``UserError`` for a layer without parameters.
     """
-    weights = _weights(extractor, layers)
+    weights, folded = _weights(extractor, layers), fold_norms(extractor)
 
     def of_target(images: Tensor, given: Tensor | None) -> Shared:
-        gradients = _gradients(extractor, loss, images, given)
+        gradients = _gradients(folded, loss, images, given)
         return tuple(gradients(weights).values())
 
     return Observation(extractor, of_target, given.to(extractor.device), tuple(weights))
@@ -108,10 +112,10 @@ def local_updates_of(
     """
     if steps < 1 or lr <= 0:
         raise UserError(f"local updates need a step and a positive rate, not {steps} steps of {lr}")
-    start = _weights(extractor, None)
+    start, folded = _weights(extractor, None), fold_norms(extractor)
 
     def of_target(images: Tensor, given: Tensor | None) -> Shared:
-        gradients = _gradients(extractor, loss, images, given)
+        gradients = _gradients(folded, loss, images, given)
         weights, total = start, {name: torch.zeros_like(weight) for name, weight in start.items()}
         for _ in range(steps):
             gradient = gradients(weights)
