@@ -12,6 +12,7 @@ from src.attacks.inversion.command import (
     add_inversion_options,
     check_inversion_options,
     condition_of,
+    inputs_of,
     preset_of,
     read_labelled_pixels,
 )
@@ -59,9 +60,8 @@ def main() -> None:
         }
         folder = options.out / name
         folders.append(folder)
-        inputs = [options.data, *([options.checkpoint] if options.checkpoint else [])]
         manifest = Manifest.of(
-            "invert_gradients", {**described, "ids": attacked.ids.tolist()}, inputs
+            "invert_gradients", {**described, "ids": attacked.ids.tolist()}, inputs_of(options)
         )
         originals = [originals_folder(folder, untransformed=state) for state in (False, True)]
         outputs = [*outputs_of(folder, attacked), *originals]

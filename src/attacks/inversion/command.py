@@ -200,6 +200,15 @@ def read_labelled_pixels(options: argparse.Namespace) -> LabelledPixels:
     return LabelledPixels(chosen, images.labels[chosen], pixels, images.class_names)
 
 
+def inputs_of(options: argparse.Namespace) -> list[Path]:
+    """The files that determine what is attacked; later stages add others to a catalogue's folder."""
+    from src.datasets.class_folders import catalogue_files
+
+    catalogue = options.dataset == "catalogue"
+    images = catalogue_files(options.data) if catalogue else [options.data]
+    return [*images, *([options.checkpoint] if options.checkpoint else [])]
+
+
 def _chosen(n: int, options: argparse.Namespace) -> np.ndarray:
     """Evenly spread positions, as many as fill whole mini-batches."""
     wanted = min(options.n_images or n, n)
