@@ -32,6 +32,13 @@ class Estimate:
         """Of a table of numbers: the value and its bounds."""
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
+    def lines(self, decimals: int, *, sign: bool = False) -> list[str]:
+        """Value and, where there is one, interval, for two lines of a cell."""
+        value, low, high = (
+            fixed(of, decimals, sign=sign) for of in (self.value, self.low, self.high)
+        )
+        return [value] if np.isnan(self.low) else [value, f"({low}, {high})"]
+
     @property
     def text(self) -> str:
         """``0.36 (0.33 to 0.39)``."""
@@ -50,6 +57,17 @@ def number(value: float, digits: int = 3) -> str:
     if pd.isna(value):
         return "–"
     return f"{value:.{digits}g}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
+
+
+def decimals_of(values: pd.Series) -> int:
+    """Decimals that show three digits of the smallest of ``values``, but 5 at most."""
+    smallest = values[values > 0].min()
+    return 3 if pd.isna(smallest) else int(np.clip(2 - np.floor(np.log10(smallest)), 1, 5))
+
+
+def fixed(value: float, decimals: int, *, sign: bool = False) -> str:
+    """With so many decimals and, for changes, a plus; zero has no sign."""
+    return f"{value:{'+' if sign else ''}z.{decimals}f}".replace("-", "−")
 
 
 def signed(value: float) -> str:

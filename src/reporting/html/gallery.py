@@ -16,6 +16,7 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import read_record
 from src.datasets.catalogue import image_files, read_image
+from src.reporting.html.blocks import Section
 from src.reporting.html.names import CONTROL, PROTOCOLS
 from src.reporting.html.study import Study
 from src.reporting.runs import Lists, read_categories, read_lists, require_same_users
@@ -170,13 +171,15 @@ class Shelf:
         largest = int(np.abs(difference).max())
         factor = max(1, _FULL_SWING // max(largest, 1))
         amplified = np.clip(128 + factor * difference, 0, 255).astype(np.uint8)
-        said = [f"{of.labels[0]}, {100 * of.probabilities[0]:.1f} %" for of in (clean, attacked)]
+        said = [
+            f"{of.labels[0]}, {100 * of.probabilities[0]:.1f}\u00a0%" for of in (clean, attacked)
+        ]
         changed = f"item {item}, what the attack changed by at most {largest} grey levels"
         return (
             Picture("original", said[0], f"item {item}, seen as {said[0]}", _png(before)),
             Picture("attacked", said[1], f"item {item} attacked, seen as {said[1]}", _png(after)),
             Picture(
-                f"difference × {factor}", f"at most {largest} levels", changed, _png(amplified)
+                f"difference ×\u00a0{factor}", f"at most {largest} levels", changed, _png(amplified)
             ),
         )
 
@@ -205,6 +208,49 @@ class Shelf:
         listed = np.flatnonzero((before > 0) | (after > 0))
         rng = np.random.default_rng(item)
         return np.sort(rng.choice(listed, min(USERS, len(listed)), replace=False))
+
+
+def gallery_section(
+    study: Study, anchor: str, title: str, items: Sequence[int], users: Sequence[int]
+) -> Section:
+    of_pair: dict[tuple, list[Shelf]] = {}
+    for shelf in shelves(study):
+        of_pair.setdefault((shelf.experiment.origin, shelf.experiment.target), []).append(shelf)
+    galleries = [
+        shelf.gallery(shown, users)
+        for of in of_pair.values()
+        for shelf, shown in _shown_items(of, items)
+    ]
+    if not galleries:
+        return Section(
+            anchor, title, missing="python classify_extract_attack.py (its images are gone)"
+        )
+    chosen = (
+        "as asked for"
+        if items
+        else "from the one that the attack brings into most further lists to the one of the fewest, "
+        "evenly spaced in that order, so that those which gain nothing are among them"
+    )
+    drawn = (
+        "as asked for" if users else "drawn among those whose lists show the item before or after"
+    )
+    text = [
+        "The attack of the highest success rate against each extractor. Differences are amplified "
+        f"around grey. Items: {chosen}. Users: {drawn}."
+    ]
+    return Section(anchor, title, text, galleries)
+
+
+def _shown_items(of_pair: Sequence[Shelf], items: Sequence[int]) -> list[tuple[Shelf, list[int]]]:
+    """Where they can be, the same items for every extractor."""
+    attacked = [set(shelf.classes[1].image_ids.tolist()) for shelf in of_pair]
+    if items:
+        found = [(shelf, [item for item in items if item in of])
+                 for shelf, of in zip(of_pair, attacked, strict=True)]  # fmt: skip
+        return [(shelf, shown) for shelf, shown in found if shown]
+    common = set.intersection(*attacked)
+    same = of_pair[0].telling_items(among=common) if common else []
+    return [(shelf, same or shelf.telling_items()) for shelf in of_pair]
 
 
 def shelves(study: Study) -> list[Shelf]:

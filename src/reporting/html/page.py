@@ -12,10 +12,11 @@ from tqdm import tqdm
 from src.artifacts.atomic import atomic_outputs
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, read_record
+from src.reporting.html.blocks import Hidden, Section
 from src.reporting.html.gallery import data_uri
 from src.reporting.html.plots import Plot
 from src.reporting.html.provenance import OWN, ran
-from src.reporting.html.sections import Section, sections
+from src.reporting.html.sections import sections
 from src.reporting.html.study import Study
 from src.reporting.html.tables import Table
 
@@ -90,15 +91,16 @@ def _manifest(study: Study, items: Sequence[int], users: Sequence[int]) -> Manif
 
 def _files(layout: Layout, shown: Iterable[Section]) -> dict[Path, bytes]:
     """The content of each file beside the page."""
-    blocks = [getattr(block, "table", block) for section in shown for block in section.blocks]
+    blocks = [block for section in shown for block in section.blocks]
     contents: dict[str, bytes] = {}
     for plot in tqdm([of for of in blocks if isinstance(of, Plot)], desc="figures", leave=False):
         contents |= {f"{plot.name}.{suffix}": plot.rendered(suffix) for suffix in ("png", "pdf")}
-    for table in (of for of in blocks if isinstance(of, Table)):
-        contents |= {
-            f"{table.name}.tsv": table.tsv.encode(),
-            f"{table.name}.tex": table.latex.encode(),
-        }
+    for block in blocks:
+        table = block if isinstance(block, Table) else getattr(block, "table", None)
+        if table is not None:
+            contents[f"{table.name}.tsv"] = table.tsv.encode()
+        if table is not None and not isinstance(block, Hidden):
+            contents[f"{table.name}.tex"] = table.latex.encode()
     return {_place(layout, name): content for name, content in contents.items()}
 
 

@@ -1,12 +1,14 @@
 """Plots of the report: one set of axes each, for light and dark pages and for papers."""
 
 import io
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -14,8 +16,11 @@ from src.reporting.accuracy_figure import BAND, COLOURS, LOOK, MARKERS
 
 SIZE = (4.6, 3.6)
 """Inches: text of 9 points stays readable where a phone shows the plot at its width."""
+_LINE = 66
+"""Characters of a title that fit."""
 _LIGHT = {"text": "#1b1f24", "grid": "#e3e6ea", "page": "#ffffff"}
 _DARK = {"text": "#e4e7eb", "grid": "#333a43", "page": "#1a1e24"}
+_LOG_TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 NEUTRAL = "#858b94"
 """Of controls: seen on white and on black."""
 PALETTE = COLOURS[:-1]
@@ -36,6 +41,14 @@ class Curve:
     bars: bool = False
     """Intervals as bars at the points, not as a band."""
 
+    @classmethod
+    def of(
+        cls, label: str, x: np.ndarray, rows: pd.DataFrame, name: str, style: Mapping[str, Any]
+    ) -> "Curve":
+        """The estimates ``name`` of some rows, one for each of ``x``."""
+        y, low, high = (rows[f"{name}{end}"].to_numpy(np.float64) for end in ("", "_low", "_high"))
+        return cls(label, x, y, low, high, style)
+
 
 @dataclass(frozen=True)
 class Plot:
@@ -52,7 +65,7 @@ class Plot:
         with mpl.rc_context(_look(_DARK if dark else _LIGHT)):
             figure = Figure(figsize=SIZE, layout="constrained")
             axes = figure.subplots()
-            axes.set_title(self.title, fontsize=9)
+            figure.suptitle(textwrap.fill(self.title, _LINE), fontsize=9)
             self.draw(axes)
             if labelled := axes.get_legend_handles_labels()[1]:
                 columns = 1 if max(map(len, labelled)) > 24 else min(3, len(labelled))
@@ -91,8 +104,10 @@ def styles_of(names: Sequence[str], *, controls: Sequence[str] = ()) -> dict[str
     return styles
 
 
-def draw_curves(axes: Axes, curves: Sequence[Curve], x_label: str, y_label: str) -> None:
-    """Lines with bands or bars; ``axes`` gets its legend from their labels."""
+def draw_curves(
+    axes: Axes, curves: Sequence[Curve], x_label: str, y_label: str, *, log: bool = False
+) -> None:
+    """Lines with bands or bars; their points are the ticks. ``log``: of the x axis."""
     for curve in curves:
         style = {"color": mpl.rcParams["text.color"]} | dict(curve.style)
         if curve.bars:
@@ -107,6 +122,12 @@ def draw_curves(axes: Axes, curves: Sequence[Curve], x_label: str, y_label: str)
                 axes.fill_between(
                     curve.x, curve.low, curve.high, color=style["color"], alpha=BAND, linewidth=0
                 )
+    ticks = np.unique(np.concatenate([curve.x for curve in curves]))
+    if log:
+        axes.set_xscale("log")
+        ticks = ticks[np.isin(ticks, _LOG_TICKS)]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    axes.set_xticks([], minor=True)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    axes.margins(x=0.03)
+    axes.margins(x=0.05)

@@ -1,0 +1,104 @@
+"""Accuracy of the recommenders against what the strongest attack does to their lists."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from src.artifacts.experiments import Experiment
+from src.reporting.html.blocks import Section
+from src.reporting.html.estimates import estimate_of, number, signed, stars
+from src.reporting.html.names import CONTROL, METRICS, PROTOCOLS
+from src.reporting.html.plots import NEUTRAL, Plot, styles_of
+from src.reporting.html.study import Study
+from src.reporting.html.tables import Table
+
+
+def tradeoff_section(study: Study, anchor: str, title: str) -> Section:
+    strongest = _strongest(study)
+    accuracy = study.accuracy.set_index(["extractor", "recommender"])
+    data = strongest.join(accuracy, on=["extractor", "recommender"], rsuffix="_clean")
+    metrics = [metric for metric in ("hr", "auc") if metric in data]
+    shown = []
+    for _, row in data.iterrows():
+        line = {
+            "classes": row["classes"],
+            "extractor": row["extractor"],
+            "recommender": row["recommender"],
+            "protocol": PROTOCOLS[row["protocol"]],
+        }
+        line |= {_at_k(metric, study.k): estimate_of(row, metric).text for metric in metrics}
+        line["strongest attack"] = study.label(Experiment.parse(row["experiment"]))
+        line[f"its change of CHR@{study.k}"] = estimate_of(row, "change").text + stars(
+            row["p_value"]
+        )
+        shown.append(line)
+    frame = pd.DataFrame(shown)
+    if len(study.pairs) == 1:
+        frame = frame.drop(columns="classes")
+    headings = list(frame).index("protocol") + 1
+    title_of_table = "Accuracy without an attack, change with the strongest"
+    table = Table("tradeoff", title_of_table, frame, data, headings=headings)
+    plots = [
+        _tradeoff_plot(study, rows, metric, protocol, pair)
+        for (protocol, pair), rows in data.groupby(["protocol", "classes"], sort=False)
+        for metric in metrics
+        if metric in data
+    ]
+    text = [
+        f"To the right: more accurate lists of clean images. Up: the strongest attack brings more of "
+        f"the attacked class into the top {study.k}. The strongest is the one of the largest change, "
+        "which chance makes larger the more attacks there are."
+    ]
+    return Section(anchor, title, text, [table, *plots])
+
+
+def _strongest(study: Study) -> pd.DataFrame:
+    """Of each extractor, recommender, protocol and pair, the row of the largest change of CHR@K."""
+    rows = study.effects
+    rows = rows[(rows["metric"] == "chr") & (rows["k"] == study.k)]
+    parsed = rows["experiment"].map(Experiment.parse)
+    rows = rows.assign(classes=[study.pairs[of.origin, of.target] for of in parsed])
+    rows = rows[[of.attack != CONTROL for of in parsed]]
+    keys = ["extractor", "recommender", "protocol", "classes"]
+    order = rows["change"].sort_values(ascending=False, kind="stable").index
+    strongest = rows.loc[order].drop_duplicates(keys).sort_index()
+    at_test_time = strongest["protocol"] != "test_time"
+    return strongest.iloc[np.argsort(at_test_time, kind="stable")].reset_index(drop=True)
+
+
+def _at_k(metric: str, k: int) -> str:
+    return METRICS[metric] + ("" if metric == "auc" else f"@{k}")
+
+
+def _tradeoff_plot(study: Study, rows: pd.DataFrame, metric: str, protocol: str, pair: str) -> Plot:
+    x_label, y_label = _at_k(metric, study.k), f"largest change of CHR@{study.k}"
+    said = "; ".join(
+        f"{row['extractor']}, {row['recommender']}: {number(row[metric])}, {signed(row['change'])}"
+        for _, row in rows.iterrows()
+    )
+    ending = "" if len(study.pairs) == 1 else f"_{list(study.pairs.values()).index(pair)}"
+    return Plot(
+        f"tradeoff_{metric}_{protocol}{ending}",
+        f"{x_label} against change of CHR@{study.k}, {pair}, {PROTOCOLS[protocol]}",
+        f"{x_label} of clean images and {y_label}: {said}.",
+        partial(_draw_tradeoff, rows=rows, metric=metric, x_label=x_label, y_label=y_label),
+    )
+
+
+def _draw_tradeoff(axes: Axes, rows: pd.DataFrame, metric: str, x_label: str, y_label: str) -> None:
+    """Extractors are colours, recommenders are markers."""
+    looks = styles_of(list(dict.fromkeys(rows["extractor"])))
+    markers = {name: of["marker"] for name, of in styles_of(rows["recommender"].unique()).items()}
+    for _, row in rows.iterrows():
+        x, y = estimate_of(row, metric), estimate_of(row, "change")
+        reach = [np.nan_to_num([[of.value - of.low], [of.high - of.value]]) for of in (x, y)]
+        axes.errorbar(
+            x.value, y.value, reach[1], reach[0], linestyle="", capsize=2, elinewidth=0.7,
+            color=looks[row["extractor"]]["color"], marker=markers[row["recommender"]], markersize=5,
+            label=f"{row['extractor']}, {row['recommender']}",
+        )  # fmt: skip
+    axes.axhline(0, color=NEUTRAL, linewidth=0.8)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
