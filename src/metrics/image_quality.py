@@ -25,6 +25,10 @@ class ImageMetric:
     higher_is_closer: bool
     compare: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
+    def describe(self, images: np.ndarray) -> np.ndarray:
+        """What ``compare`` reads of images: themselves. A network's metric has more to do here."""
+        return images
+
     def __call__(self, original: np.ndarray, changed: np.ndarray) -> np.ndarray:
         """(n,) float64; ``ValueError`` where the shapes differ or the metric cannot read the size."""
         return self.compare(original, changed)

@@ -1,0 +1,67 @@
+"""Measure how far attacked or reconstructed images are from their originals, by pixels and networks."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from src.artifacts.experiments import Experiment
+from src.artifacts.layout import Layout
+from src.attacks.settings import attack_settings, experiment
+from src.cli import Parser, fidelity_of, model_dir_of, run
+from src.reporting.image_options import add_score_options, check_score_options
+
+OTHERS = {
+    "agreement": ("src.reporting.agreement", "How well metrics agree with people."),
+    "train": ("src.training.semsim_command", "Train SemSim on triplets."),
+    "triplets": ("src.training.semsim_command", "Make triplets that nobody judged."),
+}
+"""The module and the purpose of every command but ``score``."""
+
+
+def score(arguments: Sequence[str]) -> None:
+    others = ", ".join(OTHERS)
+    parser = Parser(
+        __doc__ or "", epilog=f"other commands, each with a --help of its own: {others}"
+    )
+    add_score_options(parser)
+    options = parser.parse_args(arguments)
+    check_score_options(options)
+    layout = Layout(options.dataset, options.root)
+    named = [Experiment.parse(name) for name in options.conditions]
+    if not options.attacked:
+        layout.require_data()
+        if not (named or options.all):
+            fidelity = fidelity_of(options)
+            settings = attack_settings(options, fidelity)
+            named = [experiment(settings, model_dir_of(options), fidelity)]
+
+    from src.reporting.image_conditions import attacked_experiments
+    from src.reporting.image_quality import TABLE, Measures, score_experiments, score_folders
+
+    measures = Measures(options)
+    if options.attacked:
+        table = options.out or options.attacked[0].with_name(TABLE)
+        score_folders(measures, options.attacked, options.originals, table)
+    else:
+        score_experiments(measures, layout, named or attacked_experiments(layout))
+
+
+def other(command: str, arguments: Sequence[str]) -> None:
+    module, purpose = OTHERS[command]
+    commands = importlib.import_module(module)
+    parser = Parser(purpose, prog=f"{Path(sys.argv[0]).name} {command}")
+    getattr(commands, f"add_{command}_options")(parser)
+    getattr(commands, f"run_{command}")(parser.parse_args(arguments))
+
+
+def main() -> None:
+    command, *arguments = sys.argv[1:] or ["score"]
+    if command in OTHERS:
+        other(command, arguments)
+    else:
+        score(arguments if command == "score" else sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

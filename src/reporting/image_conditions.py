@@ -1,0 +1,174 @@
+"""Images that were changed, beside what they were made from: attacked experiments and plain folders."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment
+from src.artifacts.layout import Layout
+from src.artifacts.reconstructions import (
+    UNTRANSFORMED,
+    originals_folder,
+    parse_image_name,
+    read_images_by_name,
+    read_pairs,
+)
+from src.datasets.catalogue import Catalogue, image_files, open_catalogue, open_whole_catalogue
+from src.extractors.recorded import RecordedExtractor
+
+LEADING = ("model", "image", "label", "success")
+"""Columns of a table of images that are no metrics."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Images that were changed in one way, and what they were made from."""
+
+    name: str
+    changed: Catalogue
+    originals: Mapping[str, Catalogue]
+    """Row by row those of ``changed``, by the ending that the columns of their comparison have."""
+    known: Mapping[str, np.ndarray]
+    """(n,) each: the columns of ``LEADING`` that are known."""
+
+
+def experiment_condition(layout: Layout, experiment: Experiment) -> Condition:
+    """What stage 3 wrote, beside the clean images at the size at which they were attacked."""
+    resize = RecordedExtractor.read(layout.classes(experiment)).resize
+    clean = open_whole_catalogue(layout.images, resize)
+    attacked = open_catalogue(layout.attacked_images(experiment), resize=0)
+    report = pd.read_csv(layout.attack_report(experiment), sep="\t", index_col="image")
+    if len(unreported := np.setdiff1d(attacked.ids, report.index)):
+        raise UserError(f"{layout.attack_report(experiment)} lacks image {unreported[0]}")
+    positions = clean.positions(attacked.ids)
+    originals = replace(
+        clean,
+        paths=tuple(clean.paths[position] for position in positions),
+        ids=attacked.ids,
+        sizes=clean.sizes[positions],
+    )
+    known = {"image": attacked.ids, "success": report["success"].loc[attacked.ids].to_numpy()}
+    return Condition(experiment.name, attacked, {"": originals}, known)
+
+
+def folder_condition(folder: Path, originals: Path | None = None) -> Condition:
+    """The images of ``folder``, each beside its original.
+
+    Without ``originals`` the folder holds reconstructions, and beside it stand their transformed and,
+    where they are kept, their untransformed originals. In ``originals`` an image is found by position
+    and class, ``{id}_{label}_*.png``, where all of ``folder`` are named so, and otherwise by its stem.
+    Raises ``UserError`` for an image without original.
+    """
+    if originals is not None:
+        changed, found = _images_by_name(folder), _images_by_name(originals)
+        if missing := [key for key in changed if key not in found]:
+            raise UserError(f"{changed[missing[0]]} has no original in {originals}")
+        beside = {"": [found[key] for key in changed]}
+    else:
+        pairs = read_pairs(folder)
+        changed = {(pair.id, pair.label): pair.reconstruction for pair in pairs}
+        beside = {"": [pair.original for pair in pairs]}
+        if originals_folder(folder, untransformed=True).is_dir():
+            pairs = read_pairs(folder, untransformed=True)
+            beside[UNTRANSFORMED] = [pair.original for pair in pairs]
+    columns = zip(*changed, strict=True)
+    known = {name: np.array(column) for name, column in zip(LEADING[1:], columns, strict=False)}
+    catalogues = {ending: _catalogue(paths) for ending, paths in beside.items()}
+    return Condition(folder.name, _catalogue(changed.values()), catalogues, known)
+
+
+def _images_by_name(folder: Path) -> dict[tuple[int | str, ...], Path]:
+    """By (position, class) where all names say both, otherwise by (stem,), ascending."""
+    if not folder.is_dir():
+        raise UserError(f"no folder of images at {folder}")
+    files = sorted(image_files(folder), key=lambda path: natural_order(path.name))
+    if not files:
+        raise UserError(f"no images in {folder}")
+    try:
+        for path in files:
+            parse_image_name(path.name)
+    except UserError:
+        return _images_by_stem(files)
+    return dict(read_images_by_name(folder))
+
+
+def _images_by_stem(files: Sequence[Path]) -> dict[tuple[int | str, ...], Path]:
+    numbered = all(path.stem.isdecimal() for path in files)
+    found: dict[tuple[int | str, ...], Path] = {}
+    for path in files:
+        key = (int(path.stem) if numbered else path.stem,)
+        if key in found:
+            raise UserError(f"{found[key]} and {path.name} are the same image")
+        found[key] = path
+    return found
+
+
+def natural_order(name: str) -> list[tuple[float, str]]:
+    """Sorts names as people do: eps2.0 before eps16.0."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", name)
+    return [(float(part or 0), "") if i % 2 else (0.0, part) for i, part in enumerate(parts)]
+
+
+def _catalogue(paths: Collection[Path]) -> Catalogue:
+    """Images in that order, at their native sizes."""
+    sizes = np.array([_size(path) for path in paths], np.int64)
+    return Catalogue(tuple(paths), np.arange(len(paths)), 0, sizes)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """(width, height), from the file's header."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError as error:
+        raise UserError(f"{path} is not a readable image: {error}") from error
+
+
+def attacked_experiments(layout: Layout) -> list[Experiment]:
+    """All that stage 3 has left, the undefended extractor's first; ``UserError`` when there is none."""
+    found = []
+    for folder in layout.require_data().iterdir():
+        try:
+            experiment = Experiment.parse(folder.name)
+        except UserError:
+            continue
+        if experiment.attack and layout.attack_report(experiment).is_file():
+            found.append(experiment)
+    if not found:
+        raise UserError(f"no attacked experiment in {layout.data}: classify_extract_attack.py")
+    return sorted(found, key=lambda of: (of.model_dir or "", natural_order(of.name)))
+
+
+def read_ahead(
+    condition: Condition, batches: Sequence[np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]:
+    """(rows, changed images, originals by ending); the next batch is read while one is measured."""
+    with ThreadPoolExecutor(1) as reader:
+        ahead = [reader.submit(_read, condition, rows) for rows in batches[:1]]
+        for number, rows in enumerate(batches):
+            changed, originals = ahead.pop().result()
+            following = batches[number + 1 : number + 2]
+            ahead += [reader.submit(_read, condition, rows) for rows in following]
+            yield rows, changed, originals
+
+
+def _read(condition: Condition, rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """(n, height, width, 3) float64 in [0, 1] each; ``UserError`` for sizes that differ."""
+    changed = np.stack([condition.changed[row] for row in rows])
+    originals = {}
+    for ending, images in condition.originals.items():
+        read = [images[row] for row in rows]
+        for row, image in zip(rows, read, strict=True):
+            if image.shape != changed.shape[1:]:
+                sizes = [f"{of.shape[-2]}x{of.shape[-3]}" for of in (changed, image)]
+                path = condition.changed.paths[row]
+                raise UserError(f"{path} has {sizes[0]} pixels, {images.paths[row]} {sizes[1]}")
+        originals[ending] = np.stack(read) / 255
+    return changed / 255, originals
