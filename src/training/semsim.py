@@ -231,17 +231,20 @@ def judge(features: Tensor, triplets: Triplets) -> dict[str, float]:
     )
     anchors, positives, negatives = (features[of] for of in rows.T)
     positive, negative = ((anchors - of).norm(dim=1) for of in (positives, negatives))
-    is_owned = triplets.owners >= 0
-    distances = torch.zeros(len(features))
-    own_originals = features[triplets.originals[triplets.owners[is_owned]]]
-    distances[is_owned] = (features[is_owned] - own_originals).norm(dim=1)
     recognised, unrecognised = (
-        distances[triplets.roles == role] for role in (RECOGNISABLE, UNRECOGNISABLE)
+        _distances_from_originals(features, triplets, role)
+        for role in (RECOGNISABLE, UNRECOGNISABLE)
     )
     return {
         "triplet_accuracy": _share_farther(negative, positive),
         "auc": _share_farther(unrecognised[:, None], recognised),
     }
+
+
+def _distances_from_originals(features: Tensor, triplets: Triplets, role: int) -> Tensor:
+    """(m,): of the images of a role."""
+    rows = torch.nonzero(triplets.roles == role).flatten()
+    return (features[rows] - features[triplets.originals[triplets.owners[rows]]]).norm(dim=1)
 
 
 def report(
