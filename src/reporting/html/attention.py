@@ -8,6 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from src.artifacts.experiments import Experiment
+from src.reporting.attention_tables import EASY, MOVED, SUCCESS, telling_outcome
 from src.reporting.html.estimates import Estimate, number
 from src.reporting.html.gallery import data_uri
 from src.reporting.html.study import Study
@@ -16,6 +17,9 @@ from src.reporting.html.tables import Table
 _WIDEST = 1800
 """Pixels of an embedded figure; the file beside the images has all of them."""
 _QUALITY = 88
+_ENDINGS = (".tsv", "_summary.tsv")
+_OUTCOMES = {SUCCESS: ("succeeded", "failed"), EASY: ("easy half", "hard half")}
+"""What is compared: the attack's outcome or, where nearly all have the same, the budget needed."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +39,18 @@ def attention_blocks(study: Study) -> list[Table | Drawn]:
     """A table and two figures of each experiment with ``attention.tsv``."""
     blocks: list[Table | Drawn] = []
     for experiment in study.attacked:
-        if study.layout.attention(experiment, "_summary.tsv").is_file():
+        if all(study.layout.attention(experiment, of).is_file() for of in _ENDINGS):
             blocks += _of_experiment(study, experiment)
     return blocks
 
 
 def _of_experiment(study: Study, experiment: Experiment) -> list[Table | Drawn]:
     layout = study.layout
-    summary = pd.read_csv(layout.attention(experiment, "_summary.tsv"), sep="\t")
+    images, summary = (
+        pd.read_csv(layout.attention(experiment, ending), sep="\t") for ending in _ENDINGS
+    )
     name = f"{study.label(experiment)} on extractor {experiment.extractor}"
-    blocks: list[Table | Drawn] = [_table(experiment, name, summary)]
+    blocks: list[Table | Drawn] = [_table(experiment, name, summary, telling_outcome(images))]
     for ending, what in (
         ("_panels.png", "single images: clean, attacked, their attention before and after"),
         ("_scatter.png", "how far attention moved, by the outcome of the attack"),
@@ -54,18 +60,18 @@ def _of_experiment(study: Study, experiment: Experiment) -> list[Table | Drawn]:
     return blocks
 
 
-def _table(experiment: Experiment, name: str, summary: pd.DataFrame) -> Table:
-    """The measures of what the attack moved, with the difference between its outcomes."""
-    rows = summary[summary["kind"] == "moved"]
+def _table(experiment: Experiment, name: str, summary: pd.DataFrame, outcome: str) -> Table:
+    """What the attack moved, and the difference between images with and without ``outcome``."""
+    rows = summary[(summary["kind"] == MOVED) & (summary["outcome"] == outcome)]
     rows = rows[rows["measure"].isin(("1 - iou_top", "1 - pearson", "centroid_distance"))]
+    first, second = _OUTCOMES[outcome]
     shown = pd.DataFrame(
         {
             "read-out": rows["read_out"],
             "measure": rows["measure"],
-            "outcome": rows["outcome"],
             "images": rows["n"],
-            "yes": rows["mean_success"].map(number),
-            "no": rows["mean_failed"].map(number),
+            first: rows["mean_success"].map(number),
+            second: rows["mean_failed"].map(number),
             "difference": [
                 Estimate(*of).text
                 for of in rows[["difference", "difference_low", "difference_high"]].to_numpy()
@@ -73,11 +79,8 @@ def _table(experiment: Experiment, name: str, summary: pd.DataFrame) -> Table:
             "p": rows["mann_whitney_p"].map(lambda p: number(p, 2)),
         }
     )
-    caption = (
-        "Means of the images that have the outcome (attack succeeded, or easily) and of those that have "
-        "not. Relabelled: a clean image, asked for the target instead of its class."
-    )
-    return Table(f"attention_{experiment.name}", f"Attention, {name}", shown, rows, caption, 3)
+    caption = "Relabelled: no attack, but a clean image asked for the target instead of its class."
+    return Table(f"attention_{experiment.name}", f"Attention, {name}", shown, rows, caption, 2)
 
 
 def drawn(path: Path, title: str, alt: str) -> Drawn:

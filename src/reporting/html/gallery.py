@@ -225,20 +225,28 @@ def gallery_section(
         return Section(
             anchor, title, missing="python classify_extract_attack.py (its images are gone)"
         )
-    chosen = (
-        "as asked for"
-        if items
-        else "from the one that the attack brings into most further lists to the one of the fewest, "
-        "evenly spaced in that order, so that those which gain nothing are among them"
-    )
-    drawn = (
-        "as asked for" if users else "drawn among those whose lists show the item before or after"
-    )
     text = [
-        "The attack of the highest success rate against each extractor. Differences are amplified "
-        f"around grey. Items: {chosen}. Users: {drawn}."
+        "The attack of the highest success rate against each extractor. " + _chosen(study, items)
     ]
+    if study.runs:
+        drawn = "drawn among those whose lists show the item before or after"
+        text.append(f"Users: {'as asked for' if users else drawn}.")
     return Section(anchor, title, text, galleries)
+
+
+def _chosen(study: Study, items: Sequence[int]) -> str:
+    """How the items were chosen, in words."""
+    if items:
+        return "Items as asked for."
+    order = (
+        "further lists that the attack brings them into"
+        if study.runs
+        else "success and probability"
+    )
+    return (
+        f"Items are ordered by the {order}, and evenly spaced in that order: the first gained most, the "
+        "last least. Differences are amplified around grey."
+    )
 
 
 def _shown_items(of_pair: Sequence[Shelf], items: Sequence[int]) -> list[tuple[Shelf, list[int]]]:
