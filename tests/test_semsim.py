@@ -1,6 +1,7 @@
 """SemSim: triplets from folders, synthetic ones, training, scoring, saving."""
 
 import argparse
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from src.datasets.triplet_folders import (
     read_judged_images,
 )
 from src.extractors.semsim import SemSim, build_semsim, load_semsim, save_semsim
+from src.reporting.agreement import add_agreement_options
 from src.training.semsim import SemSimSchedule, Triplets, judge, train_semsim, triplet_loss
 from src.training.semsim_command import (
     add_train_options,
@@ -40,6 +42,7 @@ from src.training.semsim_command import (
     run_triplets,
 )
 
+README = Path(__file__).parents[1] / "README.md"
 DATA = Path(__file__).parents[2] / "shared" / "data" / "cifar10_jpeg_1000.npz"
 
 
@@ -174,7 +177,7 @@ def test_originals_without_negatives_are_left_out():
     assert set(judged.owners[Triplets(judged).draw(torch.Generator())[:, 0]]) == set(
         range(0, 12, 2)
     )
-    recognised = judged._chosen(judged.roles != UNRECOGNISABLE)
+    recognised = judged.chosen(judged.roles != UNRECOGNISABLE)
     with pytest.raises(UserError, match="no triplet"):
         Triplets(recognised)
 
@@ -325,10 +328,11 @@ def test_features_of_any_length_are_compared_by_direction():
 
 
 @pytest.mark.parametrize("arch", ["cifar_resnet8", "convnet8", "squeezenet1_1"])
-def test_saving_keeps_scores(arch, tmp_path):
+def test_saving_keeps_scores(arch, tmp_path, capsys):
     model = build_semsim(arch, 64 if arch.startswith("squeeze") else 32, human=False)
     save_semsim(tmp_path / "semsim.pt", model)
     loaded = load_semsim(tmp_path / "semsim.pt")
+    assert "NOT human" in capsys.readouterr().err
     a, b = torch.rand(2, 3, 3, 40, 40)
     assert torch.equal(loaded.score(a, b), model.score(a, b))
     assert loaded.arch == arch and loaded.size == model.size and not loaded.human
@@ -398,7 +402,7 @@ def test_training_learns_what_pixels_do_not_tell(parts_of_synthetic, tmp_path):
 
 
 def test_stopped_training_continues_to_the_same_result(parts_of_synthetic, tmp_path):
-    few = tuple(part._chosen(part.owners < 12) for part in parts_of_synthetic)
+    few = tuple(part.chosen(part.owners < 12) for part in parts_of_synthetic)
     whole, log = trained(few, tmp_path / "a.pt")
     trained(few, tmp_path / "b.pt", epochs=1)
     continued, log_continued = trained(few, tmp_path / "b.pt")
@@ -409,7 +413,7 @@ def test_stopped_training_continues_to_the_same_result(parts_of_synthetic, tmp_p
 
 @pytest.mark.parametrize("changes", [{"anchor": "any"}, {"psnr_weighted": True}])
 def test_the_variants_train(parts_of_synthetic, tmp_path, changes):
-    few = tuple(part._chosen(part.owners < 12) for part in parts_of_synthetic)
+    few = tuple(part.chosen(part.owners < 12) for part in parts_of_synthetic)
     _, log = trained(few, tmp_path / "state.pt", epochs=1, **changes)
     assert np.isfinite(log[-1]["loss"])
 
@@ -442,6 +446,23 @@ def test_the_stages_make_triplets_and_train(draw_images, tmp_path, capsys):
     }  # fmt: skip
     run_train(train)
     assert "up to date" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "add_options"),
+    [
+        ("agreement", add_agreement_options),
+        ("train", add_train_options),
+        ("triplets", add_triplets_options),
+    ],
+)
+def test_the_readme_names_every_option(command, add_options):
+    heading = f"### Options of `evaluate_images.py {command}`\n\n"
+    table = README.read_text().split(heading)[1].split("\n\n")[0]
+    parser = Parser("test")
+    add_options(parser)
+    options = {name for action in parser._actions for name in action.option_strings}
+    assert set(re.findall(r"`(--\w+)", table)) == options - {"-h", "--help"}
 
 
 def test_wrong_options_are_refused(tmp_path):

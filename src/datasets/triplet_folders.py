@@ -71,9 +71,9 @@ class JudgedImages:
         of_original = rng.permutation(self.n_originals) < n_held_out
         of_other = rng.random(len(self)) < share
         held_out = np.where(self.owners == NO_OWNER, of_other, of_original[self.owners])
-        return self._chosen(~held_out), self._chosen(held_out)
+        return self.chosen(~held_out), self.chosen(held_out)
 
-    def _chosen(self, rows: np.ndarray) -> "JudgedImages":
+    def chosen(self, rows: np.ndarray) -> "JudgedImages":
         """Those of a mask, their originals numbered anew."""
         owners = self.owners[rows]
         owned = owners != NO_OWNER

@@ -1,5 +1,6 @@
 """SemSim: how far two images are apart in what people recognise (Sun et al., NeurIPS 2023)."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,6 +109,7 @@ def save_semsim(path: Path, model: SemSim) -> None:
 def load_semsim(path: Path, device: torch.device | str = "cpu") -> SemSim:
     """Read what ``save_semsim`` wrote, in evaluation mode, frozen; nothing in the file is executed.
 
+    Says on stderr where it was trained on labels that no person gave.
     Raises ``UserError`` for a file that is no SemSim.
     """
     checkpoint = read_checkpoint(path)
@@ -118,4 +120,6 @@ def load_semsim(path: Path, device: torch.device | str = "cpu") -> SemSim:
         model.load_state_dict(checkpoint.state_dict)
     except RuntimeError as error:
         raise UserError(f"{path} is no SemSim of {checkpoint.arch}: {error}") from error
+    if not model.human:
+        print(f"note: {path} was trained on synthetic labels, NOT human ones", file=sys.stderr)
     return model.to(device).requires_grad_(False)

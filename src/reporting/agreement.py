@@ -18,10 +18,8 @@ from src.reporting.terminal import format_table
 
 HIGHER_IS_CLOSER = {
     **{name: metric.higher_is_closer for name, metric in IMAGE_METRICS.items()},
-    "lpips": False,
-    "dreamsim": False,
-    "features": False,
-    "semsim": False,
+    **dict.fromkeys(("feature_l2", "feature_mse", "feature_cosine", "s_fid"), False),
+    **dict.fromkeys(("lpips", "dreamsim", "semsim"), False),
 }
 """Which way known metrics are oriented."""
 DEFAULT_METRICS = ("mse", "psnr", "ssim", "lpips", "dreamsim", "semsim")
