@@ -36,7 +36,7 @@ def fold_norms(extractor: Extractor) -> Extractor:
 def _folded(network: nn.Module) -> nn.Module:
     try:
         traced = fx.symbolic_trace(network)
-    except (fx.proxy.TraceError, TypeError):
+    except (fx.proxy.TraceError, TypeError, RuntimeError):
         return network
     modules, graph = dict(network.named_modules()), traced.graph
     for norm in [node for node in graph.nodes if node.op == "call_module"]:
