@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Runs a whole study, or what is missing of it, by its file in reproduce/studies/.
+#
+#   bash reproduce/study.sh STUDY [options of snakemake]
+#
+#   --cores 8                              so many jobs at once on the CPU (default: one a core)
+#   --dry-run --printshellcmds             print the commands, run nothing
+#   --config epoch=10 seeds="0 1" gpu=-1   other entries than those of the file
+#   --forceall                             let every stage compare its manifest, not only dates
+#   --profile reproduce/profiles/slurm     submit the jobs to a cluster
+#
+# It may be killed and started again; do not run the same study twice at once.
+set -euo pipefail
+
+usage() { sed -n '2,12s/^# \{0,1\}//p' "$0"; }
+
+STUDY=${1:-}
+case "$STUDY" in
+    "") usage >&2; exit 2 ;;
+    -h | --help) usage; exit 0 ;;
+esac
+shift
+
+source "$(dirname "$0")/setup.sh"
+FILE=reproduce/studies/$STUDY.yaml
+[ -f "$FILE" ] || { echo "error: no study at $FILE" >&2; exit 2; }
+# A kill leaves snakemake's lock behind; the verbs write whole files or none.
+exec snakemake --snakefile reproduce/Snakefile --configfile "$FILE" --nolock "$@"

@@ -1,0 +1,241 @@
+"""A whole study as its YAML file describes it: what is run, and what the artifacts are called.
+
+The Snakefile gets every option and every name from here. Names are built by the parsers of the verbs
+themselves, so that a rule expects exactly the files that its verb leaves.
+"""
+
+import argparse
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NoReturn
+
+from reproduce.workflow.entries import Entries
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import CLEAN, Experiment, Run, check_name
+from src.attacks.settings import add_attack_options, attack_settings, experiment
+from src.cli import (
+    Parser,
+    add_extractor_options,
+    add_fidelity_option,
+    fidelity_of,
+    model_dir_of,
+)
+from src.recommenders.command import add_recommender_options, adversary_of, hyperparameters_of
+from src.recommenders.models import VISUAL, Model
+
+PROTOCOLS = ("retrained", "test_time")
+CONTROL = "noise"
+"""The attack that is a control at test time: no recommender is retrained on it."""
+
+
+class _StudyParser(Parser):
+    """Reads options that stand in a study: ``UserError`` names the entry where one is wrong."""
+
+    def __init__(self, entry: str) -> None:
+        super().__init__("", prog=entry, add_help=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message}")
+
+
+@dataclass(frozen=True)
+class StudiedExtractor:
+    """An extractor: the options that select it and, where the study trains it, how."""
+
+    name: str
+    """``original``, or the folder of a defended model below ``models/``."""
+    options: str
+    train: str = ""
+    """Options of ``train_extractor.py``; empty for a checkpoint that is there already."""
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its experiments begin with: nothing, or ``free_adv_``."""
+        return "" if self.name == CLEAN else f"{self.name}_"
+
+    @property
+    def trained(self) -> list[str]:
+        """The file that the study's training leaves, if it trains."""
+        if not self.train:
+            return []
+        parser = _StudyParser(f"extractors: {self.name}: train")
+        parser.add_argument("--out", required=True)
+        return [parser.parse_known_args(shlex.split(self.train))[0].out]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Extractors x attacks x recommenders x seeds on one data set."""
+
+    dataset: str
+    origin: int
+    target: int
+    extractors: tuple[StudiedExtractor, ...]
+    attacks: tuple[str, ...]
+    """The options of each, without the pair of classes."""
+    recommenders: tuple[str, ...]
+    epoch: int
+    seeds: tuple[int, ...]
+    """Of the recommenders that face the attacks."""
+    control_seeds: tuple[int, ...]
+    """Of further recommenders on the clean features: what another seed changes by itself."""
+    prepare: str
+    """Source and options of ``prepare_dataset.py``; empty for a data set that is there already."""
+    recommender_options: str
+    protocols: tuple[str, ...]
+    topk: int
+    list_of_k: tuple[int, ...]
+    """K of the summary."""
+    gpu: int
+    job_per_seed: bool
+    """Whether each seed is a job of its own, for long trainings on many machines. Otherwise one job
+    trains an experiment's recommenders with all seeds, and starts TensorFlow once."""
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Study":
+        """Read a configuration; raises ``UserError`` for what is missing, unknown or impossible."""
+        entries = Entries(config)
+        seeds = entries.numbers("seeds")
+        further = tuple(max(seeds) + 1 + n for n in range(len(seeds)))
+        extractors = entries.mapping("extractors")
+        study = cls(
+            dataset=check_name(entries.text("dataset"), "dataset"),
+            origin=entries.number("origin"),
+            target=entries.number("target"),
+            extractors=tuple(
+                StudiedExtractor(name, of.text("options", ""), of.text("train", ""))
+                for name, of in extractors.items()
+            ),
+            attacks=entries.texts("attacks"),
+            recommenders=entries.texts("recommenders", list(VISUAL)),
+            epoch=entries.number("epoch"),
+            seeds=seeds,
+            control_seeds=entries.numbers("control_seeds", further),
+            prepare=entries.text("prepare", ""),
+            recommender_options=entries.text("recommender_options", ""),
+            protocols=entries.texts("protocols", list(PROTOCOLS)),
+            topk=entries.number("topk", 150),
+            list_of_k=entries.numbers("list_of_k", (20, 50)),
+            gpu=entries.number("gpu", -1),
+            job_per_seed=entries.flag("job_per_seed", False),
+        )
+        for part in (entries, *extractors.values()):
+            part.require_all_read()
+        study.check()
+        return study
+
+    def check(self) -> None:
+        """Raise ``UserError`` for what the stages could not run, or would run twice."""
+        _check_choices("recommenders", self.recommenders, VISUAL)
+        _check_choices("protocols", self.protocols, PROTOCOLS)
+        if both := sorted(set(self.seeds) & set(self.control_seeds)):
+            raise UserError(f"control_seeds: {both[0]} is among the seeds too")
+        names = list(self.attack_options)
+        if len(names) < len(self.attacks):
+            raise UserError("attacks: two of them have the same name")
+        for extractor in self.extractors:
+            of_extractor = [self._attacked(extractor, attack) for attack in self.attacks]
+            if {named.extractor for named in of_extractor} != {extractor.name}:
+                raise UserError(
+                    f"extractors: {extractor.name}: its options are those of "
+                    f"{of_extractor[0].extractor}: original has --defense 0, others --defense 1 and "
+                    "--model_dir with their name"
+                )
+            if [_attack_part(named) for named in of_extractor] != names:
+                raise UserError(
+                    f"extractors: {extractor.name}: its attacks would be named otherwise than those "
+                    f"of {self.extractors[0].name}: give --precision to all extractors alike"
+                )
+        self._runs("retrained")
+
+    @cached_property
+    def by_prefix(self) -> dict[str, StudiedExtractor]:
+        return {extractor.prefix: extractor for extractor in self.extractors}
+
+    @cached_property
+    def by_checkpoint(self) -> dict[str, StudiedExtractor]:
+        """The extractors that the study trains, by the file that training leaves."""
+        return {file: extractor for extractor in self.extractors for file in extractor.trained}
+
+    @cached_property
+    def attack_options(self) -> dict[str, str]:
+        """The options of each attack, by its part of experiment names."""
+        first = self.extractors[0]
+        return {_attack_part(self._attacked(first, attack)): attack for attack in self.attacks}
+
+    @property
+    def retrained_attacks(self) -> list[str]:
+        """The names of the attacks on whose features recommenders are retrained."""
+        return [name for name in self.attack_options if Experiment.parse(name).attack != CONTROL]
+
+    @property
+    def fidelity(self) -> str:
+        """Of the recommenders."""
+        return self._recommender_options.fidelity
+
+    @property
+    def seed_parts(self) -> dict[str, int]:
+        """Every seed by what names say of it: '' is 0, ``_seed1`` is 1."""
+        return {f"_seed{seed}" if seed else "": seed for seed in (*self.seeds, *self.control_seeds)}
+
+    def list_endings(self, seeds: Iterable[int | str], protocol: str = "retrained") -> list[str]:
+        """What names of lists have after the experiment's: ``_top150_ep100_VBPR_seed1``.
+
+        In place of seeds there may be a wildcard for one of ``seed_parts``: ``{seed}``.
+        """
+        runs = self._runs(protocol)
+        return [_with_seed(run.name, run, seed) for run in runs for seed in seeds]
+
+    def weight_endings(self, seeds: Iterable[int | str]) -> list[str]:
+        """The same of weights after all epochs: ``_step100_VBPR_seed1``."""
+        runs = self._runs("retrained")
+        return [
+            _with_seed(run.weights_name(run.epochs), run, seed) for run in runs for seed in seeds
+        ]
+
+    @cached_property
+    def _recommender_options(self) -> argparse.Namespace:
+        parser = _StudyParser("recommender_options")
+        add_recommender_options(parser)
+        add_fidelity_option(parser)
+        return parser.parse_args(shlex.split(self.recommender_options))
+
+    def _runs(self, protocol: str) -> list[Run]:
+        """A run of each recommender, with seed 1."""
+        options, runs = self._recommender_options, []
+        for name in self.recommenders:
+            form, adversary = hyperparameters_of(options, name).form, adversary_of(options, name)
+            label = Model(name, form, adversary.variant if adversary else "").label
+            of_name = Run(Experiment(), label, self.epoch, self.topk, 1, protocol, options.fidelity)
+            runs.append(of_name)
+        return runs
+
+    def _attacked(self, extractor: StudiedExtractor, attack: str) -> Experiment:
+        """The attacked experiment, named as the verb names it."""
+        parser = _StudyParser(f"attacks: {attack}")
+        add_attack_options(parser)
+        add_extractor_options(parser)
+        add_fidelity_option(parser)
+        pair = f"--origin_class {self.origin} --target_class {self.target}"
+        options = parser.parse_args(shlex.split(f"{pair} {attack} {extractor.options}"))
+        fidelity = fidelity_of(options)
+        return experiment(attack_settings(options, fidelity), model_dir_of(options), fidelity)
+
+
+def _attack_part(attacked: Experiment) -> str:
+    return replace(attacked, model_dir=None).name
+
+
+def _with_seed(name: str, run: Run, seed: int | str) -> str:
+    """The ending of the name of ``run``, with ``seed`` in the place of its own."""
+    part = seed if isinstance(seed, str) else f"_seed{seed}" if seed else ""
+    ending = name.removeprefix(run.experiment.name)
+    return re.sub(rf"_seed{run.seed}(?=_|$)", lambda _: part, ending)
+
+
+def _check_choices(entry: str, values: Iterable[str], choices: tuple[str, ...]) -> None:
+    if wrong := sorted(set(values) - set(choices)):
+        raise UserError(f"{entry}: no {wrong[0]!r}: choose from {', '.join(choices)}")
