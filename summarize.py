@@ -47,6 +47,14 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--baseline", metavar="RECIPE", help="of --robust_accuracy: differences to it, seed by seed"
     )
+    parser.add_argument(
+        "--leaks",
+        type=Path,
+        nargs=2,
+        metavar=("TABLE", "OUT"),
+        help="instead: rank the conditions of such a table (evaluate_images.py score --attacked) by each "
+        "metric, those that leak most first",
+    )
     return parser.parse_args()
 
 
@@ -59,8 +67,19 @@ def compare_recipes(options: argparse.Namespace) -> None:
     print(f"written: {path}")
 
 
+def rank_leaks(source: Path, table: Path) -> None:
+    """The table of ``--leaks``."""
+    from src.reporting.leak_ranks import ranks_overview, write_leak_ranks
+
+    print(ranks_overview(write_leak_ranks(source, table)))
+    print(f"written: {table}")
+
+
 def main() -> None:
     options = parse_options()
+    if options.leaks:
+        rank_leaks(*options.leaks)
+        return
     if options.robust_accuracy:
         compare_recipes(options)
         return
