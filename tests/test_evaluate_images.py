@@ -331,6 +331,7 @@ def test_lpips_of_real_weights(folders):
     ("arguments", "message"),
     [
         (["--attacked", "x", "--all"], "--attacked is for folders"),
+        (["--attacked", "a/x", "b/x"], "must have different names"),
         (["--out", "x.tsv"], "--originals and --out are for --attacked"),
         (["--attacked", "x", "--lpips_size", "-1"], "--lpips_size must not be negative"),
         (["--conditions", "original"], "no attacked experiment at"),

@@ -23,6 +23,7 @@ from src.datasets.catalogue import Catalogue
 from src.extractors.architectures import DEFAULT_ARCH, imagenet_weights_file
 from src.extractors.checkpoints import load_extractor, weights_path
 from src.extractors.device import Loading, select_device
+from src.extractors.extractor import Extractor
 from src.extractors.inference import predict
 from src.extractors.perceptual import (
     FEATURE_METRICS,
@@ -141,23 +142,24 @@ class Measures:
             found += [semsim_metric(model, normalised=not options.published_scoring)]
         return found
 
+    @cached_property
+    def extractor(self) -> Extractor:
+        return load_extractor(self.options.arch, self.weights["features"], self.device)
+
     def describe(self, condition: Condition) -> Features:
         """The features of the images and of their originals, one forward each."""
-        options = self.options
-        extractor = load_extractor(options.arch, self.weights["features"], self.device)
+        originals = {ending: self._features(of) for ending, of in condition.originals.items()}
+        return Features(self._features(condition.changed), originals)
 
-        def features(images: Catalogue) -> np.ndarray:
-            return predict(
-                extractor,
-                replace(images, resize=options.resize or 0),
-                batch_size=self.loading.batch_size,
-                workers=self.loading.workers,
-                precision=options.precision,
-                progress="features",
-            ).features
-
-        originals = {ending: features(images) for ending, images in condition.originals.items()}
-        return Features(features(condition.changed), originals)
+    def _features(self, images: Catalogue) -> np.ndarray:
+        return predict(
+            self.extractor,
+            replace(images, resize=self.options.resize or 0),
+            batch_size=self.loading.batch_size,
+            workers=self.loading.workers,
+            precision=self.options.precision,
+            progress="features",
+        ).features
 
     def table(self, condition: Condition, features: Features | None) -> pd.DataFrame:
         """One row an image: what is known of it, and every metric against each of its originals."""
@@ -250,6 +252,9 @@ def score_folders(
     measures: Measures, folders: Sequence[Path], originals: Path | None, table: Path
 ) -> None:
     """A row for each image of ``folders`` at ``table``, and a row a folder at ``*_conditions.tsv``."""
+    names = [folder.name for folder in folders]
+    if len(set(names)) < len(names):
+        raise UserError("the folders of --attacked must have different names: they name the rows")
     outputs = (table, table.with_name(f"{table.stem}_conditions{table.suffix}"))
     inputs = [*folders, *measures.weights.values()]
     for folder in folders:
