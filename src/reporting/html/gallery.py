@@ -150,9 +150,9 @@ class Shelf:
         return Gallery(title, tuple(self._card(item, users) for item in items))
 
     def _card(self, item: int, users: Sequence[int]) -> Card:
-        clean, attacked = (of.rows(np.array([item])) for of in self.classes)
-        if clean.image_ids[0] != item:
+        if item not in self.classes[1].image_ids:
             raise UserError(f"item {item} is not among the attacked ones of {self.experiment.name}")
+        clean, attacked = (of.rows(np.array([item])) for of in self.classes)
         target = self.experiment.target
         number = int(attacked.numbers[0])
         succeeded = number == target if target is not None else number != self.experiment.origin
@@ -252,6 +252,8 @@ def _chosen(study: Study, items: Sequence[int]) -> str:
 def _shown_items(of_pair: Sequence[Shelf], items: Sequence[int]) -> list[tuple[Shelf, list[int]]]:
     """Where they can be, the same items for every extractor."""
     attacked = [set(shelf.classes[1].image_ids.tolist()) for shelf in of_pair]
+    if unknown := set(items).difference(*attacked):
+        raise UserError(f"item {min(unknown)} is not among the attacked ones")
     if items:
         found = [(shelf, [item for item in items if item in of])
                  for shelf, of in zip(of_pair, attacked, strict=True)]  # fmt: skip

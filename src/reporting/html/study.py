@@ -149,7 +149,7 @@ class Study:
 
 def attacked_runs(layout: Layout, epochs: int | None, fidelity: str | None) -> list[Run]:
     """The runs to report, of the longest lists where there are several; none without attacked lists."""
-    if not layout.recommendations_dir.is_dir():
+    if not any(layout.recommendations_dir.glob("*.tsv")):
         return []
     attacked = [run for run in list_runs(layout) if run.experiment.attack]
     if not attacked:
