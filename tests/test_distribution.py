@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -60,13 +59,15 @@ class Ended:
 
 def together(n: int, script: Script, settings: dict[int, Setting] | None = None) -> list[Ended]:
     """Run ``script`` by ``n`` processes, started as ``torchrun`` does it; ``settings`` by number."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    # It outlives the processes, like torchrun's own.
+    store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     environment = {
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": str(store.port),
         "WORLD_SIZE": str(n),
         "TORCHELASTIC_RUN_ID": "test",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
     }
     context = multiprocessing.get_context("fork")
     processes = []
@@ -336,6 +337,6 @@ def test_torchrun_shows_the_line_and_fails(shop, stage_1):
     (shop / "original" / "images" / "3.png").write_bytes(b"no image")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += [str(ROOT / "classify_extract.py"), *stage_1[1].split()]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode == 1
     assert len(re.findall(r"^error: .*3\.png is not a readable image", result.stderr, re.M)) == 1

@@ -134,7 +134,7 @@ def _reaching_all() -> Iterator[None]:
 
 def _another_has_failed(store: distributed.Store) -> bool:
     """Whether another process was first to ask this."""
-    # The store may have died with the process that kept it.
+    # Without a store nobody knows: then say it twice rather than not at all.
     with contextlib.suppress(RuntimeError):
         return store.add("failed", 1) > 1
     return False
