@@ -120,9 +120,19 @@ def write_lists(layout, name, hits, seed=0, protocol="retrained"):
 
 
 @pytest.fixture
-def layout(tmp_path):
+def layout(tmp_path, monkeypatch):
     """Three attacks; seeds 0 and 1 retrained, 2 and 3 for their control, seed 0 also at test time."""
     layout = Layout("toy", tmp_path)
+    attack = [
+        "classify_extract_attack.py",
+        "--dataset",
+        "toy",
+        "--root",
+        str(tmp_path),
+        "--eps",
+        "4",
+    ]
+    monkeypatch.setattr(sys, "argv", attack)
     for name in (PGD_8, PGD_4, NOISE):
         write_images(layout, name, (7, 7, 7, 7) if name == NOISE else (9, 9, 9, 7))
     for seed in range(4):
@@ -277,7 +287,7 @@ def test_without_lists_sections_name_the_command_that_makes_them(monkeypatch, la
     absent = said.split("These commands make what further sections need.")[1]
     assert f"rec_generator.py --dataset toy --experiment_name {PGD_4}" in absent
     assert "evaluate_images.py score --dataset toy" in absent
-    assert re.search(r"evaluate_attention\.py --dataset toy", absent)
+    assert "python evaluate_attention.py --dataset toy --eps 4" in absent
 
 
 def test_nothing_but_a_catalogue(monkeypatch, tmp_path, undrawn):
@@ -304,7 +314,8 @@ def test_tables_of_other_studies_are_known_by_their_columns(monkeypatch, layout,
 
 def test_commands_are_shown_without_the_place_of_the_tree(monkeypatch, layout, undrawn):
     _, text = make(monkeypatch, layout)
-    assert "classify_extract_attack" in text and str(layout.root) not in text
+    assert "python classify_extract_attack.py --dataset toy --eps 4" in text
+    assert str(layout.root) not in text
 
 
 @pytest.mark.parametrize(

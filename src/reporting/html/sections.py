@@ -17,6 +17,8 @@ from src.reporting.html.study import Study
 from src.reporting.html.tables import Table
 from src.reporting.html.tradeoff import tradeoff_section
 
+ATTACK_SCRIPT = "classify_extract_attack.py"
+
 
 def sections(study: Study, items: Sequence[int], users: Sequence[int]) -> list[Section]:
     """All of them."""
@@ -126,6 +128,7 @@ def _same_attack(study: Study, script: str) -> str:
     """The command of an attack, said of another script that takes the same options."""
     commands = attack_commands(study.layout)
     for experiment in study.attacked:
-        if experiment.attack != CONTROL and (command := commands.get(experiment.name)):
-            return command.replace("classify_extract_attack.py", script)
+        command = commands.get(experiment.name, "")
+        if experiment.attack != CONTROL and ATTACK_SCRIPT in command:
+            return command.replace(ATTACK_SCRIPT, script)
     return f"python {script} --dataset {study.layout.dataset} [the options of the attack]"
