@@ -82,7 +82,7 @@ train_and_attack() {
 # As many at once as there are CPU cores, with one thread each; one after the other on a GPU.
 JOBS=1
 if [ "$GPU" = -1 ]; then
-    JOBS=$(nproc)
+    JOBS=$(env -u OMP_NUM_THREADS nproc) # which it would count as the number of cores
     export OMP_NUM_THREADS=1
 fi
 say "${#RECIPES[@]} recipes x ${#SEEDS[@]} seeds, $JOBS at once; logs in $OUT/"
