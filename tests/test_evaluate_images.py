@@ -217,6 +217,14 @@ def test_folders_are_paired_by_the_stems_of_their_images(folders):
     assert "success" not in images and "psnr_successful" not in means
 
 
+def test_images_of_an_experiment_have_its_name(layout):
+    experiment = Experiment.parse(PGD.format(8))
+    given = ("--originals", layout.images, "--attacked", layout.attacked_images(experiment))
+    assert script(*given, "--metrics", "mse", "--out", layout.root / "out.tsv") == 0
+    table = pd.read_csv(layout.root / "out.tsv", sep="\t")
+    assert list(table["model"]) == [experiment.name] * 3 and list(table["image"]) == ATTACKED
+
+
 def test_names_that_are_no_numbers_are_names(tmp_path):
     for folder in ("clean", "attacked"):
         save(tmp_path / folder, "front.png", random_images(1)[0])

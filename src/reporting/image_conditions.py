@@ -81,7 +81,13 @@ def folder_condition(folder: Path, originals: Path | None = None) -> Condition:
     columns = zip(*changed, strict=True)
     known = {name: np.array(column) for name, column in zip(LEADING[1:], columns, strict=False)}
     catalogues = {ending: _catalogue(paths) for ending, paths in beside.items()}
-    return Condition(folder.name, _catalogue(changed.values()), catalogues, known)
+    return Condition(condition_of(folder), _catalogue(changed.values()), catalogues, known)
+
+
+def condition_of(folder: Path) -> str:
+    """What a folder's images are called: by its name, or by that of the experiment that it is part of."""
+    path = folder.resolve()
+    return path.parent.name if path.name == "images" else path.name
 
 
 def _images_by_name(folder: Path) -> dict[tuple[int | str, ...], Path]:

@@ -41,6 +41,7 @@ from src.reporting.image_conditions import (
     LEADING,
     Condition,
     attacked_experiments,
+    condition_of,
     experiment_condition,
     folder_condition,
     read_ahead,
@@ -252,7 +253,7 @@ def score_folders(
     measures: Measures, folders: Sequence[Path], originals: Path | None, table: Path
 ) -> None:
     """A row for each image of ``folders`` at ``table``, and a row a folder at ``*_conditions.tsv``."""
-    names = [folder.name for folder in folders]
+    names = [condition_of(folder) for folder in folders]
     if len(set(names)) < len(names):
         raise UserError("the folders of --attacked must have different names: they name the rows")
     outputs = (table, table.with_name(f"{table.stem}_conditions{table.suffix}"))
