@@ -7,7 +7,7 @@
 #   --dry-run --printshellcmds             print the commands, run nothing
 #   --config epoch=10 seeds="0 1" gpu=-1   other entries than those of the file
 #   --forceall                             let every stage compare its manifest, not only dates
-#   --profile reproduce/profiles/slurm     submit the jobs to a cluster
+#   --workflow-profile reproduce/profiles/slurm   submit the jobs to a cluster
 #
 # It may be killed and started again; do not run the same study twice at once.
 set -euo pipefail
@@ -21,7 +21,7 @@ case "$STUDY" in
 esac
 shift
 
-source "$(dirname "$0")/setup.sh"
+source "$(dirname "$0")/setup.sh" requirements.txt
 FILE=reproduce/studies/$STUDY.yaml
 [ -f "$FILE" ] || { echo "error: no study at $FILE" >&2; exit 2; }
 # A kill leaves snakemake's lock behind; the verbs write whole files or none.

@@ -1,0 +1,366 @@
+"""Whole studies: their files, the names they expect, and the workflow, killed, restarted and submitted.
+
+The workflow runs here with a stand-in for ``python`` that leaves a verb's files in its place.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from time import sleep
+
+import pytest
+
+from reproduce.workflow.study import Study
+from src.artifacts.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+STUDIES = ROOT / "reproduce" / "studies"
+SMALL = {
+    "dataset": "small",
+    "prepare": "demo",
+    "origin": 0,
+    "target": 1,
+    "extractors": {"original": {"options": "--defense 0"}},
+    "attacks": ["--attack_type fgsm --eps 4"],
+    "recommenders": ["VBPR"],
+    "epoch": 2,
+    "seeds": [0],
+}
+"""Seven jobs."""
+
+VERBS = '''#!{python}
+"""Leaves the files of a verb, in a moment, and says so in calls.txt and finished.txt."""
+
+import argparse, itertools, shlex, sys, time
+from pathlib import Path
+
+sys.path.insert(0, "{root}")
+from src.artifacts.experiments import Experiment, Run
+from src.artifacts.layout import Layout
+from src.attacks.command import AttackCommand
+from src.cli import Parser, add_common_options, add_extractor_options, model_dir_of
+
+verb, arguments = Path(sys.argv[1]).stem, sys.argv[2:]
+sys.argv = sys.argv[1:]
+
+
+def note(file):
+    with Path(file).open("a") as notes:
+        notes.write(shlex.join([verb, *arguments]) + "\\n")
+
+
+def parsed(**options):
+    parser = argparse.ArgumentParser()
+    for name, settings in options.items():
+        parser.add_argument("--" + name, **settings)
+    return parser.parse_known_args(arguments)[0]
+
+
+note("calls.txt")
+dataset = parsed(dataset={{}}).dataset
+layout = Layout(dataset or "none")
+outputs = []
+if verb == "prepare_dataset":
+    outputs = [layout.training_set, layout.test_set]
+elif verb == "train_extractor":
+    outputs = [parsed(out=dict(type=Path)).out]
+elif verb == "classify_extract":
+    parser = Parser("")
+    add_common_options(parser, dataset="")
+    add_extractor_options(parser)
+    experiment = Experiment(model_dir_of(parser.parse_args()))
+    outputs = [layout.classes(experiment), layout.features(experiment)]
+elif verb in ("classify_extract_attack", "evaluate_attack", "feature_loss"):
+    experiment = AttackCommand.parse("").experiment
+    outputs = {{
+        "classify_extract_attack": [layout.classes, layout.features, layout.attack_report],
+        "evaluate_attack": [layout.success_results],
+        "feature_loss": [layout.feature_loss_average],
+    }}[verb]
+    outputs = [path(experiment) for path in outputs]
+elif verb == "rec_generator":
+    many, number = dict(nargs="+"), dict(type=int)
+    options = parsed(
+        experiment_name=many, model=many, seed=dict(nargs="+", type=int), epoch=number,
+        topk=number, load_weights_from={{}},
+    )
+    protocol = "test_time" if options.load_weights_from else "retrained"
+    for name, model, seed in itertools.product(
+        options.experiment_name, options.model, options.seed
+    ):
+        run = Run(Experiment.parse(name), model, options.epoch, options.topk, seed, protocol)
+        outputs.append(layout.recommendations(run))
+        if protocol == "retrained":
+            outputs.append(layout.weights(run, options.epoch))
+elif verb == "evaluate_rec":
+    runs = [Run.parse(path.stem) for path in layout.recommendations_dir.glob("*.tsv")]
+    metrics = ("chr", "ncdcg", "accuracy", "bias")
+    outputs = [layout.metric(metric, run) for metric in metrics for run in runs]
+elif verb == "summarize":
+    outputs = [layout.summary]
+elif verb == "report":
+    outputs = [layout.results / "report.html"]
+time.sleep(0.05)
+for path in outputs:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(path.name)
+note("finished.txt")
+'''
+
+SLURM = '''#!{python}
+"""sbatch, srun, sacct, sinfo and scancel of a cluster of one node, this machine."""
+
+import os, subprocess, sys
+from pathlib import Path
+
+folder, command = Path("{folder}"), Path(sys.argv[0]).name
+if command == "sbatch":
+    jobs = sorted(folder.glob("job_*"))
+    number = len(jobs) + 1
+    script = next(word for word in sys.argv if word.startswith("--wrap=")).removeprefix("--wrap=")
+    job = folder / f"job_{{number}}"
+    job.write_text(" ".join(sys.argv[1:]))
+    state = f"{{job}}.state"
+    run = f"({{script}}) > {{job}}.out 2>&1 && echo COMPLETED > {{state}} || echo FAILED > {{state}}"
+    environment = os.environ | {{"SLURM_JOB_ID": str(number), "SLURM_CPUS_PER_TASK": "1"}}
+    subprocess.Popen(["bash", "-c", run], env=environment, start_new_session=True)
+    print(number)
+elif command == "srun":
+    first = next(i for i, word in enumerate(sys.argv) if i and Path(word).name.startswith("python"))
+    sys.exit(subprocess.call(sys.argv[first:]))
+elif command == "sacct":
+    for job in folder.glob("job_*[0-9]"):
+        state = Path(f"{{job}}.state")
+        print(f"{{job.name[4:]}}|{{state.read_text().strip() if state.exists() else 'RUNNING'}}")
+elif command == "sinfo":
+    print("PARTITION\\nlocal*")
+'''
+
+
+def script(path: Path, text: str, **values: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.format(python=sys.executable, root=ROOT, **values))
+    path.chmod(0o755)
+
+
+class Place:
+    """A folder where studies run, and the commands that they gave there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.programs = folder / "programs"
+        script(self.programs / "python", VERBS)
+
+    def start(self, study: Path, *options: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "reproduce/Snakefile"]
+        command += ["--configfile", study, "--directory", self.folder, "--cores", "2", "--nolock"]
+        path = {"PATH": f"{self.programs}:{os.environ['PATH']}"}
+        return subprocess.Popen(
+            [*map(str, command), *options],
+            env=os.environ | path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, study: Path, *options: str, expect: int = 0) -> str:
+        process = self.start(study, *options)
+        output, _ = process.communicate()
+        assert process.returncode == expect, output
+        return output
+
+    def small(self, **entries: object) -> Path:
+        """The file of a small study."""
+        path = self.folder / "small.yaml"
+        path.write_text(json.dumps(SMALL | entries))
+        return path
+
+    def notes(self, name: str) -> list[str]:
+        path = self.folder / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    @property
+    def verbs(self) -> Counter[str]:
+        return Counter(call.split()[0] for call in self.notes("calls.txt"))
+
+    @property
+    def artifacts(self) -> set[Path]:
+        """Every file that the verbs left."""
+        files = (path.relative_to(self.folder) for path in self.folder.glob("[!.]*/**/*.*"))
+        return {path for path in files if path.parts[0] != "programs" and path.suffix != ".log"}
+
+
+@pytest.fixture
+def place(tmp_path) -> Place:
+    pytest.importorskip("snakemake")
+    return Place(tmp_path)
+
+
+def read_study(name: str) -> dict:
+    yaml = pytest.importorskip("yaml")
+    return yaml.safe_load((STUDIES / f"{name}.yaml").read_text())
+
+
+def test_names_are_the_published_ones():
+    study = Study.of(read_study("var"))
+    assert [extractor.prefix for extractor in study.extractors] == ["", "madry_", "free_adv_"]
+    assert list(study.attack_options)[2:6] == [
+        "pgd_774_770_eps4.0_eps_it4.0_nb_it10_linf",
+        "pgd_774_770_eps8.0_eps_it8.0_nb_it10_linf",
+        "cw_774_770_conf0_lr0.005_c0.01_max_it1000",
+        "noise_774_770_eps4.0_linf",
+    ]
+    assert not any("noise" in name for name in study.retrained_attacks)
+    assert study.list_endings([0, 1])[:2] == ["_top150_ep4000_VBPR", "_top150_ep4000_VBPR_seed1"]
+    assert study.list_endings([2], "test_time")[1] == "_top150_ep4000_AMR_testtime_seed2"
+    assert study.weight_endings(["{seed}"]) == ["_step4000_VBPR{seed}", "_step4000_AMR{seed}"]
+    assert study.control_seeds == (3, 4, 5)
+
+
+def test_options_of_recommenders_show_in_names():
+    study = Study.of(SMALL | {"recommender_options": "--form full --fidelity paper"})
+    assert study.list_endings([0, 1]) == [
+        "_top150_ep2_VBPRfull_paper",
+        "_top150_ep2_VBPRfull_seed1_paper",
+    ]
+
+
+def test_entries_fill_the_options_of_others():
+    config = read_study("catalogue") | {
+        "dataset": "shop",
+        "images": "'my images'",
+        "train": "a.tsv",
+        "test": "b.tsv",
+        "arch": "resnet18",
+        "weights": "w.pt",
+        "origin": "3",
+        "target": 4,
+        "seeds": "5 7",
+        "cw": "--max_it 10",
+    }
+    study = Study.of(config)
+    assert study.prepare == "folder --images 'my images' --train a.tsv --test b.tsv"
+    assert study.extractors[0].options == "--defense 0 --arch resnet18 --model_file w.pt"
+    assert "cw_3_4_conf0_lr0.005_c0.01_max_it10" in study.attack_options
+    assert study.recommender_options == "--batch_size 512 --lr 0.05"
+    assert study.seeds == (5, 7) and study.control_seeds == (8, 9)
+
+
+DEFENDED = {"free": {"options": "--defense 1 --model_dir madry"}}
+HALF = {"original": SMALL["extractors"]["original"], "b": {"options": "--defense 1 --model_dir b"}}
+HALF["b"]["options"] += " --precision bf16"
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"seeds": "a"}, "seeds: 'a' is no whole number"),
+        ({"seeds": [0, 0]}, "seeds: .* each once"),
+        ({"seeds": []}, "seeds: there is none"),
+        ({"seeds": [0], "control_seeds": [0]}, "0 is among the seeds"),
+        ({"epoch": None}, "epoch is missing"),
+        ({"epochs": 3}, "epochs: there is no such entry"),
+        ({"job_per_seed": "yes"}, "job_per_seed: it is true or false"),
+        ({"dataset": "a/b"}, "not a plain name"),
+        ({"recommenders": ["BPRMF"]}, "recommenders: no 'BPRMF'"),
+        ({"protocols": ["other"]}, "protocols: no 'other'"),
+        ({"recommender_options": "--lr x"}, "--lr"),
+        ({"recommender_options": "--nope 1"}, "recommender_options: unrecognized"),
+        ({"attacks": ["--attack_type pgd --nope"]}, "attacks: .* unrecognized arguments: --nope"),
+        ({"attacks": ["--attack_type none"]}, "no attack 'none'"),
+        ({"attacks": ["--attack_type pgd", "--eps 8"]}, "same name"),
+        ({"target": 0}, "same class"),
+        ({"prepare": "folder --images {images}"}, "images is missing"),
+        ({"extractors": ["original"]}, "extractors: it holds names"),
+        ({"extractors": {"original": "--defense 0"}}, "entries of its own"),
+        ({"extractors": {"original": {"optoins": ""}}}, "optoins: there is no such entry"),
+        ({"extractors": DEFENDED}, "its options are those of madry"),
+        ({"extractors": HALF}, "give --precision to all"),
+        ({"extractors": {"original": {"train": "--recipe plain"}}}, "train: .*--out"),
+    ],
+)
+def test_a_wrong_study_is_refused_in_one_line(entries, message):
+    with pytest.raises(UserError, match=message) as error:
+        study = Study.of(SMALL | entries)
+        assert study.by_checkpoint
+    assert "\n" not in str(error.value)
+
+
+def test_a_dry_run_prints_the_commands(place):
+    output = place.run(STUDIES / "var.yaml", "--dry-run", "-p", expect=2)
+    assert "error: no data set at data/amazon_men" in output
+    output = place.run(place.small(gpu=0, job_per_seed=True), "--dry-run", "--printshellcmds")
+    commands = re.findall(rf"python {ROOT}/(\w+\.py) (.*)", output)
+    assert Counter(verb for verb, _ in commands)["rec_generator.py"] == 4
+    for verb, options in commands:
+        assert (ROOT / verb).exists()
+        assert "--dataset small" in options
+    recommend = [options for verb, options in commands if verb == "rec_generator.py"]
+    assert any("--model VBPR --epoch 2 --topk 150 --seed 1 >" in options for options in recommend)
+    assert place.notes("calls.txt") == []
+
+
+def test_what_changed_is_looked_at_again(place):
+    study = place.small()
+    place.run(study)
+    first = place.verbs
+    assert first["rec_generator"] == 3 and first["report"] == 1
+    features = place.folder / "data/small/original/features.npy"
+    features.touch()
+    assert "Nothing to be done" in place.run(study)
+    features.write_text("other features")
+    place.run(study)
+    again = place.verbs - first
+    assert set(first) - set(again) == {"prepare_dataset", "classify_extract"}
+    assert "Nothing to be done" in place.run(study)
+    seen = place.verbs
+    place.run(study, "--config", "epoch=3")
+    assert set(place.verbs - seen) == {"rec_generator", "evaluate_rec", "summarize", "report"}
+
+
+@pytest.mark.slow
+def test_a_killed_study_finishes_without_redoing_what_was_finished(tmp_path):
+    pytest.importorskip("snakemake")
+    study = STUDIES / "demo_grid.yaml"
+    whole, killed = Place(tmp_path / "whole"), Place(tmp_path / "killed")
+    whole.run(study)
+    process = killed.start(study)
+    while len(killed.notes("finished.txt")) < 16:
+        assert process.poll() is None, "the study was over before it could be killed"
+        sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    finished = set(killed.notes("finished.txt"))
+    running = set(killed.notes("calls.txt")) - finished
+    killed.run(study)
+    calls = Counter(killed.notes("calls.txt"))
+    assert set(calls) == set(whole.notes("calls.txt"))
+    # Two jobs were running, and two may have been over without snakemake's having heard of it.
+    repeated = {call for call, times in calls.items() if times > 1}
+    assert len(repeated) <= len(running) + 4
+    assert sum(calls.values()) <= len(calls) + 4 + len(running)
+    assert killed.artifacts == whole.artifacts
+    assert "Nothing to be done" in killed.run(study)
+
+
+@pytest.mark.slow
+def test_a_study_is_submitted_to_slurm(place):
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    for command in ("sbatch", "srun", "sacct", "sinfo", "scancel"):
+        script(place.programs / command, SLURM, folder=place.folder)
+    profile = ("--workflow-profile", str(ROOT / "reproduce/profiles/slurm"))
+    quick = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "2")
+    place.run(place.small(gpu=0), *profile, *quick)
+    assert (place.folder / "results/small/report.html").exists()
+    submitted = [path.read_text() for path in place.folder.glob("job_*[0-9]")]
+    assert len(submitted) == sum(place.verbs.values()) - 3  # two are local, one has two verbs
+    on_gpu = [options for options in submitted if "--gpus=1" in options or "gpu:1" in options]
+    assert len(on_gpu) == 4
+    assert all("--mem 16000" in options for options in submitted)
