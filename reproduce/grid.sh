@@ -12,23 +12,6 @@
 #   SEEDS CONTROL_SEEDS         arrays: seeds of the attacked runs; of the clean retrainings beside them
 #   GPU                         CUDA device, -1 for the CPU
 
-PAPER_ATTACKS=(
-    "--attack_type fgsm --eps 4"
-    "--attack_type fgsm --eps 8"
-    "--attack_type pgd --eps 4"
-    "--attack_type pgd --eps 8"
-    "--attack_type cw"
-    "--attack_type noise --eps 4" # controls: random changes of the same size
-    "--attack_type noise --eps 8"
-)
-
-# Takes the seeds of the attacked runs; as many further seeds retrain on clean features, as controls.
-use_seeds() {
-    read -ra SEEDS <<<"$1"
-    local largest=$(printf '%s\n' "${SEEDS[@]}" | sort -n | tail -n 1)
-    mapfile -t CONTROL_SEEDS < <(seq $((largest + 1)) $((largest + ${#SEEDS[@]})))
-}
-
 say() { printf '\n== %s\n' "$*"; }
 
 clean_experiment() { if [ "$1" = original ]; then echo original; else echo "$1_original"; fi; }
