@@ -131,7 +131,7 @@ def test_all_experiments_stand_in_one_table_with_what_lists_do(layout):
     layout.results.mkdir(parents=True)
     summary = {
         "extractor": "original", "attack": PGD.format(2), "recommender": "VBPR",
-        "protocol": "test_time", "metric": ["chr", "chr", "ndcg"], "k": [20, 50, 20],
+        "protocol": "test_time", "metric": ["chr", "chr", "auc"], "k": [20, 50, None],
         "change": [0.5, 0.75, -1], "p_value": 0.01, "control_change": 0.125,
     }  # fmt: skip
     pd.DataFrame(summary).to_csv(layout.summary, sep="\t", index=False)

@@ -387,7 +387,7 @@ def chr_changes(summary: pd.DataFrame, experiment: Experiment) -> dict[str, floa
     ]
     columns: dict[str, float] = {}
     for row in mine.to_dict("records"):
-        name = f"chr@{row['k']}_{row['recommender']}_{row['protocol']}"
+        name = f"chr@{int(row['k'])}_{row['recommender']}_{row['protocol']}"
         columns[name] = row["change"]
         columns[f"{name}_p_value"] = row["p_value"]
         columns[f"{name}_control"] = row["control_change"]
