@@ -270,6 +270,8 @@ HALF["b"]["options"] += " --precision bf16"
         ({"job_per_seed": "yes"}, "job_per_seed: it is true or false"),
         ({"dataset": "a/b"}, "not a plain name"),
         ({"recommenders": ["BPRMF"]}, "recommenders: no 'BPRMF'"),
+        ({"recommenders": ["AMR"]}, "AMR continues VBPR"),
+        ({"prepare": "folder --images 'my images"}, "prepare: .* No closing quotation"),
         ({"protocols": ["other"]}, "protocols: no 'other'"),
         ({"recommender_options": "--lr x"}, "--lr"),
         ({"recommender_options": "--nope 1"}, "recommender_options: unrecognized"),

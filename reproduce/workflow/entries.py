@@ -1,6 +1,7 @@
 """The entries of a study's YAML file, read by type."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,4 +109,9 @@ class Entries:
                 raise UserError(f"{self.place}{key} speaks of {match[0]}, but {name} is missing")
             return self._scalar(name, file.values[name])
 
-        return _PLACEHOLDER.sub(filling, text)
+        filled = _PLACEHOLDER.sub(filling, text)
+        try:
+            shlex.split(filled)
+        except ValueError as error:
+            raise UserError(f"{self.place}{key}: {filled!r}: {error}") from None
+        return filled

@@ -24,7 +24,7 @@ from src.cli import (
     model_dir_of,
 )
 from src.recommenders.command import add_recommender_options, adversary_of, hyperparameters_of
-from src.recommenders.models import VISUAL, Model
+from src.recommenders.models import PLAIN, VISUAL, Model
 
 PROTOCOLS = ("retrained", "test_time")
 CONTROL = "noise"
@@ -131,6 +131,9 @@ class Study:
         """Raise ``UserError`` for what the stages could not run, or would run twice."""
         _check_choices("recommenders", self.recommenders, VISUAL)
         _check_choices("protocols", self.protocols, PROTOCOLS)
+        for name in self.recommenders:
+            if PLAIN.get(name, name) not in self.recommenders:
+                raise UserError(f"recommenders: {name} continues {PLAIN[name]}: name both")
         if both := sorted(set(self.seeds) & set(self.control_seeds)):
             raise UserError(f"control_seeds: {both[0]} is among the seeds too")
         names = list(self.attack_options)
