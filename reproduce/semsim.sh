@@ -44,7 +44,7 @@ case "$BUDGET" in
     small)
         ARCHS=(lenet_zhu cifar_resnet20) IMAGES=(--n_images 16)
         # With --part all nothing is held out, to be attacked for minutes after each training.
-        TRAINING=(--part all --epochs 4 --max_pictures 2000)
+        TRAINING=(--part all --epochs 3 --max_pictures 2000)
         ATTACKS=(
             [lenet_zhu]="inversed --iterations 500;dlg --iterations 20"
             [cifar_resnet20]="inversed --iterations 300"
