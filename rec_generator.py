@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from src.cli import Parser, add_common_options, add_fidelity_option
 from src.cli import run as run_script
+from src.recommenders.baselines import BASELINES
 from src.recommenders.command import (
     add_recommender_options,
     adversary_of,
@@ -16,7 +17,7 @@ from src.recommenders.command import (
     not_negative,
     positive,
 )
-from src.recommenders.models import BASELINES, FACTOR_MODELS, VISUAL, Model
+from src.recommenders.models import FACTOR_MODELS, VISUAL, Model
 
 TABLE_K = 20
 """Cut-off of the accuracy that is printed; evaluate_rec.py measures any list of them."""
@@ -91,8 +92,9 @@ def main() -> None:
     for experiment in map(Experiment.parse, options.experiment_name):
         load = functools.cache(functools.partial(load_training_data, layout, experiment))
         for seed, name in itertools.product(options.seed, names):
-            data = load(visual=name in VISUAL)
-            if name in BASELINES:
+            baseline = BASELINES.get(name)
+            data = load(visual=baseline.visual if baseline else name in VISUAL)
+            if baseline:
                 run = Run(experiment, name, 0, options.topk, seed)
                 recommend_baseline(layout, run, data, options.force)
             else:

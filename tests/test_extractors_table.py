@@ -13,7 +13,6 @@ from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
 from src.datasets.retrieval import open_retrieval_set
 from src.reporting import summary as summaries
-from src.reporting.changes import METRICS
 from src.reporting.extractors_table import (
     COLUMNS,
     extractors_overview,
@@ -21,6 +20,7 @@ from src.reporting.extractors_table import (
     ranking_record,
     write_extractors_table,
 )
+from src.reporting.measures import METRICS
 
 N_ITEMS = 40
 CATEGORIES = np.arange(N_ITEMS) % 4

@@ -27,10 +27,8 @@ _NORMS = {
     "fgsm": ("inf", "1", "2"),
     "pgd": ("inf", "2"),
     "spsa": ("inf", "2"),
-    "noise": ("inf",),
-    "attention": ("inf",),
 }
-"""Norms of the attacks that have a budget; C&W and DDN minimise the L2 norm instead."""
+"""Norms that a budget may have; those of attacks that are not here have L-inf alone."""
 _DESCENTS = ("pgd", "attention")
 """Attacks by projected gradient descent."""
 
@@ -90,12 +88,11 @@ class AttackSettings:
     def passes(self) -> int:
         """How often the attack sends one image through the network, at most."""
         once = {
-            "pgd": self.iterations,
             "cw": self.binary_steps * self.max_it,
             "spsa": self.iterations * (2 * self.samples + 1),
             "ddn": self.steps,
             "attention": 1 + self.iterations,
-        }.get(self.attack, 1)
+        }.get(self.attack, self.iterations if _shows(self.attack, "nb_iter") else 1)
         # Restarts look at the outcome of each try.
         return self.restarts * (once + 1) if self.restarts > 1 else once
 
@@ -106,7 +103,8 @@ class AttackSettings:
 
     @property
     def has_budget(self) -> bool:
-        return self.attack in _NORMS
+        """C&W and DDN have none: they minimise the L2 norm."""
+        return _shows(self.attack, "eps")
 
     def check(self, fidelity: Fidelity) -> None:
         """Raise ``UserError`` for what cannot be run."""
@@ -168,8 +166,9 @@ class AttackSettings:
             raise UserError("--seed must not be negative")
 
     def _check_budget(self, fidelity: Fidelity) -> None:
-        if self.norm not in _NORMS[self.attack]:
-            possible = " or ".join(_NORMS[self.attack])
+        norms = _NORMS.get(self.attack, ("inf",))
+        if self.norm not in norms:
+            possible = " or ".join(norms)
             raise UserError(f"--attack_type {self.attack} has --l {possible}, not {self.norm}")
         if self.attack in _DESCENTS and self.step > self.eps:
             raise UserError(f"--eps_iter {self.step} is larger than --eps {self.eps}")
@@ -322,7 +321,12 @@ def attack_parameters(settings: AttackSettings) -> dict[str, object]:
         "steps": settings.steps,
         "weight": f"{settings.attention_weight:g}",
     }
-    return {key: shown[key] for key in shown if f"{{{key}}}" in PAPER_FIELDS[settings.attack]}
+    return {key: shown[key] for key in shown if _shows(settings.attack, key)}
+
+
+def _shows(attack: str, parameter: str) -> bool:
+    """Whether names of such experiments show the parameter: attacks show all that they take."""
+    return f"{{{parameter}}}" in PAPER_FIELDS[attack]
 
 
 def experiment(settings: AttackSettings, model_dir: str | None, fidelity: Fidelity) -> Experiment:

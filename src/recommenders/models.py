@@ -17,10 +17,7 @@ PLAIN = {"AMR": "VBPR", "AMF": "BPRMF"}
 """Which model each adversarial one continues, and is compared with."""
 VISUAL = ("VBPR", "AMR")
 FACTOR_MODELS: tuple[Name, ...] = ("VBPR", "BPRMF", "AMR", "AMF")
-"""What is trained; plain models before those that continue them."""
-BASELINES = ("Pop", "Random")
-"""What is not: recommending by popularity, and at random."""
-
+"""What is trained; plain models before those that continue them. What is not: ``baselines.BASELINES``."""
 _FORMS: dict[bool, dict[str, Form]] = {
     True: {"": "shared", "full": "full"},
     False: {"": "mf", "bias": "mf_bias"},

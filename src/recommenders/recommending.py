@@ -11,6 +11,7 @@ from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, fingerprint, input_name, read_record
 from src.artifacts.tables import write_test_ranks, write_top_k
+from src.recommenders.baselines import BASELINES
 from src.recommenders.data import TrainingData
 from src.recommenders.fitting import Progress, Training, best_on_validation, fit
 from src.recommenders.hyperparameters import Hyperparameters
@@ -19,7 +20,6 @@ from src.recommenders.scores import fold
 from src.recommenders.weights import Weights, read_weights
 
 STAGE = "recommend"
-RANDOM_FACTORS = 64
 
 
 def recommend_retrained(
@@ -49,26 +49,17 @@ def recommend_retrained(
 
 
 def recommend_baseline(layout: Layout, run: Run, data: TrainingData, force: bool) -> None:
-    """Lists and ranks by popularity, the same items for everyone, or at random (``run.model``)."""
-    inputs = (layout.training_set, *layout.held_out_sets)
+    """Lists and ranks of ``BASELINES[run.model]``."""
+    baseline = BASELINES[run.model]
+    features = (layout.features(run.experiment),) if baseline.visual else ()
+    inputs = (*features, layout.training_set, *layout.held_out_sets)
     manifest = Manifest.of(
         STAGE, {"model": run.model, "seed": run.seed, "top_k": run.top_k}, inputs
     )
     if not force and manifest.is_current(_outputs(layout, run)):
         print(f"{run.name} is up to date (use --force to redo)")
         return
-    interactions = data.interactions
-    if run.model == "Pop":
-        users = np.ones((interactions.n_users, 1), np.float32)
-        items = interactions.popularity[:, None].astype(np.float32)
-    else:
-        # Products of Gaussian rows rank the items in another order for every user.
-        rng = np.random.default_rng(run.seed)
-        users, items = (
-            rng.standard_normal((rows, RANDOM_FACTORS), np.float32)
-            for rows in (interactions.n_users, interactions.n_items)
-        )
-    _write(layout, run, users, items, data, manifest)
+    _write(layout, run, *baseline.score(data, run.seed), data, manifest)
 
 
 def recommend_at_test_time(

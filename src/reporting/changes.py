@@ -7,10 +7,8 @@ import numpy as np
 
 from src.metrics.significance import paired_tests
 
-METRICS = ("chr", "chr_normalised", "ncdcg", "hr", "ndcg", "auc")
-
 Measure = tuple[str, int | None]
-"""One of ``METRICS`` and its K; AUC has none."""
+"""Name of a metric and its K; AUC has none."""
 
 Measured = Mapping[Measure, np.ndarray]
 """One run's value for each user, in the same order for all runs that are compared."""

@@ -9,15 +9,20 @@ from src.metrics import popularity_bias, ranking, significance
 from src.reporting.changes import Measure, Measured
 from src.reporting.runs import HeldOut
 
+ACCURACY: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "hr": ranking.hit_ratio,
+    "ndcg": ranking.ndcg,
+}
+"""Of the ranks (users,) of the held-out items and a K: a value for each user, (users,)."""
+
+METRICS = ("chr", "chr_normalised", "ncdcg", *ACCURACY, "auc")
+"""The measures of the summary, in its order."""
+
 
 def accuracy_values(held_out: HeldOut, ks: Sequence[int]) -> dict[Measure, np.ndarray]:
     """Per-user accuracy by (metric, k); ``auc`` has no k, and needs the number of negatives."""
-    measures: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
-        "hr": ranking.hit_ratio,
-        "ndcg": ranking.ndcg,
-    }
     values: dict[Measure, np.ndarray] = {
-        (name, k): measure(held_out.ranks, k) for name, measure in measures.items() for k in ks
+        (name, k): measure(held_out.ranks, k) for name, measure in ACCURACY.items() for k in ks
     }
     if held_out.negatives is not None:
         values["auc", None] = ranking.auc(held_out.ranks, held_out.negatives)

@@ -25,14 +25,13 @@ from src.artifacts.manifest import Manifest
 from src.metrics import attack as attack_metrics
 from src.metrics.category_hit_ratio import category_hit_ratio, ncdcg
 from src.reporting.changes import (
-    METRICS,
     Change,
     Measure,
     Measured,
     change_over_seeds,
     change_over_users,
 )
-from src.reporting.measures import accuracy_values
+from src.reporting.measures import METRICS, accuracy_values
 from src.reporting.runs import (
     held_out_files,
     read_categories,

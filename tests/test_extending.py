@@ -1,0 +1,224 @@
+"""docs/extending.md tells the truth: its additions go into a copy of the project and its commands run."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from src.artifacts.tables import read_top_k, write_pairs
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+LONGEST = 30
+"""Lines of an example."""
+N_ITEMS, N_USERS = 30, 12
+BLOCK = re.compile(r"^```(python|diff|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    kind: str
+    text: str
+
+    @property
+    def path(self) -> str:
+        """The file that the first line names."""
+        return self.text.partition("\n")[0].removeprefix("# ")
+
+    @property
+    def content(self) -> str:
+        return self.text.partition("\n")[2]
+
+
+def examples() -> dict[str, list[Block]]:
+    """The blocks of each section, by the last word of its title."""
+    sections = (ROOT / "docs" / "extending.md").read_text().split("\n## ")[1:]
+    found = {
+        section.partition("\n")[0].split()[-1]: [Block(*match) for match in BLOCK.findall(section)]
+        for section in sections
+    }
+    return {name: blocks for name, blocks in found.items() if blocks}
+
+
+EXAMPLES = examples()
+
+
+def add(block: Block, project: Path) -> None:
+    """Write the new file, or put the added lines between those that are there, which stand once."""
+    path = project / block.path
+    if block.kind == "python":
+        assert not path.exists()
+        path.write_text(block.content)
+        return
+    text = path.read_text()
+    for hunk in block.content.split("@@\n"):
+        lines = hunk.splitlines(keepends=True)
+        before, after = (
+            "".join(line[1:] or "\n" for line in lines if line[0] in f" {sign}\n") for sign in "-+"
+        )
+        assert text.count(before) == 1, f"{block.path} does not hold once: {before}"
+        text = text.replace(before, after)
+    path.write_text(text)
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project with everything that the page adds, and a small data set beside it."""
+
+    folder: Path
+
+    def run(self, command: str) -> str:
+        arguments = command.split()
+        assert arguments[0] == "python"
+        environment = {**os.environ, "PYTHONPATH": ""}
+        result = subprocess.run(
+            [sys.executable, *arguments[1:]],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    def run_example(self, name: str) -> list[str]:
+        """What the commands of an example print."""
+        commands = [block.text for block in EXAMPLES[name] if block.kind == "bash"]
+        return [self.run(line) for line in "".join(commands).splitlines()]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, tiny_checkpoint) -> Project:
+    folder = tmp_path_factory.mktemp("extended") / "project"
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for script in ROOT.glob("*.py"):
+        shutil.copy(script, folder)
+    for block in (block for blocks in EXAMPLES.values() for block in blocks):
+        if block.kind != "bash":
+            add(block, folder)
+    rng = np.random.default_rng(0)
+    draw_pictures(folder / "data" / "tiny" / "original" / "images", rng)
+    draw_pictures(folder / "pictures", rng)
+    table = pd.DataFrame({"item": range(N_ITEMS), "category": np.arange(N_ITEMS) % 2})
+    table.assign(label=table["category"].map({0: "left", 1: "right"})).to_csv(
+        folder / "pictures.csv", index=False
+    )
+    chosen = rng.permuted(np.tile(np.arange(N_ITEMS), (N_USERS, 1)), axis=1)[:, :6]
+    users = np.repeat(np.arange(N_USERS), 5)
+    write_pairs(
+        folder / "data/tiny/trainingset.tsv", np.stack([users, chosen[:, :5].ravel()], axis=1)
+    )
+    write_pairs(
+        folder / "data/tiny/testset.tsv", np.stack([np.arange(N_USERS), chosen[:, 5]], axis=1)
+    )
+    write_digits(folder / "digits", rng)
+    shutil.copy(tiny_checkpoint, folder / "tiny.pt")
+    project = Project(folder)
+    project.run("python classify_extract.py --dataset tiny --model_file tiny.pt --gpu -1")
+    return project
+
+
+def draw_pictures(folder: Path, rng: np.random.Generator) -> None:
+    """Gradients of random colours."""
+    folder.mkdir(parents=True)
+    for item in range(N_ITEMS):
+        corners = Image.fromarray(rng.integers(0, 256, (2, 2, 3), dtype=np.uint8))
+        corners.resize((48, 48), Image.Resampling.BILINEAR).save(folder / f"{item}.png")
+
+
+def write_digits(folder: Path, rng: np.random.Generator) -> None:
+    """Lines of 64 grey values and a class, which is also the brightest row but for two of them."""
+    folder.mkdir()
+    for part, n in (("tra", 320), ("tes", 40)):
+        classes = np.arange(n) % 10
+        pixels = rng.integers(0, 5, (n, 8, 8))
+        pixels[np.arange(n), classes % 8] += 8 + 4 * (classes[:, None] // 8)
+        rows = np.column_stack([pixels.reshape(n, 64), classes])
+        np.savetxt(folder / f"optdigits.{part}", rows, fmt="%d", delimiter=",")
+
+
+def test_there_is_an_example_of_everything():
+    assert list(EXAMPLES) == ["attack", "defence", "recommender", "metric", "set"]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_are_short(name):
+    added = sum(
+        len([line for line in block.content.splitlines() if line.strip("+ ")])
+        if block.kind == "python"
+        else len(re.findall(r"^\+.*\S", block.content.partition("\n")[2], re.MULTILINE))
+        for block in EXAMPLES[name]
+        if block.kind != "bash"
+    )
+    assert 0 < added <= LONGEST
+
+
+def test_the_added_code_is_formatted_as_ours(project):
+    for arguments in (["format", "--check"], ["check"]):
+        result = subprocess.run(
+            [sys.executable, "-m", "ruff", *arguments, "--config", ROOT / "pyproject.toml", "src"],
+            cwd=project.folder,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stdout
+
+
+def test_the_attack_moves_images_within_its_budget(project):
+    [printed] = project.run_example("attack")
+    assert "success rate" in printed
+    folder = project.folder / "data/tiny/mifgsm_1_0_eps8.0_nb_iter10_linf"
+    report = pd.read_csv(folder / "attack.tsv", sep="\t")
+    assert len(report) > 0 and (report["linf"] == 8).all()
+    assert len(list((folder / "images").glob("*.tiff"))) == len(report)
+
+
+def test_the_recipe_trains_an_extractor_that_stage_1_reads(project):
+    printed = project.run_example("defence")
+    assert "accuracy on held-out pictures" in printed[0]
+    features = np.load(project.folder / "data/tiny/alp_original/features.npy")
+    assert len(features) == N_ITEMS and np.isfinite(features).all()
+
+
+def test_the_recommender_lists_what_looks_alike(project):
+    project.run_example("recommender")
+    name = "original_top5_ep0_LookAlike.tsv"
+    lists = read_top_k(project.folder / "rec_results/tiny" / name)
+    features = np.load(project.folder / "data/tiny/original/features.npy")
+    features = features - features.mean(axis=0)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    train = pd.read_csv(
+        project.folder / "data/tiny/trainingset.tsv", sep="\t", names=["user", "item"]
+    )
+    for user, items in train.groupby("user")["item"]:
+        scores = features @ features[items].sum(axis=0)
+        scores[items] = -np.inf
+        assert lists.items[user].tolist() == np.argsort(-scores)[:5].tolist()
+    assert (project.folder / "chr/tiny" / name).is_file()
+
+
+def test_the_metric_stands_in_the_results(project):
+    project.run("python rec_generator.py --dataset tiny --model Pop --topk 5")
+    project.run_example("metric")
+    stem = "original_top5_ep0_Pop.tsv"
+    table = pd.read_csv(project.folder / "accuracy/tiny" / stem, sep="\t").set_index("metric")
+    ranks = pd.read_csv(
+        project.folder / "rec_results/tiny/test_ranks" / stem, sep="\t", header=None
+    )[2]
+    expected = np.where(ranks < 5, 1 / (ranks + 1), 0).mean()
+    assert table.loc["mrr", "score"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_data_set_is_trained_on_and_attacked(project):
+    trained, attacked = project.run_example("set")
+    assert "320 pictures in 10 categories to train on, 40 held out" in trained
+    assert "fgsm" in attacked
