@@ -1,0 +1,106 @@
+"""docs/tour.md tells the truth: its blocks run from top to bottom and print what it quotes."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+TOUR = (DOCS / "tour.md").read_text()
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e-?\d+)?")
+RELATIVE, ABSOLUTE = 0.25, 0.25
+"""What trained numbers may differ by on another processor, as the page says."""
+MARK = "==== block"
+
+
+def steps() -> list[tuple[str, str]]:
+    """(what is run, what is quoted under it, maybe nothing), in the order of the page."""
+    found: list[tuple[str, str]] = []
+    for kind, text in BLOCK.findall(TOUR):
+        if kind == "text":
+            found[-1] = (found[-1][0], text)
+        else:
+            found.append((text if kind == "bash" else f"python - <<'END'\n{text}END\n", ""))
+    return found
+
+
+STEPS = steps()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """An empty copy of the repository's folder."""
+    folder = tmp_path_factory.mktemp("tour")
+    for script in ROOT.glob("*.py"):
+        (folder / script.name).symlink_to(script)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def printed(folder) -> list[str]:
+    """What each step prints; all of them run in one shell."""
+    script = "".join(f"echo '{MARK}'\n{commands}" for commands, _ in STEPS)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    result = subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout.split(f"{MARK}\n")[1:]
+
+
+def words(line: str) -> str:
+    """A line without its numbers and the room that they take."""
+    return " ".join(NUMBER.sub("#", line).split())
+
+
+def agrees(quoted: str, found: str) -> bool:
+    """Whether two lines say the same but for what a processor may change."""
+    pairs = zip(NUMBER.findall(quoted), NUMBER.findall(found), strict=True)
+    return all(
+        abs(float(a) - float(b)) <= max(RELATIVE * abs(float(a)), ABSOLUTE) for a, b in pairs
+    )
+
+
+@pytest.mark.slow
+def test_every_quoted_line_is_printed(printed):
+    for (commands, quoted), output in zip(STEPS, printed, strict=True):
+        lines = output.splitlines()
+        for line in quoted.splitlines():
+            alike = [found for found in lines if words(found) == words(line)]
+            assert any(agrees(line, found) for found in alike), f"{commands}\n{line}\n{alike}"
+
+
+@pytest.mark.slow
+def test_what_nothing_is_trained_for_is_exact(printed):
+    assert STEPS[0][1].strip() == printed[0].strip()
+
+
+@pytest.mark.slow
+def test_the_figures_are_what_the_commands_draw(printed, folder):
+    names = re.findall(r"]\((tour/\w+\.png)\)", TOUR)
+    assert len(names) == 2 and all((DOCS / name).is_file() for name in names)
+    figures = folder / "results/tour/figures"
+    assert (figures / "chr_normalised_test_time_original_VBPR_0_1.png").is_file()
+    [attacked] = folder.glob("data/tour/pgd_*")
+    assert (attacked / "attention_panels.png").is_file()
+
+
+def test_no_number_stands_in_the_prose_alone():
+    """Decimals are in the quoted output, where they are tested, but for the tolerance."""
+    prose = BLOCK.sub("", TOUR)
+    assert set(re.findall(r"\d+\.\d+", prose)) == {str(ABSOLUTE)}
+
+
+def test_links_lead_somewhere():
+    for page in ("tour.md", "extending.md"):
+        for link in re.findall(r"\]\(([^)#:]+)", (DOCS / page).read_text()):
+            assert (DOCS / link).exists(), link
