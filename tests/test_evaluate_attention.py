@@ -189,6 +189,12 @@ def test_images_of_unlike_sizes_are_refused(colours, tmp_path):
         study_of(colours).read(images, np.arange(2), "images")
 
 
+def test_a_map_of_a_single_cell_is_refused(colours, tmp_path):
+    Image.fromarray(np.zeros((CELL, CELL, 3), np.uint8)).save(tmp_path / "0.png")
+    with pytest.raises(UserError, match="single cell"):
+        study_of(colours).read(open_catalogue(tmp_path), np.arange(1), "images")
+
+
 # Smallest budgets
 
 

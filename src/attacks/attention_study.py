@@ -54,7 +54,10 @@ class AttentionStudy:
         return self.watched.extractor
 
     def read(self, images: Catalogue, positions: np.ndarray, progress: str) -> Seen:
-        """One forward of the images at ``positions``; ``UserError`` where their maps differ in size."""
+        """One forward of the images at ``positions``.
+
+        Raises ``UserError`` where their maps differ in size, or have a single cell.
+        """
         logits, maps = [], []
         for pixels in self._batches(images, positions, progress):
             batch_logits, batch_maps = self._attend(pixels)
@@ -140,6 +143,12 @@ class AttentionStudy:
                 name: self.watched.attention(attended, directions).detach()
                 for name, directions in self._directions(attended.logits).items()
             }
+        if maps["class"][0].numel() < 2:
+            height, width = pixels.shape[2:]
+            raise UserError(
+                f"layer {self.watched.layer} has a single cell for images of {height}x{width} pixels: "
+                "choose an earlier one by --layer, or larger images by --resize in stages 1 and 3"
+            )
         return attended.logits.detach(), maps
 
     def _directions(self, logits: Tensor) -> dict[str, Tensor]:
