@@ -377,6 +377,22 @@ def test_dlg_finds_a_photograph_and_the_published_rate_does_not(lenet):
     assert psnr(published.images, images[last]) < 10.5
 
 
+def test_short_gradients_are_matched_as_well():
+    """A trained network's gradients are short; below L-BFGS's tolerances nothing would move."""
+    torch.manual_seed(0)
+    extractor = build_extractor("lenet_zhu", [str(label) for label in range(10)])
+    images, labels = torch.rand(1, 3, 32, 32), torch.tensor([3])
+
+    def faint(prediction, given):
+        return 1e-5 * cross_entropy(prediction, given)
+
+    observe = gradients_of(extractor, faint, labels)
+    preset = replace(PRESETS["dlg"], iterations=3, restarts=1)
+    found = reconstruct(observe, observe(images), images.shape, preset, seed=0)
+    unmoved = reconstruct(observe, observe(images), images.shape, replace(preset, lr=1e-12), seed=0)
+    assert found.costs < 0.1 * unmoved.costs
+
+
 @pytest.mark.slow
 def test_dlg_finds_most_photographs(lenet):
     observe, observed, images = lenet

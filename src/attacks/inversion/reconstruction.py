@@ -22,6 +22,7 @@ from src.attacks.inversion.costs import Matching
 from src.attacks.inversion.observations import Observation
 from src.attacks.inversion.presets import Preset
 
+_TINY = 1e-30
 _DECAYS = (2.667, 1.6, 1.142)
 """The rate falls after 1/2.667, 1/1.6 and 1/1.142 of the iterations, rounded down, as published."""
 _RECORDS = 100
@@ -201,11 +202,16 @@ def _descend(
     milestones = [int(preset.iterations // share) for share in _DECAYS] if preset.decay else []
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones)
     costs = torch.empty(0)
+    scale = 1.0 if preset.optimizer != "lbfgs" else None
 
     def evaluate() -> Tensor:
-        nonlocal costs
+        nonlocal costs, scale
         costs = problem.costs(moved, problem.matching.drawn(rng))
         objective = (costs + preset.tv * total_variation(points)).sum()
+        if scale is None:
+            # L-BFGS gives up below absolute tolerances, which short gradients begin under.
+            scale = max(1.0, 1 / max(objective.item(), _TINY))
+        objective = scale * objective
         for variable, gradient in zip(moved, torch.autograd.grad(objective, moved), strict=True):
             variable.grad = gradient
         if preset.signed:
