@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -104,3 +105,21 @@ def test_links_lead_somewhere():
     for page in ("tour.md", "extending.md"):
         for link in re.findall(r"\]\(([^)#:]+)", (DOCS / page).read_text()):
             assert (DOCS / link).exists(), link
+
+
+@pytest.mark.slow
+def test_what_the_page_concludes_holds(printed, folder):
+    """Whatever the processor; the tolerance of the quoted lines says little of small numbers."""
+    summary = pd.read_csv(folder / "results/tour/summary.tsv", sep="\t")
+    chr_rows = summary[summary["metric"] == "chr"].assign(
+        attack=summary["attack"].str.partition("_")[0]
+    )
+    rows = chr_rows.set_index(["attack", "protocol"])
+    pgd, noise = rows.loc["pgd", "test_time"], rows.loc["noise", "test_time"]
+    assert pgd["after"] > 2 * pgd["before"] and pgd["p_value"] < 0.001
+    assert abs(noise["change"]) < 0.1 * pgd["change"] and pgd["control_change"] == noise["change"]
+    assert noise["feature_loss"] < 0.1 * pgd["feature_loss"]
+    assert abs(rows.loc["pgd", "retrained"]["change"]) < 0.2 * pgd["change"]
+    accuracy = pd.read_csv(folder / "results/tour/robust_accuracy.tsv", sep="\t")
+    assert accuracy["attack"].tolist() == ["clean", "fgsm", "pgd20"]
+    assert accuracy["accuracy"].is_monotonic_decreasing
