@@ -9,7 +9,6 @@ closed form is autograd's Grad-CAM at the same layer, which needs a graph and a 
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
+from timing import seconds
 
 from src.extractors.architectures import build_extractor, input_size
 from src.extractors.attention import Watched, class_directions
@@ -41,16 +41,8 @@ def recipe_named(name: str, steps: int) -> Recipe:
 
 
 def best_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    times = []
-    for _ in range(1 + repeats):  # the first warms up
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - started)
-    return min(times[1:])
+    # The first warms up.
+    return min([seconds(work, device) for _ in range(1 + repeats)][1:])
 
 
 def step_seconds(

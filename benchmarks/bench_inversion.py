@@ -12,7 +12,6 @@ then moves single pixels by more.
 
 import argparse
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
+from timing import seconds
 from torch import Tensor
 
 from src.attacks.inversion.observations import cross_entropy, gradients_of
@@ -78,16 +78,6 @@ def check(extractor: Extractor, images: Tensor, labels: Tensor) -> None:
         if apart > TOLERANCE:
             raise SystemExit(f"pixels of stack and {name} are {apart:.1e} apart")
         print(f"stack and {name} are {apart:.0e} apart after {steps} steps")
-
-
-def seconds(work, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
 
 
 def measure(arch: str, options: argparse.Namespace) -> None:

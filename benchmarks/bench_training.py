@@ -12,13 +12,13 @@ not pass are counted as if they had.
 
 import argparse
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
+from timing import seconds
 
 from src.extractors.architectures import build_extractor, input_size
 from src.extractors.device import select_device
@@ -46,16 +46,6 @@ def recipe_of(objective: str, steps: int) -> Recipe:
 def passes(n_pairs: int, steps: int) -> int:
     """Of one step: the descent, the loss, the term."""
     return steps * 3 * n_pairs + 3 * n_pairs + 2 * n_pairs
-
-
-def seconds(work, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    started = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
 
 
 def bare_rate(extractor: Extractor, images: torch.Tensor, device: torch.device) -> float:

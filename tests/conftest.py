@@ -100,6 +100,25 @@ def draw_images() -> Callable[[Path, int], Path]:
     return draw
 
 
+@pytest.fixture
+def stopped_after_an_epoch(monkeypatch) -> Callable[..., None]:
+    """``stopped_after_an_epoch(train, ...)``: the call, interrupted once it has saved its first epoch."""
+    from src.training import loop
+
+    save = loop._save
+
+    def save_and_stop(*arguments: object) -> None:
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    def call(train: Callable[..., object], *arguments: object) -> None:
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(loop, "_save", save_and_stop)
+            train(*arguments)
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def tiny_extractor():
     """An untrained ShuffleNet of 5 classes, with batch norm statistics; do not change it."""

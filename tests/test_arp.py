@@ -13,11 +13,17 @@ import train_extractor
 from src.artifacts.errors import UserError
 from src.cli import run
 from src.extractors.architectures import build_extractor
-from src.extractors.attention import Watched, class_directions, overlap, top_cells
+from src.extractors.attention import (
+    Watched,
+    class_directions,
+    map_distance,
+    overlap,
+    top_cells,
+)
 from src.extractors.extractor import Extractor
 from src.training.adversaries import Budget, Gate
 from src.training.arp_keys import KEYS, as_published, parse_keys, with_keys
-from src.training.attention import Attention, Cells, Preserve, Rectify, batch_norms, map_distance
+from src.training.attention import Attention, Cells, Preserve, Rectify, batch_norms
 from src.training.cost import cost_of
 from src.training.loop import Schedule, train
 from src.training.losses import MixedCrossEntropy

@@ -15,7 +15,7 @@ from src.artifacts.classes import read_classes
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.fidelity import CORRECTED
-from src.attacks.attention_attack import AttentionAttack, attention_objective, map_distance
+from src.attacks.attention_attack import AttentionAttack, attention_objective, attention_shift
 from src.attacks.freezing import frozen
 from src.attacks.goals import Goal
 from src.attacks.gradient_sign import PGD
@@ -81,7 +81,7 @@ def moved(watched, clean, attacked, classes):
         attended = watched(points.clone().requires_grad_())
         return watched.attention(attended, class_directions(watched.extractor, classes)).detach()
 
-    return map_distance(read(clean), read(attacked))
+    return attention_shift(read(clean), read(attacked))
 
 
 @pytest.mark.parametrize("weight", [2.0, -0.5, math.inf])
@@ -125,7 +125,7 @@ def test_distances_of_maps():
     row = torch.tensor([[[3.0, 0.0], [0.0, 4.0]]])
     maps = torch.cat([row, 7 * row, -row, torch.tensor([[[0.0, 2.0], [0.0, 0.0]]])])
     expected = torch.tensor([0.0, 0.0, 4.0, 2.0])
-    torch.testing.assert_close(map_distance(row.expand(4, 2, 2), maps), expected)
+    torch.testing.assert_close(attention_shift(row.expand(4, 2, 2), maps), expected)
 
 
 @pytest.mark.parametrize("targeted", [True, False])

@@ -13,7 +13,7 @@ from torch import nn
 
 import evaluate_robustness
 from src.artifacts.errors import UserError
-from src.attacks.attention_attack import map_distance
+from src.attacks.attention_attack import attention_shift
 from src.attacks.goals import CountedLogits, Goal
 from src.attacks.gradient_sign import PGD
 from src.attacks.robustness.auto_attack import AutoAttack, build_ensemble
@@ -30,6 +30,7 @@ from src.datasets.labelled_images import PixelImages
 from src.datasets.retrieval import RetrievalSet
 from src.extractors.architectures import build_extractor
 from src.extractors.attention import Watched, class_directions
+from src.metrics.significance import wilson_interval
 from src.reporting.robust_accuracy import (
     COLUMNS,
     accuracy_table,
@@ -38,7 +39,6 @@ from src.reporting.robust_accuracy import (
     masking_table,
     masking_verdict,
     read_table,
-    wilson_interval,
 )
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -166,7 +166,7 @@ def test_attacks_that_adapt_to_attention_keep_it_or_drive_it_away():
         attack = build_attack(Trial(name, 8.0), "fast", 1, victim)
         attacked = perturb(attack, victim, images, Goal(classes, targeted=False))
         maps = [watched.attention(watched(points), directions) for points in (images, attacked)]
-        moved[name] = map_distance(*maps).mean()
+        moved[name] = attention_shift(*maps).mean()
     assert moved["keep20"] < moved["push20"]
 
 

@@ -180,19 +180,14 @@ def weights(extractor: Extractor) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in extractor.parameters()])
 
 
-def test_a_defended_training_that_was_stopped_ends_with_the_same_weights(monkeypatch, tmp_path):
+def test_a_defended_training_that_was_stopped_ends_with_the_same_weights(
+    stopped_after_an_epoch, tmp_path
+):
     pictures, whole, resumed = colour_pictures(), tiny_classifier(), tiny_classifier()
     train(whole, pictures, RECIPES["plain"], DEFENDED, tmp_path / "whole")
-    save = loop._save
-
-    def save_and_stop(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "_save", save_and_stop)
-        train(tiny_classifier(), pictures, RECIPES["plain"], DEFENDED, tmp_path / "state")
-    train(resumed, pictures, RECIPES["plain"], DEFENDED, tmp_path / "state")
+    rest = (pictures, RECIPES["plain"], DEFENDED, tmp_path / "state")
+    stopped_after_an_epoch(train, tiny_classifier(), *rest)
+    train(resumed, *rest)
     assert torch.equal(weights(whole), weights(resumed))
 
 

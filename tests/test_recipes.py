@@ -377,18 +377,6 @@ def coloured_pictures(n: int = 48) -> Pictures:
 SCHEDULE = Schedule(4, 8, 1e-2, "adam", weight_decay=1e-4, augmentation=UNCHANGED, seed=3)
 
 
-def stop_after_first_epoch(monkeypatch, *arguments):
-    save = loop._save
-
-    def save_and_stop(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "_save", save_and_stop)
-        train(tiny_embedder(), *arguments)
-
-
 @pytest.mark.parametrize(
     ("name", "loss"),
     [
@@ -400,13 +388,14 @@ def stop_after_first_epoch(monkeypatch, *arguments):
         ("none", "ms"),
     ],
 )
-def test_a_stopped_training_ends_with_the_same_bytes(name, loss, monkeypatch, tmp_path):
+def test_a_stopped_training_ends_with_the_same_bytes(name, loss, stopped_after_an_epoch, tmp_path):
     recipe = altered(recipe_named(name, 2), lambda part: replace(part, loss=OfEmbeddings(loss)))
     pictures, schedule = coloured_pictures(), replace(SCHEDULE, epochs=8)
     whole, resumed = tiny_embedder(), tiny_embedder()
     train(whole, pictures, recipe, schedule, tmp_path / "whole")
-    stop_after_first_epoch(monkeypatch, pictures, recipe, schedule, tmp_path / "state")
-    train(resumed, pictures, recipe, schedule, tmp_path / "state")
+    rest = (pictures, recipe, schedule, tmp_path / "state")
+    stopped_after_an_epoch(train, tiny_embedder(), *rest)
+    train(resumed, *rest)
     expected, untrained = whole.network.state_dict(), tiny_embedder().network.state_dict()
     assert not torch.equal(expected["backbone.0.weight"], untrained["backbone.0.weight"])
     for key, value in resumed.network.state_dict().items():

@@ -121,8 +121,7 @@ from pathlib import Path
 
 folder, command = Path("{folder}"), Path(sys.argv[0]).name
 if command == "sbatch":
-    jobs = sorted(folder.glob("job_*"))
-    number = len(jobs) + 1
+    number = os.getpid()  # jobs are submitted at once, and each needs a number of its own
     script = next(word for word in sys.argv if word.startswith("--wrap=")).removeprefix("--wrap=")
     job = folder / f"job_{{number}}"
     job.write_text(" ".join(sys.argv[1:]))

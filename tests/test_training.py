@@ -123,22 +123,14 @@ def test_plain_and_free_take_the_same_number_of_steps(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", CLASSIFY)
-def test_a_stopped_training_ends_with_the_same_weights(name, monkeypatch, tmp_path):
+def test_a_stopped_training_ends_with_the_same_weights(name, stopped_after_an_epoch, tmp_path):
     pictures, schedule = colour_pictures(), Schedule(8, 16, seed=3)
     whole = tiny_classifier()
     train(whole, pictures, recipe_named(name), schedule, tmp_path / "whole")
-
-    save = loop._save
-
-    def save_and_stop(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "_save", save_and_stop)
-        train(tiny_classifier(), pictures, recipe_named(name), schedule, tmp_path / "state")
+    rest = (pictures, recipe_named(name), schedule, tmp_path / "state")
+    stopped_after_an_epoch(train, tiny_classifier(), *rest)
     resumed = tiny_classifier()
-    train(resumed, pictures, recipe_named(name), schedule, tmp_path / "state")
+    train(resumed, *rest)
     expected = whole.network.state_dict()
     for key, value in resumed.network.state_dict().items():
         assert torch.equal(value, expected[key]), key

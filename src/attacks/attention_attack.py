@@ -22,7 +22,7 @@ from torch.nn import functional
 from src.artifacts.errors import UserError
 from src.attacks.goals import Box, Goal, Logits
 from src.attacks.pgd import Objective, pgd
-from src.extractors.attention import Watched, class_directions, normalise
+from src.extractors.attention import Watched, class_directions, map_distance, normalise
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def attention_objective(watched: Watched, points: Tensor, goal: Goal, weight: fl
     def objective(attacked: Tensor) -> Tensor:
         attended = watched(attacked)
         maps = watched.attention(attended, directions, differentiable=True)
-        distance = map_distance(maps, clean)
+        distance = attention_shift(maps, clean)
         if math.isinf(weight):
             return -math.copysign(1, weight) * distance
         loss = functional.cross_entropy(attended.logits, goal.classes, reduction="none")
@@ -76,10 +76,9 @@ def attention_objective(watched: Watched, points: Tensor, goal: Goal, weight: fl
     return objective
 
 
-def map_distance(first: Tensor, second: Tensor) -> Tensor:
+def attention_shift(first: Tensor, second: Tensor) -> Tensor:
     """Squared distances (N,) of signed maps (N, h, w), each of unit length: 0 equal, 4 opposite."""
-    difference = normalise(first, "l2") - normalise(second, "l2")
-    return difference.square().sum(dim=(1, 2))
+    return map_distance(normalise(first, "l2"), normalise(second, "l2"), "l2")
 
 
 def _clean_attention(watched: Watched, points: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:

@@ -70,7 +70,12 @@ class AttentionStudy:
         self, images: Catalogue, positions: np.ndarray, seen: Seen
     ) -> dict[str, np.ndarray]:
         """By read-out: probability (n,) of the origin class without what the read-out attends to."""
-        probabilities = {name: np.empty(len(positions)) for name in seen.maps}
+        # The class attacked is the predicted one as a rule: then two read-outs have equal maps.
+        twins = {
+            name: next(other for other in seen.maps if np.array_equal(seen.maps[other], maps))
+            for name, maps in seen.maps.items()
+        }
+        probabilities = {name: np.empty(len(positions)) for name in twins.values()}
         first = 0
         for pixels in self._batches(images, positions, "clean images, erased"):
             rows = slice(first, first + len(pixels))
@@ -79,7 +84,7 @@ class AttentionStudy:
                     logits = self.extractor(self._erase(pixels, seen.maps[name][rows])).logits
                 of[rows] = logits.double().softmax(dim=1)[:, self.origin].cpu().numpy()
             first += len(pixels)
-        return probabilities
+        return {name: probabilities[twin] for name, twin in twins.items()}
 
     def erase(self, levels: np.ndarray, maps: np.ndarray) -> np.ndarray:
         """Images (n, height, width, 3) uint8 without the cells that ``maps`` (n, h, w) attend to."""

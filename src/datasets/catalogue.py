@@ -89,7 +89,7 @@ def open_catalogue(folder: Path, resize: int | None = None) -> Catalogue:
     ids = np.array([_item_id(path) for path in paths], np.int64)
     if len(repeated := np.flatnonzero(np.diff(ids) == 0)):
         raise UserError(f"{folder} has two images of item {ids[repeated[0]]}")
-    sizes = np.array([_size(path) for path in paths], np.int64)
+    sizes = np.array([image_size(path) for path in paths], np.int64)
     if resize is None:
         resize = 0 if (sizes == sizes[0]).all() else SQUASHED
     return Catalogue(tuple(paths), ids, resize, sizes)
@@ -144,7 +144,8 @@ def _item_id(path: Path) -> int:
     return int(path.stem)
 
 
-def _size(path: Path) -> tuple[int, int]:
+def image_size(path: Path) -> tuple[int, int]:
+    """(width, height) from the file's header; ``UserError`` where it is no image."""
     try:
         with Image.open(path) as image:
             return image.size

@@ -1,7 +1,7 @@
 """How sure a mean is, and whether two sets of paired values differ."""
 
 import numpy as np
-from scipy.special import ndtr, stdtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 RESAMPLES = 1000
 RANDOM_GROUPS = 2048
@@ -119,6 +119,26 @@ def mean_interval(values: np.ndarray, *, confidence: float = 0.95) -> tuple[np.n
         return np.full_like(mean, np.nan), np.full_like(mean, np.nan)
     half = stdtrit(n - 1, (1 + confidence) / 2) * values.std(axis=0, ddof=1) / np.sqrt(n)
     return mean - half, mean + half
+
+
+def wilson_interval(
+    successes: np.ndarray | int, n: np.ndarray | int, *, confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's interval of shares ``successes`` / ``n``: (low, high) in [0, 1]; NaN where ``n`` is 0.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
+    """
+    successes, n = np.asarray(successes, np.float64), np.asarray(n, np.float64)
+    z = ndtri((1 + confidence) / 2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = successes / n
+        centre = share + z**2 / (2 * n)
+        half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+        low, high = ((centre + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
+    # Exactly the ends, which rounding misses.
+    known = n > 0
+    low = np.where(known & (successes == 0), 0.0, low)
+    return low, np.where(known & (successes == n), 1.0, high)
 
 
 def paired_tests(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

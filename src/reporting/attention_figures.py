@@ -11,11 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image
-from scipy.special import ndtri
 
 from src.attacks.observed import Observed, Seen
 from src.metrics.attention import top_cells
-from src.metrics.significance import bootstrap_interval
+from src.metrics.significance import bootstrap_interval, wilson_interval
 from src.metrics.vulnerability import decile_curve
 from src.reporting.accuracy_figure import LOOK
 from src.reporting.attention_tables import (
@@ -265,19 +264,10 @@ def _draw_groups(axes: Axes, values: Mapping[str, np.ndarray], outcome: np.ndarr
 def _draw_deciles(axes: Axes, values: np.ndarray, outcome: np.ndarray) -> None:
     known = np.isfinite(values)
     curve = decile_curve(outcome[known], values[known])
-    share, n = curve.success_rate / 100, curve.count
-    with np.errstate(invalid="ignore", divide="ignore"):
-        middle, half = _wilson(share, n)
-    deciles = np.arange(1, len(n) + 1)
+    successes = np.rint(curve.success_rate / 100 * curve.count)
+    low, high = wilson_interval(successes, curve.count)
+    deciles = np.arange(1, len(low) + 1)
     axes.axhline(100 * outcome.mean(), color=CHANCE, linewidth=0.8, linestyle="--")
-    axes.vlines(deciles, 100 * (middle - half), 100 * (middle + half), color="0.55", linewidth=1)
+    axes.vlines(deciles, 100 * low, 100 * high, color="0.55", linewidth=1)
     axes.plot(deciles, curve.success_rate, "s", color="black", markersize=3.5)
     axes.set(ylim=(-3, 103), xticks=(1, 5, 10))
-
-
-def _wilson(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and half width of the 95 % score interval of a share of ``n`` (Wilson 1927)."""
-    z = ndtri(0.975)
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * np.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2) / (1 + z**2 / n)
-    return middle, half

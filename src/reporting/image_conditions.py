@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
@@ -20,7 +19,13 @@ from src.artifacts.reconstructions import (
     read_images_by_name,
     read_pairs,
 )
-from src.datasets.catalogue import Catalogue, image_files, open_catalogue, open_whole_catalogue
+from src.datasets.catalogue import (
+    Catalogue,
+    image_files,
+    image_size,
+    open_catalogue,
+    open_whole_catalogue,
+)
 from src.extractors.recorded import RecordedExtractor
 
 LEADING = ("model", "image", "label", "success")
@@ -124,17 +129,8 @@ def natural_order(name: str) -> list[tuple[float, str]]:
 
 def _catalogue(paths: Collection[Path]) -> Catalogue:
     """Images in that order, at their native sizes."""
-    sizes = np.array([_size(path) for path in paths], np.int64)
+    sizes = np.array([image_size(path) for path in paths], np.int64)
     return Catalogue(tuple(paths), np.arange(len(paths)), 0, sizes)
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """(width, height), from the file's header."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except OSError as error:
-        raise UserError(f"{path} is not a readable image: {error}") from error
 
 
 def attacked_experiments(layout: Layout) -> list[Experiment]:

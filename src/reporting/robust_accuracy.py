@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
 from src.artifacts.atomic import atomic_outputs
 from src.artifacts.errors import UserError
 from src.attacks.robustness.trials import CLEAN, NOISE, Outcome, Trial
+from src.metrics.significance import wilson_interval
 from src.reporting.terminal import format_table
 
 COLUMNS = (
@@ -19,22 +19,6 @@ _KEY = ["recipe", "attack", "seed"]
 
 TOLERANCE = 1.0
 """Points of accuracy by which a comparison must fail before it counts as a sign of masking."""
-
-
-def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's interval of a share, (low, high) in [0, 1]; NaN where ``n`` is 0.
-
-    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
-    """
-    if n == 0:
-        return np.nan, np.nan
-    z = float(ndtri((1 + confidence) / 2))
-    share = successes / n
-    centre = share + z**2 / (2 * n)
-    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    low, high = (float((centre + sign * half) / (1 + z**2 / n)) for sign in (-1, 1))
-    # Exactly the ends, which rounding misses.
-    return low if successes else 0.0, high if successes < n else 1.0
 
 
 def accuracy_table(outcomes: Mapping[Trial, Outcome], recipe: str, seed: int) -> pd.DataFrame:

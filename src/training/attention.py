@@ -26,6 +26,7 @@ from src.extractors.attention import (
     energy,
     erase,
     fill_of,
+    map_distance,
     normalise,
     soft_cells,
     top_cells,
@@ -127,28 +128,6 @@ class Preserve:
 def enlarge(maps: Tensor, images: Tensor) -> Tensor:
     """Maps (N, h, w) bilinearly to the size of ``images`` (N, C, H, W)."""
     return functional.interpolate(maps[:, None], images.shape[2:], mode="bilinear").squeeze(1)
-
-
-def map_distance(first: Tensor, second: Tensor, kind: str) -> Tensor:
-    """Distances (N,) of maps (N, h, w): l2 (squared), l1, cos (1 - cosine), js (of sums of 1, nats)."""
-    first, second = first.flatten(1), second.flatten(1)
-    match kind:
-        case "l2":
-            return (first - second).square().sum(dim=1)
-        case "l1":
-            return (first - second).abs().sum(dim=1)
-        case "cos":
-            return 1 - functional.cosine_similarity(first, second, dim=1)
-        case "js":
-            middle = (first + second) / 2
-            return (_divergence(first, middle) + _divergence(second, middle)) / 2
-    raise ValueError(f"unknown distance {kind!r}")
-
-
-def _divergence(first: Tensor, second: Tensor) -> Tensor:
-    """KL(first || second), (N,); 0 log 0 = 0, with a finite gradient there."""
-    tiny = torch.finfo(first.dtype).tiny
-    return (first * (first.clamp_min(tiny).log() - second.clamp_min(tiny).log())).sum(dim=1)
 
 
 @dataclass(frozen=True)

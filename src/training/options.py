@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
 from src.artifacts.errors import UserError
@@ -10,6 +11,7 @@ from src.attacks.inversion.defences import parse_defence
 from src.extractors.architectures import build_extractor, check_arch, input_size, split_arch
 from src.training.adversaries import Adversary, Budget, Free
 from src.training.arp_keys import parse_keys, with_keys
+from src.training.attention import Attention
 from src.training.command import RecipeOptions
 from src.training.config_names import parse_config
 from src.training.cost import Cost, cost_of
@@ -196,7 +198,13 @@ def has_closed_form(recipe: Recipe, arch: str) -> bool:
     """Whether ``recipe`` reads the attention of a network ``arch`` without differentiation."""
     if recipe.attention is None or recipe.attention.map == "energy":
         return True
-    return recipe.attention.watch(build_extractor(arch, ("a", "b"))).averaged
+    return _is_averaged(recipe.attention, arch)
+
+
+@cache
+def _is_averaged(attention: Attention, arch: str) -> bool:
+    """Of a network that is built for the question."""
+    return attention.watch(build_extractor(arch, ("a", "b"))).averaged
 
 
 def _with_replays(recipe: Recipe, replays: int) -> Recipe:

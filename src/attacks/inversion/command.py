@@ -158,12 +158,10 @@ def check_inversion_options(options: argparse.Namespace) -> None:
 
 def preset_of(options: argparse.Namespace) -> "Preset":
     """The preset that ``--optim`` names, with what the other options change of it."""
-    from src.attacks.inversion.presets import PRESETS
+    from src.attacks.inversion.presets import find_preset
 
-    if options.optim not in PRESETS:
-        raise UserError(f"no preset {options.optim!r}: choose from {', '.join(PRESETS)}")
     given = {name: getattr(options, name) for name in OVERRIDES}
-    return replace(PRESETS[options.optim], **{k: v for k, v in given.items() if v is not None})
+    return replace(find_preset(options.optim), **{k: v for k, v in given.items() if v is not None})
 
 
 @dataclass(frozen=True)

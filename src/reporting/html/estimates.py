@@ -11,9 +11,8 @@ from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
 from src.metrics.attack import feature_loss
-from src.metrics.significance import bootstrap_interval, mean_interval
+from src.metrics.significance import bootstrap_interval, mean_interval, wilson_interval
 from src.reporting.changes import Measure, Measured
-from src.reporting.robust_accuracy import wilson_interval
 
 STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
 AS_LARGE = "†"

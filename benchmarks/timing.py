@@ -1,0 +1,17 @@
+"""Seconds of work on a device, for benchmarks that stay in one process."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """On the clock, until the device has finished."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
