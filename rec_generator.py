@@ -14,10 +14,11 @@ from src.recommenders.command import (
     adversary_of,
     defaults_of,
     hyperparameters_of,
+    label_of,
     not_negative,
     positive,
 )
-from src.recommenders.models import FACTOR_MODELS, VISUAL, Model
+from src.recommenders.models import FACTOR_MODELS, VISUAL
 
 TABLE_K = 20
 """Cut-off of the accuracy that is printed; evaluate_rec.py measures any list of them."""
@@ -101,8 +102,7 @@ def main() -> None:
                 epochs = options.epoch or defaults_of(name).epochs
                 hyperparameters = hyperparameters_of(options, name)
                 adversary = adversary_of(options, name)
-                label = Model(name, hyperparameters.form, adversary.variant if adversary else "")
-                run = Run(experiment, label.label, epochs, options.topk, seed)
+                run = Run(experiment, label_of(options, name), epochs, options.topk, seed)
                 run = replace(run, fidelity=options.fidelity)
                 if clean:
                     trained, run = (

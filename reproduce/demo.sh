@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # The main job on a generated catalogue: nothing to download, about seven minutes on two CPU cores.
 #
-#   bash reproduce/demo.sh
+#   bash reproduce/demo.sh [-- options of snakemake]
 #
 # It draws a catalogue and its users, trains two extractors (undefended and Free-AT), attacks the images
 # of an unpopular class so that they look like a popular one, and ends with results/demo/summary.tsv
 # and results/demo/report.html. What it runs stands in reproduce/studies/demo.yaml.
 set -euo pipefail
+source "$(dirname "$0")/options.sh"
 
-[ $# -eq 0 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0; }
-
-bash "$(dirname "$0")/study.sh" demo
+read_options "" "$@"
+run_study demo
 echo "report: results/demo/report.html"

@@ -15,7 +15,8 @@ from time import sleep
 
 import pytest
 
-from reproduce.workflow.study import Study
+from reproduce.workflow.catalogue import Study
+from reproduce.workflow.entries import Entries
 from src.artifacts.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -208,7 +209,7 @@ def read_study(name: str) -> dict:
 
 
 def test_names_are_the_published_ones():
-    study = Study.of(read_study("var"))
+    study = Study.of(Entries.of(read_study("var")))
     assert [extractor.prefix for extractor in study.extractors] == ["", "madry_", "free_adv_"]
     assert list(study.attack_options)[2:6] == [
         "pgd_774_770_eps4.0_eps_it4.0_nb_it10_linf",
@@ -224,7 +225,7 @@ def test_names_are_the_published_ones():
 
 
 def test_options_of_recommenders_show_in_names():
-    study = Study.of(SMALL | {"recommender_options": "--form full --fidelity paper"})
+    study = Study.of(Entries.of(SMALL | {"recommender_options": "--form full --fidelity paper"}))
     assert study.list_endings([0, 1]) == [
         "_top150_ep2_VBPRfull_paper",
         "_top150_ep2_VBPRfull_seed1_paper",
@@ -244,7 +245,7 @@ def test_entries_fill_the_options_of_others():
         "seeds": "5 7",
         "cw": "--max_it 10",
     }
-    study = Study.of(config)
+    study = Study.of(Entries.of(config))
     assert study.prepare == "folder --images 'my images' --train a.tsv --test b.tsv"
     assert study.extractors[0].options == "--defense 0 --arch resnet18 --model_file w.pt"
     assert "cw_3_4_conf0_lr0.005_c0.01_max_it10" in study.attack_options
@@ -289,8 +290,8 @@ HALF["b"]["options"] += " --precision bf16"
 )
 def test_a_wrong_study_is_refused_in_one_line(entries, message):
     with pytest.raises(UserError, match=message) as error:
-        study = Study.of(SMALL | entries)
-        assert study.by_checkpoint
+        study = Study.of(Entries.of(SMALL | entries))
+        assert study.trainings
     assert "\n" not in str(error.value)
 
 

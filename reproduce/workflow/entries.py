@@ -2,14 +2,44 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from src.artifacts.errors import UserError
+from src.cli import EXIT_BAD_INPUT
 
+CHOICES = "where"
+"""The entry that holds others for the values of some: ``where: {budget: {small: {epochs: 3}}}``."""
+COMMON = frozenset({"rules", "gpu"})
+"""The entries that every study has; the Snakefile reads them."""
 _MISSING = object()
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the program where a study is wrong, as scripts end on bad input."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+
+
+def one_of(values: Collection[str]) -> str:
+    """The constraint of a wildcard: exactly one of these, or nothing where there is none."""
+    return f"(?:{'|'.join(map(re.escape, values))})" if values else "(?!)"
+
+
+def require_file(path: str) -> str:
+    """``path``, where a file or a folder is; ``UserError`` where none is."""
+    if not Path(path).exists():
+        raise UserError(f"there is nothing at {path}")
+    return path
 
 
 @dataclass(frozen=True)
@@ -26,10 +56,35 @@ class Entries:
     file: "Entries | None" = None
     """The whole file, whose entries placeholders stand for; None: these are all of it."""
     read: set[str] = field(default_factory=set)
-    """The keys that were asked for or filled in."""
+    """The keys that were asked for or filled in, or that a choice brought along."""
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Entries":
+        """A whole file; what goes with its choices joins in where it is not given already."""
+        values = {key: value for key, value in config.items() if key != CHOICES}
+        given = set(values)
+        for key, choices in config.get(CHOICES, {}).items():
+            values = choices[cls(values).choice(key, choices)] | values
+        return cls(values, read={*COMMON, *config.get(CHOICES, {}), *(set(values) - given)})
 
     def text(self, key: str, default: Any = _MISSING) -> str:
         return self._filled(key, self._scalar(key, self._value(key, default)))
+
+    def path(self, key: str) -> str:
+        """A path, quoted in the file where a shell asks for that."""
+        words = shlex.split(self.text(key))
+        if len(words) != 1:
+            raise UserError(f"{self.place}{key}: {' '.join(words)!r} is not one path")
+        return words[0]
+
+    def choice(self, key: str, choices: Collection[str], default: Any = _MISSING) -> str:
+        return self._among(key, self.text(key, default), choices)
+
+    def choices(
+        self, key: str, choices: Collection[str], default: Any = _MISSING
+    ) -> tuple[str, ...]:
+        """One or more of ``choices``."""
+        return tuple(self._among(key, value, choices) for value in self.texts(key, default))
 
     def number(self, key: str, default: Any = _MISSING) -> int:
         return self._number(key, self._value(key, default))
@@ -47,7 +102,9 @@ class Entries:
         )
 
     def numbers(self, key: str, default: Any = _MISSING) -> tuple[int, ...]:
-        """One or more whole numbers from 0 on, each once."""
+        """One or more whole numbers from 0 on, each once; none only where ``default`` is given."""
+        if default is not _MISSING and self._value(key, default) in ([], ()):
+            return ()
         numbers = tuple(self._number(key, value) for value in self._list(key, default))
         if min(numbers) < 0 or len(set(numbers)) < len(numbers):
             raise UserError(f"{self.place}{key}: {numbers}: from 0 on, and each once")
@@ -63,13 +120,26 @@ class Entries:
             place = f"{self.place}{key}: {name}: "
             if not isinstance(values, Mapping):
                 raise UserError(f"{place}it has entries of its own, such as options")
-            below[str(name)] = Entries(values, place, self.file or self)
+            below[self._filled(key, str(name))] = Entries(values, place, self.file or self)
         return below
+
+    def named_texts(self, key: str) -> dict[str, str]:
+        """A text for each name below ``key``; at least one."""
+        value = self._value(key, _MISSING)
+        if not (isinstance(value, Mapping) and value):
+            raise UserError(f"{self.place}{key}: it holds names with a text each")
+        below = Entries(value, f"{self.place}{key}: ", self.file or self)
+        return {str(name): below.text(name) for name in value}
 
     def require_all_read(self) -> None:
         """Raise ``UserError`` for an entry that nobody asked for."""
         if unknown := sorted(set(self.values) - self.read):
             raise UserError(f"{self.place}{unknown[0]}: there is no such entry of a study")
+
+    def _among(self, key: str, value: str, choices: Collection[str]) -> str:
+        if value not in choices:
+            raise UserError(f"{self.place}{key}: no {value!r}: choose from {', '.join(choices)}")
+        return value
 
     def _value(self, key: str, default: Any) -> Any:
         self.read.add(key)
@@ -99,7 +169,8 @@ class Entries:
         except ValueError:
             raise UserError(f"{self.place}{key}: {value!r} is no whole number") from None
 
-    def _filled(self, key: str, text: str) -> str:
+    def _filled(self, key: str, text: str, within: tuple[str, ...] = ()) -> str:
+        """``text`` with what its placeholders stand for, whose own are filled too."""
         file = self.file or self
 
         def filling(match: re.Match[str]) -> str:
@@ -107,7 +178,9 @@ class Entries:
             file.read.add(name)
             if file.values.get(name) is None:
                 raise UserError(f"{self.place}{key} speaks of {match[0]}, but {name} is missing")
-            return self._scalar(name, file.values[name])
+            if name in within:
+                raise UserError(f"{self.place}{key}: {match[0]} stands for itself")
+            return self._filled(key, self._scalar(name, file.values[name]), (*within, name))
 
         filled = _PLACEHOLDER.sub(filling, text)
         try:

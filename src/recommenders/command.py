@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from src.artifacts.errors import UserError
 from src.cli import fidelity_of, number_list
 from src.recommenders.hyperparameters import Adversary, Hyperparameters
-from src.recommenders.models import PLAIN, VISUAL, Name
+from src.recommenders.models import PLAIN, VISUAL, Model, Name
 from src.recommenders.parameter_attack import PROJECTIONS, ParameterAttack
 
 
@@ -180,6 +180,13 @@ def adversary_of(options: argparse.Namespace, model: Name) -> Adversary | None:
         return Adversary(weight, attack, "features", keep_accumulators=keep)
     stale = options.perturb == "full" and fidelity_of(options).stale_clean_term
     return Adversary(weight, attack, "tables", options.perturb, stale, keep)
+
+
+def label_of(options: argparse.Namespace, model: Name) -> str:
+    """What names of runs show of ``model`` with these options: ``VBPR``, ``VBPRfull``, ``AMF-full``."""
+    adversary = adversary_of(options, model)
+    form = hyperparameters_of(options, model).form
+    return Model(model, form, adversary.variant if adversary else "").label
 
 
 def positive(text: str) -> int:

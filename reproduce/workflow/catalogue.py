@@ -1,18 +1,20 @@
-"""A whole study as its YAML file describes it: what is run, and what the artifacts are called.
+"""A study of one catalogue as its YAML file describes it: what is run, what the artifacts are called.
 
-The Snakefile gets every option and every name from here. Names are built by the parsers of the verbs
+The rules get every option and every name from here. Names are built by the parsers of the verbs
 themselves, so that a rule expects exactly the files that its verb leaves.
 """
 
 import argparse
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NoReturn
+from pathlib import Path
 
 from reproduce.workflow.entries import Entries
+from reproduce.workflow.options import OptionsParser
+from reproduce.workflow.training import Training, trained_file
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import CLEAN, Experiment, Run, check_name
 from src.attacks.settings import add_attack_options, attack_settings, experiment
@@ -23,22 +25,12 @@ from src.cli import (
     fidelity_of,
     model_dir_of,
 )
-from src.recommenders.command import add_recommender_options, adversary_of, hyperparameters_of
-from src.recommenders.models import PLAIN, VISUAL, Model
+from src.recommenders.command import add_recommender_options, label_of
+from src.recommenders.models import PLAIN, VISUAL
 
 PROTOCOLS = ("retrained", "test_time")
 CONTROL = "noise"
 """The attack that is a control at test time: no recommender is retrained on it."""
-
-
-class _StudyParser(Parser):
-    """Reads options that stand in a study: ``UserError`` names the entry where one is wrong."""
-
-    def __init__(self, entry: str) -> None:
-        super().__init__("", prog=entry, add_help=False)
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message}")
 
 
 @dataclass(frozen=True)
@@ -61,9 +53,7 @@ class StudiedExtractor:
         """The file that the study's training leaves, if it trains."""
         if not self.train:
             return []
-        parser = _StudyParser(f"extractors: {self.name}: train")
-        parser.add_argument("--out", required=True)
-        return [parser.parse_known_args(shlex.split(self.train))[0].out]
+        return [trained_file(self.train, f"extractors: {self.name}: train")]
 
 
 @dataclass(frozen=True)
@@ -89,15 +79,15 @@ class Study:
     topk: int
     list_of_k: tuple[int, ...]
     """K of the summary."""
-    gpu: int
+    rankings: str
+    """Options of ``attack_ranking.py``, which then judges every extractor; empty: it does not."""
     job_per_seed: bool
     """Whether each seed is a job of its own, for long trainings on many machines. Otherwise one job
     trains an experiment's recommenders with all seeds, and starts TensorFlow once."""
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Study":
-        """Read a configuration; raises ``UserError`` for what is missing, unknown or impossible."""
-        entries = Entries(config)
+    def of(cls, entries: Entries) -> "Study":
+        """Read a file; raises ``UserError`` for what is missing, unknown or impossible."""
         seeds = entries.numbers("seeds")
         further = tuple(max(seeds) + 1 + n for n in range(len(seeds)))
         extractors = entries.mapping("extractors")
@@ -110,16 +100,16 @@ class Study:
                 for name, of in extractors.items()
             ),
             attacks=entries.texts("attacks"),
-            recommenders=entries.texts("recommenders", list(VISUAL)),
+            recommenders=entries.choices("recommenders", VISUAL, VISUAL),
             epoch=entries.number("epoch"),
             seeds=seeds,
             control_seeds=entries.numbers("control_seeds", further),
             prepare=entries.text("prepare", ""),
             recommender_options=entries.text("recommender_options", ""),
-            protocols=entries.texts("protocols", list(PROTOCOLS)),
+            protocols=entries.choices("protocols", PROTOCOLS, PROTOCOLS),
             topk=entries.number("topk", 150),
             list_of_k=entries.numbers("list_of_k", (20, 50)),
-            gpu=entries.number("gpu", -1),
+            rankings=entries.text("rankings", ""),
             job_per_seed=entries.flag("job_per_seed", False),
         )
         for part in (entries, *extractors.values()):
@@ -129,8 +119,6 @@ class Study:
 
     def check(self) -> None:
         """Raise ``UserError`` for what the stages could not run, or would run twice."""
-        _check_choices("recommenders", self.recommenders, VISUAL)
-        _check_choices("protocols", self.protocols, PROTOCOLS)
         for name in self.recommenders:
             if PLAIN.get(name, name) not in self.recommenders:
                 raise UserError(f"recommenders: {name} continues {PLAIN[name]}: name both")
@@ -159,9 +147,25 @@ class Study:
         return {extractor.prefix: extractor for extractor in self.extractors}
 
     @cached_property
-    def by_checkpoint(self) -> dict[str, StudiedExtractor]:
-        """The extractors that the study trains, by the file that training leaves."""
-        return {file: extractor for extractor in self.extractors for file in extractor.trained}
+    def by_name(self) -> dict[str, StudiedExtractor]:
+        return {extractor.name: extractor for extractor in self.extractors}
+
+    @property
+    def prepared(self) -> list[str]:
+        """The files of the data set that every stage reads."""
+        return [f"data/{self.dataset}/{name}.tsv" for name in ("trainingset", "testset")]
+
+    @cached_property
+    def trainings(self) -> dict[str, Training]:
+        """How the extractors are trained that the study trains, by the file that training leaves."""
+        labels = Path("data", self.dataset, "items.csv")
+        given = [str(labels)] if labels.exists() and not self.prepare else []
+        trained = [file for extractor in self.extractors for file in extractor.trained]
+        return {
+            file: Training.of(extractor.train, [*self.prepared, *given], trained)
+            for extractor in self.extractors
+            for file in extractor.trained
+        }
 
     @cached_property
     def attack_options(self) -> dict[str, str]:
@@ -178,6 +182,11 @@ class Study:
     def fidelity(self) -> str:
         """Of the recommenders."""
         return self._recommender_options.fidelity
+
+    @property
+    def ranked(self) -> list[str]:
+        """The names of the extractors whose rankings are attacked."""
+        return [extractor.name for extractor in self.extractors] if self.rankings else []
 
     @property
     def seed_parts(self) -> dict[str, int]:
@@ -201,24 +210,23 @@ class Study:
 
     @cached_property
     def _recommender_options(self) -> argparse.Namespace:
-        parser = _StudyParser("recommender_options")
+        parser = OptionsParser("recommender_options")
         add_recommender_options(parser)
         add_fidelity_option(parser)
         return parser.parse_args(shlex.split(self.recommender_options))
 
     def _runs(self, protocol: str) -> list[Run]:
         """A run of each recommender, with seed 1."""
-        options, runs = self._recommender_options, []
-        for name in self.recommenders:
-            form, adversary = hyperparameters_of(options, name).form, adversary_of(options, name)
-            label = Model(name, form, adversary.variant if adversary else "").label
-            of_name = Run(Experiment(), label, self.epoch, self.topk, 1, protocol, options.fidelity)
-            runs.append(of_name)
-        return runs
+        options = self._recommender_options
+        labels = [label_of(options, name) for name in self.recommenders]
+        return [
+            Run(Experiment(), label, self.epoch, self.topk, 1, protocol, options.fidelity)
+            for label in labels
+        ]
 
     def _attacked(self, extractor: StudiedExtractor, attack: str) -> Experiment:
         """The attacked experiment, named as the verb names it."""
-        parser = _StudyParser(f"attacks: {attack}")
+        parser = OptionsParser(f"attacks: {attack}")
         add_attack_options(parser)
         add_extractor_options(parser)
         add_fidelity_option(parser)
@@ -237,8 +245,3 @@ def _with_seed(name: str, run: Run, seed: int | str) -> str:
     part = seed if isinstance(seed, str) else f"_seed{seed}" if seed else ""
     ending = name.removeprefix(run.experiment.name)
     return re.sub(rf"_seed{run.seed}(?=_|$)", lambda _: part, ending)
-
-
-def _check_choices(entry: str, values: Iterable[str], choices: tuple[str, ...]) -> None:
-    if wrong := sorted(set(values) - set(choices)):
-        raise UserError(f"{entry}: no {wrong[0]!r}: choose from {', '.join(choices)}")

@@ -1,0 +1,67 @@
+# Sourced by the reproduction scripts: their options, which become entries of a study.
+#
+#   read_options "dataset data short!" "$@"    --dataset D, --data PATH, --short; after -- those of snakemake
+#   entries dataset epochs=epoch               D becomes the entry dataset, what --epochs says the entry epoch
+#   path_entries data                          the same for a path, which is made absolute
+#   run_study NAME                             runs reproduce/studies/NAME.yaml with these entries
+
+declare -A OPTION=()
+CONFIG=()
+SNAKEMAKE=()
+REPRODUCE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+fail() { echo "error: $*" >&2; exit 2; }
+
+# The comment at the head of the script.
+usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
+
+read_options() {
+    local known=" $1 " name
+    shift
+    while [ $# -gt 0 ]; do
+        case "$1" in
+            -h | --help) usage; exit 0 ;;
+            --) SNAKEMAKE=("${@:2}"); return ;;
+        esac
+        name=${1#--}
+        if [[ "$1" == --* && "$known" == *" $name! "* ]]; then
+            OPTION[$name]=1
+            shift
+            continue
+        fi
+        [[ "$1" == --* && "$known" == *" $name "* ]] || fail "unknown option $1 (see bash $0 --help)"
+        [ $# -ge 2 ] || fail "$1 needs a value"
+        OPTION[$name]=$2
+        shift 2
+    done
+}
+
+require_options() {
+    local name
+    for name in "$@"; do
+        [ -n "${OPTION[$name]:-}" ] || fail "--$name is missing (see bash $0 --help)"
+    done
+}
+
+entries() {
+    local pair
+    for pair in "$@"; do
+        [ -z "${OPTION[${pair%=*}]+given}" ] || CONFIG+=("${pair#*=}=${OPTION[${pair%=*}]}")
+    done
+}
+
+# As a word of a shell, which is how a study's entries name paths.
+quoted_path() { printf %q "$(realpath "$1")"; }
+
+path_entries() {
+    local name
+    for name in "$@"; do
+        [ -z "${OPTION[$name]:-}" ] || CONFIG+=("$name=$(quoted_path "${OPTION[$name]}")")
+    done
+}
+
+# Further arguments are targets, in place of the whole study.
+run_study() {
+    cd "$REPRODUCE/.."
+    bash reproduce/study.sh "$@" ${CONFIG:+--config "${CONFIG[@]}"} "${SNAKEMAKE[@]}"
+}

@@ -1,0 +1,329 @@
+# One catalogue: data set x extractors x attacks x recommenders x seeds, stages 0 to 6.
+#
+# In the names of experiments {extractor} is nothing (undefended) or "<model_dir>_"; {seed} is nothing
+# (seed 0, or all seeds in one job) or "_seed<n>".
+
+from reproduce.workflow.catalogue import Study
+from src.artifacts.layout import Layout
+
+with one_line_errors():
+    study = Study.of(entries)
+    TRAININGS = study.trainings
+    if not study.prepare:
+        Layout(study.dataset).require_data()
+
+DATA, RESULTS = f"data/{study.dataset}", f"results/{study.dataset}"
+LISTS, WEIGHTS = f"rec_results/{study.dataset}", f"rec_model_weights/{study.dataset}"
+LOGS = f"{RESULTS}/logs"
+CLEAN, ATTACKED = "{extractor}original", "{extractor}{attack}"
+CLEAN_JOB, ATTACKED_JOB = "{wildcards.extractor}original", "{wildcards.extractor}{wildcards.attack}"
+CLEAN_SEEDS = [*study.seeds, *study.control_seeds]
+SEED = "{seed}" if study.job_per_seed else ""
+DEVICE = f"--dataset {study.dataset} --gpu {GPU}"
+RANKINGS = f"{RESULTS}/attack_ranking_{{name}}"
+FINAL = [f"{RESULTS}/report.html"]
+
+
+wildcard_constraints:
+    extractor=one_of(study.by_prefix),
+    attack=one_of(study.attack_options),
+    seed=one_of(study.seed_parts),
+    name=one_of(study.ranked),
+
+
+def image_options(wildcards):
+    """The options of the verbs that look at images: of the extractor, and of the attack if any."""
+    options = f"{DEVICE} {study.by_prefix[wildcards.extractor].options}"
+    if "attack" in wildcards.keys():
+        options += f" --origin_class {study.origin} --target_class {study.target}"
+        options += f" {study.attack_options[wildcards.attack]}"
+    return quoted(options)
+
+
+def list_options(experiments, seeds):
+    """The options of rec_generator.py."""
+    return quoted(
+        f"{DEVICE} --experiment_name {' '.join(experiments)} --model {' '.join(study.recommenders)} "
+        f"--epoch {study.epoch} --topk {study.topk} {study.recommender_options} "
+        f"--seed {' '.join(map(str, seeds))}"
+    )
+
+
+def training_options(experiment, seeds):
+    """The same of a job that trains for all of these seeds, or for the one in its wildcards."""
+
+    def options(wildcards):
+        chosen = [study.seed_parts[wildcards.seed]] if SEED else seeds
+        return list_options([experiment.format(**wildcards)], chosen)
+
+    return options
+
+
+def trained_lists(experiment, seeds):
+    """The lists of one training job."""
+    endings = study.list_endings([SEED] if SEED else seeds)
+    return [f"{LISTS}/{experiment}{ending}.tsv" for ending in endings]
+
+
+def runs(experiment, endings, **values):
+    """The names of the runs with these endings, of every extractor."""
+    return expand(experiment + "{ending}", extractor=study.by_prefix, ending=endings, **values)
+
+
+def clean_runs():
+    return runs(CLEAN, study.list_endings(CLEAN_SEEDS))
+
+
+def every_run():
+    names = clean_runs()
+    if "retrained" in study.protocols:
+        endings = study.list_endings(study.seeds)
+        names += runs(ATTACKED, endings, attack=study.retrained_attacks)
+    if "test_time" in study.protocols:
+        endings = study.list_endings(study.seeds, "test_time")
+        names += runs(ATTACKED, endings, attack=study.attack_options)
+    return names
+
+
+RUNS = every_run()
+
+
+localrules:
+    clean_lists,
+    summarize,
+    report,
+
+
+# A target of its own: what can be known before there is a pair of classes to attack.
+rule clean_lists:
+    input:
+        [f"{LISTS}/{run}.tsv" for run in clean_runs()],
+
+
+if study.prepare:
+
+    rule prepare:
+        output:
+            update(study.prepared),
+        params:
+            options=quoted(f"{study.prepare} --dataset {study.dataset}"),
+        log:
+            f"{LOGS}/prepare.log",
+        message:
+            "stage 0, the data set; log: {log}"
+        shell:
+            "{PYTHON}prepare_dataset.py {params.options} > {log} 2>&1"
+
+
+include: "training.smk"
+
+
+rule classify:
+    input:
+        study.prepared,
+        lambda wildcards: study.by_prefix[wildcards.extractor].trained,
+    output:
+        update(f"{DATA}/{CLEAN}/classes.csv"),
+        update(f"{DATA}/{CLEAN}/features.npy"),
+    params:
+        options=image_options,
+    log:
+        f"{LOGS}/classify/{CLEAN}.log",
+    threads: THREADS
+    resources:
+        gpu=ON_GPU,
+    message:
+        f"stage 1, {CLEAN_JOB}; log: {{log}}"
+    shell:
+        "{PYTHON}classify_extract.py {params.options} > {log} 2>&1"
+
+
+rule attack:
+    input:
+        f"{DATA}/{CLEAN}/classes.csv",
+        f"{DATA}/{CLEAN}/features.npy",
+    output:
+        update(f"{DATA}/{ATTACKED}/classes.csv"),
+        update(f"{DATA}/{ATTACKED}/features.npy"),
+        update(f"{DATA}/{ATTACKED}/attack.tsv"),
+    params:
+        options=image_options,
+    log:
+        f"{LOGS}/attack/{ATTACKED}.log",
+    threads: THREADS
+    resources:
+        gpu=ON_GPU,
+    message:
+        f"stage 3, {ATTACKED_JOB}; log: {{log}}"
+    shell:
+        "{PYTHON}classify_extract_attack.py {params.options} > {log} 2>&1"
+
+
+rule measure_attack:
+    input:
+        f"{DATA}/{CLEAN}/features.npy",
+        f"{DATA}/{ATTACKED}/classes.csv",
+        f"{DATA}/{ATTACKED}/features.npy",
+        f"{DATA}/{ATTACKED}/attack.tsv",
+    output:
+        update(f"{DATA}/{ATTACKED}/success_results.txt"),
+        update(f"{DATA}/{ATTACKED}/features_dist_avg_all_attack.txt"),
+    params:
+        options=image_options,
+    log:
+        f"{LOGS}/measure_attack/{ATTACKED}.log",
+    message:
+        f"stage 5, {ATTACKED_JOB}; log: {{log}}"
+    shell:
+        "{PYTHON}evaluate_attack.py {params.options} > {log} 2>&1\n"
+        "{PYTHON}feature_loss.py {params.options} >> {log} 2>&1"
+
+
+rule recommend:
+    input:
+        study.prepared,
+        f"{DATA}/{CLEAN}/features.npy",
+    output:
+        update(trained_lists(CLEAN, CLEAN_SEEDS)),
+        update(
+            f"{WEIGHTS}/{CLEAN}{ending}.npz"
+            for ending in study.weight_endings([SEED] if SEED else CLEAN_SEEDS)
+        ),
+    params:
+        options=training_options(CLEAN, CLEAN_SEEDS),
+    log:
+        f"{LOGS}/recommend/{CLEAN}{SEED}.log",
+    threads: THREADS
+    resources:
+        gpu=ON_GPU,
+    message:
+        f"stage 2, {CLEAN_JOB}; log: {{log}}"
+    shell:
+        "{PYTHON}rec_generator.py {params.options} > {log} 2>&1"
+
+
+# Stage 4 as published: recommenders learn from what was attacked.
+rule recommend_retrained:
+    input:
+        study.prepared,
+        f"{DATA}/{ATTACKED}/features.npy",
+    output:
+        update(trained_lists(ATTACKED, study.seeds)),
+    params:
+        options=training_options(ATTACKED, study.seeds),
+    log:
+        f"{LOGS}/recommend_retrained/{ATTACKED}{SEED}.log",
+    threads: THREADS
+    resources:
+        gpu=ON_GPU,
+    message:
+        f"stage 4, retrained on {ATTACKED_JOB}; log: {{log}}"
+    shell:
+        "{PYTHON}rec_generator.py {params.options} > {log} 2>&1"
+
+
+# Stage 4 as an attacker meets it: the recommenders that are already there score what was attacked.
+# Nothing is trained, so one job does it for all attacks on an extractor.
+rule recommend_at_test_time:
+    input:
+        expand(f"{DATA}/{ATTACKED}/features.npy", attack=study.attack_options, allow_missing=True),
+        [f"{WEIGHTS}/{CLEAN}{ending}.npz" for ending in study.weight_endings(study.seeds)],
+    output:
+        update(
+            expand(
+                f"{LISTS}/{ATTACKED}{{ending}}.tsv",
+                attack=study.attack_options,
+                ending=study.list_endings(study.seeds, "test_time"),
+                allow_missing=True,
+            )
+        ),
+    params:
+        options=lambda wildcards: list_options(
+            [f"{wildcards.extractor}{attack}" for attack in study.attack_options], study.seeds
+        ),
+    log:
+        f"{LOGS}/recommend_at_test_time/{CLEAN}.log",
+    message:
+        f"stage 4, recommenders of {CLEAN_JOB} at test time; log: {{log}}"
+    shell:
+        f"{{PYTHON}}rec_generator.py --load_weights_from {CLEAN_JOB} {{params.options}}"
+        " > {log} 2>&1"
+
+
+rule evaluate:
+    input:
+        expand(f"{LISTS}/{{run}}.tsv", run=RUNS),
+    output:
+        overview=f"{RESULTS}/evaluation.txt",
+        tables=update(
+            expand(
+                f"{{metric}}/{study.dataset}/{{run}}.tsv",
+                metric=("chr", "ncdcg", "accuracy", "bias"),
+                run=RUNS,
+            )
+        ),
+    params:
+        options=f"--dataset {study.dataset} --origin {study.origin} --topk {study.topk}",
+    message:
+        "stage 2b, every list: {output.overview}, chr/, ncdcg/, accuracy/ and bias/"
+    shell:
+        "{PYTHON}evaluate_rec.py --metric all {params.options} > {output.overview}"
+
+
+rule attack_rankings:
+    input:
+        study.prepared,
+        lambda wildcards: study.by_name[wildcards.name].trained,
+    output:
+        update(f"{RANKINGS}.tsv"),
+        update(f"{RANKINGS}.json"),
+    params:
+        options=lambda wildcards: quoted(
+            f"{DEVICE} {study.by_name[wildcards.name].options} {study.rankings}"
+        ),
+    log:
+        f"{LOGS}/attack_rankings/{{name}}.log",
+    threads: THREADS
+    resources:
+        gpu=ON_GPU,
+    message:
+        "rankings of {wildcards.name} under attack; log: {log}"
+    shell:
+        "{PYTHON}attack_ranking.py {params.options} --out {output[0]} > {log} 2>&1"
+
+
+rule summarize:
+    input:
+        expand(f"{LISTS}/{{run}}.tsv", run=RUNS),
+        expand(
+            f"{DATA}/{ATTACKED}/{{measured}}",
+            extractor=study.by_prefix,
+            attack=study.attack_options,
+            measured=("success_results.txt", "features_dist_avg_all_attack.txt"),
+        ),
+        expand(f"{RANKINGS}.json", name=study.ranked),
+    output:
+        update(f"{RESULTS}/summary.tsv"),
+        [update(f"{RESULTS}/robust_extractors.tsv")] if study.ranked else [],
+    params:
+        options=f"--dataset {study.dataset} --epoch {study.epoch} --topk {study.topk} "
+        f"--fidelity {study.fidelity} --list_of_k {' '.join(map(str, study.list_of_k))} "
+        + (f"--extractors {' '.join(study.ranked)}" if study.ranked else ""),
+    message:
+        "stage 6, the summary"
+    shell:
+        "{PYTHON}summarize.py {params.options}"
+
+
+rule report:
+    input:
+        f"{RESULTS}/evaluation.txt",
+        f"{RESULTS}/summary.tsv",
+    output:
+        update(f"{RESULTS}/report.html"),
+    params:
+        options=f"--dataset {study.dataset} --epoch {study.epoch} --fidelity {study.fidelity}",
+    message:
+        "the report"
+    shell:
+        "{PYTHON}report.py {params.options}"

@@ -1,0 +1,73 @@
+"""Gradient inversion: networks trained in several ways, and the attacks on what each of them shares."""
+
+import argparse
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reproduce.workflow.entries import Entries
+from reproduce.workflow.options import OptionsParser
+from src.attacks.inversion.command import (
+    NO_DEFENCE,
+    TrainedAs,
+    add_inversion_options,
+    condition_of,
+)
+from src.training.command import add_schedule_options
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """Networks x ways of training x attacks x defences of what is shared."""
+
+    networks: dict[str, tuple[str, ...]]
+    """The attacks on each: options of ``invert_gradients.py``."""
+    trained: dict[str, str]
+    """What each way of training adds to the options of ``train_extractor.py``."""
+    shared: dict[str, tuple[str, ...]]
+    """The defences, or none, with which such networks share gradients when they are attacked."""
+    training: str
+    """The options of ``train_extractor.py`` that all have in common."""
+
+    @classmethod
+    def read(cls, entries: Entries) -> "Leaks":
+        """Raises ``UserError`` for what is missing or unknown."""
+        networks, conditions = entries.mapping("networks"), entries.mapping("conditions")
+        leaks = cls(
+            {name: of.texts("attacks") for name, of in networks.items()},
+            {name: of.text("train") for name, of in conditions.items()},
+            {name: of.texts("shared", NO_DEFENCE) for name, of in conditions.items()},
+            entries.text("training"),
+        )
+        for of in (*networks.values(), *conditions.values()):
+            of.require_all_read()
+        return leaks
+
+    def training_of(self, network: str, condition: str) -> str:
+        return f"--arch {network} {self.training} {self.trained[condition]}"
+
+    def attacks(self) -> Iterator[tuple[str, tuple[str, str], str]]:
+        """(name of the folder of reconstructions, (network, condition), options) of each attack."""
+        for network, attacks in self.networks.items():
+            for condition, defences in self.shared.items():
+                trained = _trained_as(self.training_of(network, condition))
+                for attack in attacks:
+                    for defence in defences:
+                        options = f"{attack} --defence {defence}"
+                        name = _folder_name(options, network, trained, defence)
+                        yield name, (network, condition), options
+
+
+def _trained_as(training: str) -> TrainedAs:
+    """What names of reconstructions say about a training with these options."""
+    parser = OptionsParser("training")
+    add_schedule_options(parser)
+    parsed, _ = parser.parse_known_args(shlex.split(training))
+    return TrainedAs(parsed.epochs, parsed.augmentation, parsed.gradient_defence)
+
+
+def _folder_name(options: str, network: str, trained: TrainedAs, defence: str) -> str:
+    parser = OptionsParser(f"attacks: {options}")
+    add_inversion_options(parser)
+    parsed: argparse.Namespace = parser.parse_args(["--data", ".", *shlex.split(options)])
+    return condition_of(parsed, network, trained, None if defence == NO_DEFENCE else defence)

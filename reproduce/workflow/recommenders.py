@@ -1,0 +1,61 @@
+"""Recommenders without images that a study trains, one call of ``rec_generator.py`` after the other."""
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from reproduce.workflow.entries import Entries
+from reproduce.workflow.options import OptionsParser
+from src.artifacts.experiments import Experiment, Run
+from src.artifacts.layout import Layout
+from src.cli import add_fidelity_option
+from src.recommenders.baselines import BASELINES
+from src.recommenders.command import add_recommender_options, defaults_of, label_of
+
+
+@dataclass(frozen=True)
+class Part:
+    """Recommenders that are trained and then attacked: one table."""
+
+    table: str
+    trainings: tuple[str, ...]
+    """The options of each ``rec_generator.py``."""
+    attack: str
+    """Those of ``attack_rec.py``."""
+
+    @classmethod
+    def read(cls, entries: Entries) -> "list[Part]":
+        """The parts that ``tables`` names; ``UserError`` for what is unknown or missing."""
+        parts, chosen = entries.mapping("parts"), []
+        for name in entries.choices("tables", parts):
+            of = parts[name]
+            chosen.append(cls(name, of.texts("trainings"), of.text("attack")))
+            of.require_all_read()
+        return chosen
+
+
+def runs_of(options: str, top_k: int, seeds: Sequence[int]) -> Iterator[Run]:
+    """The runs that ``rec_generator.py`` leaves with these options, named as it names them."""
+    parser = OptionsParser(f"trainings: {options}")
+    parser.add_argument("--model", nargs="+", default=["VBPR"])
+    add_recommender_options(parser)
+    add_fidelity_option(parser)
+    parsed = parser.parse_args(shlex.split(options))
+    for name in parsed.model:
+        for seed in seeds:
+            if name in BASELINES:
+                yield Run(Experiment(), name, 0, top_k, seed)
+            else:
+                epochs = parsed.epoch or defaults_of(name).epochs
+                label = label_of(parsed, name)
+                yield Run(Experiment(), label, epochs, top_k, seed, fidelity=parsed.fidelity)
+
+
+def files_of(runs: Iterable[Run], layout: Layout) -> list[str]:
+    """The lists of ``runs``, and their last weights where there are any."""
+    paths = []
+    for run in runs:
+        paths.append(layout.recommendations(run))
+        if run.epochs:
+            paths.append(layout.weights(run, run.epochs))
+    return [str(path) for path in paths]
