@@ -19,7 +19,6 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import CLEAN, Experiment, Run, check_name
 from src.attacks.settings import add_attack_options, attack_settings, experiment
 from src.cli import (
-    Parser,
     add_extractor_options,
     add_fidelity_option,
     fidelity_of,

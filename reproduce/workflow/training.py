@@ -17,7 +17,7 @@ class Training:
 
     @classmethod
     def of(cls, options: str, prepared: Iterable[str], trained: Iterable[str] = ()) -> "Training":
-        """``prepared`` is needed; of the files ``trained`` in other calls, those that ``options`` name."""
+        """``prepared`` is needed, and of what other calls have ``trained`` the files in ``options``."""
         out = trained_file(options, "train")
         words = set(shlex.split(options)) - {out}
         return cls(options, (*prepared, *(file for file in trained if file in words)))
