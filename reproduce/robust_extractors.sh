@@ -53,10 +53,11 @@ choose_pair() {
         source reproduce/setup.sh
         python evaluate_rec.py --dataset "$DATASET" --metric chr --min_items 40 \
             --experiment_name "${DATASET}_plain_original" |
-            sed -n 's/.*--origin_class \([0-9]*\) --target_class \([0-9]*\).*/\1 \2/p' | sed 1q
+            sed -n 's/.*--origin_class \([0-9]*\) --target_class \([0-9]*\).*/\1 \2/p'
     )
-    read -r OPTION[origin] OPTION[target] <<<"$suggested" && [ -n "$suggested" ] ||
+    [ -n "$suggested" ] ||
         fail "no two categories of 40 items: name them with --origin and --target"
+    read -r OPTION[origin] OPTION[target] <<<"$suggested" # the first of them
     echo "category ${OPTION[origin]}, to look like ${OPTION[target]}"
 }
 

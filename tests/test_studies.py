@@ -13,6 +13,8 @@ from collections import Counter
 from pathlib import Path
 from time import sleep
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from reproduce.workflow.catalogue import Study
@@ -102,15 +104,21 @@ elif verb == "evaluate_rec":
     runs = [Run.parse(path.stem) for path in layout.recommendations_dir.glob("*.tsv")]
     metrics = ("chr", "ncdcg", "accuracy", "bias")
     outputs = [layout.metric(metric, run) for metric in metrics for run in runs]
+elif verb in ("attack_ranking", "evaluate_robustness"):
+    options = parsed(out=dict(type=Path), compare=dict(nargs=2, default=[]))
+    outputs = [options.out, options.out.with_suffix(".json"), *map(Path, options.compare[:1])]
 elif verb == "summarize":
-    outputs = [layout.summary]
+    table = parsed(robust_accuracy=dict(type=Path)).robust_accuracy
+    outputs = [table.with_name(table.stem + "_summary.tsv") if table else layout.summary]
+    if "--extractors" in arguments:
+        outputs.append(layout.result("robust_extractors.tsv"))
 elif verb == "report":
     outputs = [layout.results / "report.html"]
 time.sleep(0.05)
 for path in outputs:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(path.name)
+        path.write_text("name\\n" + path.name + "\\n")
 note("finished.txt")
 '''
 
@@ -253,6 +261,28 @@ def test_entries_fill_the_options_of_others():
     assert study.seeds == (5, 7) and study.control_seeds == (8, 9)
 
 
+def test_choices_bring_entries_along():
+    config = {
+        "budget": "small",
+        "seeds": [3],
+        "epochs": 9,
+        "where": {
+            "budget": {"small": {"epochs": 1, "arch": "tiny", "seeds": [0]}, "full": {}},
+            "arch": {"tiny": {"size": 8, "options": "--side {size} {more}", "more": "--of {arch}"}},
+        },
+    }
+    entries = Entries.of(config)
+    assert entries.number("epochs") == 9 and entries.numbers("seeds") == (3,)
+    assert entries.text("options") == "--side 8 --of tiny"
+    entries.require_all_read()
+    with pytest.raises(UserError, match="budget: no 'huge': choose from small, full"):
+        Entries.of(config | {"budget": "huge"})
+    with pytest.raises(UserError, match="arch is missing"):
+        Entries.of(config | {"budget": "full"})
+    with pytest.raises(UserError, match="stands for itself"):
+        Entries({"options": "{more}", "more": "{options}"}).text("more")
+
+
 DEFENDED = {"free": {"options": "--defense 1 --model_dir madry"}}
 HALF = {"original": SMALL["extractors"]["original"], "b": {"options": "--defense 1 --model_dir b"}}
 HALF["b"]["options"] += " --precision bf16"
@@ -366,3 +396,153 @@ def test_a_study_is_submitted_to_slurm(place):
     on_gpu = [options for options in submitted if "--gpus=1" in options or "gpu:1" in options]
     assert len(on_gpu) == 4
     assert all("--mem 16000" in options for options in submitted)
+
+
+ARP = {
+    "rules": "arp",
+    "pictures": "small",
+    "data": "'my pictures.npz'",
+    "test": "{data}",
+    "recipes": {"plain": "", "pgd_at": "--steps 2"},
+    "seeds": [0, 1],
+    "baseline": "pgd_at",
+    "training": "--dataset cifar10 --arch lenet",
+    "evaluation": "--dataset cifar10",
+}
+
+
+def written(place: Place, name: str, study: dict) -> Path:
+    path = place.folder / f"{name}.yaml"
+    path.write_text(json.dumps(study))
+    return path
+
+
+def test_recipes_and_seeds_make_one_table(place):
+    study = written(place, "arp", ARP)
+    assert "error: there is nothing at my pictures.npz" in place.run(study, expect=2)
+    (place.folder / "my pictures.npz").touch()
+    place.run(study)
+    assert place.verbs == {"train_extractor": 4, "evaluate_robustness": 4, "summarize": 1}
+    assert (place.folder / "results/small/arp.tsv").read_text().splitlines() == [
+        *("name", "plain_0.tsv", "pgd_at_0.tsv", "plain_1.tsv", "pgd_at_1.tsv")
+    ]
+    assert (place.folder / "results/small/arp_summary.tsv").exists()
+    (training,) = [
+        call
+        for call in place.notes("calls.txt")
+        if "--recipe pgd_at" in call and "--seed 1" in call
+    ]
+    assert training == (
+        "train_extractor --gpu -1 --data 'my pictures.npz' --dataset cifar10 --arch lenet "
+        "--recipe pgd_at --steps 2 --seed 1 --out models/arp_small_pgd_at_1/model_best.pth.tar"
+    )
+    assert "Nothing to be done" in place.run(study)
+
+
+@pytest.mark.parametrize("dataset", ["fashion", "cub"])
+def test_embedders_make_a_row_each(place, dataset):
+    (place.folder / "pictures").mkdir()
+    config = ("--config", f"dataset={dataset}", "budget=small", "data=pictures", "gpu=-1")
+    place.run(STUDIES / "robdml.yaml", *config)
+    recipes = ["none", "est", "act", "hm", "hm_ics"]
+    table = (place.folder / f"results/{dataset}/robdml.tsv").read_text().splitlines()
+    assert table == ["name", *(f"{recipe}_row.tsv" for recipe in recipes)]
+    trainings = [call for call in place.notes("calls.txt") if call.startswith("train")]
+    assert all(f"-C {dataset}:rc2f2" in call for call in trainings)
+    assert sum("--steps 8" in call for call in trainings) == 4
+    assert all(("--size 28" in call) == (dataset == "cub") for call in trainings)
+
+
+def test_extractors_of_a_catalogue_are_ranked_beside_their_recommenders(place):
+    data = place.folder / "data/shop"
+    data.mkdir(parents=True)
+    for name in ("trainingset.tsv", "testset.tsv", "items.csv"):
+        (data / name).write_text(name)
+    study = STUDIES / "robust_extractors.yaml"
+    of_shop = ("--config", "dataset=shop", "budget=small", "epochs=2", "free_epochs=8")
+    place.run(study, "clean_lists", *of_shop, "origin=0", "target=1")
+    before = place.verbs
+    assert before == {"train_extractor": 7, "classify_extract": 7, "rec_generator": 7}
+    place.run(study, *of_shop, "origin=3", "target=4")
+    assert place.verbs - before == {
+        "attack_ranking": 7,
+        "classify_extract_attack": 28,
+        "evaluate_attack": 28,
+        "feature_loss": 28,
+        "rec_generator": 7,
+        "evaluate_rec": 1,
+        "summarize": 1,
+        "report": 1,
+    }
+    assert (place.folder / "results/shop/robust_extractors.tsv").exists()
+    free = next(call for call in place.notes("calls.txt") if "--recipe free" in call)
+    assert "--arch c2f2 " in free and "--epochs 8 --replays 4" in free
+    (data / "items.csv").write_text("other categories")
+    assert "train_extractor" in place.run(
+        study, *of_shop, "origin=3", "target=4", "--dry-run", "-p"
+    )
+
+
+@pytest.fixture
+def real_place(place) -> Place:
+    """The same with the verbs themselves."""
+    place.programs = Path(sys.executable).parent
+    return place
+
+
+@pytest.mark.slow
+def test_leaks_are_found_where_the_rules_expect_them(real_place):
+    pictures = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    np.savez(real_place.folder / "pictures.npz", x=pictures, y=np.arange(40) % 10)
+    study = {
+        "rules": "semsim",
+        "pictures": "small",
+        "data": "pictures.npz",
+        "source": "--dataset cifar10",
+        "conditions": {
+            "pruned": {"train": "--gradient_defence prune_70", "shared": "none prune_70"}
+        },
+        "networks": {"lenet_zhu": {"attacks": ["--optim inversed --iterations 2"]}},
+        "training": "--part all --epochs 1 --augmentation none",
+        "images": "--n_images 2",
+        "metrics": "mse",
+    }
+    real_place.run(written(real_place, "semsim", study))
+    ranks = pd.read_csv(real_place.folder / "results/small/semsim.tsv", sep="\t")
+    name = "lenet_zhu_1_inversed_aug_auglist__rlabel_False_trained_prune_70"
+    assert set(ranks.iloc[:, 0]) == {name, f"{name}_defense_prune_70"}
+    assert (real_place.folder / "reconstructions/small/grid.png").exists()
+
+
+@pytest.mark.slow
+def test_attacked_recommenders_are_those_that_the_rules_train(real_place):
+    data = real_place.folder / "data/small"
+    data.mkdir(parents=True)
+    pairs = [(user, (user + step) % 12) for user in range(6) for step in range(5)]
+    for name, rows in (
+        ("trainingset", pairs),
+        ("testset", [(user, user + 5) for user in range(6)]),
+    ):
+        (data / f"{name}.tsv").write_text("".join(f"{user}\t{item}\n" for user, item in rows))
+    study = {
+        "rules": "apr",
+        "dataset": "small",
+        "topk": 5,
+        "seeds": [0, 2],
+        "tables": ["short"],
+        "parts": {
+            "short": {
+                "trainings": [
+                    "--model Pop BPRMF --epoch 1 --batch_size 8",
+                    "--model BPRMF AMF --epoch 2 --adv_epochs 1 --perturb full --fidelity paper "
+                    "--batch_size 8",
+                ],
+                "attack": "--eps 0.5 --compare clean=original_step1_BPRMF "
+                "defended=original_step2_AMF-full_paper",
+            },
+            "long": {"trainings": ["--model BPRMF --epoch 100"], "attack": ""},
+        },
+    }
+    real_place.run(written(real_place, "apr", study))
+    table = pd.read_csv(real_place.folder / "results/small/short.tsv", sep="\t")
+    assert {"clean", "defended"} <= set(table["state"]) and set(table["seed"]) == {0, 2}

@@ -50,7 +50,7 @@ class Leaks:
         """(name of the folder of reconstructions, (network, condition), options) of each attack."""
         for network, attacks in self.networks.items():
             for condition, defences in self.shared.items():
-                trained = _trained_as(self.training_of(network, condition))
+                trained = _trained_as(self.training_of(network, condition), condition)
                 for attack in attacks:
                     for defence in defences:
                         options = f"{attack} --defence {defence}"
@@ -58,11 +58,13 @@ class Leaks:
                         yield name, (network, condition), options
 
 
-def _trained_as(training: str) -> TrainedAs:
+def _trained_as(training: str, condition: str) -> TrainedAs:
     """What names of reconstructions say about a training with these options."""
-    parser = OptionsParser("training")
+    parser = OptionsParser(f"conditions: {condition}")
     add_schedule_options(parser)
     parsed, _ = parser.parse_known_args(shlex.split(training))
+    if parsed.epochs is None or parsed.augmentation is None:
+        parser.error("--epochs and --augmentation must be said, for the names of reconstructions")
     return TrainedAs(parsed.epochs, parsed.augmentation, parsed.gradient_defence)
 
 
