@@ -17,4 +17,3 @@ require_options dataset
 entries dataset budget precision seed gpu
 path_entries data
 run_study robdml
-column -t -s $'\t' "results/${OPTION[dataset]}/robdml.tsv"

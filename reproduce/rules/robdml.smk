@@ -62,4 +62,4 @@ rule table:
     message:
         "the recipes together: {output}"
     shell:
-        JOIN
+        JOIN + "\ncolumn -t -s $'\\t' {output} || cat {output}"
