@@ -48,6 +48,13 @@ def parse_options() -> argparse.Namespace:
         "--baseline", metavar="RECIPE", help="of --robust_accuracy: differences to it, seed by seed"
     )
     parser.add_argument(
+        "--embedders",
+        type=Path,
+        nargs=2,
+        metavar=("TABLE", "OUT"),
+        help="instead: means over the seeds of such a table (attack_ranking.py --compare)",
+    )
+    parser.add_argument(
         "--leaks",
         type=Path,
         nargs=2,
@@ -67,6 +74,14 @@ def compare_recipes(options: argparse.Namespace) -> None:
     print(f"written: {path}")
 
 
+def average_embedders(source: Path, table: Path) -> None:
+    """The table of ``--embedders``."""
+    from src.reporting.embedder_means import embedders_overview, write_embedder_means
+
+    print(embedders_overview(write_embedder_means(source, table)))
+    print(f"written: {table}")
+
+
 def rank_leaks(source: Path, table: Path) -> None:
     """The table of ``--leaks``."""
     from src.reporting.leak_ranks import ranks_overview, write_leak_ranks
@@ -77,6 +92,9 @@ def rank_leaks(source: Path, table: Path) -> None:
 
 def main() -> None:
     options = parse_options()
+    if options.embedders:
+        average_embedders(*options.embedders)
+        return
     if options.leaks:
         rank_leaks(*options.leaks)
         return

@@ -15,13 +15,18 @@ source "$(dirname "$0")/options.sh"
 read_options "data seeds short!" "$@"
 entries seeds
 [ -z "${OPTION[short]:-}" ] || CONFIG+=(tables=apr)
+
+prepare() {
+    local folder validation=()
+    folder=$(realpath "$1")
+    [ ! -f "$folder/validationset.tsv" ] || validation=(--validation "$folder/validationset.tsv")
+    source "$REPRODUCE/setup.sh"
+    python prepare_dataset.py interactions --dataset movielens-500 --train "$folder/trainingset.tsv" \
+        --test "$folder/testset.tsv" "${validation[@]}"
+}
+
 if [ -n "${OPTION[data]:-}" ]; then
-    DATA=${OPTION[data]}
-    PREPARE="interactions --train $(quoted_path "$DATA/trainingset.tsv")"
-    PREPARE+=" --test $(quoted_path "$DATA/testset.tsv")"
-    [ ! -f "$DATA/validationset.tsv" ] ||
-        PREPARE+=" --validation $(quoted_path "$DATA/validationset.tsv")"
-    CONFIG+=(prepare="$PREPARE")
+    prepare "${OPTION[data]}"
 elif [ ! -f "$REPRODUCE/../data/movielens-500/testset.tsv" ]; then
     bash "$REPRODUCE/../download_datasets.sh" movielens-500
 fi

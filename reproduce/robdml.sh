@@ -2,18 +2,19 @@
 # Robust deep metric learning: train embedders by five recipes, attack their rankings, score robustness.
 #
 #   bash reproduce/robdml.sh --dataset cub|cars|sop|fashion|mnist [--data PATH] [--budget full|small]
-#       [--precision fp32|bf16] [--seed 0] [--gpu 0] [-- options of snakemake]
+#       [--precision fp32|bf16] [--seeds "0"] [--gpu 0] [-- options of snakemake]
 #
 # PATH is the set in its published layout (default: data/<dataset>); for fashion and mnist an .npz with
 # x_train, y_train, x_test, y_test will do. full is the published training and evaluation, for a GPU. small
 # is for 2 CPU cores and ends within 40 minutes: 20,000 pictures at 28 pixels, three passes, 8 steps in
 # training and 10 in attacks, on 500 images. It leaves results/<dataset>/robdml.tsv with a row for each of
-# none, est, act, hm (HM[S, g_LGA]), hm_ics. What it runs stands in reproduce/studies/robdml.yaml.
+# none, est, act, hm (HM[S, g_LGA]), hm_ics; of several seeds it shows means and their 95 % intervals. What it
+# runs stands in reproduce/studies/robdml.yaml.
 set -euo pipefail
 source "$(dirname "$0")/options.sh"
 
-read_options "dataset data budget precision seed gpu" "$@"
+read_options "dataset data budget precision seeds gpu" "$@"
 require_options dataset
-entries dataset budget precision seed gpu
+entries dataset budget precision seeds gpu
 path_entries data
 run_study robdml

@@ -78,13 +78,13 @@ def test_a_wrong_option_is_one_line(folder, command, message):
 
 
 def test_options_become_entries(folder):
-    output = call(folder, "robdml --dataset fashion --budget small --seed 3 -- --dry-run -p")
+    output = call(folder, "robdml --dataset fashion --budget small --seeds 3 -- --dry-run -p")
     expected = [
         "robdml",
         "--config",
         "dataset=fashion",
         "budget=small",
-        "seed=3",
+        "seeds=3",
         "--dry-run",
         "-p",
     ]

@@ -107,6 +107,8 @@ elif verb == "evaluate_rec":
 elif verb in ("attack_ranking", "evaluate_robustness"):
     options = parsed(out=dict(type=Path), compare=dict(nargs=2, default=[]))
     outputs = [options.out, options.out.with_suffix(".json"), *map(Path, options.compare[:1])]
+elif verb == "summarize" and "--embedders" in arguments:
+    outputs = [Path(arguments[-1])]
 elif verb == "summarize":
     table = parsed(robust_accuracy=dict(type=Path)).robust_accuracy
     outputs = [table.with_name(table.stem + "_summary.tsv") if table else layout.summary]
@@ -443,13 +445,15 @@ def test_recipes_and_seeds_make_one_table(place):
 def test_embedders_make_a_row_each(place, dataset):
     (place.folder / "pictures").mkdir()
     config = ("--config", f"dataset={dataset}", "budget=small", "data=pictures", "gpu=-1")
-    place.run(STUDIES / "robdml.yaml", *config)
+    place.run(STUDIES / "robdml.yaml", *config, "seeds=0 4")
     recipes = ["none", "est", "act", "hm", "hm_ics"]
-    table = (place.folder / f"results/{dataset}/robdml.tsv").read_text().splitlines()
-    assert table == ["name", *(f"{recipe}_row.tsv" for recipe in recipes)]
+    rows = (place.folder / f"results/{dataset}/robdml/rows.tsv").read_text().splitlines()
+    assert rows[0] == "name"
+    assert rows[1:] == [f"{recipe}{seed}_row.tsv" for recipe in recipes for seed in ("", "_seed4")]
+    assert (place.folder / f"results/{dataset}/robdml.tsv").exists()
     trainings = [call for call in place.notes("calls.txt") if call.startswith("train")]
     assert all(f"-C {dataset}:rc2f2" in call for call in trainings)
-    assert sum("--steps 8" in call for call in trainings) == 4
+    assert sum("--steps 8" in call for call in trainings) == 8
     assert all(("--size 28" in call) == (dataset == "cub") for call in trainings)
 
 

@@ -5,9 +5,7 @@ from src.artifacts.layout import Layout
 
 with one_line_errors():
     layout = Layout(check_name(entries.text("dataset"), "dataset"))
-    PREPARE = entries.text("prepare", "")
-    if not PREPARE:
-        layout.require_data()
+    layout.require_data()
     TOP_K, SEEDS = entries.number("topk"), entries.numbers("seeds")
     PARTS = Part.read(entries)
     entries.require_all_read()
@@ -22,21 +20,6 @@ LOGS = f"{RESULTS}/logs"
 PREPARED = [str(layout.training_set), str(layout.test_set)]
 FINAL = [f"{RESULTS}/{part.table}.tsv" for part in PARTS]
 SHARED = f"--dataset {layout.dataset} --topk {TOP_K} --seed {' '.join(map(str, SEEDS))}"
-
-
-if PREPARE:
-
-    rule prepare:
-        output:
-            update(PREPARED),
-        params:
-            options=quoted(f"{PREPARE} --dataset {layout.dataset}"),
-        log:
-            f"{LOGS}/prepare.log",
-        message:
-            "the data set; log: {log}"
-        shell:
-            "{PYTHON}prepare_dataset.py {params.options} > {log} 2>&1"
 
 
 # One after the other, as later ones continue what earlier ones left.

@@ -21,6 +21,8 @@ CLEAN_SEEDS = [*study.seeds, *study.control_seeds]
 SEED = "{seed}" if study.job_per_seed else ""
 DEVICE = f"--dataset {study.dataset} --gpu {GPU}"
 RANKINGS = f"{RESULTS}/attack_ranking_{{name}}"
+PREPARE = f"{study.prepare} --dataset {study.dataset}" if study.prepare else ""
+PREPARED = study.prepared
 FINAL = [f"{RESULTS}/report.html"]
 
 
@@ -100,19 +102,7 @@ rule clean_lists:
         [f"{LISTS}/{run}.tsv" for run in clean_runs()],
 
 
-if study.prepare:
-
-    rule prepare:
-        output:
-            update(study.prepared),
-        params:
-            options=quoted(f"{study.prepare} --dataset {study.dataset}"),
-        log:
-            f"{LOGS}/prepare.log",
-        message:
-            "stage 0, the data set; log: {log}"
-        shell:
-            "{PYTHON}prepare_dataset.py {params.options} > {log} 2>&1"
+include: "preparing.smk"
 
 
 include: "training.smk"
@@ -120,7 +110,7 @@ include: "training.smk"
 
 rule classify:
     input:
-        study.prepared,
+        PREPARED,
         lambda wildcards: study.by_prefix[wildcards.extractor].trained,
     output:
         update(f"{DATA}/{CLEAN}/classes.csv"),
@@ -181,7 +171,7 @@ rule measure_attack:
 
 rule recommend:
     input:
-        study.prepared,
+        PREPARED,
         f"{DATA}/{CLEAN}/features.npy",
     output:
         update(trained_lists(CLEAN, CLEAN_SEEDS)),
@@ -205,7 +195,7 @@ rule recommend:
 # Stage 4 as published: recommenders learn from what was attacked.
 rule recommend_retrained:
     input:
-        study.prepared,
+        PREPARED,
         f"{DATA}/{ATTACKED}/features.npy",
     output:
         update(trained_lists(ATTACKED, study.seeds)),
@@ -272,7 +262,7 @@ rule evaluate:
 
 rule attack_rankings:
     input:
-        study.prepared,
+        PREPARED,
         lambda wildcards: study.by_name[wildcards.name].trained,
     output:
         update(f"{RANKINGS}.tsv"),

@@ -6,27 +6,36 @@ with one_line_errors():
     DATASET = check_name(entries.text("dataset"), "dataset")
     DATA = require_file(entries.path("data"))
     RECIPES = entries.named_texts("recipes")
-    SEED, PRECISION = entries.number("seed", 0), entries.text("precision", "fp32")
-    COMMON = f"--data {shlex.quote(DATA)} --precision {PRECISION} --seed {SEED}"
+    SEEDS = {f"_seed{seed}" if seed else "": seed for seed in entries.numbers("seeds", (0,))}
+    COMMON = f"--data {shlex.quote(DATA)} --precision {entries.text('precision', 'fp32')}"
     TRAINING, ATTACK = entries.text("training"), entries.text("attack")
     entries.require_all_read()
 
 RESULTS = f"results/{DATASET}/robdml"
 LOGS = f"{RESULTS}/logs"
-CHECKPOINT = f"models/robdml_{DATASET}_{{recipe}}/model_best.pth.tar"
-TRAININGS = {
-    out: Training.of(f"{COMMON} {TRAINING} {options} --out {out}", [DATA])
-    for out, options in ((CHECKPOINT.format(recipe=name), of) for name, of in RECIPES.items())
-}
+EMBEDDER = "{recipe}{seed}"
+CHECKPOINT = f"models/robdml_{DATASET}_{EMBEDDER}/model_best.pth.tar"
+
+
+def training(recipe, seed):
+    """How the embedder of a recipe and a seed, as names show it, is trained."""
+    out = CHECKPOINT.format(recipe=recipe, seed=seed)
+    options = f"{COMMON} --seed {SEEDS[seed]} {TRAINING} {RECIPES[recipe]} --out {out}"
+    return out, Training.of(options, [DATA])
+
+
+TRAININGS = dict(training(recipe, seed) for recipe in RECIPES for seed in SEEDS)
 FINAL = [f"{RESULTS}.tsv"]
 
 
 wildcard_constraints:
     recipe=one_of(RECIPES),
+    seed=one_of(SEEDS),
 
 
 localrules:
-    table,
+    rows,
+    summarize,
 
 
 include: "training.smk"
@@ -37,29 +46,42 @@ rule attack:
         DATA,
         checkpoint=CHECKPOINT,
     output:
-        table=update(f"{RESULTS}/{{recipe}}.tsv"),
-        record=update(f"{RESULTS}/{{recipe}}.json"),
-        row=f"{RESULTS}/{{recipe}}_row.tsv",
+        table=update(f"{RESULTS}/{EMBEDDER}.tsv"),
+        record=update(f"{RESULTS}/{EMBEDDER}.json"),
+        row=f"{RESULTS}/{EMBEDDER}_row.tsv",
     params:
-        options=quoted(f"--dataset {DATASET} --gpu {GPU} {COMMON} {ATTACK}"),
+        options=lambda wildcards: quoted(
+            f"--dataset {DATASET} --gpu {GPU} {COMMON} --seed {SEEDS[wildcards.seed]} {ATTACK}"
+        ),
     log:
-        f"{LOGS}/attack/{{recipe}}.log",
+        f"{LOGS}/attack/{EMBEDDER}.log",
     threads: THREADS
     resources:
         gpu=ON_GPU,
     message:
-        "rankings of {wildcards.recipe} under attack; log: {log}"
+        "rankings of {wildcards.recipe}{wildcards.seed} under attack; log: {log}"
     shell:
         "{PYTHON}attack_ranking.py {params.options} --checkpoint {input.checkpoint}"
         " --out {output.table} --compare {output.row} {wildcards.recipe} > {log} 2>&1"
 
 
-rule table:
+rule rows:
     input:
-        expand(f"{RESULTS}/{{recipe}}_row.tsv", recipe=RECIPES),
+        expand(f"{RESULTS}/{EMBEDDER}_row.tsv", recipe=RECIPES, seed=SEEDS),
     output:
-        f"{RESULTS}.tsv",
+        f"{RESULTS}/rows.tsv",
     message:
         "the recipes together: {output}"
     shell:
-        JOIN + "\ncolumn -t -s $'\\t' {output} || cat {output}"
+        JOIN
+
+
+rule summarize:
+    input:
+        f"{RESULTS}/rows.tsv",
+    output:
+        update(f"{RESULTS}.tsv"),
+    message:
+        "a row a recipe: {output}"
+    shell:
+        "{PYTHON}summarize.py --embedders {input} {output}"

@@ -49,21 +49,7 @@ localrules:
     rank,
 
 
-if PREPARE:
-
-    rule prepare:
-        output:
-            update(PREPARED),
-        params:
-            options=quoted(PREPARE),
-        log:
-            f"{LOGS}/prepare.log",
-        message:
-            "the pictures; log: {log}"
-        shell:
-            "{PYTHON}prepare_dataset.py {params.options} > {log} 2>&1"
-
-
+include: "preparing.smk"
 include: "training.smk"
 
 

@@ -1,0 +1,15 @@
+# Stage 0, where a study asks for it. PREPARE holds its options, and PREPARED what it leaves.
+
+if PREPARE:
+
+    rule prepare:
+        output:
+            update(PREPARED),
+        params:
+            options=quoted(PREPARE),
+        log:
+            f"{LOGS}/prepare.log",
+        message:
+            "stage 0, the data set; log: {log}"
+        shell:
+            "{PYTHON}prepare_dataset.py {params.options} > {log} 2>&1"
