@@ -1,4 +1,4 @@
-"""The README tells the truth: its published commands are accepted, its files and options exist."""
+"""The README and its pages tell the truth: published commands are accepted, files and options exist."""
 
 import re
 import shlex
@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 ATTACK = (
     "--dataset amazon_men --attack_type pgd --eps 4 --l inf --origin_class 774 --target_class 770 "
@@ -58,17 +59,30 @@ def test_published_commands_are_accepted_as_printed(command, tmp_path):
     assert result.stderr.count("\n") == 1
 
 
-def test_files_named_in_the_readme_exist():
-    named = re.findall(r"\]\(([^)#:]+)\)|`(?:bash|python) ([\w/.]+\.(?:sh|py))", README)
-    for link, script in named:
-        assert (ROOT / (link or script)).exists(), link or script
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_named_in_a_page_exist(page):
+    text = page.read_text()
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / link).exists(), link
+    for script in re.findall(r"`(?:bash|python) ([\w/.]+\.(?:sh|py))", text):
+        assert (ROOT / script).exists(), script
 
 
-def test_options_in_the_readme_exist():
-    """Every ``--option`` of the README's option tables is one of its script's options."""
-    for script, table in re.findall(r"### Options of `(\w+\.py)`\n\n((?:\|.*\n)+)", README):
-        shown = subprocess.run(
-            [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout
-        for option in re.findall(r"`(--\w+)", table):
-            assert re.search(rf"{option}\b", shown), f"{script} has no {option}"
+def option_tables() -> list[tuple[str, str]]:
+    """(script, table) of every table of options."""
+    pattern = r"##+ Options of `(\w+\.py[ \w]*)`\n\n(?:[^#|\n].*\n+)*((?:\|.*\n)+)"
+    return [table for page in PAGES for table in re.findall(pattern, page.read_text())]
+
+
+@pytest.mark.parametrize(("script", "table"), option_tables(), ids=lambda part: part.split("\n")[0])
+def test_options_in_a_table_exist(script, table):
+    shown = subprocess.run(
+        [sys.executable, *script.split(), "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert shown.returncode == 0
+    for option in re.findall(r"`(--\w+)", table):
+        assert re.search(rf"{option}\b", shown.stdout), f"{script} has no {option}"
+
+
+def test_every_script_with_a_page_of_options_is_found():
+    assert len(option_tables()) == 13

@@ -91,7 +91,11 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
 
 def add_schedule_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, help="passes over the pictures, replays included")
-    parser.add_argument("--units", type=float, help="compute in place of --epochs, see README")
+    parser.add_argument(
+        "--units",
+        type=float,
+        help="forward-backward passes over the pictures, in place of --epochs",
+    )
     parser.add_argument("--batch", type=int, help="pictures in a step, or pairs of an embedder")
     parser.add_argument("--lr", type=float, help="learning rate; of SGD the largest")
     parser.add_argument(
