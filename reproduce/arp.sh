@@ -2,7 +2,7 @@
 # Attention rectification and preservation (ARP): what each of its terms is worth, at equal compute.
 #
 #   bash reproduce/arp.sh [--data PATH] [--test PATH] [--budget full|small] [--seeds "0 1 2"]
-#       [--units N] [--precision fp32|bf16] [--gpu 0] [-- options of snakemake]
+#       [--units N] [--precision fp32|bf16] [--gpu N] [-- options of snakemake]
 #
 # PATH is CIFAR-10 in its published layout (default: data/cifar10), or an .npz with x and y, of which one
 # half trains and the other half tests; with --test, all of --data trains and all of --test tests. Without

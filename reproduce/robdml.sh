@@ -2,7 +2,7 @@
 # Robust deep metric learning: train embedders by five recipes, attack their rankings, score robustness.
 #
 #   bash reproduce/robdml.sh --dataset cub|cars|sop|fashion|mnist [--data PATH] [--budget full|small]
-#       [--precision fp32|bf16] [--seeds "0"] [--gpu 0] [-- options of snakemake]
+#       [--precision fp32|bf16] [--seeds "0"] [--gpu N] [-- options of snakemake]
 #
 # PATH is the set in its published layout (default: data/<dataset>); for fashion and mnist an .npz with
 # x_train, y_train, x_test, y_test will do. full is the published training and evaluation, for a GPU. small

@@ -3,7 +3,7 @@
 #
 #   bash reproduce/robust_extractors.sh --dataset D [--labels FILE] [--budget full|small]
 #       [--arch A] [--size N] [--pretrained imagenet|FILE|none] [--epochs N] [--embedder_epochs N]
-#       [--origin O --target T] [--attack_eps "8"] [--seeds "0 1 2"] [--gpu 0] [-- options of snakemake]
+#       [--origin O --target T] [--attack_eps "8"] [--seeds "0 1 2"] [--gpu N] [-- options of snakemake]
 #
 # data/D is a prepared catalogue (prepare_dataset.py); the category of each item stands in
 # data/D/items.csv (columns item, category), and FILE is copied there. Half of the pictures of each

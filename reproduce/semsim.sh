@@ -2,7 +2,7 @@
 # What gradients leak: train with and without privacy augmentation, invert the gradients, score, rank.
 #
 #   bash reproduce/semsim.sh [--data PATH] [--dataset cifar10|cifar100|folder] [--budget full|small]
-#       [--semsim FILE] [--seed 0] [--gpu 0] [-- options of snakemake]
+#       [--semsim FILE] [--seed 0] [--gpu N] [-- options of snakemake]
 #
 # PATH is a labelled set (default: data/<dataset>), in its published layout, a folder of classes, or an
 # .npz. Where it is missing the demo set's pictures at 32 pixels take its place, which is said. Six ways of
