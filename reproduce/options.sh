@@ -51,7 +51,7 @@ entries() {
 }
 
 # As a word of a shell, which is how a study's entries name paths.
-quoted_path() { printf %q "$(realpath "$1")"; }
+quoted_path() { printf %q "$(realpath -m "$1")"; }
 
 path_entries() {
     local name

@@ -19,6 +19,7 @@ import pytest
 
 from reproduce.workflow.catalogue import Study
 from reproduce.workflow.entries import Entries
+from reproduce.workflow.leaks import Attack, Leaks
 from src.artifacts.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -485,6 +486,22 @@ def test_extractors_of_a_catalogue_are_ranked_beside_their_recommenders(place):
     assert "train_extractor" in place.run(
         study, *of_shop, "origin=3", "target=4", "--dry-run", "-p"
     )
+
+
+def test_attacks_on_gradients_are_told_apart():
+    config = read_study("semsim") | {"budget": "small"}
+    attacks = Leaks.read(Entries.of(config)).attacks()
+    assert len(attacks) == 3 * (4 + 2 * 2)
+    name = "lenet_zhu_3_dlg_crop_auglist__rlabel_False_trained_prune_70_defense_prune_70"
+    expected = ("lenet_zhu", "prune_70", "--optim dlg --iterations 20 --defence prune_70")
+    assert attacks[name] == Attack(*expected)
+    config["networks"] = {"lenet_zhu": {"attacks": ["--optim dlg", "--optim dlg --seed 1"]}}
+    with pytest.raises(UserError, match="two attacks would be named lenet_zhu_3_dlg_aug"):
+        Leaks.read(Entries.of(config)).attacks()
+    config["budgeted_training"] = "--epochs 2"
+    config["conditions"] = {"plain": {"train": "--schedule conservative"}}
+    with pytest.raises(UserError, match="plain: --epochs and --augmentation must be said"):
+        Leaks.read(Entries.of(config)).attacks()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ with one_line_errors():
     SOURCE = f"--data {shlex.quote(DATA)} {entries.text('source')} --seed {entries.number('seed', 0)}"
     IMAGES, METRICS = entries.text("images"), entries.text("metrics")
     leaks = Leaks.read(entries)
-    ATTACKS = {name: (of, options) for name, of, options in leaks.attacks()}
+    ATTACKS = leaks.attacks()
     FIRST = next(iter(ATTACKS))
     entries.require_all_read()
 
@@ -22,11 +22,16 @@ PREPARED = [f"{DATA}/trainingset.tsv", f"{DATA}/testset.tsv"] if PREPARE else [D
 
 def inversion(attack):
     """The options of an attack, but for its network."""
-    return quoted(f"{SOURCE} --gpu {GPU} {IMAGES} {ATTACKS[attack][1]} --out {RECONSTRUCTIONS}")
+    return quoted(f"{SOURCE} --gpu {GPU} {IMAGES} {ATTACKS[attack].options} --out {RECONSTRUCTIONS}")
 
 
 def checkpoint(network, condition):
     return f"models/semsim_{NAME}_{network}_{condition}/model_best.pth.tar"
+
+
+def attacked(attack):
+    """The network of an attack."""
+    return checkpoint(ATTACKS[attack].network, ATTACKS[attack].condition)
 
 
 def training(network, condition):
@@ -56,7 +61,7 @@ include: "training.smk"
 rule invert:
     input:
         PREPARED,
-        checkpoint=lambda wildcards: checkpoint(*ATTACKS[wildcards.attack][0]),
+        checkpoint=lambda wildcards: attacked(wildcards.attack),
     output:
         update(f"{RECONSTRUCTIONS}/{{attack}}.json"),
     params:
@@ -76,7 +81,7 @@ rule invert:
 rule draw:
     input:
         expand(f"{RECONSTRUCTIONS}/{{attack}}.json", attack=ATTACKS),
-        checkpoint=checkpoint(*ATTACKS[FIRST][0]),
+        checkpoint=attacked(FIRST),
     output:
         f"{RECONSTRUCTIONS}/grid.png",
     params:

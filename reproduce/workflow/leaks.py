@@ -1,12 +1,12 @@
 """Gradient inversion: networks trained in several ways, and the attacks on what each of them shares."""
 
-import argparse
+import itertools
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reproduce.workflow.entries import Entries
 from reproduce.workflow.options import OptionsParser
+from src.artifacts.errors import UserError
 from src.attacks.inversion.command import (
     NO_DEFENCE,
     TrainedAs,
@@ -46,16 +46,35 @@ class Leaks:
     def training_of(self, network: str, condition: str) -> str:
         return f"--arch {network} {self.training} {self.trained[condition]}"
 
-    def attacks(self) -> Iterator[tuple[str, tuple[str, str], str]]:
-        """(name of the folder of reconstructions, (network, condition), options) of each attack."""
+    def attacks(self) -> "dict[str, Attack]":
+        """By the name of the folder of reconstructions; ``UserError`` where two have the same."""
+        named: dict[str, Attack] = {}
         for network, attacks in self.networks.items():
             for condition, defences in self.shared.items():
                 trained = _trained_as(self.training_of(network, condition), condition)
-                for attack in attacks:
-                    for defence in defences:
-                        options = f"{attack} --defence {defence}"
-                        name = _folder_name(options, network, trained, defence)
-                        yield name, (network, condition), options
+                for options, defence in itertools.product(attacks, defences):
+                    attack = Attack(network, condition, f"{options} --defence {defence}")
+                    name = attack.folder_name(trained, defence)
+                    if name in named:
+                        raise UserError(f"networks: {network}: two attacks would be named {name}")
+                    named[name] = attack
+        return named
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A call of ``invert_gradients.py`` on one network."""
+
+    network: str
+    condition: str
+    options: str
+
+    def folder_name(self, trained: TrainedAs, defence: str) -> str:
+        parser = OptionsParser(f"networks: {self.network}: attacks: {self.options}")
+        add_inversion_options(parser)
+        parsed = parser.parse_args(["--data", ".", *shlex.split(self.options)])
+        shared = None if defence == NO_DEFENCE else defence
+        return condition_of(parsed, self.network, trained, shared)
 
 
 def _trained_as(training: str, condition: str) -> TrainedAs:
@@ -66,10 +85,3 @@ def _trained_as(training: str, condition: str) -> TrainedAs:
     if parsed.epochs is None or parsed.augmentation is None:
         parser.error("--epochs and --augmentation must be said, for the names of reconstructions")
     return TrainedAs(parsed.epochs, parsed.augmentation, parsed.gradient_defence)
-
-
-def _folder_name(options: str, network: str, trained: TrainedAs, defence: str) -> str:
-    parser = OptionsParser(f"attacks: {options}")
-    add_inversion_options(parser)
-    parsed: argparse.Namespace = parser.parse_args(["--data", ".", *shlex.split(options)])
-    return condition_of(parsed, network, trained, None if defence == NO_DEFENCE else defence)
