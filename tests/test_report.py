@@ -1,6 +1,8 @@
 """The report: what it says is what the stages left, and the page stands by itself."""
 
 import re
+import shutil
+import subprocess
 import sys
 from html.parser import HTMLParser
 
@@ -347,9 +349,30 @@ def test_numbers_in_words():
     ]
 
 
+def test_commands_in_latex_have_room_for_their_lines_and_their_hyphens():
+    shown = pd.DataFrame({"stage": ["1"], "command": ["python x.py --gpu 0" + 50 * " word"]})
+    latex = Table("t", "Commands", shown, shown).latex
+    assert latex.startswith(r"\begin{longtable}{l>{\raggedright\arraybackslash}p{.5\linewidth}}")
+    assert "x.py -{}-gpu 0" in latex
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
+def test_latex_understands_the_tables(tmp_path):
+    signs = "a_b & 50 % <x> −1 ± ∞ ε Δ † – … × → ~ ^ \\ { } # $"
+    shown = pd.DataFrame({"a": [signs], "b": ["1\n2"], "c": ["--long " * 40]})
+    tables = [Table("one", "T", shown, shown), Table("two", signs, shown[["a", "b"]], shown)]
+    packages = r"\usepackage{array,booktabs,longtable}"
+    document = rf"\documentclass{{article}}{packages}\begin{{document}}"
+    text = document + "\n".join(table.latex for table in tables) + r"\end{document}"
+    (tmp_path / "t.tex").write_text(text)
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
 def test_latex_escapes_and_stacks_the_lines_of_a_cell():
     shown = pd.DataFrame({"a_b": ["50 %"], "ε": ["1\n−2"]})
     latex = Table("t", "Title & more", shown, shown).latex
     assert r"a\_b & $\varepsilon$ \\" in latex
-    assert r"50 \% & \shortstack{1 \\ $-$2} \\" in latex
+    assert r"50 \% & \begin{tabular}[t]{@{}r@{}}1 \\ $-$2\end{tabular} \\" in latex
     assert r"\caption{Title \& more.}" in latex and latex.count("{") == latex.count("}")

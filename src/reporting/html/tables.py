@@ -1,10 +1,16 @@
 """Tables of the report: for the page, as TSV of numbers, and in LaTeX."""
 
+import re
 from dataclasses import dataclass
 
 import pandas as pd
 
+LONGEST_WORD = 60
+"""Characters; what is longer is a sentence or a command, which needs several lines in print."""
+SENTENCE = r">{\raggedright\arraybackslash}p{.5\linewidth}"
+_KEPT_HYPHEN = "\N{HYPHEN}"
 _LATEX = {
+    _KEPT_HYPHEN: "-{}",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -50,26 +56,31 @@ class Table:
 
     @property
     def latex(self) -> str:
-        r"""A ``tabular`` (packages booktabs and amsmath) in a ``table`` with the caption and a label."""
+        """A ``table``, or what breaks over pages (``longtable``) where cells are whole sentences.
+
+        It needs the packages booktabs, and with sentences also array and longtable.
+        """
+        caption = _latex_text(f"{self.title}. {self.caption}".strip())
+        caption = rf"\caption{{{caption}}}\label{{tab:{self.name}}}"
+        rows = [" & ".join(map(_latex_cell, row)) + r" \\" for row in self.rows]
+        if any(len(lines) > 1 for row in self.rows for lines in row):
+            rows = [rf"\addlinespace {row}" for row in rows]
         header = " & ".join(_latex_cell([name]) for name in self.header)
-        body = [" & ".join(map(_latex_cell, row)) + r" \\" for row in self.rows]
-        alignment = "l" * self.headings + "r" * (len(self.header) - self.headings)
-        return "\n".join(
-            [
-                r"\begin{table}",
-                r"\centering",
-                rf"\caption{{{_latex_text(f'{self.title}. {self.caption}'.strip())}}}",
-                rf"\label{{tab:{self.name}}}",
-                rf"\begin{{tabular}}{{{alignment}}}",
-                r"\toprule",
-                rf"{header} \\",
-                r"\midrule",
-                *body,
-                r"\bottomrule",
-                r"\end{tabular}",
-                r"\end{table}",
-                "",
-            ]
+        head, foot = [r"\toprule", rf"{header} \\", r"\midrule"], [r"\bottomrule"]
+        if SENTENCE in self._alignment:
+            lines = [rf"{caption} \\", *head, r"\endhead", *rows, *foot]
+            return _environment("longtable", self._alignment, lines)
+        inner = _environment("tabular", self._alignment, [*head, *rows, *foot])
+        return "\n".join([r"\begin{table}", r"\centering", caption, inner + r"\end{table}", ""])
+
+    @property
+    def _alignment(self) -> str:
+        """Of the columns: names left, numbers right, sentences in a column of their own width."""
+        columns = zip(*self.rows, strict=True) if self.rows else [[]] * len(self.header)
+        longest = [max((len(line) for cell in of for line in cell), default=0) for of in columns]
+        return "".join(
+            SENTENCE if length > LONGEST_WORD else "l" if column < self.headings else "r"
+            for column, length in enumerate(longest)
         )
 
     @property
@@ -77,11 +88,17 @@ class Table:
         return self.data.to_csv(sep="\t", index=False, float_format="%.6g", lineterminator="\n")
 
 
+def _environment(name: str, alignment: str, lines: list[str]) -> str:
+    return "\n".join([rf"\begin{{{name}}}{{{alignment}}}", *lines, rf"\end{{{name}}}", ""])
+
+
 def _latex_cell(lines: list[str]) -> str:
-    texts = [_latex_text(line) for line in lines]
-    stacked = r" \\ ".join(texts)
-    return texts[0] if len(texts) == 1 else rf"\shortstack{{{stacked}}}"
+    text = r" \\ ".join(map(_latex_text, lines))
+    if len(lines) == 1:
+        return text
+    return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{text}\end{{tabular}}"
 
 
 def _latex_text(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+    """``text`` with what LaTeX would read as its own escaped; two hyphens stay two."""
+    return "".join(_LATEX.get(sign, sign) for sign in re.sub("-(?=-)", _KEPT_HYPHEN, text))
