@@ -84,8 +84,8 @@ def main() -> None:
         manifest.write(outputs)
         parts.discard()
     print(overview(folders))
-    grid = draw_conditions(options.out, folders)
-    print("written:", *folders, grid, sep="\n  ")
+    grids = [] if options.no_grid else [draw_conditions(options.out, folders)]
+    print("written:", *folders, *grids, sep="\n  ")
 
 
 if __name__ == "__main__":

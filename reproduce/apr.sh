@@ -14,7 +14,7 @@ source "$(dirname "$0")/options.sh"
 
 read_options "data seeds short!" "$@"
 entries seeds
-[ -z "${OPTION[short]:-}" ] || CONFIG+=(tables=apr)
+[ -z "${OPTION[short]:-}" ] || entry tables apr
 
 prepare() {
     local folder validation=()
@@ -25,9 +25,10 @@ prepare() {
         --test "$folder/testset.tsv" "${validation[@]}"
 }
 
+HERE=$REPRODUCE/../data/movielens-500
 if [ -n "${OPTION[data]:-}" ]; then
     prepare "${OPTION[data]}"
-elif [ ! -f "$REPRODUCE/../data/movielens-500/testset.tsv" ]; then
+elif [ ! -f "$HERE/trainingset.tsv" ] || [ ! -f "$HERE/testset.tsv" ]; then
     bash "$REPRODUCE/../download_datasets.sh" movielens-500
 fi
 run_study apr

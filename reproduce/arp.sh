@@ -19,16 +19,15 @@ source "$(dirname "$0")/options.sh"
 
 read_options "data test budget seeds units precision gpu" "$@"
 entries budget precision gpu
-OF_CATALOGUE=("${CONFIG[@]}")
+OF_BOTH=("${ENTRIES[@]}")
 entries seeds units
-path_entries data test
 if [ ! -e "${OPTION[data]:-$REPRODUCE/../data/cifar10}" ]; then
     echo "no CIFAR-10 at ${OPTION[data]:-data/cifar10}: the demo set's pictures take its place, at 32 pixels"
-    CONFIG=("${OF_CATALOGUE[@]}" pictures=demo)
-    entries seeds units
-elif [ -n "${OPTION[test]:-}" ]; then
-    CONFIG+=(train_part=all test_part=all)
+    entry pictures demo
+else
+    path_entries data test
+    [ -z "${OPTION[test]:-}" ] || { entry train_part all && entry test_part all; }
 fi
 run_study arp
-CONFIG=("${OF_CATALOGUE[@]}")
+ENTRIES=("${OF_BOTH[@]}")
 run_study arp_catalogue

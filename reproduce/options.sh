@@ -6,7 +6,7 @@
 #   run_study NAME                             runs reproduce/studies/NAME.yaml with these entries
 
 declare -A OPTION=()
-CONFIG=()
+ENTRIES=() # members of a JSON object
 SNAKEMAKE=()
 REPRODUCE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -43,25 +43,40 @@ require_options() {
     done
 }
 
+# entry NAME VALUE: a text.
+entry() {
+    local value=${2//\\/\\\\}
+    ENTRIES+=("\"$1\": \"${value//\"/\\\"}\"")
+}
+
 entries() {
     local pair
     for pair in "$@"; do
-        [ -z "${OPTION[${pair%=*}]+given}" ] || CONFIG+=("${pair#*=}=${OPTION[${pair%=*}]}")
+        [ -z "${OPTION[${pair%=*}]:-}" ] || entry "${pair#*=}" "${OPTION[${pair%=*}]}"
     done
 }
 
 # As a word of a shell, which is how a study's entries name paths.
-quoted_path() { printf %q "$(realpath -m "$1")"; }
+quoted_path() {
+    local path end="'\\''"
+    path=$(realpath -m "$1")
+    printf "'%s'" "${path//\'/$end}"
+}
 
 path_entries() {
     local name
     for name in "$@"; do
-        [ -z "${OPTION[$name]:-}" ] || CONFIG+=("$name=$(quoted_path "${OPTION[$name]}")")
+        [ -z "${OPTION[$name]:-}" ] || entry "$name" "$(quoted_path "${OPTION[$name]}")"
     done
 }
 
 # Further arguments are targets, in place of the whole study.
 run_study() {
     cd "$REPRODUCE/.."
-    bash reproduce/study.sh "$@" ${CONFIG:+--config "${CONFIG[@]}"} "${SNAKEMAKE[@]}"
+    mkdir -p .snakemake
+    STUDY_ENTRIES=$(mktemp -p .snakemake entries.XXXXXX.json)
+    trap 'rm -f "$STUDY_ENTRIES"' EXIT
+    (IFS=,; echo "{${ENTRIES[*]}}") >"$STUDY_ENTRIES"
+    STUDY_ENTRIES=$STUDY_ENTRIES bash reproduce/study.sh "$@" "${SNAKEMAKE[@]}"
+    rm "$STUDY_ENTRIES"
 }

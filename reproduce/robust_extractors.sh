@@ -22,41 +22,49 @@ read_options "dataset labels budget arch size pretrained epochs embedder_epochs 
     gpu" "$@"
 require_options dataset
 [ "${OPTION[origin]+given}" = "${OPTION[target]+given}" ] || fail "--origin and --target belong together"
-DATASET=${OPTION[dataset]} PRETRAINED=${OPTION[pretrained]:-}
+DATASET=${OPTION[dataset]} PRETRAINED=${OPTION[pretrained]:-} EPOCHS=${OPTION[epochs]:-} LABELS=${OPTION[labels]:-}
 entries dataset budget arch size epochs embedder_epochs seeds gpu
-[ -z "${OPTION[epochs]:-}" ] || CONFIG+=(free_epochs=$((4 * OPTION[epochs])))
+if [ -n "$EPOCHS" ]; then
+    [[ "$EPOCHS" =~ ^[1-9][0-9]*$ ]] || fail "--epochs must be a whole number"
+    entry free_epochs $((4 * EPOCHS))
+fi
 case "$PRETRAINED" in
     "") ;;
-    none) CONFIG+=(pretrained=) ;;
-    imagenet) CONFIG+=(pretrained="--pretrained imagenet") ;;
-    *) CONFIG+=(pretrained="--pretrained $(quoted_path "$PRETRAINED")") ;;
+    none) entry pretrained "" ;;
+    imagenet) entry pretrained "--pretrained imagenet" ;;
+    *) entry pretrained "--pretrained $(quoted_path "$PRETRAINED")" ;;
 esac
 if [ -n "${OPTION[attack_eps]:-}" ]; then
-    attacks=""
+    attacks=()
     for eps in ${OPTION[attack_eps]}; do
-        attacks+="'--attack_type pgd --eps $eps', '--attack_type noise --eps $eps', "
+        attacks+=("\"--attack_type pgd --eps $eps\"" "\"--attack_type noise --eps $eps\"")
     done
-    CONFIG+=(attacks="[$attacks]")
+    ENTRIES+=("\"attacks\": [$(IFS=,; echo "${attacks[*]}")]")
 fi
-if [ -n "${OPTION[labels]:-}" ]; then
-    items=$REPRODUCE/../data/$DATASET/items.csv
-    cmp -s "${OPTION[labels]}" "$items" || cp "${OPTION[labels]}" "$items"
+if [ -n "$LABELS" ]; then
+    catalogue=$REPRODUCE/../data/$DATASET
+    [ -f "$LABELS" ] || fail "there is no file $LABELS"
+    [ -d "$catalogue" ] || fail "no data set at data/$DATASET: make it with prepare_dataset.py"
+    cmp -s "$LABELS" "$catalogue/items.csv" || cp "$LABELS" "$catalogue/items.csv"
 fi
 
 # The first pair that stage 2b suggests for the plain extractor.
 choose_pair() {
-    local given=("${CONFIG[@]}") suggested
-    CONFIG+=(origin=0 target=1) # nothing is attacked yet
+    local given=("${ENTRIES[@]}") suggested
+    entry origin 0 && entry target 1 # nothing is attacked yet
     run_study robust_extractors clean_lists
-    CONFIG=("${given[@]}")
+    ENTRIES=("${given[@]}")
+    if [[ " ${SNAKEMAKE[*]} " =~ \ (-n|--dry-run|--dryrun)\  ]]; then
+        echo "what is attacked is chosen once these lists are there: name it with --origin and --target"
+        exit
+    fi
     suggested=$(
         source reproduce/setup.sh
         python evaluate_rec.py --dataset "$DATASET" --metric chr --min_items 40 \
             --experiment_name "${DATASET}_plain_original" |
             sed -n 's/.*--origin_class \([0-9]*\) --target_class \([0-9]*\).*/\1 \2/p'
     )
-    [ -n "$suggested" ] ||
-        fail "no two categories of 40 items: name them with --origin and --target"
+    [ -n "$suggested" ] || fail "no two categories of 40 items: name them with --origin and --target"
     read -r OPTION[origin] OPTION[target] <<<"$suggested" # the first of them
     echo "category ${OPTION[origin]}, to look like ${OPTION[target]}"
 }

@@ -24,12 +24,11 @@ DATA=${OPTION[data]:-$REPRODUCE/../data/$DATASET}
 case "$DATASET" in cifar10 | cifar100 | folder) ;; *) fail "--dataset must be cifar10, cifar100 or folder" ;; esac
 entries budget seed gpu
 if [ -e "$DATA" ]; then
-    CONFIG+=(pictures="$DATASET")
+    entry pictures "$DATASET"
     path_entries data
 else
     echo "no pictures at ${OPTION[data]:-data/$DATASET}: the demo set's take their place, at 32 pixels"
-    CONFIG+=(pictures=demo)
+    entry pictures demo
 fi
-[ -z "${OPTION[semsim]:-}" ] ||
-    CONFIG+=(metrics="mse psnr ssim semsim --semsim $(quoted_path "${OPTION[semsim]}")")
+path_entries semsim
 run_study semsim

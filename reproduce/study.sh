@@ -9,10 +9,11 @@
 #   --forceall                             let every stage compare its manifest, not only dates
 #   --workflow-profile reproduce/profiles/slurm   submit the jobs to a cluster
 #
-# It may be killed and started again; do not run the same study twice at once.
+# It may be killed and started again; do not run the same study twice at once. STUDY_ENTRIES may name a
+# JSON file of other entries, which those of --config go before.
 set -euo pipefail
 
-usage() { sed -n '2,12s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '2,13s/^# \{0,1\}//p' "$0"; }
 
 STUDY=${1:-}
 case "$STUDY" in
@@ -25,4 +26,4 @@ source "$(dirname "$0")/setup.sh" requirements.txt
 FILE=reproduce/studies/$STUDY.yaml
 [ -f "$FILE" ] || { echo "error: no study at $FILE" >&2; exit 2; }
 # A kill leaves snakemake's lock behind; the verbs write whole files or none.
-exec snakemake --snakefile reproduce/Snakefile --configfile "$FILE" --nolock "$@"
+exec snakemake --snakefile reproduce/Snakefile --configfile "$FILE" ${STUDY_ENTRIES:+"$STUDY_ENTRIES"} --nolock "$@"

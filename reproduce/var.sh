@@ -15,7 +15,7 @@ case "${1:-}" in
     -h | --help) usage; exit 0 ;;
     "" | -*) fail "name a data set: amazon_men, amazon_women or tradesy" ;;
 esac
-CONFIG=(dataset="$1")
+entry dataset "$1"
 read_options "epochs seeds gpu" "${@:2}"
 entries epochs=epoch seeds gpu
 run_study var

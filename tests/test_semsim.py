@@ -42,7 +42,7 @@ from src.training.semsim_command import (
     run_triplets,
 )
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "images.md"
 DATA = Path(__file__).parents[2] / "shared" / "data" / "cifar10_jpeg_1000.npz"
 
 
@@ -456,9 +456,9 @@ def test_the_stages_make_triplets_and_train(draw_images, tmp_path, capsys):
         ("triplets", add_triplets_options),
     ],
 )
-def test_the_readme_names_every_option(command, add_options):
+def test_the_page_names_every_option(command, add_options):
     heading = f"### Options of `evaluate_images.py {command}`\n\n"
-    table = README.read_text().split(heading)[1].split("\n\n")[0]
+    table = PAGE.read_text().split(heading)[1].split("\n\n")[0]
     parser = Parser("test")
     add_options(parser)
     options = {name for action in parser._actions for name in action.option_strings}

@@ -440,6 +440,11 @@ def test_recipes_and_seeds_make_one_table(place):
         "--recipe pgd_at --steps 2 --seed 1 --out models/arp_small_pgd_at_1/model_best.pth.tar"
     )
     assert "Nothing to be done" in place.run(study)
+    place.run(study, "--config", "seeds=1", "baseline=plain")
+    assert (place.folder / "results/small/arp.tsv").read_text().splitlines() == [
+        *("name", "plain_1.tsv", "pgd_at_1.tsv")
+    ]
+    assert "--baseline plain" in place.notes("calls.txt")[-1]
 
 
 @pytest.mark.parametrize("dataset", ["fashion", "cub"])

@@ -6,6 +6,7 @@ from src.artifacts.layout import Layout
 with one_line_errors():
     layout = Layout(check_name(entries.text("dataset"), "dataset"))
     layout.require_data()
+    PREPARED = [require_file(str(file)) for file in (layout.training_set, layout.test_set)]
     TOP_K, SEEDS = entries.number("topk"), entries.numbers("seeds")
     PARTS = Part.read(entries)
     entries.require_all_read()
@@ -17,7 +18,6 @@ with one_line_errors():
 
 RESULTS = f"results/{layout.dataset}"
 LOGS = f"{RESULTS}/logs"
-PREPARED = [str(layout.training_set), str(layout.test_set)]
 FINAL = [f"{RESULTS}/{part.table}.tsv" for part in PARTS]
 SHARED = f"--dataset {layout.dataset} --topk {TOP_K} --seed {' '.join(map(str, SEEDS))}"
 

@@ -29,6 +29,7 @@ def training(recipe, seed):
 
 
 TRAININGS = dict(training(recipe, seed) for seed in SEEDS for recipe in RECIPES)
+ROWS = [f"{RESULTS}/{recipe}_{seed}.tsv" for seed in SEEDS for recipe in RECIPES]
 FINAL = [f"{RESULTS}_summary.tsv"]
 
 
@@ -68,9 +69,11 @@ rule attack:
 
 rule table:
     input:
-        [f"{RESULTS}/{recipe}_{seed}.tsv" for seed in SEEDS for recipe in RECIPES],
+        ROWS,
     output:
         f"{RESULTS}.tsv",
+    params:
+        rows=ROWS, # fewer of them make another table
     message:
         "the recipes together: {output}"
     shell:
@@ -82,7 +85,9 @@ rule summarize:
         f"{RESULTS}.tsv",
     output:
         update(f"{RESULTS}_summary.tsv"),
+    params:
+        baseline=BASELINE,
     message:
         "means over the seeds: {output}"
     shell:
-        "{PYTHON}summarize.py --robust_accuracy {input} --baseline {BASELINE}"
+        "{PYTHON}summarize.py --robust_accuracy {input} --baseline {params.baseline}"

@@ -11,6 +11,8 @@ with one_line_errors():
     TRAININGS = study.trainings
     if not study.prepare:
         Layout(study.dataset).require_data()
+        for file in study.prepared:
+            require_file(file)
 
 DATA, RESULTS = f"data/{study.dataset}", f"results/{study.dataset}"
 LISTS, WEIGHTS = f"rec_results/{study.dataset}", f"rec_model_weights/{study.dataset}"
@@ -111,7 +113,7 @@ include: "training.smk"
 rule classify:
     input:
         PREPARED,
-        lambda wildcards: study.by_prefix[wildcards.extractor].trained,
+        lambda wildcards: study.by_prefix[wildcards.extractor].files,
     output:
         update(f"{DATA}/{CLEAN}/classes.csv"),
         update(f"{DATA}/{CLEAN}/features.npy"),
@@ -263,7 +265,7 @@ rule evaluate:
 rule attack_rankings:
     input:
         PREPARED,
-        lambda wildcards: study.by_name[wildcards.name].trained,
+        lambda wildcards: study.by_name[wildcards.name].files,
     output:
         update(f"{RANKINGS}.tsv"),
         update(f"{RANKINGS}.json"),

@@ -3,6 +3,8 @@
 if PREPARE:
 
     rule prepare:
+        input:
+            files_in(PREPARE),
         output:
             update(PREPARED),
         params:

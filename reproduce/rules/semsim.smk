@@ -10,6 +10,8 @@ with one_line_errors():
         require_file(DATA)
     SOURCE = f"--data {shlex.quote(DATA)} {entries.text('source')} --seed {entries.number('seed', 0)}"
     IMAGES, METRICS = entries.text("images"), entries.text("metrics")
+    if entries.text("semsim", ""):
+        METRICS += f" semsim --semsim {shlex.quote(require_file(entries.path('semsim')))}"
     leaks = Leaks.read(entries)
     ATTACKS = leaks.attacks()
     FIRST = next(iter(ATTACKS))
@@ -74,10 +76,10 @@ rule invert:
     message:
         "reconstructions, {wildcards.attack}; log: {log}"
     shell:
-        "{PYTHON}invert_gradients.py {params.options} --checkpoint {input.checkpoint} > {log} 2>&1"
+        "{PYTHON}invert_gradients.py {params.options} --checkpoint {input.checkpoint} --no_grid > {log} 2>&1"
 
 
-# Every attack draws what is there. Once all are, the first of them, which has nothing else to do, draws all.
+# Up to date by then, the first of them draws what all of them left.
 rule draw:
     input:
         expand(f"{RECONSTRUCTIONS}/{{attack}}.json", attack=ATTACKS),
@@ -96,6 +98,7 @@ rule draw:
 
 rule score:
     input:
+        files_in(METRICS),
         expand(f"{RECONSTRUCTIONS}/{{attack}}.json", attack=ATTACKS),
     output:
         update(f"{RESULTS}/semsim_images.tsv"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from reproduce.workflow.entries import Entries
+from reproduce.workflow.entries import Entries, files_in
 from reproduce.workflow.options import OptionsParser
 from reproduce.workflow.training import Training, trained_file
 from src.artifacts.errors import UserError
@@ -53,6 +53,11 @@ class StudiedExtractor:
         if not self.train:
             return []
         return [trained_file(self.train, f"extractors: {self.name}: train")]
+
+    @property
+    def files(self) -> list[str]:
+        """What must be there before it reads images: its checkpoint, as far as the study can tell."""
+        return list(dict.fromkeys([*self.trained, *files_in(self.options)]))
 
 
 @dataclass(frozen=True)

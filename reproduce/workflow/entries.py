@@ -35,11 +35,16 @@ def one_of(values: Collection[str]) -> str:
     return f"(?:{'|'.join(map(re.escape, values))})" if values else "(?!)"
 
 
-def require_file(path: str) -> str:
+def require_file(path: str, hint: str = "") -> str:
     """``path``, where a file or a folder is; ``UserError`` where none is."""
     if not Path(path).exists():
-        raise UserError(f"there is nothing at {path}")
+        raise UserError(f"there is nothing at {path}{hint and f': {hint}'}")
     return path
+
+
+def files_in(options: str) -> list[str]:
+    """The files among the words of ``options``, as far as they are there; folders change all the time."""
+    return [word for word in shlex.split(options) if Path(word).is_file()]
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,14 @@ class Entries:
         """A whole file; what goes with its choices joins in where it is not given already."""
         values = {key: value for key, value in config.items() if key != CHOICES}
         given = set(values)
-        for key, choices in config.get(CHOICES, {}).items():
-            values = choices[cls(values).choice(key, choices)] | values
-        return cls(values, read={*COMMON, *config.get(CHOICES, {}), *(set(values) - given)})
+        where = cls(config).mapping(CHOICES) if config.get(CHOICES) else {}
+        for key, choices in where.items():
+            brought_by = {str(name): entries for name, entries in choices.values.items()}
+            choice = cls(values).choice(key, brought_by)
+            if not isinstance(brought_by[choice], Mapping):
+                raise UserError(f"{choices.place}{choice}: it holds entries")
+            values = {**brought_by[choice], **values}
+        return cls(values, read={*COMMON, *where, *(set(values) - given)})
 
     def text(self, key: str, default: Any = _MISSING) -> str:
         return self._filled(key, self._scalar(key, self._value(key, default)))

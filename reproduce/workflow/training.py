@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from reproduce.workflow.entries import files_in
 from reproduce.workflow.options import OptionsParser
 
 
@@ -17,10 +18,10 @@ class Training:
 
     @classmethod
     def of(cls, options: str, prepared: Iterable[str], trained: Iterable[str] = ()) -> "Training":
-        """``prepared`` is needed, and of what other calls have ``trained`` the files in ``options``."""
+        """After ``prepared`` and what else ``options`` name: files, some of which others ``trained``."""
         out = trained_file(options, "train")
-        words = set(shlex.split(options)) - {out}
-        return cls(options, (*prepared, *(file for file in trained if file in words)))
+        named = [*files_in(options), *(set(trained) & set(shlex.split(options)))]
+        return cls(options, tuple(sorted({*prepared, *named} - {out})))
 
 
 def trained_file(options: str, entry: str) -> str:

@@ -127,6 +127,11 @@ def add_inversion_options(parser: Parser) -> None:
     parser.add_argument(
         "--out", type=Path, help="folder of the folders (default: reconstructions/<dataset>)"
     )
+    parser.add_argument(
+        "--no_grid",
+        action="store_true",
+        help="leave grid.png of all conditions alone, where several of these scripts run at once",
+    )
     parser.add_argument("--gpu", type=int, default=0, help="CUDA device; -1 is the CPU")
     parser.add_argument(
         "--force", action="store_true", help="attack again even where it is up to date"
