@@ -20,7 +20,7 @@ prepare() {
     local folder validation=()
     folder=$(realpath "$1")
     [ ! -f "$folder/validationset.tsv" ] || validation=(--validation "$folder/validationset.tsv")
-    source "$REPRODUCE/setup.sh"
+    source "$REPRODUCE/setup.sh" requirements.txt
     python prepare_dataset.py interactions --dataset movielens-500 --train "$folder/trainingset.tsv" \
         --test "$folder/testset.tsv" "${validation[@]}"
 }

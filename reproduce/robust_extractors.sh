@@ -59,7 +59,7 @@ choose_pair() {
         exit
     fi
     suggested=$(
-        source reproduce/setup.sh
+        source reproduce/setup.sh requirements.txt
         python evaluate_rec.py --dataset "$DATASET" --metric chr --min_items 40 \
             --experiment_name "${DATASET}_plain_original" |
             sed -n 's/.*--origin_class \([0-9]*\) --target_class \([0-9]*\).*/\1 \2/p'

@@ -19,7 +19,9 @@ NAMES = ("apr", "arp", "catalogue", "demo", "robdml", "robust_extractors", "sems
 STUDY = """printf 'study\\t%s\\t%s\\n' "$(printf '%q ' "$@")" "$(cat "$STUDY_ENTRIES")"
 """
 PAIRS = ("--origin_class 7 --target_class 9", "--origin_class 1 --target_class 2")
-SETUP = f"python() {{ printf '%s\\n' {' '.join(map(shlex.quote, PAIRS))}; }}\n"
+SETUP = f"""[ "${{1:-requirements.txt}}" = requirements.txt ] || exit 9
+python() {{ printf '%s\\n' "called: $*" {" ".join(map(shlex.quote, PAIRS))}; }}
+"""
 
 
 @pytest.fixture
@@ -103,6 +105,15 @@ def test_options_become_entries(folder):
     assert "download movielens-500" in output
     assert studies(output) == [(["apr"], {"seeds": "0", "tables": "apr"})]
     assert not list(folder.glob(".snakemake/*"))
+
+
+def test_interactions_of_ones_own_are_prepared_first(folder):
+    for name in ("trainingset.tsv", "testset.tsv", "validationset.tsv"):
+        (folder / name).touch()
+    output = call(folder, "apr --data .")
+    assert f"--train {folder}/trainingset.tsv --test {folder}/testset.tsv" in output
+    assert f"--validation {folder}/validationset.tsv" in output
+    assert studies(output) == [(["apr"], {})]
 
 
 @pytest.mark.parametrize("name", ["my data.npz", 'it\'s "quoted" #1 \\ $x.npz', "Möbel.npz"])
