@@ -137,7 +137,10 @@ def test_a_kill_costs_one_stack_and_changes_nothing(script, tmp_path, monkeypatc
 def test_other_conditions_of_the_folder_join_the_grid(script, tmp_path):
     assert script(*UNTRAINED, "--n_images", 2) == 0
     height = Image.open(tmp_path / "out/grid.png").height
-    assert script(*UNTRAINED, "--n_images", 2, "--optim", "inversed-zero") == 0
+    zero = (*UNTRAINED, "--n_images", 2, "--optim", "inversed-zero")
+    assert script(*zero, "--no_grid") == 0
+    assert Image.open(tmp_path / "out/grid.png").height == height
+    assert script(*zero) == 0
     taller = Image.open(tmp_path / "out/grid.png").height
     assert taller > height
     # These other images are not to be compared with the former.
