@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
 
@@ -22,7 +23,8 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.tables import TestRanks, TopK, write_test_ranks, write_top_k
 from src.reporting.html.estimates import Estimate, decimals_of, fixed, number, signed, stars
-from src.reporting.html.gallery import Shelf
+from src.reporting.html.gallery import Shelf, telling_items
+from src.reporting.html.plots import Curve, Plot, draw_curves, styles_of
 from src.reporting.html.study import Study
 from src.reporting.html.tables import Table
 from src.reporting.summary import summarise
@@ -249,8 +251,50 @@ def test_gallery_shows_the_ranks_that_users_see(layout):
     assert difference.caption == "at most 0 levels"
     [failure] = shelf.gallery([3], [0]).cards
     assert not failure.succeeded and failure.pictures[2].title == "difference ×\xa042"
-    assert shelf.telling_items() == [0, 1, 2, 3]
-    assert shelf.telling_items(among=[2, 1]) == [1, 2]
+    assert shelf.gains() == {0: 3, 1: 3, 2: 1, 3: 0}
+
+
+def test_telling_items_go_from_the_largest_gain_to_the_smallest():
+    gains = {10: 0, 11: 5, 12: -1, 13: 0, 14: 7, 15: 0, 16: 2}
+    assert telling_items(gains) == [14, 16, 13, 12]
+    assert telling_items({3: 1.0, 4: 2.0}) == [4, 3] and telling_items({}) == []
+
+
+def test_a_study_of_noise_alone_has_a_report(monkeypatch, layout, undrawn):
+    for path in layout.recommendations_dir.rglob("*pgd*"):
+        path.unlink()
+    for name in (PGD_4, PGD_8):
+        shutil.rmtree(layout.experiment(Experiment.parse(name)))
+    code, text = make(monkeypatch, layout)
+    assert code == 0
+    assert "classify_extract_attack.py --attack_type pgd" in Page(text).text
+
+
+def test_prices_in_names_are_no_formulas():
+    plot = Plot("p", "Under $20 → $50 {off}", "alt", lambda axes: axes.plot([1], label="a_$b$"))
+    assert plot.rendered("png").startswith(b"\x89PNG")
+    words = plot.rendered("svg")
+    assert words == plot.rendered("svg") and b"Under $20" in words
+
+
+def test_legends_of_many_extractors_fit_and_tell_them_apart(monkeypatch):
+    names = [f"fashion_extractor_{n}, VBPR" for n in range(7)]
+    styles = styles_of(names)
+    seen = {(of["color"], of.get("fillstyle", "full")) for of in styles.values()}
+    assert len(seen) == len(names)
+    figures = []
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *of, **how: figures.append(figure.draw_without_rendering())
+        or figures.append(figure),
+    )  # fmt: skip
+    one = np.ones(1)
+    curves = [Curve(name, one, one, one, one, styles[name]) for name in names]
+    Plot("p", "t", "alt", lambda axes: draw_curves(axes, curves, "x", "y")).rendered("png")
+    figure = figures[-1]
+    (legend,) = figure.legends
+    box, page = legend.get_window_extent(), figure.bbox
+    assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0
+    assert figure.axes[0].get_window_extent().height > 0.5 * page.height
 
 
 def test_items_and_users_can_be_chosen(monkeypatch, layout, undrawn, capsys):
@@ -352,22 +396,26 @@ def test_numbers_in_words():
 def test_commands_in_latex_have_room_for_their_lines_and_their_hyphens():
     shown = pd.DataFrame({"stage": ["1"], "command": ["python x.py --gpu 0" + 50 * " word"]})
     latex = Table("t", "Commands", shown, shown).latex
-    assert latex.startswith(r"\begin{longtable}{l>{\raggedright\arraybackslash}p{.5\linewidth}}")
+    assert latex.startswith(r"\begin{longtable}{l>{\raggedright\arraybackslash}p{.42\linewidth}}")
     assert "x.py -{}-gpu 0" in latex
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
 def test_latex_understands_the_tables(tmp_path):
     signs = "a_b & 50 % <x> −1 ± ∞ ε Δ † – … × → ~ ^ \\ { } # $"
-    shown = pd.DataFrame({"a": [signs], "b": ["1\n2"], "c": ["--long " * 40]})
-    tables = [Table("one", "T", shown, shown), Table("two", signs, shown[["a", "b"]], shown)]
-    packages = r"\usepackage{array,booktabs,longtable}"
+    shown = pd.DataFrame({"a": ["_"], "b": ["1\n2"], "c": [f"--{signs} " * 9]})
+    wide = pd.DataFrame({f"column {n}": ["1.234 (1.2 to 1.3)"] for n in range(9)})
+    tables = [
+        *(Table("one", "T", shown, shown), Table("two", signs, shown[["a", "b"]], shown)),
+        Table("three", "Wide", wide, wide),
+    ]
+    packages = r"\usepackage{array,booktabs,graphicx,longtable}"
     document = rf"\documentclass{{article}}{packages}\begin{{document}}"
     text = document + "\n".join(table.latex for table in tables) + r"\end{document}"
     (tmp_path / "t.tex").write_text(text)
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0 and "Overfull" not in done.stdout, done.stdout
 
 
 def test_latex_escapes_and_stacks_the_lines_of_a_cell():

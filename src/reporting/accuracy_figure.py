@@ -35,6 +35,7 @@ LOOK = {
     "grid.color": "0.88",
     "legend.frameon": False,
     "legend.handlelength": 2.8,
+    "text.parse_math": False,  # names of classes may cost $ 10
     "svg.hashsalt": "",  # equal figures are equal files
 }
 

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -126,11 +126,11 @@ class Shelf:
         n_items = len(read_categories(self.study.layout, self.experiment).of_item)
         return [Compared.read(self.study.layout, run, n_items) for run in runs.values()]
 
-    def telling_items(self, among: Collection[int] | None = None) -> list[int]:
-        """From the item that the attack brings into most further lists to the one of the fewest.
+    def gains(self) -> dict[int, float]:
+        """Into how many further lists the attack brings each item, all recommenders together.
 
-        Evenly spaced in that order, so that failures are among them; by probability of the target where
-        there are no lists.
+        Where there are no lists: the probability of the class that it is taken for, negative where that
+        is still its own.
         """
         clean, attacked = self.classes
         if self.lists:
@@ -138,11 +138,7 @@ class Shelf:
         else:
             hit = attacked.numbers != clean.numbers
             gain = np.where(hit, attacked.probabilities, -attacked.probabilities)
-        order = attacked.image_ids[np.argsort(-np.asarray(gain), kind="stable")]
-        if among is not None:
-            order = order[np.isin(order, list(among))]
-        places = np.linspace(0, len(order) - 1, min(ITEMS, len(order))).round().astype(int)
-        return order[places].tolist()
+        return dict(zip(attacked.image_ids.tolist(), np.asarray(gain).tolist(), strict=True))
 
     def gallery(self, items: Sequence[int], users: Sequence[int]) -> Gallery:
         study = self.study
@@ -210,6 +206,16 @@ class Shelf:
         return np.sort(rng.choice(listed, min(USERS, len(listed)), replace=False))
 
 
+def telling_items(gains: Mapping[int, float]) -> list[int]:
+    """From the item of the largest gain to that of the smallest, evenly spaced in that order.
+
+    So there are failures among them.
+    """
+    order = sorted(gains, key=gains.__getitem__, reverse=True)
+    places = np.linspace(0, len(order) - 1, min(ITEMS, len(order))).round().astype(int)
+    return [order[place] for place in places]
+
+
 def gallery_section(
     study: Study, anchor: str, title: str, items: Sequence[int], users: Sequence[int]
 ) -> Section:
@@ -239,13 +245,12 @@ def _chosen(study: Study, items: Sequence[int]) -> str:
     if items:
         return "Items as asked for."
     order = (
-        "further lists that the attack brings them into"
-        if study.runs
-        else "success and probability"
+        "further lists that attacks bring them into" if study.runs else "success and probability"
     )
     return (
-        f"Items are ordered by the {order}, and evenly spaced in that order: the first gained most, the "
-        "last least. Differences are amplified around grey."
+        "Of the items that are attacked on every extractor, four, evenly spaced in the order of the "
+        f"{order}, summed over the extractors: the first gained most, the last least. Differences are "
+        "amplified around grey."
     )
 
 
@@ -258,9 +263,11 @@ def _shown_items(of_pair: Sequence[Shelf], items: Sequence[int]) -> list[tuple[S
         found = [(shelf, [item for item in items if item in of])
                  for shelf, of in zip(of_pair, attacked, strict=True)]  # fmt: skip
         return [(shelf, shown) for shelf, shown in found if shown]
+    gains = [shelf.gains() for shelf in of_pair]
     common = set.intersection(*attacked)
-    same = of_pair[0].telling_items(among=common) if common else []
-    return [(shelf, same or shelf.telling_items()) for shelf in of_pair]
+    total = {item: sum(of[item] for of in gains) for item in sorted(common)}
+    same = telling_items(total)
+    return [(shelf, same or telling_items(of)) for shelf, of in zip(of_pair, gains, strict=True)]
 
 
 def shelves(study: Study) -> list[Shelf]:

@@ -67,7 +67,7 @@ def _eps_plot(study: Study, pair: tuple, measure: str, label: str) -> Plot | Non
     budgets = sorted({budget[0] for of in of_pair if (budget := budget_of(of))})
     if not budgets:
         return None
-    looks = styles_of(extractors)
+    looks = styles_of(study.attacked_extractors)
     curves, said = [], []
     for extractor in extractors:
         for kind in kinds:

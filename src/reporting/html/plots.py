@@ -18,6 +18,10 @@ SIZE = (4.6, 3.6)
 """Inches: text of 9 points stays readable where a phone shows the plot at its width."""
 _LINE = 66
 """Characters of a title that fit."""
+_LEGEND_LINE, _HANDLE = 68, 8
+"""Characters of a line of the legend that fit; those that a sample of a line takes beside its label."""
+_LEGEND_ROWS, _ROW = 2, 0.17
+"""Rows of a legend for which there is room; inches of height for each further one."""
 _LIGHT = {"text": "#1b1f24", "grid": "#e3e6ea", "page": "#ffffff"}
 _DARK = {"text": "#e4e7eb", "grid": "#333a43", "page": "#1a1e24"}
 _LOG_TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -68,8 +72,11 @@ class Plot:
             figure.suptitle(textwrap.fill(self.title, _LINE), fontsize=9)
             self.draw(axes)
             if labelled := axes.get_legend_handles_labels()[1]:
-                columns = 1 if max(map(len, labelled)) > 24 else min(3, len(labelled))
+                columns = _LEGEND_LINE // (max(map(len, labelled)) + _HANDLE)
+                columns = min(max(columns, 1), len(labelled), 3)
                 figure.legend(loc="outside lower center", ncols=columns)
+                rows = -(-len(labelled) // columns)
+                figure.set_figheight(SIZE[1] + _ROW * max(rows - _LEGEND_ROWS, 0))
             stream = io.BytesIO()
             dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
             figure.savefig(stream, format=suffix, dpi=200, metadata=dates.get(suffix))
@@ -96,6 +103,10 @@ def styles_of(names: Sequence[str], *, controls: Sequence[str] = ()) -> dict[str
     for at, name in enumerate(name for name in names if name not in controls):
         colour, marker = PALETTE[at % len(PALETTE)], MARKERS[at % len(MARKERS)]
         styles[name] = {"color": colour, "marker": marker, "markersize": 3.5, "linewidth": 1.3}
+        if at // len(PALETTE) % 2:
+            # Where colours come again, points are hollow and lines broken.
+            hollow = {"fillstyle": "none", "markersize": 5, "markeredgewidth": 0.9}
+            styles[name] |= hollow | {"linestyle": (0, (4, 1.5))}
     for at, name in enumerate(name for name in names if name in controls):
         marker = MARKERS[-1 - at % len(MARKERS)]
         styles[name] = {

@@ -110,7 +110,7 @@ def _attention(study: Study) -> Section:
     anchor, title = "attention", "Where attention goes"
     blocks = attention_blocks(study)
     if blocks:
-        text = ["What `evaluate_attention.py` found in the attacked images of each experiment."]
+        text = ["What evaluate_attention.py found in the attacked images of each experiment."]
         return Section(anchor, title, text, blocks)
     return Section(anchor, title, missing=_same_attack(study, "evaluate_attention.py"))
 

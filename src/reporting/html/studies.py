@@ -19,6 +19,11 @@ _EMBEDDERS = {"recipe", "r1", "ers"}
 _EXTRACTORS = {"extractor", "accuracy", "ers", "chr_change"}
 _PARAMETERS = {"recommender", "decrease", "control_decrease", "random_decrease"}
 """Columns by which tables are known, whatever they are called."""
+_SHOWN_OF_EXTRACTORS = (
+    *("extractor", "attack", "recommender", "k", "accuracy", "r1", "ers", "items", "success_rate"),
+    *("chr_before", "chr_change", "chr_p", "chr_control", "hr_before", "hr_change", "hr_p"),
+)
+"""The others of its 29 columns are in the TSV."""
 
 
 def study_sections(layout: Layout) -> list[tuple[str, str, Sequence[str], list[Any], str]]:
@@ -28,7 +33,7 @@ def study_sections(layout: Layout) -> list[tuple[str, str, Sequence[str], list[A
         _section(
             layout, "robust", "Robust accuracy", _ROBUST, {"accuracy": ("low", "high")},
             f"python evaluate_robustness.py --checkpoint <file> --data <path> --dataset <set> "
-            f"--compare results/{name}/robust_accuracy.tsv",
+            f"--out results/{name}/robust_accuracy.tsv",
         ),
         _section(
             layout, "ranking", "Attacks on rankings", _RANKING, {"after": ("ci_low", "ci_high")},
@@ -59,6 +64,8 @@ def _section(
 def _table(path: Path, table: pd.DataFrame, intervals: dict[str, tuple[str, str]]) -> Table:
     """As it is, numbers rounded, with the bounds beside what they bound; empty columns are left out."""
     shown = table.dropna(axis="columns", how="all")
+    if set(shown) >= _EXTRACTORS:
+        shown = shown[[name for name in _SHOWN_OF_EXTRACTORS if name in shown]]
     shown = shown.drop(
         columns=[bound for of in intervals.values() for bound in of], errors="ignore"
     )

@@ -58,6 +58,10 @@ class Study:
     def label(self, experiment: Experiment) -> str:
         return self.labels[attack_part(experiment)]
 
+    @property
+    def attacked_extractors(self) -> list[str]:
+        return list(dict.fromkeys(experiment.extractor for experiment in self.attacked))
+
     @cached_property
     def pairs(self) -> dict[tuple[int | None, int | None], str]:
         """The attacked (origin, target) classes and their names."""

@@ -7,7 +7,9 @@ import pandas as pd
 
 LONGEST_WORD = 60
 """Characters; what is longer is a sentence or a command, which needs several lines in print."""
-SENTENCE = r">{\raggedright\arraybackslash}p{.5\linewidth}"
+SENTENCE = r">{\raggedright\arraybackslash}p{.42\linewidth}"
+LATEX_LINE, PRINTED_LINE = 75, 130
+"""Characters that fit between the margins of an article, and of the printed page."""
 _KEPT_HYPHEN = "\N{HYPHEN}"
 _LATEX = {
     _KEPT_HYPHEN: "-{}",
@@ -58,7 +60,8 @@ class Table:
     def latex(self) -> str:
         """A ``table``, or what breaks over pages (``longtable``) where cells are whole sentences.
 
-        It needs the packages booktabs, and with sentences also array and longtable.
+        It needs the packages booktabs, graphicx where the table has to shrink to the width of the text,
+        and with sentences array and longtable.
         """
         caption = _latex_text(f"{self.title}. {self.caption}".strip())
         caption = rf"\caption{{{caption}}}\label{{tab:{self.name}}}"
@@ -68,19 +71,36 @@ class Table:
         header = " & ".join(_latex_cell([name]) for name in self.header)
         head, foot = [r"\toprule", rf"{header} \\", r"\midrule"], [r"\bottomrule"]
         if SENTENCE in self._alignment:
+            # Names of experiments are longer than the column, and break at their underscores.
+            rows = [row.replace(r"\_", r"\_\allowbreak{}") for row in rows]
             lines = [rf"{caption} \\", *head, r"\endhead", *rows, *foot]
             return _environment("longtable", self._alignment, lines)
         inner = _environment("tabular", self._alignment, [*head, *rows, *foot])
+        if sum(self._widths) > LATEX_LINE:
+            inner = "\n".join([r"\resizebox{\linewidth}{!}{%", inner.rstrip(), "}", ""])
         return "\n".join([r"\begin{table}", r"\centering", caption, inner + r"\end{table}", ""])
+
+    @property
+    def print_zoom(self) -> float:
+        """By how much the table shrinks on paper to fit its width; sentences wrap there."""
+        width = sum(min(width, LONGEST_WORD) for width in self._widths)
+        return round(min(1.0, PRINTED_LINE / max(width, 1)), 2)
+
+    @property
+    def _widths(self) -> list[int]:
+        """Of the columns: characters of the longest line, and what is between columns."""
+        cells = [[[name] for name in self.header], *self.rows]
+        return [
+            2 + max(len(line) for cell in column for line in cell)
+            for column in zip(*cells, strict=True)
+        ]
 
     @property
     def _alignment(self) -> str:
         """Of the columns: names left, numbers right, sentences in a column of their own width."""
-        columns = zip(*self.rows, strict=True) if self.rows else [[]] * len(self.header)
-        longest = [max((len(line) for cell in of for line in cell), default=0) for of in columns]
         return "".join(
-            SENTENCE if length > LONGEST_WORD else "l" if column < self.headings else "r"
-            for column, length in enumerate(longest)
+            SENTENCE if width > LONGEST_WORD else "l" if column < self.headings else "r"
+            for column, width in enumerate(self._widths)
         )
 
     @property

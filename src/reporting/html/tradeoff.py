@@ -1,6 +1,8 @@
 """Accuracy of the recommenders against what the strongest attack does to their lists."""
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,10 @@ from src.reporting.html.tables import Table
 
 def tradeoff_section(study: Study, anchor: str, title: str) -> Section:
     strongest = _strongest(study)
+    if strongest.empty:
+        return Section(
+            anchor, title, missing="python classify_extract_attack.py --attack_type pgd ..."
+        )
     accuracy = study.accuracy.set_index(["extractor", "recommender"])
     data = strongest.join(accuracy, on=["extractor", "recommender"], rsuffix="_clean")
     metrics = [metric for metric in ("hr", "auc") if metric in data]
@@ -83,13 +89,22 @@ def _tradeoff_plot(study: Study, rows: pd.DataFrame, metric: str, protocol: str,
         f"tradeoff_{metric}_{protocol}{ending}",
         f"{x_label} against change of CHR@{study.k}, {pair}, {PROTOCOLS[protocol]}",
         f"{x_label} of clean images and {y_label}: {said}.",
-        partial(_draw_tradeoff, rows=rows, metric=metric, x_label=x_label, y_label=y_label),
+        partial(
+            _draw_tradeoff,
+            rows=rows,
+            metric=metric,
+            x_label=x_label,
+            y_label=y_label,
+            looks=styles_of(study.attacked_extractors),
+        ),
     )
 
 
-def _draw_tradeoff(axes: Axes, rows: pd.DataFrame, metric: str, x_label: str, y_label: str) -> None:
-    """Extractors are colours, recommenders are markers."""
-    looks = styles_of(list(dict.fromkeys(rows["extractor"])))
+def _draw_tradeoff(
+    axes: Axes, rows: pd.DataFrame, metric: str, x_label: str, y_label: str,
+    looks: Mapping[str, Mapping[str, Any]],
+) -> None:  # fmt: skip
+    """Extractors are colours, and hollow where these come again; recommenders are markers."""
     markers = {name: of["marker"] for name, of in styles_of(rows["recommender"].unique()).items()}
     for _, row in rows.iterrows():
         x, y = estimate_of(row, metric), estimate_of(row, "change")
@@ -97,6 +112,7 @@ def _draw_tradeoff(axes: Axes, rows: pd.DataFrame, metric: str, x_label: str, y_
         axes.errorbar(
             x.value, y.value, reach[1], reach[0], linestyle="", capsize=2, elinewidth=0.7,
             color=looks[row["extractor"]]["color"], marker=markers[row["recommender"]], markersize=5,
+            fillstyle=looks[row["extractor"]].get("fillstyle", "full"),
             label=f"{row['extractor']}, {row['recommender']}",
         )  # fmt: skip
     axes.axhline(0, color=NEUTRAL, linewidth=0.8)
