@@ -400,6 +400,16 @@ def test_commands_in_latex_have_room_for_their_lines_and_their_hyphens():
     assert "x.py -{}-gpu 0" in latex
 
 
+def test_tables_know_what_does_not_fit():
+    shown = pd.DataFrame(
+        {"name": ["of " * 10], **{f"column {n}": ["1.2 (1.1 to 1.3)"] for n in range(9)}}
+    )
+    assert Table("t", "T", shown, shown).has_long_names
+    wide, narrow = (Table("t", "T", of, of) for of in (shown, shown[["column 1"]]))
+    assert wide.print_zoom < 1 == narrow.print_zoom and not narrow.has_long_names
+    assert r"\resizebox" in wide.latex and r"\resizebox" not in narrow.latex
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
 def test_latex_understands_the_tables(tmp_path):
     signs = "a_b & 50 % <x> −1 ± ∞ ε Δ † – … × → ~ ^ \\ { } # $"

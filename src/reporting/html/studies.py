@@ -64,6 +64,8 @@ def _section(
 def _table(path: Path, table: pd.DataFrame, intervals: dict[str, tuple[str, str]]) -> Table:
     """As it is, numbers rounded, with the bounds beside what they bound; empty columns are left out."""
     shown = table.dropna(axis="columns", how="all")
+    if set(shown) >= _RANKING:
+        shown = shown.drop(columns="attack")  # kind, size, eps and steps say the same
     if set(shown) >= _EXTRACTORS:
         shown = shown[[name for name in _SHOWN_OF_EXTRACTORS if name in shown]]
     shown = shown.drop(

@@ -7,6 +7,8 @@ import pandas as pd
 
 LONGEST_WORD = 60
 """Characters; what is longer is a sentence or a command, which needs several lines in print."""
+LONGEST_NAME = 24
+"""Characters of half a phone's width."""
 SENTENCE = r">{\raggedright\arraybackslash}p{.42\linewidth}"
 LATEX_LINE, PRINTED_LINE = 75, 130
 """Characters that fit between the margins of an article, and of the printed page."""
@@ -85,6 +87,11 @@ class Table:
         """By how much the table shrinks on paper to fit its width; sentences wrap there."""
         width = sum(min(width, LONGEST_WORD) for width in self._widths)
         return round(min(1.0, PRINTED_LINE / max(width, 1)), 2)
+
+    @property
+    def has_long_names(self) -> bool:
+        """Whether the first column would hide the others if it stayed in sight on a phone."""
+        return self._widths[0] > LONGEST_NAME
 
     @property
     def _widths(self) -> list[int]:
