@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from src.cli import Parser, pixel_levels, run
 from src.training.command import add_recipe_options, add_schedule_options, recipe_options_of
 
 POSITIVE = ("epochs", "units", "batch", "lr", "eps", "step", "steps", "replays", "max_pictures")
+IN_GREY_LEVELS = ("eps", "step")
+FINITE = (*POSITIVE, "margin", "ics", "barlow")
 RECORDED = ("size", "part", "max_pictures", "precision")
 
 
@@ -42,9 +45,16 @@ def main() -> None:
     options = parser.parse_args()
     if options.units is not None and options.epochs is not None:
         raise UserError("give one of --epochs and --units")
-    for name in POSITIVE:
-        if getattr(options, name) is not None and getattr(options, name) <= 0:
+    for name in FINITE:
+        value = getattr(options, name)
+        if value is None:
+            continue
+        if not math.isfinite(value):
+            raise UserError(f"--{name} must be a finite number")
+        if name in POSITIVE and value <= 0:
             raise UserError(f"--{name} must be above 0")
+        if name in IN_GREY_LEVELS and value > 255:
+            raise UserError(f"--{name} must be at most 255 grey levels")
     recipe_options_of(options)  # says what is wrong with them, before a framework is loaded
 
     from src.extractors.distribution import process_group

@@ -257,11 +257,11 @@ def test_a_gate_goes_on_only_with_images_whose_attention_has_stayed():
     extractor = network().eval()
     recipe = cheap("arp_strong", steps=1)
 
-    def points_with(gate: Gate | None) -> torch.Tensor:
+    def views_with(gate: Gate | None) -> Views:
         adversary = replace(recipe.adversary, gate=gate)
-        return views_of(replace(recipe, adversary=adversary), extractor).points
+        return views_of(replace(recipe, adversary=adversary), extractor)
 
-    before = points_with(None)
+    before = views_with(None).points
     watched, (images, labels) = Watched(extractor.eval()), batch()
     directions = class_directions(extractor, labels)
     cells = [
@@ -273,8 +273,11 @@ def test_a_gate_goes_on_only_with_images_whose_attention_has_stayed():
     stayed = overlaps > threshold
     assert 0 < stayed.sum() < len(stayed)
     for tau, expected in ((-1.0, stayed | True), (threshold, stayed), (1.0, stayed & False)):
-        points = points_with(Gate(tau, steps=1, cells=Cells(share=0.5)))
+        points = views_with(Gate(tau, steps=1, cells=Cells(share=0.5))).points
         assert torch.equal((points != before).flatten(1).any(dim=1), expected)
+        noted = views_with(Gate(tau, steps=3, cells=Cells(share=0.5))).noted()
+        assert noted["selected"] == expected.float().mean()
+    assert "selected" not in views_with(None).noted()
 
 
 def test_one_forward_of_both_and_one_of_what_is_erased():

@@ -336,6 +336,21 @@ def test_embedders_stand_in_one_table_in_the_order_of_their_first_run(call, quic
     assert rows["r1"][0] == pytest.approx(record["benign"]["r1"], rel=1e-5)
 
 
+def test_without_a_second_image_of_a_class_there_is_no_ers(call, quick, pictures, tmp_path):
+    labels, table = Path(pictures[3]), tmp_path / "compared.tsv"
+    rows = [f"{item},{item},kind {item}" for item in range(N_IMAGES)]
+    labels.write_text("\n".join(["item,category,label", *rows]) + "\n")
+    for name in ("measured", "read back"):
+        code, printed, err = call(*quick, "--max_images", 3, "--no_nmi", "--compare", table, name)
+        assert code == 0, err
+        assert "no ERS at eps=8/255" in printed
+        assert "there is no es:r, ltm, gtm where no attacked image has another one" in printed
+    known = pd.read_csv(table, sep="\t").set_index("recipe")
+    assert list(known.index) == ["measured", "read back"]
+    assert known[["ers", "es:r", "nmi"]].isna().all(axis=None)
+    assert known[["ca+", "gtt"]].notna().all(axis=None)
+
+
 def test_a_table_of_embedders_needs_one_ers_each(call, quick, tmp_path):
     table = tmp_path / "compared.tsv"
     code, _, err = call(*quick, "--attack", CANDIDATE, "--compare", table, "none")

@@ -60,6 +60,37 @@ def test_the_closed_form_is_what_autograd_finds(arch):
     torch.testing.assert_close(closed, by_autograd(watched, pictures, classes), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("arch", ["resnet18", "squeezenet1_1", "densenet121"])
+def test_in_bf16_too_a_map_sums_to_the_value_of_its_read_out(arch):
+    """DenseNet's last ReLU works in place on the maps, and the features are the means behind it."""
+    network = extractor(arch)
+    network.precision = "bf16"
+    watched = Watched(network)
+    assert watched.averaged
+    attended = watched(images())
+    anything = torch.randn(attended.features.shape, generator=torch.Generator().manual_seed(1))
+    value = (anything * attended.features).sum(dim=1)
+    sums = watched.attention(attended, anything).sum(dim=(1, 2))
+    torch.testing.assert_close(sums, value, rtol=0.05, atol=0.05 * value.abs().max().item())
+
+
+def test_elsewhere_maps_are_those_of_the_layer_itself():
+    """Also where a ReLU follows in place; the gradient is theirs in both precisions."""
+    network = extractor()
+    kept = []
+    hook = network.network.bn1.register_forward_hook(lambda _, __, maps: kept.append(maps.clone()))
+    network(images())
+    hook.remove()
+    for precision, tolerance in (("fp32", 1e-5), ("bf16", 0.05)):
+        network.precision = precision
+        watched = Watched(network, "bn1")
+        attended = watched(images())
+        torch.testing.assert_close(attended.maps, kept[0], rtol=tolerance, atol=tolerance)
+        directions = class_directions(network, torch.tensor([0, 3, 4]))
+        gradient = watched.gradient(attended, directions)
+        assert (gradient[attended.maps < 0] == 0).all() and gradient.any()
+
+
 @pytest.mark.parametrize("arch", ["c2f2", "cifarnet", "resnet18+16"])
 def test_elsewhere_it_is_grad_cam(arch):
     watched = Watched(extractor(arch))

@@ -505,6 +505,14 @@ def test_the_masking_checks_are_a_second_table_and_a_line(call, setting, tmp_pat
     assert "gradient masking: " in call(*setting, *options)[1]
 
 
+def test_a_budget_of_many_digits_is_found_again_in_its_table(call, setting):
+    options = (*QUICK, "--eps", "4/127", "--masking")
+    for _ in ("measured", "read back"):
+        code, printed, err = call(*setting, *options)
+        assert code == 0, err
+        assert "gradient masking: " in printed
+
+
 def test_bad_input_is_one_line_and_exit_code_2(call, setting, tmp_path):
     def refuse(message: str, *options: object) -> None:
         code, _, err = call(*setting, *QUICK, *options)

@@ -549,6 +549,13 @@ def test_the_script_trains_on_a_retrieval_set(on_disk, monkeypatch, capsys):
     assert load_extractor(None, out).labels == ("a", "b", "c", "d")
 
 
+def test_a_margin_of_0_is_one(monkeypatch, capsys):
+    options = "--arch resnet18+512 --recipe hm --dry_run"
+    for given, margin in (("", None), (" --margin 0", 0.0)):
+        printed = json.loads(call(monkeypatch, capsys, options + given)[1])
+        assert printed["recipe"]["Recipe"]["loss"]["OfEmbeddings"]["margin"] == margin
+
+
 def test_a_dry_run_prints_the_same_recipe_for_a_name_and_its_options(monkeypatch, capsys):
     named = call(monkeypatch, capsys, "-C cub:rres18ghmetsmi:ptripletN --dry_run")
     options = (
@@ -573,6 +580,17 @@ def test_a_dry_run_prints_the_same_recipe_for_a_name_and_its_options(monkeypatch
         ("--recipe plain --replays 3", "--replays belongs to"),
         ("--recipe nothing", "unknown recipe nothing"),
         ("--steps 0", "--steps must be above 0"),
+        ("-C cub:rres18:ptripletN --margin 0", "-C says what --margin says"),
+        ("--recipe plain --ics 0", "--ics and --barlow belong to embedders"),
+        ("--lr nan", "--lr must be a finite number"),
+        ("--eps nan", "--eps must be a finite number"),
+        ("--step inf", "--step must be a finite number"),
+        ("--units inf", "--units must be a finite number"),
+        ("--margin nan", "--margin must be a finite number"),
+        ("--ics nan", "--ics must be a finite number"),
+        ("--barlow nan", "--barlow must be a finite number"),
+        ("--eps 300", "--eps must be at most 255 grey levels"),
+        ("--step 256/255", "--step must be at most 255 grey levels"),
     ],
 )
 def test_wrong_commands_are_one_line(options, problem, monkeypatch, capsys):

@@ -114,6 +114,9 @@ def test_wrong_arrays_are_named(tmp_path):
     assert "30 images but labels are uint8 (29,)" in problem(x=x, y=y[1:])
     assert "labels must be 0 to 9" in problem(x=x, y=y + 1)
     assert "labels are float64" in problem(x=x, y=y * 1.0)
+    assert "there are no images" in problem(x=x[:0], y=y[:0])
+    assert "there are no images" in problem(x_train=x, y_train=y, x_test=x[:0], y_test=y[:0])
+    assert "labels are uint8 ()" in problem(x=x, y=y[0])
     assert "no .npz archive" in problem(x=np.array([{}]), y=y)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"no \.npz archive"):

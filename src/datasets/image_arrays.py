@@ -170,8 +170,10 @@ def _labelled(
     pixels: np.ndarray, labels: np.ndarray, class_names: Sequence[str], source: Path
 ) -> PixelImages:
     """Check shapes, types and ranges; ``UserError`` names ``source``."""
+    if pixels.ndim and not len(pixels):
+        raise UserError(f"{source}: there are no images in it, or in a part of it")
     pixels = pixels[..., None] if pixels.ndim == 3 else pixels
-    labels = labels.reshape(len(labels), -1)[:, 0] if labels.size == len(labels) else labels
+    labels = labels.reshape(-1) if labels.ndim and labels.size == len(labels) else labels
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
         raise UserError(
             f"{source}: images are {pixels.dtype} {pixels.shape}, not uint8 (n, side, side)"
@@ -182,6 +184,6 @@ def _labelled(
         raise UserError(
             f"{source}: {len(pixels)} images but labels are {labels.dtype} {labels.shape}"
         )
-    if len(labels) == 0 or labels.min() < 0 or labels.max() >= len(class_names):
+    if labels.min() < 0 or labels.max() >= len(class_names):
         raise UserError(f"{source}: labels must be 0 to {len(class_names) - 1}")
     return PixelImages(pixels, labels.astype(np.int64), tuple(class_names))

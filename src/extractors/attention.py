@@ -65,16 +65,20 @@ class Watched:
         kept: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
-            # Autocast gives maps of lower precision; what is kept stays in the graph that follows.
+            if self.averaged:
+                # Also what is done to it in place afterwards, as DenseNet's ReLU: that is averaged.
+                kept.append(output)
+                return output
+            # What is kept stays in the graph that follows, which changes no more than a copy.
             kept.append(output.float())
-            return kept[-1].to(output.dtype)
+            return kept[-1].to(output.dtype, copy=True)
 
         hook = self.extractor.network.get_submodule(self.layer).register_forward_hook(keep)
         try:
             prediction = self.extractor(images)
         finally:
             hook.remove()
-        return Attended(prediction.logits, prediction.features, kept[-1])
+        return Attended(prediction.logits, prediction.features, kept[-1].float())
 
     def attention(
         self, attended: Attended, directions: Tensor, *, differentiable: bool = False

@@ -215,6 +215,7 @@ def compare(record: Mapping[str, Any], table: Path, name: str) -> None:
         )
     values = {**record["benign"], **record["robustness"][0], "recipe": name}
     row = pd.DataFrame([{column: values.get(column) for column in columns}])
+    row = row.astype(dict.fromkeys(columns[1:], float))  # a None is an empty cell
     if table.is_file():
         known = pd.read_csv(table, sep="\t", dtype={"recipe": str})
         if list(known) != columns:
@@ -260,6 +261,12 @@ _NAMES = {
 
 
 def _ers_in_words(row: Mapping[str, Any]) -> str:
+    if row["ers"] is None:
+        missing = ", ".join(term for term in TERMS if row[term] is None)
+        return (
+            f"no ERS at {row['budget']}: there is no {missing} where no attacked image has another one "
+            "of its class"
+        )
     interval = ""
     if row["ers_low"] is not None:
         interval = f" (95 % interval {row['ers_low']:.1f} to {row['ers_high']:.1f})"

@@ -16,6 +16,7 @@ COLUMNS = (
     "recipe", "attack", "seed", "n", "accuracy", "low", "high", "success_rate", "linf",
 )  # fmt: skip
 _KEY = ["recipe", "attack", "seed"]
+_FORMAT = "%.6g"
 
 TOLERANCE = 1.0
 """Points of accuracy by which a comparison must fail before it counts as a sign of masking."""
@@ -59,7 +60,7 @@ def write_tables(tables: Mapping[Path, pd.DataFrame]) -> None:
     """As TSV, all or none of them; what does not exist is an empty field."""
     with atomic_outputs(*tables) as files:
         for file, table in zip(files, tables.values(), strict=True):
-            table.to_csv(file, sep="\t", index=False, float_format="%.6g")
+            table.to_csv(file, sep="\t", index=False, float_format=_FORMAT)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -107,6 +108,7 @@ def masking_signs(table: pd.DataFrame, eps: float) -> list[str]:
     Many steps must do more than one, gradients more than noise and more than those of another network,
     and a budget that reaches every image must leave none right (Athalye et al., ICML 2018, 3.1).
     """
+    eps, table = _as_written(eps), table.assign(eps=table["eps"].map(_as_written))
     accuracy = table.set_index(["attack", "eps"])["accuracy"].to_dict()
     pgd = accuracy["pgd20", eps]
     signs = [
@@ -119,6 +121,11 @@ def masking_signs(table: pd.DataFrame, eps: float) -> list[str]:
     if left > 0:
         signs.append(f"PGD-20 within {largest:g} grey levels still leaves {left:.1f} %")
     return signs
+
+
+def _as_written(eps: float) -> float:
+    """To the digits of ``write_tables``: a budget is the same before and after it was read back."""
+    return float(_FORMAT % eps)
 
 
 _WEAKER = {

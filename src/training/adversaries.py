@@ -1,7 +1,7 @@
 """Adversaries, as data: which training images they perturb, towards what, and how far."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Literal
 
@@ -57,6 +57,8 @@ class Scene:
     watched: Watched | None = None
     """The extractor whose maps the recipe reads, by ``read_map``."""
     read_map: MapReader | None = None
+    notes: dict[str, Tensor] = field(default_factory=dict)
+    """What the adversary notes for the log, by name, as scalars."""
 
     @torch.no_grad()
     def predict(self) -> Prediction:
@@ -148,7 +150,10 @@ class Adversary:
         )
 
     def _insist(self, scene: Scene, benign: Callable[[], Prediction], points: Tensor) -> Tensor:
-        """Further steps of the images whose attention has not moved; one forward for map and step."""
+        """Further steps of the images whose attention has not moved; one forward for map and step.
+
+        Notes the share of images that take a further step as ``selected``.
+        """
 
         def attended_cells(attended: Prediction, rows: Tensor) -> Tensor:
             return self.gate.cells.of(
@@ -169,6 +174,7 @@ class Adversary:
             stepped = pgd(images, look, self.budget.eps, self.step, 1, start=before)
             moving, stepped = moving[stay[0]], stepped[stay[0]]
             points[moving] = stepped
+            scene.notes.setdefault("selected", stay[0].float().mean())
             if not len(moving):
                 break
         return points

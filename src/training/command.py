@@ -121,7 +121,9 @@ _BESIDE_A_NAME = ("steps", "batch_norm")
 def recipe_options_of(options: argparse.Namespace) -> RecipeOptions:
     """The options given; with ``-C`` only those that may stand beside a name."""
     names = [field.name for field in fields(RecipeOptions)]
-    given = {name: getattr(options, name) for name in names if getattr(options, name)}
+    # A 0 says something: only what is None, or empty, was not given.
+    given = {name: getattr(options, name) for name in names}
+    given = {name: value for name, value in given.items() if value not in (None, ())}
     excluded = [name for name in given if name not in _BESIDE_A_NAME]
     if options.C and excluded:
         raise UserError(f"-C says what --{excluded[0]} says: give one of them")

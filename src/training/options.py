@@ -291,10 +291,11 @@ def _with_adversary(recipe: Recipe, options: RecipeOptions) -> Recipe:
 
 
 def _with_terms(recipe: Recipe, options: RecipeOptions) -> Recipe:
-    given = ((options.ics, intraclass_structure), (options.barlow, barlow_twins))
-    added = tuple((weight, term) for weight, term in given if weight)
-    if added and not isinstance(recipe.loss, OfEmbeddings):
+    weights = ((options.ics, intraclass_structure), (options.barlow, barlow_twins))
+    given = tuple((weight, term) for weight, term in weights if weight is not None)
+    if given and not isinstance(recipe.loss, OfEmbeddings):
         raise UserError(f"--ics and --barlow belong to embedders, not to recipe {options.recipe}")
+    added = tuple((weight, term) for weight, term in given if weight)
     return replace(recipe, terms=recipe.terms + added)
 
 

@@ -138,6 +138,7 @@ def perturbed_views(
         read_map=read_map,
         teacher=state.teacher,
         step=state.step,
+        notes=scene.notes,
     )
 
 

@@ -48,6 +48,8 @@ class Views:
     """The network before training, frozen and watched."""
     step: int = 0
     """How many were taken before."""
+    notes: dict[str, Tensor] = field(default_factory=dict)
+    """What the adversary noted, by name, as scalars."""
 
     @cached_property
     def _both(self) -> tuple[Prediction, Prediction]:
@@ -82,7 +84,7 @@ class Views:
 
     @torch.no_grad()
     def noted(self) -> dict[str, Tensor]:
-        """Of what was forwarded of all images, scalars: accuracies, and IoU of the attended cells."""
+        """Scalars: accuracies and IoU of the attended cells, where forwarded, and the adversary's."""
         done, notes = vars(self), {}
         if "benign" in done:
             notes["accuracy"] = self._accuracy(self.benign)
@@ -91,7 +93,7 @@ class Views:
         if "benign_map" in done and "perturbed_map" in done:
             cells = [top_cells(maps, 0.125) for maps in (self.benign_map, self.perturbed_map)]
             notes["attention_iou"] = overlap(*cells).mean()
-        return notes
+        return notes | self.notes
 
     def _accuracy(self, prediction: Prediction) -> Tensor:
         return (prediction.logits.argmax(dim=1) == self.labels).float().mean()
