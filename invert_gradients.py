@@ -53,6 +53,7 @@ def main() -> None:
             "arch": extractor.arch,
             "epochs": trained.epochs,
             "augmentation": trained.augmentation,
+            "trained_augmentation": trained.training,
             "trained_defence": trained.defence,
             "defence": defence and defence.name,
             **{key: getattr(options, key) for key in (*RECORDED, *SHARED)},

@@ -5,9 +5,9 @@
 #       [--semsim FILE] [--seed 0] [--gpu N] [-- options of snakemake]
 #
 # PATH is a labelled set (default: data/<dataset>), in its published layout, a folder of classes, or an
-# .npz. Where it is missing the demo set's pictures at 32 pixels take its place, which is said. Six ways of
-# training (plain, crop, the policies 3-1-7 and 43-18-18, and crop with pruned or noisy gradients) make one
-# network each of two kinds. Their gradients are inverted by inversed, and by dlg on lenet_zhu; those that
+# .npz. Where it is missing the demo set's pictures at 32 pixels take its place, which is said. Seven ways of
+# training (plain, crop, the policies 3-1-7, 43-18-18 and both, and crop with pruned or noisy gradients) make
+# one network each of two kinds. Their gradients are inverted by inversed, and by dlg on lenet_zhu; those that
 # were pruned or noisy in training are inverted as they are shared, and clean as in the published study.
 # full is that study: cifar_resnet20x4 and convnet64, 200 epochs, 600 images, 8000 steps, for a GPU. small
 # is cifar_resnet20 and lenet_zhu, 2,000 pictures of the whole set, 16 images, 300 and 500 steps: 2 CPU cores

@@ -203,6 +203,10 @@ def test_answers_are_right_where_they_name_the_class_and_missing_ones_do_not_cou
             lambda table: table.assign(**{f"human{k}": [np.nan] + [1.0] * 5 for k in range(3)}),
             "line 2: nobody has answered",
         ),
+        (
+            lambda table: table.assign(label=[7, 7, np.nan, 7, 7, 7]),
+            r"labels.csv, line 4: the label is missing",
+        ),
     ],
 )
 def test_a_wrong_table_of_answers_says_what_is_wrong(labels, change, message):
@@ -223,9 +227,18 @@ def test_metrics_are_chosen_and_oriented(labels):
     ):
         with pytest.raises(UserError, match=message):
             chosen_metrics(table, names)
-    table.loc[4, "psnr"] = np.inf
+    table.loc[4, "psnr"] = np.nan
     with pytest.raises(UserError, match="psnr of image 1 of b is no finite number"):
         chosen_metrics(table, None)
+
+
+def test_an_exact_reconstruction_counts_as_100_db(labels, tmp_path):
+    for value in (np.inf, 100):
+        answers().assign(psnr=[20.0, value, 12, 9, 11, 8]).to_csv(labels, index=False)
+        run_agreement(options("--labels", labels, "--out", tmp_path / f"{value}.tsv"))
+    found, expected = (pd.read_csv(tmp_path / f"{v}.tsv", sep="\t") for v in (np.inf, 100))
+    assert found["pearson"].notna().all()
+    pd.testing.assert_frame_equal(found, expected)
 
 
 def test_the_target_is_a_share_of_people_or_of_images(labels):
@@ -262,10 +275,21 @@ def test_scores_are_joined_by_model_and_image(labels, tmp_path):
     assert (joined["l2"] == table["image"] + 1).all()
     assert chosen_metrics(joined, None) == {"psnr": True, "psnr_measured": True}
     assert chosen_metrics(joined, ["l2"]) == {"l2": False}
-    with pytest.raises(UserError, match="none of image 0 of b"):
+    with pytest.raises(UserError, match="there are none of b"):
         join_scores(table, files[:1])
     with pytest.raises(UserError, match="twice"):
         join_scores(table, [*files, files[0]])
+
+
+def test_reconstructions_without_scores_are_left_out(labels, tmp_path, capsys):
+    scored = answers()[["model", "image"]].assign(mse=0.1, restart=[0, -1, 0, 0, 0, 0])
+    scored.loc[1, "mse"] = np.nan
+    given = ("--labels", labels, "--out", tmp_path / "out.tsv", "--scores", tmp_path / "scores.tsv")
+    for table in (scored, scored.drop(columns="restart").dropna()):
+        table.to_csv(tmp_path / "scores.tsv", sep="\t", index=False)
+        run_agreement(options(*given))
+        assert "note: 1 images are left out" in capsys.readouterr().out
+        assert pd.read_csv(tmp_path / "out.tsv", sep="\t")["n_images"].eq(2).all()
 
 
 def test_the_stage_writes_a_row_a_metric_and_skips_when_it_is_current(labels, tmp_path, capsys):

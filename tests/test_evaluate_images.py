@@ -25,6 +25,7 @@ from src.extractors.semsim import SemSim, build_semsim, save_semsim
 from src.metrics.attack import feature_loss
 from src.metrics.image_quality import IMAGE_METRICS, psnr, ssim
 from src.metrics.significance import bootstrap_interval
+from src.reporting.leak_ranks import leak_ranks
 
 PGD = "pgd_774_770_eps{0}.0_eps_it{0}.0_nb_it10_linf"
 ATTACKED = [1, 3, 4]
@@ -168,7 +169,7 @@ def test_clean_images_are_resized_as_they_were_for_the_attack(layout):
     assert table_of(layout, experiment)["linf"].max() <= 4.01 / 255
 
 
-def test_an_unchanged_image_is_counted_and_has_no_part_in_the_mean(layout):
+def test_an_unchanged_image_is_counted_and_has_100_db_in_the_mean(layout):
     experiment = Experiment.parse(PGD.format(8))
     clean = Image.open(layout.images / "3.jpg")
     clean.save(layout.attacked_images(experiment) / "3.tiff")
@@ -177,7 +178,7 @@ def test_an_unchanged_image_is_counted_and_has_no_part_in_the_mean(layout):
     assert np.isinf(table["psnr"][1])
     row = pd.read_csv(layout.result("image_quality.tsv"), sep="\t").iloc[0]
     assert row["unchanged"] == 1
-    assert row["psnr"] == pytest.approx(table["psnr"][[0, 2]].mean(), rel=1e-5)
+    assert row["psnr"] == pytest.approx((table["psnr"][[0, 2]].sum() + 100) / 3, rel=1e-5)
 
 
 # Folders
@@ -276,6 +277,65 @@ def test_reconstructions_can_share_one_folder_of_originals(reconstructed):
     np.testing.assert_allclose(
         images["psnr"][:3], psnr(untransformed, changed)[[1, 0, 2]], rtol=1e-5
     )
+
+
+def mark_diverged(folder, *ids):
+    """As ``invert_gradients.py`` says it."""
+    restarts = {number: -1 if number in ids else 0 for number in (2, 10, 30)}
+    rows = [f"{number}\t{number != 10:d}\t{restart}\n" for number, restart in restarts.items()]
+    (folder / "metric.tsv").write_text("id\tlabel\trestart\n" + "".join(rows))
+
+
+def test_images_that_diverged_are_left_out_and_counted(reconstructed, capsys):
+    (first, second), (changed, transformed, *_) = reconstructed
+    mark_diverged(first, 2, 30)
+    (second / "metric.tsv").write_text("id\tmse\n2\t0.1\n")
+    given = ("--attacked", first, second, "--metrics", "psnr", "mse")
+    assert script(*given) == 0
+    out = capsys.readouterr().out
+    assert f"{first}: 2 of 3 images diverged and are left out" in out
+    assert out.count("images diverged") == 1
+    images = pd.read_csv(first.with_name("image_quality.tsv"), sep="\t")
+    assert list(images["image"]) == [10, 2, 10, 30] and list(images["label"]) == [0, 1, 0, 1]
+    means = pd.read_csv(first.with_name("image_quality_conditions.tsv"), sep="\t")
+    assert list(means["images"]) == [1, 3]
+    assert means["psnr"][0] == pytest.approx(psnr(transformed, changed)[0], rel=1e-5)
+    assert means["psnr_untransformed"].notna()[0]
+
+
+@pytest.mark.parametrize("with_originals", [False, True])
+def test_a_condition_that_diverged_as_a_whole_is_ranked_last(
+    reconstructed, tiny_checkpoint, with_originals
+):
+    (first, second), _ = reconstructed
+    mark_diverged(first, 2, 10, 30)
+    given = ["--attacked", first, second, "--metrics", "psnr", "mse", "features", "--gpu", -1]
+    if with_originals:
+        given += ["--originals", second.with_name(f"{second.name}_ori")]
+    assert script(*given, "--model_file", tiny_checkpoint) == 0
+    images = (first.with_name("image_quality.tsv")).read_text().splitlines()
+    assert [line.split("\t")[1] for line in images] == ["image", "2", "10", "30"]
+    means = pd.read_csv(first.with_name("image_quality_conditions.tsv"), sep="\t")
+    assert means["psnr"].isna().tolist() == [True, False]
+    ranks = leak_ranks(means).set_index("model")
+    assert ranks["psnr_rank"].to_dict() == ranks["mse_rank"].to_dict()
+    assert ranks["psnr_rank"][first.name] == 2
+
+
+def test_images_that_were_found_exactly_leak_most(reconstructed):
+    (first, second), _ = reconstructed
+    for name in ("2_1", "10_0", "30_1"):
+        original = first.with_name(f"{first.name}_ori") / f"{name}_ori.png"
+        shutil.copy(original, first / f"{name}_rec.png")
+    shutil.copy(original, second / "30_1_rec.png")
+    assert script("--attacked", first, second, "--metrics", "psnr") == 0
+    images = pd.read_csv(first.with_name("image_quality.tsv"), sep="\t")
+    means = pd.read_csv(first.with_name("image_quality_conditions.tsv"), sep="\t")
+    assert means["psnr"][0] == 100 and list(means["unchanged"]) == [3, 1]
+    partly = (images["psnr"][3:5].sum() + 100) / 3
+    assert means["psnr"][1] == pytest.approx(partly, rel=1e-5)
+    ranks = leak_ranks(means).set_index("model")
+    assert ranks["psnr_rank"].to_dict() == {first.name: 1, second.name: 2}
 
 
 def test_features_of_folders_are_the_extractor_s(folders, tiny_checkpoint):

@@ -94,8 +94,8 @@ def test_published_presets():
     "fields",
     [
         *({name: "x"} for name in ("cost", "optimizer", "init", "indices", "weights", "scoring")),
-        {"lr": 0.0},
-        {"tv": -1.0},
+        *({"lr": value} for value in (0.0, float("nan"), float("inf"))),
+        *({"tv": value} for value in (-1.0, float("nan"), float("inf"))),
         {"iterations": 0},
         {"restarts": 0},
     ],

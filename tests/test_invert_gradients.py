@@ -1,12 +1,14 @@
 """invert_gradients.py from a network and images to folders of reconstructions, tables and a grid."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import invert_gradients
@@ -18,6 +20,7 @@ from src.attacks.inversion.command import (
     TrainedAs,
     add_inversion_options,
     check_inversion_options,
+    condition_of,
     preset_of,
     read_labelled_pixels,
 )
@@ -171,7 +174,7 @@ def test_batches_share_one_gradient(script, tmp_path):
 
 def test_labels_are_read_off_the_gradient(script, tmp_path):
     assert script(*UNTRAINED, "--labels", "analytic", "--defence", "none", "sign") == 0
-    records = [json.loads((tmp_path / "out" / f"{PLAIN}{d}.json").read_text())
+    records = [json.loads((tmp_path / "out" / f"{PLAIN}_labels_analytic{d}.json").read_text())
                for d in ("", "_defense_sign")]  # fmt: skip
     assert [record["labels_recovered"] for record in records] == [1, 1]
 
@@ -179,9 +182,45 @@ def test_labels_are_read_off_the_gradient(script, tmp_path):
 def test_labels_are_found_with_the_image(script, tmp_path):
     arguments = (*UNTRAINED, "--labels", "joint", "--optim", "dlg", "--n_images", 2)
     assert script(*arguments, "--iterations", 3) == 0
-    name = PLAIN.replace("inversed", "dlg")
+    name = PLAIN.replace("inversed", "dlg").replace("rlabel_False", "rlabel_True")
     table = pd.read_csv(tmp_path / "out" / name / "metric.tsv", sep="\t")
     assert table["label_found"].between(0, 9).all()
+
+
+def test_ways_of_knowing_labels_have_folders_and_rows_of_their_own(script, tmp_path):
+    arguments = (*UNTRAINED, "--n_images", 2, "--iterations", 1)
+    assert script(*arguments) == 0
+    height = Image.open(tmp_path / "out/grid.png").height
+    for labels in ("joint", "analytic"):
+        assert script(*arguments, "--labels", labels) == 0
+    ends = ("False", "False_labels_analytic", "True")
+    names = [PLAIN.replace("False", end) for end in ends]
+    assert [folder.name for folder in conditions_in(tmp_path / "out")] == names
+    assert Image.open(tmp_path / "out/grid.png").height > 1.5 * height
+
+
+def test_what_diverged_has_no_part_in_the_means(script, tmp_path, monkeypatch, capsys):
+    reconstruct = campaign.reconstruct
+
+    def diverging(*of, **how):
+        found = reconstruct(*of, **how)
+        lost = torch.tensor([number != 2 for number in how["ids"]])
+        found.images[lost], found.restarts[lost], found.costs[lost] = 0.5, -1, torch.inf
+        return found
+
+    monkeypatch.setattr(campaign, "reconstruct", diverging)
+    assert script(*UNTRAINED, "--n_images", 3) == 0
+    table = pd.read_csv(tmp_path / "out" / PLAIN / "metric.tsv", sep="\t", index_col="id")
+    for name in ("mse", "psnr", "mse_untransformed", "psnr_untransformed"):
+        assert table[name].isna().to_dict() == {0: True, 2: False, 4: True}
+    record = json.loads((tmp_path / "out" / f"{PLAIN}.json").read_text())
+    assert (record["n_images"], record["diverged"]) == (3, 2)
+    for name in ("cost", "mse", "psnr"):
+        assert record[f"mean_{name}"] == pytest.approx(table[name][2], rel=1e-5)
+    assert re.search(r"images +diverged .*\n.* 3 +2 ", capsys.readouterr().out)
+    assert script(*UNTRAINED, "--n_images", 1) == 0
+    record = json.loads((tmp_path / "out" / f"{PLAIN}.json").read_text())
+    assert record["diverged"] == 1 and record["mean_psnr"] is record["mean_cost"] is None
 
 
 def test_a_defence_makes_reconstructions_worse(script, tmp_path):
@@ -215,7 +254,7 @@ def test_the_record_of_a_training_names_and_transforms(script, tmp_path, data, m
     table = pd.read_csv(folder / "metric.tsv", sep="\t")
     assert (table["psnr_untransformed"] != table["psnr"]).all()
     options = options_of("--checkpoint", checkpoint, "--augmentation", "crop", "--epochs", 200)
-    assert TrainedAs.of(options) == TrainedAs(200, "crop", "prune_70")
+    assert TrainedAs.of(options) == TrainedAs(200, "crop", "prune_70", "ats:3-1-7+43-18-18")
 
 
 @pytest.mark.parametrize(
@@ -232,7 +271,26 @@ def test_recorded_augmentations_are_read_as_they_are_written(tmp_path, recorded,
     record = {"options": {"epochs": 5, "augmentation": recorded}}
     checkpoint.with_name("a.pt.manifest.json").write_text(json.dumps(record))
     options = options_of("--checkpoint", checkpoint)
-    assert TrainedAs.of(options) == TrainedAs(5, text, None)
+    assert TrainedAs.of(options) == TrainedAs(5, text, None, text)
+
+
+@pytest.mark.parametrize(
+    ("training", "attacked", "mode"),
+    [
+        ("crop", None, "crop_auglist_"),
+        ("crop", "none", "normal_auglist_"),
+        ("none", "none", "aug_auglist_"),
+        ("none", "crop", "crop_auglist_"),
+        (None, "none", "aug_auglist_"),
+        ("ats:3-1-7", None, "aug_auglist_3-1-7"),
+        ("ats:3-1-7", "none", "normal_auglist_3-1-7"),
+    ],
+)
+def test_a_training_with_crops_attacked_without_is_the_mode_normal(training, attacked, mode):
+    trained = TrainedAs(5, training or "none", None, training)
+    options = options_of(*UNTRAINED, *(("--augmentation", attacked) if attacked else ()))
+    name = condition_of(options, "c", trained.unless_said(options), None)
+    assert name == f"c_5_inversed_{mode}_rlabel_False"
 
 
 def test_reconstructions_are_images_like_others(script, tmp_path):
@@ -277,6 +335,10 @@ def test_options_change_the_preset():
         ((*UNTRAINED, "--optim", "inversed-LR"), "inversed-LR"),
         ((*UNTRAINED, "--cost", "l3"), "l3"),
         ((*UNTRAINED, "--defence", "prune_170"), "prune_170"),
+        ((*UNTRAINED, "--lr", "nan"), "both finite"),
+        ((*UNTRAINED, "--lr", "inf"), "both finite"),
+        ((*UNTRAINED, "--tv", "nan"), "both finite"),
+        ((*UNTRAINED, "--local_lr", "nan"), "--local_lr must be"),
         ((*UNTRAINED, "--augmentation", "ats:50"), "'50' is no policy"),
         ((*UNTRAINED, "--observation", "features", "--labels", "joint"), "no classes to find"),
         ((*UNTRAINED, "--shared_batch", 8), "too few for a batch"),
@@ -291,6 +353,15 @@ def test_bad_input_is_one_line_and_no_artifact(script, tmp_path, capsys, argumen
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and problem in error
     assert not (tmp_path / "out").exists()
+
+
+def test_images_of_a_size_that_the_network_cannot_read_are_an_error(script, tmp_path, capsys):
+    x, y = np.zeros((4, 28, 28, 3), np.uint8), np.arange(4)
+    np.savez(tmp_path / "small.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    assert script(*UNTRAINED, "--data", tmp_path / "small.npz", "--dataset", "cifar10") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: lenet_zhu cannot read images of 28x28 pixels")
+    assert "try 32" in error and not (tmp_path / "out").exists()
 
 
 def test_labels_that_the_network_does_not_know_are_an_error(

@@ -34,6 +34,14 @@ def test_what_could_not_be_measured_comes_last():
     assert ranks["psnr_rank"].to_dict() == {"noisy": 1, "pruned": 2, "plain": 3}
 
 
+def test_a_condition_of_which_nothing_was_reconstructed_is_last_by_all_metrics():
+    nothing = dict.fromkeys(CONDITIONS.columns[2:])
+    diverged = pd.DataFrame([{"model": "diverged", "images": 0, **nothing}])
+    ranks = leak_ranks(pd.concat([diverged.astype({"psnr": float}), CONDITIONS]))
+    assert ranks["model"].iloc[-1] == "diverged"
+    assert (ranks.iloc[-1].filter(like="_rank") == 4).all()
+
+
 def test_tables_without_conditions_are_refused():
     with pytest.raises(UserError, match="no conditions with metrics"):
         leak_ranks(MEANS)

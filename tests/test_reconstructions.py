@@ -9,6 +9,7 @@ from PIL import Image
 from src.artifacts.errors import UserError
 from src.artifacts.reconstructions import (
     condition_name,
+    diverged_images,
     originals_folder,
     parse_image_name,
     read_images,
@@ -45,6 +46,12 @@ def test_names_of_conditions_are_the_published_ones():
     assert condition_name(
         "c", 0, "dlg", trained_defence="prune_70", observation="features", defence="sign"
     ) == ("c_0_dlg_aug_auglist__rlabel_False_trained_prune_70_observed_features_defense_sign")
+    assert condition_name("c", 9, "zhu", mode="normal", rlabel=True) == (
+        "c_9_zhu_normal_auglist__rlabel_True"
+    )
+    assert condition_name("c", 9, "zhu", analytic=True, trained_defence="sign") == (
+        "c_9_zhu_aug_auglist__rlabel_False_labels_analytic_trained_sign"
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,6 +151,18 @@ def test_a_set_is_read_in_order_of_ids(folder):
     (folder / "11_0_rec.png").write_bytes(b"PNG")
     with pytest.raises(UserError, match=r"11_0_rec.png is not a readable"):
         read_images(folder)
+
+
+def test_the_table_of_a_folder_tells_which_images_diverged(folder):
+    assert diverged_images(folder) == set()
+    table = folder / "metric.tsv"
+    table.write_text("id\tlabel\trestart\n2\t1\t0\n7\t1\t-1\n10\t0\t-1\n")
+    assert diverged_images(folder) == {(7, 1), (10, 0)}
+    table.write_text("id\tmse\n2\t0.1\n")
+    assert diverged_images(folder) == set()
+    table.write_text("")
+    with pytest.raises(UserError, match=r"metric.tsv is not a table"):
+        diverged_images(folder)
 
 
 def test_writing_replaces_what_stood_there(folder):

@@ -496,13 +496,24 @@ def test_extractors_of_a_catalogue_are_ranked_beside_their_recommenders(place):
 def test_attacks_on_gradients_are_told_apart():
     config = read_study("semsim") | {"budget": "small"}
     attacks = Leaks.read(Entries.of(config)).attacks()
-    assert len(attacks) == 3 * (4 + 2 * 2)
+    assert len(attacks) == 3 * (5 + 2 * 2)
+    hybrid = "cifar_resnet20_3_inversed_aug_auglist_3-1-7+43-18-18_rlabel_False"
+    assert attacks[hybrid].condition == "3-1-7+43-18-18"
     name = "lenet_zhu_3_dlg_crop_auglist__rlabel_False_trained_prune_70_defense_prune_70"
     expected = ("lenet_zhu", "prune_70", "--optim dlg --iterations 20 --defence prune_70")
     assert attacks[name] == Attack(*expected)
     config["networks"] = {"lenet_zhu": {"attacks": ["--optim dlg", "--optim dlg --seed 1"]}}
     with pytest.raises(UserError, match="two attacks would be named lenet_zhu_3_dlg_aug"):
         Leaks.read(Entries.of(config)).attacks()
+    config["networks"] = {
+        "lenet_zhu": {"attacks": ["", "--augmentation none", "--labels joint", "--labels analytic"]}
+    }
+    config["conditions"] = {"crop": {"train": "--augmentation crop"}}
+    mode = "lenet_zhu_3_inversed_{}_auglist__rlabel_{}"
+    names = [("crop", "False"), ("normal", "False"), ("crop", "True")]
+    assert set(Leaks.read(Entries.of(config)).attacks()) == {
+        *(mode.format(*of) for of in names), mode.format("crop", "False_labels_analytic")
+    }  # fmt: skip
     config["budgeted_training"] = "--epochs 2"
     config["conditions"] = {"plain": {"train": "--schedule conservative"}}
     with pytest.raises(UserError, match="plain: --epochs and --augmentation must be said"):

@@ -74,7 +74,7 @@ class Attack:
         add_inversion_options(parser)
         parsed = parser.parse_args(["--data", ".", *shlex.split(self.options)])
         shared = None if defence == NO_DEFENCE else defence
-        return condition_of(parsed, self.network, trained, shared)
+        return condition_of(parsed, self.network, trained.unless_said(parsed), shared)
 
 
 def _trained_as(training: str, condition: str) -> TrainedAs:
@@ -84,4 +84,6 @@ def _trained_as(training: str, condition: str) -> TrainedAs:
     parsed, _ = parser.parse_known_args(shlex.split(training))
     if parsed.epochs is None or parsed.augmentation is None:
         parser.error("--epochs and --augmentation must be said, for the names of reconstructions")
-    return TrainedAs(parsed.epochs, parsed.augmentation, parsed.gradient_defence)
+    return TrainedAs(
+        parsed.epochs, parsed.augmentation, parsed.gradient_defence, parsed.augmentation
+    )

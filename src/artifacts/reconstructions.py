@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from src.artifacts.atomic import PARTIAL_PREFIX, partial_path
@@ -27,6 +28,8 @@ from src.artifacts.errors import UserError
 
 ORIGINALS = "_ori"
 UNTRANSFORMED = "_untransformed"
+METRICS = "metric.tsv"
+"""In the folder of reconstructions, a row an image."""
 
 _IMAGE_NAME = re.compile(r"(?P<id>\d+)_(?P<label>\d+)_[^/]+\.png")
 
@@ -48,6 +51,7 @@ def condition_name(
     mode: str = "aug",
     aug_list: str = "",
     rlabel: bool = False,
+    analytic: bool = False,
     trained_defence: str | None = None,
     defence: str | None = None,
     observation: str = "gradients",
@@ -55,11 +59,15 @@ def condition_name(
     """``{arch}_{epochs}_{optim}_{mode}_auglist_{aug}_rlabel_{r}[_defense_{d}]``.
 
     ``mode`` and ``aug_list`` are the published names of how images are transformed: ``aug`` with ``""``
-    not at all, ``crop``, ``aug`` with a policy such as ``3-1-7+43-18-18``. ``defence`` changes what is
-    shared. What the published study did not have follows only where it is used: ``_trained_{d}`` for
-    noise or pruning in training only, ``_observed_{observation}`` for what else than gradients is shared.
+    not at all, ``crop``, ``aug`` with a policy such as ``3-1-7+43-18-18``, ``normal`` not at all although
+    training did. ``rlabel``: labels are reconstructed with the images. ``defence`` changes what is
+    shared. What the published study did not have follows only where it is used: ``_labels_analytic`` for
+    labels read off a gradient, ``_trained_{d}`` for noise or pruning in training only,
+    ``_observed_{observation}`` for what else than gradients is shared.
     """
     name = f"{arch}_{epochs}_{optim}_{mode}_auglist_{aug_list}_rlabel_{rlabel}"
+    if analytic:
+        name += "_labels_analytic"
     if trained_defence:
         name += f"_trained_{trained_defence}"
     if observation != "gradients":
@@ -152,6 +160,25 @@ def read_pairs(folder: Path, *, untransformed: bool = False) -> list[Pair]:
             shown = ["x".join(map(str, size)) for size in sizes]
             raise UserError(f"{pair.reconstruction} has {shown[1]} pixels, its original {shown[0]}")
     return pairs
+
+
+def diverged_images(folder: Path) -> set[tuple[int, int]]:
+    """(id, label) of the images of ``folder`` of which every restart diverged, by its ``METRICS``.
+
+    What their files show is the mean colour and no reconstruction. None where there is no such table, or
+    none that tells restarts; ``UserError`` for a file that is no table.
+    """
+    path = folder / METRICS
+    if not path.is_file():
+        return set()
+    try:
+        table = pd.read_csv(path, sep="\t")
+    except (ValueError, OSError) as error:  # a decoding or parsing error is a ValueError
+        raise UserError(f"{path} is not a table: {error}") from error
+    if not {"id", "label", "restart"} <= set(table):
+        return set()
+    lost = table[table["restart"] == -1]
+    return set(zip(lost["id"], lost["label"], strict=True))
 
 
 def _size(path: Path) -> tuple[int, int]:

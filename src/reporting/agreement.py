@@ -26,6 +26,8 @@ DEFAULT_METRICS = ("mse", "psnr", "ssim", "lpips", "dreamsim", "semsim")
 MEASURED = "_measured"
 """Ending of a metric of ``--scores`` whose name stands in the table of answers already."""
 MEASURES = ("spearman", "kendall", "pearson", "auc", "auc_within")
+MOST_DB = 100.0
+"""What PSNR counts as at most: equal images have an infinite one, of which there is no mean."""
 _ENDINGS = (MEASURED, "_untransformed")
 _KEY = ["model", "image"]
 _IMAGE_COLUMNS = ("image", "id", "item")
@@ -88,8 +90,11 @@ def run_agreement(options: argparse.Namespace) -> None:
     with atomic_output(options.out) as temporary:
         table.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
     manifest.write([options.out])
-    if left_out := joined["image"].nunique() - int(table["n_images"].iloc[0]):
-        print(f"note: {left_out} images are left out: some model has no reconstruction of them")
+    if left_out := answers["image"].nunique() - int(table["n_images"].iloc[0]):
+        print(
+            f"note: {left_out} images are left out: some model has no reconstruction of them, or no "
+            "scores"
+        )
     print(agreement_overview(table))
     print(f"written: {options.out}")
 
@@ -99,7 +104,7 @@ def read_answers(path: Path) -> pd.DataFrame:
 
     An answer is a class, right where it equals ``label``; a person without an answer (an empty field)
     is not counted. Raises ``UserError`` for a file without the columns, or with a reconstruction that
-    stands there twice or nobody saw.
+    stands there twice, has no ``label`` or nobody saw.
     """
     table = _read(path, ",")
     people = [name for name in table if re.fullmatch(r"human\d+", name)]
@@ -110,6 +115,8 @@ def read_answers(path: Path) -> pd.DataFrame:
     for name in (*people, "label"):
         if not pd.api.types.is_numeric_dtype(table[name]):
             raise UserError(f"{path}: column {name} holds something that is not a class's number")
+    if (unknown := table["label"].isna()).any():
+        raise UserError(f"{path}, line {int(np.argmax(unknown)) + 2}: the label is missing")
     right = answers.eq(table["label"], axis=0).where(answers.notna())
     table["recognised"] = right.astype(np.float64).mean(axis=1)
     if (unseen := table["recognised"].isna()).any():
@@ -120,8 +127,9 @@ def read_answers(path: Path) -> pd.DataFrame:
 def join_scores(answers: pd.DataFrame, scores: Sequence[Path]) -> pd.DataFrame:
     """``answers`` with the columns of ``scores`` beside them, by model and image.
 
-    A column that is known already gets the ending ``MEASURED``. ``UserError`` for a file without image
-    numbers, and where a reconstruction of ``answers`` has no scores.
+    A column that is known already gets the ending ``MEASURED``. Reconstructions without scores, as those
+    are that diverged, are left out. ``UserError`` for a file without image numbers, and for a model of
+    ``answers`` without any scores.
     """
     if not scores:
         return answers
@@ -130,10 +138,10 @@ def join_scores(answers: pd.DataFrame, scores: Sequence[Path]) -> pd.DataFrame:
     joined = answers.merge(
         measured, on=_KEY, how="left", suffixes=("", MEASURED), indicator="found", validate="1:1"
     )
-    if (lacking := joined["found"] == "left_only").any():
-        model, image = joined.loc[lacking, _KEY].iloc[0]
-        raise UserError(f"--scores: there are none of image {image} of {model}")
-    return joined.drop(columns="found")
+    scored = joined[joined["found"] == "both"].drop(columns="found")
+    if lacking := sorted(set(answers["model"]) - set(scored["model"])):
+        raise UserError(f"--scores: there are none of {lacking[0]}")
+    return scored
 
 
 def _read_scores(path: Path) -> pd.DataFrame:
@@ -141,6 +149,8 @@ def _read_scores(path: Path) -> pd.DataFrame:
     image = next((name for name in _IMAGE_COLUMNS if name in table), None)
     if image is None:
         raise UserError(f"{path} lacks the column image")
+    if "restart" in table:  # of an inversion, where -1 tells that there is no reconstruction
+        table = table[table["restart"] != -1]
     table = table.rename(columns={image: "image"}).drop(columns="label", errors="ignore")
     return table if "model" in table else table.assign(model=path.resolve().parent.name)
 
@@ -183,7 +193,7 @@ def chosen_metrics(table: pd.DataFrame, names: Sequence[str] | None) -> dict[str
             raise UserError(f"there is no column {name}")
         if not pd.api.types.is_numeric_dtype(table[name]):
             raise UserError(f"column {name} holds something that is not a number")
-        if (wrong := ~np.isfinite(table[name].to_numpy(np.float64))).any():
+        if (wrong := ~np.isfinite(capped(name, table[name].to_numpy(np.float64)))).any():
             model, image = table.loc[wrong, _KEY].iloc[0]
             raise UserError(f"{name} of image {image} of {model} is no finite number")
     return chosen
@@ -196,12 +206,22 @@ def _oriented(name: str) -> tuple[str, bool]:
         if orientation not in ("higher", "lower"):
             raise UserError(f"{name}: say {column}:higher or {column}:lower")
         return column, orientation == "higher"
-    known = column
-    for ending in _ENDINGS:
-        known = known.removesuffix(ending)
+    known = _metric_of(column)
     if known not in HIGHER_IS_CLOSER:
         raise UserError(f"which way is {column} oriented? say {column}:higher or {column}:lower")
     return column, HIGHER_IS_CLOSER[known]
+
+
+def _metric_of(column: str) -> str:
+    """``psnr_untransformed_measured`` -> ``psnr``."""
+    for ending in _ENDINGS:
+        column = column.removesuffix(ending)
+    return column
+
+
+def capped(column: str, values: np.ndarray) -> np.ndarray:
+    """``values`` (n,) of a metric, those of PSNR at most ``MOST_DB``, so that means over them exist."""
+    return np.minimum(values, MOST_DB) if _metric_of(column) == "psnr" else values
 
 
 def agreement_table(
@@ -214,13 +234,14 @@ def agreement_table(
 ) -> pd.DataFrame:
     """One row a metric: ``MEASURES`` with ``_low`` and ``_high`` (95 %), closer, n_models, n_images.
 
-    ``answers`` as ``read_answers`` returns them; images that some model lacks are left out.
+    ``answers`` as ``read_answers`` returns them; images that some model lacks are left out. PSNR is
+    ``capped``.
     """
     shares = _crossed(answers, "recognised")
     human = shares if target == "rate" else (shares > 0.5).astype(np.float64)
     rows = []
     for name, higher in metrics.items():
-        scores = _crossed(answers, name)
+        scores = capped(name, _crossed(answers, name))
         found = agreement(scores, human, higher_is_closer=higher, resamples=resamples, seed=seed)
         rows.append(
             {"metric": name, **_estimates(found), "closer": "higher" if higher else "lower"}

@@ -14,6 +14,7 @@ from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
 from src.artifacts.reconstructions import (
     UNTRANSFORMED,
+    diverged_images,
     originals_folder,
     parse_image_name,
     read_images_by_name,
@@ -42,6 +43,8 @@ class Condition:
     """Row by row those of ``changed``, by the ending that the columns of their comparison have."""
     known: Mapping[str, np.ndarray]
     """(n,) each: the columns of ``LEADING`` that are known."""
+    diverged: int = 0
+    """Images that are left out, since an inversion found nothing."""
 
 
 def experiment_condition(layout: Layout, experiment: Experiment) -> Condition:
@@ -69,24 +72,33 @@ def folder_condition(folder: Path, originals: Path | None = None) -> Condition:
     Without ``originals`` the folder holds reconstructions, and beside it stand their transformed and,
     where they are kept, their untransformed originals. In ``originals`` an image is found by position
     and class, ``{id}_{label}_*.png``, where all of ``folder`` are named so, and otherwise by its stem.
+    Images of which every restart of an inversion diverged are left out and counted; none may be left.
     Raises ``UserError`` for an image without original.
     """
+    lost = diverged_images(folder)
     if originals is not None:
         changed, found = _images_by_name(folder), _images_by_name(originals)
         if missing := [key for key in changed if key not in found]:
             raise UserError(f"{changed[missing[0]]} has no original in {originals}")
-        beside = {"": [found[key] for key in changed]}
+        shown = [key for key in changed if key not in lost]
+        beside = {"": [found[key] for key in shown]}
     else:
         pairs = read_pairs(folder)
         changed = {(pair.id, pair.label): pair.reconstruction for pair in pairs}
-        beside = {"": [pair.original for pair in pairs]}
+        shown = [key for key in changed if key not in lost]
+        beside = {"": [pair.original for pair in pairs if pair[:2] not in lost]}
         if originals_folder(folder, untransformed=True).is_dir():
             pairs = read_pairs(folder, untransformed=True)
-            beside[UNTRANSFORMED] = [pair.original for pair in pairs]
-    columns = zip(*changed, strict=True)
-    known = {name: np.array(column) for name, column in zip(LEADING[1:], columns, strict=False)}
-    catalogues = {ending: _catalogue(paths) for ending, paths in beside.items()}
-    return Condition(condition_of(folder), _catalogue(changed.values()), catalogues, known)
+            beside[UNTRANSFORMED] = [pair.original for pair in pairs if pair[:2] not in lost]
+    columns = np.array(shown or np.empty((0, 2), np.int64)).T
+    known = dict(zip(LEADING[1:], columns, strict=False))
+    return Condition(
+        condition_of(folder),
+        _catalogue([changed[key] for key in shown]),
+        {ending: _catalogue(paths) for ending, paths in beside.items()},
+        known,
+        len(changed) - len(shown),
+    )
 
 
 def condition_of(folder: Path) -> str:

@@ -37,6 +37,7 @@ from src.extractors.perceptual import (
 from src.extractors.semsim import load_semsim
 from src.metrics.image_quality import IMAGE_METRICS, ImageMetric
 from src.metrics.significance import bootstrap_interval
+from src.reporting.agreement import MOST_DB, capped
 from src.reporting.image_conditions import (
     LEADING,
     Condition,
@@ -203,15 +204,15 @@ def summary_row(table: pd.DataFrame, features: Features | None) -> dict[str, obj
     """Means of the metrics of a table of images, with intervals, and over successful attacks only.
 
     ``<metric>``, ``<metric>_low`` and ``_high`` are the mean and its 95 % bootstrap interval over the
-    images; the same after ``<metric>_successful``. An image that equals its original has an infinite
-    PSNR and no part in its mean: ``unchanged`` counts them.
+    images; the same after ``<metric>_successful``; NaN without images. An image that equals its original
+    has an infinite PSNR: ``unchanged`` counts them, and in the means PSNR is ``capped``.
     """
     success = table["success"].to_numpy(bool) if "success" in table else None
     row: dict[str, object] = {"images": len(table)}
     if "psnr" in table:
         row["unchanged"] = int(np.isinf(table["psnr"]).sum())
     for name in [name for name in table if name not in LEADING]:
-        values = table[name].to_numpy(float)
+        values = capped(name, table[name].to_numpy(float))
         row |= _mean(name, values)
         if success is not None:
             row |= _mean(name + SUCCESSFUL, values[success])
@@ -252,7 +253,10 @@ def overview(table: pd.DataFrame) -> str:
 def score_folders(
     measures: Measures, folders: Sequence[Path], originals: Path | None, table: Path
 ) -> None:
-    """A row for each image of ``folders`` at ``table``, and a row a folder at ``*_conditions.tsv``."""
+    """A row for each image of ``folders`` at ``table``, and a row a folder at ``*_conditions.tsv``.
+
+    Images whose inversion diverged are left out of both, and counted in a line.
+    """
     names = [condition_of(folder) for folder in folders]
     if len(set(names)) < len(names):
         raise UserError("the folders of --attacked must have different names: they name the rows")
@@ -261,7 +265,8 @@ def score_folders(
     for folder in folders:
         beside = [originals_folder(folder, untransformed=of) for of in (False, True)]
         inputs += [originals] if originals else [path for path in beside if path.is_dir()]
-    manifest = Manifest.of("evaluate_images", measures.described, inputs)
+    described = {**measures.described, "psnr_at_most": MOST_DB}
+    manifest = Manifest.of("evaluate_images", described, inputs)
     if not measures.options.force and manifest.is_current(outputs):
         print(f"{table} is up to date (use --force to redo)")
         print(overview(pd.read_csv(outputs[1], sep="\t")))
@@ -269,7 +274,11 @@ def score_folders(
     tables, rows = [], []
     for folder in folders:
         condition = folder_condition(folder, originals)
-        features = measures.describe(condition) if measures.describes else None
+        if condition.diverged:
+            n_images = condition.diverged + len(condition.changed)
+            print(f"{folder}: {condition.diverged} of {n_images} images diverged and are left out")
+        describes = measures.describes and len(condition.changed) > 0
+        features = measures.describe(condition) if describes else None
         images = measures.table(condition, features)
         tables.append(images.assign(model=condition.name))
         rows.append({"model": condition.name, **summary_row(images, features)})
@@ -307,7 +316,8 @@ def score_experiments(
     for of in scored:
         inputs += [layout.classes(of), layout.features(of), layout.features(of.clean)]
     inputs += [layout.summary] if layout.summary.is_file() else []
-    manifest = Manifest.of("image_quality", {"experiments": [of.name for of in scored]}, inputs)
+    described = {"experiments": [of.name for of in scored], "psnr_at_most": MOST_DB}
+    manifest = Manifest.of("image_quality", described, inputs)
     table = tabulated(
         layout.result(TABLE),
         manifest,

@@ -19,7 +19,9 @@ def leak_ranks(conditions: pd.DataFrame) -> pd.DataFrame:
 
     ``conditions`` is a table of means as ``evaluate_images.py --attacked`` writes it: model, images and
     metrics. Rank 1 is the condition whose reconstructions are closest to their originals; equal means
-    share a rank. Rows are sorted by ``mean_rank`` over the metrics against what was attacked.
+    share a rank, and the last is where there is none, since nothing was reconstructed. Images that were
+    found exactly count as 100 dB (``agreement.MOST_DB``) in the means of PSNR. Rows are sorted by
+    ``mean_rank`` over the metrics against what was attacked.
     """
     metrics = metrics_of(conditions)
     if "model" not in conditions or not metrics:

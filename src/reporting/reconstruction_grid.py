@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from src.artifacts.atomic import atomic_output
-from src.artifacts.reconstructions import Pair, read_pairs
+from src.artifacts.reconstructions import Pair, diverged_images, read_pairs
 from src.metrics.image_quality import psnr
 from src.reporting.accuracy_figure import LOOK
 from src.reporting.reconstruction_tables import conditions_in, read_records, title
@@ -55,7 +55,8 @@ def draw_grid(conditions: Mapping[str, Sequence[Pair]], path: Path) -> None:
     """A column an image, a row a condition; ``conditions`` maps names to pairs of the same images.
 
     What was attacked stands above the conditions that attacked it: the image itself unless it was
-    transformed. Below a reconstruction stands its PSNR against what was attacked.
+    transformed. Below a reconstruction stands its PSNR against what was attacked, or that
+    it diverged.
     """
     rows: list[Row] = []
     attacked: np.ndarray | None = None
@@ -66,7 +67,12 @@ def draw_grid(conditions: Mapping[str, Sequence[Pair]], path: Path) -> None:
             rows.append(Row("attacked image", originals, tuple(f"image {p.id}" for p in pairs)))
         found = _read([pair.reconstruction for pair in pairs])
         values = psnr(originals / 255, found / 255)
-        rows.append(Row(name, found, tuple(f"{value:.1f} dB" for value in values)))
+        lost = diverged_images(pairs[0].reconstruction.parent)
+        captions = tuple(
+            "diverged" if (pair.id, pair.label) in lost else f"{value:.1f} dB"
+            for pair, value in zip(pairs, values, strict=True)
+        )
+        rows.append(Row(name, found, captions))
     _draw(rows, path)
 
 

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.atomic import atomic_outputs
-from src.artifacts.reconstructions import write_reconstructions
+from src.artifacts.reconstructions import METRICS, write_reconstructions
 from src.attacks.inversion.campaign import Outcome
 from src.attacks.inversion.command import UNRECORDED, LabelledPixels
 from src.metrics.image_quality import mse, psnr
-
-METRICS = "metric.tsv"
+from src.reporting.agreement import capped
 
 
 def image_table(
@@ -23,8 +22,10 @@ def image_table(
     """A row an image: cost and restart, MSE (pixels in [0, 1]) and PSNR (dB) of what files hold.
 
     Both are against the attacked image and, with the ending ``_untransformed``, against the image as it
-    was before it was transformed. ``label_found`` is -1 where labels were given.
+    was before it was transformed; NaN where every restart diverged (-1), since the file then shows no
+    reconstruction. ``label_found`` is -1 where labels were given.
     """
+    converged = outcome.restarts >= 0
     found = outcome.pixels / 255
     columns: dict[str, np.ndarray] = {
         "id": attacked.ids,
@@ -35,18 +36,22 @@ def image_table(
         "seconds": outcome.seconds,
     }
     for ending, images in (("", attacked), ("_untransformed", untransformed)):
-        columns[f"mse{ending}"] = mse(images.pixels / 255, found)
-        columns[f"psnr{ending}"] = psnr(images.pixels / 255, found)
+        for name, metric in (("mse", mse), ("psnr", psnr)):
+            values = metric(images.pixels / 255, found)
+            columns[f"{name}{ending}"] = np.where(converged, values, np.nan)
     return pd.DataFrame(columns)
 
 
 def condition_record(described: Mapping[str, Any], table: pd.DataFrame) -> dict[str, Any]:
     """What was done, as ``described``, and what came out, in values that JSON knows.
 
+    Means are over the images that did not diverge, None where all did; PSNR is ``capped`` in them.
     ``labels_recovered`` is the share of images whose label was found, None where labels were given.
     """
     sought = (table["label_found"] >= 0).any()
-    means = table[["cost", "mse", "psnr", "mse_untransformed", "psnr_untransformed"]].mean()
+    found = table[table["restart"] >= 0]
+    names = ("cost", "mse", "psnr", "mse_untransformed", "psnr_untransformed")
+    means = {name: pd.Series(capped(name, found[name].to_numpy(float))).mean() for name in names}
     return {
         **described,
         "n_images": len(table),
@@ -111,6 +116,10 @@ def title(record: Mapping[str, Any]) -> str:
         words.append(f"{record['epochs']} epochs" if record["epochs"] else "untrained")
     if record["augmentation"] != "none":
         words.append(record["augmentation"])
+    elif record.get("trained_augmentation") not in (None, "none"):
+        words.append(f"trained with {record['trained_augmentation']}")
+    if record["labels"] != "given":
+        words.append(f"{record['labels']} labels")
     if record["trained_defence"]:
         words.append(f"trained with {record['trained_defence']}")
     if record["observation"] != "gradients":
@@ -119,11 +128,12 @@ def title(record: Mapping[str, Any]) -> str:
 
 
 def overview(folders: Sequence[Path]) -> str:
-    """A line a condition: mean cost, MSE, PSNR, and the labels that were found."""
+    """A line a condition: how many images diverged, means of the others, and the labels found."""
     rows = [
         {
             "condition": title(record),
             "images": record["n_images"],
+            "diverged": record["diverged"],
             "cost": record["mean_cost"],
             "mse": record["mean_mse"],
             "psnr": record["mean_psnr"],

@@ -26,7 +26,7 @@ from src.attacks.inversion.observations import (
 from src.attacks.inversion.presets import Preset
 from src.attacks.inversion.reconstruction import reconstruct
 from src.attacks.storage import to_pixels
-from src.extractors.architectures import build_extractor, check_arch
+from src.extractors.architectures import build_extractor, check_arch, input_size
 from src.extractors.checkpoints import load_extractor
 from src.extractors.device import select_device
 from src.extractors.extractor import Extractor
@@ -114,6 +114,7 @@ class Campaign:
             raise UserError(
                 f"an image has label {largest}, but the network knows {self.extractor.n_classes} classes"
             )
+        _check_size(self.extractor, self.images.pixels)
 
     def run(self, parts: Parts, name: str) -> Outcome:
         """Attack all images; ``parts`` remembers finished stacks, and ``name`` labels the progress."""
@@ -183,6 +184,19 @@ class Campaign:
         if self.sharing.observation == "bpr":
             return torch.randn(len(labels), self.extractor.n_features, generator=generator)
         return labels
+
+
+def _check_size(extractor: Extractor, pixels: np.ndarray) -> None:
+    """``UserError`` where the network cannot read images of the size of ``pixels`` (n, H, W, 3) uint8."""
+    try:
+        with torch.inference_mode():
+            extractor(to_pixels(pixels[:1], extractor.device))
+    except (RuntimeError, AssertionError) as error:
+        height, width = pixels.shape[1:3]
+        raise UserError(
+            f"{extractor.arch} cannot read images of {width}x{height} pixels ({error}): "
+            f"try {input_size(extractor.arch)} (--size, where they are files)"
+        ) from error
 
 
 def _to_levels(images: Tensor) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The options of ``invert_gradients.py``, and what they choose; no framework is loaded to read them."""
 
 import argparse
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,8 @@ def check_inversion_options(options: argparse.Namespace) -> None:
     for name in ("seed", "epochs"):
         if (getattr(options, name) or 0) < 0:
             raise UserError(f"--{name} must not be negative")
+    if not (math.isfinite(options.local_lr) and options.local_lr > 0):
+        raise UserError("--local_lr must be a positive number")
     options.random_weights |= options.epochs == 0 and options.checkpoint is None
     if options.random_weights == (options.checkpoint is not None):
         raise UserError("name the network: either --checkpoint, or --arch and --random_weights")
@@ -227,20 +230,34 @@ class TrainedAs:
 
     epochs: int | str
     augmentation: str
-    """As ``train_extractor.py`` and this script take it."""
+    """Of what is attacked, as ``train_extractor.py`` and this script take it."""
     defence: str | None
+    training: str | None = None
+    """The augmentation of the training itself; None where nothing tells."""
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> "TrainedAs":
         """From the record beside the checkpoint, as far as the options do not say otherwise."""
         record = read_record(options.checkpoint)["options"] if _is_recorded(options) else {}
         epochs = 0 if options.random_weights else record.get("epochs", UNRECORDED)
-        augmentation = _augmentation_text(record.get("augmentation", {}))
-        return cls(
-            epochs if options.epochs is None else options.epochs,
-            options.augmentation or augmentation,
-            record.get("gradient_defence"),
+        training = _augmentation_text(record["augmentation"]) if "augmentation" in record else None
+        recorded = cls(epochs, training or "none", record.get("gradient_defence"), training)
+        return recorded.unless_said(options)
+
+    def unless_said(self, options: argparse.Namespace) -> "TrainedAs":
+        """The same, but for what ``--epochs`` and ``--augmentation`` say otherwise."""
+        return replace(
+            self,
+            epochs=self.epochs if options.epochs is None else options.epochs,
+            augmentation=options.augmentation or self.augmentation,
         )
+
+    @property
+    def mode(self) -> tuple[str, str]:
+        """The published mode and policy of what is attacked; of ``normal`` that of the training."""
+        if self.augmentation == "none" and self.training not in (None, "none"):
+            return "normal", _mode_of(self.training)[1]
+        return _mode_of(self.augmentation)
 
 
 def _is_recorded(options: argparse.Namespace) -> bool:
@@ -261,18 +278,24 @@ _MODES = {"none": ("aug", ""), "crop": ("crop", "")}
 """Published modes and policies of augmentations; ``aug`` without a policy is none at all."""
 
 
+def _mode_of(augmentation: str) -> tuple[str, str]:
+    kind, _, policy = augmentation.partition(":")
+    return _MODES.get(kind, ("aug", policy or kind))
+
+
 def condition_of(
     options: argparse.Namespace, arch: str, trained: TrainedAs, defence: str | None
 ) -> str:
     """Name of the folder of a condition."""
-    kind, _, policy = trained.augmentation.partition(":")
-    mode, aug_list = _MODES.get(kind, ("aug", policy or kind))
+    mode, aug_list = trained.mode
     return condition_name(
         arch,
         trained.epochs,
         options.optim,
         mode=mode,
         aug_list=aug_list,
+        rlabel=options.labels == "joint",
+        analytic=options.labels == "analytic",
         trained_defence=trained.defence,
         observation=options.observation,
         defence=defence,

@@ -7,6 +7,7 @@ Leakage from Gradients" as Zhu et al. 2019 run it; ``zhu`` is the same attack wi
 ``replace(preset, signed=False, lr=1.0)`` mends ``inversed-LBFGS-sim``.
 """
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
@@ -54,10 +55,11 @@ class Preset:
         _check_known("indices", self.indices, INDICES)
         _check_known("weights", self.weights, LAYER_WEIGHTS)
         _check_known("scoring", self.scoring, SCORINGS)
-        if self.lr <= 0 or self.tv < 0 or self.iterations < 1 or self.restarts < 1:
+        finite = math.isfinite(self.lr) and math.isfinite(self.tv)
+        if not finite or self.lr <= 0 or self.tv < 0 or self.iterations < 1 or self.restarts < 1:
             raise UserError(
-                "an inversion needs a positive rate, a total variation that is not negative, an "
-                "iteration and a restart"
+                "an inversion needs a positive rate and a total variation that is not negative, both "
+                "finite, an iteration and a restart"
             )
 
 
