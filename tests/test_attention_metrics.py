@@ -28,7 +28,8 @@ from src.metrics.attention import (
 )
 
 AREAS = ("iou_top", "iou_mean", "iou_half_max")
-SIMILARITIES = (*AREAS, "pearson", "spearman", "cosine", "ssim")
+FURTHER = ("iou_top10", "iou_top20", "iou_top30")
+SIMILARITIES = (*AREAS, *FURTHER, "pearson", "spearman", "cosine", "ssim")
 DISTANCES = ("js", "centroid_distance", "top_cell_moved")
 
 
@@ -182,9 +183,9 @@ def brute_shift(a: np.ndarray, b: np.ndarray, share: float) -> dict[str, float]:
     def iou(first: set, second: set) -> float:
         return len(first & second) / len(first | second)
 
-    def top(image: np.ndarray) -> set:
+    def top(image: np.ndarray, share: float = share) -> set:
         order = sorted(cells, key=lambda cell: -image[cell])
-        return set(order[: math.ceil(share * h * w)])
+        return set(order[: math.ceil(round(share * h * w, 9))])
 
     def above(image: np.ndarray, threshold: float) -> set:
         return {cell for cell in cells if image[cell] > threshold}
@@ -195,6 +196,7 @@ def brute_shift(a: np.ndarray, b: np.ndarray, share: float) -> dict[str, float]:
     centre_after = sum(q[cell] * np.array(cell) for cell in cells)
     return {
         "iou_top": iou(top(a), top(b)),
+        **{f"iou_top{n}": iou(top(a, n / 100), top(b, n / 100)) for n in (10, 20, 30)},
         "iou_mean": iou(above(positive, p.mean() * positive.sum()), above(b, b.clip(0).mean())),
         "iou_half_max": iou(above(a, a.max() / 2), above(b, b.max() / 2)),
         "pearson": stats.pearsonr(a.ravel(), b.ravel())[0],

@@ -19,6 +19,8 @@ from scipy.special import entr, rel_entr
 
 TOP_SHARE = 0.125
 """8 of the 64 cells of an 8 x 8 map: what analyses of attention usually call attended."""
+FURTHER_SHARES = {"iou_top10": 0.1, "iou_top20": 0.2, "iou_top30": 0.3}
+"""Whether a finding hangs on that share."""
 
 SSIM_SIDE = 3
 """Cells on a side of SSIM's window. The usual 7 or 11 would cover all of a 7 x 7 map."""
@@ -88,6 +90,7 @@ def shift(
     key                 reads     what it is
     ==================  ========  ====================================================================
     iou_top             signed    ``overlap`` of the ``top_cells``, in [0, 1]
+    iou_top10, 20, 30   signed    the same of 10, 20 and 30 % of the cells
     iou_mean            positive  ``overlap`` of the cells ``above_mean``
     iou_half_max        positive  ``overlap`` of the cells ``above_half_max``
     pearson             signed    correlation, in [-1, 1]; NaN where a map is constant
@@ -113,7 +116,10 @@ def shift(
     centroid, centroid_after = _centroid(_distribution(clean)), _centroid(_distribution(attacked))
     distance = np.linalg.norm(centroid_after - centroid, axis=1) / _diagonal(clean.shape)
     return {
-        "iou_top": iou(top_cells(clean, share), top_cells(attacked, share)),
+        **{
+            name: iou(top_cells(clean, of), top_cells(attacked, of))
+            for name, of in {"iou_top": share, **FURTHER_SHARES}.items()
+        },
         "iou_mean": iou(above_mean(attended), above_mean(attended_after)),
         "iou_half_max": iou(above_half_max(attended), above_half_max(attended_after)),
         "pearson": _pearson(clean, attacked),

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 
 from src.attacks.observed import Observed
 from src.datasets.catalogue import Catalogue
-from src.metrics.attention import incompleteness, scatter, shift
+from src.metrics.attention import FURTHER_SHARES, incompleteness, scatter, shift
 from src.metrics.explanations import attention_agreement, support_overlap
 from src.metrics.object_size import object_size
 from src.metrics.vulnerability import Estimate, Odds, Vulnerability, vulnerability
@@ -22,11 +22,11 @@ SUCCESS, EASY = "success", "easy"
 """Outcomes: the attack succeeded; the image's smallest budget is no larger than the median one."""
 BEFORE, MOVED = "before", "moved"
 """What a measure is of: the clean image alone, or what the attack changed."""
-_SHIFT = (
-    *("iou_top", "iou_mean", "iou_half_max", "pearson", "spearman", "cosine", "ssim"),
-    *("js", "centroid_distance", "top_cell_moved"),
+_SIMILARITIES = (
+    *("iou_top", *FURTHER_SHARES, "iou_mean", "iou_half_max"),
+    *("pearson", "spearman", "cosine", "ssim"),
 )
-_SIMILARITIES = _SHIFT[:7]
+_SHIFT = (*_SIMILARITIES, "js", "centroid_distance", "top_cell_moved")
 _SCATTER = ("entropy", "spread", "components", "gini")
 _INCOMPLETE = ("inc3", "inc1", "inc2")
 _CONFOUNDERS = ("margin", "object_size")
