@@ -36,12 +36,15 @@ def folder(tmp_path) -> Path:
     return here.parent
 
 
+def started(folder: Path, command: str) -> subprocess.CompletedProcess:
+    script, *options = shlex.split(command)
+    words = ["bash", f"reproduce/{script}.sh", *options]
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True)
+
+
 def call(folder: Path, command: str, expect: int = 0) -> str:
     """What ``bash reproduce/<command>`` prints, of which errors come alone."""
-    words = shlex.split(command)
-    run = subprocess.run(
-        ["bash", f"reproduce/{words[0]}.sh", *words[1:]], cwd=folder, capture_output=True, text=True
-    )
+    run = started(folder, command)
     assert run.returncode == expect, run.stderr
     if expect:
         assert re.fullmatch(r"error: [^\n]+\n", run.stderr)
@@ -204,9 +207,6 @@ def test_entries_reach_the_commands_of_the_study(whole):
 
 
 def run_dry(folder: Path, command: str) -> str:
-    words = shlex.split(command)
-    run = subprocess.run(
-        ["bash", f"reproduce/{words[0]}.sh", *words[1:]], cwd=folder, capture_output=True, text=True
-    )
+    run = started(folder, command)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout + run.stderr

@@ -189,8 +189,11 @@ class Place:
 
     def small(self, **entries: object) -> Path:
         """The file of a small study."""
-        path = self.folder / "small.yaml"
-        path.write_text(json.dumps(SMALL | entries))
+        return self.written("small", SMALL | entries)
+
+    def written(self, name: str, study: dict) -> Path:
+        path = self.folder / f"{name}.yaml"
+        path.write_text(json.dumps(study))
         return path
 
     def notes(self, name: str) -> list[str]:
@@ -414,14 +417,8 @@ ARP = {
 }
 
 
-def written(place: Place, name: str, study: dict) -> Path:
-    path = place.folder / f"{name}.yaml"
-    path.write_text(json.dumps(study))
-    return path
-
-
 def test_recipes_and_seeds_make_one_table(place):
-    study = written(place, "arp", ARP)
+    study = place.written("arp", ARP)
     assert "error: there is nothing at my pictures.npz" in place.run(study, expect=2)
     (place.folder / "my pictures.npz").touch()
     place.run(study)
@@ -544,7 +541,7 @@ def test_leaks_are_found_where_the_rules_expect_them(real_place):
         "images": "--n_images 2",
         "metrics": "mse",
     }
-    real_place.run(written(real_place, "semsim", study))
+    real_place.run(real_place.written("semsim", study))
     ranks = pd.read_csv(real_place.folder / "results/small/semsim.tsv", sep="\t")
     name = "lenet_zhu_1_inversed_aug_auglist__rlabel_False_trained_prune_70"
     assert set(ranks.iloc[:, 0]) == {name, f"{name}_defense_prune_70"}
@@ -580,6 +577,6 @@ def test_attacked_recommenders_are_those_that_the_rules_train(real_place):
             "long": {"trainings": ["--model BPRMF --epoch 100"], "attack": ""},
         },
     }
-    real_place.run(written(real_place, "apr", study))
+    real_place.run(real_place.written("apr", study))
     table = pd.read_csv(real_place.folder / "results/small/short.tsv", sep="\t")
     assert {"clean", "defended"} <= set(table["state"]) and set(table["seed"]) == {0, 2}

@@ -30,6 +30,7 @@ def training(recipe, seed):
 
 TRAININGS = dict(training(recipe, seed) for seed in SEEDS for recipe in RECIPES)
 ROWS = [f"{RESULTS}/{recipe}_{seed}.tsv" for seed in SEEDS for recipe in RECIPES]
+JOINED = f"{RESULTS}.tsv"
 FINAL = [f"{RESULTS}_summary.tsv"]
 
 
@@ -39,7 +40,6 @@ wildcard_constraints:
 
 
 localrules:
-    table,
     summarize,
 
 
@@ -67,22 +67,12 @@ rule attack:
         " --seed {wildcards.seed} --label {wildcards.recipe} --out {output} > {log} 2>&1"
 
 
-rule table:
-    input:
-        ROWS,
-    output:
-        f"{RESULTS}.tsv",
-    params:
-        rows=ROWS, # fewer of them make another table
-    message:
-        "the recipes together: {output}"
-    shell:
-        JOIN
+include: "joining.smk"
 
 
 rule summarize:
     input:
-        f"{RESULTS}.tsv",
+        JOINED,
     output:
         update(f"{RESULTS}_summary.tsv"),
     params:

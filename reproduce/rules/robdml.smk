@@ -6,7 +6,7 @@ with one_line_errors():
     DATASET = check_name(entries.text("dataset"), "dataset")
     DATA = require_file(entries.path("data"), f"get {DATASET} in its published layout, and name it with --data")
     RECIPES = entries.named_texts("recipes")
-    SEEDS = {f"_seed{seed}" if seed else "": seed for seed in entries.numbers("seeds", (0,))}
+    SEEDS = seed_parts(entries.numbers("seeds", (0,)))
     COMMON = f"--data {shlex.quote(DATA)} --precision {entries.text('precision', 'fp32')}"
     TRAINING, ATTACK = entries.text("training"), entries.text("attack")
     entries.require_all_read()
@@ -26,6 +26,7 @@ def training(recipe, seed):
 
 TRAININGS = dict(training(recipe, seed) for recipe in RECIPES for seed in SEEDS)
 ROWS = expand(f"{RESULTS}/{EMBEDDER}_row.tsv", recipe=RECIPES, seed=SEEDS)
+JOINED = f"{RESULTS}/rows.tsv"
 FINAL = [f"{RESULTS}.tsv"]
 
 
@@ -35,7 +36,6 @@ wildcard_constraints:
 
 
 localrules:
-    rows,
     summarize,
 
 
@@ -66,22 +66,12 @@ rule attack:
         " --out {output.table} --compare {output.row} {wildcards.recipe} > {log} 2>&1"
 
 
-rule rows:
-    input:
-        ROWS,
-    output:
-        f"{RESULTS}/rows.tsv",
-    params:
-        rows=ROWS, # fewer of them make another table
-    message:
-        "the recipes together: {output}"
-    shell:
-        JOIN
+include: "joining.smk"
 
 
 rule summarize:
     input:
-        f"{RESULTS}/rows.tsv",
+        JOINED,
     output:
         update(f"{RESULTS}.tsv"),
     message:

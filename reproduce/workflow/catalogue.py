@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from reproduce.workflow.entries import Entries, files_in
+from reproduce.workflow.entries import Entries, files_in, seed_parts
 from reproduce.workflow.options import OptionsParser
 from reproduce.workflow.training import Training, trained_file
 from src.artifacts.errors import UserError
@@ -194,8 +194,8 @@ class Study:
 
     @property
     def seed_parts(self) -> dict[str, int]:
-        """Every seed by what names say of it: '' is 0, ``_seed1`` is 1."""
-        return {f"_seed{seed}" if seed else "": seed for seed in (*self.seeds, *self.control_seeds)}
+        """Every seed by what names say of it."""
+        return seed_parts((*self.seeds, *self.control_seeds))
 
     def list_endings(self, seeds: Iterable[int | str], protocol: str = "retrained") -> list[str]:
         """What names of lists have after the experiment's: ``_top150_ep100_VBPR_seed1``.
@@ -246,6 +246,6 @@ def _attack_part(attacked: Experiment) -> str:
 
 def _with_seed(name: str, run: Run, seed: int | str) -> str:
     """The ending of the name of ``run``, with ``seed`` in the place of its own."""
-    part = seed if isinstance(seed, str) else f"_seed{seed}" if seed else ""
+    (part,) = [seed] if isinstance(seed, str) else seed_parts([seed])
     ending = name.removeprefix(run.experiment.name)
     return re.sub(rf"_seed{run.seed}(?=_|$)", lambda _: part, ending)

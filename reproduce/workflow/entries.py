@@ -3,7 +3,7 @@
 import re
 import shlex
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,11 @@ def one_line_errors() -> Iterator[None]:
 def one_of(values: Collection[str]) -> str:
     """The constraint of a wildcard: exactly one of these, or nothing where there is none."""
     return f"(?:{'|'.join(map(re.escape, values))})" if values else "(?!)"
+
+
+def seed_parts(seeds: Iterable[int]) -> dict[str, int]:
+    """Seeds by what names say of them: '' is 0, ``_seed1`` is 1."""
+    return {f"_seed{seed}" if seed else "": seed for seed in seeds}
 
 
 def require_file(path: str, hint: str = "") -> str:

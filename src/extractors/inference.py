@@ -191,6 +191,16 @@ def _forward_all(
         }
 
 
+def unreadable_size(
+    extractor: Extractor, shape: Sequence[int], remedy: str, error: Exception
+) -> UserError:
+    """What to raise where a network stumbles over images of ``shape`` (N, height, width, 3)."""
+    height, width = shape[1:3]
+    return UserError(
+        f"{extractor.arch} cannot read images of {width}x{height} pixels ({error}): try {remedy}"
+    )
+
+
 def _forward(extractor: Extractor, pixels: Tensor) -> dict[str, np.ndarray]:
     """Predictions of uint8 ``pixels`` (N, height, width, 3); halves what does not fit on the GPU."""
     try:
@@ -204,11 +214,8 @@ def _forward(extractor: Extractor, pixels: Tensor) -> dict[str, np.ndarray]:
         torch.cuda.empty_cache()
         return _join([_forward(extractor, half) for half in pixels.tensor_split(2)])
     except (RuntimeError, AssertionError) as error:
-        height, width = pixels.shape[1:3]
-        raise UserError(
-            f"{extractor.arch} cannot read images of {width}x{height} pixels ({error}): "
-            f"try --resize {input_size(extractor.arch)}"
-        ) from error
+        remedy = f"--resize {input_size(extractor.arch)}"
+        raise unreadable_size(extractor, pixels.shape, remedy, error) from error
     return {
         "numbers": numbers.cpu().numpy(),
         "probabilities": probabilities.cpu().numpy(),

@@ -8,7 +8,7 @@ import pandas as pd
 from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
 from src.metrics.significance import mean_interval
-from src.reporting.terminal import format_table
+from src.reporting.terminal import format_mean, format_table
 
 RECIPE, SCORE = "recipe", "ers"
 
@@ -54,6 +54,4 @@ def embedders_overview(means: pd.DataFrame) -> str:
 def _cell(row: pd.Series, name: str) -> str:
     if name == RECIPE:
         return row[name]
-    if f"{name}_low" not in row or np.isnan(row[f"{name}_low"]):
-        return f"{row[name]:.1f}"
-    return f"{row[name]:.1f} ± {(row[f'{name}_high'] - row[f'{name}_low']) / 2:.1f}"
+    return format_mean(*(row.get(f"{name}{end}", np.nan) for end in ("", "_low", "_high")))

@@ -8,7 +8,7 @@ import pandas as pd
 from src.artifacts.errors import UserError
 from src.metrics.significance import mean_interval
 from src.reporting.robust_accuracy import read_table, write_tables
-from src.reporting.terminal import format_table
+from src.reporting.terminal import format_mean, format_table
 
 
 def compared_recipes(table: pd.DataFrame, baseline: str | None = None) -> pd.DataFrame:
@@ -66,5 +66,4 @@ def comparison_overview(comparison: pd.DataFrame) -> str:
 
 
 def _cell(row: pd.Series) -> str:
-    half = (row["high"] - row["low"]) / 2
-    return f"{row['accuracy']:.1f}" + ("" if np.isnan(half) else f" ± {half:.1f}")
+    return format_mean(row["accuracy"], row["low"], row["high"])

@@ -30,6 +30,11 @@ def format_number(value: float, digits: int = 4) -> str:
     return "" if pd.isna(value) else f"{value:.{digits}g}"
 
 
+def format_mean(mean: float, low: float, high: float) -> str:
+    """``54.0 ± 1.2``: with half of the interval, where there is one."""
+    return f"{mean:.1f}" + ("" if pd.isna(low) else f" ± {(high - low) / 2:.1f}")
+
+
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A header, a rule and ``rows``: numbers shortened and to the right, text to the left."""
     is_text = [any(isinstance(row[i], str) for row in rows) for i in range(len(header))]

@@ -30,6 +30,7 @@ from src.extractors.architectures import build_extractor, check_arch, input_size
 from src.extractors.checkpoints import load_extractor
 from src.extractors.device import select_device
 from src.extractors.extractor import Extractor
+from src.extractors.inference import unreadable_size
 
 
 def open_network(options: argparse.Namespace, class_names: Sequence[str]) -> Extractor:
@@ -192,11 +193,8 @@ def _check_size(extractor: Extractor, pixels: np.ndarray) -> None:
         with torch.inference_mode():
             extractor(to_pixels(pixels[:1], extractor.device))
     except (RuntimeError, AssertionError) as error:
-        height, width = pixels.shape[1:3]
-        raise UserError(
-            f"{extractor.arch} cannot read images of {width}x{height} pixels ({error}): "
-            f"try {input_size(extractor.arch)} (--size, where they are files)"
-        ) from error
+        remedy = f"{input_size(extractor.arch)} (--size, where they are files)"
+        raise unreadable_size(extractor, pixels.shape, remedy, error) from error
 
 
 def _to_levels(images: Tensor) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
@@ -72,12 +73,13 @@ class Table:
             rows = [rf"\addlinespace {row}" for row in rows]
         header = " & ".join(_latex_cell([name]) for name in self.header)
         head, foot = [r"\toprule", rf"{header} \\", r"\midrule"], [r"\bottomrule"]
-        if SENTENCE in self._alignment:
+        alignment = self._alignment
+        if SENTENCE in alignment:
             # Names of experiments are longer than the column, and break at their underscores.
             rows = [row.replace(r"\_", r"\_\allowbreak{}") for row in rows]
             lines = [rf"{caption} \\", *head, r"\endhead", *rows, *foot]
-            return _environment("longtable", self._alignment, lines)
-        inner = _environment("tabular", self._alignment, [*head, *rows, *foot])
+            return _environment("longtable", alignment, lines)
+        inner = _environment("tabular", alignment, [*head, *rows, *foot])
         if sum(self._widths) > LATEX_LINE:
             inner = "\n".join([r"\resizebox{\linewidth}{!}{%", inner.rstrip(), "}", ""])
         return "\n".join([r"\begin{table}", r"\centering", caption, inner + r"\end{table}", ""])
@@ -93,7 +95,7 @@ class Table:
         """Whether the first column would hide the others if it stayed in sight on a phone."""
         return self._widths[0] > LONGEST_NAME
 
-    @property
+    @cached_property
     def _widths(self) -> list[int]:
         """Of the columns: characters of the longest line, and what is between columns."""
         cells = [[[name] for name in self.header], *self.rows]
