@@ -39,10 +39,11 @@ _TITLES = {
     MOVED: "Did attention move further where the attack succeeded, or was easy?",
     BEFORE: "Did the clean image tell?",
 }
-_MEANS = {
+MEANS = {
     SUCCESS: {"mean_success": "succeeded", "mean_failed": "failed"},
     EASY: {"mean_success": "easy half", "mean_failed": "hard half"},
 }
+"""By outcome: the columns with the means of images with it and without it, and what those are called."""
 _COLUMNS = {
     "difference": "difference",
     "difference_low": "95 % from",
@@ -293,7 +294,7 @@ def attention_overview(table: pd.DataFrame, summary: pd.DataFrame) -> str:
     name = telling_outcome(table)
     outcome = outcomes_of(table)[name]
     rows = summary[summary["outcome"] == name]
-    columns = {"read_out": "read-out", "measure": "measure", **_MEANS[name], **_COLUMNS}
+    columns = {"read_out": "read-out", "measure": "measure", **MEANS[name], **_COLUMNS}
     sections = [_counts(table, name, outcome)]
     for kind, shown in _SHOWN.items():
         of = rows[(rows["kind"] == kind) & rows["measure"].isin(shown)]

@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from src.artifacts.experiments import Experiment
-from src.reporting.attention_tables import EASY, MOVED, SUCCESS, telling_outcome
+from src.reporting.attention_tables import MEANS, MOVED, telling_outcome
 from src.reporting.html.estimates import Estimate, number
 from src.reporting.html.gallery import data_uri
 from src.reporting.html.study import Study
@@ -18,8 +18,6 @@ _WIDEST = 1800
 """Pixels of an embedded figure; the file beside the images has all of them."""
 _QUALITY = 88
 _ENDINGS = (".tsv", "_summary.tsv")
-_OUTCOMES = {SUCCESS: ("succeeded", "failed"), EASY: ("easy half", "hard half")}
-"""What is compared: the attack's outcome or, where nearly all have the same, the budget needed."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def _table(experiment: Experiment, name: str, summary: pd.DataFrame, outcome: st
     """What the attack moved, and the difference between images with and without ``outcome``."""
     rows = summary[(summary["kind"] == MOVED) & (summary["outcome"] == outcome)]
     rows = rows[rows["measure"].isin(("1 - iou_top", "1 - pearson", "centroid_distance"))]
-    first, second = _OUTCOMES[outcome]
+    first, second = MEANS[outcome].values()
     shown = pd.DataFrame(
         {
             "read-out": rows["read_out"],
