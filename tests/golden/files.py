@@ -16,6 +16,7 @@ VOLATILE = {"versions", "seconds"}
 """Keys of JSON and columns of tables that differ between equal runs."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _DATE = re.compile(r"\b20\d\d-\d\d-\d\d\b")
+_HEADING = re.compile("h[1-6]")
 _NUMBER = re.compile(r"-?(\d+\.?\d*(e[+-]?\d+)?|nan|inf)")
 
 
@@ -127,12 +128,12 @@ class _Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if anchor := dict(attrs).get("id"):
             self.columns.append(f"#{anchor}")
-        self._heading = bool(re.fullmatch("h[1-6]", tag))
-        if self._heading:
+        if _HEADING.fullmatch(tag):
+            self._heading = True
             self.columns.append(f"{tag} ")
 
     def handle_endtag(self, tag: str) -> None:
-        self._heading = False
+        self._heading = self._heading and not _HEADING.fullmatch(tag)
 
     def handle_data(self, data: str) -> None:
         if self._heading:

@@ -43,7 +43,6 @@ def run_commands(commands: Commands, folder: Path) -> Iterator[tuple[str, dict]]
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
         text=True,
     ) as worker:
         for name, line in commands:
