@@ -16,8 +16,6 @@ ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("worker.py")
 _PRINTED = ".stdout", ".stderr"
 _ERROR = re.compile(r"(error|note|warning|interrupted): ?.*")
-_VOLATILE = re.compile(r"\d+(\.\d+)? ?(seconds|images/s|it/s|s/it|s|min|h)\b")
-"""Durations and speeds."""
 
 
 def run_commands(commands: Commands, folder: Path) -> Iterator[tuple[str, dict]]:
@@ -37,41 +35,50 @@ def run_commands(commands: Commands, folder: Path) -> Iterator[tuple[str, dict]]
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "COLUMNS": "100",
     }
-    with subprocess.Popen(
-        [sys.executable, str(WORKER)],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as worker:
+    complaints = folder / ".worker"
+    with (
+        complaints.open("w") as stream,
+        subprocess.Popen(
+            [sys.executable, str(WORKER)],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stream,
+            text=True,
+        ) as worker,
+    ):
         for name, line in commands:
             printed = {key: str(folder / key) for key in _PRINTED}
             job = {"arguments": shlex.split(line)} | {
                 key.removeprefix("."): path for key, path in printed.items()
             }
             started = time.monotonic()
-            print(json.dumps(job), file=worker.stdin, flush=True)
-            code = int(worker.stdout.readline())
+            worker.stdin.write(f"{json.dumps(job)}\n")
+            worker.stdin.flush()
+            answer = worker.stdout.readline()
+            if not answer:
+                raise RuntimeError(f"no script can run:\n{complaints.read_text()}")
+            code = int(answer)
             print(f"{time.monotonic() - started:5.1f} s  {name}", file=sys.stderr, flush=True)
             stdout, stderr = (_read_and_remove(Path(path), folder) for path in printed.values())
             yield (
                 name,
                 {"command": line, "exit": code, "stdout": stdout, "errors": _errors(stderr, code)},
             )
-    for script in ROOT.glob("*.py"):
-        (folder / script.name).unlink()
+    for own in (complaints, *(folder / script.name for script in ROOT.glob("*.py"))):
+        own.unlink()
 
 
 def _read_and_remove(file: Path, folder: Path) -> list[str]:
     text = file.read_text()
     file.unlink()
     text = text.replace(str(folder), "<folder>").replace(str(ROOT), "<repository>")
-    return _without_seconds([_VOLATILE.sub(r"<n> \2", line) for line in text.splitlines()])
+    return _without_seconds(text.splitlines())
 
 
 def _without_seconds(lines: list[str]) -> list[str]:
-    """Lines whose cells below the last heading of a table, ``seconds``, are left out."""
+    """The lines, without the last cell of each row of a table whose last column is ``seconds``."""
     width = None
     kept = []
     for line in lines:
