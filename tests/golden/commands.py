@@ -1,0 +1,350 @@
+"""The commands of the record, in the order in which they run: pairs of a name and a command line.
+
+They run in one empty folder, so each may use what the ones before it left. A row of ``BAD_CALLS`` must
+end with exit code 2, every other one with 0.
+"""
+
+Commands = list[tuple[str, str]]
+
+ANSWERS = """\
+model,image,label,human0,human1,mse,ssim
+plain,0,3,3,3,0.01,0.9
+plain,1,5,5,-1,0.02,0.7
+plain,2,1,1,1,0.04,0.8
+crop,0,3,-1,2,0.05,0.4
+crop,1,5,-1,-1,0.09,0.1
+crop,2,1,1,-1,0.03,0.5
+"""
+"""The file answers.csv, where the commands start: what people recognised in images."""
+
+SHOP = "--dataset shop"
+ON_CPU = "--gpu -1"
+PICTURES = "--images data/shop/extractor/images --labels data/shop/extractor/labels.csv"
+PLAIN = f"{SHOP} --model_file models/plain/net.pt {ON_CPU}"
+FREE = f"{SHOP} --defense 1 --model_dir free --model_file net.pt {ON_CPU}"
+ATTACK = "--origin_class 1 --target_class 0"
+PGD = "--attack_type pgd --eps 8 --nb_iter 6"
+FGSM = "--attack_type fgsm --eps 8"
+NOISE = "--attack_type noise --eps 8"
+PGD_NAME = "pgd_1_0_eps8.0_eps_it8.0_nb_it6_linf"
+NOISE_NAME = "noise_1_0_eps8.0_linf"
+LISTS = f"{SHOP} --epoch 2 --topk 30 {ON_CPU}"
+
+PREPARATION: Commands = [
+    ("demo", f"prepare_dataset.py demo {SHOP} --items 60 --users 40 --size 32 --per_class 16"),
+    (
+        "prepare a folder",
+        "prepare_dataset.py folder --dataset copy --images data/shop/original/images"
+        " --interactions data/shop/trainingset.tsv",
+    ),
+    (
+        "prepare interactions",
+        "prepare_dataset.py interactions --dataset pairs"
+        " --train data/shop/trainingset.tsv --test data/shop/testset.tsv --validation_split",
+    ),
+]
+
+EXTRACTORS: Commands = [
+    (
+        "train plain",
+        f"train_extractor.py {PICTURES} --recipe plain --arch cifar_resnet8 --epochs 20 --batch 16"
+        f" --out models/plain/net.pt {ON_CPU}",
+    ),
+    (
+        "train an embedder",
+        f"train_extractor.py {PICTURES} --recipe hm --arch c2f2+512 --epochs 1 --batch 16 --steps 2"
+        f" --size 28 --out models/embedder/net.pt {ON_CPU}",
+    ),
+    (
+        "train with attention",
+        f"train_extractor.py {PICTURES} --recipe arp --arch cifar_resnet8 --epochs 1 --batch 32"
+        f" --steps 1 --out models/arp/net.pt {ON_CPU}",
+    ),
+    (
+        "describe a published recipe",
+        "train_extractor.py -C cub:rres18ghmetsmi:ptripletN --dry_run",
+    ),
+    ("classify plain", f"classify_extract.py {PLAIN}"),
+    (
+        "classify the folder",
+        f"classify_extract.py --dataset copy --model_file models/plain/net.pt {ON_CPU}",
+    ),
+    ("classify again", f"classify_extract.py {PLAIN}"),
+]
+
+ATTACKS: Commands = [
+    ("pgd", f"classify_extract_attack.py {PLAIN} {ATTACK} {PGD}"),
+    ("fgsm", f"classify_extract_attack.py {PLAIN} {ATTACK} {FGSM}"),
+    ("noise", f"classify_extract_attack.py {PLAIN} {ATTACK} {NOISE}"),
+]
+
+FURTHER_ATTACKS: Commands = [
+    (name, f"classify_extract_attack.py {PLAIN} {ATTACK} {options}")
+    for name, options in (
+        ("fgsm in l1", "--attack_type fgsm --l 1 --eps 2000"),
+        ("fgsm in l2", "--attack_type fgsm --l 2 --eps 400"),
+        ("pgd in l2", f"{PGD} --l 2 --eps 400"),
+        ("pgd untargeted", f"{PGD} --untargeted"),
+        ("pgd with restarts", f"{PGD} --restarts 2 --eps 4"),
+        ("pgd from the clean image", f"{PGD} --no_rand_init --eps_iter 2"),
+        ("pgd in bf16", f"{PGD} --precision bf16"),
+        ("pgd with a tuned network", f"{PGD} --fast --seed 1"),
+        ("pgd as published", f"{PGD} --fidelity paper"),
+        ("fgsm as published", f"{FGSM} --fidelity paper"),
+        ("cw", "--attack_type cw --max_it 5 --binary_steps 2 --lr 0.05"),
+        ("cw without abort", "--attack_type cw --max_it 5 --binary_steps 1 --abort never"),
+        ("cw of cleverhans", "--attack_type cw --max_it 2 --binary_steps 1 --engine cleverhans"),
+        ("cw as published", "--attack_type cw --max_it 3 --binary_steps 1 --fidelity paper"),
+        ("ddn", "--attack_type ddn --steps 5"),
+        ("ddn with a tuned network", "--attack_type ddn --steps 4 --fast"),
+        ("spsa", "--attack_type spsa --nb_iter 2 --batch_size 4"),
+        ("spsa in l2", "--attack_type spsa --nb_iter 2 --batch_size 4 --l 2 --eps 400"),
+        ("attention attack", "--attack_type attention --nb_iter 2"),
+        ("attention kept", "--attack_type attention --nb_iter 2 --attention_weight -1"),
+    )
+] + [
+    ("evaluate_attack, untargeted", f"evaluate_attack.py {PLAIN} {ATTACK} {PGD} --untargeted"),
+    ("feature_loss as published", f"feature_loss.py {PLAIN} {ATTACK} {PGD} --fidelity paper"),
+]
+
+ATTACK_MEASURES: Commands = [
+    ("evaluate_attack", f"evaluate_attack.py {PLAIN} {ATTACK} {PGD}"),
+    ("evaluate_attack of noise", f"evaluate_attack.py {PLAIN} {ATTACK} {NOISE}"),
+    ("feature_loss", f"feature_loss.py {PLAIN} {ATTACK} {PGD}"),
+    ("feature_loss of noise", f"feature_loss.py {PLAIN} {ATTACK} {NOISE}"),
+]
+
+RECOMMENDERS: Commands = [
+    (
+        "recommend",
+        f"rec_generator.py {LISTS} --model Pop Random VBPR AMR BPRMF AMF --seed 0 1",
+    ),
+    (
+        "recommend retrained",
+        f"rec_generator.py {LISTS} --model VBPR AMR --seed 0 1 --experiment_name {PGD_NAME}",
+    ),
+    (
+        "recommend at test time",
+        f"rec_generator.py {LISTS} --model VBPR AMR --seed 0 1"
+        f" --experiment_name {PGD_NAME} {NOISE_NAME} --load_weights_from original",
+    ),
+    ("recommend with more clean seeds", f"rec_generator.py {LISTS} --model VBPR AMR --seed 2 3"),
+]
+
+FURTHER_RECOMMENDERS: Commands = [
+    *(
+        (f"recommend {name}", f"rec_generator.py {LISTS} {options}")
+        for name, options in (
+            ("with the full forms", "--model VBPR AMR --form full"),
+            ("with item biases", "--model BPRMF AMF --item_bias"),
+            ("AMF against all pairs", "--model AMF --perturb full"),
+            ("AMF against bim", "--model AMF --adv_attack bim --adv_steps 2"),
+            ("AMF against pgd", "--model AMF --adv_attack pgd --adv_steps 2 --projection box"),
+            ("as published", "--model VBPR AMR BPRMF AMF --fidelity paper"),
+        )
+    ),
+    (
+        "recommend with other options",
+        f"rec_generator.py --dataset copy --epoch 3 --topk 20 --model VBPR AMR BPRMF AMF {ON_CPU}"
+        " --emb1_K 8 --lr 0.05 --regs 0.1 --negatives 2 --batch_size 64 --adv_epochs 1 --lmd 0.5"
+        " --epsilon 0.3 --reg_reduction mean --verbose 1",
+    ),
+    (
+        "recommend the best checkpoint",
+        "rec_generator.py --dataset pairs --epoch 4 --topk 10 --model BPRMF --keep best --verbose 2"
+        f" {ON_CPU}",
+    ),
+]
+
+LIST_MEASURES: Commands = [
+    ("evaluate_rec", f"evaluate_rec.py {SHOP} --metric all --topk 30 --origin 1 --min_items 1"),
+    (
+        "summarize",
+        f"summarize.py {SHOP} --epoch 2 --topk 30 --fidelity corrected --list_of_k 10 20",
+    ),
+]
+
+AUDITS: Commands = [
+    (
+        "attack_rec",
+        f"attack_rec.py {SHOP} --epoch 2 --topk 10 --seed 0 1 --model VBPR AMR BPRMF AMF"
+        " --attack fgsm bim pgd --eps 0.25 0.5 --steps 2 --lists",
+    ),
+    (
+        "attack_rec on features",
+        f"attack_rec.py {SHOP} --epoch 2 --topk 10 --model VBPR --tables features --negatives sampled"
+        " --draws 2 --user_share 0.5 --output attack_features",
+    ),
+    (
+        "attack_ranking",
+        f"attack_ranking.py {SHOP} --checkpoint models/embedder/net.pt --resize 28 --profile rob28"
+        f" --pgditer 2 --max_images 6 --compare results/embedders.tsv hm {ON_CPU}",
+    ),
+    (
+        "attack_ranking with other attacks",
+        f"attack_ranking.py {SHOP} --checkpoint models/embedder/net.pt --resize 28 --max_images 4"
+        " --attack FOA:M=3:pgditer=2 SPQA:pm=+:M=2:pgditer=2 --compat paper --repeats 2 --no_nmi"
+        f" --save_images results/attacked --out results/ranking.tsv {ON_CPU}",
+    ),
+    (
+        "means of embedders",
+        "summarize.py --embedders results/embedders.tsv results/embedder_means.tsv",
+    ),
+    (
+        "evaluate_attention",
+        f"evaluate_attention.py {PLAIN} {ATTACK} {PGD} --score_model VBPR --score_epoch 2"
+        " --minimal_eps 4",
+    ),
+    (
+        "evaluate_robustness",
+        f"evaluate_robustness.py --checkpoint models/plain/net.pt --dataset catalogue --data data/shop"
+        " --resize 32 --max_images 4 --autoattack fast --masking --surrogate models/arp/net.pt"
+        " --attacks clean fgsm stepll r_stepll iterll pgd20 pgd100 cw keep20 push20 autoattack"
+        f" --out results/robust.tsv --compare results/recipes.tsv plain {ON_CPU}",
+    ),
+    ("means of recipes", "summarize.py --robust_accuracy results/recipes.tsv"),
+    ("evaluate_images", f"evaluate_images.py score --all {PLAIN}"),
+    (
+        "evaluate_images triplets",
+        "evaluate_images.py triplets --images data/shop/original/images --max_images 12"
+        " --out results/triplets",
+    ),
+    (
+        "evaluate_images train",
+        "evaluate_images.py train --triplets results/triplets --arch cifar_resnet8 --epochs 1"
+        f" --out models/semsim.pt {ON_CPU}",
+    ),
+    (
+        "evaluate_images agreement",
+        "evaluate_images.py agreement --labels answers.csv --resamples 20 --out results/agreement.tsv",
+    ),
+    (
+        "invert_gradients",
+        "invert_gradients.py --arch lenet_zhu --random_weights --dataset catalogue --data data/shop"
+        " --size 32 --n_images 2 --optim inversed --iterations 8 --defence none prune_70"
+        f" --out reconstructions {ON_CPU}",
+    ),
+    (
+        "invert_gradients of a checkpoint",
+        "invert_gradients.py --checkpoint models/plain/net.pt --dataset catalogue --data data/shop"
+        " --size 32 --n_images 2 --optim dlg --iterations 1 --labels analytic"
+        f" --out reconstructions --no_grid {ON_CPU}",
+    ),
+    (
+        "evaluate_images of reconstructions",
+        "evaluate_images.py score --attacked"
+        " reconstructions/lenet_zhu_0_inversed_aug_auglist__rlabel_False"
+        " reconstructions/lenet_zhu_0_inversed_aug_auglist__rlabel_False_defense_prune_70"
+        f" --semsim models/semsim.pt --metrics mse psnr ssim semsim --out results/leaks.tsv {ON_CPU}",
+    ),
+    (
+        "ranks of leaks",
+        "summarize.py --leaks results/leaks_conditions.tsv results/leak_ranks.tsv",
+    ),
+    (
+        "convert_checkpoint",
+        "convert_checkpoint.py models/plain/net.pt models/converted.pt --i_trust_this_file",
+    ),
+]
+
+DEFENCE: Commands = [
+    (
+        "train free",
+        f"train_extractor.py {PICTURES} --recipe free --arch cifar_resnet8 --epochs 24 --batch 16"
+        f" --replays 2 --eps 2 --out models/free/net.pt {ON_CPU}",
+    ),
+    ("classify free", f"classify_extract.py {FREE}"),
+    ("pgd on free", f"classify_extract_attack.py {FREE} {ATTACK} {PGD}"),
+    ("noise on free", f"classify_extract_attack.py {FREE} {ATTACK} {NOISE}"),
+    ("evaluate_attack on free", f"evaluate_attack.py {FREE} {ATTACK} {PGD}"),
+    ("evaluate_attack of noise on free", f"evaluate_attack.py {FREE} {ATTACK} {NOISE}"),
+    ("feature_loss on free", f"feature_loss.py {FREE} {ATTACK} {PGD}"),
+    ("feature_loss of noise on free", f"feature_loss.py {FREE} {ATTACK} {NOISE}"),
+    (
+        "recommend after the defence",
+        f"rec_generator.py {LISTS} --model VBPR --seed 0 1"
+        f" --experiment_name free_original free_{PGD_NAME} free_{NOISE_NAME}",
+    ),
+    (
+        "recommend after the defence, at test time",
+        f"rec_generator.py {LISTS} --model VBPR --seed 0 1"
+        f" --experiment_name free_{PGD_NAME} free_{NOISE_NAME} --load_weights_from free_original",
+    ),
+    (
+        "attack_ranking of an extractor",
+        f"attack_ranking.py {SHOP} --checkpoint models/free/net.pt --pgditer 1 --max_images 4"
+        f" --out results/shop/attack_ranking_free.tsv {ON_CPU}",
+    ),
+    (
+        "summarize with extractors",
+        f"summarize.py {SHOP} --epoch 2 --topk 30 --fidelity corrected --list_of_k 10"
+        " --extractors free",
+    ),
+]
+"""The main path once more with a defended extractor."""
+
+REPORT: Commands = [
+    ("report", f"report.py {SHOP} --topk 20 --epoch 2 --fidelity corrected"),
+]
+
+BAD_CALLS: Commands = [
+    ("prepare_dataset, no source", "prepare_dataset.py"),
+    ("prepare_dataset, too small", "prepare_dataset.py demo --items 1 --dataset none"),
+    ("prepare_dataset, no tables", "prepare_dataset.py interactions --dataset none"),
+    ("train_extractor, unknown recipe", f"train_extractor.py {PICTURES} --recipe none_such"),
+    ("train_extractor, nowhere to write", f"train_extractor.py {PICTURES} {ON_CPU}"),
+    ("train_extractor, two lengths", "train_extractor.py --epochs 1 --units 1"),
+    ("classify_extract, no data set", "classify_extract.py --dataset none"),
+    ("classify_extract, no checkpoint", f"classify_extract.py {SHOP} --model_file none.pt {ON_CPU}"),
+    ("attack, unknown", f"classify_extract_attack.py {PLAIN} --attack_type none_such"),
+    ("attack, refused", f"classify_extract_attack.py {PLAIN} --attack_type jsma"),
+    ("attack, no such class", f"classify_extract_attack.py {PLAIN} --origin_class 99"),
+    ("attack, step beyond eps", f"classify_extract_attack.py {PLAIN} {ATTACK} --eps_iter 9"),
+    ("attack, no data set", f"classify_extract_attack.py --dataset none {ATTACK}"),
+    ("evaluate_attack, not attacked", f"evaluate_attack.py {PLAIN} {ATTACK} --eps 3"),
+    ("feature_loss, not attacked", f"feature_loss.py {PLAIN} {ATTACK} --eps 3"),
+    ("rec_generator, unknown model", f"rec_generator.py {SHOP} --model none_such"),
+    ("rec_generator, two rates", f"rec_generator.py {SHOP} --lr 1 2"),
+    ("rec_generator, no data set", "rec_generator.py --dataset none"),
+    ("rec_generator, no features", f"rec_generator.py {SHOP} --experiment_name fgsm_5_6_none"),
+    ("rec_generator, no experiment", f"rec_generator.py {SHOP} --experiment_name nothing"),
+    ("evaluate_rec, no such metric", f"evaluate_rec.py {SHOP} --metric none_such"),
+    ("evaluate_rec, K beyond the lists", f"evaluate_rec.py {SHOP} --topk 30 --list_of_k 31"),
+    ("evaluate_rec, no lists", f"evaluate_rec.py {SHOP} --topk 29"),
+    ("summarize, K beyond", f"summarize.py {SHOP} --topk 30 --fidelity corrected --list_of_k 31"),
+    ("summarize, no data set", "summarize.py --dataset none"),
+    ("report, no data set", "report.py --dataset none"),
+    ("attack_rec, not trained", f"attack_rec.py {SHOP} --epoch 77"),
+    ("attack_rec, no features", f"attack_rec.py {SHOP} --epoch 2 --model BPRMF --tables features"),
+    ("attack_ranking, unknown attack", f"attack_ranking.py {SHOP} --attack XX:pm=+"),
+    ("attack_ranking, half a folder", f"attack_ranking.py {SHOP} --images data/shop"),
+    ("evaluate_attention, not attacked", f"evaluate_attention.py {PLAIN} {ATTACK} --eps 3"),
+    ("evaluate_attention, no share", f"evaluate_attention.py {PLAIN} {ATTACK} {PGD} --share 2"),
+    ("evaluate_robustness, unknown attack", "evaluate_robustness.py --data none --attacks none_such"),
+    ("evaluate_robustness, no set", "evaluate_robustness.py --data none --dataset catalogue"),
+    ("evaluate_images, two kinds", "evaluate_images.py score --attacked none --all"),
+    ("evaluate_images, no data set", "evaluate_images.py score --dataset none"),
+    ("invert_gradients, no network", "invert_gradients.py --data none"),
+    ("invert_gradients, no preset", "invert_gradients.py --data none --arch lenet --epochs 0 --optim x"),
+    ("convert_checkpoint, not trusted", "convert_checkpoint.py models/plain/net.pt models/other.pt"),
+    ("convert_checkpoint, no file", "convert_checkpoint.py none.pt models/other.pt --i_trust_this_file"),
+]  # fmt: skip
+
+EVERYTHING: Commands = [
+    *PREPARATION,
+    *EXTRACTORS,
+    *ATTACKS,
+    *FURTHER_ATTACKS,
+    *ATTACK_MEASURES,
+    *RECOMMENDERS,
+    *FURTHER_RECOMMENDERS,
+    *LIST_MEASURES,
+    *AUDITS,
+    *DEFENCE,
+    *REPORT,
+    *BAD_CALLS,
+]
+
+_FURTHER = (*FURTHER_ATTACKS, *FURTHER_RECOMMENDERS, *DEFENCE)
+NAMED: Commands = [row for row in EVERYTHING if row not in _FURTHER]
+"""Those whose names and columns a test compares."""
