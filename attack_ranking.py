@@ -11,6 +11,7 @@ from src.artifacts.parts import Parts
 from src.attacks.profiles import COMPAT
 from src.attacks.ranking.command import add_ranking_options, attacks_of, check_ranking_options
 from src.cli import Parser, run
+from src.datasets.catalogue import describe_side
 from src.datasets.class_folders import catalogue_files
 from src.datasets.labelled_images import LabelledImages, PixelImages
 from src.datasets.retrieval import open_retrieval_set
@@ -44,7 +45,8 @@ def main() -> None:
     )
     device = select_device(options.gpu)
     extractor = load_extractor(options.arch, weights, device)
-    images, inputs = open_images(options, layout)
+    images, inputs = open_images(options, layout, extractor.trained_size)
+    print(describe_side(images.side, extractor.trained_size))
     batch = options.batch or usual_batch(images.side, device)
     study = Study(attacks, options.repeats, options.max_images, options.seed, options.save_images)
     study.check(images)
@@ -98,20 +100,22 @@ def finish(options: argparse.Namespace, record: dict[str, Any]) -> None:
         print(f"row {name} of {table}")
 
 
-def open_images(options: argparse.Namespace, layout: Layout) -> tuple[LabelledImages, list[Path]]:
-    """The images to rank and attack, and the files that they and their classes come from."""
+def open_images(
+    options: argparse.Namespace, layout: Layout, trained_size: int | None
+) -> tuple[LabelledImages, list[Path]]:
+    """Open the images to rank and attack; also return the files of the images and their classes."""
     from src.training.pictures import read_pictures
 
     if options.images:
-        pictures = read_pictures(options.images, options.labels, options.resize or 0)
+        pictures = read_pictures(options.images, options.labels, options.resize, trained_size)
         pixels = pictures.pixels.permute(0, 2, 3, 1).numpy()
         images = PixelImages(pixels, pictures.categories.numpy(), pictures.labels)
         return images, [options.images, options.labels]
-    size = options.resize or None
+    sizes = {"size": options.resize, "trained_size": trained_size}
     if options.data:
-        return open_retrieval_set(options.dataset, options.data, size=size).test, [options.data]
+        return open_retrieval_set(options.dataset, options.data, **sizes).test, [options.data]
     layout.require_data()
-    images = open_retrieval_set("catalogue", layout.data, size=size).test
+    images = open_retrieval_set("catalogue", layout.data, **sizes).test
     return images, catalogue_files(layout.data)
 
 

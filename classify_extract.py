@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
 from src.cli import Parser, add_common_options, add_extractor_options, model_dir_of, run
-from src.datasets.catalogue import Catalogue, open_whole_catalogue
+from src.datasets.catalogue import choose_resize, describe_reading, open_whole_catalogue
 
 
 def main() -> None:
@@ -42,10 +43,14 @@ def extract(options: argparse.Namespace, gpu: int) -> None:
     experiment = Experiment(model_dir_of(options))
     weights = weights_path(layout, options.defense, options.model_dir, options.model_file)
     catalogue = open_whole_catalogue(layout.images, options.resize)
-    say_size(catalogue)
     device = select_device(gpu)
     loading = Loading.on(device, options.image_batch, options.workers)
     extractor = load_extractor(options.arch, weights, device)
+    trained_size = extractor.trained_size
+    catalogue = replace(
+        catalogue, resize=choose_resize(catalogue.sizes, options.resize, trained_size)
+    )
+    print(describe_reading(catalogue.sizes, catalogue.resize, trained_size))
 
     recorded = RecordedExtractor.of(extractor, catalogue.resize, options.precision)
     manifest = Manifest.of(
@@ -89,18 +94,6 @@ def extract(options: argparse.Namespace, gpu: int) -> None:
     for item, note in predictions.notes:
         print(f"image {item}: {note}")
     print("written:", *outputs, sep="\n  ")
-
-
-def say_size(catalogue: Catalogue) -> None:
-    """Say how large the images are that the network reads: features depend on it."""
-    smallest, largest = catalogue.sizes.min(axis=0), catalogue.sizes.max(axis=0)
-    native = "x".join(map(str, smallest))
-    if (smallest != largest).any():
-        native += " to " + "x".join(map(str, largest))
-    read_at = (
-        f"resized to {catalogue.resize}x{catalogue.resize}" if catalogue.resize else "not resized"
-    )
-    print(f"{len(catalogue)} images of {native} pixels, {read_at}")
 
 
 def say_classes(classes: Classes, top: int = 10) -> None:

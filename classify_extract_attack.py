@@ -7,7 +7,7 @@ from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
 from src.attacks.command import AttackCommand
 from src.cli import run
-from src.datasets.catalogue import open_whole_catalogue
+from src.datasets.catalogue import describe_reading, open_whole_catalogue
 
 
 def main() -> None:
@@ -58,6 +58,7 @@ def attack(command: AttackCommand, gpu: int) -> None:
         return
 
     catalogue = open_whole_catalogue(layout.images, resize)
+    print(describe_reading(catalogue.sizes, resize, extractor.trained_size))
     start = clean.read_start(settings.origin)
     features = clean.read_features(len(catalogue), extractor)
     campaign = Campaign(

@@ -16,7 +16,7 @@ from src.attacks.attention_command import (
 )
 from src.attacks.command import AttackCommand
 from src.cli import run
-from src.datasets.catalogue import open_catalogue, open_whole_catalogue
+from src.datasets.catalogue import describe_reading, open_catalogue, open_whole_catalogue
 from src.datasets.interactions import load_interactions
 from src.recommenders.read_out import add_score_options, score_direction, weights_of
 
@@ -68,6 +68,7 @@ def main() -> None:
         return
 
     clean = open_whole_catalogue(layout.images, recorded.resize)
+    print(describe_reading(clean.sizes, recorded.resize, extractor.trained_size))
     attacked = open_catalogue(layout.attacked_images(experiment), resize=0)
     positions = clean.positions(attacked.ids)
     drawn = attacked.positions(np.array(options.items)) if options.items else None

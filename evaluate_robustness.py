@@ -27,6 +27,7 @@ def main() -> None:
 
     from src.attacks.ranking.evaluation import choose_positions, usual_batch
     from src.attacks.robustness.study import Opponent, Study
+    from src.datasets.catalogue import describe_side
     from src.datasets.retrieval import open_retrieval_set
     from src.extractors.checkpoints import load_extractor, weights_path
     from src.extractors.device import select_device
@@ -39,8 +40,11 @@ def main() -> None:
     )
     device = select_device(options.gpu)
     extractor = load_extractor(options.arch, weights, device)
-    opened = open_retrieval_set(options.dataset, options.data, size=options.resize or None)
+    opened = open_retrieval_set(
+        options.dataset, options.data, size=options.resize, trained_size=extractor.trained_size
+    )
     images = opened.all() if options.part == "all" else opened.test
+    print(describe_side(images.side, extractor.trained_size))
     batch = options.batch or usual_batch(images.side, device)
     recipe = options.label or extractor.weights_file.stem
 

@@ -17,6 +17,7 @@ from src.attacks.inversion.command import (
     read_labelled_pixels,
 )
 from src.cli import Parser, run
+from src.datasets.catalogue import describe_side
 
 RECORDED = ("dataset", "part", "size", "observation", "labels", "optim", "batch_targets", "seed")
 SHARED = ("shared_batch", "local_steps", "local_lr")
@@ -30,7 +31,12 @@ def main() -> None:
 
     import torch
 
-    from src.attacks.inversion.campaign import Campaign, Sharing, open_network
+    from src.attacks.inversion.campaign import (
+        Campaign,
+        Sharing,
+        build_untrained,
+        load_trained,
+    )
     from src.attacks.inversion.defences import parse_defence
     from src.reporting.reconstruction_grid import draw_conditions
     from src.reporting.reconstruction_tables import outputs_of, overview, write_condition
@@ -40,11 +46,14 @@ def main() -> None:
     defences = [None if name == NO_DEFENCE else parse_defence(name) for name in options.defence]
     trained = TrainedAs.of(options)
     augmentation = parse_augmentation(trained.augmentation)
-    untransformed = read_labelled_pixels(options)
+    extractor = load_trained(options)
+    untransformed = read_labelled_pixels(options, extractor and extractor.trained_size)
+    side = untransformed.pixels.shape[1]
+    print(describe_side(side, extractor and extractor.trained_size))
     pixels = torch.from_numpy(untransformed.pixels).permute(0, 3, 1, 2)
     moved = augmentation.training(pixels, torch.Generator().manual_seed(options.seed))
     attacked = replace(untransformed, pixels=moved.permute(0, 2, 3, 1).contiguous().numpy())
-    extractor = open_network(options, untransformed.class_names)
+    extractor = extractor or build_untrained(options, untransformed.class_names)
 
     folders = []
     for defence in dict.fromkeys(defences):
@@ -56,6 +65,7 @@ def main() -> None:
             "trained_augmentation": trained.training,
             "trained_defence": trained.defence,
             "defence": defence and defence.name,
+            "side": side,
             **{key: getattr(options, key) for key in (*RECORDED, *SHARED)},
             "preset": asdict(preset),
         }

@@ -67,12 +67,13 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     """Train unless that was done; process 0 writes the checkpoint and says what it is worth."""
     import torch
 
+    from src.datasets.catalogue import describe_side
     from src.extractors.architectures import build_extractor
     from src.extractors.checkpoints import load_pretrained, save_extractor
     from src.extractors.device import select_device
     from src.extractors.distribution import rank
     from src.metrics.retrieval import retrieval
-    from src.training.accuracy import embed, fill_class_means
+    from src.training.accuracy import embed, fill_class_means, readable_size
     from src.training.loop import train
     from src.training.options import job_of
     from src.training.outcome import accuracies, log_file_of, write_log
@@ -110,6 +111,9 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     if options.pretrained:
         load_pretrained(extractor, options.pretrained)
     extractor.to(select_device(gpu))
+    extractor.trained_size = readable_size(extractor, training, job.schedule.augmentation)
+    if extractor.trained_size and not rank():
+        print(describe_side(extractor.trained_size, None))
     parts = Parts.of(manifest, options.out)
     state = parts.folder / "training.pt"
     log = train(extractor, training, job.training, job.schedule, state, options.precision)

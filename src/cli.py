@@ -108,8 +108,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--resize",
         type=int,
         default=None,
-        help="side in pixels; 0 keeps native sizes (default: native where all images share one size, "
-        "else 224)",
+        help="side in pixels; 0 keeps native sizes (default: the one that the checkpoint was trained "
+        "on, where it is recorded; else native where all images share one size, else 224)",
     )
 
 

@@ -342,10 +342,14 @@ def expected_scores(spec: AttackSpec, gallery: Gallery, aim: Aim, row: int, poin
 def test_scores_match_loops(spec, gallery, own, embeddings):
     attack = build_ranking_attack(spec, CORRECT)
     aim = attack.select(gallery, own, generator())
-    # Some of them close to where they were, so that every score has both outcomes.
+    # Some of them close to where they were, so that every score has both outcomes; none of them there,
+    # since rounding decides about ties.
     mixed = functional.normalize(
-        gallery.embeddings[own] + torch.linspace(0, 2, N)[:, None] * embeddings
+        gallery.embeddings[own] + torch.linspace(0.1, 2, N)[:, None] * embeddings
     )
+    points = torch.cat([mixed, gallery.embeddings]).double()
+    distances = torch.cdist(points, gallery.embeddings.double()).sort(dim=1).values
+    assert distances.diff(dim=1).min() > 1e-6
     found = attack.score(mixed, gallery, aim)
     expected = [expected_scores(spec, gallery, aim, row, mixed[row]) for row in range(N)]
     assert found.keys() == expected[0].keys()

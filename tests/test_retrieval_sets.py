@@ -384,7 +384,9 @@ def test_a_folder_of_classes_by_images(classes):
     other = Splitting(train_share=0.75, seed=1)
     other = open_retrieval_set("folder", classes, splitting=other)
     assert other.train.files.tolist() != found.train.files.tolist()
-    assert other.size == 224
+    assert other.size == 28  # the images' own
+    assert open_retrieval_set("folder", classes, trained_size=32).size == 32
+    assert open_retrieval_set("folder", classes, size=0, trained_size=32).size == 28
 
 
 def test_a_folder_of_classes_by_classes(classes):
@@ -423,9 +425,9 @@ def test_a_catalogue_with_categories(shop):
     for part in (found.train, found.test):
         items = [int(Path(file).stem) for file in part.files]
         assert [{3: 0, 5: 1, 7: 2}[category[item]] for item in items] == part.labels.tolist()
-        reds = everything(part)[:, 100, 100, 0].astype(int)
+        reds = everything(part)[:, 50, 50, 0].astype(int)
         assert np.abs(reds - 20 * np.array(items)).max() <= 3
-    assert found.size == found.train.side == 224
+    assert found.size == found.train.side == 64
 
     # Another table takes precedence, and need not list every item or name its categories.
     own = shop.parent.parent / "own.csv"
@@ -486,8 +488,10 @@ def test_choices_that_a_layout_does_not_leave(tmp_path):
         open_retrieval_set("cub", tmp_path, splitting=Splitting())
     with pytest.raises(UserError, match="the labels of folder cannot be chosen"):
         open_retrieval_set("folder", tmp_path, labels=tmp_path)
-    with pytest.raises(UserError, match="images of 0 pixels"):
-        open_retrieval_set("folder", tmp_path, size=0)
+    with pytest.raises(UserError, match="images of -1 pixels"):
+        open_retrieval_set("folder", tmp_path, size=-1)
+    with pytest.raises(UserError, match="images of cub have no size in common"):
+        open_retrieval_set("cub", tmp_path, size=0)
     for share in (0.0, 1.0):
         with pytest.raises(UserError, match="not between 0 and 1"):
             Splitting(train_share=share)

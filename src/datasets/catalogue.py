@@ -73,13 +73,52 @@ def count_images(layout: Layout) -> int | None:
     return len(image_files(layout.images)) if layout.images.is_dir() else None
 
 
-def open_catalogue(folder: Path, resize: int | None = None) -> Catalogue:
+def choose_resize(sizes: np.ndarray, resize: int | None, trained_size: int | None) -> int:
+    """Return the side in pixels to which images of ``sizes`` are resized, or 0 for their native sizes.
+
+    ``sizes`` (n, 2) are native widths and heights. ``resize`` is what the user asks for. None is the
+    size that the network was trained on (``trained_size``); where that is not recorded it is the
+    native size if all images share one, else ``SQUASHED``.
+    """
+    if resize is not None:
+        return resize
+    if trained_size is None:
+        return 0 if (sizes == sizes[0]).all() else SQUASHED
+    return 0 if (sizes == trained_size).all() else trained_size
+
+
+def describe_reading(sizes: np.ndarray, resize: int, trained_size: int | None) -> str:
+    """Say how large the images are natively and as the network reads them: features depend on it."""
+    smallest, largest = sizes.min(axis=0), sizes.max(axis=0)
+    native = "x".join(map(str, smallest))
+    if (smallest != largest).any():
+        native += " to " + "x".join(map(str, largest))
+    read_at = f"resized to {resize}x{resize}" if resize else "not resized"
+    said = f"{len(sizes)} images of {native} pixels, {read_at}"
+    as_trained = (
+        trained_size is None or (np.array(resize if resize else sizes) == trained_size).all()
+    )
+    return said if as_trained else f"{said}; {_trained_on(trained_size)}"
+
+
+def describe_side(side: int, trained_size: int | None) -> str:
+    """Say at which size the images of a labelled set are read, and what the network was trained on."""
+    said = f"images are read at {side}x{side} pixels"
+    return said if trained_size in (None, side) else f"{said}; {_trained_on(trained_size)}"
+
+
+def _trained_on(size: int) -> str:
+    return f"the network was trained on {size}x{size}"
+
+
+def open_catalogue(
+    folder: Path, resize: int | None = None, trained_size: int | None = None
+) -> Catalogue:
     """List the images of ``folder`` in the order of their integer names.
 
-    ``resize``: side in pixels, 0 for native sizes, None for native where all images share one size
-    and ``SQUASHED`` otherwise (the returned ``resize`` says which it was). Raises ``UserError`` when
-    the folder is missing or empty, a name is not an integer, an id is there twice, or a file's header
-    is not that of an image.
+    ``choose_resize`` says what ``resize`` and ``trained_size`` mean; the returned ``resize`` is what
+    was chosen. Raises ``UserError`` when the folder is missing or empty, a name is not an integer, an
+    id is there twice, or a file's header is not that of an image.
     """
     if not folder.is_dir():
         raise UserError(f"no image folder at {folder}")
@@ -90,14 +129,14 @@ def open_catalogue(folder: Path, resize: int | None = None) -> Catalogue:
     if len(repeated := np.flatnonzero(np.diff(ids) == 0)):
         raise UserError(f"{folder} has two images of item {ids[repeated[0]]}")
     sizes = np.array([image_size(path) for path in paths], np.int64)
-    if resize is None:
-        resize = 0 if (sizes == sizes[0]).all() else SQUASHED
-    return Catalogue(tuple(paths), ids, resize, sizes)
+    return Catalogue(tuple(paths), ids, choose_resize(sizes, resize, trained_size), sizes)
 
 
-def open_whole_catalogue(folder: Path, resize: int | None = None) -> Catalogue:
+def open_whole_catalogue(
+    folder: Path, resize: int | None = None, trained_size: int | None = None
+) -> Catalogue:
     """``open_catalogue`` for clean images: the ids must run 0..n-1, since feature row = item id."""
-    catalogue = open_catalogue(folder, resize)
+    catalogue = open_catalogue(folder, resize, trained_size)
     if len(gap := np.flatnonzero(catalogue.ids != np.arange(len(catalogue)))):
         raise UserError(f"{folder} has no image of item {gap[0]}: ids must run 0..n-1 without gaps")
     return catalogue

@@ -13,14 +13,22 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
 from src.artifacts.tables import read_labelled
-from src.datasets.catalogue import image_files, open_catalogue
+from src.datasets.catalogue import (
+    SQUASHED,
+    choose_resize,
+    image_files,
+    image_size,
+    open_catalogue,
+)
 from src.datasets.labelled_images import FileImages, Splitting, number_classes
 
 Parts = tuple[FileImages, FileImages]
 
 
-def read_class_folders(path: Path, size: int, splitting: Splitting) -> Parts:
-    """``<class>/<image>`` below ``path``; classes in the order of their names."""
+def read_class_folders(
+    path: Path, size: int | None, splitting: Splitting, trained_size: int | None
+) -> Parts:
+    """Read ``<class>/<image>`` below ``path``; classes stand in the order of their names."""
     if not path.is_dir():
         raise UserError(f"no folder at {path}")
     folders = sorted(f for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))
@@ -30,23 +38,45 @@ def read_class_folders(path: Path, size: int, splitting: Splitting) -> Parts:
             f"no images in the folders of {path}: expected <class>/<image>.jpg, .png, ..."
         )
     labels, names = number_classes(np.array([file.partition("/")[0] for file in files]))
-    return splitting.part(FileImages(path, np.array(files), labels, tuple(names.tolist()), size))
+    sizes = np.array([image_size(path / file) for file in files], np.int64)
+    side = _side(path, sizes, size, trained_size)
+    return splitting.part(FileImages(path, np.array(files), labels, tuple(names.tolist()), side))
 
 
-def read_catalogue(path: Path, size: int, splitting: Splitting, labels: Path | None) -> Parts:
-    """The catalogue of the data set in the folder ``data/<dataset>``, its categories as classes.
+def read_catalogue(
+    path: Path,
+    size: int | None,
+    splitting: Splitting,
+    labels: Path | None,
+    trained_size: int | None,
+) -> Parts:
+    """Read the catalogue of the data set in the folder ``data/<dataset>``, its categories as classes.
 
     These come from ``labels`` (CSV: item, category and, if there, label), else from the data set's
     ``items.csv`` of that kind, else from the undefended extractor's ``classes.csv``.
     """
     layout = _layout_of(path)
     items, categories, names = _read_categories(layout, labels)
-    catalogue = open_catalogue(layout.images, size)
+    catalogue = open_catalogue(layout.images, 0)
     rows = catalogue.positions(items)
+    side = _side(layout.images, catalogue.sizes[rows], size, trained_size)
     files = np.array([catalogue.paths[row].name for row in rows])
     numbers, present = number_classes(categories)
     class_names = tuple(names[category] for category in present)
-    return splitting.part(FileImages(layout.images, files, numbers, class_names, size))
+    return splitting.part(FileImages(layout.images, files, numbers, class_names, side))
+
+
+def _side(folder: Path, sizes: np.ndarray, size: int | None, trained_size: int | None) -> int:
+    """Choose the side to which images of ``sizes`` are squashed.
+
+    Raises ``UserError`` where native sizes are asked for and the images are not squares of one size.
+    """
+    resize = choose_resize(sizes, size, trained_size)
+    if not resize and (sizes != sizes[0, 0]).any():
+        if size == 0:
+            raise UserError(f"the images of {folder} are not squares of one size: give their side")
+        resize = SQUASHED
+    return resize or int(sizes[0, 0])
 
 
 def catalogue_files(path: Path) -> list[Path]:

@@ -51,6 +51,7 @@ class SetLayout:
 
 _UNPARTED: Mapping[str, Any] = {"splitting": None}
 _FROM_FILES: Mapping[str, Any] = {"size": 224}
+_SQUASHED: Mapping[str, Any] = {"size": None, "splitting": Splitting(), "trained_size": None}
 
 LAYOUTS: dict[str, SetLayout] = {
     "mnist": SetLayout(
@@ -64,10 +65,8 @@ LAYOUTS: dict[str, SetLayout] = {
     "cub": SetLayout(read_cub, _FROM_FILES, (5_864, 5_924)),
     "cars": SetLayout(read_cars, _FROM_FILES, (8_054, 8_131)),
     "sop": SetLayout(read_sop, _FROM_FILES, (59_551, 60_502)),
-    "folder": SetLayout(read_class_folders, {**_FROM_FILES, "splitting": Splitting()}),
-    "catalogue": SetLayout(
-        read_catalogue, {**_FROM_FILES, "splitting": Splitting(), "labels": None}
-    ),
+    "folder": SetLayout(read_class_folders, _SQUASHED),
+    "catalogue": SetLayout(read_catalogue, {**_SQUASHED, "labels": None}),
 }
 
 
@@ -76,28 +75,42 @@ def open_retrieval_set(
     path: Path,
     *,
     size: int | None = None,
+    trained_size: int | None = None,
     splitting: Splitting | None = None,
     labels: Path | None = None,
 ) -> RetrievalSet:
     """Open the set at ``path``, which has the layout ``name`` (see ``LAYOUTS``).
 
     Choices left None are the layout's own. ``size``: side in pixels of what networks read, for sets of
-    image files. ``splitting``: for sets without published parts. ``labels``: the categories of a
-    catalogue. Small sets are read at once, those of files whenever images are asked for. Prints a
-    warning where a published set is not complete. Raises ``UserError`` for an unknown layout, a choice
-    that it does not leave, and files that are missing or damaged.
+    image files; 0 is the native size. ``trained_size``: side that the network was trained on, which is
+    read where no ``size`` is given. ``splitting``: for sets without published parts. ``labels``: the
+    categories of a catalogue. Small sets are read at once, those of files whenever images are asked
+    for. Prints a warning where a published set is not complete. Raises ``UserError`` for an unknown
+    layout, a choice that it does not leave, and files that are missing or damaged.
     """
     if name not in LAYOUTS:
         raise UserError(f"no data set layout {name!r}: choose from {', '.join(LAYOUTS)}")
     layout = LAYOUTS[name]
     if not path.exists():
         raise UserError(f"no data at {path}")
-    given = {"size": size, "splitting": splitting, "labels": labels}
+    if size is not None and size < 0:
+        raise UserError(f"images of {size} pixels cannot be read")
+    if "trained_size" not in layout.choices:
+        # Images in files are cropped to one size, those in arrays have one.
+        in_files = "size" in layout.choices
+        if size == 0 and in_files:
+            raise UserError(f"the images of {name} have no size in common: give a side in pixels")
+        size = trained_size if size is None and in_files else size or None
+        trained_size = None
+    given = {
+        "size": size,
+        "trained_size": trained_size,
+        "splitting": splitting,
+        "labels": labels,
+    }
     chosen = {choice: value for choice, value in given.items() if value is not None}
     if fixed := chosen.keys() - layout.choices.keys():
         raise UserError(f"the {min(fixed)} of {name} cannot be chosen")
-    if size is not None and size < 1:
-        raise UserError(f"images of {size} pixels cannot be read")
     train, test = layout.read(path, **{**layout.choices, **chosen})
     found = (len(train), len(test))
     if layout.published not in (None, found):

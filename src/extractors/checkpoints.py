@@ -57,6 +57,8 @@ class Checkpoint:
     labels: tuple[str, ...] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    size: int | None = None
+    """Side in pixels of the images that the network was trained on."""
 
 
 def weights_path(
@@ -109,6 +111,7 @@ def load_extractor(
         mean=checkpoint.mean or mean,
         std=checkpoint.std or std,
     )
+    extractor.trained_size = checkpoint.size
     extractor.weights_file = path
     return extractor.to(device).eval().requires_grad_(False)
 
@@ -165,6 +168,7 @@ def save_extractor(path: Path, extractor: Extractor) -> None:
         "labels": list(extractor.labels),
         "mean": extractor.mean.flatten().tolist(),
         "std": extractor.std.flatten().tolist(),
+        "size": extractor.trained_size,
         "state_dict": state_dict,
     }
     write_plain(path, content)
@@ -194,6 +198,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             tuple(content["labels"]),
             tuple(content["mean"]),
             tuple(content["std"]),
+            content.get("size"),
         )
     arch = content.get("arch")
     inner = [content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)]

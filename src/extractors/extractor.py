@@ -56,6 +56,8 @@ class Extractor(nn.Module):
         self.arch = arch
         self.precision: Precision = "fp32"
         """Of the forward pass (autocast); parameters stay float32."""
+        self.trained_size: int | None = None
+        """Side in pixels of the images that the parameters were trained on; None where no file says."""
         self.weights_file: Path | None = None
         """Where the parameters were read from, if they were."""
         self.head_name = find_head(network, len(self.labels))

@@ -19,7 +19,7 @@ from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.reconstructions import originals_folder
-from src.datasets.catalogue import Catalogue
+from src.datasets.catalogue import Catalogue, choose_resize, describe_reading
 from src.extractors.architectures import DEFAULT_ARCH, imagenet_weights_file
 from src.extractors.checkpoints import load_extractor, weights_path
 from src.extractors.device import Loading, select_device
@@ -154,9 +154,12 @@ class Measures:
         return Features(self._features(condition.changed), originals)
 
     def _features(self, images: Catalogue) -> np.ndarray:
+        trained_size = self.extractor.trained_size
+        resize = choose_resize(images.sizes, self.options.resize, trained_size)
+        print(describe_reading(images.sizes, resize, trained_size))
         return predict(
             self.extractor,
-            replace(images, resize=self.options.resize or 0),
+            replace(images, resize=resize),
             batch_size=self.loading.batch_size,
             workers=self.loading.workers,
             precision=self.options.precision,

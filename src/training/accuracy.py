@@ -7,8 +7,10 @@ from torch import Tensor
 
 from src.attacks.freezing import frozen
 from src.attacks.goals import Attack, Goal
+from src.extractors.architectures import input_size
 from src.extractors.embedders import class_means, set_class_means
 from src.extractors.extractor import Extractor, fast_copy
+from src.extractors.inference import unreadable_size
 from src.training.pictures import UNCHANGED, Augmentation, PictureSet, read_ahead, to_images
 
 
@@ -46,6 +48,24 @@ def embed(
     with frozen(extractor), torch.no_grad():
         batches = _batches(extractor, pictures, batch_size, augmentation)
         return torch.cat([extractor(images).features.cpu() for images, _ in batches])
+
+
+def readable_size(
+    extractor: Extractor, pictures: PictureSet, augmentation: Augmentation
+) -> int | None:
+    """Return the side in pixels of what ``extractor`` reads of ``pictures``; None where it is no square.
+
+    Raises ``UserError`` where the network cannot read images of that size.
+    """
+    pixels = augmentation.testing(pictures.read(torch.tensor([0])))
+    height, width = pixels.shape[2:]
+    try:
+        with frozen(extractor), torch.no_grad():
+            extractor(to_images(pixels, extractor.device))
+    except (RuntimeError, AssertionError) as error:
+        remedy = f"--size {input_size(extractor.arch)}"
+        raise unreadable_size(extractor, (1, height, width, 3), remedy, error) from error
+    return height if height == width else None
 
 
 def fill_class_means(

@@ -99,17 +99,19 @@ class ChosenPictures:
         return self.pictures.read(self.rows[rows])
 
 
-def read_pictures(images: Path, labels: Path, size: int = 0) -> Pictures:
+def read_pictures(
+    images: Path, labels: Path, size: int | None = 0, trained_size: int | None = None
+) -> Pictures:
     """Read the pictures that ``labels`` (CSV: item, category, label) lists from the folder ``images``.
 
-    ``size``: side in pixels to which they are resized; 0 keeps native sizes, which must be equal.
-    Raises ``UserError`` for a wrong table, a category without a picture or with two labels, and items
-    without a picture.
+    ``catalogue.choose_resize`` says what ``size`` and ``trained_size`` mean; native sizes must be
+    equal. Raises ``UserError`` for a wrong table, a category without a picture or with
+    two labels, and items without a picture.
     """
     table = _read_labels(labels)
-    catalogue = open_catalogue(images, size)
+    catalogue = open_catalogue(images, size, trained_size)
     positions = catalogue.positions(table["item"].to_numpy(np.int64))
-    if not size and len(np.unique(catalogue.sizes[positions], axis=0)) > 1:
+    if not catalogue.resize and len(np.unique(catalogue.sizes[positions], axis=0)) > 1:
         raise UserError(f"the pictures of {images} differ in size: give --size")
     pixels = np.stack([catalogue[position] for position in positions])
     names = table.drop_duplicates("category").set_index("category")["label"].sort_index()

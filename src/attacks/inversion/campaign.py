@@ -33,14 +33,19 @@ from src.extractors.extractor import Extractor
 from src.extractors.inference import unreadable_size
 
 
-def open_network(options: argparse.Namespace, class_names: Sequence[str]) -> Extractor:
-    """The classifier of ``command``'s options; an untrained one has the classes ``class_names``."""
-    device = select_device(options.gpu)
-    if options.checkpoint:
-        return load_extractor(options.arch, options.checkpoint, device)
+def load_trained(options: argparse.Namespace) -> Extractor | None:
+    """Load the classifier that ``--checkpoint`` names; None where the attack is on an untrained one."""
+    if options.checkpoint is None:
+        return None
+    return load_extractor(options.arch, options.checkpoint, select_device(options.gpu))
+
+
+def build_untrained(options: argparse.Namespace, class_names: Sequence[str]) -> Extractor:
+    """Build a classifier of the classes ``class_names`` with the random weights of ``--seed``."""
     arch = check_arch(options.arch)
     torch.manual_seed(options.seed)
-    return build_extractor(arch, class_names).to(device).eval().requires_grad_(False)
+    extractor = build_extractor(arch, class_names).to(select_device(options.gpu))
+    return extractor.eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,13 @@ def add_inversion_options(parser: Parser) -> None:
     images.add_argument(
         "--n_images", type=int, help="so many of them, evenly spread (default: all)"
     )
-    images.add_argument("--size", type=int, help="side in pixels of images in files")
+    images.add_argument(
+        "--size",
+        type=int,
+        help="side in pixels of images in files; 0 keeps the native one (default: the one that the "
+        "checkpoint was trained on, where it is recorded; else native where all images share one, else "
+        "224)",
+    )
     images.add_argument(
         "--augmentation",
         help="what happens to an image before its gradient is shared, as in training: none, crop, "
@@ -141,11 +147,11 @@ def add_inversion_options(parser: Parser) -> None:
 
 def check_inversion_options(options: argparse.Namespace) -> None:
     """``UserError`` for options that do not fit together; fills up those that follow from others."""
-    for name in ("n_images", "size", "batch_targets", "local_steps", "shared_batch"):
+    for name in ("n_images", "batch_targets", "local_steps", "shared_batch"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1")
-    for name in ("seed", "epochs"):
+    for name in ("seed", "epochs", "size"):
         if (getattr(options, name) or 0) < 0:
             raise UserError(f"--{name} must not be negative")
     if not (math.isfinite(options.local_lr) and options.local_lr > 0):
@@ -188,8 +194,13 @@ class LabelledPixels:
         return len(self.ids)
 
 
-def read_labelled_pixels(options: argparse.Namespace) -> LabelledPixels:
-    """The images that ``--data``, ``--dataset``, ``--part``, ``--size`` and ``--n_images`` name."""
+def read_labelled_pixels(
+    options: argparse.Namespace, trained_size: int | None = None
+) -> LabelledPixels:
+    """Read the images that ``--data``, ``--dataset``, ``--part``, ``--size`` and ``--n_images`` name.
+
+    ``trained_size`` is the side in pixels that the network was trained on, where that is known.
+    """
     from src.datasets.retrieval import open_retrieval_set
 
     if options.dataset == RECONSTRUCTIONS:
@@ -197,7 +208,9 @@ def read_labelled_pixels(options: argparse.Namespace) -> LabelledPixels:
         chosen = _chosen(len(ids), options)
         class_names = tuple(f"class {number}" for number in range(int(labels.max()) + 1))
         return LabelledPixels(ids[chosen], labels[chosen], pixels[chosen], class_names)
-    opened = open_retrieval_set(options.dataset, options.data, size=options.size)
+    opened = open_retrieval_set(
+        options.dataset, options.data, size=options.size, trained_size=trained_size
+    )
     images = opened.all() if options.part == "all" else getattr(opened, options.part)
     chosen = _chosen(len(images), options)
     pixels = images.read(chosen)
