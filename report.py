@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from src.artifacts.experiments import PUBLISHED
 from src.artifacts.fidelity import FIDELITIES
 from src.artifacts.layout import Layout
 from src.cli import Parser, add_common_options, run
@@ -43,6 +44,13 @@ def parse_options() -> argparse.Namespace:
         choices=sorted(FIDELITIES),
         help="use runs of this fidelity (default: the only ones there)",
     )
+    parser.add_argument(
+        "--options",
+        nargs="+",
+        metavar="TEXT",
+        help="use runs whose names show these options, one or more such as lr0.05 and K8_lr0.05, or "
+        f"{PUBLISHED} (default: the only ones there)",
+    )
     return parser.parse_args()
 
 
@@ -55,7 +63,7 @@ def main() -> None:
     from src.reporting.html.study import Study
 
     out = options.out or layout.results / "report.html"
-    study = Study.find(layout, options.topk, options.epoch, options.fidelity)
+    study = Study.find(layout, options.topk, options.epoch, options.fidelity, options.options)
     if write_report(study, out, options.items, options.users, force=options.force):
         print(f"figures: {layout.results / FIGURES}\ntables: {layout.results / TABLES}")
         print(f"report: {out}")

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import PUBLISHED
 from src.artifacts.fidelity import FIDELITIES
 from src.artifacts.layout import Layout
 from src.cli import Parser, add_common_options, run
@@ -28,6 +29,13 @@ def parse_options() -> argparse.Namespace:
         "--fidelity",
         choices=sorted(FIDELITIES),
         help="use runs of this fidelity (default: the only ones there)",
+    )
+    parser.add_argument(
+        "--options",
+        nargs="+",
+        metavar="TEXT",
+        help="use runs whose names show these options, one or more such as lr0.05 and K8_lr0.05, or "
+        f"{PUBLISHED} (default: the only ones there)",
     )
     parser.add_argument(
         "--extractors",
@@ -108,7 +116,9 @@ def main() -> None:
 
     layout = Layout(options.dataset, options.root)
     layout.require_data()
-    runs = select_configuration(layout, options.epoch, options.topk, options.fidelity)
+    runs = select_configuration(
+        layout, options.epoch, options.topk, options.fidelity, options.options
+    )
     ks = tuple(sorted(set(options.list_of_k)))
     shortest = min(rec_run.top_k for rec_run in runs)
     if wrong := [k for k in ks if not 1 <= k <= shortest]:

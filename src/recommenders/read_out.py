@@ -35,7 +35,7 @@ def weights_of(options: argparse.Namespace, layout: Layout, clean: Experiment) -
     if options.score_model is not None:
         label = Model.parse(options.score_model).label
         run = Run(clean, label, options.score_epoch, fidelity=options.fidelity)
-        path = layout.weights(run, run.epochs)
+        path = layout.weights(run)
     if path is None and options.user is not None:
         raise UserError("--user needs a recommender: --score_model or --weights")
     if path is not None and not path.is_file():
