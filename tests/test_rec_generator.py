@@ -1,5 +1,7 @@
 """The script from files to files: both models, both protocols, resuming, and bad input."""
 
+import argparse
+import json
 import re
 import shutil
 import sys
@@ -7,15 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import evaluate_rec
 import rec_generator
-from src.artifacts.experiments import Run
+import summarize
+from src.artifacts.classes import Classes, write_classes
+from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
-from src.artifacts.manifest import read_record
+from src.artifacts.manifest import read_record, record_path
 from src.artifacts.tables import read_pairs, read_test_ranks, read_top_k, write_pairs
-from src.cli import run
+from src.cli import add_fidelity_option, run
 from src.recommenders import fitting
+from src.recommenders.command import add_recommender_options, run_of, training_command
+from src.recommenders.models import PLAIN, plain_run
 
 N_USERS, N_ITEMS, N_FEATURES = 24, 16, 8
 ATTACKED = "pgd_1_2_eps4.0_eps_it4.0_nb_it10_linf"
@@ -482,3 +491,146 @@ def test_no_gpu_falls_back_to_the_cpu_and_says_so(layout, generate, capsys):
         pytest.skip("there is a GPU")
     assert generate("--gpu", "0") == 0
     assert "TensorFlow sees no CUDA device: using the CPU" in capsys.readouterr().out
+
+
+def test_other_options_leave_what_is_there_untouched(layout, generate):
+    study = ["--model", "VBPR", "AMR", "--seed", "0", "1"]
+    assert generate(*study) == 0
+    assert generate(*study, "--experiment_name", ATTACKED) == 0
+    before = results(layout)
+    others = ["--emb1_K", "3", "--lr", "0.01", "--negatives", "2", "--regs", "0.5"]
+    assert generate(*study, *others, "--experiment_name", ATTACKED) == 0
+    adversarial = ["--epoch", "7", "--epsilon", "0.1", "--verbose", "6"]
+    assert generate("--model", "VBPR", "AMR", *adversarial) == 0  # leaves weights after epoch 6
+    after = results(layout)
+    assert before == {name: after[name] for name in before}
+    assert f"tiny/{ATTACKED}_top5_ep6_AMR_K3_batch16_lr0.01_regs0.5_neg2_seed1.tsv" in after
+    assert f"tiny/original_step6_AMR{NAMED}_eps0.1_adv3.npz" not in after
+    assert f"tiny/original_step6_AMR{NAMED}_eps0.1.npz" in after
+
+
+def test_options_at_the_published_defaults_add_nothing_to_names(layout, generate):
+    published = ["--emb1_K", "64", "--batch_size", "512", "--lr", "[0.01,1e-4,1e-3]"]
+    published += ["--regs", "1e-1,1e-3,0", "--lmd", "0.1", "--epsilon", "1", "--adv_epochs", "3"]
+    assert generate(*published, "--model", "VBPR", "AMR") == 0
+    lists = {path.stem for path in layout.recommendations_dir.glob("*.tsv")}
+    assert lists == {"original_top5_ep6_VBPR", "original_top5_ep6_AMR"}
+    weights = {path.stem for path in (layout.root / "rec_model_weights/tiny").glob("*.npz")}
+    assert weights == {"original_step3_VBPR", "original_step6_VBPR", "original_step6_AMR"}
+
+
+@given(
+    st.sampled_from(["VBPR", "AMR", "BPRMF", "AMF"]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "--emb1_K": st.integers(1, 999),
+            "--lr": st.floats(1e-9, 1e9) | st.just("[0.05,1e-5,0.1]"),
+            "--regs": st.floats(0, 1),
+            "--reg_reduction": st.sampled_from(["sum", "mean"]),
+            "--epoch": st.integers(2, 99),
+            "--lmd": st.floats(0, 9),
+            "--epsilon": st.floats(0.01, 9),
+            "--adv_type": st.sampled_from(["grad", "rand"]),
+            "--accumulators": st.sampled_from(["keep", "reset"]),
+            "--adv_epochs": st.integers(1, 99),
+            "--fidelity": st.sampled_from(["corrected", "paper"]),
+        },
+    ),
+)
+def test_the_command_that_a_run_names_makes_that_run(model, given_options):
+    """Names lose nothing, and plain weights have the options that the plain model reads."""
+    words = [str(word) for pair in given_options.items() for word in pair]
+    run = named_by(model, *words)
+    assert Run.parse(run.name) == run
+    command = training_command(Layout("tiny"), run).split()
+    assert named_by(model, *command[command.index(model) + 1 :]) == run
+    assert plain_run(run) == named_by(PLAIN.get(model, model), *words)
+
+
+def named_by(model: str, *arguments: str) -> Run:
+    """The run that these options describe."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=int, default=0)
+    add_recommender_options(parser)
+    add_fidelity_option(parser)
+    options = parser.parse_args(arguments)
+    return run_of(options, model, Experiment(), 150, options.seed)
+
+
+def edit_record(path: Path, **options) -> None:
+    record = json.loads(record_path(path).read_text())
+    record["options"] |= options
+    record_path(path).write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("model", ["VBPR", "AMR"])
+def test_weights_of_other_options_are_not_loaded(layout, generate, capsys, model):
+    """The name says the same, and the manifest knows better."""
+    assert generate("--model", "VBPR", "AMR") == 0
+    weights = layout.weights(Run.parse_weights_name(f"original_step6_{model}{NAMED}"))
+    edit_record(weights, penalties=[0.5, 0.5, 0.5])
+    test_time = ["--experiment_name", ATTACKED, "--load_weights_from", "original"]
+    assert generate(*test_time, "--model", model) == 2
+    error = the_error(capsys)
+    assert weights.name in error and "--regs is 0.5 0.5 0.5 and 0.1 0.001 0.0" in error
+    assert not list(layout.recommendations_dir.glob("*testtime*"))
+
+
+def test_amr_does_not_start_from_weights_of_other_options(layout, generate, capsys):
+    assert generate() == 0
+    start = layout.weights(Run.parse_weights_name(f"original_step3_VBPR{NAMED}"))
+    edit_record(start, negatives=5)
+    assert generate("--adv", "1") == 2
+    error = the_error(capsys)
+    assert start.name in error and "--negatives is 5 and 1" in error
+
+
+def test_amr_that_continues_another_vbpr_is_not_loaded(layout, generate, capsys):
+    assert generate("--model", "VBPR", "AMR") == 0
+    weights = layout.weights(Run.parse_weights_name(f"original_step6_AMR{NAMED}"))
+    record = json.loads(record_path(weights).read_text())
+    start = f"tiny/original_step3_VBPR{NAMED}.npz"
+    record["inputs"][start.replace("step3", "step2")] = record["inputs"].pop(start)
+    record_path(weights).write_text(json.dumps(record))
+    assert generate("--model", "AMR", "--load_weights_from", "original") == 2
+    assert "does not continue" in the_error(capsys)
+
+
+def test_a_training_leaves_every_checkpoint_though_later_ones_are_there(layout, generate):
+    assert generate("--verbose", "2") == 0
+    whole = results(layout)
+    start = layout.weights(Run.parse_weights_name(f"original_step3_VBPR{NAMED}"))
+    start.unlink()
+    layout.recommendations(Run.parse(f"original_top5_ep6_VBPR{NAMED}")).unlink()
+    assert generate("--verbose", "2") == 0
+    assert results(layout) == whole
+
+
+def test_unlike_runs_are_not_compared(layout, generate, capsys, monkeypatch):
+    write_classes(
+        layout.classes(Experiment()),
+        Classes(np.arange(N_ITEMS), np.arange(N_ITEMS) % 3, ["of"] * N_ITEMS, np.ones(N_ITEMS)),
+    )
+    assert generate() == 0
+    assert generate("--experiment_name", ATTACKED) == 0
+    attacked = layout.recommendations(Run.parse(f"{ATTACKED}_top5_ep6_VBPR{NAMED}"))
+    common = ["--dataset", "tiny", "--root", str(layout.root), "--list_of_k", "5"]
+
+    def call(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *common, *arguments])
+        return run(script.main)
+
+    assert call(summarize) == 0
+    summary = layout.summary.read_bytes()
+    edit_record(attacked, factors=8, learning_rates=[0.01, 0.01, 0.01])
+    capsys.readouterr()
+    assert call(summarize) == 2
+    error = the_error(capsys)
+    assert f"original_top5_ep6_VBPR{NAMED}.tsv and {attacked}" in error
+    assert "--emb1_K is 4 and 8" in error
+    assert layout.summary.read_bytes() == summary
+    assert call(evaluate_rec, "--topk", "5", "--metric", "chr") == 2
+    assert "--emb1_K is 4 and 8" in the_error(capsys)
+    record_path(attacked).unlink()  # lists of another system
+    assert call(summarize) == 0
