@@ -5,10 +5,8 @@ import sys
 from pathlib import Path
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import PUBLISHED
-from src.artifacts.fidelity import FIDELITIES
 from src.artifacts.layout import Layout
-from src.cli import Parser, add_common_options, run
+from src.cli import Parser, add_common_options, add_configuration_options, run
 
 
 def parse_options() -> argparse.Namespace:
@@ -20,23 +18,9 @@ def parse_options() -> argparse.Namespace:
         "--list_of_k", type=int, nargs="+", default=[20, 50], metavar="K", help="list lengths"
     )
     parser.add_argument(
-        "--epoch", type=int, help="use runs of this many epochs (default: the only ones there)"
-    )
-    parser.add_argument(
         "--topk", type=int, help="use lists of this many items (default: the only ones there)"
     )
-    parser.add_argument(
-        "--fidelity",
-        choices=sorted(FIDELITIES),
-        help="use runs of this fidelity (default: the only ones there)",
-    )
-    parser.add_argument(
-        "--options",
-        nargs="+",
-        metavar="TEXT",
-        help="use runs whose names show these options, one or more such as lr0.05 and K8_lr0.05, or "
-        f"{PUBLISHED} (default: the only ones there)",
-    )
+    add_configuration_options(parser)
     parser.add_argument(
         "--extractors",
         nargs="+",

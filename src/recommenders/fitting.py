@@ -23,7 +23,13 @@ from src.artifacts.tables import TestRanks
 from src.recommenders.command import difference_text, training_command
 from src.recommenders.data import TrainingData
 from src.recommenders.hyperparameters import Adversary, Hyperparameters
-from src.recommenders.models import PLAIN, Model, plain_run, with_adversarial_epochs
+from src.recommenders.models import (
+    PLAIN,
+    Model,
+    default_adversarial_epochs,
+    plain_run,
+    with_adversarial_epochs,
+)
 from src.recommenders.pairwise_loss import SampledNegatives
 from src.recommenders.parameter_attack import parameters_of
 from src.recommenders.ranking import test_ranks
@@ -55,9 +61,8 @@ class Training:
     @property
     def switch_epoch(self) -> int:
         """How many epochs are plain in the adversarial form."""
-        if self.adversarial_epochs is None:
-            return self.run.epochs // 2
-        return self.run.epochs - self.adversarial_epochs
+        adversarial = self.adversarial_epochs or default_adversarial_epochs(self.run.epochs)
+        return self.run.epochs - adversarial
 
     @property
     def first_epoch(self) -> int:
@@ -122,8 +127,7 @@ class Training:
                 f"{name} trains the second part of its epochs and {PLAIN[name]} the first, of which "
                 f"nothing is left: --epoch must be {self.run.epochs - self.switch_epoch + 1} or more"
             )
-        command = training_command(self.layout, self.run)
-        self.plain.require_weights(f"{command} (--force where lists of {PLAIN[name]} are there)")
+        self.plain.require_weights(training_command(self.layout, self.run))
 
     def require_weights(self, command: str) -> Path:
         """The weights after all epochs; ``UserError``, which names ``command``, unless they fit.
@@ -132,24 +136,25 @@ class Training:
         """
         path = self.weights(self.run.epochs)
         if not path.is_file():
-            raise UserError(f"no weights at {path}: first run {command}")
+            raise UserError(
+                f"no weights at {path}: first run {command} (with --force where its lists are there)"
+            )
         if not (record := read_record(path)):
             return path
         options = self.manifest_options(self.run.epochs)
         if first := first_difference(record.get("options", {}), options):
             raise UserError(
                 f"{path} was trained with other options: {difference_text(first)}, there and in this "
-                f"command; run again {command}"
+                f"command; run again {command} --force"
             )
         for data in self.data_files:
             if data.is_file() and record["inputs"].get(input_name(data)) != fingerprint(data):
                 raise UserError(
-                    f"{path} was trained on other data than {data}; run again {command}"
+                    f"{path} was trained on other data than {data}; run again {command} --force"
                 )
         if self.adversary and input_name(self.plain_weights) not in record["inputs"]:
             raise UserError(
-                f"{path} does not continue {self.plain_weights}: give its --adv_epochs, or run again "
-                f"{command}"
+                f"{path} does not continue {self.plain_weights}; run again {command} --force"
             )
         return path
 
