@@ -25,9 +25,9 @@ MOVIELENS = Path(__file__).parents[2] / "shared/data/movielens-500"
 N_USERS, N_ITEMS, N_FEATURES = 24, 16, 8
 K = 3
 NAMED = "_K4_batch16_lr0.5"
-"""What names show of the options that the weights are trained with."""
+"""Options of the trainings in names of weights."""
 FLAGS = "--emb1_K 4 --batch_size 16 --lr 0.5"
-"""Those options."""
+"""Options of the trainings as rec_generator.py takes them."""
 COMPARED = [
     f"clean=original_step3_BPRMF{NAMED}",
     f"control=original_step6_BPRMF{NAMED}",

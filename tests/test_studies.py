@@ -20,6 +20,7 @@ import pytest
 from reproduce.workflow.catalogue import Study
 from reproduce.workflow.entries import Entries
 from reproduce.workflow.leaks import Attack, Leaks
+from reproduce.workflow.recommenders import Part, runs_of
 from src.artifacts.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -497,6 +498,17 @@ def test_extractors_of_a_catalogue_are_ranked_beside_their_recommenders(place):
     assert "train_extractor" in place.run(
         study, *of_shop, "origin=3", "target=4", "--dry-run", "-p"
     )
+
+
+def test_the_published_parts_attack_weights_that_they_train():
+    for part in Part.read(Entries.of(read_study("apr"))):
+        trained = {
+            run.weights_name
+            for options in part.trainings
+            for run in runs_of(options, top_k=100, seeds=[0])
+        }
+        stems = re.findall(r"=(original_step\S+)", part.attack)
+        assert len(stems) >= 2 and set(stems) <= trained
 
 
 def test_attacks_on_gradients_are_told_apart():

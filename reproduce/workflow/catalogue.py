@@ -189,7 +189,7 @@ class Study:
 
     @property
     def options_shown(self) -> list[str]:
-        """What names of runs show of options, for ``summarize.py --options``."""
+        """Options in the names of the study's runs, as ``summarize.py --options`` takes them."""
         return list(dict.fromkeys(run.options_label for run in self._runs("retrained")))
 
     @property

@@ -283,7 +283,7 @@ def _adversarial_values(
 
 
 def _shown(value: object) -> str:
-    """An option's value in a name: ``8``, ``0.05``, ``0.05-0.0001-0.001``, ``mean``."""
+    """Return an option's value as names have it: ``8``, ``0.05``, ``0.05-0.0001-0.001``, ``mean``."""
     if isinstance(value, tuple):
         numbers = value[:1] if len(set(value)) == 1 else value
         return "-".join(map(_shown, numbers))

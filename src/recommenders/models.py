@@ -29,7 +29,7 @@ _FORMS: dict[bool, dict[str, Form]] = {
 
 @dataclass(frozen=True)
 class Option:
-    """What determines a recommender, as names of runs show it and as rec_generator.py takes it."""
+    """An option of a training, as names of runs show it and as rec_generator.py takes it."""
 
     key: str
     flag: str

@@ -22,7 +22,11 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument(
         "--score_model", help="VBPR, AMR, VBPRfull or AMRfull, trained on the clean features"
     )
-    chosen.add_argument("--weights", type=Path, help="instead: a file of rec_model_weights/")
+    chosen.add_argument(
+        "--weights",
+        type=Path,
+        help="instead: a file of rec_model_weights/, of any training",
+    )
     group.add_argument(
         "--score_epoch", type=int, default=OF_VISUAL.epochs, help="epochs of --score_model"
     )

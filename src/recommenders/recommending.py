@@ -56,7 +56,7 @@ def recommend_retrained(
 
 
 def _list_options(training: Training) -> dict[str, object]:
-    """What manifests of lists hold, the same under both protocols."""
+    """Options in manifests of lists, under both protocols alike."""
     run = training.run
     return {**training.options, "epochs": run.epochs, "top_k": run.top_k, "keep": "last"}
 
