@@ -220,13 +220,6 @@ def adversary_of(options: argparse.Namespace, model: Name) -> Adversary | None:
     return Adversary(weight, attack, "tables", options.perturb, stale, keep)
 
 
-def label_of(options: argparse.Namespace, model: Name) -> str:
-    """What names of runs show of ``model`` with these options: ``VBPR``, ``VBPRfull``, ``AMF-full``."""
-    adversary = adversary_of(options, model)
-    form = hyperparameters_of(options, model).form
-    return Model(model, form, adversary.variant if adversary else "").label
-
-
 def run_of(
     options: argparse.Namespace, model: Name, experiment: Experiment, top_k: int, seed: int = 0
 ) -> Run:
@@ -239,7 +232,8 @@ def run_of(
         field: (getattr(hyperparameters, field), getattr(published, field))
         for field in ("factors", "batch", "learning_rates", "penalties", "regulariser", "negatives")
     }
-    if adversary := adversary_of(options, model):
+    adversary = adversary_of(options, model)
+    if adversary:
         values |= _adversarial_values(options, adversary, model)
     shown = {
         OPTIONS[field].key: _shown(value)
@@ -248,7 +242,7 @@ def run_of(
     }
     run = Run(
         experiment,
-        label_of(options, model),
+        Model(model, hyperparameters.form, adversary.variant if adversary else "").label,
         options.epoch or defaults_of(model).epochs,
         top_k,
         seed,
