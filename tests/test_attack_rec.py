@@ -17,6 +17,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
+from src.artifacts.manifest import record_path
 from src.artifacts.tables import TestRanks, read_ids, read_pairs, read_top_k, write_pairs
 from src.cli import run
 from src.reporting.parameter_attacks import Outcome, Study
@@ -478,6 +479,20 @@ def test_weights_of_other_data_are_refused(layout, attack, capsys):
         layout.training_set.write_bytes(content)
     error = capsys.readouterr().err
     assert "was trained on another" in error and "--epoch 6 --seed 0 --force" in error
+
+
+def test_a_control_of_other_options_is_refused(layout, attack, capsys):
+    weights = layout.root / f"rec_model_weights/tiny/original_step6_BPRMF{NAMED}.npz"
+    content = record_path(weights).read_text()
+    record = json.loads(content)
+    record["options"]["negatives"] = 4
+    try:
+        record_path(weights).write_text(json.dumps(record))
+        assert attack("--model", "AMF", "--epoch", "6") == 2
+    finally:
+        record_path(weights).write_text(content)
+    error = capsys.readouterr().err
+    assert f"{weights} and " in error and "--negatives is 4 and 1" in error
 
 
 def test_help_is_there_before_any_recommender(capsys):

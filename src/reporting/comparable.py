@@ -12,6 +12,8 @@ from src.recommenders.command import difference_text
 
 _COMPARED = ("seed",)
 """Options of lists in which runs that are compared may differ."""
+_OF_ADVERSARY = ("model", "adversary")
+"""Options of weights in which an adversarial model differs from its plain control."""
 _OF_EXTRACTOR = ("arch", "weights", "resize")
 """Options that stages 1 and 3 must share; their precision moves features by rounding only."""
 
@@ -38,6 +40,20 @@ def require_same_extractors(layout: Layout, attacked: Iterable[Experiment]) -> N
         paths = layout.classes(experiment), layout.classes(experiment.clean)
         if all(map(read_record, paths)):
             _require_same(*(_of_features(layout, path) for path in paths))
+
+
+def require_same_training(layout: Layout, adversarial: Run, control: Run) -> None:
+    """``UserError`` unless a plain control's weights differ in nothing but the missing adversary.
+
+    Weights without a manifest may be compared with anything.
+    """
+    files = []
+    for path in map(layout.weights, (control, adversarial)):
+        if not (record := read_record(path)):
+            return
+        options = {of: value for of, value in record["options"].items() if of not in _OF_ADVERSARY}
+        files.append((path, options | _inputs(record, (layout.training_set,))))
+    _require_same(files[1], files[0])
 
 
 def _of_lists(layout: Layout, path: Path) -> tuple[Path, dict[str, Any]]:
