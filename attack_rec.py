@@ -49,6 +49,7 @@ def main() -> None:
     from src.recommenders.attacking import TrainedRecommender, input_files
     from src.recommenders.data import load_training_data
     from src.recommenders.models import Model
+    from src.reporting.comparable import require_same_training
     from src.reporting.parameter_attacks import (
         Outcome,
         Study,
@@ -73,6 +74,9 @@ def main() -> None:
         (name, replace(run, seed=seed))
         for seed, (name, run) in itertools.product(seeds, recommenders.items())
     ]
+    for seed, (name, control) in itertools.product(seeds, study.controls.items()):
+        compared = (replace(recommenders[of], seed=seed) for of in (name, control))
+        require_same_training(layout, *compared)
     lists_of = {
         (run, attack): layout.attacked_recommendations(attack.name, run)
         for (_, run), attack in itertools.product(runs, attacks)

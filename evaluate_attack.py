@@ -11,6 +11,7 @@ from src.attacks.command import AttackCommand
 from src.attacks.settings import attack_parameters
 from src.cli import run
 from src.metrics.attack import misclassification_rate, success_rate
+from src.reporting.comparable import require_same_extractors
 
 
 def main() -> None:
@@ -20,6 +21,7 @@ def main() -> None:
     inputs = (layout.classes(experiment), layout.attack_report(experiment))
     text = layout.success_results(experiment)
     outputs = (text, text.with_suffix(".tsv"))
+    require_same_extractors(layout, [experiment])
     manifest = Manifest.of("evaluate_attack", {}, inputs)
     if not command.options.force and manifest.is_current(outputs):
         print(f"{text} is up to date (use --force to redo)")

@@ -12,6 +12,7 @@ from src.artifacts.manifest import Manifest
 from src.attacks.command import AttackCommand
 from src.cli import run
 from src.metrics.attack import feature_loss
+from src.reporting.comparable import require_same_extractors
 
 
 def main() -> None:
@@ -28,6 +29,7 @@ def main() -> None:
         average,
         average.with_suffix(".tsv"),
     )
+    require_same_extractors(layout, [experiment])
     manifest = Manifest.of("feature_loss", {}, inputs)
     if not command.options.force and manifest.is_current(outputs):
         print(f"{average} is up to date (use --force to redo)")

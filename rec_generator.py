@@ -6,17 +6,17 @@ import itertools
 import sys
 from dataclasses import replace
 
+from src.artifacts.errors import UserError
 from src.cli import Parser, add_common_options, add_fidelity_option
 from src.cli import run as run_script
 from src.recommenders.baselines import BASELINES
 from src.recommenders.command import (
     add_recommender_options,
     adversary_of,
-    defaults_of,
     hyperparameters_of,
-    label_of,
     not_negative,
     positive,
+    run_of,
 )
 from src.recommenders.models import FACTOR_MODELS, VISUAL
 
@@ -60,8 +60,29 @@ def parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def chosen_models(options: argparse.Namespace) -> list[str]:
+    """Plain models before those that continue them; ``UserError`` for one that has no test time."""
+    chosen = {"AMR"} if options.adv else set(options.model)
+    names = [name for name in (*BASELINES, *FACTOR_MODELS) if name in chosen]
+    if not options.load_weights_from:
+        return names
+    for name in names:
+        baseline = BASELINES.get(name)
+        if not (baseline.visual if baseline else name in VISUAL):
+            raise UserError(
+                f"--load_weights_from with --model {name}: a recommender that reads no images has no "
+                "test time"
+            )
+        if baseline:
+            raise UserError(f"--load_weights_from with --model {name}: it has no weights to load")
+    if options.keep == "best":
+        raise UserError("--keep best with --load_weights_from: test time is with the last weights")
+    return names
+
+
 def main() -> None:
     options = parse_options()
+    names = chosen_models(options)
 
     from src.artifacts.experiments import Experiment, Run
     from src.artifacts.layout import Layout
@@ -88,8 +109,6 @@ def main() -> None:
     layout = Layout(options.dataset, options.root)
     progress = Progress(options.verbose, accuracy, quality)
     clean = options.load_weights_from and Experiment.parse(options.load_weights_from)
-    chosen = {"AMR"} if options.adv else set(options.model)
-    names = [name for name in (*BASELINES, *FACTOR_MODELS) if name in chosen]
     for experiment in map(Experiment.parse, options.experiment_name):
         load = functools.cache(functools.partial(load_training_data, layout, experiment))
         for seed, name in itertools.product(options.seed, names):
@@ -99,22 +118,19 @@ def main() -> None:
                 run = Run(experiment, name, 0, options.topk, seed)
                 recommend_baseline(layout, run, data, options.force)
             else:
-                epochs = options.epoch or defaults_of(name).epochs
-                hyperparameters = hyperparameters_of(options, name)
-                adversary = adversary_of(options, name)
-                run = Run(experiment, label_of(options, name), epochs, options.topk, seed)
-                run = replace(run, fidelity=options.fidelity)
+                run = run_of(options, name, experiment, options.topk, seed)
+                training = Training(
+                    layout,
+                    replace(run, experiment=clean or experiment),
+                    hyperparameters_of(options, name),
+                    adversary_of(options, name),
+                    options.adv_epochs,
+                )
                 if clean:
-                    trained, run = (
-                        replace(run, experiment=clean),
-                        replace(run, protocol="test_time"),
-                    )
-                    recommend_at_test_time(
-                        layout, run, trained, hyperparameters, data, options.force
-                    )
+                    run = replace(run, protocol="test_time")
+                    recommend_at_test_time(run, training, data, options.force)
                 else:
-                    training = Training(layout, run, hyperparameters, adversary, options.adv_epochs)
-                    recommend_retrained(
+                    run = recommend_retrained(
                         training, data, options.gpu, progress, options.force, options.keep
                     )
             ranks = read_test_ranks(layout.test_ranks(run))

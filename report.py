@@ -4,9 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from src.artifacts.fidelity import FIDELITIES
 from src.artifacts.layout import Layout
-from src.cli import Parser, add_common_options, run
+from src.cli import Parser, add_common_options, add_configuration_options, run
 
 
 def parse_options() -> argparse.Namespace:
@@ -35,14 +34,7 @@ def parse_options() -> argparse.Namespace:
         metavar="USER",
         help="users whose lists to show (default: some that list the item)",
     )
-    parser.add_argument(
-        "--epoch", type=int, help="use runs of this many epochs (default: the only ones there)"
-    )
-    parser.add_argument(
-        "--fidelity",
-        choices=sorted(FIDELITIES),
-        help="use runs of this fidelity (default: the only ones there)",
-    )
+    add_configuration_options(parser)
     return parser.parse_args()
 
 
@@ -55,7 +47,7 @@ def main() -> None:
     from src.reporting.html.study import Study
 
     out = options.out or layout.results / "report.html"
-    study = Study.find(layout, options.topk, options.epoch, options.fidelity)
+    study = Study.find(layout, options.topk, options.epoch, options.fidelity, options.options)
     if write_report(study, out, options.items, options.users, force=options.force):
         print(f"figures: {layout.results / FIGURES}\ntables: {layout.results / TABLES}")
         print(f"report: {out}")

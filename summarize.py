@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 from src.artifacts.errors import UserError
-from src.artifacts.fidelity import FIDELITIES
 from src.artifacts.layout import Layout
-from src.cli import Parser, add_common_options, run
+from src.cli import Parser, add_common_options, add_configuration_options, run
 
 
 def parse_options() -> argparse.Namespace:
@@ -19,16 +18,9 @@ def parse_options() -> argparse.Namespace:
         "--list_of_k", type=int, nargs="+", default=[20, 50], metavar="K", help="list lengths"
     )
     parser.add_argument(
-        "--epoch", type=int, help="use runs of this many epochs (default: the only ones there)"
-    )
-    parser.add_argument(
         "--topk", type=int, help="use lists of this many items (default: the only ones there)"
     )
-    parser.add_argument(
-        "--fidelity",
-        choices=sorted(FIDELITIES),
-        help="use runs of this fidelity (default: the only ones there)",
-    )
+    add_configuration_options(parser)
     parser.add_argument(
         "--extractors",
         nargs="+",
@@ -108,7 +100,9 @@ def main() -> None:
 
     layout = Layout(options.dataset, options.root)
     layout.require_data()
-    runs = select_configuration(layout, options.epoch, options.topk, options.fidelity)
+    runs = select_configuration(
+        layout, options.epoch, options.topk, options.fidelity, options.options
+    )
     ks = tuple(sorted(set(options.list_of_k)))
     shortest = min(rec_run.top_k for rec_run in runs)
     if wrong := [k for k in ks if not 1 <= k <= shortest]:

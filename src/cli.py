@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import PUBLISHED
 from src.artifacts.fidelity import FIDELITIES, Fidelity
 
 EXIT_BAD_INPUT = 2
@@ -75,6 +76,25 @@ def add_fidelity_option(parser: argparse.ArgumentParser) -> None:
         choices=sorted(FIDELITIES),
         default="corrected",
         help="corrected pipeline, or the published behaviour with its defects (see README)",
+    )
+
+
+def add_configuration_options(parser: argparse.ArgumentParser) -> None:
+    """Which runs of a data set are summarised, where there are several trainings of a recommender."""
+    parser.add_argument(
+        "--epoch", type=int, help="use runs of this many epochs (default: the only ones there)"
+    )
+    parser.add_argument(
+        "--fidelity",
+        choices=sorted(FIDELITIES),
+        help="use runs of this fidelity (default: the only ones there)",
+    )
+    parser.add_argument(
+        "--options",
+        nargs="+",
+        metavar="TEXT",
+        help="use runs whose names show these options, one or more such as lr0.05 and K8_lr0.05, or "
+        f"{PUBLISHED} (default: the only ones there)",
     )
 
 

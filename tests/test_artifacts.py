@@ -6,6 +6,7 @@ import resource
 import string
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,13 +78,20 @@ model_dirs = st.none() | st.text(string.ascii_lowercase + "_", min_size=1).filte
     protocol=st.sampled_from(["retrained", "test_time"]),
     fidelity=st.sampled_from(["corrected", "paper"]),
     attacked=st.booleans(),
+    options=st.lists(
+        st.sampled_from(
+            ["_K8", "_lr0.05", "_lr0.05-1e-05-0.001", "_reductionmean", "_eps0.3", "_adv3"]
+        )
+    ).map("".join),
 )
-def test_run_names_read_back(model_dir, epochs, seed, model, protocol, fidelity, attacked):
+def test_run_names_read_back(model_dir, epochs, seed, model, protocol, fidelity, attacked, options):
     experiment = Experiment(model_dir)
     if attacked:
         experiment = Experiment.of_attack(model_dir, "pgd", 774, 770, PGD)
-    run = Run(experiment, model, epochs, 150, seed, protocol, fidelity)
+    run = Run(experiment, model, epochs, 150, seed, protocol, fidelity, options)
     assert Run.parse(run.name) == run
+    weights = replace(run, protocol="retrained")
+    assert Run.parse_weights_name(weights.weights_name) == weights
 
 
 def test_published_run_and_weight_names():
@@ -92,9 +100,12 @@ def test_published_run_and_weight_names():
     assert layout.recommendations(run) == Path(
         "/r/rec_results/tradesy/original_top150_ep4000_VBPR.tsv"
     )
-    assert layout.weights(run, 2000).name == "original_step2000_VBPR.npz"
-    attacked = Run(Experiment.of_attack(None, "pgd", 1, 2, PGD), seed=3, protocol="test_time")
-    assert attacked.clean == Run(Experiment(), seed=3)
+    assert layout.weights(replace(run, epochs=2000)).name == "original_step2000_VBPR.npz"
+    attacked = Run(
+        Experiment.of_attack(None, "pgd", 1, 2, PGD), seed=3, protocol="test_time", options="_K8"
+    )
+    assert attacked.name.endswith("_top150_ep4000_VBPR_testtime_K8_seed3")
+    assert attacked.clean == Run(Experiment(), seed=3, options="_K8")
 
 
 @pytest.mark.parametrize("dataset", ["../elsewhere", "", "a/b", ".hidden"])

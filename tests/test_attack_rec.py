@@ -17,6 +17,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
+from src.artifacts.manifest import record_path
 from src.artifacts.tables import TestRanks, read_ids, read_pairs, read_top_k, write_pairs
 from src.cli import run
 from src.reporting.parameter_attacks import Outcome, Study
@@ -24,10 +25,14 @@ from src.reporting.parameter_attacks import Outcome, Study
 MOVIELENS = Path(__file__).parents[2] / "shared/data/movielens-500"
 N_USERS, N_ITEMS, N_FEATURES = 24, 16, 8
 K = 3
+NAMED = "_K4_batch16_lr0.5"
+"""Options of the trainings in names of weights."""
+FLAGS = "--emb1_K 4 --batch_size 16 --lr 0.5"
+"""Options of the trainings as rec_generator.py takes them."""
 COMPARED = [
-    "clean=original_step3_BPRMF",
-    "control=original_step6_BPRMF",
-    "defended=original_step6_AMF",
+    f"clean=original_step3_BPRMF{NAMED}",
+    f"control=original_step6_BPRMF{NAMED}",
+    f"defended=original_step6_AMF{NAMED}",
 ]
 FGSM, RANDOM = "fgsm_eps0.5", "random_eps0.5"
 
@@ -77,7 +82,8 @@ def attack(layout, request):
     """Run attack_rec.py at K; results bear the name of the test."""
 
     def attacked(*arguments: str, output: str = request.node.originalname) -> int:
-        return call(attack_rec, layout, "--topk", str(K), "--output", output, *arguments)
+        common = ["--topk", str(K), "--options", NAMED[1:], "--output", output]
+        return call(attack_rec, layout, *common, *arguments)
 
     return attacked
 
@@ -200,8 +206,8 @@ def test_the_record_holds_the_options(layout, attack, results):
     _, effects = results()
     record = json.loads(layout.result("test_the_record_holds_the_options.json").read_text())
     assert record["options"]["weights"] == {
-        "AMF": "original_step6_AMF",
-        "BPRMF": "original_step6_BPRMF",
+        "AMF": f"original_step6_AMF{NAMED}",
+        "BPRMF": f"original_step6_BPRMF{NAMED}",
     }
     read_back = pd.DataFrame(record["effects"]).fillna(np.nan).infer_objects()
     assert read_back.columns.tolist() == effects.columns.tolist()
@@ -286,13 +292,13 @@ def test_sampled_negatives_are_others_for_every_seed_and_the_same_for_all_recomm
     """The weights of seed 0, copied to a third seed, are attacked in another way."""
     other = Layout("tiny", layout.root)
     weights = other.root / "rec_model_weights/tiny"
-    (weights / "original_step6_BPRMF_seed7.npz").write_bytes(
-        (weights / "original_step6_BPRMF.npz").read_bytes()
+    (weights / f"original_step6_BPRMF{NAMED}_seed7.npz").write_bytes(
+        (weights / f"original_step6_BPRMF{NAMED}.npz").read_bytes()
     )
     arguments = [
         "--compare",
-        "a=original_step6_BPRMF",
-        "b=original_step6_BPRMF",
+        f"a=original_step6_BPRMF{NAMED}",
+        f"b=original_step6_BPRMF{NAMED}",
         "--seed",
         "0",
         "7",
@@ -312,7 +318,7 @@ def test_a_subset_without_items_harms_nobody_else(layout, attack, results, tmp_p
     arguments = ["--model", "BPRMF", "--epoch", "6", "--user_file", str(users), "--eps", "3"]
     assert attack(*arguments, "--tables", "P") == 0
     raw, effects = results()
-    tables = tables_of(layout, "original_step6_BPRMF")
+    tables = tables_of(layout, f"original_step6_BPRMF{NAMED}")
     p, q = tables["P"], tables["Q"]
     of_p, _ = expected_gradients(layout, p, q, users=[0, 3, 7, 8])
     after = accuracy(layout, (p + rows_of_length(3, of_p)) @ q.T)
@@ -340,23 +346,23 @@ def test_a_share_of_the_users(attack, results):
 
 def test_lists_under_attack(layout, attack):
     assert attack("--model", "BPRMF", "--epoch", "6", "--seed", "1", "--lists") == 0
-    tables = tables_of(layout, "original_step6_BPRMF_seed1")
+    tables = tables_of(layout, f"original_step6_BPRMF{NAMED}_seed1")
     p, q = tables["P"], tables["Q"]
     of_p, of_q = expected_gradients(layout, p, q)
     scores = (p + rows_of_length(0.5, of_p)) @ (q + rows_of_length(0.5, of_q)).T
     scores[tuple(read_pairs(layout.training_set).T)] = -np.inf
     folder = layout.recommendations_dir / "attacked"
-    lists = read_top_k(folder / f"{FGSM}_original_top{K}_ep6_BPRMF_seed1.tsv")
+    lists = read_top_k(folder / f"{FGSM}_original_top{K}_ep6_BPRMF{NAMED}_seed1.tsv")
     np.testing.assert_array_equal(lists.items, np.argsort(-scores, axis=1)[:, :K])
     np.testing.assert_allclose(lists.scores, -np.sort(-scores, axis=1)[:, :K], rtol=1e-4)
-    assert (folder / f"{RANDOM}_original_top{K}_ep6_BPRMF_seed1.tsv").is_file()
+    assert (folder / f"{RANDOM}_original_top{K}_ep6_BPRMF{NAMED}_seed1.tsv").is_file()
 
 
 @pytest.mark.parametrize("model", ["VBPR", "AMR"])
 def test_features_of_visual_recommenders(layout, attack, results, model):
     assert attack("--model", model, "--epoch", "6", "--tables", "features", "--eps", "0.7") == 0
     raw, effects = results()
-    tables = tables_of(layout, f"original_step6_{model}")
+    tables = tables_of(layout, f"original_step6_{model}{NAMED}")
     p, q, e = (tables[name] for name in "PQE")
     features = np.load(layout.features(Experiment())) / tables["scale"]
     _, of_items = expected_gradients(layout, p, q + features @ e)
@@ -393,14 +399,20 @@ COMMAND = "first run python rec_generator.py --dataset tiny --root"
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "BPRMF", "--epoch", "9"], "--model BPRMF --epoch 9 --seed 0"),
-        (["--model", "AMF-full-bim"], "BPRMF AMF --perturb full --adv_attack bim --epoch 100"),
-        (["--model", "AMRfull"], "--model VBPR AMR --form full --epoch 4000 --seed 0"),
+        (["--model", "BPRMF", "--epoch", "9"], f"--model BPRMF {FLAGS} --epoch 9 --seed 0"),
+        (
+            ["--model", "AMF-full-bim"],
+            f"BPRMF AMF --perturb full --adv_attack bim {FLAGS} --epoch 100",
+        ),
+        (["--model", "AMRfull"], f"--model VBPR AMR --form full {FLAGS} --epoch 4000 --seed 0"),
         (
             ["--model", "BPRMFbias", "--fidelity", "paper"],
-            "--item_bias --epoch 100 --seed 0 --fidelity p",
+            f"--item_bias {FLAGS} --epoch 100 --seed 0 --fidelity p",
         ),
-        (["--model", "BPRMF", "--seed", "5", "--epoch", "6"], "BPRMF_seed5.npz: " + COMMAND),
+        (
+            ["--model", "BPRMF", "--seed", "5", "--epoch", "6"],
+            f"BPRMF{NAMED}_seed5.npz: " + COMMAND,
+        ),
     ],
 )
 def test_missing_weights_name_the_command_that_makes_them(attack, capsys, arguments, message):
@@ -424,7 +436,11 @@ def test_missing_weights_name_the_command_that_makes_them(attack, capsys, argume
         (["--compare", "a b=original_step6_BPRMF"], "is not a plain name"),
         (["--compare", *["a=original_step6_BPRMF"] * 2], "can stand there once only"),
         (
-            ["--compare", "a=original_step6_BPRMF", "a_attacked=original_step3_BPRMF"],
+            [
+                "--compare",
+                f"a=original_step6_BPRMF{NAMED}",
+                f"a_attacked=original_step3_BPRMF{NAMED}",
+            ],
             "two states would be called 'a_attacked'",
         ),
         (["--epoch", "6", "--eps", "-1"], "epsilon must not be negative"),
@@ -465,6 +481,20 @@ def test_weights_of_other_data_are_refused(layout, attack, capsys):
     assert "was trained on another" in error and "--epoch 6 --seed 0 --force" in error
 
 
+def test_a_control_of_other_options_is_refused(layout, attack, capsys):
+    weights = layout.root / f"rec_model_weights/tiny/original_step6_BPRMF{NAMED}.npz"
+    content = record_path(weights).read_text()
+    record = json.loads(content)
+    record["options"]["negatives"] = 4
+    try:
+        record_path(weights).write_text(json.dumps(record))
+        assert attack("--model", "AMF", "--epoch", "6") == 2
+    finally:
+        record_path(weights).write_text(content)
+    error = capsys.readouterr().err
+    assert f"{weights} and " in error and "--negatives is 4 and 1" in error
+
+
 def test_help_is_there_before_any_recommender(capsys):
     with pytest.raises(SystemExit) as stop:
         call(attack_rec, Layout("none"), "--help")
@@ -481,7 +511,7 @@ def test_help_is_there_before_any_recommender(capsys):
 )
 def test_names_of_weights_read_back(experiment, model, epochs, seed, fidelity):
     named = Run(Experiment.parse(experiment), model, epochs, seed=seed, fidelity=fidelity)
-    assert Run.parse_weights_name(named.weights_name(epochs)) == named
+    assert Run.parse_weights_name(named.weights_name) == named
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The script from files to files: both models, both protocols, resuming, and bad input."""
 
+import argparse
+import json
 import re
 import shutil
 import sys
@@ -7,19 +9,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import evaluate_rec
 import rec_generator
-from src.artifacts.experiments import Run
+import summarize
+from src.artifacts.classes import Classes, write_classes
+from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
-from src.artifacts.manifest import read_record
+from src.artifacts.manifest import read_record, record_path
 from src.artifacts.tables import read_pairs, read_test_ranks, read_top_k, write_pairs
-from src.cli import run
+from src.cli import add_fidelity_option, run
 from src.recommenders import fitting
+from src.recommenders.command import add_recommender_options, run_of, training_command
+from src.recommenders.models import PLAIN, plain_run
 
 N_USERS, N_ITEMS, N_FEATURES = 24, 16, 8
 ATTACKED = "pgd_1_2_eps4.0_eps_it4.0_nb_it10_linf"
 SHORT = ["--epoch", "6", "--emb1_K", "4", "--batch_size", "16", "--lr", "0.05", "--topk", "5"]
+NAMED = "_K4_batch16_lr0.05"
+"""Options of SHORT in names of VBPR and AMR."""
+MF_NAMED = "_K4_batch16"
+"""Options of SHORT in names of BPRMF and AMF, whose published learning rate is that of SHORT."""
 
 
 @pytest.fixture
@@ -88,16 +101,20 @@ def test_both_models_many_seeds_and_experiments_in_one_go(layout, generate, caps
     assert generate(*arguments) == 0
     lists = {path.stem for path in layout.recommendations_dir.glob("*.tsv")}
     assert lists == {
-        f"{experiment}_top5_ep6_{model}{seed}"
+        f"{experiment}_top5_ep6_{model}{NAMED}{seed}"
         for experiment in ("original", ATTACKED)
         for model in ("VBPR", "AMR")
         for seed in ("", "_seed1")
     }
     weights = {path.stem for path in (layout.root / "rec_model_weights/tiny").glob("*.npz")}
-    assert {"original_step3_VBPR", "original_step6_VBPR", "original_step6_AMR"} <= weights
-    assert "original_step3_AMR" not in weights
+    assert weights == {
+        f"{experiment}_step{of}{NAMED}{seed}"
+        for experiment in ("original", ATTACKED)
+        for of in ("3_VBPR", "6_VBPR", "6_AMR")
+        for seed in ("", "_seed1")
+    }
     output = capsys.readouterr().out
-    assert output.count("AUC") == 8 and "original_top5_ep6_VBPR.tsv: HR@20" in output
+    assert output.count("AUC") == 8 and f"original_top5_ep6_VBPR{NAMED}.tsv: HR@20" in output
 
     train = read_pairs(layout.training_set)
     for name in lists:
@@ -117,11 +134,12 @@ def test_an_up_to_date_run_is_skipped_and_force_redoes_the_same_bytes(layout, ge
     before = results(layout)
     capsys.readouterr()
     assert generate() == 0
-    assert "original_top5_ep6_VBPR is up to date (use --force to redo)" in capsys.readouterr().out
+    assert (
+        f"original_top5_ep6_VBPR{NAMED} is up to date (use --force to redo)"
+        in capsys.readouterr().out
+    )
     assert generate("--force") == 0
     assert results(layout) == before
-    assert generate("--lr", "0.01") == 0
-    assert results(layout)["tiny/original_step6_VBPR.npz"] != before["tiny/original_step6_VBPR.npz"]
 
 
 def test_paper_fidelity_has_its_own_names_and_results(layout, generate):
@@ -129,16 +147,21 @@ def test_paper_fidelity_has_its_own_names_and_results(layout, generate):
     assert generate("--fidelity", "paper") == 0
     artifacts = results(layout)
     assert (
-        artifacts["tiny/original_top5_ep6_VBPR.tsv"]
-        != artifacts["tiny/original_top5_ep6_VBPR_paper.tsv"]
+        artifacts[f"tiny/original_top5_ep6_VBPR{NAMED}.tsv"]
+        != artifacts[f"tiny/original_top5_ep6_VBPR{NAMED}_paper.tsv"]
     )
 
 
 def test_full_form_has_its_own_names_and_shapes(layout, generate):
     assert generate("--form", "full", "--model", "VBPR", "AMR") == 0
     names = set(results(layout))
-    assert {"tiny/original_top5_ep6_VBPRfull.tsv", "tiny/original_top5_ep6_AMRfull.tsv"} <= names
-    with np.load(layout.root / "rec_model_weights/tiny/original_step6_AMRfull.npz") as archive:
+    assert {
+        f"tiny/original_top5_ep6_VBPRfull{NAMED}.tsv",
+        f"tiny/original_top5_ep6_AMRfull{NAMED}.tsv",
+    } <= names
+    with np.load(
+        layout.root / f"rec_model_weights/tiny/original_step6_AMRfull{NAMED}.npz"
+    ) as archive:
         assert archive["P"].shape == (N_USERS, 8)
         assert archive["E"].shape == (N_FEATURES, 5)
         assert archive["epoch"] == 6
@@ -164,7 +187,7 @@ def test_a_killed_training_continues_to_the_same_bytes(
 
     monkeypatch.setattr(fitting, "_store", kill_after_epoch_4)
     assert generate(*arguments) == 130
-    assert f"tiny/original_step6_{model}.npz" not in results(layout)
+    assert f"tiny/original_step6_{model}{NAMED}.npz" not in results(layout)
     trained = []
 
     def record_epoch(training, weights):
@@ -181,9 +204,9 @@ def test_a_damaged_checkpoint_is_not_continued(layout, generate):
     assert generate("--verbose", "2") == 0
     uninterrupted = results(layout)
     weights = layout.root / "rec_model_weights/tiny"
-    (weights / "original_step6_VBPR.npz").unlink()
-    (weights / "original_step4_VBPR.npz").write_bytes(b"torn")
-    layout.recommendations(Run.parse("original_top5_ep6_VBPR")).unlink()
+    (weights / f"original_step6_VBPR{NAMED}.npz").unlink()
+    (weights / f"original_step4_VBPR{NAMED}.npz").write_bytes(b"torn")
+    layout.recommendations(Run.parse(f"original_top5_ep6_VBPR{NAMED}")).unlink()
     assert generate("--verbose", "2") == 0
     assert results(layout) == uninterrupted
 
@@ -191,8 +214,8 @@ def test_a_damaged_checkpoint_is_not_continued(layout, generate):
 def test_amr_continues_vbpr_of_half_the_epochs(layout, generate):
     """With lambda 0 and VBPR's own accumulators gone, only the start and the schedule matter."""
     assert generate("--model", "VBPR", "AMR", "--lmd", "0") == 0
-    record = read_record(layout.root / "rec_model_weights/tiny/original_step6_AMR.npz")
-    assert "tiny/original_step3_VBPR.npz" in record["inputs"]
+    record = read_record(layout.root / f"rec_model_weights/tiny/original_step6_AMR{NAMED}_lmd0.npz")
+    assert f"tiny/original_step3_VBPR{NAMED}.npz" in record["inputs"]
     adversary = record["options"]["adversary"]
     assert (adversary["weight"], adversary["perturb"]) == (0.0, "features")
     assert (adversary["attack"]["kind"], adversary["attack"]["epsilon"]) == ("fgsm", 1.0)
@@ -211,10 +234,15 @@ def test_amf_trains_the_last_epochs_and_needs_no_features(layout, generate, caps
     shutil.rmtree(layout.data / ATTACKED)
     assert generate(*MF) == 0
     stems = {path.stem for path in (layout.root / "rec_model_weights/tiny").glob("*.npz")}
-    assert stems == {"original_step4_BPRMF", "original_step6_BPRMF", "original_step6_AMF"}
-    assert {"P", "Q"} <= set(weights_of(layout, "original_step6_AMF"))
-    assert "E" not in weights_of(layout, "original_step6_AMF")
-    items = read_top_k(layout.root / "rec_results/tiny/original_top5_ep6_AMF.tsv").items
+    adversarial = f"AMF{MF_NAMED}_adv2"
+    assert stems == {
+        f"original_step4_BPRMF{MF_NAMED}",
+        f"original_step6_BPRMF{MF_NAMED}",
+        f"original_step6_{adversarial}",
+    }
+    assert {"P", "Q"} <= set(weights_of(layout, f"original_step6_{adversarial}"))
+    assert "E" not in weights_of(layout, f"original_step6_{adversarial}")
+    items = read_top_k(layout.root / f"rec_results/tiny/original_top5_ep6_{adversarial}.tsv").items
     train = read_pairs(layout.training_set)
     assert not (items[train[:, 0]] == train[:, 1:]).any()
 
@@ -222,33 +250,49 @@ def test_amf_trains_the_last_epochs_and_needs_no_features(layout, generate, caps
 def test_amf_without_weight_is_the_longer_bpr_mf(layout, generate):
     """AMF keeps Adagrad's accumulators unless they are to be reset."""
     assert generate(*MF, "--adv_reg", "0") == 0
-    longer = weights_of(layout, "original_step6_BPRMF")
-    for name, array in weights_of(layout, "original_step6_AMF").items():
+    longer = weights_of(layout, f"original_step6_BPRMF{MF_NAMED}")
+    for name, array in weights_of(layout, f"original_step6_AMF{MF_NAMED}_lmd0_adv2").items():
         np.testing.assert_array_equal(array, longer[name])
     assert generate(*MF, "--adv_reg", "0", "--accumulators", "reset") == 0
-    assert (weights_of(layout, "original_step6_AMF")["P"] != longer["P"]).any()
+    reset = weights_of(layout, f"original_step6_AMF{MF_NAMED}_lmd0_accreset_adv2")
+    assert (reset["P"] != longer["P"]).any()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "label"),
+    ("arguments", "label", "shown"),
     [
-        (["--perturb", "full"], "AMF-full"),
-        (["--adv_type", "rand"], "AMF-random"),
-        (["--adv_attack", "bim", "--adv_steps", "3", "--projection", "box"], "AMF-bim"),
-        (["--perturb", "full", "--adv_attack", "pgd", "--adv_steps", "2"], "AMF-full-pgd"),
-        (["--item_bias", "--negatives", "3", "--reg_reduction", "mean"], "AMFbias"),
+        (["--perturb", "full"], "AMF-full", ""),
+        (["--adv_type", "rand"], "AMF-random", ""),
+        (
+            ["--adv_attack", "bim", "--adv_steps", "3", "--projection", "box"],
+            "AMF-bim",
+            "_advsteps3_projbox",
+        ),
+        (
+            ["--perturb", "full", "--adv_attack", "pgd", "--adv_steps", "2"],
+            "AMF-full-pgd",
+            "_advsteps2",
+        ),
+        (
+            ["--item_bias", "--negatives", "3", "--reg_reduction", "mean"],
+            "AMFbias",
+            "_reductionmean_neg3",
+        ),
     ],
 )
-def test_variants_of_amf_have_names_of_their_own_and_repeat(layout, generate, arguments, label):
+def test_variants_of_amf_have_names_of_their_own_and_repeat(
+    layout, generate, arguments, label, shown
+):
     assert generate(*MF, *arguments) == 0
-    weights = layout.root / f"rec_model_weights/tiny/original_step6_{label}.npz"
+    named = f"{label}{MF_NAMED}{shown}_adv2"
+    weights = layout.root / f"rec_model_weights/tiny/original_step6_{named}.npz"
     record, lists = (
         read_record(weights),
-        layout.root / f"rec_results/tiny/original_top5_ep6_{label}",
+        layout.root / f"rec_results/tiny/original_top5_ep6_{named}.tsv",
     )
     assert record["options"]["model"] == label
     before = weights.read_bytes()
-    assert lists.with_suffix(".tsv").is_file()
+    assert lists.is_file()
     assert generate(*MF, *arguments, "--force") == 0
     assert weights.read_bytes() == before
 
@@ -256,9 +300,8 @@ def test_variants_of_amf_have_names_of_their_own_and_repeat(layout, generate, ar
 def test_published_amf_leaves_the_perturbation_in_the_clean_term(layout, generate):
     assert generate(*MF, "--perturb", "full") == 0
     assert generate(*MF, "--perturb", "full", "--fidelity", "paper", "--batch_size", "8") == 0
-    options = read_record(layout.root / "rec_model_weights/tiny/original_step6_AMF-full_paper.npz")[
-        "options"
-    ]
+    stem = "original_step6_AMF-full_K4_batch8_adv2_paper"
+    options = read_record(layout.root / f"rec_model_weights/tiny/{stem}.npz")["options"]
     assert options["adversary"]["stale_clean_term"] and options["drop_last_batch"]
     assert options["regulariser"] == "mean"
 
@@ -309,10 +352,12 @@ def test_validation_rows_choose_the_checkpoint_and_are_never_recommended(layout,
     arguments = ["--model", "BPRMF", "--verbose", "1", "--lr", "0.5"]
     assert generate(*arguments, "--keep", "best") == 0
     best = int(re.search(r"epoch (\d+) of 6 checkpoints", capsys.readouterr().out)[1])
-    lists = read_top_k(layout.recommendations(Run.parse("original_top5_ep6_BPRMF")))
+    lists = read_top_k(
+        layout.recommendations(Run.parse("original_top5_ep6_BPRMF_K4_batch16_lr0.5_best1"))
+    )
     for user, item in train:
         assert item not in lists.items[user]
-    weights = weights_of(layout, f"original_step{best}_BPRMF")
+    weights = weights_of(layout, f"original_step{best}_BPRMF_K4_batch16_lr0.5")
     expected = (weights["P"][:, None] * weights["Q"][lists.items]).sum(-1)
     shown = lists.items >= 0
     np.testing.assert_allclose(lists.scores[shown], expected[shown], rtol=1e-4, atol=1e-5)
@@ -321,8 +366,11 @@ def test_validation_rows_choose_the_checkpoint_and_are_never_recommended(layout,
 def test_amr_without_vbpr_says_what_to_run(layout, generate, capsys):
     assert generate("--adv", "1", "--seed", "4") == 2
     message = the_error(capsys)
-    assert "original_step3_VBPR_seed4.npz, which does not exist" in message
-    assert "--experiment_name original --model VBPR --epoch 6 --seed 4" in message
+    assert (
+        f"no weights at {layout.root}/rec_model_weights/tiny/original_step3_VBPR{NAMED}" in message
+    )
+    options = "--emb1_K 4 --batch_size 16 --lr 0.05 --epoch 6 --seed 4"
+    assert f"--experiment_name original --model VBPR AMR {options}" in message
     assert not results(layout)
 
 
@@ -331,7 +379,7 @@ def test_amr_refuses_vbpr_of_other_features(layout, generate, capsys):
     write_features(layout.data / "original/features.npy", np.ones((N_ITEMS, N_FEATURES)))
     capsys.readouterr()
     assert generate("--adv", "1") == 2
-    assert "was trained on other data" in the_error(capsys)
+    assert f"original_step3_VBPR{NAMED}.npz was trained on other data" in the_error(capsys)
 
 
 def test_test_time_protocol_scores_attacked_features_with_clean_weights(layout, generate):
@@ -339,11 +387,11 @@ def test_test_time_protocol_scores_attacked_features_with_clean_weights(layout, 
     before = results(layout)
     assert generate("--experiment_name", ATTACKED, "--load_weights_from", "original") == 0
     added = set(results(layout)) - set(before)
-    name = f"{ATTACKED}_top5_ep6_VBPR_testtime"
+    name = f"{ATTACKED}_top5_ep6_VBPR_testtime{NAMED}"
     assert added == {f"tiny/{name}.tsv", f"tiny/test_ranks/{name}.tsv"}  # nothing was trained
 
-    with np.load(layout.root / "rec_model_weights/tiny/original_step6_VBPR.npz") as archive:
-        p, q, e, scale = (archive[key] for key in ("P", "Q", "E", "scale"))
+    weights = weights_of(layout, f"original_step6_VBPR{NAMED}")
+    p, q, e, scale = (weights[key] for key in ("P", "Q", "E", "scale"))
     clean = np.load(layout.data / "original/features.npy")
     attacked = np.load(layout.data / ATTACKED / "features.npy")
     assert scale == np.abs(clean).max() < np.abs(attacked).max()
@@ -357,7 +405,7 @@ def test_test_time_on_clean_features_changes_nothing(layout, generate):
     assert generate() == 0
     assert generate("--load_weights_from", "original") == 0
     artifacts = results(layout)
-    lists = "tiny/original_top5_ep6_VBPR{}.tsv"
+    lists = "tiny/original_top5_ep6_VBPR{}" + NAMED + ".tsv"
     assert artifacts[lists.format("_testtime")] == artifacts[lists.format("")]
 
 
@@ -375,6 +423,9 @@ def test_test_time_on_clean_features_changes_nothing(layout, generate):
         (["--adv", "1", "--epoch", "1"], "--epoch must be 2 or more"),
         (["--fidelity", "paper", "--batch_size", "9999"], "fewer rows than one batch"),
         (["--lr", "1e38"], "the loss became"),
+        (["--load_weights_from", "original", "--model", "Pop"], "images has no test time"),
+        (["--load_weights_from", "original", "--model", "BPRMF"], "images has no test time"),
+        (["--load_weights_from", "original", "--keep", "best"], "with the last weights"),
     ],
 )
 def test_bad_options_end_in_one_line(layout, generate, capsys, arguments, message):
@@ -421,17 +472,15 @@ def add_images(layout: Layout, n_images: int) -> None:
         (layout.images / f"{item}.jpg").touch()
 
 
-def test_weights_of_other_dimensions_are_refused(layout, generate, capsys):
+def test_weights_of_other_options_or_interactions_are_refused(layout, generate, capsys):
     assert generate() == 0
     capsys.readouterr()
     test_time = ["--experiment_name", ATTACKED, "--load_weights_from", "original"]
     assert generate(*test_time, "--emb1_K", "5") == 2
-    assert "table P is (24, 4) but this data set and these options need (24, 5)" in the_error(
-        capsys
-    )
+    assert "no weights at" in the_error(capsys)
     write_pairs(layout.training_set, read_pairs(layout.training_set)[1:])
     assert generate(*test_time) == 2
-    assert "trained on interactions other than" in the_error(capsys)
+    assert "was trained on other data than" in the_error(capsys)
     assert not list(layout.recommendations_dir.glob("*testtime*"))
 
 
@@ -442,3 +491,145 @@ def test_no_gpu_falls_back_to_the_cpu_and_says_so(layout, generate, capsys):
         pytest.skip("there is a GPU")
     assert generate("--gpu", "0") == 0
     assert "TensorFlow sees no CUDA device: using the CPU" in capsys.readouterr().out
+
+
+def test_other_options_leave_what_is_there_untouched(layout, generate):
+    study = ["--model", "VBPR", "AMR", "--seed", "0", "1"]
+    assert generate(*study) == 0
+    assert generate(*study, "--experiment_name", ATTACKED) == 0
+    before = results(layout)
+    others = ["--emb1_K", "3", "--lr", "0.01", "--negatives", "2", "--regs", "0.5"]
+    assert generate(*study, *others, "--experiment_name", ATTACKED) == 0
+    adversarial = ["--epoch", "7", "--epsilon", "0.1", "--verbose", "6"]
+    assert generate("--model", "VBPR", "AMR", *adversarial) == 0  # leaves weights after epoch 6
+    after = results(layout)
+    assert before == {name: after[name] for name in before}
+    assert f"tiny/{ATTACKED}_top5_ep6_AMR_K3_batch16_lr0.01_regs0.5_neg2_seed1.tsv" in after
+    assert f"tiny/original_step6_AMR{NAMED}_eps0.1.npz" in after
+
+
+def test_options_at_the_published_defaults_add_nothing_to_names(layout, generate):
+    published = ["--emb1_K", "64", "--batch_size", "512", "--lr", "[0.01,1e-4,1e-3]"]
+    published += ["--regs", "1e-1,1e-3,0", "--lmd", "0.1", "--epsilon", "1", "--adv_epochs", "3"]
+    assert generate(*published, "--model", "VBPR", "AMR") == 0
+    lists = {path.stem for path in layout.recommendations_dir.glob("*.tsv")}
+    assert lists == {"original_top5_ep6_VBPR", "original_top5_ep6_AMR"}
+    weights = {path.stem for path in (layout.root / "rec_model_weights/tiny").glob("*.npz")}
+    assert weights == {"original_step3_VBPR", "original_step6_VBPR", "original_step6_AMR"}
+
+
+@given(
+    st.sampled_from(["VBPR", "AMR", "BPRMF", "AMF"]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "--emb1_K": st.integers(1, 999),
+            "--lr": st.floats(1e-9, 1e9) | st.just("[0.05,1e-5,0.1]"),
+            "--regs": st.floats(0, 1),
+            "--reg_reduction": st.sampled_from(["sum", "mean"]),
+            "--epoch": st.integers(2, 99),
+            "--lmd": st.floats(0, 9),
+            "--epsilon": st.floats(0.01, 9),
+            "--adv_type": st.sampled_from(["grad", "rand"]),
+            "--accumulators": st.sampled_from(["keep", "reset"]),
+            "--adv_epochs": st.integers(1, 99),
+            "--fidelity": st.sampled_from(["corrected", "paper"]),
+        },
+    ),
+)
+def test_the_command_that_a_run_names_makes_that_run(model, given_options):
+    """Names lose nothing, and plain weights have the options that the plain model reads."""
+    words = [str(word) for pair in given_options.items() for word in pair]
+    run = named_by(model, *words)
+    assert Run.parse(run.name) == run
+    command = training_command(Layout("tiny"), run).split()
+    assert named_by(model, *command[command.index(model) + 1 :]) == run
+    assert plain_run(run) == named_by(PLAIN.get(model, model), *words)
+
+
+def named_by(model: str, *arguments: str) -> Run:
+    """The run that these options describe."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=int, default=0)
+    add_recommender_options(parser)
+    add_fidelity_option(parser)
+    options = parser.parse_args(arguments)
+    return run_of(options, model, Experiment(), 150, options.seed)
+
+
+def edit_record(path: Path, **options) -> None:
+    record = json.loads(record_path(path).read_text())
+    record["options"] |= options
+    record_path(path).write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("model", ["VBPR", "AMR"])
+def test_weights_of_other_options_are_not_loaded(layout, generate, capsys, model):
+    """The name says the same, and the manifest knows better."""
+    assert generate("--model", "VBPR", "AMR") == 0
+    weights = layout.weights(Run.parse_weights_name(f"original_step6_{model}{NAMED}"))
+    edit_record(weights, penalties=[0.5, 0.5, 0.5])
+    test_time = ["--experiment_name", ATTACKED, "--load_weights_from", "original"]
+    assert generate(*test_time, "--model", model) == 2
+    error = the_error(capsys)
+    assert weights.name in error and "--regs is 0.5 0.5 0.5 and 0.1 0.001 0.0" in error
+    assert not list(layout.recommendations_dir.glob("*testtime*"))
+
+
+def test_amr_does_not_start_from_weights_of_other_options(layout, generate, capsys):
+    assert generate() == 0
+    start = layout.weights(Run.parse_weights_name(f"original_step3_VBPR{NAMED}"))
+    edit_record(start, negatives=5)
+    assert generate("--adv", "1") == 2
+    error = the_error(capsys)
+    assert start.name in error and "--negatives is 5 and 1" in error
+
+
+def test_amr_that_continues_another_vbpr_is_not_loaded(layout, generate, capsys):
+    assert generate("--model", "VBPR", "AMR") == 0
+    weights = layout.weights(Run.parse_weights_name(f"original_step6_AMR{NAMED}"))
+    record = json.loads(record_path(weights).read_text())
+    start = f"tiny/original_step3_VBPR{NAMED}.npz"
+    record["inputs"][start.replace("step3", "step2")] = record["inputs"].pop(start)
+    record_path(weights).write_text(json.dumps(record))
+    assert generate("--model", "AMR", "--load_weights_from", "original") == 2
+    assert "does not continue" in the_error(capsys)
+
+
+def test_a_training_leaves_every_checkpoint_though_later_ones_are_there(layout, generate):
+    assert generate("--verbose", "2") == 0
+    whole = results(layout)
+    start = layout.weights(Run.parse_weights_name(f"original_step3_VBPR{NAMED}"))
+    start.unlink()
+    layout.recommendations(Run.parse(f"original_top5_ep6_VBPR{NAMED}")).unlink()
+    assert generate("--verbose", "2") == 0
+    assert results(layout) == whole
+
+
+def test_unlike_runs_are_not_compared(layout, generate, capsys, monkeypatch):
+    write_classes(
+        layout.classes(Experiment()),
+        Classes(np.arange(N_ITEMS), np.arange(N_ITEMS) % 3, ["of"] * N_ITEMS, np.ones(N_ITEMS)),
+    )
+    assert generate() == 0
+    assert generate("--experiment_name", ATTACKED) == 0
+    attacked = layout.recommendations(Run.parse(f"{ATTACKED}_top5_ep6_VBPR{NAMED}"))
+    common = ["--dataset", "tiny", "--root", str(layout.root), "--list_of_k", "5"]
+
+    def call(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *common, *arguments])
+        return run(script.main)
+
+    assert call(summarize) == 0
+    summary = layout.summary.read_bytes()
+    edit_record(attacked, factors=8, learning_rates=[0.01, 0.01, 0.01])
+    capsys.readouterr()
+    assert call(summarize) == 2
+    error = the_error(capsys)
+    assert f"original_top5_ep6_VBPR{NAMED}.tsv and {attacked}" in error
+    assert "--emb1_K is 4 and 8" in error
+    assert layout.summary.read_bytes() == summary
+    assert call(evaluate_rec, "--topk", "5", "--metric", "chr") == 2
+    assert "--emb1_K is 4 and 8" in the_error(capsys)
+    record_path(attacked).unlink()  # lists of another system
+    assert call(summarize) == 0

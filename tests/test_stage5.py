@@ -11,6 +11,7 @@ from src.artifacts.classes import Classes, write_attacked_classes, write_classes
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
+from src.artifacts.manifest import Manifest
 from src.cli import run
 
 NAME = "pgd_774_770_eps8.0_eps_it8.0_nb_it10_linf"
@@ -139,6 +140,24 @@ def test_features_of_another_extractor(layout, capsys):
     layout.features(Experiment()).unlink()
     assert script("feature_loss", layout.root, *OPTIONS) == 2
     assert "classify_extract.py --dataset shop" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["evaluate_attack", "feature_loss"])
+@pytest.mark.parametrize("option", ["weights", "arch", "resize"])
+def test_an_attack_on_another_extractor_is_not_compared(layout, capsys, name, option):
+    extractor = {"arch": "resnet18", "weights": "12ab", "resize": 224, "precision": "fp32"}
+    attacked = layout.classes(Experiment.parse(NAME))
+    Manifest("classify_extract_attack", extractor, {}).write([attacked])
+    clean = layout.classes(Experiment())
+    Manifest("classify_extract", extractor | {"precision": "bf16"}, {}).write([clean])
+    assert script(name, layout.root, *OPTIONS) == 0
+    before = sorted(folder(layout).iterdir())
+    Manifest("classify_extract", extractor | {option: "other"}, {}).write([clean])
+    assert script(name, layout.root, *OPTIONS, "--force") == 2
+    error = capsys.readouterr().err
+    assert f"{clean} and {attacked} cannot be compared: {option} is other and" in error
+    assert error.count("\n") == 1
+    assert sorted(folder(layout).iterdir()) == before
 
 
 def test_the_defaults_are_the_published_ones(layout, capsys):

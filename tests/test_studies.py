@@ -20,6 +20,7 @@ import pytest
 from reproduce.workflow.catalogue import Study
 from reproduce.workflow.entries import Entries
 from reproduce.workflow.leaks import Attack, Leaks
+from reproduce.workflow.recommenders import Part, runs_of
 from src.artifacts.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +42,7 @@ VERBS = '''#!{python}
 """Leaves the files of a verb, in a moment, and says so in calls.txt and finished.txt."""
 
 import argparse, itertools, shlex, sys, time
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, "{root}")
@@ -48,6 +50,7 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.attacks.command import AttackCommand
 from src.cli import Parser, add_common_options, add_extractor_options, model_dir_of
+from src.recommenders.command import run_of
 
 verb, arguments = Path(sys.argv[1]).stem, sys.argv[2:]
 sys.argv = sys.argv[1:]
@@ -88,19 +91,17 @@ elif verb in ("classify_extract_attack", "evaluate_attack", "feature_loss"):
     }}[verb]
     outputs = [path(experiment) for path in outputs]
 elif verb == "rec_generator":
-    many, number = dict(nargs="+"), dict(type=int)
-    options = parsed(
-        experiment_name=many, model=many, seed=dict(nargs="+", type=int), epoch=number,
-        topk=number, load_weights_from={{}},
-    )
+    from rec_generator import parse_options
+
+    options = parse_options()
     protocol = "test_time" if options.load_weights_from else "retrained"
     for name, model, seed in itertools.product(
         options.experiment_name, options.model, options.seed
     ):
-        run = Run(Experiment.parse(name), model, options.epoch, options.topk, seed, protocol)
-        outputs.append(layout.recommendations(run))
+        trained = run_of(options, model, Experiment.parse(name), options.topk, seed)
+        outputs.append(layout.recommendations(replace(trained, protocol=protocol)))
         if protocol == "retrained":
-            outputs.append(layout.weights(run, options.epoch))
+            outputs.append(layout.weights(trained))
 elif verb == "evaluate_rec":
     runs = [Run.parse(path.stem) for path in layout.recommendations_dir.glob("*.tsv")]
     metrics = ("chr", "ncdcg", "accuracy", "bias")
@@ -244,6 +245,15 @@ def test_options_of_recommenders_show_in_names():
         "_top150_ep2_VBPRfull_paper",
         "_top150_ep2_VBPRfull_seed1_paper",
     ]
+    options = {"recommender_options": "--lr 0.05 --lmd 2", "recommenders": ["VBPR", "AMR"]}
+    study = Study.of(Entries.of(SMALL | options))
+    assert study.list_endings([1], "test_time") == [
+        "_top150_ep2_VBPR_testtime_lr0.05_seed1",
+        "_top150_ep2_AMR_testtime_lr0.05_lmd2_seed1",
+    ]
+    assert study.weight_endings([0]) == ["_step2_VBPR_lr0.05", "_step2_AMR_lr0.05_lmd2"]
+    assert study.options_shown == ["lr0.05", "lr0.05_lmd2"]
+    assert Study.of(Entries.of(SMALL)).options_shown == ["published"]
 
 
 def test_entries_fill_the_options_of_others():
@@ -490,6 +500,17 @@ def test_extractors_of_a_catalogue_are_ranked_beside_their_recommenders(place):
     )
 
 
+def test_the_published_parts_attack_weights_that_they_train():
+    for part in Part.read(Entries.of(read_study("apr"))):
+        trained = {
+            run.weights_name
+            for options in part.trainings
+            for run in runs_of(options, top_k=100, seeds=[0])
+        }
+        stems = re.findall(r"=(original_step\S+)", part.attack)
+        assert len(stems) >= 2 and set(stems) <= trained
+
+
 def test_attacks_on_gradients_are_told_apart():
     config = read_study("semsim") | {"budget": "small"}
     attacks = Leaks.read(Entries.of(config)).attacks()
@@ -571,8 +592,8 @@ def test_attacked_recommenders_are_those_that_the_rules_train(real_place):
                     "--model BPRMF AMF --epoch 2 --adv_epochs 1 --perturb full --fidelity paper "
                     "--batch_size 8",
                 ],
-                "attack": "--eps 0.5 --compare clean=original_step1_BPRMF "
-                "defended=original_step2_AMF-full_paper",
+                "attack": "--eps 0.5 --compare clean=original_step1_BPRMF_batch8 "
+                "defended=original_step2_AMF-full_batch8_paper",
             },
             "long": {"trainings": ["--model BPRMF --epoch 100"], "attack": ""},
         },

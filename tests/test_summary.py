@@ -237,9 +237,24 @@ def test_several_configurations_must_be_chosen_from(monkeypatch, layout, capsys)
     code, table = summarise(monkeypatch, layout)
     assert code == 2 and table is None
     error = capsys.readouterr().err
-    assert "10 epochs, top 4, corrected; 20 epochs, top 4, corrected" in error
+    assert "10 epochs, top 4, corrected, published; 20 epochs, top 4, corrected, published" in error
     assert "--epoch" in error and error.count("\n") == 1
     assert row(summarise(monkeypatch, layout, "--epoch", "20")[1])["before"] == 20 / N_USERS
+
+
+def test_options_are_part_of_a_configuration(monkeypatch, layout, capsys):
+    for options, total in (("", 8), ("_K8_lr0.05", 9)):
+        for experiment in ("original", PGD):
+            write_lists(layout, run_of(experiment, options=options), lists_with_mean(total))
+    assert summarise(monkeypatch, layout)[0] == 2
+    error = capsys.readouterr().err
+    assert "10 epochs, top 4, corrected, K8_lr0.05; 10 epochs, top 4, corrected, published" in error
+    assert "--options" in error
+    for options, total in (("published", 8), ("K8_lr0.05", 9)):
+        code, table = summarise(monkeypatch, layout, "--options", options)
+        assert code == 0 and row(table)["before"] == total / N_USERS
+    assert summarise(monkeypatch, layout, "--options", "K9")[0] == 2
+    assert "no attacked run of that configuration" in capsys.readouterr().err
 
 
 def test_recommenders_that_were_not_attacked_are_left_out(monkeypatch, layout):

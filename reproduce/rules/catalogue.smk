@@ -299,7 +299,8 @@ rule summarize:
         [update(f"{RESULTS}/robust_extractors.tsv")] if study.ranked else [],
     params:
         options=f"--dataset {study.dataset} --epoch {study.epoch} --topk {study.topk} "
-        f"--fidelity {study.fidelity} --list_of_k {' '.join(map(str, study.list_of_k))} "
+        f"--fidelity {study.fidelity} --options {' '.join(study.options_shown)} "
+        f"--list_of_k {' '.join(map(str, study.list_of_k))} "
         + (f"--extractors {' '.join(study.ranked)}" if study.ranked else ""),
     message:
         "stage 6, the summary"
@@ -314,7 +315,8 @@ rule report:
     output:
         update(f"{RESULTS}/report.html"),
     params:
-        options=f"--dataset {study.dataset} --epoch {study.epoch} --fidelity {study.fidelity}",
+        options=f"--dataset {study.dataset} --epoch {study.epoch} --fidelity {study.fidelity} "
+        f"--options {' '.join(study.options_shown)}",
     message:
         "the report"
     shell:

@@ -24,7 +24,7 @@ from src.cli import (
     fidelity_of,
     model_dir_of,
 )
-from src.recommenders.command import add_recommender_options, label_of
+from src.recommenders.command import add_recommender_options, run_of
 from src.recommenders.models import PLAIN, VISUAL
 
 PROTOCOLS = ("retrained", "test_time")
@@ -188,6 +188,11 @@ class Study:
         return self._recommender_options.fidelity
 
     @property
+    def options_shown(self) -> list[str]:
+        """Options in the names of the study's runs, as ``summarize.py --options`` takes them."""
+        return list(dict.fromkeys(run.options_label for run in self._runs("retrained")))
+
+    @property
     def ranked(self) -> list[str]:
         """The names of the extractors whose rankings are attacked."""
         return [extractor.name for extractor in self.extractors] if self.rankings else []
@@ -208,25 +213,20 @@ class Study:
     def weight_endings(self, seeds: Iterable[int | str]) -> list[str]:
         """The same of weights after all epochs: ``_step100_VBPR_seed1``."""
         runs = self._runs("retrained")
-        return [
-            _with_seed(run.weights_name(run.epochs), run, seed) for run in runs for seed in seeds
-        ]
+        return [_with_seed(run.weights_name, run, seed) for run in runs for seed in seeds]
 
     @cached_property
     def _recommender_options(self) -> argparse.Namespace:
         parser = OptionsParser("recommender_options")
         add_recommender_options(parser)
         add_fidelity_option(parser)
-        return parser.parse_args(shlex.split(self.recommender_options))
+        return parser.parse_args(shlex.split(f"--epoch {self.epoch} {self.recommender_options}"))
 
     def _runs(self, protocol: str) -> list[Run]:
         """A run of each recommender, with seed 1."""
         options = self._recommender_options
-        labels = [label_of(options, name) for name in self.recommenders]
-        return [
-            Run(Experiment(), label, self.epoch, self.topk, 1, protocol, options.fidelity)
-            for label in labels
-        ]
+        runs = [run_of(options, name, Experiment(), self.topk, 1) for name in self.recommenders]
+        return [replace(run, protocol=protocol) for run in runs]
 
     def _attacked(self, extractor: StudiedExtractor, attack: str) -> Experiment:
         """The attacked experiment, named as the verb names it."""

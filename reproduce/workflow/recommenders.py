@@ -10,7 +10,7 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.cli import add_fidelity_option
 from src.recommenders.baselines import BASELINES
-from src.recommenders.command import add_recommender_options, defaults_of, label_of
+from src.recommenders.command import add_recommender_options, run_of
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,7 @@ def runs_of(options: str, top_k: int, seeds: Sequence[int]) -> Iterator[Run]:
             if name in BASELINES:
                 yield Run(Experiment(), name, 0, top_k, seed)
             else:
-                epochs = parsed.epoch or defaults_of(name).epochs
-                label = label_of(parsed, name)
-                yield Run(Experiment(), label, epochs, top_k, seed, fidelity=parsed.fidelity)
+                yield run_of(parsed, name, Experiment(), top_k, seed)
 
 
 def files_of(runs: Iterable[Run], layout: Layout) -> list[str]:
@@ -57,5 +55,5 @@ def files_of(runs: Iterable[Run], layout: Layout) -> list[str]:
     for run in runs:
         paths.append(layout.recommendations(run))
         if run.epochs:
-            paths.append(layout.weights(run, run.epochs))
+            paths.append(layout.weights(run))
     return [str(path) for path in paths]

@@ -16,6 +16,7 @@ from src.artifacts.errors import UserError
 
 CLEAN = "original"
 UNTARGETED = "any"
+PUBLISHED = "published"
 
 PAPER_FIELDS = {
     "fgsm": "eps{eps}_it{it}_l{l}_XX",
@@ -41,6 +42,11 @@ def check_name(name: str, what: str) -> str:
             f"{what} {name!r} is not a plain name (letters, digits, '.', '_' and '-' only)"
         )
     return name
+
+
+def option_text(options: Mapping[str, object]) -> str:
+    """How names show options: ``_K8_lr0.05``, in the given order."""
+    return "".join(f"_{key}{value}" for key, value in options.items())
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Experiment:
         are not at the paper's values and follows as ``_<key><value>`` in the given order.
         """
         shown = PAPER_FIELDS[attack].format(**parameters)
-        shown += "".join(f"_{key}{value}" for key, value in (extras or {}).items())
+        shown += option_text(extras or {})
         return cls(model_dir, attack, origin, target, shown)
 
     @classmethod
@@ -126,8 +132,13 @@ class Run:
     protocol: Literal["retrained", "test_time"] = "retrained"
     """``retrained``: trained on this experiment's features. ``test_time``: trained on the clean ones."""
     fidelity: str = field(default="corrected")
+    options: str = ""
+    """Options that are not at the published defaults, as they stand in the name: ``_K8_lr0.05``."""
 
-    _ENDING = r"(?:_seed(?P<seed>\d+))?(?P<paper>_paper)?"
+    _ENDING = (
+        r"(?P<options>(?:_(?!testtime|seed|paper)[A-Za-z][A-Za-z0-9.-]*)*)"
+        r"(?:_seed(?P<seed>\d+))?(?P<paper>_paper)?"
+    )
     _PATTERN = re.compile(
         r"(?P<experiment>.+)_top(?P<top_k>\d+)_ep(?P<epochs>\d+)_(?P<model>[A-Za-z-]+)"
         rf"(?P<protocol>_testtime)?{_ENDING}"
@@ -150,6 +161,7 @@ class Run:
             int(match["seed"] or 0),
             "test_time" if match["protocol"] else "retrained",
             "paper" if match["paper"] else "corrected",
+            match["options"],
         )
 
     @property
@@ -160,9 +172,10 @@ class Run:
             f"{self._variant}"
         )
 
-    def weights_name(self, epoch: int) -> str:
-        """Stem of the weight file after ``epoch`` epochs: ``original_step2000_VBPR``."""
-        return f"{self.experiment.name}_step{epoch}_{self.model}{self._variant}"
+    @property
+    def weights_name(self) -> str:
+        """Stem of the weight file after all epochs: ``original_step2000_VBPR``."""
+        return f"{self.experiment.name}_step{self.epochs}_{self.model}{self._variant}"
 
     @classmethod
     def parse_weights_name(cls, name: str) -> "Run":
@@ -178,7 +191,13 @@ class Run:
             int(match["epochs"]),
             seed=int(match["seed"] or 0),
             fidelity="paper" if match["paper"] else "corrected",
+            options=match["options"],
         )
+
+    @property
+    def options_label(self) -> str:
+        """The options as users name them: ``K8_lr0.05``, or ``published`` where none is shown."""
+        return self.options[1:] or PUBLISHED
 
     @property
     def clean(self) -> "Run":
@@ -188,4 +207,4 @@ class Run:
     @property
     def _variant(self) -> str:
         seed = f"_seed{self.seed}" if self.seed else ""
-        return seed + ("_paper" if self.fidelity == "paper" else "")
+        return self.options + seed + ("_paper" if self.fidelity == "paper" else "")

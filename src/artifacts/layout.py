@@ -105,8 +105,9 @@ class Layout:
         return self.experiment(experiment) / "attack.tsv"
 
     # Stages 2 and 4: recommenders.
-    def weights(self, run: Run, epoch: int) -> Path:
-        return self.root / "rec_model_weights" / self.dataset / f"{run.weights_name(epoch)}.npz"
+    def weights(self, run: Run) -> Path:
+        """The weights of ``run`` after all its epochs."""
+        return self.root / "rec_model_weights" / self.dataset / f"{run.weights_name}.npz"
 
     @property
     def recommendations_dir(self) -> Path:

@@ -112,5 +112,19 @@ def read_record(output: Path) -> dict[str, Any]:
         return {}
 
 
+def first_difference(
+    options: Mapping[str, Any], others: Mapping[str, Any]
+) -> tuple[str, Any, Any] | None:
+    """(name, value, other value) of the first option that differs, nested ones included; or None."""
+    for name in dict.fromkeys((*options, *others)):
+        value, other = options.get(name), others.get(name)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            if found := first_difference(value, other):
+                return found
+        elif value != other:
+            return name, value, other
+    return None
+
+
 def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _PACKAGES}

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import Experiment, Run, check_name
+from src.artifacts.experiments import PUBLISHED, Experiment, Run, check_name
 from src.artifacts.tables import read_ids
 from src.cli import add_fidelity_option
 from src.recommenders.attacking import NEGATIVES, Threat
 from src.recommenders.command import add_walk_options, defaults_of, not_negative, positive
-from src.recommenders.models import Model
+from src.recommenders.models import Model, plain_run
 from src.recommenders.parameter_attack import KINDS, ParameterAttack
 
 PARAMETERS = ("P", "Q", "features")
@@ -33,14 +33,21 @@ def add_subject_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--epoch", type=positive, help="epochs of training (default: those of rec_generator.py)"
     )
+    parser.add_argument(
+        "--options",
+        default=PUBLISHED,
+        metavar="TEXT",
+        help="what names of weights show of options, such as K8_lr0.1; plain models leave out what only "
+        "adversarial ones read",
+    )
     parser.add_argument("--seed", type=not_negative, nargs="+", default=[0], help="one or more")
     add_fidelity_option(parser)
     parser.add_argument(
         "--compare",
         nargs="+",
         metavar="NAME=STEM",
-        help="instead of --experiment_name, --model, --epoch and --fidelity: names of your own, and "
-        "the stems of weight files without their seeds, as in clean=original_step5_BPRMF",
+        help="instead of --experiment_name, --model, --epoch, --options and --fidelity: names of your "
+        "own, and the stems of weight files without their seeds, as in clean=original_step5_BPRMF",
     )
 
 
@@ -121,7 +128,7 @@ def recommenders_of(options: argparse.Namespace) -> dict[str, Run]:
         if "features" in options.tables and not model.visual:
             raise UserError(f"--tables features: {run.model} has no features, only P and Q")
         if (plain := plain_run(run)) not in recommenders.values():
-            name = plain.weights_name(plain.epochs) if options.compare else plain.model
+            name = plain.weights_name if options.compare else plain.model
             recommenders[name] = plain
     return {name: replace(run, top_k=options.topk) for name, run in recommenders.items()}
 
@@ -132,11 +139,6 @@ def controls_of(recommenders: dict[str, Run]) -> dict[str, str]:
     return {
         name: names[plain_run(run)] for name, run in recommenders.items() if plain_run(run) != run
     }
-
-
-def plain_run(run: Run) -> Run:
-    """The plain model of as many epochs; a plain model is its own."""
-    return replace(run, model=Model.parse(run.model).plain.label)
 
 
 def attacks_of(options: argparse.Namespace) -> tuple[ParameterAttack, ...]:
@@ -163,7 +165,7 @@ def threat_of(options: argparse.Namespace, n_users: int) -> Threat:
 def record_of(options: argparse.Namespace, recommenders: dict[str, Run]) -> dict[str, object]:
     """For records: which weights are attacked, and what of the threat no table shows."""
     return {
-        "weights": {name: run.weights_name(run.epochs) for name, run in recommenders.items()},
+        "weights": {name: run.weights_name for name, run in recommenders.items()},
         "draws": options.draws,
         "attack_seed": options.attack_seed,
         "user_share": options.user_share,
@@ -193,7 +195,9 @@ def _attacked_users(options: argparse.Namespace, n_users: int) -> np.ndarray | N
 def _run_of(options: argparse.Namespace, label: str) -> Run:
     epochs = options.epoch or defaults_of(Model.parse(label).name).epochs
     experiment = Experiment.parse(options.experiment_name)
-    return Run(experiment, label, epochs, fidelity=options.fidelity)
+    shown = "" if options.options == PUBLISHED else f"_{options.options}"
+    run = Run(experiment, label, epochs, fidelity=options.fidelity, options=shown)
+    return run if Model.parse(label).adversarial else plain_run(run)
 
 
 def _compared(text: str) -> tuple[str, Run]:

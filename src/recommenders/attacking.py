@@ -13,6 +13,7 @@ from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import fingerprint, input_name, read_record
 from src.artifacts.tables import TestRanks, write_top_k
+from src.recommenders.command import training_command
 from src.recommenders.data import TrainingData
 from src.recommenders.models import Model
 from src.recommenders.pairwise_loss import (
@@ -32,15 +33,6 @@ from src.recommenders.scores import fold
 from src.recommenders.weights import read_weights
 
 NEGATIVES = ("expected", "sampled", "fixed")
-
-_OPTION_OF_FORM = {"full": "--form full", "mf_bias": "--item_bias"}
-_OPTION_OF_VARIANT = {
-    "full": "--perturb full",
-    "bim": "--adv_attack bim",
-    "pgd": "--adv_attack pgd",
-    "random": "--adv_type rand",
-}
-"""What rec_generator.py calls the parts of a model's label."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +99,7 @@ class TrainedRecommender:
         n_rows = [data.interactions.n_users, data.interactions.n_items]
         n_rows += [] if data.features is None else [data.features.shape[1]]
         shapes = tuple((rows, None) for rows in n_rows)
-        weights = read_weights(layout.weights(run, run.epochs), shapes)
+        weights = read_weights(layout.weights(run), shapes)
         features = None if data.features is None else data.features / np.float32(weights.scale)
         form = Model.parse(run.model).form
         folded = fold(form, weights.tables, features)
@@ -138,7 +130,7 @@ def input_files(layout: Layout, run: Run) -> tuple[Path, ...]:
 
     Raises ``UserError`` where the weights are missing or were trained on other data.
     """
-    weights = layout.weights(run, run.epochs)
+    weights = layout.weights(run)
     if not weights.is_file():
         raise UserError(f"no weights at {weights}: first run {training_command(layout, run)}")
     trained_on = [layout.training_set]
@@ -152,19 +144,3 @@ def input_files(layout: Layout, run: Run) -> tuple[Path, ...]:
                 f"{training_command(layout, run)} --force"
             )
     return (weights, *trained_on, *layout.held_out_sets)
-
-
-def training_command(layout: Layout, run: Run) -> str:
-    """What trains ``run`` and, where it is adversarial, the plain model that it continues."""
-    model = Model.parse(run.model)
-    names = dict.fromkeys((model.plain.name, model.name))
-    words = [
-        f"python rec_generator.py --dataset {layout.dataset}",
-        "" if layout.root == Path() else f"--root {layout.root}",
-        f"--experiment_name {run.experiment.name} --model {' '.join(names)}",
-        _OPTION_OF_FORM.get(model.form, ""),
-        *(_OPTION_OF_VARIANT.get(part, "") for part in model.variant.split("-")),
-        f"--epoch {run.epochs} --seed {run.seed}",
-        "" if run.fidelity == "corrected" else f"--fidelity {run.fidelity}",
-    ]
-    return " ".join(filter(None, words))

@@ -1,12 +1,25 @@
 """The options that describe a recommender and its training, as scripts take them."""
 
 import argparse
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment, Run, option_text
+from src.artifacts.layout import Layout
 from src.cli import fidelity_of, number_list
 from src.recommenders.hyperparameters import Adversary, Hyperparameters
-from src.recommenders.models import PLAIN, VISUAL, Model, Name
+from src.recommenders.models import (
+    OPTIONS,
+    PLAIN,
+    VISUAL,
+    Model,
+    Name,
+    default_adversarial_epochs,
+    with_adversarial_epochs,
+)
 from src.recommenders.parameter_attack import PROJECTIONS, ParameterAttack
 
 
@@ -26,6 +39,20 @@ OF_VISUAL = Defaults(4000, "[0.01,1e-4,1e-3]", "[1e-1,1e-3,0]", 0.1, 1.0, "reset
 """The published ones of VBPR and AMR."""
 OF_MF = Defaults(100, "0.05", "0", 1.0, 0.5, "keep")
 """He et al.'s for BPR-MF and AMF, with fewer epochs."""
+ADVERSARIAL_STEPS = 10
+"""Steps of AMF-bim and AMF-pgd."""
+
+_REDUCTIONS = {"sum": "squared", "mean": "mean"}
+"""Regularisers by what ``--reg_reduction`` calls them."""
+_FLAG_OF_FORM = {"full": "--form full", "mf_bias": "--item_bias"}
+_FLAG_OF_VARIANT = {
+    "full": "--perturb full",
+    "bim": "--adv_attack bim",
+    "pgd": "--adv_attack pgd",
+    "random": "--adv_type rand",
+}
+_FLAG_OF_KEY = {option.key: option.flag for option in OPTIONS.values()}
+_SHOWN = re.compile(rf"_({'|'.join(sorted(_FLAG_OF_KEY, key=len, reverse=True))})([^_]+)")
 
 
 def defaults_of(model: Name) -> Defaults:
@@ -60,7 +87,7 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--reg_reduction",
-        choices=("sum", "mean"),
+        choices=tuple(_REDUCTIONS),
         help="sum: half the squared norms of a batch's rows; mean: the means of their squared entries, "
         "as in the published BPR-MF (default: sum, or with --fidelity paper what was published)",
     )
@@ -123,7 +150,10 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         help="AMF: one step, or several (named AMF-bim, AMF-pgd)",
     )
     adversarial.add_argument(
-        "--adv_steps", type=positive, default=10, help="AMF: steps of bim and pgd"
+        "--adv_steps",
+        type=positive,
+        default=ADVERSARIAL_STEPS,
+        help="AMF: steps of bim and pgd",
     )
     add_walk_options(adversarial)
 
@@ -144,18 +174,26 @@ def add_walk_options(parser: argparse._ActionsContainer) -> None:
 
 def hyperparameters_of(options: argparse.Namespace, model: Name) -> Hyperparameters:
     """Raises ``UserError`` for lists of numbers that are none."""
-    fidelity, visual = fidelity_of(options), model in VISUAL
-    published = fidelity.regulariser if visual else fidelity.mf_regulariser
-    reductions = {None: published, "sum": "squared", "mean": "mean"}
-    defaults = defaults_of(model)
-    return Hyperparameters(
-        form=options.form if visual else ("mf_bias" if options.item_bias else "mf"),
+    published = _published(options, model)
+    return replace(
+        published,
         factors=options.emb1_K,
         batch=options.batch_size,
-        learning_rates=_three_numbers("--lr", options.lr or [defaults.learning_rates]),
-        penalties=_three_numbers("--regs", options.regs or [defaults.penalties]),
-        regulariser=reductions[options.reg_reduction],
+        learning_rates=_rates("--lr", options.lr, model) or published.learning_rates,
+        penalties=_rates("--regs", options.regs, model) or published.penalties,
+        regulariser=_REDUCTIONS.get(options.reg_reduction, published.regulariser),
         negatives=options.negatives,
+    )
+
+
+def _published(options: argparse.Namespace, model: Name) -> Hyperparameters:
+    """The hyperparameters of this form and fidelity where no option is given."""
+    fidelity, visual, defaults = fidelity_of(options), model in VISUAL, defaults_of(model)
+    return Hyperparameters(
+        form=options.form if visual else ("mf_bias" if options.item_bias else "mf"),
+        learning_rates=_three_numbers("--lr", [defaults.learning_rates]),
+        penalties=_three_numbers("--regs", [defaults.penalties]),
+        regulariser=fidelity.regulariser if visual else fidelity.mf_regulariser,
         drop_last_batch=fidelity.drop_last_batch,
     )
 
@@ -182,11 +220,110 @@ def adversary_of(options: argparse.Namespace, model: Name) -> Adversary | None:
     return Adversary(weight, attack, "tables", options.perturb, stale, keep)
 
 
-def label_of(options: argparse.Namespace, model: Name) -> str:
-    """What names of runs show of ``model`` with these options: ``VBPR``, ``VBPRfull``, ``AMF-full``."""
+def run_of(
+    options: argparse.Namespace, model: Name, experiment: Experiment, top_k: int, seed: int = 0
+) -> Run:
+    """The run that trains ``model`` with these options, named as everybody names it.
+
+    Its name shows each option that the model reads and that is not at its published default.
+    """
+    hyperparameters, published = hyperparameters_of(options, model), _published(options, model)
+    values: dict[str, tuple[object, object]] = {
+        field: (getattr(hyperparameters, field), getattr(published, field))
+        for field in ("factors", "batch", "learning_rates", "penalties", "regulariser", "negatives")
+    }
     adversary = adversary_of(options, model)
-    form = hyperparameters_of(options, model).form
-    return Model(model, form, adversary.variant if adversary else "").label
+    if adversary:
+        values |= _adversarial_values(options, adversary, model)
+    shown = {
+        OPTIONS[field].key: _shown(value)
+        for field, (value, usual) in values.items()
+        if value != usual
+    }
+    run = Run(
+        experiment,
+        Model(model, hyperparameters.form, adversary.variant if adversary else "").label,
+        options.epoch or defaults_of(model).epochs,
+        top_k,
+        seed,
+        fidelity=options.fidelity,
+        options=option_text(shown),
+    )
+    if adversary is None:
+        return run
+    half = default_adversarial_epochs(run.epochs)
+    return with_adversarial_epochs(run, options.adv_epochs or half)
+
+
+def _adversarial_values(
+    options: argparse.Namespace, adversary: Adversary, model: Name
+) -> dict[str, tuple[object, object]]:
+    """The value of each option of an adversary and its published one.
+
+    The default length of a step depends on epsilon, and the direction of AMF stands in its label.
+    """
+    attack, defaults = adversary.attack, defaults_of(model)
+    usual = ParameterAttack(attack.kind, attack.epsilon, ADVERSARIAL_STEPS)
+    accumulators = options.accumulators or defaults.accumulators
+    return {
+        "weight": (adversary.weight, defaults.adversarial_weight),
+        "epsilon": (attack.epsilon, defaults.epsilon),
+        "kind": (options.adv_type, "grad" if model in VISUAL else options.adv_type),
+        "keep_accumulators": (accumulators, defaults.accumulators),
+        "steps": (attack.steps, usual.steps),
+        "step_size": (attack.step_size, usual.step_size),
+        "projection": (attack.projection, usual.projection),
+    }
+
+
+def _shown(value: object) -> str:
+    """Return an option's value as names have it: ``8``, ``0.05``, ``0.05-0.0001-0.001``, ``mean``."""
+    if isinstance(value, tuple):
+        numbers = value[:1] if len(set(value)) == 1 else value
+        return "-".join(map(_shown, numbers))
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return (short if float(short) == value else repr(value)).replace("+", "")
+    words = {regulariser: word for word, regulariser in _REDUCTIONS.items()}
+    return words.get(value, str(value))
+
+
+def training_command(layout: Layout, run: Run) -> str:
+    """The command that trains ``run`` and, where it is adversarial, the plain model it continues."""
+    model = Model.parse(run.model)
+    names = dict.fromkeys((model.plain.name, model.name))
+    words = [
+        f"python rec_generator.py --dataset {layout.dataset}",
+        "" if layout.root == Path() else f"--root {layout.root}",
+        f"--experiment_name {run.experiment.name} --model {' '.join(names)}",
+        _FLAG_OF_FORM.get(model.form, ""),
+        *(_FLAG_OF_VARIANT.get(part, "") for part in model.variant.split("-")),
+        *(_flag(key, value) for key, value in _SHOWN.findall(run.options)),
+        f"--epoch {run.epochs} --seed {run.seed}",
+        "" if run.fidelity == "corrected" else f"--fidelity {run.fidelity}",
+    ]
+    return " ".join(filter(None, words))
+
+
+def _flag(key: str, value: str) -> str:
+    """``lr``, ``0.05-1e-05-0.001`` -> ``--lr 0.05 1e-05 0.001``."""
+    return f"{_FLAG_OF_KEY[key]} {' '.join(re.split(r'(?<!e)-', value))}"
+
+
+def difference_text(first: tuple[str, object, object]) -> str:
+    """``--emb1_K is 8 and 64``, for what ``first_difference`` finds in two manifests."""
+    field, value, other = first
+    option = OPTIONS.get(field)
+    return f"{option.flag if option else field} is {_words(value)} and {_words(other)}"
+
+
+def _words(value: object) -> str:
+    """A value of a manifest in a sentence."""
+    if value is None:
+        return "not recorded"
+    if isinstance(value, Mapping):
+        return "given"
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def positive(text: str) -> int:
@@ -208,6 +345,17 @@ def _at_least(smallest: int, text: str) -> int:
 def _both(field: str) -> str:
     """An option's defaults, in words."""
     return f"{getattr(OF_VISUAL, field)}, for BPRMF and AMF {getattr(OF_MF, field)}"
+
+
+def _rates(option: str, texts: list[str] | None, model: Name) -> tuple[float, float, float] | None:
+    """The numbers of an option, None where it is not given.
+
+    Models without images have no projection: whatever its number, they get that of the items.
+    """
+    if not texts:
+        return None
+    users, items, projection = _three_numbers(option, texts)
+    return users, items, projection if model in VISUAL else items
 
 
 def _three_numbers(option: str, texts: list[str]) -> tuple[float, float, float]:

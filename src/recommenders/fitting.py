@@ -1,7 +1,7 @@
 """One training from data to weights: checkpoints, resuming, and how adversarial models start."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,11 +12,24 @@ from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
-from src.artifacts.manifest import Manifest, read_record
+from src.artifacts.manifest import (
+    Manifest,
+    fingerprint,
+    first_difference,
+    input_name,
+    read_record,
+)
 from src.artifacts.tables import TestRanks
+from src.recommenders.command import difference_text, training_command
 from src.recommenders.data import TrainingData
 from src.recommenders.hyperparameters import Adversary, Hyperparameters
-from src.recommenders.models import PLAIN, Model
+from src.recommenders.models import (
+    PLAIN,
+    Model,
+    default_adversarial_epochs,
+    plain_run,
+    with_adversarial_epochs,
+)
 from src.recommenders.pairwise_loss import SampledNegatives
 from src.recommenders.parameter_attack import parameters_of
 from src.recommenders.ranking import test_ranks
@@ -48,9 +61,8 @@ class Training:
     @property
     def switch_epoch(self) -> int:
         """How many epochs are plain in the adversarial form."""
-        if self.adversarial_epochs is None:
-            return self.run.epochs // 2
-        return self.run.epochs - self.adversarial_epochs
+        adversarial = self.adversarial_epochs or default_adversarial_epochs(self.run.epochs)
+        return self.run.epochs - adversarial
 
     @property
     def first_epoch(self) -> int:
@@ -61,11 +73,23 @@ class Training:
         """Whether weights are kept after this epoch."""
         return epoch % every == 0 or epoch in (self.switch_epoch, self.run.epochs)
 
+    def weights(self, epoch: int) -> Path:
+        """The weights after ``epoch`` epochs: those of a run that ends there."""
+        run = replace(self.run, epochs=epoch)
+        if self.adversary:
+            run = with_adversarial_epochs(run, epoch - self.switch_epoch)
+        return self.layout.weights(run)
+
+    @property
+    def plain(self) -> "Training":
+        """The plain model's training of the same seed, up to where an adversarial one starts."""
+        run = replace(plain_run(self.run), epochs=self.switch_epoch)
+        return Training(self.layout, run, self.hyperparameters)
+
     @property
     def plain_weights(self) -> Path:
-        """The weights of the plain model from which an adversarial one of the same seed starts."""
-        plain = replace(self.run, model=Model.parse(self.run.model).plain.label)
-        return self.layout.weights(plain, self.switch_epoch)
+        """The weights of the plain model from which an adversarial one starts."""
+        return self.plain.weights(self.switch_epoch)
 
     @property
     def data_files(self) -> tuple[Path, ...]:
@@ -88,36 +112,51 @@ class Training:
             "adversary": adversary,
         }
 
+    def manifest_options(self, epoch: int) -> Mapping[str, object]:
+        """The options of the manifest of weights, as JSON values."""
+        return Manifest.of(STAGE, {**self.options, "epoch": epoch}, ()).options
+
     def manifest(self, epoch: int) -> Manifest:
-        return Manifest.of(STAGE, {**self.options, "epoch": epoch}, self.inputs)
+        return Manifest.of(STAGE, self.manifest_options(epoch), self.inputs)
 
     def require_plain_weights(self) -> None:
-        """Raises ``UserError`` unless the weights that an adversarial model starts from fit.
-
-        They fit when they were trained on the same data.
-        """
-        path, run = self.plain_weights, self.run
-        name = Model.parse(run.model).name
+        """Raises ``UserError`` unless the weights that an adversarial model starts from fit."""
+        name = Model.parse(self.run.model).name
         if self.switch_epoch < 1:
             raise UserError(
                 f"{name} trains the second part of its epochs and {PLAIN[name]} the first, of which "
                 f"nothing is left: --epoch must be {self.run.epochs - self.switch_epoch + 1} or more"
             )
-        command = (
-            f"python rec_generator.py --dataset {self.layout.dataset} --experiment_name "
-            f"{run.experiment.name} --model {PLAIN[name]} --epoch {run.epochs} --seed {run.seed} and the "
-            "other options of this command (--force where its lists are already there)"
-        )
+        self.plain.require_weights(training_command(self.layout, self.run))
+
+    def require_weights(self, command: str) -> Path:
+        """The weights after all epochs; ``UserError``, which names ``command``, unless they fit.
+
+        They fit when they were trained with these options on these data. Weights without a manifest do.
+        """
+        path = self.weights(self.run.epochs)
         if not path.is_file():
             raise UserError(
-                f"{name} starts from {path}, which does not exist; first run: {command}"
+                f"no weights at {path}: first run {command} (with --force where its lists are there)"
             )
-        recorded = read_record(path).get("inputs")
-        of_data = Manifest.of(STAGE, {}, self.data_files).inputs
-        if recorded is not None and recorded != of_data:
+        if not (record := read_record(path)):
+            return path
+        options = self.manifest_options(self.run.epochs)
+        if first := first_difference(record.get("options", {}), options):
             raise UserError(
-                f"{path}, from which {name} starts, was trained on other data; run again: {command}"
+                f"{path} was trained with other options: {difference_text(first)}, there and in this "
+                f"command; run again {command} --force"
             )
+        for data in self.data_files:
+            if data.is_file() and record["inputs"].get(input_name(data)) != fingerprint(data):
+                raise UserError(
+                    f"{path} was trained on other data than {data}; run again {command} --force"
+                )
+        if self.adversary and input_name(self.plain_weights) not in record["inputs"]:
+            raise UserError(
+                f"{path} does not continue {self.plain_weights}; run again {command} --force"
+            )
+        return path
 
 
 @dataclass(frozen=True)
@@ -135,7 +174,7 @@ class Progress:
 def fit(
     training: Training, data: TrainingData, gpu: int, progress: Progress, force: bool = False
 ) -> Weights:
-    """Train, or continue from the newest checkpoint that was made the same way.
+    """Train, or continue from the newest checkpoint that leaves no earlier one to be made.
 
     Weights are stored every ``progress.every`` epochs, where the adversarial form starts, and at the
     end. ``force`` starts anew. Raises ``UserError`` when an adversarial model has nothing to start
@@ -145,7 +184,7 @@ def fit(
     shapes = data.shapes(training.hyperparameters)
     if training.adversary:
         training.require_plain_weights()
-    weights = None if force else _newest_checkpoint(training, shapes)
+    weights = None if force else _newest_checkpoint(training, shapes, progress.every)
     if weights is None:
         weights = _start(training, data, shapes)
     if weights.epoch == training.run.epochs:
@@ -154,7 +193,9 @@ def fit(
 
 
 def best_on_validation(training: Training, data: TrainingData, progress: Progress) -> Weights:
-    """Of the stored checkpoints of a finished training, the one that ranks validation rows best.
+    """The checkpoint of a finished training that ranks validation rows best.
+
+    Candidates are those after each ``progress.every`` epochs and the last one.
 
     Raises ``UserError`` where the data set has no validation rows.
     """
@@ -167,13 +208,13 @@ def best_on_validation(training: Training, data: TrainingData, progress: Progres
     shapes = data.shapes(training.hyperparameters)
     epochs = range(training.first_epoch + 1, run.epochs + 1)
     quality = {}
-    for epoch in (epoch for epoch in epochs if training.stores(epoch, progress.every)):
-        weights = read_weights(training.layout.weights(run, epoch), shapes)
+    for epoch in (of for of in epochs if of % progress.every == 0 or of == run.epochs):
+        weights = read_weights(training.weights(epoch), shapes)
         folded = fold(form, weights.tables, data.scaled_features)
         quality[epoch] = progress.quality(test_ranks(*folded, data.at_validation))
     best = max(quality, key=quality.__getitem__)
     print(f"{run.name}: epoch {best} of {len(quality)} checkpoints is best on the validation rows")
-    return read_weights(training.layout.weights(run, best), shapes)
+    return read_weights(training.weights(best), shapes)
 
 
 def _train(
@@ -261,16 +302,22 @@ def _start(training: Training, data: TrainingData, shapes: tuple[tuple[int, int]
     return replace(plain, accumulators=accumulators, epoch=training.first_epoch)
 
 
-def _newest_checkpoint(training: Training, shapes: tuple[tuple[int, int], ...]) -> Weights | None:
-    for epoch in range(training.run.epochs, training.first_epoch, -1):
-        path = training.layout.weights(training.run, epoch)
+def _newest_checkpoint(
+    training: Training, shapes: tuple[tuple[int, int], ...], every: int
+) -> Weights | None:
+    """The newest one before which none is missing or stale that this training must leave."""
+    newest = None
+    for epoch in range(training.first_epoch + 1, training.run.epochs + 1):
+        path = training.weights(epoch)
         if path.is_file() and training.manifest(epoch).is_current([path]):
-            return read_weights(path, shapes)
-    return None
+            newest = path
+        elif training.stores(epoch, every):
+            break
+    return newest and read_weights(newest, shapes)
 
 
 def _store(training: Training, weights: Weights) -> None:
-    path = training.layout.weights(training.run, weights.epoch)
+    path = training.weights(weights.epoch)
     with atomic_output(path) as temporary:
         write_weights(temporary, weights)
     training.manifest(weights.epoch).write([path])

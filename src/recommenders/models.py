@@ -1,7 +1,8 @@
-"""Which recommenders there are, and how run names show them.
+"""Which recommenders there are, and how run names show them and their options.
 
 A model is called by the paper's name, followed by what of its form is not the default (``VBPRfull``,
-``BPRMFbias``) and, for AMF, by how its perturbation differs from He et al.'s (``AMF-full``).
+``BPRMFbias``) and, for AMF, by how its perturbation differs from He et al.'s (``AMF-full``). Options
+that are not at the published defaults follow: ``AMR_K8_eps0.3``.
 """
 
 import re
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import Run
 from src.recommenders.scores import Form
 
 Name = Literal["VBPR", "AMR", "BPRMF", "AMF"]
@@ -23,6 +25,40 @@ _FORMS: dict[bool, dict[str, Form]] = {
     False: {"": "mf", "bias": "mf_bias"},
 }
 """By whether the model is visual: what its name shows of its form."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a training, as names of runs show it and as rec_generator.py takes it."""
+
+    key: str
+    flag: str
+    adversarial: bool = False
+    """Whether only adversarial models read it."""
+
+
+OPTIONS = {
+    "factors": Option("K", "--emb1_K"),
+    "batch": Option("batch", "--batch_size"),
+    "learning_rates": Option("lr", "--lr"),
+    "penalties": Option("regs", "--regs"),
+    "regulariser": Option("reduction", "--reg_reduction"),
+    "negatives": Option("neg", "--negatives"),
+    "weight": Option("lmd", "--lmd", adversarial=True),
+    "epsilon": Option("eps", "--epsilon", adversarial=True),
+    "kind": Option("type", "--adv_type", adversarial=True),
+    "keep_accumulators": Option("acc", "--accumulators", adversarial=True),
+    "steps": Option("advsteps", "--adv_steps", adversarial=True),
+    "step_size": Option("stepsize", "--step_size", adversarial=True),
+    "projection": Option("proj", "--projection", adversarial=True),
+    "adversarial_epochs": Option("adv", "--adv_epochs", adversarial=True),
+}
+"""By the names that manifests have for them, in the order of names of runs."""
+_ADVERSARIAL = re.compile(
+    rf"_(?:{'|'.join(option.key for option in OPTIONS.values() if option.adversarial)})[^_]*"
+)
+_ADVERSARIAL_EPOCHS = re.compile(rf"_{OPTIONS['adversarial_epochs'].key}\d+")
+
 _LABEL = re.compile(
     rf"(?P<name>{'|'.join(FACTOR_MODELS)})(?P<form>full|bias)?(?:-(?P<variant>[a-z-]+))?"
 )
@@ -65,3 +101,22 @@ class Model:
     def plain(self) -> "Model":
         """What an adversarial model continues; a plain model is its own."""
         return replace(self, name=PLAIN.get(self.name, self.name), variant="")
+
+
+def default_adversarial_epochs(epochs: int) -> int:
+    """Half of them, rounded up."""
+    return (epochs + 1) // 2
+
+
+def with_adversarial_epochs(run: Run, adversarial_epochs: int) -> Run:
+    """``run`` with as many adversarial epochs, at the end; its name shows a number that is not half."""
+    options = _ADVERSARIAL_EPOCHS.sub("", run.options)
+    if adversarial_epochs != default_adversarial_epochs(run.epochs):
+        options += f"_{OPTIONS['adversarial_epochs'].key}{adversarial_epochs}"
+    return replace(run, options=options)
+
+
+def plain_run(run: Run) -> Run:
+    """The plain model of as many epochs, under those options that it reads; a plain run is its own."""
+    label = Model.parse(run.model).plain.label
+    return replace(run, model=label, options=_ADVERSARIAL.sub("", run.options))

@@ -22,7 +22,11 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument(
         "--score_model", help="VBPR, AMR, VBPRfull or AMRfull, trained on the clean features"
     )
-    chosen.add_argument("--weights", type=Path, help="instead: a file of rec_model_weights/")
+    chosen.add_argument(
+        "--weights",
+        type=Path,
+        help="instead: a file of rec_model_weights/, of any training",
+    )
     group.add_argument(
         "--score_epoch", type=int, default=OF_VISUAL.epochs, help="epochs of --score_model"
     )
@@ -35,7 +39,7 @@ def weights_of(options: argparse.Namespace, layout: Layout, clean: Experiment) -
     if options.score_model is not None:
         label = Model.parse(options.score_model).label
         run = Run(clean, label, options.score_epoch, fidelity=options.fidelity)
-        path = layout.weights(run, run.epochs)
+        path = layout.weights(run)
     if path is None and options.user is not None:
         raise UserError("--user needs a recommender: --score_model or --weights")
     if path is not None and not path.is_file():

@@ -1,5 +1,6 @@
 """From weights to artifacts: top-K lists and ranks of held-out items, under both protocols."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,9 +10,10 @@ from src.artifacts.atomic import atomic_outputs
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
-from src.artifacts.manifest import Manifest, fingerprint, input_name, read_record
+from src.artifacts.manifest import Manifest
 from src.artifacts.tables import write_test_ranks, write_top_k
 from src.recommenders.baselines import BASELINES
+from src.recommenders.command import training_command
 from src.recommenders.data import TrainingData
 from src.recommenders.fitting import Progress, Training, best_on_validation, fit
 from src.recommenders.hyperparameters import Hyperparameters
@@ -29,23 +31,34 @@ def recommend_retrained(
     progress: Progress,
     force: bool,
     keep: Literal["last", "best"] = "last",
-) -> None:
+) -> Run:
     """Train on the experiment's own data and write its lists and ranks; see ``fit``.
 
     ``keep``: recommend with the last weights, or with the checkpoint that is best on validation rows.
+    Returns the run whose lists these are: its name shows the checkpoints that were chosen from.
     """
     layout, run = training.layout, training.run
+    options = _list_options(training)
+    if keep == "best":
+        run = replace(run, options=f"{run.options}_best{progress.every}")
+        options |= {"keep": keep, "every": progress.every}
     if training.adversary:
         training.require_plain_weights()
-    options = {**training.options, "epochs": run.epochs, "top_k": run.top_k, "keep": keep}
     manifest = Manifest.of(STAGE, options, (*training.inputs, *layout.held_out_sets))
     if not force and manifest.is_current(_outputs(layout, run)):
         print(f"{run.name} is up to date (use --force to redo)")
-        return
+        return run
     weights = fit(training, data, gpu, progress, force)
     if keep == "best":
         weights = best_on_validation(training, data, progress)
     _write_weights(layout, run, training.hyperparameters, weights, data, manifest)
+    return run
+
+
+def _list_options(training: Training) -> dict[str, object]:
+    """Options in manifests of lists, under both protocols alike."""
+    run = training.run
+    return {**training.options, "epochs": run.epochs, "top_k": run.top_k, "keep": "last"}
 
 
 def recommend_baseline(layout: Layout, run: Run, data: TrainingData, force: bool) -> None:
@@ -62,44 +75,27 @@ def recommend_baseline(layout: Layout, run: Run, data: TrainingData, force: bool
     _write(layout, run, *baseline.score(data, run.seed), data, manifest)
 
 
-def recommend_at_test_time(
-    layout: Layout,
-    run: Run,
-    trained: Run,
-    hyperparameters: Hyperparameters,
-    data: TrainingData,
-    force: bool,
-) -> None:
-    """Score the features of ``run`` with the recommender of the run ``trained``; nothing is trained.
+def recommend_at_test_time(run: Run, training: Training, data: TrainingData, force: bool) -> None:
+    """Score the features of ``run`` with the recommender of ``training``; nothing is trained.
 
     The features are divided by the constant of those trained on, as a deployed system would. Raises
-    ``UserError`` when the weights are missing, have other shapes, belong to another extractor or were
-    trained on other interactions.
+    ``UserError`` when the weights are missing, belong to another extractor, or were trained with other
+    options or on other data.
     """
+    layout, trained = training.layout, training.run
     if trained.experiment.extractor != run.experiment.extractor:
         raise UserError(
             f"{run.experiment.name} and {trained.experiment.name} are features of different extractors"
         )
-    path = layout.weights(trained, trained.epochs)
-    if not path.is_file():
-        raise UserError(
-            f"no weights at {path}: first run python rec_generator.py --dataset {layout.dataset} "
-            f"--experiment_name {trained.experiment.name} with the same model, epochs and seed"
-        )
-    recorded = read_record(path).get("inputs", {})
-    if recorded.get(input_name(layout.training_set)) not in (
-        None,
-        fingerprint(layout.training_set),
-    ):
-        raise UserError(f"{path} was trained on interactions other than {layout.training_set}")
+    path = training.require_weights(training_command(layout, trained))
     interactions = (layout.training_set, *layout.held_out_sets)
     inputs = (path, layout.features(run.experiment), *interactions)
-    manifest = Manifest.of(STAGE, {"form": hyperparameters.form, "top_k": run.top_k}, inputs)
+    manifest = Manifest.of(STAGE, _list_options(training), inputs)
     if not force and manifest.is_current(_outputs(layout, run)):
         print(f"{run.name} is up to date (use --force to redo)")
         return
-    weights = read_weights(path, data.shapes(hyperparameters))
-    _write_weights(layout, run, hyperparameters, weights, data, manifest)
+    weights = read_weights(path, data.shapes(training.hyperparameters))
+    _write_weights(layout, run, training.hyperparameters, weights, data, manifest)
 
 
 def _write_weights(

@@ -16,6 +16,7 @@ from src.datasets.catalogue import count_images
 from src.datasets.interactions import Interactions, load_interactions
 from src.metrics import category_hit_ratio as category
 from src.metrics import significance
+from src.reporting.comparable import require_same_recommenders
 from src.reporting.measures import (
     accuracy_values,
     bias_values,
@@ -218,7 +219,12 @@ class Evaluation:
 
 
 def evaluate(evaluation: Evaluation, metric: str, *, force: bool) -> pd.DataFrame:
-    """Make ``<metric>/<dataset>/<run>.tsv`` unless it is current, say where it is, return its rows."""
+    """Make ``<metric>/<dataset>/<run>.tsv`` unless it is current, say where it is, return its rows.
+
+    Raises ``UserError`` for a clean run that is of another recommender.
+    """
+    if evaluation.baseline is not None:
+        require_same_recommenders(evaluation.layout, (evaluation.baseline, evaluation.run))
     path = evaluation.layout.metric(metric, evaluation.run)
     options, inputs = evaluation.options(metric), evaluation.inputs(metric)
     manifest = Manifest.of("evaluate_rec", options, inputs)

@@ -38,6 +38,7 @@ from src.extractors.semsim import load_semsim
 from src.metrics.image_quality import IMAGE_METRICS, ImageMetric
 from src.metrics.significance import bootstrap_interval
 from src.reporting.agreement import MOST_DB, capped
+from src.reporting.comparable import require_same_extractors
 from src.reporting.image_conditions import (
     LEADING,
     Condition,
@@ -312,6 +313,7 @@ def score_experiments(
                 f"no attacked experiment at {layout.experiment(experiment)}: run "
                 "classify_extract_attack.py with the same options first"
             )
+    require_same_extractors(layout, experiments)
     for experiment in experiments:
         _score_experiment(measures, layout, experiment)
     scored = [of for of in attacked_experiments(layout) if _table_of(layout, of).is_file()]

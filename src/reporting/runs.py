@@ -49,12 +49,17 @@ def select_runs(
 
 
 def select_configuration(
-    layout: Layout, epochs: int | None, top_k: int | None, fidelity: str | None
+    layout: Layout,
+    epochs: int | None,
+    top_k: int | None,
+    fidelity: str | None,
+    options: Collection[str] | None = None,
 ) -> list[Run]:
     """The runs of one configuration of each recommender that has attacked runs.
 
-    Arguments that are not None choose it. Raises ``UserError`` when several are left, since runs of
-    unlike lengths of training must not share a row, and when none is.
+    Arguments that are not None choose it, ``options`` by what names of runs show (``options_label``).
+    Raises ``UserError`` when several are left, since runs of unlike trainings must not share a row, and
+    when none is.
     """
     runs = [
         run
@@ -62,20 +67,22 @@ def select_configuration(
         if epochs in (None, run.epochs)
         and top_k in (None, run.top_k)
         and fidelity in (None, run.fidelity)
+        and (options is None or run.options_label in options)
     ]
     attacked = {run.model for run in runs if run.experiment.attack}
     if not attacked:
         raise UserError(f"no attacked run of that configuration in {layout.recommendations_dir}")
     runs = [run for run in runs if run.model in attacked]
-    configurations: dict[str, set[tuple[int, int, str]]] = {}
+    configurations: dict[str, set[tuple[int, int, str, str]]] = {}
     for run in runs:
-        configurations.setdefault(run.model, set()).add((run.epochs, run.top_k, run.fidelity))
+        configuration = (run.epochs, run.top_k, run.fidelity, run.options_label)
+        configurations.setdefault(run.model, set()).add(configuration)
     for model, found in configurations.items():
         if len(found) > 1:
-            listed = "; ".join(f"{e} epochs, top {k}, {f}" for e, k, f in sorted(found))
+            listed = "; ".join(f"{e} epochs, top {k}, {f}, {o}" for e, k, f, o in sorted(found))
             raise UserError(
                 f"{layout.recommendations_dir} holds several configurations of {model} ({listed}): "
-                "choose one with --epoch, --topk or --fidelity"
+                "choose one with --epoch, --topk, --fidelity or --options"
             )
     return runs
 

@@ -31,6 +31,7 @@ from src.reporting.changes import (
     change_over_seeds,
     change_over_users,
 )
+from src.reporting.comparable import require_same_extractors, require_same_recommenders
 from src.reporting.measures import METRICS, accuracy_values
 from src.reporting.runs import (
     held_out_files,
@@ -103,7 +104,12 @@ def summarise(layout: Layout, runs: Collection[Run], ks: Sequence[int]) -> pd.Da
 def write_summary(
     layout: Layout, runs: Collection[Run], ks: Sequence[int], *, force: bool
 ) -> pd.DataFrame:
-    """Make ``results/<dataset>/summary.tsv`` unless it is current, say where it is, return its rows."""
+    """Make ``results/<dataset>/summary.tsv`` unless it is current, say where it is, return its rows.
+
+    Raises ``UserError`` where runs or features would be compared that differ in more than the attack.
+    """
+    require_same_recommenders(layout, runs)
+    require_same_extractors(layout, {run.experiment for run in runs if run.experiment.attack})
     names = sorted(run.name for run in runs)
     manifest = Manifest.of("summarize", {"runs": names, "ks": ks}, input_files(layout, runs))
     return tabulated(layout.summary, manifest, lambda: summarise(layout, runs, ks), force=force)

@@ -1,6 +1,6 @@
 """What there is to report of one data set: experiments, runs, and what attacks did to the lists."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.reporting.changes import Measure
+from src.reporting.comparable import require_same_extractors, require_same_recommenders
 from src.reporting.html.estimates import (
     Estimate,
     feature_loss_estimate,
@@ -43,12 +44,24 @@ class Study:
     """Those that stage 3 has finished, in the order in which they are shown."""
 
     @classmethod
-    def find(cls, layout: Layout, k: int, epochs: int | None, fidelity: str | None) -> "Study":
-        """``UserError`` where configurations must be chosen from, or ``k`` is beyond the lists."""
-        runs = attacked_runs(layout, epochs, fidelity)
+    def find(
+        cls,
+        layout: Layout,
+        k: int,
+        epochs: int | None,
+        fidelity: str | None,
+        options: Collection[str] | None = None,
+    ) -> "Study":
+        """``UserError`` where configurations must be chosen from, ``k`` is beyond the lists, or something
+        cannot be compared.
+        """
+        runs = attacked_runs(layout, epochs, fidelity, options)
+        attacked = attacked_experiments(layout)
+        require_same_recommenders(layout, runs)
+        require_same_extractors(layout, attacked)
         if runs and not 1 <= k <= (length := min(run.top_k for run in runs)):
             raise UserError(f"K = {k} is not within the lists: it must be 1 to {length}")
-        return cls(layout, k, tuple(runs), tuple(attacked_experiments(layout)))
+        return cls(layout, k, tuple(runs), tuple(attacked))
 
     @cached_property
     def labels(self) -> dict[str, str]:
@@ -151,7 +164,9 @@ class Study:
         return sorted({file for file in files if file.is_file()} | set(result_tables(self.layout)))
 
 
-def attacked_runs(layout: Layout, epochs: int | None, fidelity: str | None) -> list[Run]:
+def attacked_runs(
+    layout: Layout, epochs: int | None, fidelity: str | None, options: Collection[str] | None
+) -> list[Run]:
     """The runs to report, of the longest lists where there are several; none without attacked lists."""
     if not any(layout.recommendations_dir.glob("*.tsv")):
         return []
@@ -159,7 +174,7 @@ def attacked_runs(layout: Layout, epochs: int | None, fidelity: str | None) -> l
     if not attacked:
         return []
     longest = max(run.top_k for run in attacked)
-    runs = select_configuration(layout, epochs, longest, fidelity)
+    runs = select_configuration(layout, epochs, longest, fidelity, options)
     return sorted(set(runs).difference(unpaired_runs(runs)), key=lambda run: run.name)
 
 

@@ -1,0 +1,86 @@
+"""Which artifacts may be compared: those whose manifests differ in what is compared alone."""
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment, Run
+from src.artifacts.layout import Layout
+from src.artifacts.manifest import first_difference, input_name, read_record
+from src.recommenders.command import difference_text
+
+_COMPARED = ("seed",)
+"""Options of lists in which runs that are compared may differ."""
+_OF_ADVERSARY = ("model", "adversary")
+"""Options of weights in which an adversarial model differs from its plain control."""
+_OF_EXTRACTOR = ("arch", "weights", "resize")
+"""Options that stages 1 and 3 must share; their precision moves features by rounding only."""
+
+
+def require_same_recommenders(layout: Layout, runs: Collection[Run]) -> None:
+    """``UserError`` unless the runs of each recommender differ in features, protocol and seed alone.
+
+    Lists of other systems have no manifest and may be compared with anything.
+    """
+    first: dict[str, Path] = {}
+    for run in sorted(runs, key=lambda run: (run.experiment.attack is not None, run.name)):
+        path = layout.recommendations(run)
+        if not read_record(path):
+            continue
+        _require_same(_of_lists(layout, path), _of_lists(layout, first.setdefault(run.model, path)))
+
+
+def require_same_extractors(layout: Layout, attacked: Iterable[Experiment]) -> None:
+    """``UserError`` unless the clean and the attacked images were seen by the same extractor.
+
+    Features without a manifest may be compared with anything.
+    """
+    for experiment in attacked:
+        paths = layout.classes(experiment), layout.classes(experiment.clean)
+        if all(map(read_record, paths)):
+            _require_same(*(_of_features(layout, path) for path in paths))
+
+
+def require_same_training(layout: Layout, adversarial: Run, control: Run) -> None:
+    """``UserError`` unless a plain control's weights differ in nothing but the missing adversary.
+
+    Weights without a manifest may be compared with anything.
+    """
+    files = []
+    for path in map(layout.weights, (control, adversarial)):
+        if not (record := read_record(path)):
+            return
+        options = {of: value for of, value in record["options"].items() if of not in _OF_ADVERSARY}
+        files.append((path, options | _inputs(record, (layout.training_set,))))
+    _require_same(files[1], files[0])
+
+
+def _of_lists(layout: Layout, path: Path) -> tuple[Path, dict[str, Any]]:
+    """A file of lists, and what its manifest holds of the recommender and of the interactions."""
+    record = read_record(path)
+    options = {name: value for name, value in record["options"].items() if name not in _COMPARED}
+    read = (layout.training_set, layout.test_set, layout.validation_set)
+    return path, options | _inputs(record, read)
+
+
+def _of_features(layout: Layout, path: Path) -> tuple[Path, dict[str, Any]]:
+    """A file of classes, and what its manifest holds of the extractor and of the clean images."""
+    record = read_record(path)
+    options = {name: record["options"].get(name) for name in _OF_EXTRACTOR}
+    return path, options | _inputs(record, (layout.images,))
+
+
+def _inputs(record: dict[str, Any], paths: Iterable[Path]) -> dict[str, Any]:
+    """The recorded hashes of these files, by the names that manifests give them."""
+    names = map(input_name, paths)
+    return {name: record["inputs"].get(name) for name in names}
+
+
+def _require_same(file: tuple[Path, dict[str, Any]], other: tuple[Path, dict[str, Any]]) -> None:
+    (path, options), (other_path, others) = file, other
+    if first := first_difference(others, options):
+        raise UserError(
+            f"{other_path} and {path} cannot be compared: {difference_text(first)}; make both again with "
+            "the same options and inputs"
+        )
