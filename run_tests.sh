@@ -1,7 +1,16 @@
 #!/usr/bin/env bash
-# Sets up .venv and runs the tests; further arguments go to pytest: bash run_tests.sh -m "not slow"
+# Sets up .venv and runs the tests. Other arguments go to pytest.
+#
+#   bash run_tests.sh                  all tests
+#   bash run_tests.sh -m "not slow"    without those of more than 20 seconds
+#   bash run_tests.sh --any-machine    the numerical tests, under settings that stand for other processors
 set -euo pipefail
 cd "$(dirname "$0")"
 source reproduce/setup.sh requirements-dev.txt
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # the tests' networks are too small to share out
-python -m pytest "$@"
+PARALLEL=(--numprocesses auto --maxprocesses 4 --dist loadfile)
+if [ "${1:-}" = --any-machine ]; then
+    shift
+    exec python -m tests.any_machine "${PARALLEL[@]}" "$@"
+fi
+python -m pytest "${PARALLEL[@]}" "$@"

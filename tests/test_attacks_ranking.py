@@ -245,8 +245,10 @@ def test_objectives_match_loops(spec, gallery, own, embeddings):
     aim = attack.select(gallery, own, generator())
     values = attack.objective(gallery, aim)(embeddings)
     expected = [expected_loss(spec, gallery, aim, row, embeddings[row]) for row in range(N)]
-    np.testing.assert_allclose(values, expected, rtol=1e-4, atol=2e-6)
-    assert max(map(abs, expected)) > 0
+    # A query's distance to itself is the root of what rounding leaves of 1 - cosine: one of G distances.
+    of_itself = math.sqrt(4 * torch.finfo(torch.float32).eps) / G
+    np.testing.assert_allclose(values, expected, rtol=1e-4, atol=2 * of_itself)
+    assert max(map(abs, expected)) > 100 * of_itself
 
 
 def test_the_weight_of_kept_images_is_bounded(gallery, own, embeddings):

@@ -14,8 +14,6 @@ DOCS = ROOT / "docs"
 TOUR = (DOCS / "tour.md").read_text()
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e-?\d+)?")
-RELATIVE, ABSOLUTE = 0.25, 0.25
-"""What trained numbers may differ by on another processor, as the page says."""
 MARK = "==== block"
 
 
@@ -63,21 +61,13 @@ def words(line: str) -> str:
     return " ".join(NUMBER.sub("#", line).split())
 
 
-def agrees(quoted: str, found: str) -> bool:
-    """Whether two lines say the same but for what a processor may change."""
-    pairs = zip(NUMBER.findall(quoted), NUMBER.findall(found), strict=True)
-    return all(
-        abs(float(a) - float(b)) <= max(RELATIVE * abs(float(a)), ABSOLUTE) for a, b in pairs
-    )
-
-
 @pytest.mark.slow
 def test_every_quoted_line_is_printed(printed):
+    """Numbers come from a trained network and are not compared: another processor prints others."""
     for (commands, quoted), output in zip(STEPS, printed, strict=True):
-        lines = output.splitlines()
+        lines = {words(found) for found in output.splitlines()}
         for line in quoted.splitlines():
-            alike = [found for found in lines if words(found) == words(line)]
-            assert any(agrees(line, found) for found in alike), f"{commands}\n{line}\n{alike}"
+            assert words(line) in lines, f"{commands}\n{line}\n{lines}"
 
 
 @pytest.mark.slow
@@ -95,10 +85,8 @@ def test_the_figures_are_what_the_commands_draw(printed, folder):
     assert (attacked / "attention_panels.png").is_file()
 
 
-def test_no_number_stands_in_the_prose_alone():
-    """Decimals are in the quoted output, where they are tested, but for the tolerance."""
-    prose = BLOCK.sub("", TOUR)
-    assert set(re.findall(r"\d+\.\d+", prose)) == {str(ABSOLUTE)}
+def test_no_measured_number_stands_in_the_prose():
+    assert not re.findall(r"\d+\.\d+", BLOCK.sub("", TOUR))
 
 
 def test_links_lead_somewhere():
@@ -107,15 +95,23 @@ def test_links_lead_somewhere():
             assert (DOCS / link).exists(), link
 
 
+def chr_of_classes(folder: Path) -> pd.Series:
+    """CHR@20 of each class before the attack, by name."""
+    (table,) = (folder / "chr/tour").glob("original_top50_ep100_VBPR*.tsv")
+    rows = pd.read_csv(table, sep="\t")
+    return rows[rows["k"] == 20].set_index("className")["score"]
+
+
 @pytest.mark.slow
 def test_what_the_page_concludes_holds(printed, folder):
-    """Whatever the processor; the tolerance of the quoted lines says little of small numbers."""
+    """Every claim of the text, whatever the processor."""
     summary = pd.read_csv(folder / "results/tour/summary.tsv", sep="\t")
     chr_rows = summary[summary["metric"] == "chr"].assign(
         attack=summary["attack"].str.partition("_")[0]
     )
     rows = chr_rows.set_index(["attack", "protocol"])
     pgd, noise = rows.loc["pgd", "test_time"], rows.loc["noise", "test_time"]
+    assert pgd["success_rate"] > 50 and noise["success_rate"] < 10
     assert pgd["after"] > 2 * pgd["before"] and pgd["p_value"] < 0.001
     assert abs(noise["change"]) < 0.1 * pgd["change"] and pgd["control_change"] == noise["change"]
     assert noise["feature_loss"] < 0.1 * pgd["feature_loss"]
@@ -123,3 +119,6 @@ def test_what_the_page_concludes_holds(printed, folder):
     accuracy = pd.read_csv(folder / "results/tour/robust_accuracy.tsv", sep="\t")
     assert accuracy["attack"].tolist() == ["clean", "fgsm", "pgd20"]
     assert accuracy["accuracy"].is_monotonic_decreasing
+    assert accuracy["accuracy"].iloc[-1] < 0.5 * accuracy["accuracy"].iloc[0]
+    places = chr_of_classes(folder)
+    assert places["running shoe"] > 2 * places["sandal"]
