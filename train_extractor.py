@@ -28,7 +28,7 @@ def main() -> None:
         "--part", choices=("train", "all"), default="train", help="of --data: all holds nothing out"
     )
     parser.add_argument("--out", type=Path, help="checkpoint to write")
-    parser.add_argument("--arch", help="resnet18 (default), c2f2, ...; embedders: resnet18+512")
+    parser.add_argument("--arch", help="c2f2, ...; embedders: resnet18+512 (default: resnet18)")
     parser.add_argument("--pretrained", help="checkpoint to start from, or imagenet")
     add_recipe_options(parser)
     add_schedule_options(parser)
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--max_pictures", type=int, help="train on a random choice of so many")
     parser.add_argument("--size", type=int, default=0, help="side in pixels; 0: native, or usual")
     parser.add_argument("--seed", type=int, default=0, help="of weights and every random choice")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of training")
     parser.add_argument("--gpu", type=int, default=0, help="CUDA device; -1 is the CPU")
     parser.add_argument("--dry_run", action="store_true", help="print the recipe and stop")
     parser.add_argument("--force", action="store_true", help="train even where it is up to date")

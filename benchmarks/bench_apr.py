@@ -7,8 +7,9 @@ the first 500 users of MovieLens. The notebook works as published for APR: eager
 for each batch, Python loops for negatives and for users. It is restated here (in one process, where the
 original forks a pool for each draw of negatives). Its adversarial epoch makes a perturbation of all
 rows from all training pairs for every batch; the first batches are timed and scaled up. He et al.'s own
-kind of epoch, which that notebook lacks, is restated in the same manner. Cornac is optional: it needs
-an environment of its own (pip install cornac==2.2.2) whose interpreter is ``--peer_python``.
+kind of epoch, which that notebook lacks, is restated in the same manner. Cornac is optional:
+``PYTHON`` is the interpreter of an environment that has it (the published times are of 2.2.2, which
+needs NumPy below 2).
 
 Each side has two threads and starts from the model that it trained for five epochs. The accuracy of
 these models must agree, or nothing is timed.

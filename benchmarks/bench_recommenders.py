@@ -2,8 +2,9 @@
 
     python benchmarks/bench_recommenders.py [--peer_python PYTHON] [--repeats 3]
 
-Cornac needs an older NumPy, so it has an environment of its own (pip install cornac==2.2.2 torch) whose
-interpreter is ``--peer_python``; without it, only our own times are shown. Both work on the same
+``PYTHON`` is the interpreter of an environment that has Cornac; without it, only our own times are shown.
+The published times are of Cornac 2.2.2, which needs NumPy below 2 and so an environment of its own
+(pip install cornac==2.2.2 torch); Cornac 3.0.1 asks for NumPy above 2.0. Both sides work on the same
 synthetic data, two threads each, one after the other: a Cornac AMR epoch is measured over its first
 batches, Cornac's evaluation over its first users, and both are scaled up. Ours is a process of its own,
 so the peak memory is that of training, ranking and writing alone.

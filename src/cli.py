@@ -21,7 +21,8 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Appends defaults, except where there is none or the help text says it in words."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        unsaid = action.default not in (None, False) and "(default" not in (action.help or "")
+        has_default = action.default is not None and action.default is not False  # 0 is one
+        unsaid = has_default and "(default" not in (action.help or "")
         return super()._get_help_string(action) if unsaid else action.help
 
 
@@ -146,7 +147,7 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         default=None,
-        help="processes that read images (default: none on the CPU, 8 for a GPU)",
+        help="processes that read images (default: 0 on the CPU, 8 on a GPU)",
     )
 
 

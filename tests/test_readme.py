@@ -1,9 +1,12 @@
 """The README and its pages tell the truth: published commands are accepted, files and options exist."""
 
+import functools
+import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -69,20 +72,76 @@ def test_files_named_in_a_page_exist(page):
 
 
 def option_tables() -> list[tuple[str, str]]:
-    """(script, table) of every table of options."""
-    pattern = r"##+ Options of `(\w+\.py[ \w]*)`\n\n(?:[^#|\n].*\n+)*((?:\|.*\n)+)"
-    return [table for page in PAGES for table in re.findall(pattern, page.read_text())]
+    """(script, table) of every table of options; what one table says of several scripts, for each."""
+    pattern = r"##+ Options of `(\w+\.py[ \w]*)`\n\n((?:[^#|\n].*\n+)*)((?:\|.*\n)+)"
+    tables = []
+    for page in PAGES:
+        # Stages 1, 3 and 5 share the options of the extractor.
+        shown = page.read_text().replace(
+            "Options of the extractor", "Options of `classify_extract.py`"
+        )
+        for script, text, table in re.findall(pattern, shown):
+            shared = re.match(r"The same ones .*", text)
+            others = re.findall(r"`(\w+\.py)`", shared[0]) if shared else []
+            tables += [(of, table) for of in (script, *others)]
+    return tables
+
+
+@functools.cache
+def help_of(script: str) -> str:
+    """What ``script --help`` prints, unbroken."""
+    shown = subprocess.run(
+        [sys.executable, *script.split(), "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "1000"},
+    )
+    assert shown.returncode == 0
+    return re.sub(r"\n {20,}", " ", shown.stdout)
 
 
 @pytest.mark.parametrize(("script", "table"), option_tables(), ids=lambda part: part.split("\n")[0])
 def test_options_in_a_table_exist(script, table):
-    shown = subprocess.run(
-        [sys.executable, *script.split(), "--help"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert shown.returncode == 0
     for option in re.findall(r"`(--\w+)", table):
-        assert re.search(rf"{option}\b", shown.stdout), f"{script} has no {option}"
+        assert re.search(rf"{option}\b", help_of(script)), f"{script} has no {option}"
 
 
 def test_every_script_with_a_page_of_options_is_found():
-    assert len(option_tables()) == 13
+    assert len(option_tables()) == 18
+    assert sum(len(list(said_defaults(*of))) for of in option_tables()) > 120
+
+
+def said_defaults(script: str, table: str) -> Iterator[tuple[str, str]]:
+    """(option, its default) in a table that gives the value itself, for ``script``.
+
+    Defaults stand in the order of the options, between commas. After a semicolon follow those for other
+    scripts, ``other.py`` and a colon before them.
+    """
+    for row in table.splitlines()[2:]:
+        options, default = (cell.strip() for cell in row.split("|")[1:3])
+        general, *others = default.split("; ")
+        for other in others:
+            scripts, _, value = other.rpartition(": ")
+            if f"`{script}`" in scripts:
+                general = value
+        values = re.split(r",(?: |$)(?![^`]*`(?:[^`]*`[^`]*`)*[^`]*$)", general)
+        for option, value in zip(re.findall(r"`(--\w+)", options), values, strict=False):
+            if re.fullmatch(r"`[^`]+`|-?[\d.]+(?:e-?\d+)?", value.strip()):
+                yield option, value.strip().strip("`")
+
+
+def plain(value: str) -> str:
+    """A default as tables and ``--help`` write it, brought to one form, between spaces."""
+    words = re.sub(r"[][',]", " ", value).split()
+    number = re.compile(r"[\d.]+(e-?\d+)?")
+    return f" {' '.join(f'{float(word):g}' if number.fullmatch(word) else word for word in words)} "
+
+
+@pytest.mark.parametrize(("script", "table"), option_tables(), ids=lambda part: part.split("\n")[0])
+def test_defaults_in_a_table_are_those_of_the_script(script, table):
+    for option, value in said_defaults(script, table):
+        said = re.search(rf"^ +(?:-\w, )?{option}\b.*", help_of(script), re.M)[0]
+        defaults = re.findall(r"\(default: (.*?)\)(?!\))", said)
+        found = any(plain(value) in plain(default) for default in defaults)
+        assert found, f"{script} {option}: {value} in the table, {defaults} in --help"

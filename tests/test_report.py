@@ -233,6 +233,24 @@ def test_attacks_have_intervals_and_labels_are_escaped(monkeypatch, layout, undr
     assert row["success_rate_high"] == pytest.approx(100 * interval.high, rel=1e-5)
     assert row["feature_loss"] == pytest.approx((1 + 1 + 4 + 4) / 4 / 2)
     assert row["feature_loss_low"] < row["feature_loss"] < row["feature_loss_high"]
+    assert row["largest_change"] == 4  # of the image that changed most; the mean is 2.5
+    assert row["l2"] == 2.5 and "mean L2 of the change" in Page(text).text
+
+
+def test_accuracy_beside_an_attack_is_the_summarys(monkeypatch, layout, undrawn):
+    """Clean runs of further seeds, controls of retraining, are no part of it."""
+    make(monkeypatch, layout)
+    runs = [Run.parse(path.stem) for path in layout.recommendations_dir.glob("*.tsv")]
+    expected = summarise(layout, runs, [4]).set_index(["attack", "protocol", "metric"])["before"]
+    tradeoff = table(layout, "tradeoff")
+    assert set(tradeoff["protocol"]) == {"test_time", "retrained"}
+    for _, row in tradeoff.iterrows():
+        for metric in ("hr", "auc"):
+            assert row[metric] == pytest.approx(expected[row["attack"], row["protocol"], metric])
+    outcomes = summarise(layout, runs, [4]).drop_duplicates("attack").set_index("attack")
+    for _, row in table(layout, "attacks").iterrows():
+        for name in ("success_rate", "feature_loss"):
+            assert row[name] == pytest.approx(outcomes.loc[row["experiment"], name])
 
 
 def test_gallery_shows_the_ranks_that_users_see(layout):
@@ -348,13 +366,11 @@ def test_tables_of_other_studies_are_known_by_their_columns(monkeypatch, layout,
     rows = [("plain", "pgd20", 0, 200, 3.5, 1.7, 7.0)]
     columns = ["recipe", "attack", "seed", "n", "accuracy", "low", "high"]
     pd.DataFrame(rows, columns=columns).to_csv(layout.result("mine.tsv"), sep="\t", index=False)
-    quality = {"image": ATTACKED, "psnr": [30.0, 32, 34, 36]}
-    experiment = layout.experiment(Experiment.parse(PGD_8))
-    pd.DataFrame(quality).to_csv(experiment / "image_quality.tsv", sep="\t", index=False)
+    quality = {"experiment": [PGD_8], "psnr": 33.0, "psnr_low": 30.5, "psnr_high": 35.5}
+    pd.DataFrame(quality).to_csv(layout.result("image_quality.tsv"), sep="\t", index=False)
     said = Page(make(monkeypatch, layout)[1]).text
     assert "Robust accuracy" in said and "3.5 (1.7 to 7)" in said
-    found = table(layout, "image_quality")
-    assert found["psnr"].tolist() == [33] and found["psnr_low"].item() < 33
+    assert "33 (30.5 to 35.5)" in said
     assert "attack_rec.py --dataset toy" in said
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 from reproduce.workflow.catalogue import Study
+from reproduce.workflow.duration import changed_entries, expected_duration
 from reproduce.workflow.entries import Entries
 from reproduce.workflow.leaks import Attack, Leaks
 from reproduce.workflow.recommenders import Part, runs_of
@@ -355,9 +356,37 @@ def test_a_dry_run_prints_the_commands(place):
     assert place.notes("calls.txt") == []
 
 
+def test_the_expected_duration_is_that_of_the_missing_jobs():
+    def line(missing, finished, minutes=10, cores=2, changed=False):
+        return expected_duration(missing, finished, 20, minutes, cores, changed=changed)
+
+    every = ["train"] * 5 + ["attack"] * 15
+    assert line(every, {}) == "about 10 minutes on 2 cores (20 of 20 jobs are missing)"
+    assert line(every, {}, cores=8).startswith("about 2 minutes on 8 cores")  # 2.5
+    assert line(every[:1], {}) == "about 1 minute on 2 cores (1 of 20 jobs are missing)"
+    assert (
+        line(every, {}, minutes=0)
+        == "no time was measured for this study (20 of 20 jobs are missing)"
+    )
+    # A job of a known rule takes 400 seconds here, the others a minute each.
+    known = {"attack": [300.0, 500.0]}
+    assert line(every[3:7], known, cores=1).startswith("about 15 minutes on 1 core (4 of")
+    assert "the file's own entries" in line(every, known, changed=True)
+    assert line(every[5:], known, minutes=0, changed=True) == (
+        "about 50 minutes on 2 cores (15 of 20 jobs are missing)"
+    )
+
+
+def test_choices_are_no_changed_entries():
+    file = {"seeds": [0, 1], "budget": "full", "where": {"budget": {"small": {"minutes": 4}}}}
+    assert not changed_entries(file | {"budget": "small"}, file)
+    assert changed_entries(file | {"seeds": "0"}, file)
+    assert changed_entries(file | {"epoch": 3}, file)
+
+
 def test_what_changed_is_looked_at_again(place):
-    study = place.small()
-    place.run(study)
+    study = place.small(minutes=6)
+    assert "about 6 minutes on 2 cores (10 of 10 jobs are missing)\n" in place.run(study)
     first = place.verbs
     assert first["rec_generator"] == 3 and first["report"] == 1
     features = place.folder / "data/small/original/features.npy"
@@ -369,7 +398,8 @@ def test_what_changed_is_looked_at_again(place):
     assert set(first) - set(again) == {"prepare_dataset", "classify_extract"}
     assert "Nothing to be done" in place.run(study)
     seen = place.verbs
-    place.run(study, "--config", "epoch=3")
+    again = place.run(study, "--config", "epoch=3")
+    assert re.search(r"about .* with the file's own entries.* \(6 of 10 jobs are missing\)", again)
     assert set(place.verbs - seen) == {"rec_generator", "evaluate_rec", "summarize", "report"}
 
 

@@ -60,7 +60,7 @@ for part in PARTS:
             update(f"{RESULTS}/{part.table}_effects.tsv"),
             update(f"{RESULTS}/{part.table}.json"),
         params:
-            options=quoted(f"{SHARED} --negatives sampled --output {part.table} {part.attack}"),
+            options=quoted(f"{SHARED} --output {part.table} {part.attack}"),
         log:
             f"{LOGS}/attack/{part.table}.log",
         message:

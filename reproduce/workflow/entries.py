@@ -14,7 +14,7 @@ from src.cli import EXIT_BAD_INPUT
 
 CHOICES = "where"
 """The entry that holds others for the values of some: ``where: {budget: {small: {epochs: 3}}}``."""
-COMMON = frozenset({"rules", "gpu"})
+COMMON = frozenset({"rules", "gpu", "minutes"})
 """The entries that every study has; the Snakefile reads them."""
 _MISSING = object()
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")

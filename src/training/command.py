@@ -40,22 +40,35 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         "amd, ramd, amdsemi, amdsemi-aap, free-est, free-amd, free-amdsemi, hm, act-or-none, "
         "act-or-amdsemi, hm-mix (default: plain)",
     )
-    parser.add_argument("--loss", help="of an embedder: triplet, contrast, margin, ms, ...")
     parser.add_argument(
-        "--metric", choices=("C", "E", "N"), help="1 - cosine, Euclid, on the sphere"
+        "--loss", help="of an embedder: triplet, contrast, margin, ms, ... (default: triplet)"
     )
-    parser.add_argument("--margin", type=float, help="of the loss (default: the published one)")
+    parser.add_argument(
+        "--metric",
+        choices=("C", "E", "N"),
+        help="1 - cosine, Euclid, on the sphere (default: N)",
+    )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        help="of the loss (default: the published one, 0.2 for triplet with N)",
+    )
     parser.add_argument(
         "--source",
-        help="miner of triplets: random, semihard, softhard, distance, distance_switch, hardest",
+        help="miner of triplets: random, semihard, softhard, distance, distance_switch, hardest "
+        "(default: the recipe's, of hm softhard)",
     )
     parser.add_argument(
         "--dest",
         help="hm: how hard triplets become: a miner, a number, lga, g2, g1/2, boost:<one of these> "
         "(default: lga)",
     )
-    parser.add_argument("--objective", choices=("et", "l2", "kl"), help="hm: how they get there")
-    parser.add_argument("--anchor", choices=("free", "fixed"), help="hm: whether it is perturbed")
+    parser.add_argument(
+        "--objective", choices=("et", "l2", "kl"), help="hm: how they get there (default: et)"
+    )
+    parser.add_argument(
+        "--anchor", choices=("free", "fixed"), help="hm: whether it is perturbed (default: free)"
+    )
     parser.add_argument("--ics", type=float, help="weight of the intraclass structure term")
     parser.add_argument("--barlow", type=float, help="weight of the Barlow Twins term")
     parser.add_argument(
@@ -106,7 +119,8 @@ def add_schedule_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--augmentation",
         help="none, flip, shift, crop (behind a frame of 4 pixels, and flip), or crop and a policy "
-        "that hides images from their gradients, ats:3-1-7+43-18-18",
+        "that hides images from their gradients, ats:3-1-7+43-18-18 (default: shift, for embedders "
+        "the published one)",
     )
     parser.add_argument(
         "--gradient_defence",

@@ -39,7 +39,7 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="two positives and negatives, those of lower PSNR weigh more",
     )
-    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=100, help="passes over the triplets")
     parser.add_argument("--batch", type=int, default=64, help="triplets in a step")
     parser.add_argument("--lr", type=float, default=0.05, help="learning rate of SGD at first")
     parser.add_argument(

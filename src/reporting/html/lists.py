@@ -45,7 +45,8 @@ def summary_section(study: Study, anchor: str, title: str) -> Section:
     text = [
         f"Each cell: the value after the attack, the change with its interval, and what changes when "
         f"nothing is attacked (control). CHR@{study.k} counts the items of the attacked class in a "
-        f"user's top {study.k}.",
+        f"user's top {study.k}. An item is of the class that the extractor sees in its clean image, "
+        "whatever its maker calls it.",
         f"Marks: {_STARS}; {AS_LARGE} the control changes as much. The {tested} p-values are not "
         "corrected for their number. Controls: at test time, noise of the same size (in full in the TSV "
         f"and the curves); retrained, clean retraining with other seeds. {_INTERVALS}",

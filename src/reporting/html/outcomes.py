@@ -32,13 +32,14 @@ def attacks_section(study: Study, anchor: str, title: str) -> Section:
             "success %": estimate_of(row, "success_rate").text,
             "feature loss": estimate_of(row, "feature_loss").text,
         }
-        if "linf" in row:
-            line["largest change (levels)"] = number(row["linf"])
-            line["L2 of the change"] = estimate_of(row, "l2").text
+        if "l2" in row:
+            line["largest change (levels)"] = number(row["largest_change"])
+            line["mean L2 of the change"] = estimate_of(row, "l2").text
         shown.append(line)
     caption = (
         "Success: share of the stored images that are classified as the target (Wilson's interval). "
-        "Feature loss: mean squared distance to the clean features (images resampled)."
+        "Feature loss: mean squared distance to the clean features (images resampled). Largest change: "
+        "of any channel of any pixel of any attacked image."
     )
     title_of_table = "Success rate and feature loss"
     table = Table("attacks", title_of_table, pd.DataFrame(shown), study.outcomes, caption, 3)

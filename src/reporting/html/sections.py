@@ -12,7 +12,7 @@ from src.reporting.html.lists import curves_section, summary_section
 from src.reporting.html.names import CONTROL, PROTOCOLS
 from src.reporting.html.outcomes import attacks_section
 from src.reporting.html.provenance import attack_commands, commands_table, ran
-from src.reporting.html.studies import image_quality_tables, study_sections
+from src.reporting.html.studies import image_quality_table, study_sections
 from src.reporting.html.study import Study
 from src.reporting.html.tables import Table
 from src.reporting.html.tradeoff import tradeoff_section
@@ -117,9 +117,8 @@ def _attention(study: Study) -> Section:
 
 def _image_quality(study: Study) -> Section:
     anchor, title = "quality", "Image quality"
-    tables = image_quality_tables(study)
-    if tables:
-        return Section(anchor, title, blocks=tables)
+    if table := image_quality_table(study.layout):
+        return Section(anchor, title, blocks=[table])
     missing = f"python evaluate_images.py score --dataset {study.layout.dataset} --all"
     return Section(anchor, title, missing=missing)
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from src.artifacts.layout import Layout
 from src.reporting.html.attention import drawn
-from src.reporting.html.estimates import number, resampled
-from src.reporting.html.study import Study, result_tables
+from src.reporting.html.estimates import number
+from src.reporting.html.study import result_tables
 from src.reporting.html.tables import Table
 
 _ROBUST = {"recipe", "attack", "seed", "n", "accuracy", "low", "high"}
@@ -19,6 +19,10 @@ _EMBEDDERS = {"recipe", "r1", "ers"}
 _EXTRACTORS = {"extractor", "accuracy", "ers", "chr_change"}
 _PARAMETERS = {"recommender", "decrease", "control_decrease", "random_decrease"}
 """Columns by which tables are known, whatever they are called."""
+_ROBUST_CAPTION = (
+    "success_rate: percent of the images that are right without an attack which the attack turns; linf: "
+    "the largest change of any image, in grey levels."
+)
 _SHOWN_OF_EXTRACTORS = (
     *("extractor", "attack", "recommender", "k", "accuracy", "r1", "ers", "items", "success_rate"),
     *("chr_before", "chr_change", "chr_p", "chr_control", "hr_before", "hr_change", "hr_p"),
@@ -54,14 +58,17 @@ def _section(
     for path in result_tables(layout):
         table = pd.read_csv(path, sep="\t")
         if any(known <= set(table) for known in (columns, *others)):
-            blocks.append(_table(path, table, intervals))
+            caption = _ROBUST_CAPTION if set(table) >= _ROBUST else ""
+            blocks.append(_table(path, table, intervals, caption))
             picture = path.with_name(path.name.replace("_effects", "")).with_suffix(".png")
             if picture.is_file():
                 blocks.append(drawn(picture, path.stem, f"{title}: {path.stem}"))
     return anchor, title, (), blocks, "" if blocks else missing
 
 
-def _table(path: Path, table: pd.DataFrame, intervals: dict[str, tuple[str, str]]) -> Table:
+def _table(
+    path: Path, table: pd.DataFrame, intervals: dict[str, tuple[str, str]], caption: str
+) -> Table:
     """As it is, numbers rounded, with the bounds beside what they bound; empty columns are left out."""
     shown = table.dropna(axis="columns", how="all")
     if set(shown) >= _RANKING:
@@ -77,35 +84,23 @@ def _table(path: Path, table: pd.DataFrame, intervals: dict[str, tuple[str, str]
             low, high = (table[bound] for bound in bounds)
             of = zip(shown[column], low, high, strict=True)
             shown[column] = [_with_interval(*cell) for cell in of]
-    return Table(f"study_{path.stem}", path.stem, shown, table, f"From {path.name}.")
+    return Table(
+        f"study_{path.stem}", path.stem, shown, table, f"From {path.name}. {caption}".strip()
+    )
 
 
 def _with_interval(value: str, low: float, high: float) -> str:
     return value if np.isnan(low) else f"{value} ({number(low, 4)} to {number(high, 4)})"
 
 
-def image_quality_tables(study: Study) -> list[Table]:
-    """The data set's table where it is there, or else one of what each experiment's own file holds."""
-    path = study.layout.result("image_quality.tsv")
-    if path.is_file():
-        table = pd.read_csv(path, sep="\t")
-        bounded = {
-            name: (f"{name}_low", f"{name}_high") for name in table if f"{name}_low" in table
-        }
-        return [_table(path, table, bounded)]
-    rows, data = [], []
-    for experiment in study.attacked:
-        path = study.layout.experiment(experiment) / "image_quality.tsv"
-        if path.is_file():
-            images = pd.read_csv(path, sep="\t").select_dtypes("number")
-            means = {name: resampled(of.to_numpy(float)) for name, of in images.items()
-                     if name not in ("image", "item", "label")}  # fmt: skip
-            named = {"extractor": experiment.extractor, "attack": study.label(experiment)}
-            rows.append(named | {name: of.text for name, of in means.items()})
-            columns = [of.columns(name) for name, of in means.items()]
-            data.append(named | {name: value for of in columns for name, value in of.items()})
-    if not rows:
-        return []
-    caption = "Means over the attacked images, which are resampled for the intervals."
-    shown, numbers = pd.DataFrame(rows).fillna("–"), pd.DataFrame(data)
-    return [Table("image_quality", "Image quality", shown, numbers, caption, 2)]
+def image_quality_table(layout: Layout) -> Table | None:
+    """What ``evaluate_images.py`` left of the data set, if anything."""
+    path = layout.result("image_quality.tsv")
+    if not path.is_file():
+        return None
+    table = pd.read_csv(path, sep="\t")
+    bounded = {name: (f"{name}_low", f"{name}_high") for name in table if f"{name}_low" in table}
+    caption = (
+        "Means over the attacked images, which are resampled for the intervals; linf too is a mean."
+    )
+    return _table(path, table, bounded, caption)

@@ -101,8 +101,8 @@ class Study:
         if (path := self.layout.attack_report(experiment)).is_file():
             images = pd.read_csv(path, sep="\t")
             row["images"] = len(images)
-            for size in ("linf", "l2"):
-                row |= resampled(images[size].to_numpy(np.float64)).columns(size)
+            row["largest_change"] = images["linf"].max()
+            row |= resampled(images["l2"].to_numpy(np.float64)).columns("l2")
         return row
 
     @cached_property
@@ -122,28 +122,6 @@ class Study:
         return pd.DataFrame(rows)
 
     @cached_property
-    def accuracy(self) -> pd.DataFrame:
-        """Accuracy of the clean recommenders: extractor, recommender, seeds, ``hr`` and ``auc``.
-
-        Intervals are over users, each with the mean of the seeds.
-        """
-        rows = []
-        for comparison in self._comparisons:
-            origin = next(iter(comparison.attacked))[0].origin
-            clean = [comparison.measured[run, origin] for run in comparison.clean.values()]
-            row: dict[str, object] = {
-                "extractor": comparison.runs[0].experiment.extractor,
-                "recommender": comparison.runs[0].model,
-                "seeds": len(clean),
-            }
-            for metric, k in (("hr", self.k), ("ndcg", self.k), ("auc", None)):
-                if all((metric, k) in run for run in clean):
-                    [estimate] = mean_of_seeds(stacked(clean, [(metric, k)]), "test_time")
-                    row |= estimate.columns(metric)
-            rows.append(row)
-        return pd.DataFrame(rows)
-
-    @cached_property
     def _comparisons(self) -> list[Comparison]:
         """One for each extractor and recommender with an attacked run."""
         groups: dict[tuple[str, str], list[Run]] = {}
@@ -160,7 +138,6 @@ class Study:
             files += [self.layout.features(experiment), self.layout.features(experiment.clean)]
             files += [self.layout.attack_report(experiment)]
             files += sorted(self.layout.experiment(experiment).glob("attention*"))
-            files += [self.layout.experiment(experiment) / "image_quality.tsv"]
         return sorted({file for file in files if file.is_file()} | set(result_tables(self.layout)))
 
 

@@ -16,6 +16,8 @@ from src.reporting.html.plots import NEUTRAL, Plot, styles_of
 from src.reporting.html.study import Study
 from src.reporting.html.tables import Table
 
+_ACCURACY = ("hr", "auc")
+
 
 def tradeoff_section(study: Study, anchor: str, title: str) -> Section:
     strongest = _strongest(study)
@@ -23,9 +25,8 @@ def tradeoff_section(study: Study, anchor: str, title: str) -> Section:
         return Section(
             anchor, title, missing="python classify_extract_attack.py --attack_type pgd ..."
         )
-    accuracy = study.accuracy.set_index(["extractor", "recommender"])
-    data = strongest.join(accuracy, on=["extractor", "recommender"], rsuffix="_clean")
-    metrics = [metric for metric in ("hr", "auc") if metric in data]
+    data = _with_accuracy(study, strongest)
+    metrics = [metric for metric in _ACCURACY if metric in data]
     shown = []
     for _, row in data.iterrows():
         line = {
@@ -50,14 +51,28 @@ def tradeoff_section(study: Study, anchor: str, title: str) -> Section:
         _tradeoff_plot(study, rows, metric, protocol, pair)
         for (protocol, pair), rows in data.groupby(["protocol", "classes"], sort=False)
         for metric in metrics
-        if metric in data
     ]
     text = [
         f"To the right: more accurate lists of clean images. Up: the strongest attack brings more of "
         f"the attacked class into the top {study.k}. The strongest is the one of the largest change, "
-        "which chance makes larger the more attacks there are."
+        "which chance makes larger the more attacks there are. Accuracy is the summary's before that "
+        "attack: over the same users and the same seeds as its change."
     ]
     return Section(anchor, title, text, [table, *plots])
+
+
+def _with_accuracy(study: Study, strongest: pd.DataFrame) -> pd.DataFrame:
+    """Add ``hr`` and ``auc`` with their bounds: the summary's values before the same attack."""
+    key = ["experiment", "recommender", "protocol"]
+    joined = strongest
+    for metric in _ACCURACY:
+        rows = study.effects[study.effects["metric"] == metric]
+        rows = rows[rows["k"].isna() | (rows["k"] == study.k)]
+        if not rows.empty:
+            names = {f"before{bound}": f"{metric}{bound}" for bound in ("", "_low", "_high")}
+            accuracy = rows.set_index(key)[list(names)].rename(columns=names)
+            joined = joined.join(accuracy, on=key)
+    return joined
 
 
 def _strongest(study: Study) -> pd.DataFrame:

@@ -1,0 +1,50 @@
+"""How long what is missing of a study may take."""
+
+from collections.abc import Collection, Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from reproduce.workflow.entries import CHOICES
+
+MEASURED_CORES = 2
+"""The cores on which the ``minutes`` of a study's file were measured."""
+
+
+def changed_entries(config: Mapping[str, Any], file: Mapping[str, Any]) -> bool:
+    """Whether a study runs with other entries than its file; choices under ``where`` are not others."""
+    choices = {CHOICES, *file.get(CHOICES, {})}
+    return any(
+        str(config.get(key)) != str(file.get(key)) for key in {*config, *file}.difference(choices)
+    )
+
+
+def expected_duration(
+    missing: Sequence[str],
+    finished: Mapping[str, Collection[float]],
+    total: int,
+    minutes: int,
+    cores: int,
+    *,
+    changed: bool,
+) -> str:
+    """One line for the user.
+
+    ``missing`` has the rule of each job to run, ``finished`` the seconds that jobs of a rule took here,
+    ``total`` counts all jobs. A rule that has not run here is taken to need the mean of all jobs within
+    the ``minutes`` of the study's file (0: not measured), which hold for its own entries.
+    """
+    jobs = f"{len(missing)} of {total} jobs are missing"
+    known = {rule: mean(seconds) for rule, seconds in finished.items() if seconds}
+    unknown = not known.keys() >= set(missing)
+    if unknown and not minutes:
+        return f"no time was measured for this study ({jobs})"
+    usual = 60 * minutes * MEASURED_CORES / total
+    seconds = sum(known.get(rule, usual) for rule in missing) / cores
+    time = f"{_counted(max(1, round(seconds / 60)), 'minute')} on {_counted(cores, 'core')}"
+    if unknown and changed:
+        return f"about {time} with the file's own entries, others were given ({jobs})"
+    return f"about {time} ({jobs})"
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
