@@ -8,7 +8,7 @@ from src.artifacts.parts import Parts
 from src.artifacts.reconstructions import originals_folder
 from src.attacks.inversion.command import (
     NO_DEFENCE,
-    TrainedAs,
+    TrainingRecord,
     add_inversion_options,
     check_inversion_options,
     condition_of,
@@ -30,7 +30,7 @@ def main() -> None:
 
     import torch
 
-    from src.attacks.inversion.campaign import Campaign, Sharing, open_network
+    from src.attacks.inversion.attack import InversionAttack, Sharing, open_network
     from src.attacks.inversion.defences import parse_defence
     from src.reporting.reconstruction_grid import draw_conditions
     from src.reporting.reconstruction_tables import outputs_of, overview, write_condition
@@ -38,7 +38,7 @@ def main() -> None:
 
     preset = preset_of(options)
     defences = [None if name == NO_DEFENCE else parse_defence(name) for name in options.defence]
-    trained = TrainedAs.of(options)
+    trained = TrainingRecord.of(options)
     augmentation = parse_augmentation(trained.augmentation)
     untransformed = read_labelled_pixels(options)
     pixels = torch.from_numpy(untransformed.pixels).permute(0, 3, 1, 2)
@@ -69,7 +69,7 @@ def main() -> None:
         if not options.force and manifest.is_current(outputs):
             print(f"{folder} is up to date (use --force to redo)")
             continue
-        campaign = Campaign(
+        attack = InversionAttack(
             extractor,
             attacked,
             Sharing(options.observation, *(getattr(options, key) for key in SHARED)),
@@ -80,7 +80,7 @@ def main() -> None:
             options.seed,
         )
         parts = Parts.of(manifest, outputs[0])
-        outcome = campaign.run(parts, f"{options.optim}, {defence.name if defence else 'open'}")
+        outcome = attack.run(parts, f"{options.optim}, {defence.name if defence else 'open'}")
         write_condition(folder, described, outcome, attacked, untransformed)
         manifest.write(outputs)
         parts.discard()

@@ -9,7 +9,7 @@ from reproduce.workflow.options import OptionsParser
 from src.artifacts.errors import UserError
 from src.attacks.inversion.command import (
     NO_DEFENCE,
-    TrainedAs,
+    TrainingRecord,
     add_inversion_options,
     condition_of,
 )
@@ -69,21 +69,21 @@ class Attack:
     condition: str
     options: str
 
-    def folder_name(self, trained: TrainedAs, defence: str) -> str:
+    def folder_name(self, trained: TrainingRecord, defence: str) -> str:
         parser = OptionsParser(f"networks: {self.network}: attacks: {self.options}")
         add_inversion_options(parser)
         parsed = parser.parse_args(["--data", ".", *shlex.split(self.options)])
         shared = None if defence == NO_DEFENCE else defence
-        return condition_of(parsed, self.network, trained.unless_said(parsed), shared)
+        return condition_of(parsed, self.network, trained.with_options(parsed), shared)
 
 
-def _trained_as(training: str, condition: str) -> TrainedAs:
+def _trained_as(training: str, condition: str) -> TrainingRecord:
     """What names of reconstructions say about a training with these options."""
     parser = OptionsParser(f"conditions: {condition}")
     add_schedule_options(parser)
     parsed, _ = parser.parse_known_args(shlex.split(training))
     if parsed.epochs is None or parsed.augmentation is None:
         parser.error("--epochs and --augmentation must be said, for the names of reconstructions")
-    return TrainedAs(
+    return TrainingRecord(
         parsed.epochs, parsed.augmentation, parsed.gradient_defence, parsed.augmentation
     )
