@@ -1,12 +1,12 @@
-"""VBPR and AMR at the size of Amazon Men, side by side with Cornac in one run.
+"""Speed of VBPR and AMR at the size of Amazon Men beside Cornac in one run.
 
     python benchmarks/bench_recommenders.py [--peer_python PYTHON] [--repeats 3]
 
-Cornac needs an older NumPy, so it has an environment of its own (pip install cornac==2.2.2 torch) whose
-interpreter is ``--peer_python``; without it, only our own times are shown. Both work on the same
-synthetic data, two threads each, one after the other: a Cornac AMR epoch is measured over its first
-batches, Cornac's evaluation over its first users, and both are scaled up. Ours is a process of its own,
-so the peak memory is that of training, ranking and writing alone.
+Cornac needs an older NumPy and therefore a separate environment (pip install cornac==2.2.2 torch), whose
+interpreter is ``--peer_python``; without it only our times are shown. Both sides use the same synthetic
+data and two threads each, one after the other. Cornac's epochs are measured over their first batches and
+its evaluation over its first users; both are scaled up. Our side is a separate process, so that its peak
+memory is that of training, ranking and writing alone.
 """
 
 import resource
@@ -27,7 +27,7 @@ PEER_USERS = 500
 
 
 def synthetic_data() -> dict[str, np.ndarray]:
-    """Interactions and clustered features: users prefer two clusters, items have popularity."""
+    """Draw interactions and clustered features: users prefer two clusters, items have popularity."""
     rng = np.random.default_rng(0)
     cluster = rng.integers(0, 40, N_ITEMS)
     centres = rng.gamma(0.5, size=(40, N_FEATURES))
@@ -46,8 +46,8 @@ def synthetic_data() -> dict[str, np.ndarray]:
             if item not in items:
                 items.append(item)
         pairs.append(np.stack([np.full(n, user), items], 1))
-    test = np.array([of_user[-1] for of_user in pairs])
-    train = np.concatenate([of_user[:-1] for of_user in pairs])
+    test = np.array([rows[-1] for rows in pairs])
+    train = np.concatenate([rows[:-1] for rows in pairs])
     return {"train": train, "test": test, "features": features}
 
 
@@ -92,7 +92,7 @@ def ours(data_path: Path) -> None:
         return watch.read()
 
     def bare_products(fetch: bool, adversarial: bool) -> Measured:
-        """The matrix products of one epoch; ``fetch`` adds reading the features' differences."""
+        """Time the matrix products of one epoch; ``fetch`` also reads the differences of features."""
         triples = tf.constant(data.sampler.epoch(0, 0))
         watch = Stopwatch()
         products(features, triples, fetch, adversarial).numpy()
@@ -176,7 +176,7 @@ def cornac_peer(data_path: Path) -> None:
     whole_epoch = train_set.uij_iter
 
     def train_epoch(model: str) -> Measured:
-        """Time the first batches, sampling included and the set-up of ``fit`` left out."""
+        """Time the first batches, including sampling, without the set-up of ``fit``."""
         times: Measured = {}
 
         def first_batches(*arguments: object, **named: object) -> Iterator[object]:
