@@ -78,7 +78,7 @@ class Entries:
             brought_by = {str(name): entries for name, entries in choices.values.items()}
             choice = cls(values).choice(key, brought_by)
             if not isinstance(brought_by[choice], Mapping):
-                raise UserError(f"{choices.place}{choice}: it holds entries")
+                raise UserError(f"{choices.place}{choice} must hold entries")
             values = {**brought_by[choice], **values}
         return cls(values, read={*COMMON, *where, *(set(values) - given)})
 
@@ -122,14 +122,14 @@ class Entries:
             return ()
         numbers = tuple(self._number(key, value) for value in self._list(key, default))
         if min(numbers) < 0 or len(set(numbers)) < len(numbers):
-            raise UserError(f"{self.place}{key}: {numbers}: from 0 on, and each once")
+            raise UserError(f"{self.place}{key}: {numbers} must be different numbers from 0 on")
         return numbers
 
     def mapping(self, key: str) -> dict[str, "Entries"]:
         """Return the entries of each name below ``key``; at least one."""
         value = self._value(key, _MISSING)
         if not (isinstance(value, Mapping) and value):
-            raise UserError(f"{self.place}{key}: it holds names with entries of their own")
+            raise UserError(f"{self.place}{key}: it holds names, each with its own entries")
         below = {}
         for name, values in value.items():
             place = f"{self.place}{key}: {name}: "
@@ -142,7 +142,7 @@ class Entries:
         """Return the text of each name below ``key``; at least one."""
         value = self._value(key, _MISSING)
         if not (isinstance(value, Mapping) and value):
-            raise UserError(f"{self.place}{key}: it holds names with a text each")
+            raise UserError(f"{self.place}{key}: it holds names, each with a text")
         below = Entries(value, f"{self.place}{key}: ", self.file or self)
         return {str(name): below.text(name) for name in value}
 
@@ -188,16 +188,16 @@ class Entries:
         """Return ``text`` with its placeholders replaced, recursively."""
         file = self.file or self
 
-        def filling(match: re.Match[str]) -> str:
+        def replacement(match: re.Match[str]) -> str:
             name = match[1]
             file.read.add(name)
             if file.values.get(name) is None:
-                raise UserError(f"{self.place}{key} speaks of {match[0]}, but {name} is missing")
+                raise UserError(f"{self.place}{key} refers to {match[0]}, but {name} is missing")
             if name in within:
                 raise UserError(f"{self.place}{key}: {match[0]} stands for itself")
             return self._filled(key, self._scalar(name, file.values[name]), (*within, name))
 
-        filled = _PLACEHOLDER.sub(filling, text)
+        filled = _PLACEHOLDER.sub(replacement, text)
         try:
             shlex.split(filled)
         except ValueError as error:

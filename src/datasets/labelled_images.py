@@ -151,7 +151,7 @@ class Splitting:
 
     def __post_init__(self) -> None:
         if not 0 < self.train_share < 1:
-            raise UserError(f"a share of {self.train_share:g} to train on is not between 0 and 1")
+            raise UserError(f"the training share must be between 0 and 1, not {self.train_share:g}")
         if self.seed < 0:
             raise UserError("the seed must be at least 0")
 
@@ -160,8 +160,8 @@ class Splitting:
         counts = np.bincount(images.labels, minlength=len(images.class_names))
         if len(counts) < 2 or counts.max() < 2:
             raise UserError(
-                f"{len(images)} images of {len(counts)} classes cannot be parted: two classes and two "
-                "images of a class are the least"
+                f"{len(images)} images of {len(counts)} classes cannot be divided: at least two classes "
+                "and two images of a class are necessary"
             )
         if self.by == "classes":
             n_training = round(self.train_share * len(counts))

@@ -66,7 +66,9 @@ class JudgedImages:
         at least one is not; ``UserError`` if there are fewer than two.
         """
         if self.n_originals < 2:
-            raise UserError("one original cannot be parted into some to train on and some held out")
+            raise UserError(
+                "a single original cannot be divided into training and held-out originals"
+            )
         rng = np.random.default_rng(seed)
         n_held_out = min(max(round(share * self.n_originals), 1), self.n_originals - 1)
         of_original = rng.permutation(self.n_originals) < n_held_out
@@ -157,7 +159,7 @@ def _named_images(folder: Path) -> Iterator[tuple[Path, int]]:
         image_id, _ = parse_image_name(path.name)
         if image_id != int(folder.name.removeprefix("-")):
             raise UserError(
-                f"{path} is named as an image of {image_id}: it stands in {folder.name}"
+                f"{path} is named as an image of {image_id} but is in the folder {folder.name}"
             )
         yield path, image_id
 

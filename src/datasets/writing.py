@@ -109,7 +109,7 @@ def write_dataset(
     users.write(layout.user_map)
     items.write(layout.item_map)
     if images is not None:
-        _bring_images(layout, items, images)
+        _write_images(layout, items, images)
         _write_dropped(layout, dropped or {})
 
 
@@ -120,7 +120,7 @@ _WHY_EMPTY: Mapping[str, str] = {
 }
 
 
-def _bring_images(layout: Layout, items: IdMap, images: Mapping[str, Path]) -> None:
+def _write_images(layout: Layout, items: IdMap, images: Mapping[str, Path]) -> None:
     layout.images.mkdir(parents=True)
     for number, item in enumerate(items.originals):
         suffix = images[item].suffix.lower()

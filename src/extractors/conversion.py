@@ -79,7 +79,7 @@ def convert(source: Path, out: Path) -> list[str]:
     dropped: list[str] = []
     kept = _plain(content, "", dropped)
     if not isinstance(kept, Mapping) or not _has_tensor(kept):
-        raise UserError(f"{source} holds no tensors by name")
+        raise UserError(f"{source} holds no named tensors")
     write_plain(out, kept)
     return dropped
 

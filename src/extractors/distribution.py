@@ -13,7 +13,7 @@ from src.artifacts.errors import UserError
 from src.cli import EXIT_BAD_INPUT
 from src.extractors.device import select_device
 
-PATIENCE = timedelta(hours=12)
+LONGEST_WAIT = timedelta(hours=12)
 """Longest wait for a process that is alive: the last batch of the slowest attack takes hours on a CPU.
 The death of a process is noticed at once."""
 
@@ -54,7 +54,7 @@ def rank() -> int:
 def wait_for_all() -> None:
     """Return after every process has called it; ``UserError`` if one has died."""
     if distributed.is_initialized():
-        with _reaching_all():
+        with _failures_as_user_errors():
             distributed.barrier()
 
 
@@ -76,7 +76,7 @@ def of_share(what: str) -> str:
 def mean_over_processes(values: Tensor) -> Tensor:
     """Return the elementwise mean of ``values`` over all processes."""
     if distributed.is_initialized():
-        with _reaching_all():
+        with _failures_as_user_errors():
             distributed.all_reduce(values)
         values /= n_processes()
     return values
@@ -101,13 +101,13 @@ def _join(gpu: int) -> distributed.Store:
     if gpu >= 0 and torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(select_device(gpu))
-    store, number, n = next(distributed.rendezvous("env://", timeout=PATIENCE))
+    store, number, n = next(distributed.rendezvous("env://", timeout=LONGEST_WAIT))
     distributed.init_process_group(
         backend,
         store=distributed.PrefixStore("group", store),
         rank=number,
         world_size=n,
-        timeout=PATIENCE,
+        timeout=LONGEST_WAIT,
     )
     return store
 
@@ -120,7 +120,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _reaching_all() -> Iterator[None]:
+def _failures_as_user_errors() -> Iterator[None]:
     """Turn the failure to reach a process into a ``UserError``; torch raises a plain ``RuntimeError``."""
     try:
         yield

@@ -257,7 +257,7 @@ def lpips_weights_file(trunk: str, weights: Path | None = None) -> Path:
         return imagenet_weights_file(TRUNKS[trunk].arch, "--lpips_weights")
     if not weights.is_file():
         raise UserError(
-            f"no weights of LPIPS at {weights}: --lpips_weights names those of its trunk"
+            f"no weights of LPIPS at {weights}: --lpips_weights must be the weights of its trunk"
         )
     return weights
 

@@ -69,7 +69,7 @@ def agreement(
     recognised = np.asarray(human) > 0.5
     n_models, n_images = closeness.shape
     rng = np.random.default_rng(seed)
-    models, images = (_with_all(_draws(n, resamples, rng)) for n in (n_models, n_images))
+    models, images = (_with_sample(_draws(n, resamples, rng)) for n in (n_models, n_images))
     means = [images @ values.T / n_images for values in (closeness, np.asarray(human, np.float64))]
     values = {
         **_correlations(*means, models),
@@ -92,7 +92,7 @@ def _draws(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
     return rng.multinomial(n, np.full(n, 1 / n), resamples).astype(np.float64)
 
 
-def _with_all(counts: np.ndarray) -> np.ndarray:
+def _with_sample(counts: np.ndarray) -> np.ndarray:
     """Insert a first row of ones, which stands for the sample itself."""
     return np.insert(counts, 0, 1, axis=0)
 

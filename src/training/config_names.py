@@ -149,7 +149,7 @@ def parse_config(name: str) -> Config:
     if embedder is None:
         known = ", ".join(f"r{backbone}" for backbone in EMBEDDERS)
         raise UserError(
-            f"unknown model {model}: it starts with {known}, or is c2f2 or alike after a c"
+            f"unknown model {model}: it must start with {known}, or be c and a backbone, like cres18"
         )
     backbone, defence = embedder.groups()
     return Config(dataset, EMBEDDERS[backbone], _with_loss(_defence(defence, dataset), loss))

@@ -45,7 +45,7 @@ def _chosen_source(options: argparse.Namespace, job: Job) -> Source:
         return _of_folder(*folder, _size(options.size, job), job)
     if options.data is not None and folder == (None, None):
         if job.dataset is None:
-            raise UserError("--data needs --dataset: how the set lies on the disk")
+            raise UserError("--data needs --dataset, the layout of the set")
         return _of_set(options.data, job.dataset, options.size or None, options.part)
     raise UserError("say what to train on: --images and --labels, or --data and --dataset")
 

@@ -193,7 +193,7 @@ def _check_size(extractor: Extractor, pixels: np.ndarray) -> None:
         with torch.inference_mode():
             extractor(to_pixels(pixels[:1], extractor.device))
     except (RuntimeError, AssertionError) as error:
-        remedy = f"{input_size(extractor.arch)} (--size, where they are files)"
+        remedy = f"{input_size(extractor.arch)} (--size, for images in files)"
         raise unreadable_size(extractor, pixels.shape, remedy, error) from error
 
 

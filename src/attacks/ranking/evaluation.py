@@ -175,7 +175,7 @@ def _embed(embed: Embed, images: Tensor) -> Tensor:
             f"the network cannot read images of {width}x{height} pixels ({error}): try --resize"
         ) from error
     if not embeddings.isfinite().all():
-        raise UserError("the network makes embeddings that are not finite")
+        raise UserError("the network returns embeddings that are not finite")
     return embeddings
 
 
