@@ -66,7 +66,7 @@ def add_inversion_options(parser: Parser) -> None:
         "ats:3-1-7+43-18-18, ... (default: as recorded in the checkpoint, else none)",
     )
 
-    shared = parser.add_argument_group("what is shared")
+    shared = parser.add_argument_group("the shared observation")
     shared.add_argument(
         "--observation",
         choices=("gradients", "local_steps", "features", "bpr"),
