@@ -122,7 +122,7 @@ class Entries:
             return ()
         numbers = tuple(self._number(key, value) for value in self._list(key, default))
         if min(numbers) < 0 or len(set(numbers)) < len(numbers):
-            raise UserError(f"{self.place}{key}: {numbers} must be different numbers from 0 on")
+            raise UserError(f"{self.place}{key}: {numbers} must be from 0 on, each once")
         return numbers
 
     def mapping(self, key: str) -> dict[str, "Entries"]:
