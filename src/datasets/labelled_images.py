@@ -151,7 +151,7 @@ class Splitting:
 
     def __post_init__(self) -> None:
         if not 0 < self.train_share < 1:
-            raise UserError(f"the training share must be between 0 and 1, not {self.train_share:g}")
+            raise UserError(f"the training share {self.train_share:g} is not between 0 and 1")
         if self.seed < 0:
             raise UserError("the seed must be at least 0")
 
