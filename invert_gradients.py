@@ -8,7 +8,7 @@ from src.artifacts.parts import Parts
 from src.artifacts.reconstructions import originals_folder
 from src.attacks.inversion.command import (
     NO_DEFENCE,
-    TrainedAs,
+    TrainingRecord,
     add_inversion_options,
     check_inversion_options,
     condition_of,
@@ -31,8 +31,8 @@ def main() -> None:
 
     import torch
 
-    from src.attacks.inversion.campaign import (
-        Campaign,
+    from src.attacks.inversion.attack import (
+        InversionAttack,
         Sharing,
         build_untrained,
         load_trained,
@@ -44,7 +44,7 @@ def main() -> None:
 
     preset = preset_of(options)
     defences = [None if name == NO_DEFENCE else parse_defence(name) for name in options.defence]
-    trained = TrainedAs.of(options)
+    trained = TrainingRecord.of(options)
     augmentation = parse_augmentation(trained.augmentation)
     extractor = load_trained(options)
     untransformed = read_labelled_pixels(options, extractor and extractor.trained_size)
@@ -79,7 +79,7 @@ def main() -> None:
         if not options.force and manifest.is_current(outputs):
             print(f"{folder} is up to date (use --force to redo)")
             continue
-        campaign = Campaign(
+        attack = InversionAttack(
             extractor,
             attacked,
             Sharing(options.observation, *(getattr(options, key) for key in SHARED)),
@@ -90,7 +90,7 @@ def main() -> None:
             options.seed,
         )
         parts = Parts.of(manifest, outputs[0])
-        outcome = campaign.run(parts, f"{options.optim}, {defence.name if defence else 'open'}")
+        outcome = attack.run(parts, f"{options.optim}, {defence.name if defence else 'open'}")
         write_condition(folder, described, outcome, attacked, untransformed)
         manifest.write(outputs)
         parts.discard()

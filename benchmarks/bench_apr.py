@@ -1,4 +1,4 @@
-"""BPR-MF, AMF and attacks on parameters, side by side with a notebook's way of working in one run.
+"""Speed of BPR-MF, AMF and attacks on parameters beside a published notebook's implementation.
 
     python benchmarks/bench_apr.py [--data DIR] [--peer_python PYTHON] [--repeats 3]
 
@@ -11,8 +11,8 @@ kind of epoch, which that notebook lacks, is restated in the same manner. Cornac
 ``PYTHON`` is the interpreter of an environment that has it (the published times are of 2.2.2, which
 needs NumPy below 2).
 
-Each side has two threads and starts from the model that it trained for five epochs. The accuracy of
-these models must agree, or nothing is timed.
+Each side has two threads and starts from the model that it trained for five epochs. Nothing is timed
+unless the accuracies of these models agree.
 """
 
 import itertools
@@ -52,7 +52,7 @@ GOALS = {
     "attack, BIM-25": None,
     "evaluation": 0.05,
 }
-"""What our own side does, and in how many seconds."""
+"""Tasks of our side, with the largest acceptable time in seconds."""
 TASKS = {
     "ours": tuple(GOALS),
     "notebook": (
@@ -64,19 +64,19 @@ TASKS = {
     ),
     "cornac": ("BPR-MF epoch", "evaluation"),
 }
-"""What each side is timed at."""
+"""Tasks that are timed on each side."""
 TOLERANCES = {"loss": 0.03, "AUC": 0.015}
-"""How far our trained model and the notebook's may lie apart: several times what two seeds do."""
+"""Largest differences between our trained model and the notebook's, several times those of two seeds."""
 
 
 def synthetic_data() -> dict[str, np.ndarray]:
-    """Users of unlike activity draw items by popularity and by a taste of their own."""
+    """Draw items for users of unequal activity by popularity and by individual taste."""
     rng = np.random.default_rng(0)
     activity = rng.lognormal(size=N_USERS)
     lengths = 19 + rng.multinomial(N_TRAIN - 19 * N_USERS, activity / activity.sum())
     popularity = -np.log(40 + rng.permutation(N_ITEMS))
     taste = rng.standard_normal((N_USERS, 8)) @ rng.standard_normal((8, N_ITEMS)) / 4
-    # The largest of log weights with Gumbel noise are a weighted draw without replacement.
+    # The largest log weights after Gumbel noise are a weighted draw without replacement.
     order = np.argsort(-(popularity + taste + rng.gumbel(size=taste.shape)), axis=1)
     train = np.column_stack(
         [
@@ -96,7 +96,7 @@ def read_data(folder: Path) -> dict[str, np.ndarray]:
 
 
 def timed(work: Callable[[], object], scale: float = 1.0) -> Task:
-    """A task that only tells how long ``work`` takes, times ``scale``."""
+    """Return a task that measures the time of ``work``, multiplied by ``scale``."""
 
     def task() -> Measured:
         watch = Stopwatch()
@@ -200,9 +200,9 @@ def ours(data_path: Path) -> None:
 
 
 class Notebook:
-    """BPR-MF, its attack and its adversarial training as the notebook works, with TensorFlow ``tf``.
+    """BPR-MF, its attack and its adversarial training in the notebook's way, with TensorFlow ``tf``.
 
-    Perturbations of all rows are a state of the model that every forward pass adds to the tables.
+    Perturbations of all rows are part of the model, and every forward pass adds them to the tables.
     """
 
     def __init__(self, tf: Any, train: np.ndarray, test: np.ndarray, shape: tuple[int, int]):
@@ -224,7 +224,7 @@ class Notebook:
         self.optimizer = tf.keras.optimizers.Adagrad(LEARNING_RATE)
 
     def draw(self) -> np.ndarray:
-        """(3, n): all training pairs in random order, each with a negative redrawn until it is one."""
+        """Draw all training pairs in random order, each with a random negative: (3, n)."""
         triples = []
         for at in self.rng.permutation(len(self.pairs)):
             user, positive = self.pairs[at]
@@ -235,15 +235,15 @@ class Notebook:
         return np.array(triples).T
 
     def batches(self) -> list[np.ndarray]:
-        """The complete batches of an epoch."""
+        """Return the complete batches of an epoch."""
         triples = self.draw()
         n_batches = triples.shape[1] // BATCH
         return np.split(triples[:, : n_batches * BATCH], n_batches, axis=1)
 
     def scores(self, users: Any, items: Any) -> Any:
-        (p, q), (of_p, of_q) = self.tables, self.shifts
-        user_rows = self.tf.nn.embedding_lookup(p + of_p, users)
-        item_rows = self.tf.nn.embedding_lookup(q + of_q, items)
+        (p, q), (shift_p, shift_q) = self.tables, self.shifts
+        user_rows = self.tf.nn.embedding_lookup(p + shift_p, users)
+        item_rows = self.tf.nn.embedding_lookup(q + shift_q, items)
         return self.tf.reduce_sum(user_rows * item_rows, 1)
 
     def loss(self, triples: np.ndarray) -> Any:
@@ -268,20 +268,23 @@ class Notebook:
         return sum(self.step(self.loss, batch) for batch in self.batches())
 
     def adversarial_epoch(self) -> None:
-        """He et al.'s: each perturbation is made from the batch that it serves."""
+        """Train an epoch in He et al.'s way, with a perturbation from each batch itself."""
         for batch in self.batches():
             self.reset()
             self.step(lambda batch: self.adversarial_loss(batch, batch), batch)
         self.reset()
 
     def adversarial_batches(self, batches: list[np.ndarray]) -> None:
-        """The notebook's: from all training pairs, and the first term is under the one before."""
+        """Train in the notebook's way, with perturbations from all training pairs.
+
+        The clean term of a batch is under the perturbation of the previous batch, as published.
+        """
         for batch in batches:
             self.step(lambda batch: self.adversarial_loss(batch, self.draw()), batch)
         self.reset()
 
     def adversarial_loss(self, batch: np.ndarray, attacked: np.ndarray) -> Any:
-        """The loss as things are and, beside it, that under an attack on the triples ``attacked``."""
+        """Return the present loss plus the loss after an attack on the triples ``attacked``."""
         loss = self.loss(batch)
         self.attack(attacked)
         return loss + WEIGHT * self.loss(batch)
@@ -294,7 +297,7 @@ class Notebook:
         return float(loss)
 
     def accuracy(self) -> Measured:
-        """User by user and K by K."""
+        """Return the accuracy, computed user by user and K by K."""
         hits, gains, areas = [], [], []
         for (user, _), candidates in zip(self.test, self.candidates, strict=True):
             scores = self.scores(np.full(len(candidates), user), candidates).numpy()
@@ -337,7 +340,7 @@ def notebook(data_path: Path) -> None:
 
 
 def cornac_peer(data_path: Path) -> None:
-    """Cornac's BPR: compiled SGD over single triples, without biases and without penalty."""
+    """Serve Cornac's BPR: compiled SGD over single triples, without biases and without penalty."""
     from cornac.eval_methods.base_method import BaseMethod, ranking_eval
     from cornac.metrics import AUC, NDCG, HitRatio
     from cornac.models import BPR
@@ -349,7 +352,7 @@ def cornac_peer(data_path: Path) -> None:
     method = BaseMethod.from_splits(train, test, exclude_unknowns=True)
 
     class TimedBPR(BPR):
-        """Keeps what an epoch takes, the set-up of ``fit`` left out."""
+        """BPR that measures the time of its epochs without the set-up of ``fit``."""
 
         def _fit_sgd(self, *arguments: object) -> object:
             watch = Stopwatch()
@@ -360,7 +363,7 @@ def cornac_peer(data_path: Path) -> None:
     options = {"k": FACTORS, "learning_rate": LEARNING_RATE, "lambda_reg": 0.0, "use_bias": False}
 
     def fitted(epochs: int) -> BPR:
-        # A seed would make it work in one thread.
+        # With a seed Cornac would use a single thread.
         model = TimedBPR(max_iter=epochs, num_threads=2, **options)
         return model.fit(method.train_set)
 
@@ -393,7 +396,7 @@ def compare(data: dict[str, np.ndarray], peer_python: str | None, repeats: int) 
 
 
 def check(clean: dict[str, Measured], attacked: dict[str, Measured]) -> None:
-    """Show what the trained models are worth; raises where ours and the notebook's are not alike."""
+    """Print the accuracy of the trained models; exit if ours and the notebook's differ."""
 
     def line(name: str, values: Measured) -> None:
         print(f"{name:32s}", *(f"{key} {value:.4f}" for key, value in values.items()))
@@ -402,11 +405,11 @@ def check(clean: dict[str, Measured], attacked: dict[str, Measured]) -> None:
         line(f"{side}, {EPOCHS} epochs", values)
     for side, values in attacked.items():
         line(f"{side}, attacked", values)
-    for of_sides in (clean, attacked):
-        mine, theirs = of_sides["ours"], of_sides["notebook"]
+    for by_side in (clean, attacked):
+        mine, theirs = by_side["ours"], by_side["notebook"]
         for key in TOLERANCES.keys() & mine.keys():
             if abs(mine[key] - theirs[key]) > TOLERANCES[key]:
-                raise SystemExit(f"our {key} and the notebook's differ: they do not do the same")
+                raise SystemExit(f"our {key} and the notebook's differ: they are not comparable")
 
 
 def report(times: dict[Step, Measured]) -> None:

@@ -1,4 +1,4 @@
-"""How much FGSM, PGD and C&W cost here, as ratios to CleverHans in the same run.
+"""Cost of FGSM, PGD and C&W as ratios to CleverHans in the same run.
 
 python benchmarks/bench_attacks.py
 python benchmarks/bench_attacks.py --arch mobilenet_v2 --weights FILE --images DIR
@@ -67,7 +67,7 @@ def victim_network(arch: str, weights: Path | None) -> Extractor:
 
 
 def read_images(folder: Path | None, n: int) -> Tensor:
-    """(n, 3, 224, 224) in [0, 1]."""
+    """Read or draw images (n, 3, 224, 224) in [0, 1]."""
     if folder is None:
         return torch.rand(n, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     catalogue = open_catalogue(folder, resize=224)
@@ -77,8 +77,8 @@ def read_images(folder: Path | None, n: int) -> Tensor:
 def compare_gradient_attacks(
     extractor: Extractor, images: Tensor, goal: Goal, repeats: int
 ) -> None:
-    """Interleaves all variants of each attack and prints one line for each."""
-    extractor.requires_grad_(True)  # what CleverHans gets from a user's model
+    """Run all variants of each attack in turn and print one line for each."""
+    extractor.requires_grad_(True)  # a user's model has gradients of weights when CleverHans runs
     victims = {
         "exact": Victim.of(extractor),
         "fast": Victim.of(extractor, fast=True),
@@ -140,7 +140,7 @@ def cleverhans_pgd(extractor: Extractor, images: Tensor, goal: Goal) -> Tensor:
 def interleaved(
     runs: dict[str, Callable[[], Tensor]], repeats: int
 ) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
-    """Run everything once to warm up, then ``repeats`` times in turn; returns results and seconds."""
+    """Call each of ``runs`` once to warm up and then ``repeats`` times; return results and seconds."""
     found = {name: call() for name, call in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
@@ -152,7 +152,7 @@ def interleaved(
 
 
 def compare_carlini_wagner(n: int = 16) -> None:
-    """Per-image abort against none, on the same images."""
+    """Compare C&W with per-image abort and without abort on the same images."""
     network = train_stripes()
     images, classes = draw_stripes(n, seed=1)
     goal = Goal((classes + 1 + torch.arange(n) % (N_STRIPES - 1)) % N_STRIPES)
@@ -179,11 +179,11 @@ def compare_carlini_wagner(n: int = 16) -> None:
 
 
 N_STRIPES = 8
-"""Classes of the small victim: directions of stripes."""
+"""Number of classes of the small victim, which are directions of stripes."""
 
 
 def draw_stripes(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Noisy stripes in one of several directions: images (n, 3, 32, 32) and classes (n,)."""
+    """Draw noisy stripes in one of several directions: images (n, 3, 32, 32) and classes (n,)."""
     generator = torch.Generator().manual_seed(seed)
     classes = torch.arange(n) % N_STRIPES
     angle = classes * torch.pi / N_STRIPES + 0.1 * torch.randn(n, generator=generator)

@@ -1,10 +1,10 @@
-"""What attention costs: in training against the stated units, and in closed form against Grad-CAM.
+"""Cost of attention: in training beside the stated units, and in closed form beside Grad-CAM.
 
     python benchmarks/bench_attention.py [--arch cifar_resnet20 resnet18] [--steps 3] [--gpu -1]
 
-A unit is a step of plain training on as many pictures in the same run. ``train_extractor.py`` states the
-cost of a recipe before it trains; here the statement stands beside what the clock says. The peer of the
-closed form is autograd's Grad-CAM at the same layer, which needs a graph and a backward pass.
+A unit is a step of plain training on equally many pictures in the same run. ``train_extractor.py`` states
+the cost of a recipe before it trains; the benchmark compares this statement with the measured time. The
+peer of the closed form is autograd's Grad-CAM at the same layer, which needs a graph and a backward pass.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def recipe_named(name: str, steps: int) -> Recipe:
 
 
 def best_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    # The first warms up.
+    # The first run only warms up.
     return min([seconds(work, device) for _ in range(1 + repeats)][1:])
 
 
@@ -60,7 +60,7 @@ def step_seconds(
 def map_seconds(
     extractor: Extractor, images: torch.Tensor, labels: torch.Tensor, repeats: int
 ) -> tuple[float, float]:
-    """(closed form, Grad-CAM) of one batch, forward included."""
+    """Measure the seconds of the closed form and of Grad-CAM on one batch, including the forward."""
     watched, directions = Watched(extractor.eval()), class_directions(extractor, labels).detach()
 
     def read() -> None:
@@ -101,9 +101,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--arch", nargs="+", default=["cifar_resnet20", "resnet18"])
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=3, help="of the inner descent")
+    parser.add_argument("--steps", type=int, default=3, help="steps of the adversary")
     parser.add_argument("--size", type=int, default=64, help="largest side in pixels")
-    parser.add_argument("--repeats", type=int, default=5, help="the best counts")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="timed runs, of which the best counts"
+    )
     parser.add_argument("--gpu", type=int, default=0, help="CUDA device; -1 is the CPU")
     options = parser.parse_args()
     for arch in options.arch:

@@ -1,12 +1,12 @@
-"""Evaluation at the size of Amazon Men: all users, classes and K, against the published way.
+"""Speed of the evaluation at the size of Amazon Men beside the published way.
 
     python benchmarks/bench_evaluation.py
 
-Ours is the whole of stage 2b for CHR and nCDCG: reading the lists, every class at K = 1, 10, ..., 100,
-bootstrap intervals, and writing both tables; then the same for an attacked run, with paired tests.
-The peer is written as the published code works: for each K and each user, select the user's rows in a
-pandas frame, look up the classes of the first K items and count them. It has no intervals and no
-tests; it is timed on a few users and scaled to all.
+Our side is all of stage 2b for CHR and nCDCG: it reads the lists, computes every class at K = 1, 10, ...,
+100 with bootstrap intervals, and writes both tables. It then evaluates an attacked run with paired tests.
+The peer works as the published code: for each K and each user it selects the user's rows in a pandas
+frame, looks up the classes of the first K items and counts them. It has no intervals and no tests; it is
+timed on a few users and scaled to all.
 """
 
 import argparse
@@ -37,7 +37,7 @@ ATTACKED = Experiment.parse("pgd_0_200_eps8.0_eps_it8.0_nb_it10_linf")
 
 
 def write_catalogue(layout: Layout) -> np.ndarray:
-    """A clean ``classes.csv`` in which classes are as unlike in size as ImageNet's are; (items,)."""
+    """Write a clean ``classes.csv`` with unequal sizes of classes as in ImageNet; return (items,)."""
     rng = np.random.default_rng(0)
     numbers = np.minimum(rng.geometric(0.02, N_ITEMS), N_CLASSES) - 1
     numbers[:N_CLASSES] = np.arange(N_CLASSES)
@@ -49,7 +49,7 @@ def write_catalogue(layout: Layout) -> np.ndarray:
 
 
 def write_lists(layout: Layout, run: Run, promoted: np.ndarray) -> None:
-    """Lists of popular items with each user's own noise; ``promoted`` items score higher."""
+    """Write lists of popular items with noise for each user; ``promoted`` items score higher."""
     rng = np.random.default_rng(1)
     popularity = np.sort(rng.exponential(size=N_ITEMS))
     popularity[promoted] += 0.5
@@ -69,14 +69,14 @@ def write_lists(layout: Layout, run: Run, promoted: np.ndarray) -> None:
 
 
 def ours(layout: Layout, run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Stage 2b of one run, from file to files."""
+    """Evaluate one run in stage 2b, from file to files."""
     evaluation = Evaluation(layout, run, KS)
     with contextlib.redirect_stdout(None):
         return tuple(evaluate(evaluation, metric, force=True) for metric in ("chr", "ncdcg"))
 
 
 def peer(path: Path, numbers: np.ndarray, n_users: int) -> tuple[float, float, np.ndarray]:
-    """(seconds to read, seconds for ``n_users`` users, their mean CHR (ks, classes))."""
+    """Return seconds to read, seconds for ``n_users`` users, and their mean CHR (ks, classes)."""
     began = time.perf_counter()
     lists = pd.read_csv(path, sep="\t", names=["user", "item", "score"])
     read = time.perf_counter()
@@ -98,7 +98,7 @@ def peer(path: Path, numbers: np.ndarray, n_users: int) -> tuple[float, float, n
 
 @contextlib.contextmanager
 def data_set() -> Iterator[tuple[Layout, np.ndarray, Run, Run]]:
-    """(layout, classes of the items, clean run, attacked run) in a folder that is removed."""
+    """Yield layout, classes of items, clean run and attacked run in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         layout = Layout("amazon_men_size", Path(folder))
         numbers = write_catalogue(layout)

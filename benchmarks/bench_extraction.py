@@ -1,8 +1,9 @@
-"""Images per second of stage 1 against a loop of one image and two forwards, and peak memory.
+"""Images per second of stage 1 beside a loop with two forwards per image, and peak memory.
 
-The peer does what published code does: for each image one forward for the class and one for the
-features, batch of one, evaluation mode, gradients on. Both read the same JPEG files; rounds are
-interleaved, and ratios are of the fastest round of each. Network: random weights, 224 px, CPU.
+The peer works as published code: for each image one forward for the class and one for the features, with
+a batch of one, in evaluation mode, with gradients enabled. Both read the same JPEG files; rounds are
+interleaved, and ratios are of the fastest round of each. The network has random weights and reads 224
+pixels on the CPU.
 
     python benchmarks/bench_extraction.py [--images 64] [--rounds 3]
 """
@@ -29,7 +30,9 @@ def main() -> None:
     parser.add_argument("--arch", default="resnet50", help="torchvision architecture")
     parser.add_argument("--images", type=int, default=64, help="images in a round")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each variant")
-    parser.add_argument("--batch", type=int, default=8, help="images in one forward pass of ours")
+    parser.add_argument(
+        "--batch", type=int, default=8, help="images in one forward pass of our side"
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes that read images")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--memory_of", type=int, default=None, help=argparse.SUPPRESS)
@@ -88,7 +91,7 @@ def draw_catalogue(folder: Path, n: int):
 
 
 def two_forwards(extractor, paths) -> None:
-    """Class and features of one image after another, each by a forward of its own."""
+    """Compute class and features of one image after another, each with a separate forward."""
     from torch import nn
     from torchvision.transforms.functional import normalize, to_tensor
 
@@ -117,7 +120,7 @@ def ours(extractor, catalogue, options: argparse.Namespace, precision: str) -> N
 
 
 def measure_memory(options: argparse.Namespace, n: int) -> float:
-    """Peak memory of a process of its own that extracts ``n`` images, MiB."""
+    """Return the peak memory in MiB of a separate process that extracts ``n`` images."""
     command = [sys.executable, __file__, "--memory_of", n, "--arch", options.arch]
     command += ["--batch", options.batch, "--threads", options.threads]
     done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)

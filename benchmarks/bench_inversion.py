@@ -1,13 +1,13 @@
-"""Stacked inversion beside one image at a time: steps of one target a second.
+"""Speed of stacked inversion beside one image at a time, in steps of one target per second.
 
     python benchmarks/bench_inversion.py [--arch cifar_resnet20] [--targets 16 32] [--gpu -1]
 
-A step is a gradient of the weights, its cost, the gradient of that cost in the pixels, and Adam. The peer
-is the published way: autograd with ``create_graph`` through the network as it stands, one image. Our own
-side is ``reconstruct``, scoring included, for a single target and for stacks. Or nothing is timed, pixels
-of a stack must lie within 1e-3 of those of a single target after 50 unsigned steps, and within 1e-3 of
-the peer's after 10: its sums have another order, sooner or later a rounding turns a ReLU on, and Adam
-then moves single pixels by more.
+A step computes the gradient of the weights, its cost and the gradient of that cost by the pixels, and
+updates with Adam. The peer is the published way: autograd with ``create_graph`` through the unchanged
+network, one image. Our side is ``reconstruct``, including scoring, for a single target and for stacks.
+Nothing is timed unless pixels of a stack are within 1e-3 of those of a single target after 50 unsigned
+steps, and within 1e-3 of the peer's after 10: the peer sums in another order, later a rounding error
+switches a ReLU, and Adam then moves single pixels by more.
 """
 
 import argparse
@@ -37,7 +37,7 @@ PRESET = replace(PRESETS["inversed"], signed=False, decay=False)
 
 
 def one_at_a_time(extractor: Extractor, image: Tensor, label: Tensor, steps: int) -> Tensor:
-    """The published loop for one image (1, 3, H, W); starts where ``reconstruct`` does, seed 0."""
+    """Invert one image (1, 3, H, W) with the published loop, from ``reconstruct``'s start of seed 0."""
     parameters = list(extractor.parameters())
     mean, std = extractor.mean, extractor.std
     observed = torch.autograd.grad(cross_entropy(extractor(image), label), parameters)
@@ -69,7 +69,7 @@ def stacked(extractor: Extractor, images: Tensor, labels: Tensor, steps: int) ->
 
 
 def check(extractor: Extractor, images: Tensor, labels: Tensor) -> None:
-    """End the run unless the sides find the same first image."""
+    """Exit unless all sides find the same first image."""
     first = images[:1], labels[:1]
     for name, work in (("single", stacked), ("peer", one_at_a_time)):
         steps = CHECKED_STEPS[name]
@@ -90,7 +90,7 @@ def measure(arch: str, options: argparse.Namespace) -> None:
     labels = torch.arange(most, device=device) % N_CLASSES
     check(extractor, images[:2], labels[:2])
     rates: dict[int, list[float]] = {n: [] for n in (0, 1, *options.targets)}
-    for _ in range(1 + options.repeats):  # the first warms up
+    for _ in range(1 + options.repeats):  # the first run only warms up
         for n, measured in rates.items():
             work = stacked if n else one_at_a_time
             chosen = slice(0, max(n, 1))
@@ -115,9 +115,13 @@ def measure(arch: str, options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--arch", nargs="+", default=["cifar_resnet20", "lenet_zhu"])
-    parser.add_argument("--targets", type=int, nargs="+", default=[16, 32], help="in a stack")
-    parser.add_argument("--steps", type=int, default=5, help="of each measurement")
-    parser.add_argument("--repeats", type=int, default=3, help="the best counts")
+    parser.add_argument(
+        "--targets", type=int, nargs="+", default=[16, 32], help="targets in a stack"
+    )
+    parser.add_argument("--steps", type=int, default=5, help="steps in each timed run")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="timed runs, of which the best counts"
+    )
     parser.add_argument("--gpu", type=int, default=-1, help="CUDA device; -1 is the CPU")
     options = parser.parse_args()
     for arch in options.arch:

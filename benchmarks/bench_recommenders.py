@@ -1,4 +1,4 @@
-"""VBPR and AMR at the size of Amazon Men, side by side with Cornac in one run.
+"""Speed of VBPR and AMR at the size of Amazon Men beside Cornac in one run.
 
     python benchmarks/bench_recommenders.py [--peer_python PYTHON] [--repeats 3]
 
@@ -28,7 +28,7 @@ PEER_USERS = 500
 
 
 def synthetic_data() -> dict[str, np.ndarray]:
-    """Interactions and clustered features: users prefer two clusters, items have popularity."""
+    """Draw interactions and clustered features: users prefer two clusters, items have popularity."""
     rng = np.random.default_rng(0)
     cluster = rng.integers(0, 40, N_ITEMS)
     centres = rng.gamma(0.5, size=(40, N_FEATURES))
@@ -47,8 +47,8 @@ def synthetic_data() -> dict[str, np.ndarray]:
             if item not in items:
                 items.append(item)
         pairs.append(np.stack([np.full(n, user), items], 1))
-    test = np.array([of_user[-1] for of_user in pairs])
-    train = np.concatenate([of_user[:-1] for of_user in pairs])
+    test = np.array([rows[-1] for rows in pairs])
+    train = np.concatenate([rows[:-1] for rows in pairs])
     return {"train": train, "test": test, "features": features}
 
 
@@ -93,7 +93,7 @@ def ours(data_path: Path) -> None:
         return watch.read()
 
     def bare_products(fetch: bool, adversarial: bool) -> Measured:
-        """The matrix products of one epoch; ``fetch`` adds reading the features' differences."""
+        """Time the matrix products of one epoch; ``fetch`` also reads the differences of features."""
         triples = tf.constant(data.sampler.epoch(0, 0))
         watch = Stopwatch()
         products(features, triples, fetch, adversarial).numpy()
@@ -177,7 +177,7 @@ def cornac_peer(data_path: Path) -> None:
     whole_epoch = train_set.uij_iter
 
     def train_epoch(model: str) -> Measured:
-        """Time the first batches, sampling included and the set-up of ``fit`` left out."""
+        """Time the first batches, including sampling, without the set-up of ``fit``."""
         times: Measured = {}
 
         def first_batches(*arguments: object, **named: object) -> Iterator[object]:

@@ -1,13 +1,13 @@
-"""Adversarial training of embedders beside its own network: image passes per second.
+"""Speed of adversarial training of embedders beside the bare network, in image passes per second.
 
     python benchmarks/bench_training.py [--batch 128] [--steps 4] [--gpu -1] [--precision fp32]
 
-One step of HM[S, g_LGA] & ICS on B pairs asks its network for steps x 3B passes that end at the pixels,
-3B that end at the weights, and 2B more for ICS; a pass is a forward and a backward of one image. The
-peer is the bare network doing nothing else: forward and backward of as many images at once, weight
-gradients included. Forwards for mining (2B a step) count for nothing. With the objective l2 every triplet
-descends to the end; with et, the published one, those that are hard enough leave, and the images they do
-not pass are counted as if they had.
+One step of HM[S, g_LGA] & ICS on B pairs needs steps x 3B passes that end at the pixels, 3B passes that
+end at the weights, and 2B more for ICS; a pass is a forward and a backward of one image. The peer is the
+bare network: forward and backward of equally many images at once, including the gradients of weights.
+Forwards for mining (2B per step) are not counted. With the objective l2 every triplet takes all steps;
+with et, the published objective, triplets that are hard enough leave early, and the passes that they save
+are counted as if they had been run.
 """
 
 import argparse
@@ -44,12 +44,12 @@ def recipe_of(objective: str, steps: int) -> Recipe:
 
 
 def passes(n_pairs: int, steps: int) -> int:
-    """Of one step: the descent, the loss, the term."""
+    """Count the image passes of one step: adversary, loss and term."""
     return steps * 3 * n_pairs + 3 * n_pairs + 2 * n_pairs
 
 
 def bare_rate(extractor: Extractor, images: torch.Tensor, device: torch.device) -> float:
-    """Images a second, forward and backward."""
+    """Measure images per second, forward and backward."""
 
     def work() -> None:
         extractor.zero_grad(set_to_none=True)
@@ -61,7 +61,7 @@ def bare_rate(extractor: Extractor, images: torch.Tensor, device: torch.device) 
 def step_rate(
     extractor: Extractor, recipe: Recipe, images: torch.Tensor, labels: torch.Tensor, steps: int
 ) -> float:
-    """Image passes a second of one training step."""
+    """Measure image passes per second of one training step."""
     optimizer = torch.optim.Adam(extractor.parameters(), lr=1e-6)
     generator = torch.Generator().manual_seed(0)
 
@@ -84,7 +84,7 @@ def measure(arch: str, options: argparse.Namespace) -> None:
     triplets = torch.rand(3 * options.batch, channels, side, side, device=device)
     recipes = {name: recipe_of(name, options.steps) for name in ("l2", "et")}
     rates: dict[str, list[float]] = {"bare": [], **{name: [] for name in recipes}}
-    for _ in range(1 + options.repeats):  # the first warms up
+    for _ in range(1 + options.repeats):  # the first run only warms up
         extractor.train()
         rates["bare"].append(bare_rate(extractor, triplets, device))
         for name, recipe in recipes.items():
@@ -101,11 +101,13 @@ def measure(arch: str, options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--arch", nargs="+", default=["c2f2", "resnet18"])
-    parser.add_argument("--batch", type=int, default=128, help="pairs")
-    parser.add_argument("--steps", type=int, default=4, help="of the inner descent")
+    parser.add_argument("--batch", type=int, default=128, help="pairs in a step")
+    parser.add_argument("--steps", type=int, default=4, help="steps of the adversary")
     parser.add_argument("--size", type=int, default=0, help="side for resnet18; 0 is 224")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--repeats", type=int, default=3, help="the best counts")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="timed runs, of which the best counts"
+    )
     parser.add_argument("--gpu", type=int, default=0, help="CUDA device; -1 is the CPU")
     options = parser.parse_args()
     for arch in options.arch:

@@ -1,7 +1,7 @@
-"""The sides of a comparison: each works in a process of its own, and they do the same tasks in turn.
+"""Sides of a comparison, separate processes that run the same tasks in turn.
 
-A peer may need packages that do not go with ours, so each side has an interpreter of its own. All get
-the same data and as many threads. A script that compares starts itself as ``--worker SIDE FILE``.
+A peer may need packages that conflict with ours, so each side has its own interpreter. All sides get the
+same data and the same number of threads. A benchmark starts itself as ``--worker SIDE FILE``.
 """
 
 import argparse
@@ -19,25 +19,25 @@ import numpy as np
 
 THREADS = "2"
 Step = tuple[str, str]
-"""Side and task."""
+"""Side and task of a measurement."""
 Measured = dict[str, float]
-"""What a task answers: ``wall`` and ``cpu`` seconds, and whatever else it counts."""
+"""Result of a task: ``wall`` and ``cpu`` seconds, and other measures."""
 Task = Callable[[], Measured]
 
 
 def comparison_parser(description: str) -> argparse.ArgumentParser:
-    """The options that comparisons share."""
+    """Return a parser with the options that comparisons share."""
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--peer_python", help="interpreter that has Cornac; default: without it")
     parser.add_argument(
-        "--repeats", type=int, default=3, help="of each measurement; the least counts"
+        "--repeats", type=int, default=3, help="repeats of each task, of which the fastest counts"
     )
     parser.add_argument("--worker", nargs=2, metavar=("SIDE", "FILE"), help=argparse.SUPPRESS)
     return parser
 
 
 class Stopwatch:
-    """Seconds on the clock and of the processor; the latter do not grow when others work beside."""
+    """Measurement of wall-clock and processor seconds; other programs do not add to the latter."""
 
     def __init__(self) -> None:
         self.started = time.perf_counter(), time.process_time()
@@ -48,15 +48,18 @@ class Stopwatch:
 
 
 def serve(tasks: Mapping[str, Task]) -> None:
-    """Read task names from stdin; answer each with one line of JSON."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # Cornac prints, even when it is not verbose
+    """Read names of tasks from stdin and answer each with one line of JSON."""
+    answers, sys.stdout = (
+        sys.stdout,
+        sys.stderr,
+    )  # Cornac prints to stdout even if it is not verbose
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps(tasks[line.strip()]()), file=answers, flush=True)
 
 
 class Worker:
-    """One side of the comparison, waiting for tasks in a process of its own."""
+    """Side of a comparison that waits for tasks in a separate process."""
 
     def __init__(self, python: str, script: str, side: str, data_path: Path) -> None:
         environment = {
@@ -94,7 +97,7 @@ class Worker:
 def started(
     script: str, pythons: Mapping[str, str], data: Mapping[str, np.ndarray]
 ) -> Iterator[dict[str, Worker]]:
-    """A worker for each side and its interpreter; ``data`` is the archive that all of them read."""
+    """Start a worker for each side with its interpreter; all of them read ``data``."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
         data_path = Path(folder) / "data.npz"
         np.savez(data_path, **data)
@@ -106,18 +109,18 @@ def started(
 
 
 def measure(workers: Mapping[str, Worker], plan: list[Step], repeats: int) -> dict[Step, Measured]:
-    """The least of ``repeats`` answers to each step, all steps in turn."""
+    """Run all steps in turn ``repeats`` times and return the smallest measures of each step."""
     for side, task in plan:
         workers[side].do(task)  # compiles and warms up
     answers: dict[Step, list[Measured]] = {step: [] for step in plan}
     for _ in range(repeats):
         for side, task in plan:
             answers[side, task].append(workers[side].do(task))
-    return {step: least(of_step) for step, of_step in answers.items()}
+    return {step: least(measured) for step, measured in answers.items()}
 
 
 def least(answers: list[Measured]) -> Measured:
-    """The smallest of each measurement: what disturbs one only ever adds to it."""
+    """Return the minimum of each measure, since disturbances only add to it."""
     return {key: min(answer[key] for answer in answers) for key in answers[0]}
 
 

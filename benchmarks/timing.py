@@ -1,4 +1,4 @@
-"""Seconds of work on a device, for benchmarks that stay in one process."""
+"""Timing of work on a device, for benchmarks in a single process."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import torch
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """On the clock, until the device has finished."""
+    """Return the wall-clock seconds of ``work`` until the device has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     started = time.perf_counter()

@@ -14,10 +14,10 @@ from PIL import Image
 import invert_gradients
 import train_extractor
 from src.artifacts.reconstructions import originals_folder, read_pairs
-from src.attacks.inversion import campaign
+from src.attacks.inversion import attack
 from src.attacks.inversion.command import (
     LabelledPixels,
-    TrainedAs,
+    TrainingRecord,
     add_inversion_options,
     check_inversion_options,
     condition_of,
@@ -101,9 +101,9 @@ def test_what_is_up_to_date_is_not_attacked_again(script, tmp_path, monkeypatch,
     assert script(*arguments) == 0
     # Whoever scores the images may leave a table beside them.
     (tmp_path / "out" / PLAIN / "image_quality.tsv").write_text("id\n")
-    reconstruct, calls = campaign.reconstruct, []
+    reconstruct, calls = attack.reconstruct, []
     monkeypatch.setattr(
-        campaign, "reconstruct", lambda *of, **how: calls.append(1) or reconstruct(*of, **how)
+        attack, "reconstruct", lambda *of, **how: calls.append(1) or reconstruct(*of, **how)
     )
     capsys.readouterr()
     assert script(*arguments) == 0 and not calls
@@ -118,7 +118,7 @@ def test_a_kill_costs_one_stack_and_changes_nothing(script, tmp_path, monkeypatc
     arguments = (*UNTRAINED, "--n_images", 6, "--batch_targets", 2, "--defence", "gaussian_1e-1")
     whole = tmp_path / "whole"
     assert script(*arguments, "--out", whole) == 0
-    reconstruct, seen = campaign.reconstruct, []
+    reconstruct, seen = attack.reconstruct, []
 
     def dying(*of, **how):
         seen.append(how["ids"])
@@ -126,7 +126,7 @@ def test_a_kill_costs_one_stack_and_changes_nothing(script, tmp_path, monkeypatc
             raise KeyboardInterrupt
         return reconstruct(*of, **how)
 
-    monkeypatch.setattr(campaign, "reconstruct", dying)
+    monkeypatch.setattr(attack, "reconstruct", dying)
     assert script(*arguments) == 130
     assert not conditions_in(tmp_path / "out")
     assert script(*arguments) == 0
@@ -200,7 +200,7 @@ def test_ways_of_knowing_labels_have_folders_and_rows_of_their_own(script, tmp_p
 
 
 def test_what_diverged_has_no_part_in_the_means(script, tmp_path, monkeypatch, capsys):
-    reconstruct = campaign.reconstruct
+    reconstruct = attack.reconstruct
 
     def diverging(*of, **how):
         found = reconstruct(*of, **how)
@@ -208,7 +208,7 @@ def test_what_diverged_has_no_part_in_the_means(script, tmp_path, monkeypatch, c
         found.images[lost], found.restarts[lost], found.costs[lost] = 0.5, -1, torch.inf
         return found
 
-    monkeypatch.setattr(campaign, "reconstruct", diverging)
+    monkeypatch.setattr(attack, "reconstruct", diverging)
     assert script(*UNTRAINED, "--n_images", 3) == 0
     table = pd.read_csv(tmp_path / "out" / PLAIN / "metric.tsv", sep="\t", index_col="id")
     for name in ("mse", "psnr", "mse_untransformed", "psnr_untransformed"):
@@ -254,7 +254,9 @@ def test_the_record_of_a_training_names_and_transforms(script, tmp_path, data, m
     table = pd.read_csv(folder / "metric.tsv", sep="\t")
     assert (table["psnr_untransformed"] != table["psnr"]).all()
     options = options_of("--checkpoint", checkpoint, "--augmentation", "crop", "--epochs", 200)
-    assert TrainedAs.of(options) == TrainedAs(200, "crop", "prune_70", "ats:3-1-7+43-18-18")
+    assert TrainingRecord.of(options) == TrainingRecord(
+        200, "crop", "prune_70", "ats:3-1-7+43-18-18"
+    )
 
 
 @pytest.mark.parametrize(
@@ -271,7 +273,7 @@ def test_recorded_augmentations_are_read_as_they_are_written(tmp_path, recorded,
     record = {"options": {"epochs": 5, "augmentation": recorded}}
     checkpoint.with_name("a.pt.manifest.json").write_text(json.dumps(record))
     options = options_of("--checkpoint", checkpoint)
-    assert TrainedAs.of(options) == TrainedAs(5, text, None, text)
+    assert TrainingRecord.of(options) == TrainingRecord(5, text, None, text)
 
 
 @pytest.mark.parametrize(
@@ -287,9 +289,9 @@ def test_recorded_augmentations_are_read_as_they_are_written(tmp_path, recorded,
     ],
 )
 def test_a_training_with_crops_attacked_without_is_the_mode_normal(training, attacked, mode):
-    trained = TrainedAs(5, training or "none", None, training)
+    trained = TrainingRecord(5, training or "none", None, training)
     options = options_of(*UNTRAINED, *(("--augmentation", attacked) if attacked else ()))
-    name = condition_of(options, "c", trained.unless_said(options), None)
+    name = condition_of(options, "c", trained.with_options(options), None)
     assert name == f"c_5_inversed_{mode}_rlabel_False"
 
 
@@ -329,7 +331,7 @@ def test_options_change_the_preset():
         ((), "either --checkpoint, or --arch and --random_weights"),
         ((*UNTRAINED, "--checkpoint", "a.pt"), "either --checkpoint"),
         (("--random_weights",), "needs --arch"),
-        ((*UNTRAINED, "--epochs", 3), "no 3 epochs behind it"),
+        ((*UNTRAINED, "--epochs", 3), "excludes --epochs 3"),
         ((*UNTRAINED, "--n_images", 0), "--n_images must be at least 1"),
         ((*UNTRAINED, "--seed", -1), "--seed must not be negative"),
         ((*UNTRAINED, "--optim", "inversed-LR"), "inversed-LR"),
@@ -340,7 +342,7 @@ def test_options_change_the_preset():
         ((*UNTRAINED, "--tv", "nan"), "both finite"),
         ((*UNTRAINED, "--local_lr", "nan"), "--local_lr must be"),
         ((*UNTRAINED, "--augmentation", "ats:50"), "'50' is no policy"),
-        ((*UNTRAINED, "--observation", "features", "--labels", "joint"), "no classes to find"),
+        ((*UNTRAINED, "--observation", "features", "--labels", "joint"), "no class labels"),
         ((*UNTRAINED, "--shared_batch", 8), "too few for a batch"),
         ((*UNTRAINED, "--data", "/no/where"), "no data at /no/where"),
         ((*UNTRAINED, "--data", "/no/where", "--dataset", "reconstructions"), "no folder of images"),

@@ -402,7 +402,7 @@ def test_a_folder_without_classes_is_an_error(tmp_path):
         open_retrieval_set("folder", tmp_path)
     paint(tmp_path / "only" / "0.png", 0)
     paint(tmp_path / "only" / "1.png", 0)
-    with pytest.raises(UserError, match="2 images of 1 classes cannot be parted"):
+    with pytest.raises(UserError, match="2 images of 1 classes cannot be divided"):
         open_retrieval_set("folder", tmp_path)
 
 

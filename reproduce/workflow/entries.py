@@ -1,4 +1,4 @@
-"""The entries of a study's YAML file, read by type."""
+"""Typed access to the entries of a study's YAML file."""
 
 import re
 import shlex
@@ -13,16 +13,16 @@ from src.artifacts.errors import UserError
 from src.cli import EXIT_BAD_INPUT
 
 CHOICES = "where"
-"""The entry that holds others for the values of some: ``where: {budget: {small: {epochs: 3}}}``."""
+"""Entry with further entries by the value of another: ``where: {budget: {small: {epochs: 3}}}``."""
 COMMON = frozenset({"rules", "gpu", "minutes"})
-"""The entries that every study has; the Snakefile reads them."""
+"""Entries of every study, which the Snakefile reads."""
 _MISSING = object()
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End the program where a study is wrong, as scripts end on bad input."""
+    """Print one line for an error in a study and exit with the code of bad input."""
     try:
         yield
     except UserError as error:
@@ -31,46 +31,46 @@ def one_line_errors() -> Iterator[None]:
 
 
 def one_of(values: Collection[str]) -> str:
-    """The constraint of a wildcard: exactly one of these, or nothing where there is none."""
+    """Return the constraint of a wildcard to one of ``values``, or to nothing if there is none."""
     return f"(?:{'|'.join(map(re.escape, values))})" if values else "(?!)"
 
 
 def seed_parts(seeds: Iterable[int]) -> dict[str, int]:
-    """Seeds by what names say of them: '' is 0, ``_seed1`` is 1."""
+    """Return seeds by their parts of names: ``""`` for 0, ``_seed1`` for 1."""
     return {f"_seed{seed}" if seed else "": seed for seed in seeds}
 
 
 def require_file(path: str, hint: str = "") -> str:
-    """``path``, where a file or a folder is; ``UserError`` where none is."""
+    """Return ``path`` if it exists; ``UserError`` otherwise."""
     if not Path(path).exists():
         raise UserError(f"there is nothing at {path}{hint and f': {hint}'}")
     return path
 
 
 def files_in(options: str) -> list[str]:
-    """The files among the words of ``options``, as far as they are there; folders change all the time."""
+    """Return the existing files among the words of ``options``; folders are left out as they change."""
     return [word for word in shlex.split(options) if Path(word).is_file()]
 
 
 @dataclass(frozen=True)
 class Entries:
-    """A mapping whose values are read one by one; ``UserError`` names the entry that is wrong.
+    """Mapping whose values are read one by one; ``UserError`` names an invalid entry.
 
-    ``{key}`` in a text stands for another entry of the file, which may be there for this purpose alone.
-    Lists may be written as one text, as on a command line: ``0 1 2``.
+    ``{key}`` in a text stands for another entry of the file, which may serve only this purpose. Lists may
+    be written as one text, as on a command line: ``0 1 2``.
     """
 
     values: Mapping[str, Any]
     place: str = ""
-    """Where it stands in the file: ``extractors: madry: ``."""
+    """Place in the file, for messages: ``extractors: madry: ``."""
     file: "Entries | None" = None
-    """The whole file, whose entries placeholders stand for; None: these are all of it."""
+    """Entries of the whole file, which placeholders name; None if these are the whole file."""
     read: set[str] = field(default_factory=set)
-    """The keys that were asked for or filled in, or that a choice brought along."""
+    """Keys that were read or filled in, or that a choice added."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Entries":
-        """A whole file; what goes with its choices joins in where it is not given already."""
+        """Return the entries of a whole file, with those of its choices unless they are given."""
         values = {key: value for key, value in config.items() if key != CHOICES}
         given = set(values)
         where = cls(config).mapping(CHOICES) if config.get(CHOICES) else {}
@@ -78,7 +78,7 @@ class Entries:
             brought_by = {str(name): entries for name, entries in choices.values.items()}
             choice = cls(values).choice(key, brought_by)
             if not isinstance(brought_by[choice], Mapping):
-                raise UserError(f"{choices.place}{choice}: it holds entries")
+                raise UserError(f"{choices.place}{choice} must hold entries")
             values = {**brought_by[choice], **values}
         return cls(values, read={*COMMON, *where, *(set(values) - given)})
 
@@ -86,7 +86,7 @@ class Entries:
         return self._filled(key, self._scalar(key, self._value(key, default)))
 
     def path(self, key: str) -> str:
-        """A path, quoted in the file where a shell asks for that."""
+        """Return a path, which the file quotes as in a shell."""
         words = shlex.split(self.text(key))
         if len(words) != 1:
             raise UserError(f"{self.place}{key}: {' '.join(words)!r} is not one path")
@@ -98,7 +98,7 @@ class Entries:
     def choices(
         self, key: str, choices: Collection[str], default: Any = _MISSING
     ) -> tuple[str, ...]:
-        """One or more of ``choices``."""
+        """Return one or more of ``choices``."""
         return tuple(self._among(key, value, choices) for value in self.texts(key, default))
 
     def number(self, key: str, default: Any = _MISSING) -> int:
@@ -111,25 +111,25 @@ class Entries:
         return value
 
     def texts(self, key: str, default: Any = _MISSING) -> tuple[str, ...]:
-        """One or more texts."""
+        """Return one or more texts."""
         return tuple(
             self._filled(key, self._scalar(key, value)) for value in self._list(key, default)
         )
 
     def numbers(self, key: str, default: Any = _MISSING) -> tuple[int, ...]:
-        """One or more whole numbers from 0 on, each once; none only where ``default`` is given."""
+        """Return different whole numbers from 0 on; an empty list only if ``default`` is given."""
         if default is not _MISSING and self._value(key, default) in ([], ()):
             return ()
         numbers = tuple(self._number(key, value) for value in self._list(key, default))
         if min(numbers) < 0 or len(set(numbers)) < len(numbers):
-            raise UserError(f"{self.place}{key}: {numbers}: from 0 on, and each once")
+            raise UserError(f"{self.place}{key}: {numbers} must be from 0 on, each once")
         return numbers
 
     def mapping(self, key: str) -> dict[str, "Entries"]:
-        """The entries of each name below ``key``; at least one."""
+        """Return the entries of each name below ``key``; at least one."""
         value = self._value(key, _MISSING)
         if not (isinstance(value, Mapping) and value):
-            raise UserError(f"{self.place}{key}: it holds names with entries of their own")
+            raise UserError(f"{self.place}{key}: it holds names, each with its own entries")
         below = {}
         for name, values in value.items():
             place = f"{self.place}{key}: {name}: "
@@ -139,15 +139,15 @@ class Entries:
         return below
 
     def named_texts(self, key: str) -> dict[str, str]:
-        """A text for each name below ``key``; at least one."""
+        """Return the text of each name below ``key``; at least one."""
         value = self._value(key, _MISSING)
         if not (isinstance(value, Mapping) and value):
-            raise UserError(f"{self.place}{key}: it holds names with a text each")
+            raise UserError(f"{self.place}{key}: it holds names, each with a text")
         below = Entries(value, f"{self.place}{key}: ", self.file or self)
         return {str(name): below.text(name) for name in value}
 
     def require_all_read(self) -> None:
-        """Raise ``UserError`` for an entry that nobody asked for."""
+        """Raise ``UserError`` for an entry that was never read."""
         if unknown := sorted(set(self.values) - self.read):
             raise UserError(f"{self.place}{unknown[0]}: there is no such entry of a study")
 
@@ -185,19 +185,19 @@ class Entries:
             raise UserError(f"{self.place}{key}: {value!r} is no whole number") from None
 
     def _filled(self, key: str, text: str, within: tuple[str, ...] = ()) -> str:
-        """``text`` with what its placeholders stand for, whose own are filled too."""
+        """Return ``text`` with its placeholders replaced, recursively."""
         file = self.file or self
 
-        def filling(match: re.Match[str]) -> str:
+        def replacement(match: re.Match[str]) -> str:
             name = match[1]
             file.read.add(name)
             if file.values.get(name) is None:
-                raise UserError(f"{self.place}{key} speaks of {match[0]}, but {name} is missing")
+                raise UserError(f"{self.place}{key} refers to {match[0]}, but {name} is missing")
             if name in within:
                 raise UserError(f"{self.place}{key}: {match[0]} stands for itself")
             return self._filled(key, self._scalar(name, file.values[name]), (*within, name))
 
-        filled = _PLACEHOLDER.sub(filling, text)
+        filled = _PLACEHOLDER.sub(replacement, text)
         try:
             shlex.split(filled)
         except ValueError as error:

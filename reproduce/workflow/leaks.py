@@ -1,4 +1,4 @@
-"""Gradient inversion: networks trained in several ways, and the attacks on what each of them shares."""
+"""Studies of gradient inversion: networks trained in several ways, and attacks on their gradients."""
 
 import itertools
 import shlex
@@ -9,7 +9,7 @@ from reproduce.workflow.options import OptionsParser
 from src.artifacts.errors import UserError
 from src.attacks.inversion.command import (
     NO_DEFENCE,
-    TrainedAs,
+    TrainingRecord,
     add_inversion_options,
     condition_of,
 )
@@ -18,40 +18,40 @@ from src.training.command import add_schedule_options
 
 @dataclass(frozen=True)
 class Leaks:
-    """Networks x ways of training x attacks x defences of what is shared."""
+    """Networks x training conditions x attacks x defences of gradients."""
 
     networks: dict[str, tuple[str, ...]]
-    """The attacks on each: options of ``invert_gradients.py``."""
+    """Attacks on each network, as options of ``invert_gradients.py``."""
     trained: dict[str, str]
-    """What each way of training adds to the options of ``train_extractor.py``."""
+    """Options that each training condition adds to ``train_extractor.py``."""
     shared: dict[str, tuple[str, ...]]
-    """The defences, or none, with which such networks share gradients when they are attacked."""
+    """Defences (or ``none``) of the gradients that networks of each condition share."""
     training: str
-    """The options of ``train_extractor.py`` that all have in common."""
+    """Common options of ``train_extractor.py``."""
 
     @classmethod
     def read(cls, entries: Entries) -> "Leaks":
-        """Raises ``UserError`` for what is missing or unknown."""
+        """Read the entries; ``UserError`` for a missing or unknown one."""
         networks, conditions = entries.mapping("networks"), entries.mapping("conditions")
         leaks = cls(
-            {name: of.texts("attacks") for name, of in networks.items()},
-            {name: of.text("train") for name, of in conditions.items()},
-            {name: of.texts("shared", NO_DEFENCE) for name, of in conditions.items()},
+            {name: network.texts("attacks") for name, network in networks.items()},
+            {name: condition.text("train") for name, condition in conditions.items()},
+            {name: condition.texts("shared", NO_DEFENCE) for name, condition in conditions.items()},
             entries.text("training"),
         )
-        for of in (*networks.values(), *conditions.values()):
-            of.require_all_read()
+        for below in (*networks.values(), *conditions.values()):
+            below.require_all_read()
         return leaks
 
     def training_of(self, network: str, condition: str) -> str:
         return f"--arch {network} {self.training} {self.trained[condition]}"
 
     def attacks(self) -> "dict[str, Attack]":
-        """By the name of the folder of reconstructions; ``UserError`` where two have the same."""
+        """Return attacks by the names of their output folders; ``UserError`` for equal names."""
         named: dict[str, Attack] = {}
         for network, attacks in self.networks.items():
             for condition, defences in self.shared.items():
-                trained = _trained_as(self.training_of(network, condition), condition)
+                trained = _training_record(self.training_of(network, condition), condition)
                 for options, defence in itertools.product(attacks, defences):
                     attack = Attack(network, condition, f"{options} --defence {defence}")
                     name = attack.folder_name(trained, defence)
@@ -63,27 +63,27 @@ class Leaks:
 
 @dataclass(frozen=True)
 class Attack:
-    """A call of ``invert_gradients.py`` on one network."""
+    """Call of ``invert_gradients.py`` on one network."""
 
     network: str
     condition: str
     options: str
 
-    def folder_name(self, trained: TrainedAs, defence: str) -> str:
+    def folder_name(self, trained: TrainingRecord, defence: str) -> str:
         parser = OptionsParser(f"networks: {self.network}: attacks: {self.options}")
         add_inversion_options(parser)
         parsed = parser.parse_args(["--data", ".", *shlex.split(self.options)])
         shared = None if defence == NO_DEFENCE else defence
-        return condition_of(parsed, self.network, trained.unless_said(parsed), shared)
+        return condition_of(parsed, self.network, trained.with_options(parsed), shared)
 
 
-def _trained_as(training: str, condition: str) -> TrainedAs:
-    """What names of reconstructions say about a training with these options."""
+def _training_record(training: str, condition: str) -> TrainingRecord:
+    """Return the part of the names of reconstructions that a training with these options determines."""
     parser = OptionsParser(f"conditions: {condition}")
     add_schedule_options(parser)
     parsed, _ = parser.parse_known_args(shlex.split(training))
     if parsed.epochs is None or parsed.augmentation is None:
         parser.error("--epochs and --augmentation must be said, for the names of reconstructions")
-    return TrainedAs(
+    return TrainingRecord(
         parsed.epochs, parsed.augmentation, parsed.gradient_defence, parsed.augmentation
     )

@@ -10,22 +10,22 @@ from reproduce.workflow.options import OptionsParser
 
 @dataclass(frozen=True)
 class Training:
-    """A call of ``train_extractor.py``."""
+    """Call of ``train_extractor.py``."""
 
     options: str
     inputs: tuple[str, ...]
-    """The files that must be there first."""
+    """Files that must exist before the call."""
 
     @classmethod
     def of(cls, options: str, prepared: Iterable[str], trained: Iterable[str] = ()) -> "Training":
-        """After ``prepared`` and what else ``options`` name: files, some of which others ``trained``."""
+        """Make a call whose inputs are ``prepared`` and the existing or ``trained`` files in options."""
         out = trained_file(options, "train")
         named = [*files_in(options), *(set(trained) & set(shlex.split(options)))]
         return cls(options, tuple(sorted({*prepared, *named} - {out})))
 
 
 def trained_file(options: str, entry: str) -> str:
-    """The file that a call leaves; ``UserError`` names ``entry`` where its options do not say."""
+    """Return the file that a call writes; ``UserError`` names ``entry`` if ``--out`` is missing."""
     parser = OptionsParser(entry)
     parser.add_argument("--out", required=True)
     return parser.parse_known_args(shlex.split(options))[0].out

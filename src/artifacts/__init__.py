@@ -1,5 +1,5 @@
-"""Where every artifact lives, what it is called, and how it is read and written.
+"""Paths, names and file formats of all artifacts.
 
-Paths, experiment names, the file formats of the pipeline, atomic writes and the manifest beside each
-artifact belong here. Nothing here computes a result, and nothing here imports another room.
+This room holds paths, experiment names, the file formats of the pipeline, atomic writes and the manifest
+beside each artifact. It computes no results and imports no other room.
 """

@@ -1,4 +1,4 @@
-"""Writing artifacts so that they are either whole or absent."""
+"""Atomic writes, which leave an artifact either whole or absent."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ PARTIAL_PREFIX = ".partial-"
 
 
 def partial_path(path: Path) -> Path:
-    """The name that ``path`` has while it is written: hidden, beside it, with the same suffix."""
+    """Return the path under which ``path`` is written: hidden, in the same folder, same suffix."""
     return path.with_name(PARTIAL_PREFIX + path.name)
 
 
@@ -16,9 +16,8 @@ def partial_path(path: Path) -> Path:
 def atomic_outputs(*paths: Path) -> Iterator[tuple[Path, ...]]:
     """Yield one temporary path for each of ``paths``; rename them all when the block succeeds.
 
-    If the block raises, every temporary file is removed and the earlier artifacts stay as they were.
-    Parent folders are made. The temporary keeps the suffix, so that libraries which choose a format
-    by suffix write the right one.
+    If the block raises, every temporary file is removed and earlier artifacts stay unchanged. Parent
+    folders are created. A temporary path keeps the suffix, since libraries choose a format by suffix.
     """
     temporaries = tuple(partial_path(path) for path in paths)
     for path in paths:
@@ -35,6 +34,6 @@ def atomic_outputs(*paths: Path) -> Iterator[tuple[Path, ...]]:
 
 @contextlib.contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
-    """``atomic_outputs`` for a single path."""
+    """Apply ``atomic_outputs`` to a single path."""
     with atomic_outputs(path) as (temporary,):
         yield temporary

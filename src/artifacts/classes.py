@@ -1,4 +1,4 @@
-"""``classes.csv``: what an extractor calls each image."""
+"""``classes.csv``: the class that an extractor predicts for each image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Classes:
     probabilities: np.ndarray
 
     def of(self, class_number: int) -> np.ndarray:
-        """Ids of the images predicted as ``class_number``; ``UserError`` when there is none."""
+        """Return the ids of images predicted as ``class_number``; ``UserError`` if there are none."""
         ids = self.image_ids[self.numbers == class_number]
         if len(ids) == 0:
             present = ", ".join(map(str, np.unique(self.numbers)[:20]))
@@ -35,7 +35,7 @@ class Classes:
         return ids
 
     def rows(self, image_ids: np.ndarray) -> "Classes":
-        """The predictions of ``image_ids``, in that order."""
+        """Return the predictions of ``image_ids``, in that order."""
         where = np.searchsorted(self.image_ids, image_ids)
         return Classes(
             self.image_ids[where],

@@ -6,30 +6,30 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Every choice in which the published code and the corrected pipeline differ.
+    """Choices in which the published code and the corrected pipeline differ.
 
-    Code asks for the choice it needs (``fidelity.quantise``) and never for the name of the mode, so
-    that each difference is one field here and one line in the README.
+    Code reads the choice that it needs (``fidelity.quantise``) and never the name of the mode, so that
+    each difference is one field here and one line in the README.
     """
 
     name: Literal["corrected", "paper"]
     budget_space: Literal["pixel", "normalised"]
-    """Where eps is measured: in pixels within [0, 1], or after mean and std without clipping."""
+    """Space in which eps is measured: pixels in [0, 1], or pixels after mean and std, unclipped."""
     quantise: Literal["round", "truncate"]
-    """How attacked pixels become 8-bit grey levels."""
+    """Conversion of attacked pixels to 8-bit grey levels."""
     origin_classes: Literal["same", "undefended"]
-    """Whose clean classes choose the images to attack: the attacked extractor's, or the plain one's."""
+    """Extractor whose clean classes select the images to attack: the attacked or the undefended one."""
     base_features: Literal["same", "undefended"]
-    """Whose clean features fill the rows of the images that were not attacked."""
+    """Extractor whose clean features fill the rows of images that were not attacked."""
     regulariser: Literal["squared", "signed"]
     """VBPR and AMR: squared L2 norms, or the sums of signed entries of the published code."""
     mf_regulariser: Literal["squared", "mean"]
     """BPR-MF and AMF: squared L2 norms of a batch's rows, or the mean of their squared entries."""
     stale_clean_term: bool
-    """AMF-full: the term of the loss that should be clean is under the perturbation of the batch before,
-    as in a published notebook."""
+    """AMF-full: True if the clean term of the loss is computed under the perturbation of the previous
+    batch, as in a published notebook."""
     drop_last_batch: bool
-    """Each recommender epoch leaves out the last, incomplete batch."""
+    """True if each recommender epoch leaves out the last, incomplete batch."""
 
 
 CORRECTED = Fidelity(

@@ -1,4 +1,4 @@
-"""Finished parts of a long stage, kept until the stage is whole."""
+"""Finished parts of a long stage, kept until the stage is finished."""
 
 import hashlib
 import json
@@ -16,23 +16,23 @@ from src.artifacts.manifest import Manifest
 
 @dataclass(frozen=True)
 class Parts:
-    """A hidden folder of numbered parts, each a set of named arrays.
+    """Hidden folder of numbered parts, each a set of named arrays.
 
-    Its name holds a digest of the stage's manifest, so the parts of a stage with other options or
-    other inputs are never taken up.
+    Its name holds a digest of the stage's manifest, so that a stage never continues from parts that
+    were made with other options or inputs.
     """
 
     folder: Path
 
     @classmethod
     def of(cls, manifest: Manifest, output: Path) -> "Parts":
-        """The parts of ``output``, in the folder where it will stand."""
+        """Return the parts of ``output``, in the folder of ``output``."""
         description = json.dumps(asdict(manifest), sort_keys=True)
         digest = hashlib.sha256(description.encode()).hexdigest()[:16]
         return cls(output.with_name(f"{PARTIAL_PREFIX}{output.name}-{digest}"))
 
     def load(self, number: int) -> Mapping[str, np.ndarray] | None:
-        """The arrays of part ``number``, or None where it is not finished."""
+        """Return the arrays of part ``number``, or None if it is not finished."""
         path = self._path(number)
         if not path.exists():
             return None
@@ -40,7 +40,7 @@ class Parts:
             return dict(arrays)
 
     def read(self, number: int) -> Mapping[str, np.ndarray]:
-        """The arrays of part ``number``; ``UserError`` where it is not finished."""
+        """Return the arrays of part ``number``; ``UserError`` if it is not finished."""
         arrays = self.load(number)
         if arrays is None:
             raise UserError(
@@ -49,7 +49,7 @@ class Parts:
         return arrays
 
     def unfinished(self, n_parts: int) -> list[int]:
-        """Which of the parts 0 to ``n_parts`` - 1 are left to do, in ascending order."""
+        """Return the numbers of the parts 0 to ``n_parts`` - 1 that are left, in ascending order."""
         return [number for number in range(n_parts) if not self._path(number).exists()]
 
     def save(self, number: int, arrays: Mapping[str, np.ndarray]) -> None:
@@ -57,7 +57,7 @@ class Parts:
             np.savez(temporary, **arrays)
 
     def discard(self) -> None:
-        """Remove the parts of this output, also those left by other options, once it is written."""
+        """Remove all parts of this output, including those that other options left."""
         stem, _, _ = self.folder.name.rpartition("-")
         for folder in self.folder.parent.glob(f"{stem}-*"):
             shutil.rmtree(folder, ignore_errors=True)

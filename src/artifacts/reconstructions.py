@@ -1,16 +1,16 @@
-"""Folders of reconstructed images, in the published naming, and what each of them reconstructs.
+"""Folders of reconstructed images and their originals, in the published naming.
 
-A condition (a network, how it was trained, an attack) has three folders side by side. Position and
-class of an image are its file's name::
+A condition (a network, its training, an attack) has three folders side by side. The name of a file
+holds the position and class of its image::
 
     ResNet20-4_200_inversed_crop_auglist__rlabel_False/12_3_rec.png
     ResNet20-4_200_inversed_crop_auglist__rlabel_False_ori/12_3_ori.png
     ResNet20-4_200_inversed_crop_auglist__rlabel_False_untransformed/12_3_ori.png
 
-``_ori`` is the image that was attacked, transformed as in training, and ``_untransformed`` the image as
-it was before. A reconstruction belongs to the original of its position and class, whatever order a
-folder is listed in (Sun et al., "Privacy Assessment on Reconstructed Images: Are Existing Evaluation
-Metrics Faithful to Human Perception?", NeurIPS 2023).
+``_ori`` holds the images that were attacked, transformed as in training, and ``_untransformed`` the
+images before the transformation. A reconstruction belongs to the original of its position and class,
+independently of the order of files (Sun et al., "Privacy Assessment on Reconstructed Images: Are Existing
+Evaluation Metrics Faithful to Human Perception?", NeurIPS 2023).
 """
 
 import re
@@ -29,13 +29,13 @@ from src.artifacts.errors import UserError
 ORIGINALS = "_ori"
 UNTRANSFORMED = "_untransformed"
 METRICS = "metric.tsv"
-"""In the folder of reconstructions, a row an image."""
+"""Table in the folder of reconstructions, with a row for each image."""
 
 _IMAGE_NAME = re.compile(r"(?P<id>\d+)_(?P<label>\d+)_[^/]+\.png")
 
 
 class Pair(NamedTuple):
-    """A reconstruction and what it should show."""
+    """A reconstruction and its original."""
 
     id: int
     label: int
@@ -56,14 +56,14 @@ def condition_name(
     defence: str | None = None,
     observation: str = "gradients",
 ) -> str:
-    """``{arch}_{epochs}_{optim}_{mode}_auglist_{aug}_rlabel_{r}[_defense_{d}]``.
+    """Return ``{arch}_{epochs}_{optim}_{mode}_auglist_{aug}_rlabel_{r}[_defense_{d}]``.
 
-    ``mode`` and ``aug_list`` are the published names of how images are transformed: ``aug`` with ``""``
-    not at all, ``crop``, ``aug`` with a policy such as ``3-1-7+43-18-18``, ``normal`` not at all although
-    training did. ``rlabel``: labels are reconstructed with the images. ``defence`` changes what is
-    shared. What the published study did not have follows only where it is used: ``_labels_analytic`` for
-    labels read off a gradient, ``_trained_{d}`` for noise or pruning in training only,
-    ``_observed_{observation}`` for what else than gradients is shared.
+    ``mode`` and ``aug_list`` are the published names of the transformation of images: ``aug`` with
+    ``""`` for none, ``crop``, ``aug`` with a policy such as ``3-1-7+43-18-18``, ``normal`` for none
+    although training transformed images. ``rlabel`` says that labels are reconstructed with the images.
+    ``defence`` changes the shared update. Settings beyond the published study are appended only if they
+    are used: ``_labels_analytic`` for labels read from a gradient, ``_trained_{d}`` for noise or pruning
+    in training only, ``_observed_{observation}`` for a shared update other than gradients.
     """
     name = f"{arch}_{epochs}_{optim}_{mode}_auglist_{aug_list}_rlabel_{rlabel}"
     if analytic:
@@ -76,12 +76,12 @@ def condition_name(
 
 
 def originals_folder(folder: Path, *, untransformed: bool = False) -> Path:
-    """The folder beside the reconstructions in ``folder`` that holds what they should show."""
+    """Return the folder, beside ``folder`` of the reconstructions, that holds their originals."""
     return folder.with_name(folder.name + (UNTRANSFORMED if untransformed else ORIGINALS))
 
 
 def parse_image_name(name: str) -> tuple[int, int]:
-    """``12_3_rec.png`` -> (12, 3): position and class; ``UserError`` for a name of another form."""
+    """Return position and class, (12, 3) for ``12_3_rec.png``; ``UserError`` for other names."""
     match = _IMAGE_NAME.fullmatch(name)
     if match is None:
         raise UserError(f"{name!r} does not name an image: expected <id>_<label>_<anything>.png")
@@ -89,10 +89,10 @@ def parse_image_name(name: str) -> tuple[int, int]:
 
 
 def read_images_by_name(folder: Path) -> dict[tuple[int, int], Path]:
-    """The PNG files ``{id}_{label}_*.png`` of ``folder`` by (id, label), in ascending order.
+    """Return the PNG files ``{id}_{label}_*.png`` of ``folder`` by (id, label), in ascending order.
 
-    Raises ``UserError`` where the folder is missing or has no PNG, a name has another form, or two
-    files claim the same place.
+    Raises ``UserError`` if the folder is missing or has no PNG, a name has another form, or two files
+    have the same id and label.
     """
     if not folder.is_dir():
         raise UserError(f"no folder of images at {folder}")
@@ -111,15 +111,15 @@ def read_images_by_name(folder: Path) -> dict[tuple[int, int], Path]:
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
-    """PNG files, but for those that are being written."""
+    """Return the PNG files, without those that are being written."""
     return (path for path in folder.glob("*.png") if not path.name.startswith(PARTIAL_PREFIX))
 
 
 def read_images(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Any labelled images ``{id}_{label}_*.png`` of one size, in ascending order of id.
+    """Read labelled images ``{id}_{label}_*.png`` of one size, in ascending order of id.
 
-    Returns ids (n,) int64, labels (n,) int64 and pixels (n, height, width, 3) uint8; raises
-    ``UserError`` as ``read_images_by_name`` does, for sizes that differ and files that are no images.
+    Returns ids (n,) int64, labels (n,) int64 and pixels (n, height, width, 3) uint8. Raises
+    ``UserError`` as ``read_images_by_name`` does, and for sizes that differ and unreadable files.
     """
     files = read_images_by_name(folder)
     images = [_pixels(path) for path in files.values()]
@@ -139,12 +139,12 @@ def _pixels(path: Path) -> np.ndarray:
 
 
 def read_pairs(folder: Path, *, untransformed: bool = False) -> list[Pair]:
-    """The reconstructions of ``folder`` beside their originals, in ascending order of id.
+    """Return the reconstructions of ``folder`` with their originals, in ascending order of id.
 
-    Originals are the transformed images, or the ``untransformed`` ones. There may be more of them than
-    reconstructions: the published study has one folder for many conditions. Raises ``UserError`` for a
-    reconstruction without original, for sizes that differ, names of another form, missing or empty
-    folders.
+    Originals are the transformed images, or with ``untransformed`` the images before. There may be more
+    originals than reconstructions: the published study shares one folder among many conditions. Raises
+    ``UserError`` for a reconstruction without an original, for sizes that differ, for names of another
+    form and for missing or empty folders.
     """
     reconstructions = read_images_by_name(folder)
     originals = read_images_by_name(originals_folder(folder, untransformed=untransformed))
@@ -163,10 +163,10 @@ def read_pairs(folder: Path, *, untransformed: bool = False) -> list[Pair]:
 
 
 def diverged_images(folder: Path) -> set[tuple[int, int]]:
-    """(id, label) of the images of ``folder`` of which every restart diverged, by its ``METRICS``.
+    """Return (id, label) of the images for which every restart diverged, by the table ``METRICS``.
 
-    What their files show is the mean colour and no reconstruction. None where there is no such table, or
-    none that tells restarts; ``UserError`` for a file that is no table.
+    Their files show the mean colour and no reconstruction. The set is empty if ``folder`` has no such
+    table or the table has no column ``restart``; raises ``UserError`` for a file that is no table.
     """
     path = folder / METRICS
     if not path.is_file():
@@ -182,7 +182,7 @@ def diverged_images(folder: Path) -> set[tuple[int, int]]:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """(width, height), from the file's header."""
+    """Read (width, height) from the header of the file."""
     try:
         with Image.open(path) as image:
             return image.size
@@ -198,9 +198,10 @@ def write_reconstructions(
     originals: np.ndarray,
     untransformed: np.ndarray,
 ) -> tuple[Path, Path, Path]:
-    """Write the three folders of a condition; each replaces what stood there as a whole.
+    """Write the three folders of a condition; each replaces an existing folder as a whole.
 
-    Images are (n, height, width, 3) uint8. Returns the folders, that of the reconstructions first.
+    Images are (n, height, width, 3) uint8. Returns the folders of reconstructions, transformed originals
+    and untransformed originals.
     """
     places = (
         (folder, "rec", reconstructions),

@@ -10,7 +10,7 @@ import pandas as pd
 from src.artifacts.errors import UserError
 
 _USERS_AT_ONCE = 1024
-"""Users whose lists are laid out in memory together while they are written."""
+"""Number of users whose lists are formatted in memory together."""
 
 
 def read_pairs(path: Path) -> np.ndarray:
@@ -30,10 +30,10 @@ def write_pairs(path: Path, pairs: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class TopK:
-    """The best K items of every user: ``items`` (users, K) int64, ``scores`` (users, K) float32.
+    """Best K items of every user: ``items`` (users, K) int64, ``scores`` (users, K) float32.
 
-    Row u is user u; items stand in descending order of score. A user with fewer than K items left is
-    padded with item -1 and score -inf.
+    Row u belongs to user u; items are in descending order of score. The row of a user with fewer than
+    K items left is padded with item -1 and score -inf.
     """
 
     items: np.ndarray
@@ -65,8 +65,8 @@ def write_top_k(path: Path, top_k: TopK) -> None:
 def _joined_lines(*columns: np.ndarray) -> bytes:
     """Join byte-string columns with tabs, one line for each row.
 
-    All rows are laid out at a fixed width in one array, padded with zero bytes; deleting those leaves
-    the text. It costs a third of formatting line by line.
+    All rows are put at a fixed width into one array, padded with zero bytes; deleting these bytes leaves
+    the text. This takes a third of the time of formatting line by line.
     """
     cells = [cell for column in columns for cell in (column, np.bytes_(b"\t"))]
     cells[-1] = np.bytes_(b"\n")
@@ -77,7 +77,7 @@ def _joined_lines(*columns: np.ndarray) -> bytes:
 
 
 def read_top_k(path: Path) -> TopK:
-    """Read a top-K file, as this project or the published code writes it."""
+    """Read a top-K file of this project or of the published code."""
     frame = _read_columns(path, ["user", "item", "score"])
     users = frame["user"].to_numpy(np.int64)
     if (np.diff(users) < 0).any():
@@ -95,13 +95,13 @@ def read_top_k(path: Path) -> TopK:
 
 @dataclass(frozen=True)
 class TestRanks:
-    """Where each user's held-out item stands among the items the user has not trained on.
+    """Rank of each user's held-out item among the items outside the user's training set.
 
-    All arrays are (test users,) int64. ``ranks`` counts the other items that score at least as high
-    (0 is the best; ties count against the held-out item), ``negatives`` all the other candidates.
+    All arrays are (test users,) int64. ``ranks`` counts the other candidates that score at least as high
+    (0 is the best; ties count against the held-out item), ``negatives`` counts all other candidates.
     """
 
-    __test__ = False  # the name begins with Test, and this is no test
+    __test__ = False  # pytest would collect a class whose name begins with Test
 
     users: np.ndarray
     items: np.ndarray
@@ -116,13 +116,13 @@ def write_test_ranks(path: Path, ranks: TestRanks) -> None:
 
 
 def read_test_ranks(path: Path) -> TestRanks:
-    """Read what ``write_test_ranks`` wrote."""
+    """Read a file of ``write_test_ranks``."""
     columns = ["user", "item", "rank", "negatives"]
     return TestRanks(*_read_columns(path, columns).to_numpy(np.int64).T)
 
 
 def read_labelled(path: Path) -> pd.DataFrame:
-    """Read a CSV table with a header whose column ``label``, if there is one, is text."""
+    """Read a CSV table with a header; its column ``label``, if there is one, is read as text."""
     if not path.is_file():
         raise UserError(f"missing file: {path}")
     try:
@@ -132,7 +132,7 @@ def read_labelled(path: Path) -> pd.DataFrame:
 
 
 def _read_columns(path: Path, names: Sequence[str]) -> pd.DataFrame:
-    """Read the first columns of a headerless table of numbers, and say which row is wrong."""
+    """Read the first columns of a headerless table of numbers; ``UserError`` names a wrong row."""
     if not path.is_file():
         raise UserError(f"missing file: {path}")
     try:

@@ -1,8 +1,8 @@
-"""The reviews and product metadata that McAuley's group collected at Amazon (2014 and 2018 editions).
+"""Amazon reviews and product metadata of McAuley's group, editions 2014 and 2018.
 
-Reviews have a JSON record a line (``reviewerID``, ``asin``, ``overall``, ``unixReviewTime``). Metadata
-of 2014 has Python literals (``categories``: several paths, ``imUrl``), that of 2018 JSON (``category``:
-one path, ``imageURLHighRes`` and ``imageURL``: lists).
+A line of reviews is a JSON record (``reviewerID``, ``asin``, ``overall``, ``unixReviewTime``). A line of
+metadata is a Python literal in 2014 (``categories``: several paths, ``imUrl``) and a JSON record in 2018
+(``category``: one path, ``imageURLHighRes`` and ``imageURL``: lists).
 """
 
 import html
@@ -33,7 +33,7 @@ def prepare_amazon(
     source: ImageSource,
     core: int,
 ) -> None:
-    """Write the data set of the products in ``category`` (names from the top, joined by '/')."""
+    """Write the data set of the products in ``category`` (names from the root, joined by '/')."""
     urls = read_products(metadata, category.split("/"))
     if not urls:
         raise UserError(f"{metadata} has no product in category {category!r}")
@@ -44,8 +44,8 @@ def prepare_amazon(
 
 
 def read_products(metadata: Path, category: Sequence[str]) -> dict[str, str | None]:
-    """The products below ``category``: asin -> address of the image, None where none is given."""
-    # Most lines belong to other categories, and looking for words is far cheaper than parsing.
+    """Return the products in ``category``: asin -> address of the image, or None without one."""
+    # Most lines belong to other categories, and a search for words costs far less than parsing.
     words = [word for name in category for word in re.findall(r"[A-Za-z0-9]+", name)]
 
     def parse(record: Mapping[str, Any]) -> tuple[str, str | None] | None:
@@ -63,7 +63,7 @@ def read_products(metadata: Path, category: Sequence[str]) -> dict[str, str | No
 def read_reviews(
     reviews: Path, products: Collection[str], min_rating: float | None = None
 ) -> Feedback:
-    """The reviews of ``products`` (asins) that rate at least ``min_rating``, with their times."""
+    """Read the reviews of ``products`` (asins) with at least ``min_rating``, and their times."""
     builder = FeedbackBuilder()
 
     def collect(record: Mapping[str, Any]) -> None:

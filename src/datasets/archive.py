@@ -1,7 +1,7 @@
 """Unpack a downloaded archive: ``python -m src.datasets.archive ARCHIVE FOLDER [NAME ...]``.
 
-Every member is judged before the first is written: absolute paths, paths with ``..``, links and
-devices are refused, and with them the whole archive. Needs nothing beyond the standard library.
+Every member is checked before the first is written: an absolute path, a path with ``..``, a link or a
+device makes the whole archive invalid. The module needs only the standard library.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImple
 
 @dataclass(frozen=True)
 class Member:
-    """A file in an archive."""
+    """File in an archive."""
 
     path: PurePosixPath
     open: Callable[[], IO[bytes]]
@@ -34,10 +34,10 @@ class Member:
 
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[list[Member]]:
-    """The files of a zip or (compressed) tar archive.
+    """Yield the files of a zip or (compressed) tar archive.
 
-    Raises ``UserError`` for anything that is no such archive or is damaged, and for a member that
-    would be written outside of the folder it is unpacked in, or is no plain file.
+    Raises ``UserError`` if the file is no such archive or is damaged, and for a member that is no plain
+    file or would be written outside the folder.
     """
     if not path.is_file():
         raise UserError(f"missing file: {path}")
@@ -57,11 +57,11 @@ def open_archive(path: Path) -> Iterator[list[Member]]:
 
 
 def unpack(archive: Path, folder: Path, names: Sequence[str] = ()) -> list[Path]:
-    """Unpack ``archive`` into ``folder`` and return the files and folders that appeared in it.
+    """Unpack ``archive`` into ``folder`` and return the new files and folders in it.
 
-    With ``names`` only the members below a folder of such a name (or ``<name>_original``), at any
-    depth, are unpacked, into ``folder/<name>``. What is there already is not touched: ``UserError``.
-    Files are written beside their place and renamed at the end.
+    With ``names``, only members below a folder of such a name (or ``<name>_original``) at any depth are
+    unpacked, into ``folder/<name>``. Raises ``UserError`` instead of replacing existing files. Files are
+    first written to a hidden folder and renamed at the end.
     """
     with open_archive(archive) as members:
         targets = {member: _target(member.path, names) for member in members}
@@ -90,7 +90,7 @@ def unpack(archive: Path, folder: Path, names: Sequence[str] = ()) -> list[Path]
 
 
 def _target(path: PurePosixPath, names: Sequence[str]) -> PurePosixPath | None:
-    """Where a member goes below the folder; None when it is not wanted."""
+    """Return the path of a member below the folder, or None if it is not to be unpacked."""
     if not names:
         return path
     for depth, part in enumerate(path.parts[:-1]):
@@ -102,7 +102,7 @@ def _target(path: PurePosixPath, names: Sequence[str]) -> PurePosixPath | None:
 
 def _zip_members(archive: zipfile.ZipFile, path: Path) -> Iterator[Member]:
     for info in archive.infolist():
-        # Zip keeps the file type of Unix in the upper half, 0 where another system wrote it.
+        # A zip file keeps the Unix file type in the upper half; other systems write 0 there.
         kind = stat.S_IFMT(info.external_attr >> 16)
         plain = kind in (0, stat.S_IFREG)
         inside = _checked(info.filename, path, directory=info.is_dir(), plain=plain)
@@ -120,7 +120,7 @@ def _tar_members(archive: tarfile.TarFile, path: Path) -> Iterator[Member]:
 
 
 def _checked(name: str, archive: Path, *, directory: bool, plain: bool) -> PurePosixPath:
-    """The member's path, if it may be unpacked; ``plain``: it is a file and no link or device."""
+    """Return the path of a member that may be unpacked; ``plain`` says that it is an ordinary file."""
     path = PurePosixPath(name.replace("\\", "/"))
     leaves = path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name)
     if leaves or (not path.parts and not directory):

@@ -1,4 +1,4 @@
-"""A folder of product images, one for each item."""
+"""Folder of product images, one for each item."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from src.artifacts.layout import Layout
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 SQUASHED = 224
-"""Side in pixels to which images of unlike sizes are brought: the input size of ImageNet networks."""
+"""Side in pixels to which images of unequal sizes are resized, the input size of ImageNet networks."""
 
 
 @dataclass(frozen=True)
@@ -23,23 +23,23 @@ class Catalogue:
     ids: np.ndarray
     """(n,) int64, ascending."""
     resize: int = 0
-    """Side of the square every image is resized to (bicubic); 0 keeps the native size."""
+    """Side of the square to which every image is resized (bicubic); 0 keeps the native size."""
     sizes: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int64), repr=False)
-    """(n, 2) int64 native (width, height), read from the headers."""
+    """(n, 2) int64 native (width, height), from the headers."""
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, position: int) -> np.ndarray:
-        """(height, width, 3) uint8."""
+        """Return the image at ``position``, (height, width, 3) uint8."""
         return self.read(position)[0]
 
     def read(self, position: int) -> tuple[np.ndarray, str | None]:
-        """(height, width, 3) uint8 and a note on what was unusual about the file, if anything."""
+        """Read (height, width, 3) uint8, and a note if the file was truncated or converted."""
         return read_image(self.paths[position], self.resize)
 
     def positions(self, image_ids: np.ndarray) -> np.ndarray:
-        """Where ``image_ids`` stand; ``UserError`` names the first that has no image."""
+        """Return the positions of ``image_ids``; ``UserError`` names the first without an image."""
         where = np.minimum(np.searchsorted(self.ids, image_ids), len(self) - 1)
         if (missing := self.ids[where] != image_ids).any():
             raise UserError(
@@ -48,7 +48,7 @@ class Catalogue:
         return where
 
     def batches(self, positions: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-        """Split ``positions`` into batches of images of equal size, always the same way."""
+        """Split ``positions`` into batches of images of equal size, deterministically."""
         if self.resize:
             groups = [positions]
         else:
@@ -60,7 +60,7 @@ class Catalogue:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The files of ``folder`` that are images by their suffix, hidden ones left out, in no order."""
+    """Return the files of ``folder`` with an image suffix, except hidden ones, in no fixed order."""
     return [
         path
         for path in folder.iterdir()
@@ -69,7 +69,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def count_images(layout: Layout) -> int | None:
-    """How many items the catalogue has; None where the images themselves are not there."""
+    """Return the number of items in the catalogue, or None if it has no image folder."""
     return len(image_files(layout.images)) if layout.images.is_dir() else None
 
 
@@ -135,7 +135,7 @@ def open_catalogue(
 def open_whole_catalogue(
     folder: Path, resize: int | None = None, trained_size: int | None = None
 ) -> Catalogue:
-    """``open_catalogue`` for clean images: the ids must run 0..n-1, since feature row = item id."""
+    """Open a catalogue whose ids must run 0..n-1, since row i of the features is item i."""
     catalogue = open_catalogue(folder, resize, trained_size)
     if len(gap := np.flatnonzero(catalogue.ids != np.arange(len(catalogue)))):
         raise UserError(f"{folder} has no image of item {gap[0]}: ids must run 0..n-1 without gaps")
@@ -143,10 +143,10 @@ def open_whole_catalogue(
 
 
 def read_image(path: Path, resize: int = 0) -> tuple[np.ndarray, str | None]:
-    """Read (height, width, 3) uint8 RGB and a note on what was unusual about the file, if anything.
+    """Read (height, width, 3) uint8 RGB, and a note if the file was truncated or converted.
 
-    A truncated file keeps the part that is there, a palette, grey, CMYK or alpha image is converted.
-    Raises ``UserError`` when nothing can be decoded.
+    The decodable part of a truncated file is kept; palette, grey, CMYK and alpha images are converted.
+    Raises ``UserError`` if nothing can be decoded.
     """
     notes = []
     try:
@@ -167,7 +167,7 @@ def read_image(path: Path, resize: int = 0) -> tuple[np.ndarray, str | None]:
 
 
 def _load_truncated(path: Path) -> Image.Image:
-    """Decode what is there of a file that ends too early."""
+    """Decode the existing part of a file that ends too early."""
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
         image = Image.open(path)
@@ -184,7 +184,7 @@ def _item_id(path: Path) -> int:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(width, height) from the file's header; ``UserError`` where it is no image."""
+    """Read (width, height) from the header of a file; ``UserError`` if it is no image."""
     try:
         with Image.open(path) as image:
             return image.size

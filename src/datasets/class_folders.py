@@ -1,6 +1,6 @@
-"""Labelled images as users have them: a folder for each class, or a catalogue with categories.
+"""Labelled images from a folder for each class, or from a catalogue with categories.
 
-Images are squashed to the wanted size, whole, as the stages read a catalogue.
+Whole images are squashed to the given size, as in the stages that read a catalogue.
 """
 
 from pathlib import Path
@@ -52,8 +52,8 @@ def read_catalogue(
 ) -> Parts:
     """Read the catalogue of the data set in the folder ``data/<dataset>``, its categories as classes.
 
-    These come from ``labels`` (CSV: item, category and, if there, label), else from the data set's
-    ``items.csv`` of that kind, else from the undefended extractor's ``classes.csv``.
+    The categories come from ``labels`` (CSV: item, category and optionally label), else from the data
+    set's ``items.csv`` of the same form, else from the undefended extractor's ``classes.csv``.
     """
     layout = _layout_of(path)
     items, categories, names = _read_categories(layout, labels)
@@ -80,7 +80,7 @@ def _side(folder: Path, sizes: np.ndarray, size: int | None, trained_size: int |
 
 
 def catalogue_files(path: Path) -> list[Path]:
-    """What ``read_catalogue`` reads of ``data/<dataset>``, unless it is given labels."""
+    """Return the paths that ``read_catalogue`` reads from ``data/<dataset>`` without ``labels``."""
     layout = _layout_of(path)
     known = layout.item_categories.is_file()
     return [layout.images, layout.item_categories if known else layout.classes(Experiment())]
@@ -96,7 +96,7 @@ def _layout_of(path: Path) -> Layout:
 def _read_categories(
     layout: Layout, labels: Path | None
 ) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
-    """(item (n,), category (n,), name of each category)."""
+    """Return items (n,), their categories (n,) and the name of each category."""
     classes = layout.classes(Experiment())
     if labels is None and not layout.item_categories.is_file():
         if not classes.is_file():

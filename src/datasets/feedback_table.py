@@ -1,4 +1,4 @@
-"""One table of interactions, as a user has it: its columns, its separator, its mistakes."""
+"""Reader of a table of interactions with or without ratings, times and a header."""
 
 import csv
 from pathlib import Path
@@ -18,9 +18,9 @@ def read_feedback(
 ) -> Feedback:
     """Read columns user, item[, rating[, time]], separated by tabs or else by commas.
 
-    Ids are text. ``min_rating`` leaves out lower ratings; ``ratings=False`` reads the ids only.
-    Raises ``UserError`` with the row for a missing id, for a rating or a time that is no number, and for
-    column names among numeric ids.
+    Ids are text. ``min_rating`` drops lower ratings; ``ratings=False`` reads only the ids. Raises
+    ``UserError`` with the row for a missing id, for a rating or a time that is no number, and for column
+    names among numeric ids.
     """
     frame = _read_table(path, header)
     first_row = 2 if header else 1
@@ -43,7 +43,7 @@ def read_feedback(
 
 
 def _refuse_column_names(frame: pd.DataFrame, path: Path) -> None:
-    """Where only ids are read, column names would pass for a user and an item."""
+    """Raise ``UserError`` if the first row looks like column names, which would pass for ids."""
     numeric = frame[["user", "item"]].apply(lambda ids: ids.str.isdecimal()).to_numpy(bool)
     if len(frame) > 1 and numeric[1:].all() and not numeric[0].any():
         user, item = frame.loc[0, ["user", "item"]]

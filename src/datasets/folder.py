@@ -1,4 +1,4 @@
-"""An image folder and tables of interactions, as a user has them."""
+"""Data set from the user's image folder and tables of interactions."""
 
 from pathlib import Path
 
@@ -11,8 +11,7 @@ from src.datasets.writing import write_dataset
 def prepare_folder(staged: Layout, tables: Tables, images: Path) -> None:
     """Write the data set of ``tables`` without the rows of items that have no readable image.
 
-    Every readable image is an item, with or without feedback, unless a core was taken: then the
-    catalogue is the core.
+    Every readable image is an item, with or without feedback; with a core, only items of the core are.
     """
     rows = tables.read()
     found = find_images(images)

@@ -1,6 +1,6 @@
-"""Labelled images that come as arrays: MNIST's idx files, CIFAR's binary files, ``.npz`` archives.
+"""Labelled images in arrays: MNIST's idx files, CIFAR's binary files, ``.npz`` archives.
 
-The pickles that CIFAR is also published as are not read: reading one can run code from it.
+The pickles of CIFAR are not read, since loading a pickle can run code.
 """
 
 import gzip
@@ -34,7 +34,7 @@ _DAMAGED = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile)
 def read_mnist(
     path: Path, name: str, class_names: Sequence[str], splitting: Splitting | None = None
 ) -> Parts:
-    """MNIST or a set of its kind: ``<name>/raw/*-ubyte[.gz]`` below ``path``, or an ``.npz``."""
+    """Read MNIST or a set in its format: ``<name>/raw/*-ubyte[.gz]`` below ``path``, or an ``.npz``."""
     if path.suffix == ".npz":
         return read_npz(path, class_names, splitting)
     _require_unparted(path, splitting)
@@ -58,10 +58,10 @@ def read_mnist(
 
 
 def _read_idx(path: Path, n_dims: int) -> np.ndarray:
-    """The uint8 array of an idx file, gzipped where only that is there.
+    """Read the uint8 array of an idx file, or of its gzipped version if only that exists.
 
-    Two zero bytes, the type (8: unsigned bytes), the number of dimensions, each dimension as a
-    big-endian 32-bit number, the values.
+    The file holds two zero bytes, the type (8: unsigned bytes), the number of dimensions, each
+    dimension as a big-endian 32-bit number, and the values.
     """
     if not path.is_file():
         path = path.with_name(path.name + ".gz")
@@ -81,7 +81,7 @@ def _read_idx(path: Path, n_dims: int) -> np.ndarray:
 
 
 def read_cifar10(path: Path, splitting: Splitting | None) -> Parts:
-    """``cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin`` in or at ``path``, or an ``.npz``."""
+    """Read ``cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin`` in or at ``path``, or ``.npz``."""
     if path.suffix == ".npz":
         return read_npz(path, CIFAR10, splitting)
     _require_unparted(path, splitting)
@@ -93,7 +93,7 @@ def read_cifar10(path: Path, splitting: Splitting | None) -> Parts:
 
 
 def read_cifar100(path: Path, splitting: Splitting | None) -> Parts:
-    """``cifar-100-binary/{train,test}.bin`` in or at ``path``, or an ``.npz``; the 100 fine labels."""
+    """Read ``cifar-100-binary/{train,test}.bin`` in or at ``path``, or an ``.npz``, with fine labels."""
     class_names = tuple(f"class {number}" for number in range(_N_CIFAR100))
     if path.suffix == ".npz":
         return read_npz(path, class_names, splitting)
@@ -118,7 +118,7 @@ def _cifar_folder(path: Path, name: str, marker: str, archive: str) -> Path:
 
 
 def _read_cifar_rows(path: Path, n_labels: int) -> np.ndarray:
-    """(n, n_labels + 3072) uint8: labels, then the red, green and blue planes."""
+    """Read rows (n, n_labels + 3072) uint8: labels, then the red, green and blue planes."""
     if not path.is_file():
         raise UserError(f"missing file: {path}")
     values = np.fromfile(path, np.uint8)
@@ -131,15 +131,15 @@ def _read_cifar_rows(path: Path, n_labels: int) -> np.ndarray:
 def _from_cifar_rows(
     rows: np.ndarray, n_labels: int, class_names: Sequence[str], folder: Path
 ) -> PixelImages:
-    """The last of the labels counts: CIFAR-100's coarse one stands before the fine one."""
+    """Convert rows to images with the last label, which in CIFAR-100 is the fine one."""
     pixels = rows[:, n_labels:].reshape(-1, *_CIFAR_SHAPE).transpose(0, 2, 3, 1)
     return _labelled(np.ascontiguousarray(pixels), rows[:, n_labels - 1], class_names, folder)
 
 
 def read_npz(path: Path, class_names: Sequence[str], splitting: Splitting | None = None) -> Parts:
-    """x_train, y_train, x_test, y_test; or x and y, which ``splitting`` parts.
+    """Read x_train, y_train, x_test, y_test, or x and y, which ``splitting`` divides.
 
-    Images (n, side, side) or (n, side, side, 3 or 1) uint8, classes (n,) or (n, 1) integers.
+    Images are (n, side, side) or (n, side, side, 3 or 1) uint8, classes (n,) or (n, 1) integers.
     """
     if not path.is_file():
         raise UserError(f"missing file: {path}")
@@ -169,7 +169,7 @@ def _require_unparted(path: Path, splitting: Splitting | None) -> None:
 def _labelled(
     pixels: np.ndarray, labels: np.ndarray, class_names: Sequence[str], source: Path
 ) -> PixelImages:
-    """Check shapes, types and ranges; ``UserError`` names ``source``."""
+    """Check shapes, types and ranges, and return the images; ``UserError`` names ``source``."""
     if pixels.ndim and not len(pixels):
         raise UserError(f"{source}: there are no images in it, or in a part of it")
     pixels = pixels[..., None] if pixels.ndim == 3 else pixels

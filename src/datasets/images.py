@@ -1,4 +1,4 @@
-"""Product images of a source: found, checked, downloaded, brought into a data set."""
+"""Product images of a source: search, checks, downloads and copies into a data set."""
 
 import http.client
 import io
@@ -29,9 +29,9 @@ _TIMEOUT_S = 30.0
 
 
 def find_images(folder: Path) -> dict[str, Path]:
-    """The image of every item of ``folder``: file name without suffix -> file.
+    """Return the image of every item in ``folder``: file name without suffix -> file.
 
-    Raises ``UserError`` when the folder is missing or empty, or an item has two images.
+    Raises ``UserError`` if the folder is missing or empty, or an item has two images.
     """
     if not folder.is_dir():
         raise UserError(f"no image folder at {folder}")
@@ -46,7 +46,7 @@ def find_images(folder: Path) -> dict[str, Path]:
 
 
 def check_images(images: Mapping[str, Path]) -> dict[str, str]:
-    """Decode every image and return, for those that cannot be read, item -> reason."""
+    """Decode every image and return item -> reason for the unreadable ones."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         reasons = pool.map(_defect, images.values())
         progress = tqdm(reasons, "checking images", len(images), unit="image", disable=None)
@@ -62,7 +62,7 @@ def _defect(path: Path) -> str | None:
 
 
 def link_or_copy(source: Path, destination: Path) -> None:
-    """A hard link where the file system allows one, otherwise a copy."""
+    """Make a hard link if the file system allows it, otherwise a copy."""
     try:
         os.link(source.resolve(), destination)
     except OSError:
@@ -71,11 +71,11 @@ def link_or_copy(source: Path, destination: Path) -> None:
 
 @dataclass(frozen=True)
 class Downloads:
-    """A folder that collects downloaded images; what is there is not fetched again."""
+    """Folder of downloaded images; images that it already holds are not fetched again."""
 
     folder: Path
     attempts: int = 5
-    """How often a server that is busy or unreachable is asked."""
+    """Number of requests to a server that is busy or unreachable."""
     first_wait_s: float = 1.0
     """Pause after the first failure; each further pause is twice as long."""
     workers: int = 16
@@ -83,8 +83,8 @@ class Downloads:
     def fetch(self, urls: Mapping[str, str | None]) -> tuple[dict[str, Path], dict[str, str]]:
         """Fetch the image of each item.
 
-        Returns item -> file for the images that could be had, and item -> ``OK`` or the reason why
-        not, for all items. An interrupted run continues where it was.
+        Returns item -> file for the images that were fetched, and item -> ``OK`` or the reason of the
+        failure for all items. A repeated call fetches only the images that are missing.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         present = {urllib.parse.unquote(path.stem): path for path in self._files()}
@@ -108,7 +108,7 @@ class Downloads:
         return (path for path in self.folder.iterdir() if not path.name.startswith("."))
 
     def _fetch_one(self, item: str, url: str) -> Path | str:
-        """The file, or the reason why there is none."""
+        """Return the file, or the reason why there is none."""
         if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
             return "not a web address"
         try:
@@ -125,7 +125,7 @@ class Downloads:
             return UNREADABLE
         if suffix is None:
             return "not a JPEG, PNG, WebP, BMP or TIFF image"
-        # An item id may hold characters that a file name may not.
+        # Quoted, because an item id may hold characters that a file name must not have.
         path = self.folder / (urllib.parse.quote(item, safe="") + suffix)
         with atomic_output(path) as temporary:
             temporary.write_bytes(content)
@@ -146,7 +146,7 @@ def _get(url: str) -> bytes:
 
 
 def _with_retries(get: Callable[[], bytes], attempts: int, first_wait_s: float) -> bytes:
-    """Call ``get`` again, after ever longer pauses, while the failure may pass by itself."""
+    """Call ``get`` and repeat it after growing pauses as long as the failure may be temporary."""
     for attempt in range(attempts):
         try:
             return get()

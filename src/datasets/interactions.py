@@ -1,4 +1,4 @@
-"""Who interacted with what: training positives and one or two held-out items for each user."""
+"""Interactions of users with items: training positives and one or two held-out items per user."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,8 +22,8 @@ class Interactions:
     """Implicit feedback over users 0..n_users-1 and items 0..n_items-1.
 
     ``train`` (n, 2), ``test`` (m, 2) and ``validation`` (v, 2) hold (user, item) pairs, int64, sorted by
-    user and then item. No pair stands in two of them; a user has at most one row in ``test`` and one
-    in ``validation``, which is empty where the data set has no such part.
+    user and then item. No pair is in two of them. A user has at most one row in ``test`` and one in
+    ``validation``, which is empty if the data set has no such part.
     """
 
     train: np.ndarray
@@ -39,18 +39,18 @@ class Interactions:
 
     @cached_property
     def degrees(self) -> np.ndarray:
-        """(n_users,) int64: how many training items each user has."""
+        """(n_users,) int64: number of training items of each user."""
         return np.diff(self.first)
 
     @cached_property
     def popularity(self) -> np.ndarray:
-        """(n_items,) int64: how many users have each item in training."""
+        """(n_items,) int64: number of users who have each item in training."""
         return np.bincount(self.train[:, 1], minlength=self.n_items)
 
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of one part of a split, and where they come from, for messages."""
+    """Rows of one part of a split, with the path that messages name."""
 
     kind: str
     """``training``, ``test`` or ``validation``."""
@@ -60,13 +60,13 @@ class Part:
 
 
 def load_interactions(layout: Layout, n_items: int | None) -> Interactions:
-    """Read and check ``trainingset.tsv``, ``testset.tsv`` and, where it exists, ``validationset.tsv``.
+    """Read and check ``trainingset.tsv``, ``testset.tsv`` and, if it exists, ``validationset.tsv``.
 
     ``n_items`` is the size of the catalogue; None stands for a data set without images, whose items
-    are the rows of ``items.tsv`` or, where that is missing, the ids in use. Rows may stand in any order.
+    are the rows of ``items.tsv`` or, if that is missing, the ids in use. Rows may be in any order.
 
-    Raises ``UserError`` for ids beyond the catalogue, gaps in ids that no ``items.tsv`` explains, and
-    whatever ``check_split`` finds.
+    Raises ``UserError`` for ids beyond the catalogue, for gaps in ids without an ``items.tsv``, and as
+    ``check_split`` does.
     """
     train = _read("training", layout.training_set)
     held_out = [_read("test", layout.test_set)]
@@ -89,10 +89,10 @@ def load_interactions(layout: Layout, n_items: int | None) -> Interactions:
 def check_split(
     train: Part, held_out: Sequence[Part], users: Sequence[object], items: Sequence[object]
 ) -> None:
-    """Raise ``UserError`` where ``held_out`` cannot be ranked by what is trained on ``train``.
+    """Raise ``UserError`` unless a recommender trained on ``train`` can rank ``held_out``.
 
-    That is for repeated rows, rows that another part has too, more than one row of a user in a
-    held-out part, and users without training rows. Messages call a user ``users[number]`` and an item
+    Errors are repeated rows, rows that another part has too, several rows of a user in a held-out part,
+    and users without training rows. Messages call a user ``users[number]`` and an item
     ``items[number]``; item numbers must be below ``len(items)``.
     """
     earlier: dict[str, np.ndarray] = {}
@@ -121,14 +121,14 @@ def _read(kind: str, path: Path) -> Part:
 
 
 def _repeated(values: np.ndarray) -> np.ndarray:
-    """(n,) bool: which values stand earlier already."""
+    """Mark the values that occur earlier in the array: (n,) bool."""
     repeated = np.ones(len(values), bool)
     repeated[np.unique(values, return_index=True)[1]] = False
     return repeated
 
 
 def _count_items(layout: Layout, parts: Sequence[Part]) -> int:
-    """How many items a data set without images has."""
+    """Return the number of items of a data set without images."""
     if layout.item_map.exists():
         return len(IdMap.read(layout.item_map))
     users, items = np.concatenate([part.pairs for part in parts]).T

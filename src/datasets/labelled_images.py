@@ -1,4 +1,4 @@
-"""Images with a class each, in memory or in files, and how a set of them is parted."""
+"""Labelled images in memory or in files, and their division into training and test images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,11 +12,11 @@ from src.datasets.catalogue import read_image
 
 
 class LabelledImages(Protocol):
-    """n images of one size; image p has the class ``class_names[labels[p]]``."""
+    """Set of n images of one size; image p has the class ``class_names[labels[p]]``."""
 
     @property
     def labels(self) -> np.ndarray:
-        """(n,) int64."""
+        """(n,) int64 class numbers."""
         ...
 
     @property
@@ -24,19 +24,19 @@ class LabelledImages(Protocol):
 
     @property
     def side(self) -> int:
-        """Height and width in pixels of what ``read`` returns."""
+        """Height and width in pixels of the images that ``read`` returns."""
         ...
 
     def __len__(self) -> int: ...
 
     def read(self, positions: np.ndarray) -> np.ndarray:
-        """(len(positions), side, side, 3 or 1) uint8."""
+        """Read the images at ``positions``: (len(positions), side, side, 3 or 1) uint8."""
         ...
 
 
 @dataclass(frozen=True)
 class PixelImages:
-    """Images held in memory."""
+    """Images in memory."""
 
     pixels: np.ndarray = field(repr=False)
     """(n, side, side, 3 or 1) uint8."""
@@ -47,7 +47,7 @@ class PixelImages:
         return len(self.pixels)
 
     def __getitem__(self, rows: np.ndarray) -> "PixelImages":
-        """Some of the images: ``rows`` is an index or a mask. Classes keep their numbers."""
+        """Return the images of ``rows``, an index or a mask. Classes keep their numbers."""
         return replace(self, pixels=self.pixels[rows], labels=self.labels[rows])
 
     @property
@@ -60,23 +60,23 @@ class PixelImages:
 
 @dataclass(frozen=True)
 class FileImages:
-    """Images that are read from their files whenever they are asked for, in RGB."""
+    """Images that are read from their files at each use, in RGB."""
 
     folder: Path
     files: np.ndarray = field(repr=False)
-    """(n,) str, paths below ``folder``."""
+    """(n,) str paths below ``folder``."""
     labels: np.ndarray = field(repr=False)
     class_names: tuple[str, ...]
     resize: int
-    """Side of the square to which an image is brought, whatever its shape."""
+    """Side of the square to which images of any shape are resized."""
     crop: int | None = None
-    """Side of the middle of that square which is kept; None keeps all."""
+    """Side of the central crop of that square; None keeps the whole square."""
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, rows: np.ndarray) -> "FileImages":
-        """Some of the images: ``rows`` is an index or a mask. Classes keep their numbers."""
+        """Return the images of ``rows``, an index or a mask. Classes keep their numbers."""
         return replace(self, files=self.files[rows], labels=self.labels[rows])
 
     @property
@@ -84,7 +84,10 @@ class FileImages:
         return self.crop or self.resize
 
     def read(self, positions: np.ndarray) -> np.ndarray:
-        """As ``LabelledImages.read``; ``UserError`` names a file that is no image."""
+        """Read the images at ``positions``, (len(positions), side, side, 3) uint8.
+
+        ``UserError`` names a file that is no image.
+        """
         first = (self.resize - self.side) // 2
         kept = slice(first, first + self.side)
         images = np.empty((len(positions), self.side, self.side, 3), np.uint8)
@@ -93,7 +96,7 @@ class FileImages:
         return images
 
     def require_files(self) -> "FileImages":
-        """These images, if every file is there; ``UserError`` names the first that is missing."""
+        """Return ``self`` if every file exists; ``UserError`` names the first missing one."""
         for file in self.files:
             if not (self.folder / file).is_file():
                 raise UserError(f"missing file: {self.folder / file}")
@@ -101,9 +104,10 @@ class FileImages:
 
 
 def folder_with(path: Path, markers: Sequence[str], inside: Sequence[str], advice: str) -> Path:
-    """The folder of a published set: one of ``inside`` below ``path``, or ``path`` itself.
+    """Return the folder of a published set: one of ``inside`` below ``path``, or ``path`` itself.
 
-    It holds a file of one of the names ``markers``. Raises ``UserError``, which ends with ``advice``.
+    The folder must hold a file with a name from ``markers``. The message of ``UserError`` ends with
+    ``advice``.
     """
     for folder in (*(path / name for name in inside), path):
         if any((folder / marker).is_file() for marker in markers):
@@ -115,13 +119,13 @@ Images = TypeVar("Images", PixelImages, FileImages)
 
 
 def number_classes(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels 0, 1, ... (n,) int64 of ``classes`` (n,), and the distinct classes in their order."""
+    """Return labels 0, 1, ... (n,) int64 of ``classes`` (n,), and the distinct classes in order."""
     present, labels = np.unique(classes, return_inverse=True)
     return labels.astype(np.int64), present
 
 
 def part_by_class(images: Images, n_training: int) -> tuple[Images, Images]:
-    """(the first ``n_training`` classes, the others), each with its own classes 0, 1, ..."""
+    """Return the first ``n_training`` classes and the others, each renumbered from 0."""
     first = images.labels < n_training
     return _with_own_classes(images[first]), _with_own_classes(images[~first])
 
@@ -135,29 +139,29 @@ def _with_own_classes(images: Images) -> Images:
 
 @dataclass(frozen=True)
 class Splitting:
-    """How images without published parts are parted."""
+    """Rule that divides images into training and test images if the source does not."""
 
     by: Literal["images", "classes"] = "images"
-    """images: each class is in both parts. classes: the first classes are trained on and the others
-    tested, as in the published sets with unseen classes."""
+    """images: each class is in both parts. classes: the first classes are for training and the others
+    for the test, as in the published sets with unseen classes."""
     train_share: float = 0.5
-    """Of the images of each class, or of the classes."""
+    """Training share of the images of each class, or of the classes."""
     seed: int = 0
-    """Of the choice of images."""
+    """Seed of the random choice of images."""
 
     def __post_init__(self) -> None:
         if not 0 < self.train_share < 1:
-            raise UserError(f"a share of {self.train_share:g} to train on is not between 0 and 1")
+            raise UserError(f"the training share {self.train_share:g} is not between 0 and 1")
         if self.seed < 0:
             raise UserError("the seed must be at least 0")
 
     def part(self, images: Images) -> tuple[Images, Images]:
-        """(to train on, to test on); ``UserError`` when nothing would be left for one of them."""
+        """Return training and test images; ``UserError`` if one of them would be empty."""
         counts = np.bincount(images.labels, minlength=len(images.class_names))
         if len(counts) < 2 or counts.max() < 2:
             raise UserError(
-                f"{len(images)} images of {len(counts)} classes cannot be parted: two classes and two "
-                "images of a class are the least"
+                f"{len(images)} images of {len(counts)} classes cannot be divided: at least two classes "
+                "and two images of a class are necessary"
             )
         if self.by == "classes":
             n_training = round(self.train_share * len(counts))
@@ -166,9 +170,9 @@ class Splitting:
         return images[training], images[~training]
 
     def _training_images(self, labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """(n,) bool: the share of each class, at least one image and, where it has two, not all."""
+        """Mark the training images, (n,) bool: at least one of each class, and not all if it has two."""
         n_training = np.round(self.train_share * counts).clip(1, np.maximum(counts - 1, 1))
-        # Ordered by class and, within one, by chance; the first of each class are trained on.
+        # In an order by class and then at random, the first images of each class are for training.
         chance = np.random.default_rng(self.seed).random(len(labels))
         order = np.lexsort((chance, labels))
         first_of_class = np.cumsum(counts) - counts
@@ -179,7 +183,7 @@ class Splitting:
 
 @dataclass(frozen=True)
 class JoinedImages:
-    """The images of ``first`` and then those of ``second``, which have the same classes."""
+    """Images of ``first`` followed by the images of ``second``, which has the same classes."""
 
     first: LabelledImages
     second: LabelledImages

@@ -1,4 +1,4 @@
-"""Ids of any kind <-> the row numbers 0..n-1 that every matrix of the pipeline uses."""
+"""Mapping between source ids of any kind and the row numbers 0..n-1 of the pipeline's matrices."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from src.artifacts.errors import UserError
 
 @dataclass(frozen=True)
 class IdMap:
-    """``originals[n]`` is the source's id of row number n."""
+    """Numbering of ids: ``originals[n]`` is the source's id of row n."""
 
     originals: tuple[str, ...]
 
@@ -36,7 +36,7 @@ class IdMap:
         return pd.Index(self.originals, dtype=object)
 
     def numbers(self, ids: Sequence[str]) -> np.ndarray:
-        """(len(ids),) int64 row numbers; -1 where an id is not in the map."""
+        """Return row numbers (len(ids),) int64; -1 for an id that is not in the map."""
         return self._index.get_indexer(pd.Index(ids, dtype=object)).astype(np.int64)
 
     def write(self, path: Path) -> None:
@@ -46,7 +46,7 @@ class IdMap:
 
     @classmethod
     def read(cls, path: Path) -> "IdMap":
-        """Read what ``write`` wrote."""
+        """Read a table of ``write``."""
         if not path.is_file():
             raise UserError(f"missing file: {path}")
         frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)

@@ -1,4 +1,4 @@
-"""Raw files with one record a line, and what Amazon and Tradesy have in common from there on."""
+"""Raw files with one record per line, and the preparation that Amazon and Tradesy share."""
 
 import ast
 import contextlib
@@ -22,7 +22,7 @@ from src.datasets.splitting import Feedback, binarise, hold_out, k_core
 from src.datasets.writing import write_dataset
 
 PAPER_CORES: Mapping[str, int] = {"amazon_men": 5, "amazon_women": 10, "tradesy": 10}
-"""Users and items with fewer interactions are left out, by data set (Anelli et al., SIGIR 2021)."""
+"""Fewest interactions of users and items, by data set (Anelli et al., SIGIR 2021)."""
 
 Found = TypeVar("Found")
 
@@ -32,11 +32,11 @@ def read_records(
     parse: Callable[[dict[str, Any]], Found],
     wanted: Callable[[str], bool] = lambda line: True,
 ) -> Iterator[Found]:
-    """``parse`` every record of a file of JSON or Python-literal lines, gzipped or not.
+    """Yield the result of ``parse`` for every record of a file of JSON or Python-literal lines.
 
-    One record is in memory at a time. ``wanted`` sees the raw line first and can spare the parsing.
-    Raises ``UserError`` with the line number for a line that is no record and for one that lacks what
-    ``parse`` looks up.
+    The file may be gzipped. One record is in memory at a time. A raw line for which ``wanted`` is false
+    is not parsed. Raises ``UserError`` with the line number for a line that is no record or lacks a
+    field that ``parse`` reads.
     """
     if not path.is_file():
         raise UserError(f"missing file: {path}")
@@ -64,7 +64,7 @@ def read_records(
 
 
 def _record(line: str) -> dict[str, Any]:
-    """The older files hold Python literals instead of JSON; nothing in them is executed."""
+    """Parse JSON or, as in older files, a Python literal, which is not executed."""
     try:
         return json.loads(line)
     except json.JSONDecodeError:
@@ -77,7 +77,7 @@ def _record(line: str) -> dict[str, Any]:
 
 @dataclass
 class FeedbackBuilder:
-    """Collects events one at a time in 24 bytes each, and each id's text once."""
+    """Collector of events that needs 24 bytes per event and stores each id's text once."""
 
     users: array = field(default_factory=lambda: array("q"))
     items: array = field(default_factory=lambda: array("q"))
@@ -102,7 +102,7 @@ class FeedbackBuilder:
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Where the images of a raw data set come from: a folder, or the addresses in its metadata."""
+    """Source of the images of a raw data set: a folder, or downloads from addresses in its metadata."""
 
     folder: Path | None
     downloads: Downloads | None
@@ -110,7 +110,7 @@ class ImageSource:
     def images_of(
         self, items: Sequence[str], urls: Mapping[str, str | None], staged: Layout
     ) -> tuple[dict[str, Path], dict[str, str]]:
-        """(item -> file, item -> reason why there is none); a download leaves its report."""
+        """Return item -> file, and item -> reason for items without one; downloads write a report."""
         if self.downloads is None:
             found = find_images(self.folder)
             images = {item: found[item] for item in items if item in found}
@@ -137,10 +137,10 @@ def prepare_raw(
     source: ImageSource,
     core: int,
 ) -> None:
-    """Binarise, take the core, drop what has no readable image, take the core again, leave one out.
+    """Write a data set: binarise, k-core, drop items without a readable image, k-core, leave one out.
 
-    The core of what has images lies within the core of everything, so only the latter's images are
-    needed. ``urls``: item -> address of its image, None where there is none.
+    The core of items with images lies within the core of all items, so only images of the latter are
+    needed. ``urls`` maps an item to the address of its image, or to None without one.
     """
     feedback = k_core(binarise(feedback), core)
     if len(feedback) == 0:

@@ -1,4 +1,4 @@
-"""One preparation for each source that ``prepare_dataset.py`` knows."""
+"""Preparation of a data set from each source of ``prepare_dataset.py``."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +18,12 @@ from src.datasets.tabular import AllFeedback, ReadySplit, Tables, prepare_tables
 from src.datasets.tradesy import prepare_tradesy
 from src.datasets.writing import Outputs, prepare, prepared_outputs
 
-_ELSEWHERE = ("source", "dataset", "root", "force", "connections", "attempts")
-"""Options that do not change what is written."""
+_NOT_IN_MANIFEST = ("source", "dataset", "root", "force", "connections", "attempts")
+"""Options that do not change the files that are written."""
 
 
 def prepare_dataset(options: argparse.Namespace) -> None:
-    """Make ``data/<dataset>/`` as the command line of ``prepare_dataset.py`` says."""
+    """Make ``data/<dataset>/`` from the command line of ``prepare_dataset.py``."""
     _SOURCES[options.source](options, Layout(options.dataset, options.root))
 
 
@@ -133,7 +133,9 @@ def _run(
     inputs: Sequence[Path] = (),
     outputs: Outputs = prepared_outputs,
 ) -> None:
-    described = {name: value for name, value in vars(options).items() if name not in _ELSEWHERE}
+    described = {
+        name: value for name, value in vars(options).items() if name not in _NOT_IN_MANIFEST
+    }
     manifest = Manifest.of(
         f"prepare_dataset {options.source}",
         {name: _plain(value) for name, value in described.items()},
@@ -143,7 +145,7 @@ def _run(
 
 
 def _plain(value: Any) -> Any:
-    """Inputs are compared by content; what counts here is which of them an option names."""
+    """Return the name of a path, whose content the manifest compares separately, or the value itself."""
     return input_name(value) if isinstance(value, Path) else value
 
 

@@ -1,4 +1,4 @@
-"""From raw feedback to training and test rows: binarise, iterated k-core, leave one out."""
+"""Steps from raw feedback to training and test rows: binarise, iterated k-core, leave one out."""
 
 import itertools
 from collections.abc import Collection, Iterable, Sequence
@@ -15,7 +15,7 @@ class Feedback:
     """Positive feedback in the order of its source, one row for each event.
 
     ``users`` and ``items`` (n,) int64 are positions in ``user_ids`` and ``item_ids``, the ids of the
-    source (text). ``times`` (n,) float64 is None where the source has no time; then file order counts.
+    source (text). ``times`` (n,) float64 is None for a source without times; then file order counts.
     """
 
     users: np.ndarray
@@ -28,7 +28,7 @@ class Feedback:
     def of(
         cls, users: Sequence[str], items: Sequence[str], times: np.ndarray | None = None
     ) -> "Feedback":
-        """Feedback of parallel columns of ids."""
+        """Make feedback from parallel columns of ids."""
         user_codes, user_ids = pd.factorize(np.asarray(users, dtype=object))
         item_codes, item_ids = pd.factorize(np.asarray(items, dtype=object))
         return cls(user_codes, item_codes, user_ids.tolist(), item_ids.tolist(), times)
@@ -37,12 +37,12 @@ class Feedback:
         return len(self.users)
 
     def rows(self, which: np.ndarray) -> "Feedback":
-        """The rows that ``which`` (positions or a mask) selects; the vocabularies stay."""
+        """Return the rows that ``which`` (positions or a mask) selects, with all ids."""
         times = None if self.times is None else self.times[which]
         return replace(self, users=self.users[which], items=self.items[which], times=times)
 
     def pairs(self, users: IdMap, items: IdMap) -> np.ndarray:
-        """(n, 2) int64 (user, item) numbers of the rows, which ``users`` and ``items`` must know."""
+        """Return (user, item) numbers (n, 2) int64 of the rows; the maps must hold all ids."""
         numbers = (
             users.numbers(self.user_ids)[self.users],
             items.numbers(self.item_ids)[self.items],
@@ -50,38 +50,38 @@ class Feedback:
         return np.stack(numbers, axis=1)
 
     def with_items(self, known: Collection[str]) -> "Feedback":
-        """The rows whose item is in ``known`` (source ids)."""
+        """Return the rows whose item is in ``known`` (source ids)."""
         is_known = pd.Index(self.item_ids).isin(list(known))
         return self.rows(is_known[self.items])
 
     def with_users(self, known: Collection[str]) -> "Feedback":
-        """The rows whose user is in ``known`` (source ids)."""
+        """Return the rows whose user is in ``known`` (source ids)."""
         is_known = pd.Index(self.user_ids).isin(list(known))
         return self.rows(is_known[self.users])
 
     @property
     def present_users(self) -> list[str]:
-        """Ids of the users that have a row, in order of the vocabulary."""
+        """Ids of the users that have a row, in the order of ``user_ids``."""
         return [self.user_ids[code] for code in np.unique(self.users)]
 
     @property
     def present_items(self) -> list[str]:
-        """Ids of the items that have a row, in order of the vocabulary."""
+        """Ids of the items that have a row, in the order of ``item_ids``."""
         return [self.item_ids[code] for code in np.unique(self.items)]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Training and held-out rows. Each part has vocabularies of its own; ids join them."""
+    """Training and held-out rows. Each part numbers its ids separately; the ids themselves join them."""
 
     train: Feedback
     test: Feedback
     validation: Feedback | None = None
-    """A second held-out row of the users, or None where nobody asked for one."""
+    """Second held-out row of the users, or None if the split has no validation part."""
 
     @property
     def parts(self) -> dict[str, Feedback]:
-        """The parts that the split has, by kind: ``training``, ``test`` and perhaps ``validation``."""
+        """Parts of the split by kind: ``training``, ``test`` and, if there is one, ``validation``."""
         parts = {"training": self.train, "test": self.test}
         return parts if self.validation is None else parts | {"validation": self.validation}
 
@@ -96,7 +96,7 @@ class Split:
         return _distinct(part.present_items for part in self.parts.values())
 
     def with_items(self, known: Collection[str]) -> "Split":
-        """The rows whose item is in ``known``, held-out ones only of users who keep a training row."""
+        """Return the rows whose item is in ``known``; users without training rows lose held-out rows."""
         train, *held_out = (part.with_items(known) for part in self.parts.values())
         return Split(train, *(part.with_users(train.present_users) for part in held_out))
 
@@ -106,14 +106,14 @@ def _distinct(lists: Iterable[list[str]]) -> list[str]:
 
 
 def chronological(feedback: Feedback) -> np.ndarray:
-    """(n,) int64 row positions from the oldest to the newest; equal times keep file order."""
+    """Return row positions (n,) int64 from oldest to newest; equal times keep file order."""
     if feedback.times is None:
         return np.arange(len(feedback))
     return np.argsort(feedback.times, kind="stable")
 
 
 def binarise(feedback: Feedback) -> Feedback:
-    """One row for each (user, item), the newest one, from the oldest to the newest."""
+    """Keep the newest row of each (user, item) pair and sort rows from oldest to newest."""
     newest_first = chronological(feedback)[::-1]
     pairs = feedback.users * len(feedback.item_ids) + feedback.items
     _, first = np.unique(pairs[newest_first], return_index=True)
@@ -121,10 +121,10 @@ def binarise(feedback: Feedback) -> Feedback:
 
 
 def k_core(feedback: Feedback, core: int) -> Feedback:
-    """The largest part in which every user and every item has at least ``core`` rows.
+    """Return the largest part in which every user and every item has at least ``core`` rows.
 
-    Removing a user can bring an item below ``core`` and the other way round, so the removal repeats
-    until nothing changes. ``feedback`` must be binarised; ``core`` 0 or 1 keeps everything.
+    Removing a user can bring an item below ``core`` and vice versa, so the removal repeats until nothing
+    changes. ``feedback`` must be binarised; ``core`` 0 or 1 keeps everything.
     """
     rows = np.arange(len(feedback))
     while True:
@@ -136,7 +136,7 @@ def k_core(feedback: Feedback, core: int) -> Feedback:
 
 
 def leave_one_out(feedback: Feedback) -> tuple[Feedback, Feedback]:
-    """(what stays, what is held out): the newest row of every user with at least two is held out."""
+    """Hold out the newest row of every user with at least two; return (remaining, held-out) rows."""
     newest_first = chronological(feedback)[::-1]
     _, first, counts = np.unique(
         feedback.users[newest_first], return_index=True, return_counts=True
@@ -147,7 +147,7 @@ def leave_one_out(feedback: Feedback) -> tuple[Feedback, Feedback]:
 
 
 def hold_out(feedback: Feedback, *, validation: bool = False) -> Split:
-    """Leave one out for the test and, with ``validation``, one more of those that are left."""
+    """Hold out one row per user for the test and, with ``validation``, one more for validation."""
     split = Split(*leave_one_out(feedback))
     return hold_out_validation(split) if validation else split
 

@@ -1,7 +1,7 @@
-"""Damaged images in the folders of judged reconstructions. NOBODY JUDGED THEM: not human labels.
+"""Damaged images in the folder layout of judged reconstructions. THE LABELS ARE NOT HUMAN.
 
-They try out the training of SemSim and test it. Mild damage stands for what people would recognise and
-strong damage for what they would not; no person was asked, and a metric trained on them says nothing
+The images serve to try out and test the training of SemSim. Mild damage stands for recognisable images
+and strong damage for unrecognisable ones. No person judged them, so a metric trained on them says nothing
 about people.
 """
 
@@ -24,17 +24,18 @@ from src.datasets.triplet_folders import ROOT, SYNTHETIC, squashed
 NOT_HUMAN = "synthetic labels, NOT human: no person judged these images"
 NOTE = "NOT_HUMAN_LABELS.txt"
 MILD, STRONG = (0.02, 0.15), (0.75, 1.0)
-"""Strengths of damage, drawn uniformly."""
+"""Bounds of the uniformly drawn strength of damage."""
 _CELLS = 8
-"""Along a side, where cells are shuffled."""
+"""Number of cells along a side that ``shuffle`` moves."""
 _ORIGINALS_AT_ONCE = 512
 
 Damage = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
-"""Of images (n, side, side, 3) float32 in [0, 1] by strengths (n,) in [0, 1]; its result is clipped."""
+"""Function of images (n, side, side, 3) float32 in [0, 1], strengths (n,) in [0, 1] and a generator that
+returns damaged images, which the caller clips to [0, 1]."""
 
 
 def blur(images: np.ndarray, strengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Up to a Gaussian as wide as a quarter of the side, blended from those of the next widths."""
+    """Blur with Gaussians of up to a quarter of the side, blended from the two nearest fixed widths."""
     widths = images.shape[1] * np.array([0, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4])
     levels = np.stack([gaussian_filter(images, (0, width, width, 0)) for width in widths])
     level = strengths * (len(widths) - 1)
@@ -44,12 +45,12 @@ def blur(images: np.ndarray, strengths: np.ndarray, rng: np.random.Generator) ->
 
 
 def noise(images: np.ndarray, strengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian, of up to a standard deviation of 1."""
+    """Add Gaussian noise with a standard deviation of up to 1."""
     return images + _per_image(strengths) * rng.standard_normal(images.shape, np.float32)
 
 
 def shuffle(images: np.ndarray, strengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A share of the cells, each to the place of another one; the pixels beyond whole cells stay."""
+    """Move a share of the cells, each to the place of another; pixels beyond whole cells stay."""
     n, side = images.shape[:2]
     cell = side // _CELLS
     if cell == 0:
@@ -57,7 +58,7 @@ def shuffle(images: np.ndarray, strengths: np.ndarray, rng: np.random.Generator)
     covered = (slice(None), slice(cell * _CELLS), slice(cell * _CELLS))
     grid = images[covered].reshape(n, _CELLS, cell, _CELLS, cell, 3)
     cells = grid.swapaxes(2, 3).reshape(n, _CELLS**2, -1)
-    # A cycle through the first so many cells of a random order.
+    # The moved cells, the first of a random order, follow each other in one cycle.
     order = rng.random(cells.shape[:2]).argsort(axis=1)
     step = np.arange(_CELLS**2)
     n_moved = np.rint(strengths * _CELLS**2).astype(np.int64)[:, None]
@@ -72,7 +73,7 @@ def shuffle(images: np.ndarray, strengths: np.ndarray, rng: np.random.Generator)
 
 
 def invert(images: np.ndarray, strengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The negative: far from the image, but of the same shapes. Its contrast is gone at strength 1."""
+    """Blend the negative with the image, such that strength 1 leaves no contrast."""
     return _blend(images, 1 - images, 1 - strengths / 2)
 
 
@@ -90,7 +91,7 @@ def _per_image(values: np.ndarray) -> np.ndarray:
 def damaged(
     pixels: np.ndarray, name: str, strengths: tuple[float, float], rng: np.random.Generator
 ) -> np.ndarray:
-    """``pixels`` (n, side, side, 3) uint8 after the damage ``name``; the same shape and type."""
+    """Return ``pixels`` (n, side, side, 3) uint8 after the damage ``name``, in equal shape and type."""
     drawn = rng.uniform(*strengths, len(pixels))
     images = DAMAGES[name](pixels.astype(np.float32) / 255, drawn, rng)
     return np.rint(255 * images.clip(0, 1)).astype(np.uint8)
@@ -99,10 +100,10 @@ def damaged(
 def choose_images(
     source: Path, layout: str | None, n: int, side: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A random choice of at most ``n`` images: (pixels (m, side, side, 3) uint8, labels (m,) int64).
+    """Choose at most ``n`` random images: (pixels (m, side, side, 3) uint8, labels (m,) int64).
 
-    ``source`` is a set of the ``layout`` (``retrieval.LAYOUTS``), of which the training part is taken,
-    or, where that is None, a folder of images, whose labels are 0.
+    ``source`` is a set in the ``layout`` (``retrieval.LAYOUTS``), of which the training part is used, or,
+    if ``layout`` is None, a folder of images, whose labels are 0.
     """
     if layout is None:
         files = list(find_images(source).values())
@@ -124,12 +125,12 @@ def _choice(n_all: int, n: int, seed: int) -> np.ndarray:
 def write_synthetic_triplets(
     folder: Path, pixels: np.ndarray, labels: np.ndarray, *, seed: int = 0
 ) -> None:
-    """Write ``pixels`` (n, side, side, 3) uint8 of classes ``labels`` (n,), and each damage of each.
+    """Write ``pixels`` (n, side, side, 3) uint8 of classes ``labels`` (n,) with all their damages.
 
-    Of image 12 of class 3: ``train_with_ori/12/12_3_ori.png``, mild damage as
-    ``12/12_3_rec_synthetic_mild_blur.png``, strong damage in ``-12/``. ``folder`` is replaced, as a whole
-    or not at all; a file in it says that no person judged the images. ``UserError`` where it exists and
-    is something else.
+    Image 12 of class 3 gets ``train_with_ori/12/12_3_ori.png``, mild damages such as
+    ``12/12_3_rec_synthetic_mild_blur.png`` and strong damages in ``-12/``. ``folder`` is replaced as a
+    whole or not at all; a file in it says that no person judged the images. Raises ``UserError`` if
+    ``folder`` exists and holds other data.
     """
     if folder.exists() and not (folder / NOTE).is_file():
         raise UserError(f"{folder} exists and holds no synthetic triplets: name another folder")
@@ -149,7 +150,7 @@ def write_synthetic_triplets(
 def _write_block(
     root: Path, first: int, pixels: np.ndarray, labels: np.ndarray, rng: np.random.Generator
 ) -> None:
-    """Images ``first``, ``first`` + 1, ..."""
+    """Write the images ``first``, ``first`` + 1, ... with all damages."""
     _write(root, "", "ori", first, labels, pixels)
     for name in DAMAGES:
         for sign, extent, strengths in (("", "mild", MILD), ("-", "strong", STRONG)):

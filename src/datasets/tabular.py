@@ -1,4 +1,4 @@
-"""Tables of interactions as a user has them: all feedback in one, or a split that was made elsewhere."""
+"""Tables of interactions from a user: all feedback in one table, or a ready split."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ Rows = TypeVar("Rows", Feedback, Split)
 
 
 class Tables(Protocol[Rows]):
-    """What the user has. Between ``read`` and ``split`` items without an image may fall out."""
+    """Tables of a user. Between ``read`` and ``split`` the caller may drop items without an image."""
 
     @property
     def core(self) -> int:
-        """Fewest interactions of every user and item; with 0 nothing was taken out for that."""
+        """Fewest interactions of every user and item; 0 keeps all."""
 
     @property
     def paths(self) -> Sequence[Path]: ...
@@ -39,7 +39,7 @@ class Tables(Protocol[Rows]):
 
 @dataclass(frozen=True)
 class AllFeedback:
-    """One table: binarised, iterated k-core, leave one out."""
+    """Single table, which is binarised, reduced to its k-core and split by leave one out."""
 
     table: Path
     header: bool = False
@@ -62,7 +62,7 @@ class AllFeedback:
 class ReadySplit:
     """Tables with a user and an item column; ``validation_split`` also needs the times of ``train``.
 
-    Every row is a positive. Raises ``UserError`` where ``check_split`` does, with the source's ids.
+    Every row is a positive. Raises ``UserError`` as ``check_split`` does, with the source's ids.
     """
 
     train: Path
@@ -98,5 +98,5 @@ class ReadySplit:
 
 
 def prepare_tables(staged: Layout, tables: Tables) -> None:
-    """Write a data set without images: its items are those that some part of the split has."""
+    """Write a data set without images, whose items are those of all parts of the split."""
     write_dataset(staged, tables.split(tables.read()))

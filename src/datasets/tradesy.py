@@ -1,8 +1,8 @@
-"""The feedback lists that He and McAuley collected at Tradesy (AAAI 2016).
+"""Tradesy's feedback lists, collected by He and McAuley (AAAI 2016).
 
 Every line is one user: ``{'uid': ..., 'lists': {'bought': [...], 'want': [...], ...}}``, JSON or a Python
-literal. What a user bought or wants is positive feedback; there is no time, so list order counts.
-The addresses of the images stand in a second file: ``{'itemID': ..., 'imageUrl': ...}`` a line.
+literal. Items that a user bought or wants are positive feedback; there is no time, so list order counts.
+A second file holds the addresses of the images: ``{'itemID': ..., 'imageUrl': ...}`` on each line.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def prepare_tradesy(
 
 
 def read_lists(path: Path) -> Feedback:
-    """What every user bought and then what every user wants, in list order."""
+    """Read the items that each user bought and then those that the user wants, in list order."""
     builder = FeedbackBuilder()
 
     def collect(record: Mapping[str, Any]) -> None:
@@ -44,7 +44,7 @@ def read_lists(path: Path) -> Feedback:
 
 
 def read_item_urls(path: Path) -> dict[str, str | None]:
-    """Item -> address of its image, None where none is given."""
+    """Read item -> address of its image, or None without one."""
     return dict(
         read_records(path, lambda record: (str(record["itemID"]), record.get("imageUrl") or None))
     )

@@ -1,14 +1,14 @@
-"""Reconstructions that people recognise or not, beside their originals, in the published folders.
+"""Judged reconstructions, which people recognised or not, with their originals in published folders.
 
-Of image 12 of class 3, below ``train_with_ori/`` (Sun et al., NeurIPS 2023)::
+The files of image 12 of class 3 below ``train_with_ori/`` are (Sun et al., NeurIPS 2023)::
 
     12/12_3_ori.png     the original
     12/12_3_rec_*.png   reconstructions that people recognise
-    -12/12_3_rec_*.png  those that they do not
-    others/*.png        unrecognisable ones of no original, for images that have none of their own
+    -12/12_3_rec_*.png  reconstructions that people do not recognise
+    others/*.png        unrecognisable images of no original, for originals that have none in ``-12``
 
-``others`` may stand beside ``train_with_ori`` too. In the older layout originals are in ``img``,
-recognisable reconstructions in ``img0/12``, the others in ``img1/-12``.
+``others`` may also be beside ``train_with_ori``. In the older layout originals are in ``img``,
+recognisable reconstructions in ``img0/12`` and unrecognisable ones in ``img1/-12``.
 """
 
 from collections.abc import Iterator
@@ -25,12 +25,12 @@ from src.artifacts.reconstructions import parse_image_name
 from src.datasets.catalogue import image_files, read_image
 
 ORIGINAL, RECOGNISABLE, UNRECOGNISABLE, OTHER = range(4)
-"""Roles of images."""
+"""Roles of an image."""
 ROOT = "train_with_ori"
 OTHERS = "others"
 SYNTHETIC = "synthetic"
-"""In the names of images about which no people were asked."""
-_OLD = {"img": ORIGINAL, "img0": RECOGNISABLE, "img1": UNRECOGNISABLE}
+"""Part of the name of an image that no person judged."""
+_ROLES_IN_OLD_LAYOUT = {"img": ORIGINAL, "img0": RECOGNISABLE, "img1": UNRECOGNISABLE}
 NO_OWNER = -1
 
 
@@ -43,9 +43,10 @@ class JudgedImages:
     roles: np.ndarray = field(repr=False)
     """(n,) int64: ``ORIGINAL``, ``RECOGNISABLE``, ``UNRECOGNISABLE`` or ``OTHER``."""
     owners: np.ndarray = field(repr=False)
-    """(n,) int64: which original, 0, 1, ..., an image is or reconstructs; ``NO_OWNER`` of others."""
+    """(n,) int64: number 0, 1, ... of the original that an image is or reconstructs; ``NO_OWNER`` for
+    the role ``OTHER``."""
     human: bool = True
-    """Whether people said what they recognise."""
+    """True if people judged the images."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -59,13 +60,15 @@ class JudgedImages:
         return self.pixels.shape[1]
 
     def split(self, share: float, seed: int) -> tuple["JudgedImages", "JudgedImages"]:
-        """(to train on, held out): the latter a random ``share`` of the originals, with all of theirs.
+        """Hold out a random ``share`` of the originals with their reconstructions: (training, held-out).
 
-        Of others it is the same share of them. At least one original is held out, and one is not;
-        ``UserError`` where there are not two.
+        The same share of the images of role ``OTHER`` is held out. At least one original is held out and
+        at least one is not; ``UserError`` if there are fewer than two.
         """
         if self.n_originals < 2:
-            raise UserError("one original cannot be parted into some to train on and some held out")
+            raise UserError(
+                "a single original cannot be divided into training and held-out originals"
+            )
         rng = np.random.default_rng(seed)
         n_held_out = min(max(round(share * self.n_originals), 1), self.n_originals - 1)
         of_original = rng.permutation(self.n_originals) < n_held_out
@@ -74,7 +77,7 @@ class JudgedImages:
         return self.chosen(~held_out), self.chosen(held_out)
 
     def chosen(self, rows: np.ndarray) -> "JudgedImages":
-        """Those of a mask, their originals numbered anew."""
+        """Return the images of the mask ``rows`` and renumber their originals from 0."""
         owners = self.owners[rows]
         owned = owners != NO_OWNER
         owners[owned] = np.unique(owners[owned], return_inverse=True)[1]
@@ -82,10 +85,10 @@ class JudgedImages:
 
 
 def read_judged_images(folder: Path, side: int) -> JudgedImages:
-    """Read either layout; images of another size are brought to ``side`` pixels (bilinear).
+    """Read either layout and resize images to ``side`` pixels (bilinear).
 
-    Raises ``UserError`` for a folder of another layout, names that are not ``{id}_{class}_*.png`` of
-    the folder's id, an original that is missing or there twice, and files that are no images.
+    Raises ``UserError`` for a folder of another layout, names that are not ``{id}_{class}_*.png`` with
+    the folder's id, a missing or repeated original, and files that are no images.
     """
     if not folder.is_dir():
         raise UserError(f"no folder at {folder}")
@@ -120,7 +123,7 @@ def _layout(folder: Path) -> Iterator[_Found]:
             for path, image_id in _named_images(inside):
                 is_original = role == RECOGNISABLE and path.stem.endswith("_ori")
                 yield path, ORIGINAL if is_original else role, image_id
-    # Beside the ids, and beside their folder.
+    # The folder may be among those of the images or beside their parent.
     for others in (root / OTHERS, root.parent / OTHERS):
         if others.is_dir():
             yield from ((path, OTHER, NO_OWNER) for path in sorted(image_files(others)))
@@ -131,9 +134,10 @@ def _old_layout(folder: Path) -> Iterator[_Found]:
         yield path, ORIGINAL, parse_image_name(path.name)[0]
     for name in ("img0", "img1"):
         for inside in _sorted_folders(folder / name):
-            if _role_of_folder(inside) != _OLD[name]:
+            if _role_of_folder(inside) != _ROLES_IN_OLD_LAYOUT[name]:
                 raise UserError(f"{inside} does not belong in {name}: expected img0/12, img1/-12")
-            yield from ((path, _OLD[name], image_id) for path, image_id in _named_images(inside))
+            role = _ROLES_IN_OLD_LAYOUT[name]
+            yield from ((path, role, image_id) for path, image_id in _named_images(inside))
 
 
 def _sorted_folders(root: Path) -> list[Path]:
@@ -143,25 +147,25 @@ def _sorted_folders(root: Path) -> list[Path]:
 
 
 def _role_of_folder(folder: Path) -> int:
-    """``12`` holds what is recognisable, ``-12`` what is not."""
+    """Return ``RECOGNISABLE`` for a folder ``12`` and ``UNRECOGNISABLE`` for ``-12``."""
     if not folder.name.removeprefix("-").isdecimal():
         raise UserError(f"{folder} is neither the folder of an image, 12 or -12, nor {OTHERS}")
     return UNRECOGNISABLE if folder.name.startswith("-") else RECOGNISABLE
 
 
 def _named_images(folder: Path) -> Iterator[tuple[Path, int]]:
-    """The images of ``12`` or ``-12`` and their id, which must be the folder's."""
+    """Yield the images of a folder ``12`` or ``-12`` with their id, which must be the folder's."""
     for path in sorted(image_files(folder)):
         image_id, _ = parse_image_name(path.name)
         if image_id != int(folder.name.removeprefix("-")):
             raise UserError(
-                f"{path} is named as an image of {image_id}: it stands in {folder.name}"
+                f"{path} is named as an image of {image_id} but is in the folder {folder.name}"
             )
         yield path, image_id
 
 
 def _numbered_originals(found: list[_Found]) -> dict[int, int]:
-    """Number of each original by its id, in ascending order of ids."""
+    """Number the originals 0, 1, ... in ascending order of ids: id -> number."""
     ids = sorted(image_id for _, role, image_id in found if role == ORIGINAL)
     for image_id, following in pairwise(ids):
         if image_id == following:
@@ -178,7 +182,7 @@ def _owner(path: Path, image_id: int, originals: dict[int, int]) -> int:
 
 
 def squashed(pixels: np.ndarray, side: int) -> np.ndarray:
-    """An image (height, width, 3) uint8, brought to ``side`` x ``side`` where it has another size."""
+    """Resize an image (height, width, 3) uint8 to ``side`` x ``side`` unless it has that size."""
     if pixels.shape[:2] == (side, side):
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR))

@@ -1,8 +1,8 @@
-"""The published sets whose test classes are not trained on: CUB-200-2011, Cars-196, SOP.
+"""Published sets with test classes that are not in training: CUB-200-2011, Cars-196, SOP.
 
-Images are squashed to 256x256 pixels, from which training cuts 224x224 at random places and of which
-the middle 224x224 is tested (Zhou et al., "Adversarial Attack and Defense in Deep Ranking", 2021).
-Another size keeps that proportion.
+Images are squashed to 256x256 pixels. Training takes random crops of 224x224 and the test the central
+crop (Zhou et al., "Adversarial Attack and Defense in Deep Ranking", 2021). Other sizes keep that
+proportion.
 """
 
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ _RESIZE_TO_CROP = 256 / 224
 
 
 def read_cub(path: Path, size: int) -> Parts:
-    """``CUB_200_2011/{images.txt, image_class_labels.txt, images/}`` in or at ``path``.
+    """Read ``CUB_200_2011/{images.txt, image_class_labels.txt, images/}`` in or at ``path``.
 
-    Classes 1 to 100 are trained on, 101 to 200 tested.
+    Classes 1 to 100 are for training, 101 to 200 for the test.
     """
     folder = _folder_of(path, "CUB_200_2011", "images.txt")
     files = _read_table(folder / "images.txt", ("image", "file"))
@@ -39,9 +39,9 @@ def read_cub(path: Path, size: int) -> Parts:
 
 
 def read_cars(path: Path, size: int) -> Parts:
-    """``cars/{cars_annos.mat, car_ims/}`` in or at ``path``.
+    """Read ``cars/{cars_annos.mat, car_ims/}`` in or at ``path``.
 
-    Classes 1 to 98 are trained on, 99 to 196 tested.
+    Classes 1 to 98 are for training, 99 to 196 for the test.
     """
     folder = _folder_of(path, "cars", "cars_annos.mat")
     source = folder / "cars_annos.mat"
@@ -63,7 +63,7 @@ def read_cars(path: Path, size: int) -> Parts:
 
 
 def read_sop(path: Path, size: int) -> Parts:
-    """``Stanford_Online_Products/{Ebay_train.txt, Ebay_test.txt, *_final/}`` in or at ``path``."""
+    """Read ``Stanford_Online_Products/{Ebay_train.txt, Ebay_test.txt, *_final/}`` in or at ``path``."""
     folder = _folder_of(path, "Stanford_Online_Products", "Ebay_train.txt")
     parts = [
         _read_table(folder / f"Ebay_{part}.txt", _SOP_COLUMNS, header_lines=1)
@@ -81,7 +81,7 @@ def _folder_of(path: Path, name: str, marker: str) -> Path:
 
 
 def _read_table(path: Path, columns: tuple[str, ...], header_lines: int = 0) -> pd.DataFrame:
-    """Columns separated by blanks: names of files, all others whole numbers."""
+    """Read columns separated by blanks; all except file names are whole numbers."""
     if not path.is_file():
         raise UserError(f"missing file: {path}")
     kinds = {name: str if name in ("file", "path") else np.int64 for name in columns}
@@ -95,17 +95,18 @@ def _read_table(path: Path, columns: tuple[str, ...], header_lines: int = 0) -> 
             dtype=kinds,
             index_col=False,
         )
-    except (
-        ValueError,
-        UnicodeDecodeError,
-    ) as error:  # ParserError and EmptyDataError are ValueErrors
+    # ParserError and EmptyDataError are ValueErrors.
+    except (ValueError, UnicodeDecodeError) as error:
         raise UserError(f"{path} must have the columns {', '.join(columns)}: {error}") from error
 
 
 def _parts(
     folder: Path, table: pd.DataFrame, training: np.ndarray, names: Mapping[int, str], size: int
 ) -> Parts:
-    """The rows ``training`` of ``table`` (columns file and class, below ``folder``), and the others."""
+    """Return the rows ``training`` of ``table`` (columns file and class) and the others as images.
+
+    Files are below ``folder``.
+    """
     files, classes = table["file"].to_numpy(str), table["class"].to_numpy()
     resize = round(size * _RESIZE_TO_CROP)
 

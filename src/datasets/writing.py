@@ -1,4 +1,4 @@
-"""Putting a prepared data set in place, whole or not at all."""
+"""Atomic creation of a prepared data set."""
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +19,13 @@ from src.datasets.mapping import IdMap
 from src.datasets.splitting import Split
 
 Outputs = Callable[[Layout], Sequence[Path]]
-"""Which files and folders a preparation leaves; the first is ``trainingset.tsv``."""
+"""Function that lists the files and folders of a preparation; the first is ``trainingset.tsv``."""
 
 
 def prepared_outputs(
     layout: Layout, *, images: bool = True, validation: bool = False
 ) -> list[Path]:
-    """What ``write_dataset`` leaves, with or without ``images`` and a validation part."""
+    """Return the outputs of ``write_dataset``, with or without ``images`` and a validation part."""
     return [
         layout.training_set,
         layout.test_set,
@@ -47,9 +47,9 @@ def prepare(
 ) -> None:
     """Let ``write`` fill a hidden folder beside ``data/<dataset>``, check it, and rename it.
 
-    Nothing happens where ``manifest`` says that the data set is already there. A data set of the same
-    name that was made otherwise is replaced, with all that was computed from it, only by ``force``,
-    and never when one of ``sources`` lies in it.
+    Nothing happens if ``manifest`` says that the data set is up to date. A different data set of the
+    same name is replaced, with all results computed from it, only with ``force``, and never if one of
+    ``sources`` lies in it.
     """
     place = layout.data
     if not force and manifest.is_current(outputs(layout)):
@@ -64,7 +64,7 @@ def prepare(
             f"{place} already holds other data: choose another --dataset, or --force to replace it "
             "and all that was computed from it"
         )
-    # The staged tree is an ordinary tree with another root, so every path has the same meaning in it.
+    # The staged tree has another root and otherwise the same paths.
     staging = partial_path(place)
     staged = Layout(layout.dataset, staging)
     shutil.rmtree(staging, ignore_errors=True)
@@ -89,9 +89,9 @@ def write_dataset(
 ) -> None:
     """Number users and items, and write rows, maps, images and the list of dropped items.
 
-    ``images`` (source id -> file) defines the catalogue: items without feedback are part of it. Without
-    ``images`` the items are those of the rows. ``dropped`` holds source id -> reason. Rows are ordered
-    by user and keep their order within one.
+    ``images`` (source id -> file) defines the catalogue, including items without feedback. Without
+    ``images`` the items are those of the rows. ``dropped`` maps source id -> reason. Rows are sorted by
+    user and otherwise keep their order.
     """
     for kind, feedback in split.parts.items():
         if len(feedback) == 0:
@@ -109,7 +109,7 @@ def write_dataset(
     users.write(layout.user_map)
     items.write(layout.item_map)
     if images is not None:
-        _bring_images(layout, items, images)
+        _write_images(layout, items, images)
         _write_dropped(layout, dropped or {})
 
 
@@ -120,7 +120,7 @@ _WHY_EMPTY: Mapping[str, str] = {
 }
 
 
-def _bring_images(layout: Layout, items: IdMap, images: Mapping[str, Path]) -> None:
+def _write_images(layout: Layout, items: IdMap, images: Mapping[str, Path]) -> None:
     layout.images.mkdir(parents=True)
     for number, item in enumerate(items.originals):
         suffix = images[item].suffix.lower()
@@ -133,7 +133,7 @@ def _write_dropped(layout: Layout, dropped: Mapping[str, str]) -> None:
 
 
 def _check(staged: Layout) -> str:
-    """Read the data set as the stages will, and describe it in one line."""
+    """Read the data set as the stages read it, and describe it in one line."""
     has_images = staged.images.is_dir()
     data = load_interactions(
         staged, len(open_whole_catalogue(staged.images)) if has_images else None

@@ -1,5 +1,5 @@
-"""Networks that read pixels: normalisation inside, logits and features out of one forward.
+"""Networks that read pixels, normalise them, and return logits and features from one forward.
 
-Architectures, checkpoint formats and running a network over a catalogue belong here. Attacking a
-network and training one do not.
+This room holds architectures, checkpoint formats and inference over a catalogue, but neither attacks nor
+training.
 """

@@ -1,12 +1,12 @@
-"""Where in an image a read-out of the features comes from: class activation maps and their masks.
+"""Class activation maps, which show where in an image a read-out of features comes from, and masks.
 
 A read-out is a direction v in feature space; its value is s = v . f. The rows of the head are the class
-read-outs, E theta_u that of a recommender. Where the features f are the spatial means of maps A,
+read-outs, E theta_u is that of a recommender. If the features f are the spatial means of maps A,
 
     M(i, j) = (1 / hw) sum_k v_k A_k(i, j),   so that   sum_ij M = v . f   exactly,
 
 and M is CAM (Zhou et al., CVPR 2016), Grad-CAM without its ReLU (Selvaraju et al., ICCV 2017) and
-HiResCAM (Draelos and Carin 2020) at once, without a backward pass. Elsewhere Grad-CAM is taken by
+HiResCAM (Draelos and Carin 2020) at once, without a backward pass. Otherwise Grad-CAM is computed by
 differentiation.
 """
 
@@ -25,7 +25,7 @@ from src.extractors.architectures import input_size
 from src.extractors.extractor import Extractor, Prediction
 
 Norm = str
-"""``l2``, ``minmax``, ``sum``, ``softmax``, or ``softmax_T`` with a temperature T."""
+"""Name of a normalisation: ``l2``, ``minmax``, ``sum``, ``softmax``, or ``softmax_T`` (temperature T)."""
 Fill = Literal["mean", "zero", "blur"]
 
 _TINY = 1e-8
@@ -33,19 +33,19 @@ _TINY = 1e-8
 
 @dataclass(frozen=True)
 class Attended(Prediction):
-    """A prediction and the ``maps`` (N, K, h, w) float32 of the watched layer that led to it."""
+    """Prediction with the ``maps`` (N, K, h, w) float32 of the watched layer."""
 
     maps: Tensor
 
 
 class Watched:
-    """An extractor that also returns the maps of one of its layers: images -> ``Attended``."""
+    """Extractor that also returns the maps of one of its layers: images -> ``Attended``."""
 
     def __init__(self, extractor: Extractor, layer: str | None = None) -> None:
-        """``layer``: dotted name of a module of ``extractor.network``, whose last call counts.
+        """Watch ``layer``, the dotted name of a module of ``extractor.network``, in its last call.
 
-        None: the last one whose spatial means are the features; where there is none, the last one that
-        has spatial maps at all. Raises ``UserError`` for an unknown name and where nothing is spatial.
+        None chooses the last layer whose spatial means are the features or, without one, the last layer
+        with spatial maps. Raises ``UserError`` for an unknown name and if no layer has spatial maps.
         """
         self.extractor = extractor
         outputs, features = _probe(extractor)
@@ -58,18 +58,19 @@ class Watched:
             raise UserError(f"{extractor.arch} has no spatial layer {layer!r}: {_some(outputs)}")
         self.layer = layer
         self.averaged = layer in averaged
-        """Whether the features are the means of these maps, and attention has its closed form."""
+        """True if the features are the means of these maps, so that attention has a closed form."""
 
     def __call__(self, images: Tensor) -> Attended:
-        """Of ``images`` (N, 3 or 1, H, W) in [0, 1]; one forward."""
+        """Predict ``images`` (N, 3 or 1, H, W) in [0, 1] with one forward."""
         kept: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
             if self.averaged:
-                # Also what is done to it in place afterwards, as DenseNet's ReLU: that is averaged.
+                # Kept without a copy, since a later in-place ReLU, as in DenseNet, must change it too:
+                # the features are means of the changed maps.
                 kept.append(output)
                 return output
-            # What is kept stays in the graph that follows, which changes no more than a copy.
+            # The kept tensor stays in the graph; later in-place layers change only the returned copy.
             kept.append(output.float())
             return kept[-1].to(output.dtype, copy=True)
 
@@ -83,11 +84,11 @@ class Watched:
     def attention(
         self, attended: Attended, directions: Tensor, *, differentiable: bool = False
     ) -> Tensor:
-        """Signed maps (N, h, w) of the read-outs ``directions`` (N, D) of each image.
+        """Return signed maps (N, h, w) of the read-outs ``directions`` (N, D) of each image.
 
-        In closed form where ``averaged``; their sum is then the read-out's value. Otherwise Grad-CAM
-        without its ReLU, for which ``attended`` must have been made with gradients enabled;
-        ``differentiable`` keeps the graph through the gradient itself (double backward).
+        If ``averaged``, the maps have a closed form and sum to the read-out's value. Otherwise they are
+        Grad-CAM without its ReLU, for which ``attended`` must have been made with gradients enabled;
+        ``differentiable`` keeps the graph through the gradient (double backward).
         """
         gradient = self.gradient(attended, directions, differentiable=differentiable)
         return torch.einsum("nk,nkhw->nhw", gradient.mean(dim=(2, 3)), attended.maps)
@@ -95,7 +96,7 @@ class Watched:
     def gradient(
         self, attended: Attended, directions: Tensor, *, differentiable: bool = False
     ) -> Tensor:
-        """ds/dA of the read-outs: (N, K, 1, 1) in closed form, the same everywhere, else (N, K, h, w)."""
+        """Return ds/dA of the read-outs: (N, K, 1, 1) in closed form, else (N, K, h, w)."""
         maps = attended.maps
         if self.averaged:
             return directions[:, :, None, None] / maps[0, 0].numel()
@@ -107,25 +108,26 @@ class Watched:
 
 
 def class_directions(extractor: Extractor, classes: Tensor) -> Tensor:
-    """Read-outs (N, D) of ``classes`` (N,) int64: rows of the head, which is linear or convolutional.
+    """Return read-outs (N, D) of ``classes`` (N,) int64: rows of the linear or convolutional head.
 
-    A logit is the read-out's value plus a bias; that of a convolutional head (SqueezeNet) is clipped at
-    0 position by position besides.
+    A logit is the read-out's value plus a bias. A convolutional head (SqueezeNet) also clips at 0 at each
+    position.
     """
     weight = extractor.network.get_submodule(extractor.head_name).weight
     return weight.flatten(2).mean(dim=2)[classes] if weight.ndim == 4 else weight[classes]
 
 
 def energy(maps: Tensor) -> Tensor:
-    """sum_k A_k^2 of maps (N, K, h, w): attention without a read-out (Zagoruyko and Komodakis 2017)."""
+    """Return sum_k A_k^2 of maps (N, K, h, w), attention without read-out (Zagoruyko, Komodakis 2017)."""
     return maps.square().sum(dim=1)
 
 
 def normalise(maps: Tensor, kind: Norm) -> Tensor:
-    """Maps (N, h, w), each by itself: never over the batch, or an image's map depends on the others.
+    """Normalise each of the maps (N, h, w) separately, so that no map depends on other images.
 
-    l2: of length 1. softmax_T: exp(M/T) / sum exp(M/T). minmax: to [0, 1], for display. sum: the
-    positive part, summing to 1; a map without one becomes uniform. Raises ``ValueError`` for other names.
+    l2: to length 1. softmax_T: exp(M/T) / sum exp(M/T). minmax: to [0, 1], for display. sum: the positive
+    part scaled to the sum 1; a map without a positive part becomes uniform. Raises ``ValueError`` for
+    other names.
     """
     flat = maps.flatten(1)
     match kind:
@@ -145,7 +147,10 @@ def normalise(maps: Tensor, kind: Norm) -> Tensor:
 
 
 def map_distance(first: Tensor, second: Tensor, kind: str) -> Tensor:
-    """Distances (N,) of maps (N, h, w): l2 (squared), l1, cos (1 - cosine), js (of sums of 1, nats)."""
+    """Return distances (N,) of maps (N, h, w): l2 (squared), l1, cos (1 - cosine), js (in nats).
+
+    Maps for js must sum to 1.
+    """
     first, second = first.flatten(1), second.flatten(1)
     match kind:
         case "l2":
@@ -161,13 +166,13 @@ def map_distance(first: Tensor, second: Tensor, kind: str) -> Tensor:
 
 
 def _divergence(first: Tensor, second: Tensor) -> Tensor:
-    """KL(first || second), (N,); 0 log 0 = 0, with a finite gradient there."""
+    """Return KL(first || second), (N,); 0 log 0 = 0 with a finite gradient."""
     tiny = torch.finfo(first.dtype).tiny
     return (first * (first.clamp_min(tiny).log() - second.clamp_min(tiny).log())).sum(dim=1)
 
 
 def temperature(kind: Norm) -> float:
-    """T of ``softmax_T``; 1 for ``softmax`` alone. Raises ``ValueError`` for what is none."""
+    """Return T of ``softmax_T``, which is 1 for ``softmax``; ``ValueError`` for other names."""
     name, _, number = kind.partition("_")
     value = float(number) if number else 1.0
     if name != "softmax" or not value > 0:
@@ -176,41 +181,41 @@ def temperature(kind: Norm) -> float:
 
 
 def top_cells(maps: Tensor, share: float) -> Tensor:
-    """The ceil(``share`` hw) largest cells of each map (N, h, w), bool; ties go to the lower index."""
+    """Mark the ceil(``share`` hw) largest cells of each map (N, h, w); ties go to the lower index."""
     flat = maps.flatten(1)
-    # The tiny excess keeps a product like .125 * 64 from rounding up to 9 cells.
+    # The subtraction keeps a product such as .125 * 64 from rounding up to 9 cells.
     n_cells = math.ceil(share * flat.shape[1] - 1e-9)
     order = flat.argsort(dim=1, descending=True, stable=True)[:, :n_cells]
     return torch.zeros_like(flat, dtype=torch.bool).scatter_(1, order, True).view_as(maps)
 
 
 def above_mean(maps: Tensor) -> Tensor:
-    """Cells of each map (N, h, w) above its own mean, bool."""
+    """Mark the cells of each map (N, h, w) above its mean."""
     return maps > maps.mean(dim=(1, 2), keepdim=True)
 
 
 def above_half_max(maps: Tensor) -> Tensor:
-    """Cells of each map (N, h, w) above half of its largest value, bool."""
+    """Mark the cells of each map (N, h, w) above half of its largest value."""
     return maps > 0.5 * maps.amax(dim=(1, 2), keepdim=True)
 
 
 def soft_cells(maps: Tensor) -> Tensor:
-    """sigmoid(10 (minmax(M) - 0.5)) in (0, 1), differentiable (GAIN; Li et al., CVPR 2018)."""
+    """Return sigmoid(10 (minmax(M) - 0.5)) in (0, 1), differentiable (GAIN; Li et al., CVPR 2018)."""
     return torch.sigmoid(10 * (normalise(maps, "minmax") - 0.5))
 
 
 def overlap(first: Tensor, second: Tensor) -> Tensor:
-    """Intersection over union (N,) of masks (N, h, w) bool; that of two empty ones is 1."""
+    """Return intersection over union (N,) of masks (N, h, w) bool; 1 for two empty masks."""
     union = (first | second).sum(dim=(1, 2))
     both = (first & second).sum(dim=(1, 2))
     return torch.where(union > 0, both / union.clamp_min(1), 1.0)
 
 
 def erase(images: Tensor, cells: Tensor, fill: Tensor | float) -> Tensor:
-    """``images`` (N, C, H, W) with ``fill`` where ``cells`` (N, h, w) are: bool, or shares in [0, 1].
+    """Replace the ``cells`` (N, h, w), bool or shares in [0, 1], of ``images`` (N, C, H, W) by ``fill``.
 
-    Cells are enlarged to pixels, bool ones with sharp borders. ``fill`` is a pixel value or broadcasts
-    against the images, like ``fill_of``.
+    Cells are enlarged to pixels, bool cells with sharp borders. ``fill`` is a pixel value or a tensor
+    that broadcasts against the images, such as ``fill_of``.
     """
     mode = "nearest" if cells.dtype == torch.bool else "bilinear"
     mask = functional.interpolate(cells[:, None].to(images.dtype), images.shape[2:], mode=mode)
@@ -218,14 +223,14 @@ def erase(images: Tensor, cells: Tensor, fill: Tensor | float) -> Tensor:
 
 
 def fill_of(extractor: Extractor, images: Tensor, kind: Fill) -> Tensor | float:
-    """What erased pixels become: the mean that the network subtracts, mid-grey, or the image blurred.
+    """Return the fill of erased pixels: the mean of the network's normalisation, mid-grey or a blur.
 
     Mid-grey is the 0 of networks that read pixels in [-1, 1], as published (Wu et al. 2018).
     """
     if kind == "zero":
         return 0.5
     if kind == "mean":
-        # A network that normalises nothing has no mean of its own; black would be no neutral fill.
+        # A network without normalisation has the mean 0, and black is no neutral fill.
         return extractor.mean if extractor.mean.any() else 0.5
     side = min(images.shape[2:])
     kernel = side // 4 * 2 + 1
@@ -234,7 +239,7 @@ def fill_of(extractor: Extractor, images: Tensor, kind: Fill) -> Tensor | float:
 
 @torch.no_grad()
 def _probe(extractor: Extractor) -> tuple[dict[str, Tensor], Tensor]:
-    """Outputs (N, K, h, w) of all spatial modules in the order of their last calls, and the features."""
+    """Return the outputs (N, K, h, w) of spatial modules in the order of last calls, and the features."""
     side = input_size(extractor.arch) if extractor.arch else 224
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(2, 3, side, side, generator=generator).to(extractor.device)
@@ -271,6 +276,6 @@ def _averages_to(maps: Tensor, features: Tensor) -> bool:
 
 
 def _some(names: dict[str, Tensor]) -> str:
-    """The outermost of them, for a message."""
+    """Return the outermost names, for a message."""
     outer = [name for name in names if "." not in name]
     return f"choose from {', '.join(outer or list(names)[-8:])}"

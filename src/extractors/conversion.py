@@ -1,4 +1,4 @@
-"""Reading a pickled checkpoint without the code that it names."""
+"""Conversion of pickled checkpoints without running code from them."""
 
 import pickle
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from torch import Tensor
 from src.artifacts.errors import UserError
 from src.extractors.checkpoints import write_plain
 
-_REAL = {
+_ALLOWED = {
     "collections.OrderedDict",
     "torch._utils._rebuild_tensor",
     "torch._utils._rebuild_tensor_v2",
@@ -20,11 +20,11 @@ _REAL = {
     "torch.Size",
     "torch.device",
 }
-"""What a pickle may really call: it rebuilds tensors and containers and does nothing else."""
+"""Functions that a pickle may call; they rebuild tensors and containers and do nothing else."""
 
 
 class _StandIn:
-    """Takes the place of any other class or function: accepts everything, does nothing."""
+    """Replacement for any other class or function, which accepts all calls and does nothing."""
 
     def __new__(cls, *_: object, **__: object) -> "_StandIn":
         return super().__new__(cls)
@@ -54,7 +54,7 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         is_storage = module in ("torch", "torch.storage") and name.endswith("Storage")
         is_type = module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
-        if is_storage or is_type or f"{module}.{name}" in _REAL:
+        if is_storage or is_type or f"{module}.{name}" in _ALLOWED:
             return super().find_class(module, name)
         return _StandIn
 
@@ -64,9 +64,9 @@ def _load(stream: Any, **options: Any) -> Any:
 
 
 def convert(source: Path, out: Path) -> list[str]:
-    """Write what ``source`` holds in tensors, numbers, strings and containers of these to ``out``.
+    """Write the tensors, numbers, strings and containers of these in ``source`` to ``out``.
 
-    Everything else is left out; returns its keys, ``a.b`` for key b of a. Raises ``UserError`` when
+    Returns the keys of all values that are left out, ``a.b`` for key b of a. Raises ``UserError`` if
     ``source`` is no checkpoint or holds no tensor.
     """
     if not source.is_file():
@@ -79,13 +79,13 @@ def convert(source: Path, out: Path) -> list[str]:
     dropped: list[str] = []
     kept = _plain(content, "", dropped)
     if not isinstance(kept, Mapping) or not _has_tensor(kept):
-        raise UserError(f"{source} holds no tensors by name")
+        raise UserError(f"{source} holds no named tensors")
     write_plain(out, kept)
     return dropped
 
 
 def _plain(value: Any, key: str, dropped: list[str]) -> Any:
-    """``value`` without what is not plain; None in its place within lists."""
+    """Return ``value`` with only plain values; in a list, None replaces each other value."""
     if isinstance(value, Tensor):
         return value.detach()
     if value is None or isinstance(value, bool | int | float | str):

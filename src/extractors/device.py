@@ -1,4 +1,4 @@
-"""Where networks run, and how images get there."""
+"""Device on which networks run, and loading of images to it."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from src.artifacts.errors import UserError
 
 
 def select_device(gpu: int) -> torch.device:
-    """CUDA device ``gpu``, or the CPU for -1 and, with a printed line, where CUDA is absent.
+    """Return CUDA device ``gpu``, or the CPU for -1 or, with a printed note, if CUDA is absent.
 
-    On CUDA, fp32 means fp32 and results repeat: TF32 and the kernels whose result depends on timing
-    are switched off.
+    On CUDA, TF32 and kernels whose result depends on timing are switched off, so that fp32 has full
+    precision and results repeat.
     """
     if gpu < 0:
         return torch.device("cpu")
@@ -30,17 +30,17 @@ def select_device(gpu: int) -> torch.device:
 
 @dataclass(frozen=True)
 class Loading:
-    """How images reach a network: ``batch_size`` in one forward, read by ``workers`` processes."""
+    """Loading of images: ``batch_size`` in one forward, read by ``workers`` processes."""
 
     batch_size: int
     workers: int
 
     @classmethod
     def on(cls, device: torch.device, batch_size: int | None, workers: int | None) -> "Loading":
-        """What a user left open (None) is chosen for the device; ``UserError`` for what cannot be.
+        """Replace each None by the default of the device; ``UserError`` for invalid numbers.
 
-        On a CPU eight images stay in its caches and readers would take the network's cores; a GPU
-        wants many images at once and cannot wait for one reader.
+        On a CPU eight images fit into its caches, and readers would take cores from the network. A GPU
+        needs many images at once and more than one reader.
         """
         usual = cls(8, 0) if device.type == "cpu" else cls(128, 8)
         chosen = cls(

@@ -1,4 +1,4 @@
-"""Several processes at one piece of work, as ``torchrun`` starts them: who does what, and who speaks."""
+"""Division of work among processes that ``torchrun`` has started, of which only the first prints."""
 
 import contextlib
 import os
@@ -13,18 +13,18 @@ from src.artifacts.errors import UserError
 from src.cli import EXIT_BAD_INPUT
 from src.extractors.device import select_device
 
-PATIENCE = timedelta(hours=12)
-"""How long processes wait for one that is alive but does not come: the last batch of the slowest
-attack takes hours on a CPU. One that has died is noticed at once."""
+LONGEST_WAIT = timedelta(hours=12)
+"""Longest wait for a process that is alive: the last batch of the slowest attack takes hours on a CPU.
+The death of a process is noticed at once."""
 
 
 @contextlib.contextmanager
 def process_group(gpu: int) -> Iterator[int]:
-    """Join the processes that ``torchrun`` has started, if it has; gives this one's CUDA device.
+    """Join the processes of ``torchrun``, if there are any, and yield the CUDA device of this one.
 
-    That is ``gpu`` in the first process of a machine, ``gpu + 1`` in the second, and so on; -1 is the
-    CPU. Inside, only process 0 prints, and at the end all leave together. Where one fails the others
-    end too, without a word: the first to fail says why.
+    The device is ``gpu`` in the first process of a machine, ``gpu + 1`` in the second, and so on; -1 is
+    the CPU. Inside, only process 0 prints, and all processes leave together. If one fails, the others end
+    too; only the first to fail prints an error.
     """
     if not distributed.is_torchelastic_launched():
         yield gpu
@@ -47,43 +47,43 @@ def n_processes() -> int:
 
 
 def rank() -> int:
-    """Number of this process; 0 writes and prints."""
+    """Return the number of this process; process 0 writes and prints."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def wait_for_all() -> None:
-    """Return once every process has called it; ``UserError`` where one has died."""
+    """Return after every process has called it; ``UserError`` if one has died."""
     if distributed.is_initialized():
-        with _reaching_all():
+        with _failures_as_user_errors():
             distributed.barrier()
 
 
 def own_share(units: list[int]) -> list[int]:
-    """Every n-th of the ``units`` of work that are left; the union over all n processes is all of them.
+    """Return every n-th of the ``units`` of work that are left, so that n processes share them all.
 
-    Nobody goes on before all have called it: what one finishes would be missing in the list of another
-    that comes later, and they would count differently.
+    All processes wait for each other: otherwise the list of a late process would lack units that another
+    has already finished, and the shares would not fit.
     """
     wait_for_all()
     return units[rank() :: n_processes()]
 
 
 def of_share(what: str) -> str:
-    """Label of a progress bar that shows the share of this process."""
+    """Return the label of a progress bar that shows the share of this process."""
     return what if n_processes() == 1 else f"{what}, share 1 of {n_processes()}"
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
-    """Elementwise; the values themselves where there is one process."""
+    """Return the elementwise mean of ``values`` over all processes."""
     if distributed.is_initialized():
-        with _reaching_all():
+        with _failures_as_user_errors():
             distributed.all_reduce(values)
         values /= n_processes()
     return values
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Give every process the mean of all gradients."""
+    """Replace the gradients in every process by their mean over processes."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not distributed.is_initialized() or not gradients:
         return
@@ -93,36 +93,35 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
 
 
 def _join(gpu: int) -> distributed.Store:
-    """Meet the other processes; returns the store that all of them see.
+    """Join the other processes and return the store that they share.
 
-    Tensors on GPUs travel by NCCL, everything else by gloo: who waits for the others on the CPU leaves
-    the GPU alone.
+    NCCL carries tensors on GPUs and gloo all others, so that a wait on the CPU does not occupy a GPU.
     """
     backend = "gloo"
     if gpu >= 0 and torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(select_device(gpu))
-    store, number, n = next(distributed.rendezvous("env://", timeout=PATIENCE))
+    store, number, n = next(distributed.rendezvous("env://", timeout=LONGEST_WAIT))
     distributed.init_process_group(
         backend,
         store=distributed.PrefixStore("group", store),
         rank=number,
         world_size=n,
-        timeout=PATIENCE,
+        timeout=LONGEST_WAIT,
     )
     return store
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What is printed inside goes nowhere."""
+    """Discard all output to stdout inside the block."""
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         yield
 
 
 @contextlib.contextmanager
-def _reaching_all() -> Iterator[None]:
-    """Turn the failure to reach a process into one line; torch has no exception of its own for it."""
+def _failures_as_user_errors() -> Iterator[None]:
+    """Turn the failure to reach a process into a ``UserError``; torch raises a plain ``RuntimeError``."""
     try:
         yield
     except RuntimeError as error:
@@ -133,8 +132,8 @@ def _reaching_all() -> Iterator[None]:
 
 
 def _another_has_failed(store: distributed.Store) -> bool:
-    """Whether another process was first to ask this."""
-    # Without a store nobody knows: then say it twice rather than not at all.
+    """Return True if another process has called this earlier."""
+    # Without a store this is unknown, and two messages are better than none.
     with contextlib.suppress(RuntimeError):
         return store.add("failed", 1) > 1
     return False

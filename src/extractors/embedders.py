@@ -1,4 +1,4 @@
-"""Networks whose features are points of the unit sphere, classified by the nearest class mean."""
+"""Networks with features on the unit sphere, classified by the nearest class mean."""
 
 import torch
 from torch import Tensor, nn
@@ -7,33 +7,34 @@ from torch.nn import functional
 from src.extractors.extractor import Extractor
 
 SHARPNESS = 20.0
-"""Factor of the logits. Squared distances on the sphere span a few units at most, and of logits as close
-as that cross-entropy hardly sees which class competes: gradient attacks fail, and a network without any
-defence looks robust."""
+"""Factor of the logits. Squared distances on the sphere differ by a few units at most. The
+cross-entropy of such close logits hardly depends on the competing class, so that gradient attacks fail
+and an undefended network looks robust."""
 
 
 class Embedder(nn.Module):
-    """A backbone, its output brought to length 1, and a nearest-class-mean classifier as the head.
+    """Backbone with output of length 1, and a nearest-class-mean classifier as the head.
 
     |e - c|^2 = |e|^2 - 2 e.c + |c|^2 with |e| = 1, so the class of the nearest mean c has the largest
-    2 e.c - |c|^2: a linear layer. An ``Extractor`` of it therefore has the embedding as features and
-    minus the squared distance to each mean, up to a constant and times ``SHARPNESS``, as logits.
+    2 e.c - |c|^2, which is a linear layer. The features of an ``Extractor`` with this network are the
+    embedding; the logits are minus the squared distances to the means, up to a constant and times
+    ``SHARPNESS``.
     """
 
     def __init__(self, backbone: nn.Module, dim: int, n_classes: int) -> None:
-        """``backbone`` maps images (N, channels, H, W) to (N, ``dim``). The means are 0 at first."""
+        """Use ``backbone``, which maps images (N, channels, H, W) to (N, ``dim``), and means of 0."""
         super().__init__()
         self.backbone = backbone
         self.head = nn.Linear(dim, n_classes)
         set_means(self.head, torch.zeros(n_classes, dim))
 
     def forward(self, images: Tensor) -> Tensor:
-        # Under autocast the backbone's output is of lower precision; a length of 1 is worth float32.
+        # Under autocast the backbone's output has lower precision; the length must be 1 in float32.
         return self.head(functional.normalize(self.backbone(images).float()))
 
 
 def set_class_means(extractor: Extractor, means: Tensor) -> None:
-    """Let ``extractor``, an embedder, predict the class whose row of ``means`` (C, dim) is nearest.
+    """Make ``extractor``, an embedder, predict the class with the nearest row of ``means`` (C, dim).
 
     Raises ``ValueError`` for another shape and for means that are not finite.
     """
@@ -46,16 +47,16 @@ def set_class_means(extractor: Extractor, means: Tensor) -> None:
 
 
 def set_means(head: nn.Linear, means: Tensor) -> None:
-    """Weight 2c and bias -|c|^2 for each row c of ``means``, times ``SHARPNESS``."""
+    """Set weight 2c and bias -|c|^2 for each row c of ``means``, times ``SHARPNESS``."""
     with torch.no_grad():
         head.weight.copy_(2 * SHARPNESS * means)
         head.bias.copy_(-SHARPNESS * means.square().sum(dim=1))
 
 
 def class_means(embeddings: Tensor, labels: Tensor, n_classes: int) -> Tensor:
-    """Mean of the ``embeddings`` (n, dim) of each of the ``labels`` (n,) int64; (n_classes, dim).
+    """Return the mean of the ``embeddings`` (n, dim) of each label, (n_classes, dim).
 
-    Raises ``ValueError`` for a class without an embedding: it has no mean.
+    ``labels`` are (n,) int64. Raises ``ValueError`` for a class without an embedding.
     """
     counts = labels.bincount(minlength=n_classes)
     if (counts == 0).any():

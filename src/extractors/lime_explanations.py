@@ -1,11 +1,11 @@
-"""LIME for images, by the ``lime`` package (an optional extra): which regions speak for a class.
+"""LIME for images, with the ``lime`` package (an optional extra): regions that support a class.
 
-Ribeiro et al., "Why Should I Trust You?", KDD 2016. An image is cut into superpixels (quickshift); in
-``n_samples`` copies each superpixel is hidden or not by chance, and a ridge regression of the class's
-probability on what is shown, weighted by how much is shown, gives each superpixel a weight.
+Ribeiro et al., "Why Should I Trust You?", KDD 2016. An image is divided into superpixels (quickshift).
+In ``n_samples`` copies each superpixel is hidden at random, and a ridge regression of the class's
+probability on the visible superpixels, weighted by their number, gives each superpixel a weight.
 
-It is here and not among the measures because all of its cost is forwards of an extractor: 1000 for an
-image, where an attention map takes one. Explain samples of images, not catalogues.
+An image costs 1000 forwards of the extractor, where an attention map takes one, so that LIME suits
+samples of images and not catalogues.
 """
 
 from typing import Literal
@@ -21,8 +21,8 @@ from src.extractors.optional import optional_library
 N_SAMPLES = 1000
 N_FEATURES = 10
 Hidden = Literal["mean", "black"]
-"""What hidden superpixels become: their own mean colour (lime's default), or black (Wu et al. 2018). On
-product photos black leaves no probability to explain: half of a white background is hidden, too."""
+"""Fill of hidden superpixels: their mean colour (lime's default), or black (Wu et al. 2018). On product
+photos black leaves no probability to explain, since half of the white background becomes black too."""
 _KERNEL_WIDTH = 0.25
 
 
@@ -37,17 +37,18 @@ def explain(
     hidden: Hidden = "mean",
     batch_size: int = 100,
 ) -> np.ndarray:
-    """Masks (n, H, W) int8: +1 where a superpixel supports the class, -1 where it opposes it, else 0.
+    """Return masks (n, H, W) int8: +1 in superpixels for the class, -1 in superpixels against it, or 0.
 
-    ``images`` (n, H, W, 3) uint8, ``classes`` (n,) integers: the class that each is explained for. At
-    most ``n_features`` superpixels, those of the largest weights, are not 0. (lime before August 2019
-    wrote 2 for support and 1 for opposition.) Of 32 x 32 pixels quickshift makes one or two superpixels,
-    which explain nothing; 64 x 64 are about the least. Every image starts from ``seed``, so that its mask
-    does not depend on the others. ``batch_size`` is that of the forwards; a CPU is faster with 8.
+    ``images`` are (n, H, W, 3) uint8; ``classes`` (n,) integers is the class to explain in each. At
+    most ``n_features`` superpixels, those with the largest weights, are not 0. (lime before August 2019
+    wrote 2 for support and 1 for opposition.) Quickshift divides 32 x 32 pixels into one or two
+    superpixels, which explain nothing; images should have at least about 64 x 64 pixels. Every image
+    starts from ``seed``, so that its mask does not depend on the others. ``batch_size`` is the number
+    of copies in a forward; a CPU is faster with 8.
 
-    Raises ``UserError`` where lime is not installed and for a class that ``extractor`` does not have.
+    Raises ``UserError`` if lime is not installed and for a class that ``extractor`` does not have.
     """
-    optional_library("lime.lime_base")  # before the work, which comes before the fit
+    optional_library("lime.lime_base")  # a missing library must be noticed before the forwards
     if not np.isin(classes, np.arange(extractor.n_classes)).all():
         raise UserError(f"the model has classes 0 to {extractor.n_classes - 1}")
     fast = fast_copy(extractor)
@@ -69,21 +70,21 @@ def explain(
 
 
 def superpixels(image: np.ndarray, seed: int) -> np.ndarray:
-    """(H, W) integers from 0 on, by quickshift with lime's parameters for images."""
+    """Divide an image into superpixels 0, 1, ... (H, W) by quickshift with lime's parameters."""
     segmentation = optional_library("skimage.segmentation")
     return segmentation.quickshift(image, kernel_size=4, max_dist=200, ratio=0.2, rng=seed)
 
 
 def _samples(n_superpixels: int, n_samples: int, seed: int) -> np.ndarray:
-    """(n_samples, n_superpixels) of 0 and 1: which superpixels each copy shows; the first shows all."""
-    # The legacy generator, because lime draws from one: the same copies as its own for the same seed.
+    """Draw the superpixels of each copy, (n_samples, n_superpixels) of 0 and 1; the first shows all."""
+    # The legacy generator gives the copies that lime itself draws from the same seed.
     shown = np.random.RandomState(seed).randint(0, 2, (n_samples, n_superpixels))
     shown[0] = 1
     return shown
 
 
 def _background(image: np.ndarray, segments: np.ndarray, hidden: Hidden) -> np.ndarray:
-    """(H, W, 3) uint8: ``image`` with all of its superpixels hidden."""
+    """Return ``image`` with all of its superpixels hidden: (H, W, 3) uint8."""
     if hidden == "black":
         return np.zeros_like(image)
     counts = np.bincount(segments.ravel())
@@ -93,7 +94,7 @@ def _background(image: np.ndarray, segments: np.ndarray, hidden: Hidden) -> np.n
 
 @torch.inference_mode()
 def _probabilities(extractor: Extractor, copies: np.ndarray, number: int) -> np.ndarray:
-    """Of the class ``number``, (n,), in ``copies`` (n, H, W, 3) uint8."""
+    """Return the probability of class ``number``, (n,), for ``copies`` (n, H, W, 3) uint8."""
     pixels = torch.from_numpy(copies).to(extractor.device).permute(0, 3, 1, 2).float() / 255
     return extractor(pixels).logits.softmax(dim=1)[:, number].double().cpu().numpy()
 
@@ -101,9 +102,9 @@ def _probabilities(extractor: Extractor, copies: np.ndarray, number: int) -> np.
 def local_weights(
     shown: np.ndarray, probabilities: np.ndarray, n_features: int, seed: int
 ) -> np.ndarray:
-    """lime's local linear model: a weight for each superpixel, 0 for all but ``n_features``."""
+    """Fit lime's local linear model: a weight for each superpixel, 0 for all but ``n_features``."""
     base = optional_library("lime.lime_base").LimeBase(_kernel, random_state=seed)
-    # The cosine distance of a row of 0 and 1 to the row of ones.
+    # For rows of 0 and 1 this is the cosine distance to the row of ones.
     distances = 1 - np.sqrt(shown.mean(axis=1))
     _, chosen, _, _ = base.explain_instance_with_data(
         shown, probabilities[:, None], distances, 0, n_features

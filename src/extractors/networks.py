@@ -1,4 +1,4 @@
-"""Small networks for 28x28 and 32x32 images, whose layouts torchvision does not have."""
+"""Small networks for 28x28 and 32x32 images that torchvision does not have."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -8,10 +8,10 @@ from torch.nn import functional
 
 
 class C2F2(nn.Module):
-    """Two convolutions and two fully connected layers, for 28x28 images of 1 or 3 channels.
+    """Network of two convolutions and two fully connected layers for 28x28 images of 1 or 3 channels.
 
-    The backbone of "Adversarial Attack and Defense in Deep Ranking" (Zhou et al. 2021) on MNIST and
-    Fashion-MNIST. Colours are averaged.
+    It is the backbone of "Adversarial Attack and Defense in Deep Ranking" (Zhou et al. 2021) on MNIST and
+    Fashion-MNIST. Channels are averaged.
     """
 
     def __init__(self, n_outputs: int) -> None:
@@ -29,7 +29,7 @@ class C2F2(nn.Module):
 
 
 class LeNet(nn.Module):
-    """LeNet as Caffe has it, without activations after its convolutions; input as ``C2F2``."""
+    """LeNet in Caffe's version, without activations after convolutions, for 28x28 images."""
 
     def __init__(self, n_outputs: int) -> None:
         super().__init__()
@@ -46,11 +46,11 @@ class LeNet(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """A residual network for 32x32 images (He et al. 2016, section 4.2).
+    """Residual network for 32x32 images (He et al. 2016, section 4.2).
 
-    2 ``stages`` ``blocks`` + 2 layers, with ``width`` channels in the first of its stages and twice as
-    many in each of the following. Where they widen, the shortcut has no parameters (option A), or is a
-    ``projection`` (option B), as in the wide ones of Geiping et al. 2020.
+    It has 2 ``stages`` ``blocks`` + 2 layers. The first stage has ``width`` channels, each further stage
+    twice as many as the one before. A shortcut between stages has no parameters (option A), or is a
+    ``projection`` (option B), as in the wide networks of Geiping et al. 2020.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class CifarResNet(nn.Module):
 
 
 def _residual_stage(n_in: int, n_out: int, blocks: int, projection: bool) -> nn.Sequential:
-    """The first of its ``blocks`` halves the resolution where it widens."""
+    """Build a stage of ``blocks``, of which the first halves the resolution if it adds channels."""
     rest = (_ResidualBlock(n_out, n_out) for _ in range(blocks - 1))
     return nn.Sequential(_ResidualBlock(n_in, n_out, projection), *rest)
 
 
 class _ResidualBlock(nn.Module):
-    """Two convolutions beside a shortcut, which has parameters where it is a ``projection``."""
+    """Two convolutions beside a shortcut, which has parameters only with ``projection``."""
 
     def __init__(self, n_in: int, n_out: int, projection: bool = False) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class _ResidualBlock(nn.Module):
         return functional.relu(self.bn2(self.conv2(residual)) + self._shortcut(maps))
 
     def _shortcut(self, maps: Tensor) -> Tensor:
-        """A projection, or every second pixel and channels of zeros, half before and half after."""
+        """Return the projection, or every second pixel with channels of zeros added on both sides."""
         if self.downsample is not None:
             return self.downsample(maps)
         if self.stride == 1:
@@ -116,9 +116,9 @@ class _ResidualBlock(nn.Module):
 
 
 class ConvNet(nn.Sequential):
-    """Eight convolutions with batch norm for 32x32 images, as Geiping et al. 2020 invert them.
+    """Network of eight convolutions with batch norm for 32x32 images, from Geiping et al. 2020.
 
-    ``width`` to 4 ``width`` channels, no resolution lost but by two poolings over 3x3 pixels.
+    It has ``width`` to 4 ``width`` channels; only two poolings over 3x3 pixels reduce the resolution.
     """
 
     def __init__(self, n_outputs: int, width: int) -> None:
@@ -139,9 +139,9 @@ def _normalised_convolutions(*channels: int) -> Iterator[nn.Module]:
 
 
 class LeNetZhu(nn.Sequential):
-    """The LeNet of "Deep Leakage from Gradients" (Zhu et al., NeurIPS 2019) for 32x32 images.
+    """LeNet of "Deep Leakage from Gradients" (Zhu et al., NeurIPS 2019) for 32x32 images.
 
-    Smooth, so that gradients of its gradients exist everywhere, and drawn from U(-.5, .5).
+    It is smooth, so that gradients of its gradients exist everywhere. Parameters start from U(-.5, .5).
     """
 
     def __init__(self, n_outputs: int) -> None:
@@ -160,9 +160,9 @@ class LeNetZhu(nn.Sequential):
 
 
 class CifarResNet2b(nn.Module):
-    """A network of two residual blocks without batch norm, as verifiers of robustness use it.
+    """Network of two residual blocks without batch norm for 32x32 images, used to verify robustness.
 
-    Reads 32x32 images. From alpha-beta-CROWN's CIFAR-10 models ("resnet2b").
+    It is "resnet2b" of alpha-beta-CROWN's CIFAR-10 models.
     """
 
     def __init__(self, n_outputs: int) -> None:
@@ -178,7 +178,7 @@ class CifarResNet2b(nn.Module):
 
 
 class _PlainBlock(nn.Module):
-    """Two convolutions beside a shortcut, which is a convolution where the shape changes."""
+    """Two convolutions beside a shortcut, which is a convolution if the shape changes."""
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
@@ -195,14 +195,15 @@ class _PlainBlock(nn.Module):
 
 
 class CifarNet(nn.Module):
-    """The "cifarnet" of TensorFlow's slim models, the network of Wu et al. 2018 on CIFAR-10.
+    """Network "cifarnet" of TensorFlow's slim models, used by Wu et al. 2018 on CIFAR-10.
 
-    Two convolutions of 64 channels, each pooled and normalised locally, and three fully connected layers.
+    It has two convolutions of 64 channels, each with pooling and local response normalisation, and three
+    fully connected layers.
     """
 
     def __init__(self, n_outputs: int) -> None:
         super().__init__()
-        # torch divides alpha by the number of channels that are summed, TensorFlow does not.
+        # torch divides alpha by the number of summed channels, TensorFlow does not.
         self.norm = nn.LocalResponseNorm(9, alpha=0.001, beta=0.75, k=1.0)
         self.conv1 = nn.Conv2d(3, 64, kernel_size=5, padding=2)
         self.conv2 = nn.Conv2d(64, 64, kernel_size=5, padding=2)

@@ -1,4 +1,4 @@
-"""Libraries that only some users need: those of requirements-extras.txt."""
+"""Import of the optional libraries in requirements-extras.txt."""
 
 import importlib
 from types import ModuleType
@@ -7,7 +7,7 @@ from src.artifacts.errors import UserError
 
 
 def optional_library(module: str) -> ModuleType:
-    """Import ``module``; ``UserError`` says how to install its library where that is missing."""
+    """Import ``module``; ``UserError`` says how to install a missing library."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

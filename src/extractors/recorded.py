@@ -1,4 +1,4 @@
-"""Which extractor made the clean features, so that later stages use the same one."""
+"""Record of the extractor that made the clean features, so that later stages use the same one."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,13 +11,13 @@ from src.extractors.extractor import Extractor, Precision
 
 @dataclass(frozen=True)
 class RecordedExtractor:
-    """What determines the features of an image; part of the manifest of the stage that classifies."""
+    """Values that determine the features of an image, in the manifest of the classification stage."""
 
     arch: str
     weights: str
     """SHA-256 of the checkpoint file."""
     resize: int
-    """Side in pixels of what the network read; 0 for native sizes."""
+    """Side in pixels of the images that the network read; 0 for native sizes."""
     precision: Precision
 
     @classmethod
@@ -27,7 +27,7 @@ class RecordedExtractor:
 
     @classmethod
     def read(cls, classes: Path) -> "RecordedExtractor":
-        """The extractor that made ``classes.csv`` and ``features.npy`` beside it, from their manifest."""
+        """Read the extractor of ``classes.csv`` and the ``features.npy`` beside it from the manifest."""
         options = read_record(classes).get("options", {})
         try:
             return cls(**{name: options[name] for name in cls.__dataclass_fields__})
@@ -37,14 +37,14 @@ class RecordedExtractor:
             ) from error
 
     def options(self) -> dict[str, Any]:
-        """As JSON values, for ``Manifest.of``."""
+        """Return the fields as JSON values for ``Manifest.of``."""
         return asdict(self)
 
     def require_same(self, clean: "RecordedExtractor", classes: Path) -> None:
-        """``UserError`` unless this is the extractor ``clean`` that made ``classes``.
+        """Raise ``UserError`` unless this is the extractor ``clean`` that made ``classes``.
 
-        Rows of two extractors in one feature matrix could not be compared. The precision may differ:
-        it moves features by rounding.
+        Rows of different extractors in one feature matrix are not comparable. The precision may differ,
+        since it changes features only by rounding.
         """
         for what in ("arch", "weights", "resize"):
             if getattr(self, what) != getattr(clean, what):

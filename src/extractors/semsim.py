@@ -1,4 +1,4 @@
-"""SemSim: how far two images are apart in what people recognise (Sun et al., NeurIPS 2023)."""
+"""SemSim: distance of images in what people recognise (Sun et al., NeurIPS 2023)."""
 
 import sys
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from src.extractors.checkpoints import read_checkpoint, write_plain
 from src.extractors.extractor import IMAGENET_MEAN, IMAGENET_STD, find_head
 
 DEFAULT_ARCH = "cifar_resnet18"
-"""The published one: a ResNet18 for 32x32 images, 512 features."""
+"""Published architecture, a ResNet18 for 32x32 images with 512 features."""
 _N_OUTPUTS = 1000
-"""Of the head that is cut off: a number by which it is found."""
+"""Number of outputs by which the head is found that is cut off."""
 
 
 class SemSim(nn.Module):
-    """A distance of images: that of their features in a network trained on triplets.
+    """Distance of images by their features in a network that is trained on triplets.
 
-    Of an original, the triplets hold a reconstruction that people recognise and one that they do not.
-    In evaluation mode when it is made.
+    A triplet holds an original, a reconstruction of it that people recognise and one that they do not. A
+    new model is in evaluation mode.
     """
 
     size: Tensor
@@ -43,14 +43,14 @@ class SemSim(nn.Module):
         std: Sequence[float] = IMAGENET_STD,
         human: bool = True,
     ) -> None:
-        """``network`` maps normalised images (n, 3, ``size``, ``size``) to features (n, D).
+        """Use ``network``, which maps normalised images (n, 3, ``size``, ``size``) to features (n, D).
 
-        ``arch`` is what it was built as. ``human``: whether people said what is recognisable.
+        ``arch`` is the name of its architecture. ``human`` is true if people judged the triplets.
         """
         super().__init__()
         self.network = network
         self.arch = arch
-        # Everything that a score depends on is saved with the parameters.
+        # Buffers, so that all values on which a score depends are saved with the parameters.
         self.register_buffer("size", torch.tensor(size))
         self.register_buffer("human", torch.tensor(human))
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1))
@@ -62,7 +62,7 @@ class SemSim(nn.Module):
         return self.mean.device
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features (n, D) of ``images`` (n, 3, height, width) in [0, 1], resized where they must be."""
+        """Return features (n, D) of ``images`` (n, 3, height, width) in [0, 1], resized if necessary."""
         side = int(self.size)
         if images.shape[2:] != (side, side):
             images = functional.interpolate(
@@ -74,11 +74,11 @@ class SemSim(nn.Module):
     def score(
         self, a: Tensor, b: Tensor, *, normalised: bool = True, batch_size: int = 256
     ) -> Tensor:
-        """Distance (n,) float32, on the CPU, of each image of ``a`` from that of ``b``; lower is closer.
+        """Return distances (n,) float32, on the CPU, between images of ``a`` and ``b``; lower is closer.
 
-        Both are (n, 3, height, width) float in [0, 1]. Features are ``normalised`` to length 1, as they
-        are trained, so that a distance is at most 2; without, the score is the published one, which
-        mixes in how long they are. Raises ``ValueError`` where the shapes differ.
+        Both are (n, 3, height, width) float in [0, 1]. Features are ``normalised`` to length 1, as in
+        training, so that a distance is at most 2. Otherwise the score is the published one, which also
+        depends on the lengths of features. Raises ``ValueError`` if the shapes differ.
         """
         if a.shape != b.shape:
             raise ValueError(f"images of {tuple(a.shape)} and {tuple(b.shape)} cannot be compared")
@@ -93,7 +93,7 @@ class SemSim(nn.Module):
 
 
 def build_semsim(arch: str = DEFAULT_ARCH, size: int = 32, *, human: bool = True) -> SemSim:
-    """Randomly initialised: the network ``arch`` without its head, with its usual normalisation."""
+    """Build the network ``arch``, randomly initialised, without its head, with its normalisation."""
     network = build_network(arch, _N_OUTPUTS)
     network.set_submodule(find_head(network, _N_OUTPUTS), nn.Identity())
     mean, std = normalisation(arch)
@@ -101,16 +101,16 @@ def build_semsim(arch: str = DEFAULT_ARCH, size: int = 32, *, human: bool = True
 
 
 def save_semsim(path: Path, model: SemSim) -> None:
-    """Write a dict of plain tensors and strings."""
+    """Write a model as a dict of plain tensors and strings."""
     state_dict = {key: value.cpu() for key, value in model.state_dict().items()}
     write_plain(path, {"format": "semsim", "arch": model.arch, "state_dict": state_dict})
 
 
 def load_semsim(path: Path, device: torch.device | str = "cpu") -> SemSim:
-    """Read what ``save_semsim`` wrote, in evaluation mode, frozen; nothing in the file is executed.
+    """Read a model of ``save_semsim``, frozen and in evaluation mode, without running code from the file.
 
-    Says on stderr where it was trained on labels that no person gave.
-    Raises ``UserError`` for a file that is no SemSim.
+    Prints a note on stderr if the model was trained on synthetic labels. Raises ``UserError`` for a file
+    that is no SemSim.
     """
     checkpoint = read_checkpoint(path)
     if checkpoint.arch is None or "human" not in checkpoint.state_dict:

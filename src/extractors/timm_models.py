@@ -1,8 +1,8 @@
 """Networks of the timm library (an optional extra), as ``timm:<name>`` or ``timm:<name>.<tag>``.
 
-The baselines of Kurakin et al. 2017 and Tramer et al. 2018, trained on single-step adversaries:
+Baselines of Kurakin et al. 2017 and Tramer et al. 2018, trained on single-step adversaries, are:
 
-    timm:inception_v3.tf_adv_in1k                adv_inception_v3, and by --model_file its kin
+    timm:inception_v3.tf_adv_in1k                adv_inception_v3 and, with --model_file,
                                                  ens3_adv_ and ens4_adv_inception_v3
     timm:inception_resnet_v2.tf_ens_adv_in1k     ens_adv_inception_resnet_v2
 """
@@ -22,7 +22,7 @@ _CACHED_FILES = ("model.safetensors", "pytorch_model.bin")
 
 @dataclass(frozen=True)
 class TimmModel:
-    """What timm records of a network and its published weights."""
+    """Record in timm of a network and its published weights."""
 
     name: str
     size: int
@@ -30,14 +30,14 @@ class TimmModel:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     head: str
-    """Name of its last layer."""
+    """Name of the last layer."""
     n_classes: int
     repository: str | None
-    """Of the weights, on the Hugging Face hub."""
+    """Repository of the weights on the Hugging Face hub."""
 
     @classmethod
     def of(cls, arch: str) -> "TimmModel":
-        """The model of ``timm:<name>``; ``UserError`` where timm or the name is unknown."""
+        """Find the model of ``timm:<name>``; ``UserError`` if timm is missing or lacks the name."""
         timm = optional_library("timm")
         name = arch.removeprefix(PREFIX)
         try:
@@ -57,14 +57,14 @@ class TimmModel:
         )
 
     def build(self, n_outputs: int) -> nn.Module:
-        """A randomly initialised network with ``n_outputs`` outputs."""
+        """Build a randomly initialised network with ``n_outputs`` outputs."""
         timm = optional_library("timm")
         return timm.create_model(self.name, pretrained=False, num_classes=n_outputs)
 
     def cached_weights(self, option: str) -> Path:
-        """The published weights in the hub's cache; nothing is downloaded.
+        """Return the file of the published weights in the hub's cache, without a download.
 
-        Raises ``UserError`` where they are not there; ``option`` names a file instead.
+        Raises ``UserError`` if it is missing; the message names ``option``, which takes another file.
         """
         if self.repository is None:
             raise UserError(f"there are no weights of {self.name}: name a checkpoint with {option}")
@@ -78,9 +78,9 @@ class TimmModel:
         )
 
     def without_background(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """``state_dict`` without the class 0 of TensorFlow's checkpoints, which is no class of ImageNet.
+        """Remove class 0 of TensorFlow's checkpoints, the background, which is no class of ImageNet.
 
-        Only those whose head has one class more than the published one are changed.
+        A ``state_dict`` is changed only if its head has one class more than the published one.
         """
         return {
             key: value[1:]

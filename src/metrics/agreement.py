@@ -1,4 +1,4 @@
-"""How well an image metric agrees with people, who say which reconstructions they recognise."""
+"""Agreement between an image metric and people who say which reconstructions they recognise."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ import numpy as np
 
 RESAMPLES = 2000
 _CELLS_AT_ONCE = 2**22
-"""Numbers in the largest array of one block of resamples."""
+"""Size of the largest array that a block of resamples needs."""
 _ROUNDING = 1e-12
-"""Part of the largest value by which equal means may differ, since sums are rounded."""
+"""Relative tolerance for equal means: sums are rounded, so equal means may differ slightly."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and its interval; NaN where it does not exist."""
+    """Value with its interval; the numbers that are not defined are NaN."""
 
     value: float
     low: float
@@ -23,16 +23,21 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Agreement:
-    """The first three compare models, in -1 to 1; the others reconstructions, in 0 to 1."""
+    """Agreement of a metric with people.
+
+    ``spearman``, ``kendall`` and ``pearson`` compare models and lie in [-1, 1]; ``auc`` and
+    ``auc_within`` compare reconstructions and lie in [0, 1].
+    """
 
     spearman: Estimate
     kendall: Estimate
-    """tau-b."""
+    """Kendall's tau-b."""
     pearson: Estimate
     auc: Estimate
-    """How often, of two reconstructions one of which people recognise, the metric says it is closer."""
+    """Share of the pairs of a recognised and an unrecognised reconstruction in which the metric calls
+    the recognised one closer."""
     auc_within: Estimate
-    """The same, of two reconstructions of one original, by two models."""
+    """``auc`` over pairs of reconstructions of the same original by two models."""
     n_models: int
     n_images: int
 
@@ -48,52 +53,52 @@ def agreement(
 ) -> Agreement:
     """Compare a metric with people on reconstructions of the same images by several models.
 
-    ``scores`` (models, images) are the metric's, ``human`` (models, images) the shares of people in
-    [0, 1] who recognise each reconstruction. Models are compared by their means; a reconstruction
-    counts as recognised where more than half recognise it. All values are positive where metric and
-    people agree, whichever way the metric is oriented.
+    ``scores`` (models, images) holds the values of the metric, ``human`` (models, images) the share
+    of people, in [0, 1], who recognise each reconstruction. Models are compared by their means; a
+    reconstruction counts as recognised if more than half of the people recognise it. Correlations are
+    positive if metric and people agree, whichever way the metric is oriented.
 
     Intervals are percentiles of a bootstrap that draws models and, independently, images, since both
     are samples (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007); resamples in
-    which a value does not exist, such as those of one model only, are left out. The same ``seed``
-    draws the same resamples for every metric. Raises ``ValueError`` for arrays of unlike shapes, empty
-    ones and values that are not finite.
+    which a value is not defined, for example because they hold only one model, are left out. The same
+    ``seed`` draws the same resamples for every metric. Raises ``ValueError`` if the shapes differ, an
+    array is empty or a value is not finite.
     """
     _require_table(scores, human)
     closeness = np.asarray(scores, np.float64) * (1 if higher_is_closer else -1)
     recognised = np.asarray(human) > 0.5
     n_models, n_images = closeness.shape
     rng = np.random.default_rng(seed)
-    models, images = (_with_all(_draws(n, resamples, rng)) for n in (n_models, n_images))
+    models, images = (_with_sample(_draws(n, resamples, rng)) for n in (n_models, n_images))
     means = [images @ values.T / n_images for values in (closeness, np.asarray(human, np.float64))]
     values = {
         **_correlations(*means, models),
         "auc": _auc(closeness, recognised, models, images),
         "auc_within": _auc_within(closeness, recognised, models, images),
     }
-    estimates = {name: _estimate(of, confidence) for name, of in values.items()}
+    estimates = {name: _estimate(sampled, confidence) for name, sampled in values.items()}
     return Agreement(**estimates, n_models=n_models, n_images=n_images)
 
 
 def _require_table(scores: np.ndarray, human: np.ndarray) -> None:
     if scores.ndim != 2 or scores.shape != human.shape or scores.size == 0:
-        raise ValueError(f"scores {scores.shape} and people {human.shape} are no (models, images)")
+        raise ValueError(f"scores {scores.shape} and people {human.shape} must be (models, images)")
     if not (np.isfinite(scores).all() and np.isfinite(human).all()):
         raise ValueError("scores or people's shares are not finite")
 
 
 def _draws(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """(resamples, n) float64: how often each of ``n`` is drawn in ``n`` draws with replacement."""
+    """Draw ``n`` of ``n`` with replacement and return the counts: (resamples, n) float64."""
     return rng.multinomial(n, np.full(n, 1 / n), resamples).astype(np.float64)
 
 
-def _with_all(counts: np.ndarray) -> np.ndarray:
-    """A first row of ones: the sample itself."""
+def _with_sample(counts: np.ndarray) -> np.ndarray:
+    """Insert a first row of ones, which stands for the sample itself."""
     return np.insert(counts, 0, 1, axis=0)
 
 
 def _estimate(values: np.ndarray, confidence: float) -> Estimate:
-    """From the sample's own value and those of its resamples."""
+    """Return the value of the sample (first entry) with the interval from its resamples (the rest)."""
     own, known = float(values[0]), values[1:][np.isfinite(values[1:])]
     if not np.isfinite(own) or len(known) == 0:
         return Estimate(own, np.nan, np.nan)
@@ -103,15 +108,16 @@ def _estimate(values: np.ndarray, confidence: float) -> Estimate:
 
 
 def _blocks(rows: int, cells: int) -> Iterator[slice]:
-    """Slices of ``rows`` that have ``cells`` numbers each."""
+    """Split ``rows`` rows of ``cells`` numbers each into slices that fit into memory."""
     step = max(1, _CELLS_AT_ONCE // cells)
     return (slice(first, first + step) for first in range(0, rows, step))
 
 
 def _correlations(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Pearson's, Spearman's and Kendall's coefficient of each row, (rows,) each.
+    """Return Pearson's, Spearman's and Kendall's coefficient of each row, (rows,) each.
 
-    ``x`` and ``y`` (rows, models) are values, ``counts`` how often each model is there.
+    ``x`` and ``y`` (rows, models) are values; ``counts`` (rows, models) says how often each model was
+    drawn.
     """
     parts = [
         _general_correlations(x[block], y[block], counts[block])
@@ -122,29 +128,32 @@ def _correlations(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> dict[str,
 
 
 def _general_correlations(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(3, rows): the three are one coefficient (Daniels, Biometrika 1944), of differences of pairs.
+    """Return the three coefficients as (3, rows): Pearson, Spearman, Kendall.
 
-    Those are differences of values (Pearson), of ranks (Spearman), or only their signs (Kendall).
+    All three are one coefficient of the differences in pairs (Daniels, Biometrika 1944): differences
+    of values (Pearson), of ranks (Spearman), or only their signs (Kendall).
     """
     pairs = counts[:, :, None] * counts[:, None]
     differences = _differences(x), _differences(y)
     signs = tuple(map(np.sign, differences))
-    # Who stands below minus who stands above is twice the mean rank among all drawn, but for a constant.
+    # The number of models below minus the number above is twice the mean rank plus a constant.
     ranks = (np.einsum("rij,rj->ri", sign, counts) for sign in signs)
     ranked = map(_differences, ranks)
-    return np.stack([_coefficient(*of, pairs) for of in (differences, ranked, signs)])
+    kinds = (differences, ranked, signs)
+    return np.stack([_coefficient(*compared, pairs) for compared in kinds])
 
 
 def _differences(values: np.ndarray) -> np.ndarray:
-    """(rows, n) -> (rows, n, n) of all pairs, 0 for equal ones."""
+    """Return the differences of all pairs, (rows, n) -> (rows, n, n); exactly 0 for equal values."""
     differences = values[:, :, None] - values[:, None]
     smallest = _ROUNDING * np.abs(values).max(axis=1)[:, None, None]
     return np.where(np.abs(differences) <= smallest, 0, differences)
 
 
 def _coefficient(a: np.ndarray, b: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """sum(ab) / sqrt(sum(aa) sum(bb)) of each row; NaN where all are equal."""
-    ab, aa, bb = (np.einsum("rij,rij,rij->r", pairs, *of) for of in ((a, b), (a, a), (b, b)))
+    """Return sum(ab) / sqrt(sum(aa) sum(bb)) of each row; NaN if all values are equal."""
+    products = ((a, b), (a, a), (b, b))
+    ab, aa, bb = (np.einsum("rij,rij,rij->r", pairs, *factors) for factors in products)
     with np.errstate(invalid="ignore"):
         return ab / np.sqrt(aa * bb)
 
@@ -152,11 +161,14 @@ def _coefficient(a: np.ndarray, b: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 def _auc(
     closeness: np.ndarray, recognised: np.ndarray, models: np.ndarray, images: np.ndarray
 ) -> np.ndarray:
-    """(rows,): among all reconstructions (models, images), each as often as its model and image."""
+    """Return ``Agreement.auc`` for each row of counts: (rows,).
+
+    A reconstruction counts as often as its model is drawn times as often as its image is drawn.
+    """
     order = np.argsort(closeness, axis=None)
     of_model, of_image = np.unravel_index(order, closeness.shape)
     right = recognised[of_model, of_image]
-    # Reconstructions of the same score stand together: neither of them is closer.
+    # Reconstructions with equal scores form one group: neither of two counts as closer.
     scores = closeness[of_model, of_image]
     first = np.flatnonzero(np.append(True, np.diff(scores) != 0))
     parts = []
@@ -172,12 +184,13 @@ def _auc(
 def _auc_within(
     closeness: np.ndarray, recognised: np.ndarray, models: np.ndarray, images: np.ndarray
 ) -> np.ndarray:
-    """(rows,): among pairs of reconstructions of one image, one recognised and one not."""
+    """Return ``Agreement.auc_within`` for each row of counts: (rows,)."""
     closeness, recognised = closeness.T, recognised.T
     pairs = recognised[:, :, None] & ~recognised[:, None]
     won = pairs * (1 + np.sign(closeness[:, :, None] - closeness[:, None])) / 2
-    sums = (np.einsum("ri,imn->rmn", images, of, optimize=True) for of in (won, pairs * 1.0))
-    return _share(*(np.einsum("rmn,rm,rn->r", of, models, models) for of in sums))
+    counted = (won, pairs * 1.0)
+    sums = (np.einsum("ri,imn->rmn", images, values, optimize=True) for values in counted)
+    return _share(*(np.einsum("rmn,rm,rn->r", by_models, models, models) for by_models in sums))
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

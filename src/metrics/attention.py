@@ -1,13 +1,13 @@
-"""Where attention maps look: how far attacks move them, how scattered and how incomplete they are.
+"""Measures of attention maps: shift under attack, scatter and incompleteness.
 
-Maps are (N, h, w) finite floats, batch first, h * w >= 2, of any sign; what is measured of them is
-(N,), float64 unless said otherwise, and ``ValueError`` where the arrays do not fit. Each measure
-reads the signed map or its positive part, what the ReLU of Grad-CAM leaves (Selvaraju et al., ICCV
-2017). Where the ReLU leaves nothing (``blind``) there is no attended area: what compares areas is NaN,
-and what reads the positive part as a distribution over the cells takes the uniform one.
+Maps are (N, h, w) finite floats, batch first, h * w >= 2, of any sign. Measures are (N,), float64
+unless said otherwise; arrays that do not fit raise ``ValueError``. Each measure reads the signed map
+or its positive part, which is what the ReLU of Grad-CAM leaves (Selvaraju et al., ICCV 2017). A map
+without a positive cell is ``blind`` and has no attended area: measures that compare areas are NaN,
+and measures that read the positive part as a distribution over cells use the uniform distribution.
 
 Distances between cells are in units of the map's diagonal, from the centre of one corner cell to the
-centre of the opposite one: 1 is as far as it gets.
+centre of the opposite one, so that 1 is the largest distance.
 """
 
 import math
@@ -18,27 +18,28 @@ from scipy import ndimage, stats
 from scipy.special import entr, rel_entr
 
 TOP_SHARE = 0.125
-"""8 of the 64 cells of an 8 x 8 map: what analyses of attention usually call attended."""
+"""Share of the cells that count as attended, 8 of the 64 of an 8 x 8 map, as is usual."""
 FURTHER_SHARES = {"iou_top10": 0.1, "iou_top20": 0.2, "iou_top30": 0.3}
-"""Whether a finding hangs on that share."""
+"""Shares by column name, which show whether a finding depends on ``TOP_SHARE``."""
 
 SSIM_SIDE = 3
-"""Cells on a side of SSIM's window. The usual 7 or 11 would cover all of a 7 x 7 map."""
+"""Side of SSIM's window in cells. The usual 7 or 11 would cover all of a 7 x 7 map."""
 SSIM_C1, SSIM_C2 = 0.01**2, 0.03**2
 
 _FOUR_NEIGHBOURS = np.stack([np.zeros((3, 3)), [[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.zeros((3, 3))])
-"""Cells touch by their sides, and never cells of another image."""
+"""Neighbourhood (image, row, column): cells of one image that share a side are connected."""
 
 
 def blind(maps: np.ndarray) -> np.ndarray:
-    """(N,) bool: maps with no positive cell, to be counted beside measures that are NaN for them."""
+    """Return which maps have no positive cell, (N,) bool; some measures are NaN for them."""
     return _checked(maps).max(axis=(1, 2)) <= 0
 
 
 def equal_area(maps: np.ndarray, n_cells: int | np.ndarray) -> np.ndarray:
-    """(N, h, w) bool: the ``n_cells`` highest cells of every map, of equals those of lower index.
+    """Mark the ``n_cells`` highest cells of every map: (N, h, w) bool.
 
-    ``n_cells`` is one number or (N,) integers, each in 0..h*w.
+    Of equal cells, those of lower index are marked first. ``n_cells`` is one number or (N,) integers,
+    each in 0..h*w.
     """
     maps = _checked(maps)
     flat = _flat(maps)
@@ -50,31 +51,31 @@ def equal_area(maps: np.ndarray, n_cells: int | np.ndarray) -> np.ndarray:
 
 
 def top_cells(maps: np.ndarray, share: float = TOP_SHARE) -> np.ndarray:
-    """(N, h, w) bool: exactly ceil(share * h * w) highest cells; of equals those of lower index.
+    """Mark exactly the ceil(share * h * w) highest cells of every map: (N, h, w) bool.
 
-    ``share`` lies in (0, 1].
+    Of equal cells, those of lower index are marked first. ``share`` lies in (0, 1].
     """
     if not 0 < share <= 1:
         raise ValueError(f"the share of cells must be in (0, 1], not {share}")
     n_cells = math.prod(maps.shape[1:])
-    # Rounded first: 0.07 * 100 is a little more than 7, and its ceiling would be 8.
+    # Round before the ceiling: 0.07 * 100 is a little more than 7 and would become 8.
     return equal_area(maps, math.ceil(round(share * n_cells, 9)))
 
 
 def above_mean(maps: np.ndarray) -> np.ndarray:
-    """(N, h, w) bool: cells higher than the mean of their own map; none of a constant one."""
+    """Mark cells higher than the mean of their own map, (N, h, w) bool; none in a constant map."""
     maps = _checked(maps)
     return maps > _mean(maps)
 
 
 def above_half_max(maps: np.ndarray) -> np.ndarray:
-    """(N, h, w) bool: cells higher than half of their own map's maximum; none where it is <= 0."""
+    """Mark cells higher than half the maximum of their own map, (N, h, w) bool; none if it is <= 0."""
     maps = _checked(maps)
     return maps > maps.max(axis=(1, 2), keepdims=True) / 2
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union, in [0, 1], of masks (N, h, w) bool; 1 where both are empty."""
+    """Return intersection over union, in [0, 1], of masks (N, h, w) bool; 1 if both are empty."""
     a, b = np.asarray(a, bool), np.asarray(b, bool)
     _same_shape(a, b)
     union = (a | b).sum(axis=(1, 2))
@@ -84,13 +85,13 @@ def overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def shift(
     clean: np.ndarray, attacked: np.ndarray, share: float = TOP_SHARE
 ) -> dict[str, np.ndarray]:
-    """How far an attack moved the maps of the same images, row by row.
+    """Measure how far an attack moved the maps; row i of both arrays is the same image.
 
     ==================  ========  ====================================================================
-    key                 reads     what it is
+    key                 reads     value
     ==================  ========  ====================================================================
     iou_top             signed    ``overlap`` of the ``top_cells``, in [0, 1]
-    iou_top10, 20, 30   signed    the same of 10, 20 and 30 % of the cells
+    iou_top10, 20, 30   signed    ``overlap`` of the highest 10, 20 and 30 % of the cells
     iou_mean            positive  ``overlap`` of the cells ``above_mean``
     iou_half_max        positive  ``overlap`` of the cells ``above_half_max``
     pearson             signed    correlation, in [-1, 1]; NaN where a map is constant
@@ -102,8 +103,8 @@ def shift(
     top_cell_moved      signed    bool: another cell is the highest one
     ==================  ========  ====================================================================
 
-    All IoU are NaN where either map is ``blind``. ``iou_top`` reads the signed map, because of cells
-    that the ReLU made equal the lower index would win in both maps and feign an overlap.
+    All IoU are NaN if either map is ``blind``. ``iou_top`` reads the signed map: of cells that the ReLU
+    sets to 0 the same low indices would be chosen in both maps, which would look like an overlap.
     """
     clean, attacked = _checked(clean), _checked(attacked)
     _same_shape(clean, attacked)
@@ -117,8 +118,8 @@ def shift(
     distance = np.linalg.norm(centroid_after - centroid, axis=1) / _diagonal(clean.shape)
     return {
         **{
-            name: iou(top_cells(clean, of), top_cells(attacked, of))
-            for name, of in {"iou_top": share, **FURTHER_SHARES}.items()
+            name: iou(top_cells(clean, marked), top_cells(attacked, marked))
+            for name, marked in {"iou_top": share, **FURTHER_SHARES}.items()
         },
         "iou_mean": iou(above_mean(attended), above_mean(attended_after)),
         "iou_half_max": iou(above_half_max(attended), above_half_max(attended_after)),
@@ -133,10 +134,10 @@ def shift(
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Structural similarity, in [-1, 1], of maps in [0, 1] (Wang et al., IEEE TIP 2004).
+    """Return the structural similarity, in [-1, 1], of maps in [0, 1] (Wang et al., IEEE TIP 2004).
 
-    The mean over all windows of 3 x 3 cells that lie inside the map, every cell of a window weighing
-    the same; a map of less than 3 rows or columns has windows of as many. K1 = 0.01, K2 = 0.03.
+    It is the mean over all windows of 3 x 3 equally weighted cells that lie inside the map. A map with
+    fewer than 3 rows or columns has smaller windows. K1 = 0.01, K2 = 0.03.
     """
     mean_a, mean_b = _window_means(a), _window_means(b)
     variance_a = _window_means(a * a) - mean_a**2
@@ -148,14 +149,15 @@ def ssim(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def scatter(maps: np.ndarray, share: float = TOP_SHARE) -> dict[str, np.ndarray]:
-    """How scattered the attention of each map is. The first three grow with scatter, ``gini`` falls.
+    """Measure how scattered each map is. ``gini`` falls with scatter, the other three grow.
 
-    ``entropy``: of the positive part, divided by log(h * w): 0 for one cell, 1 for all cells alike.
+    ``entropy``: entropy of the positive part, divided by log(h * w); 0 for a single cell, 1 for equal
+    cells.
     ``spread``: root of the mean squared distance of the positive part from its centre of mass,
     in [0, 0.5].
-    ``components``: connected components of the ``top_cells`` (signed map); NaN of a ``blind`` map.
-    ``gini``: inequality of the cells of the positive part, from 0 where all are alike to
-    1 - 1 / (h * w) where one has everything.
+    ``components``: connected components of the ``top_cells`` (signed map); NaN for a ``blind`` map.
+    ``gini``: inequality of the cells of the positive part, from 0 for equal cells to 1 - 1 / (h * w)
+    for a single cell.
     """
     maps = _checked(maps)
     distribution = _distribution(maps)
@@ -169,7 +171,7 @@ def scatter(maps: np.ndarray, share: float = TOP_SHARE) -> dict[str, np.ndarray]
 
 
 def components(masks: np.ndarray) -> np.ndarray:
-    """(N,) integers: 4-connected components of masks (N, h, w) bool, all images labelled at once."""
+    """Count the 4-connected components of masks (N, h, w) bool: (N,) integers."""
     labels, n_components = ndimage.label(masks, _FOUR_NEIGHBOURS)
     image_of = np.zeros(n_components + 1, np.int64)
     image_of[labels.ravel()] = np.repeat(np.arange(len(masks)), math.prod(masks.shape[1:]))
@@ -182,19 +184,20 @@ def incompleteness(
     maps: np.ndarray | None = None,
     objects: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """How much of what matters the attention leaves out. Larger is more incomplete, for every key.
+    """Measure how much of the relevant area attention misses; larger is more incomplete for every key.
 
-    ``inc3``: 1 - (p_y(x) - p_y(x erased)), in [0, 2], where ``probability`` (N,) is that of the class y
-    of the image and ``erased_probability`` (N,) that of the same class once the attended cells are
-    erased. Complete attention takes the class away with it (0); 1: erasing it costs nothing.
+    ``inc3``: 1 - (p_y(x) - p_y(x erased)), in [0, 2], where ``probability`` (N,) is the probability of
+    the class y of the image and ``erased_probability`` (N,) the probability of y after the attended
+    cells were erased. 0: erasing them removes the class; 1: erasing them changes nothing.
 
-    With ``maps`` and ``objects`` (N, h, w) bool, the cells of the object (see ``cells_of_boxes``), also
+    ``objects`` (N, h, w) bool marks the cells of the object (see ``cells_of_boxes``). With ``maps`` and
+    ``objects`` the result also has
 
     - ``inc1``: 1 - |A and G| / |G|, in [0, 1]: the share of the object G that is not attended, where A
       are the cells of the positive part ``above_mean``;
-    - ``inc2``: 1 - IoU, in [0, 1], of the object and as many of the highest cells (signed map).
+    - ``inc2``: 1 - IoU, in [0, 1], of the object and equally many highest cells (signed map).
 
-    Both are NaN where the map is ``blind`` or the object has no cell.
+    Both are NaN if the map is ``blind`` or the object has no cell.
     """
     drop = np.asarray(probability, np.float64) - np.asarray(erased_probability, np.float64)
     incomplete = {"inc3": 1 - drop}
@@ -214,11 +217,11 @@ def incompleteness(
 
 
 def cells_of_boxes(boxes: np.ndarray, sizes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """(N, h, w) bool, ``shape`` = (h, w): the cells whose centre lies in the box of their image.
+    """Mark the cells whose centre lies in the box of their image: (N, h, w) bool, ``shape`` = (h, w).
 
-    ``boxes`` (N, 4) are x0, y0, x1, y1 in pixels, the last ones excluded; ``sizes`` (N, 2) or (2,) are
-    the (height, width) of the images. A box too small to hold a centre has the cell in which its own
-    centre lies. Several boxes of an image: the union of their masks.
+    ``boxes`` (N, 4) are x0, y0, x1, y1 in pixels, x1 and y1 excluded; ``sizes`` (N, 2) or (2,) are the
+    (height, width) of the images. A box too small to hold the centre of a cell gets the cell that
+    holds the centre of the box. For several boxes in an image, unite their masks.
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 2, 2)
     sizes = np.broadcast_to(sizes, (len(boxes), 2))
@@ -237,7 +240,7 @@ def cells_of_boxes(boxes: np.ndarray, sizes: np.ndarray, shape: tuple[int, int])
 
 
 def _checked(maps: np.ndarray) -> np.ndarray:
-    """The maps as float64."""
+    """Return the maps as float64; ``ValueError`` unless they are (N, h, w) and finite."""
     maps = np.asarray(maps, np.float64)
     if maps.ndim != 3 or math.prod(maps.shape[1:]) < 2:
         raise ValueError(f"maps must be (N, h, w) of two cells or more, not {maps.shape}")
@@ -253,25 +256,25 @@ def _same_shape(a: np.ndarray, b: np.ndarray) -> None:
 
 
 def _flat(maps: np.ndarray) -> np.ndarray:
-    """(N, h * w): NumPy cannot infer the second number where there are no images."""
+    """Flatten maps to (N, h * w), also for N = 0, where NumPy cannot infer the second number."""
     return maps.reshape(len(maps), math.prod(maps.shape[1:]))
 
 
 def _mean(maps: np.ndarray) -> np.ndarray:
-    """(N, 1, 1) means. Those of constant maps are exact, so that nothing lies above them."""
+    """Return the mean of each map, (N, 1, 1); exact for constant maps, so that no cell lies above it."""
     low, high = maps.min(axis=(1, 2), keepdims=True), maps.max(axis=(1, 2), keepdims=True)
     return np.clip(maps.mean(axis=(1, 2), keepdims=True), low, high)
 
 
 def _distribution(maps: np.ndarray) -> np.ndarray:
-    """The positive part of each map, summing to 1; uniform where there is none."""
+    """Scale the positive part of each map to the sum 1; uniform for a blind map."""
     positive = np.maximum(maps, 0)
     positive = np.where(blind(maps)[:, None, None], 1.0, positive)
     return positive / positive.sum(axis=(1, 2), keepdims=True)
 
 
 def _displayed(maps: np.ndarray) -> np.ndarray:
-    """Each map scaled to [0, 1]; a constant one to 0."""
+    """Scale each map to [0, 1]; a constant map becomes 0."""
     low = maps.min(axis=(1, 2), keepdims=True)
     extent = maps.max(axis=(1, 2), keepdims=True) - low
     return (maps - low) / np.where(extent > 0, extent, 1)
@@ -298,14 +301,14 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _jensen_shannon(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Jensen-Shannon divergence to base 2: 0 where ``p`` and ``q`` are equal, 1 where disjoint."""
+    """Return the Jensen-Shannon divergence to base 2: 0 if ``p`` and ``q`` are equal, 1 if disjoint."""
     middle = (p + q) / 2
     divergence = (rel_entr(p, middle) + rel_entr(q, middle)).sum(axis=(1, 2))
     return np.clip(divergence / (2 * np.log(2)), 0, 1)
 
 
 def _window_means(maps: np.ndarray) -> np.ndarray:
-    """(N, h - 2, w - 2): means over all windows of 3 x 3 cells, first of rows, then of columns."""
+    """Average all windows of 3 x 3 cells, first along rows, then along columns: (N, h - 2, w - 2)."""
     for axis in (1, 2):
         side = min(SSIM_SIDE, maps.shape[axis])
         maps = sliding_window_view(maps, side, axis=axis).mean(axis=-1)
@@ -313,17 +316,17 @@ def _window_means(maps: np.ndarray) -> np.ndarray:
 
 
 def _diagonal(shape: tuple[int, ...]) -> float:
-    """From the centre of one corner cell to that of the opposite one."""
+    """Return the distance between the centres of opposite corner cells."""
     return math.hypot(shape[1] - 1, shape[2] - 1)
 
 
 def _coordinates(shape: tuple[int, ...]) -> np.ndarray:
-    """(h, w, 2): row and column of every cell."""
+    """Return row and column of every cell: (h, w, 2)."""
     return np.moveaxis(np.indices(shape[1:]), 0, -1).astype(np.float64)
 
 
 def _centroid(distribution: np.ndarray) -> np.ndarray:
-    """(N, 2): row and column of the centre of mass."""
+    """Return row and column of the centre of mass: (N, 2)."""
     return np.tensordot(distribution, _coordinates(distribution.shape), axes=2)
 
 

@@ -1,7 +1,7 @@
-"""Regions that explain a class (LIME), beside each other and beside attention maps.
+"""Comparisons of LIME explanations with each other and with attention maps.
 
-Masks are (n, H, W) integers: positive where a region supports the class, negative where it opposes it,
-0 elsewhere. Results are (n,) float64.
+Masks are (n, H, W) integers: positive in regions that support the class, negative in regions that
+oppose it, 0 elsewhere. Results are (n,) float64.
 """
 
 import numpy as np
@@ -11,15 +11,15 @@ from src.metrics.attention import blind, equal_area, overlap
 
 
 def support_overlap(clean: np.ndarray, attacked: np.ndarray) -> np.ndarray:
-    """IoU of the supporting regions of two explanations of an image; 1 where neither has any."""
+    """Return the IoU of the supporting regions of two explanations; 1 if neither has one."""
     return overlap(clean > 0, attacked > 0)
 
 
 def attention_agreement(masks: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """IoU of the supporting region and the area of the same size that is attended most.
+    """Return the IoU of the supporting region and the most attended area of equal size.
 
-    ``maps`` (n, h, w), signed, are enlarged to the pixels of the masks bilinearly. NaN where the
-    explanation supports nothing and where the map is ``blind``.
+    ``maps`` (n, h, w), signed, are enlarged bilinearly to the pixels of the masks. The value is NaN if
+    the explanation has no supporting region or the map is ``blind``.
     """
     if len(masks) != len(maps):
         raise ValueError(f"{len(masks)} masks, {len(maps)} maps")
@@ -31,6 +31,6 @@ def attention_agreement(masks: np.ndarray, maps: np.ndarray) -> np.ndarray:
 
 
 def _enlarged(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """(n, H, W): bilinear between the centres of cells, constant beyond the outermost."""
+    """Enlarge maps to (n, H, W): bilinear between centres of cells, constant beyond the outer ones."""
     factors = [1, *(pixels / cells for pixels, cells in zip(size, maps.shape[1:], strict=True))]
     return ndimage.zoom(maps.astype(np.float64), factors, order=1, mode="nearest", grid_mode=True)

@@ -1,4 +1,4 @@
-"""How far a changed image is from the one it was made from, by its pixels.
+"""Pixel distances between changed images and their originals.
 
 Images are float arrays (n, height, width, channels) in [0, 1]; every metric returns (n,) float64, one
 value for each pair.
@@ -14,39 +14,39 @@ import numpy as np
 from scipy.ndimage import correlate1d
 
 _C1, _C2 = 0.01**2, 0.03**2
-"""The constants of SSIM for a peak of 1, as published."""
+"""Published constants of SSIM for a peak of 1."""
 
 
 @dataclass(frozen=True)
 class ImageMetric:
-    """A metric of pairs of images, by the name of its column."""
+    """Metric of pairs of images; ``name`` is its column in tables."""
 
     name: str
     higher_is_closer: bool
     compare: Callable[[np.ndarray, np.ndarray], np.ndarray]
 
     def describe(self, images: np.ndarray) -> np.ndarray:
-        """What ``compare`` reads of images: themselves. A network's metric has more to do here."""
+        """Return the input of ``compare``: the images here, features in metrics with a network."""
         return images
 
     def __call__(self, original: np.ndarray, changed: np.ndarray) -> np.ndarray:
-        """(n,) float64; ``ValueError`` where the shapes differ or the metric cannot read the size."""
+        """Return (n,) float64; ``ValueError`` if shapes differ or the metric cannot read the size."""
         return self.compare(original, changed)
 
 
 def mse(original: np.ndarray, changed: np.ndarray) -> np.ndarray:
-    """Mean squared error."""
+    """Return the mean squared error."""
     return np.square(_difference(original, changed)).mean(axis=(1, 2, 3))
 
 
 def psnr(original: np.ndarray, changed: np.ndarray, peak: float = 1.0) -> np.ndarray:
-    """Peak signal-to-noise ratio in dB, 10 log10(peak^2 / MSE); infinite for equal images."""
+    """Return the peak signal-to-noise ratio in dB, 10 log10(peak^2 / MSE); infinite for equal images."""
     with np.errstate(divide="ignore"):
         return 10 * np.log10(peak**2 / mse(original, changed))
 
 
 def lp_norm(original: np.ndarray, changed: np.ndarray, p: float = 2) -> np.ndarray:
-    """The Lp norm of the change of all values of an image; p = 0 counts those that differ."""
+    """Return the Lp norm of the change of an image; p = 0 counts the values that differ."""
     change = _difference(original, changed)
     return np.linalg.norm(change.reshape(len(change), -1), p, axis=1)
 
@@ -58,13 +58,13 @@ def ssim(
     *,
     mirrored: bool | None = None,
 ) -> np.ndarray:
-    """Structural similarity, the mean over windows and channels; 1 for equal images.
+    """Return the structural similarity, the mean over windows and channels; 1 for equal images.
 
     Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", IEEE
-    Transactions on Image Processing 2004: Gaussian windows of 11 pixels with sigma 1.5. ``uniform`` has
-    windows of 7 pixels and the covariances of a sample. ``mirrored``: a window around every pixel of an
-    image that is mirrored at its border; otherwise only windows that lie in it. By default Gaussian
-    windows are mirrored and uniform ones are not, as torchmetrics and scikit-image have them. Raises
+    Transactions on Image Processing 2004, use Gaussian windows of 11 pixels with sigma 1.5. ``uniform``
+    uses windows of 7 pixels and sample covariances. ``mirrored`` puts a window around every pixel and
+    mirrors the image at its border; otherwise only windows inside the image count. By default Gaussian
+    windows are mirrored and uniform windows are not, as in torchmetrics and scikit-image. Raises
     ``ValueError`` for images smaller than a window.
     """
     _difference(original, changed)
@@ -82,17 +82,17 @@ def ssim(
 
 @dataclass(frozen=True)
 class Window:
-    """A square window of SSIM."""
+    """Square window of SSIM."""
 
     weights: np.ndarray
-    """(width,) of its pixels along each side; they sum to 1."""
+    """(width,) weights of the pixels along each side; they sum to 1."""
     correction: float
-    """By what its variances are multiplied."""
+    """Factor of variances and covariances, 1 or Bessel's n / (n - 1)."""
     mirrored: bool
-    """Whether it goes beyond the border of an image unless it is told otherwise."""
+    """True if the image is mirrored at its border by default."""
 
     def means(self, images: np.ndarray, mirrored: bool) -> np.ndarray:
-        """Weighted means in all windows; where not ``mirrored``, a window less 1 fewer on each side."""
+        """Return weighted means of all windows; only windows inside the image unless ``mirrored``."""
         beyond = len(self.weights) // 2
         if min(images.shape[1:3]) < len(self.weights):
             width, height = images.shape[2], images.shape[1]
@@ -114,21 +114,21 @@ WINDOWS = {
 
 
 def total_variation(images: np.ndarray) -> np.ndarray:
-    """How rough each image is: mean |difference of neighbours in a row| + the same in a column.
+    """Return the roughness of each image: mean |horizontal difference| + mean |vertical difference|.
 
-    Rudin, Osher and Fatemi, Physica D 1992, in its anisotropic form.
+    This is the anisotropic total variation of Rudin, Osher and Fatemi, Physica D 1992.
     """
     images = np.asarray(images, np.float64)
     return sum(np.abs(np.diff(images, axis=axis)).mean(axis=(1, 2, 3)) for axis in (1, 2))
 
 
 def roughness_change(original: np.ndarray, changed: np.ndarray) -> np.ndarray:
-    """By how much the total variation of an image differs from that of its original."""
+    """Return the absolute difference of total variation between an image and its original."""
     return np.abs(total_variation(changed) - total_variation(original))
 
 
 def _difference(original: np.ndarray, changed: np.ndarray) -> np.ndarray:
-    """Changed minus original, float64; ``ValueError`` unless both are images of equal shape."""
+    """Return changed minus original, float64; ``ValueError`` unless both are images of equal shape."""
     if original.shape != changed.shape or original.ndim != 4:
         raise ValueError(f"images of {original.shape} and {changed.shape} cannot be compared")
     return np.asarray(changed, np.float64) - np.asarray(original, np.float64)
@@ -148,4 +148,4 @@ IMAGE_METRICS: dict[str, ImageMetric] = {
         ImageMetric("tv", False, roughness_change),
     )
 }
-"""By the names of their columns; norms are of values in [0, 1]."""
+"""Metrics by the names of their columns. Norms are of pixel values in [0, 1]."""

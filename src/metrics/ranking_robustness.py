@@ -1,4 +1,4 @@
-"""The Empirical Robustness Score: ten attacks on rankings in one number.
+"""Empirical Robustness Score: one number for ten attacks on rankings.
 
 Zhou et al., "Adversarial Attack and Defense in Deep Ranking", 2021; Zhou and Patel, "Enhancing
 Adversarial Robustness for Deep Metric Learning", CVPR 2022.
@@ -22,10 +22,10 @@ TERMS: Mapping[str, Callable[[float], float]] = {
     "gtm": lambda recall: recall,
     "gtt": lambda retained: retained,
 }
-"""What each attack leaves, and how that becomes a score out of 100 (0: the attack has all it wants).
+"""Conversion of each attack's result to a score out of 100; 0 if the attack reaches its aim fully.
 
-Percentiles, recalls (R@1) and the share of retained top candidates are percent; ES:D is a distance on
-the unit sphere, in [0, 2].
+Percentiles, recalls (R@1) and the share of retained top candidates are percentages; ES:D is a distance
+on the unit sphere, in [0, 2].
 """
 
 SMALLEST_SPREAD = 0.1
@@ -33,31 +33,31 @@ CHANCES = 2.0
 
 
 def terms_scored(measured: Mapping[str, float]) -> dict[str, float]:
-    """The score of every term of ``TERMS``; ``KeyError`` where ``measured`` lacks one."""
+    """Return the score of every term of ``TERMS``; ``KeyError`` if ``measured`` lacks one."""
     return {term: score(measured[term]) for term, score in TERMS.items()}
 
 
 def empirical_robustness_score(measured: Mapping[str, float]) -> float:
-    """ERS: the mean of the ten scores. 0 is no robustness; an embedder that nothing moves has 100.
+    """Return the ERS, the mean of the ten scores: 0 without robustness, 100 if no attack has an effect.
 
-    It is defined for distances that are bounded, those of the unit sphere. It must be read beside R@1:
-    an embedder that maps all images to one point gets about 30 (see ``collapsed``).
+    It is defined for bounded distances, those on the unit sphere. It must be read beside R@1: an
+    embedder that maps all images to one point gets about 30 (see ``collapsed``).
     """
     return float(np.mean(list(terms_scored(measured).values())))
 
 
 def score_interval(scores: np.ndarray) -> tuple[float, float, float]:
-    """(mean, low, high) of ``scores`` (repeats,): Student's t, 95 %; bounds are NaN for one repeat."""
+    """Return (mean, low, high) of ``scores`` (repeats,): Student's t, 95 %; NaN bounds for one repeat."""
     scores = np.asarray(scores, np.float64)
     low, high = mean_interval(scores)
     return float(scores.mean()), float(low), float(high)
 
 
 def collapsed(r1: float, chance: float, spread: float) -> bool:
-    """Whether the ERS of an embedder says nothing because its clean embeddings do not.
+    """Return True if the clean embeddings carry too little information for the ERS to mean anything.
 
-    So it is where R@1 (percent) is below ``CHANCES`` times that of a ranking by ``chance``, or where the
-    ``spread`` of the embeddings on the unit sphere (root mean squared distance, at most about 1.41) is
-    below ``SMALLEST_SPREAD``: no attack can move an image far, and none has to.
+    That is so if R@1 (percent) is below ``CHANCES`` times ``chance``, the R@1 of a random ranking, or if
+    the ``spread`` of the embeddings on the unit sphere (root mean squared distance, at most about 1.41)
+    is below ``SMALLEST_SPREAD``: then no attack can move an image far, and none needs to.
     """
     return r1 < CHANCES * chance or spread < SMALLEST_SPREAD

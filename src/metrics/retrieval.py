@@ -1,9 +1,9 @@
-"""How well embeddings rank images of the same class first: R@K, mAP, mAP@R, mAP@10, NMI.
+"""Retrieval quality of embeddings: R@K, mAP, mAP@R, mAP@10, NMI.
 
-Every image is a query against all the others; itself is left out by its index, not by its position
-in the ranking, where ties could put another image. Images that are equally far stand in the worst
-order for the query, those of other classes first, so that an embedder which maps all images to one
-point finds nothing. Distances are Euclidean: on L2-normalised embeddings the order of the cosine.
+Every image is a query against all others. The query itself is left out by its index and not by its
+position in the ranking, which a tie could give to another image. Equally distant images are ranked in
+the worst order for the query, other classes first, so that an embedder that maps all images to one
+point finds nothing. Distances are Euclidean; on L2-normalised embeddings they order like the cosine.
 """
 
 from collections.abc import Iterator
@@ -12,30 +12,30 @@ from dataclasses import dataclass
 import numpy as np
 
 _ENTRIES_AT_ONCE = 2**24
-"""Distances in memory at a time: 64 MiB of them, and a few arrays of their size."""
+"""Number of distances in memory at a time: 64 MiB, besides a few arrays of the same size."""
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What n queries find; all arrays are (n,) float64, NaN for a query that nothing matches."""
+    """Results of n queries; all arrays are (n,) float64, NaN for a query without a match."""
 
     first_rank: np.ndarray
-    """Where the first image of the query's class stands; 1 is the best."""
+    """Rank of the first image of the query's class; 1 is the best."""
     average_precision: np.ndarray
-    """Mean of the precision at every match of the whole ranking."""
+    """Mean of the precisions at all matches of the whole ranking."""
     at_r: np.ndarray
-    """AP@R of Musgrave et al. 2020: precisions at the matches among the first R, divided by R, where
-    R is how many images match."""
+    """AP@R of Musgrave et al. 2020: sum of the precisions at the matches among the first R, divided by
+    R, the number of matching images."""
     at_10: np.ndarray
-    """Precisions at the matches among the first 10, divided by min(R, 10)."""
+    """Sum of the precisions at the matches among the first 10, divided by min(R, 10)."""
 
     def recall(self, k: int) -> np.ndarray:
-        """R@K: 1 where one of the first ``k`` images matches, else 0."""
+        """Return R@K: 1 if one of the first ``k`` images matches, else 0."""
         found = np.less_equal(self.first_rank, k)
         return np.where(np.isnan(self.first_rank), np.nan, found)
 
     def means(self) -> dict[str, float]:
-        """Over the queries that something matches: r1, r2, map, map_r, map_10 in percent; first_rank."""
+        """Return means over queries with a match: r1, r2, map, map_r, map_10 in percent; first_rank."""
         percent = {
             "r1": self.recall(1),
             "r2": self.recall(2),
@@ -57,11 +57,11 @@ def retrieval(embeddings: np.ndarray, labels: np.ndarray) -> Retrieval:
 
 
 def _ranked_matches(embeddings: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
-    """Blocks (queries, n - 1) bool: whether the image at each place of a query's ranking matches.
+    """Yield blocks (queries, n - 1) bool that say which places of a query's ranking match.
 
-    A distance that is not negative keeps its order as the integer of its bits, and leaves the highest
-    bit free. So the match fits below the distance into one integer, and a plain sort, by far faster
-    than an argsort, ranks by distance and puts matches last among equals.
+    The bits of a non-negative distance, read as an integer, keep its order and leave the highest bit
+    free. So the match fits below the distance in one integer. A plain sort, much faster than an
+    argsort, then ranks by distance and puts matches last among equal distances.
     """
     embeddings = np.ascontiguousarray(embeddings, np.float32)
     squares = np.square(embeddings).sum(axis=1)
@@ -81,7 +81,7 @@ def _ranked_matches(embeddings: np.ndarray, labels: np.ndarray) -> Iterator[np.n
 
 
 def _measure(matches: np.ndarray) -> np.ndarray:
-    """(4, queries): the fields of ``Retrieval``, from ranked matches (queries, n - 1)."""
+    """Compute the fields of ``Retrieval``, (4, queries), from ranked matches (queries, n - 1)."""
     found = np.cumsum(matches, axis=1, dtype=np.int32)
     n_matches = found[:, -1]
     query, place = np.nonzero(matches)
@@ -104,12 +104,12 @@ def _mean_known(values: np.ndarray) -> float:
 
 
 def nmi(embeddings: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
-    """Normalised mutual information, in percent, of ``labels`` and k-means with as many clusters.
+    """Return the normalised mutual information, in percent, of ``labels`` and as many clusters.
 
-    The mutual information is divided by the mean of the two entropies. k-means starts once, by
-    k-means++ under ``seed``.
+    The mutual information is divided by the mean of the two entropies. k-means runs once, from a
+    k-means++ start under ``seed``.
     """
-    # Loading it takes a second, which nobody else should wait for.
+    # The import takes a second and only this measure needs it.
     from sklearn.cluster import KMeans
     from sklearn.metrics import normalized_mutual_info_score
 
@@ -119,9 +119,9 @@ def nmi(embeddings: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
 
 
 def spread(embeddings: np.ndarray) -> float:
-    """Root of the mean squared distance of two different rows of ``embeddings`` (n, d).
+    """Return the root of the mean squared distance of two different rows of ``embeddings`` (n, d).
 
-    Of unit vectors it lies in [0, sqrt(2 n / (n - 1))]; about 1.41 where they point everywhere.
+    For unit vectors it lies in [0, sqrt(2 n / (n - 1))]; uniformly spread ones have about 1.41.
     """
     n = len(embeddings)
     deviations = np.square(embeddings - embeddings.mean(axis=0, dtype=np.float64)).sum()
@@ -129,9 +129,9 @@ def spread(embeddings: np.ndarray) -> float:
 
 
 def chance(labels: np.ndarray) -> float:
-    """R@1, in percent, of a ranking by chance: how often another image has the query's class.
+    """Return R@1, in percent, of a random ranking: the share of other images of the query's class.
 
-    As in ``Retrieval.means``, over queries that something matches.
+    The mean is over queries with a match, as in ``Retrieval.means``.
     """
     _, counts = np.unique(labels, return_counts=True)
     counts = counts[counts > 1]

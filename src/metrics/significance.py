@@ -1,19 +1,19 @@
-"""How sure a mean is, and whether two sets of paired values differ."""
+"""Intervals of means, and tests of whether two sets of paired values differ."""
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 RESAMPLES = 1000
 RANDOM_GROUPS = 2048
-"""Up to this many users are resampled one by one; more are first put into this many groups."""
+"""Largest number of units to resample. More users than that are first put into this many groups."""
 
 
 def random_groups(n_users: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Deal users into at most ``RANDOM_GROUPS`` groups: (group of each user, size of each group).
+    """Divide users into at most ``RANDOM_GROUPS`` groups: (group of each user, size of each group).
 
-    The groups are as equal in size as can be, so their means vary like those of users, only less by
-    their size: resampling groups instead of users gives the same interval (Wolter, Introduction to
-    Variance Estimation, chapter 2) for a tenth of the work at 24,379 users.
+    The sizes differ by at most 1, so the variance of a group's mean is that of a user divided by the
+    size. Resampling groups instead of users gives the same interval (Wolter, Introduction to Variance
+    Estimation, chapter 2) for a tenth of the work at 24,379 users.
     """
     n_groups = min(n_users, RANDOM_GROUPS)
     groups = np.arange(n_users) % n_groups
@@ -30,11 +30,11 @@ def interval_of_sums(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile bootstrap interval of means over users, from sums over groups of them.
+    """Return the percentile bootstrap interval of means over users, from sums over groups of users.
 
-    ``sums`` (groups, ...) holds any number of measures, ``sizes`` (groups,) the users of each group.
-    Returns (low, high), each of the shape of one group's sums. All measures share the same resamples,
-    so that they cost one matrix product.
+    ``sums`` (groups, ...) holds any number of measures, ``sizes`` (groups,) the number of users in each
+    group. Returns (low, high), each of the shape of one group's sums. All measures share the same
+    resamples, so that they cost one matrix product.
     """
     counts = _resample(len(sums), resamples, np.random.default_rng(seed))
     means = (sums.reshape(len(sums), -1).T @ counts.T) / (counts @ sizes)
@@ -46,7 +46,7 @@ def interval_of_sums(
 def bootstrap_interval(
     values: np.ndarray, *, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile bootstrap interval of the mean of ``values`` (users, ...) over users: (low, high)."""
+    """Return the percentile bootstrap interval (low, high) of the mean of ``values`` (users, ...)."""
     groups, sizes = random_groups(len(values), seed)
     return interval_of_sums(
         _sums_of_groups(values, groups),
@@ -58,7 +58,7 @@ def bootstrap_interval(
 
 
 def _resample(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """(resamples, n) float64: how often each of ``n`` is drawn in ``n`` draws with replacement."""
+    """Draw ``n`` of ``n`` with replacement and return the counts: (resamples, n) float64."""
     draws = rng.integers(0, n, (resamples, n))
     draws += np.arange(resamples)[:, None] * n
     counts = np.bincount(draws.ravel(), minlength=resamples * n).reshape(resamples, n)
@@ -66,14 +66,14 @@ def _resample(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _sums_of_groups(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """(users, ...) -> (groups, ...)."""
+    """Sum values over the users of each group: (users, ...) -> (groups, ...)."""
     flat = values.reshape(len(values), -1)
     sums = np.stack([np.bincount(groups, column) for column in flat.T], axis=1)
     return sums.reshape(len(sums), *values.shape[1:])
 
 
 def decrease(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """By how many percent ``after`` is below ``before``; NaN where there was nothing to lose."""
+    """Return the decrease from ``before`` to ``after`` in percent; NaN unless ``before`` > 0."""
     before = np.asarray(before, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(before > 0, 100 * (1 - after / before), np.nan)
@@ -87,12 +87,12 @@ def decrease_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile bootstrap interval of the ``decrease`` of a mean over seeds and users: (low, high).
+    """Return the percentile bootstrap interval (low, high) of the ``decrease`` of a mean.
 
-    ``before`` and ``after`` are (seeds, users, ...), the same users under every seed; the bounds have
-    the remaining shape. Seeds and users cross, so each resample draws seeds and, independently, users
-    (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007), the same ones before and
-    after. Of a single seed only the users are drawn.
+    The mean is over seeds and users. ``before`` and ``after`` are (seeds, users, ...) with the same
+    users under every seed; the bounds have the remaining shape. Seeds and users cross, so each resample
+    draws seeds and, independently, users (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics
+    2007), and uses the same draw before and after. With a single seed only users are drawn.
     """
     n_seeds, n_users, *shape = before.shape
     groups, sizes = random_groups(n_users, seed)
@@ -109,9 +109,9 @@ def decrease_interval(
 
 
 def mean_interval(values: np.ndarray, *, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Student's t interval of the mean of ``values`` (seeds, ...) over seeds: (low, high).
+    """Return Student's t interval (low, high) of the mean of ``values`` (seeds, ...) over seeds.
 
-    A few seeds are too few to resample. NaN where there is one seed.
+    It is parametric since a few seeds are too few to resample. Both bounds are NaN for one seed.
     """
     n = len(values)
     mean = values.mean(axis=0)
@@ -124,7 +124,7 @@ def mean_interval(values: np.ndarray, *, confidence: float = 0.95) -> tuple[np.n
 def wilson_interval(
     successes: np.ndarray | int, n: np.ndarray | int, *, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's interval of shares ``successes`` / ``n``: (low, high) in [0, 1]; NaN where ``n`` is 0.
+    """Return Wilson's interval (low, high) of ``successes`` / ``n``, in [0, 1]; NaN if ``n`` is 0.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
     """
@@ -135,17 +135,17 @@ def wilson_interval(
         centre = share + z**2 / (2 * n)
         half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
         low, high = ((centre + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
-    # Exactly the ends, which rounding misses.
+    # Rounding misses the ends 0 and 1, which are exact here.
     known = n > 0
     low = np.where(known & (successes == 0), 0.0, low)
     return low, np.where(known & (successes == n), 1.0, high)
 
 
 def paired_tests(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two-sided p-values of paired differences: (t-test, Wilcoxon signed-rank test).
+    """Return two-sided p-values of paired differences: (t-test, Wilcoxon signed-rank test).
 
-    ``before`` and ``after`` are (n, ...): row by row the same user (or seed). The p-values have the
-    shape of one row. Where nothing differs both are 1; with a single pair both are NaN.
+    ``before`` and ``after`` are (n, ...); row i of both is the same user (or seed). The p-values have
+    the shape of one row. Both are 1 if no pair differs, and NaN if there is a single pair.
     """
     differences = np.asarray(after, np.float64) - np.asarray(before, np.float64)
     n, *shape = differences.shape
@@ -158,9 +158,9 @@ def paired_tests(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.
 def tests_of_changes(
     column: np.ndarray, change: np.ndarray, n: int, n_columns: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``paired_tests`` of many measures, given only the differences that are not zero.
+    """Compute ``paired_tests`` of many measures from only the differences that are not zero.
 
-    ``column`` (m,) in 0..n_columns-1 is the measure that each entry of ``change`` (m,) belongs to; the
+    ``column`` (m,) in 0..n_columns-1 is the measure to which each entry of ``change`` (m,) belongs. All
     other differences of the ``n`` pairs are zero, as they are for most users in most categories.
     """
     if n < 2:
@@ -172,7 +172,7 @@ def tests_of_changes(
 
 
 def _t_test(column: np.ndarray, change: np.ndarray, counts: np.ndarray, n: int) -> np.ndarray:
-    """Student's t-test that the mean of each column is 0."""
+    """Return p-values of Student's t-test that the mean of each column is 0."""
     mean = np.bincount(column, change, len(counts)) / n
     squares = np.bincount(column, np.square(change - mean[column]), len(counts))
     squares += (n - counts) * np.square(mean)
@@ -183,10 +183,10 @@ def _t_test(column: np.ndarray, change: np.ndarray, counts: np.ndarray, n: int) 
 
 
 def _wilcoxon(column: np.ndarray, change: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Wilcoxon's signed-rank test of each column.
+    """Return p-values of Wilcoxon's signed-rank test of each column.
 
     Zeros are left out, ties share their mean rank, and the statistic is compared with its normal
-    approximation under that tie correction: what SciPy does for more than 50 pairs.
+    approximation with tie correction, as SciPy does for more than 50 pairs.
     """
     order = _order_within_columns(column, np.abs(change), counts)
     column, change = column[order], change[order]
@@ -208,10 +208,10 @@ def _wilcoxon(column: np.ndarray, change: np.ndarray, counts: np.ndarray) -> np.
 
 
 def _order_within_columns(column: np.ndarray, size: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Indices that sort by column and then by size: a radix sort and many small ones.
+    """Return the indices that sort by column and then by size.
 
-    NumPy sorts 16-bit integers stably by radix, and a column fits the cache: both together are far
-    faster than one sort of all.
+    One stable sort by column and many small sorts by size are much faster than one sort by both: NumPy
+    sorts 16-bit integers by radix, and a column fits into the cache.
     """
     narrow = np.uint16 if len(counts) <= 2**16 else np.int64
     order = np.argsort(column.astype(narrow), kind="stable")

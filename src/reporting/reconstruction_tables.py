@@ -10,7 +10,7 @@ import pandas as pd
 
 from src.artifacts.atomic import atomic_outputs
 from src.artifacts.reconstructions import METRICS, write_reconstructions
-from src.attacks.inversion.campaign import Outcome
+from src.attacks.inversion.attack import Outcome
 from src.attacks.inversion.command import UNRECORDED, LabelledPixels
 from src.metrics.image_quality import mse, psnr
 from src.reporting.agreement import capped

@@ -1,5 +1,5 @@
-"""Training extractors: recipes as data, and the one loop that follows them.
+"""Training of extractors: recipes as data, and the training loop.
 
-A recipe names a loss, an adversary, a miner and terms; these are small functions and values, each kind in
-a file of its own. Architectures and checkpoint formats live in ``extractors``, attacks in ``attacks``.
+A recipe names a loss, an adversary, a miner and terms. These are small functions and values, each kind in
+a separate file. Architectures and checkpoint formats are in ``extractors``, attacks in ``attacks``.
 """

@@ -1,4 +1,4 @@
-"""What an extractor makes of labelled pictures: accuracy, clean and under attack, and class means."""
+"""Predictions for labelled pictures: clean and attacked accuracy, embeddings and class means."""
 
 from collections.abc import Iterator
 
@@ -21,10 +21,10 @@ def accuracy(
     batch_size: int = 64,
     augmentation: Augmentation = UNCHANGED,
 ) -> float:
-    """Share in [0, 1] of pictures that get their own category, after ``attack`` if there is one.
+    """Return the share, in [0, 1], of pictures that are classified correctly after ``attack``, if given.
 
-    The attack is untargeted and differentiates a tuned copy; the extractor itself judges.
-    ``augmentation``: the one it was trained with, here in its form for testing.
+    The attack is untargeted and takes gradients through a tuned copy; the extractor itself classifies.
+    ``augmentation`` is the one of the training and is applied in its test form.
     """
     fast = fast_copy(extractor)
     right = 0
@@ -44,7 +44,7 @@ def embed(
     batch_size: int = 64,
     augmentation: Augmentation = UNCHANGED,
 ) -> Tensor:
-    """Features (n, D) float32 on the CPU of all pictures in their order."""
+    """Return features (n, D) float32, on the CPU, of all pictures in their order."""
     with frozen(extractor), torch.no_grad():
         batches = _batches(extractor, pictures, batch_size, augmentation)
         return torch.cat([extractor(images).features.cpu() for images, _ in batches])
@@ -71,7 +71,7 @@ def readable_size(
 def fill_class_means(
     extractor: Extractor, pictures: PictureSet, augmentation: Augmentation = UNCHANGED
 ) -> None:
-    """Let ``extractor``, an embedder, classify by the nearest mean embedding of the ``pictures``."""
+    """Make ``extractor``, an embedder, classify by the nearest class mean of the ``pictures``."""
     embeddings = embed(extractor, pictures, augmentation=augmentation)
     means = class_means(embeddings, pictures.categories, extractor.n_classes)
     set_class_means(extractor, means.to(extractor.device))
@@ -80,7 +80,7 @@ def fill_class_means(
 def _batches(
     extractor: Extractor, pictures: PictureSet, batch_size: int, augmentation: Augmentation
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(images in [0, 1], categories) on the extractor's device."""
+    """Yield batches (images in [0, 1], categories) on the extractor's device."""
     for rows, pixels in read_ahead(pictures, torch.arange(len(pictures)).split(batch_size)):
         images = to_images(augmentation.testing(pixels), extractor.device)
         yield images, pictures.categories[rows].to(extractor.device)

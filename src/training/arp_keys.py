@@ -1,4 +1,4 @@
-"""The keys of ``--arp KEY=VALUE``: how a recipe of attention rectification and preservation differs."""
+"""Keys of ``--arp KEY=VALUE``, which change a recipe of attention rectification and preservation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ _PAPER_CELLS = Cells("hard_mean", norm="softmax")
 
 
 def parse_keys(pairs: Sequence[str]) -> dict[str, Any]:
-    """``["mask_q=.25", ...]`` -> values by key; ``UserError`` for what is no key or no value of it."""
+    """Parse ``["mask_q=.25", ...]`` to values by key; ``UserError`` for a wrong key or value."""
     values = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -32,9 +32,9 @@ def parse_keys(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def with_keys(recipe: Recipe, keys: Mapping[str, Any]) -> Recipe:
-    """``recipe``, which has an attention, changed as ``keys`` (see ``parse_keys``) say.
+    """Return ``recipe``, which must have an attention, changed by ``keys`` (see ``parse_keys``).
 
-    Raises ``UserError`` for keys of a term, or of a gate, that the recipe does not have.
+    Raises ``UserError`` for keys of a term or of a gate that the recipe does not have.
     """
     if recipe.attention is None:
         raise UserError("--arp belongs to the recipes preserve, rectify, arp and arp_strong")
@@ -49,9 +49,10 @@ def with_keys(recipe: Recipe, keys: Mapping[str, Any]) -> Recipe:
 
 
 def as_published(recipe: Recipe) -> Recipe:
-    """``recipe`` with weights 8 : 4 : 1, maps, masks and adversary of the published code, step-LL.
+    """Return ``recipe`` with weights 8 : 4 : 1 and the maps, masks and adversary (step-LL) as published.
 
-    The term of preservation is a sum over the batch, as there: at 50 images it outweighs the others.
+    The preservation term is a sum over the batch, as in the published code, and outweighs the others at
+    50 images.
     """
     preserve = Preserve(norm="softmax", enlarged=True, reduction="sum")
     rectify = Rectify(
@@ -126,7 +127,7 @@ def _choice(*names: str) -> Callable[[str], str]:
 
 
 def _field(kind: type, name: str) -> Callable[[str], str]:
-    """Reads one of the values that a field of ``kind`` may have."""
+    """Return a parser of the values that the field ``name`` of ``kind`` may have."""
     return _choice(*get_args(get_type_hints(kind)[name]))
 
 
@@ -167,10 +168,10 @@ _KEYS_OF_TERMS: dict[type, tuple[str, dict[str, str]]] = {
         },
     ),
 }
-"""The weight of each term, and the fields that other keys stand for."""
+"""Key of the weight of each term, and the fields of its other keys."""
 
 _KEYS_OF_CELLS = {"mask": "kind", "mask_q": "share"}
-"""Of what is erased."""
+"""Keys of the erased cells and their fields."""
 
 KEYS: dict[str, Callable[[str], Any]] = {
     "preset": _choice("modern", "paper"),
@@ -193,4 +194,4 @@ KEYS: dict[str, Callable[[str], Any]] = {
     "bn_erased": _field(Rectify, "batch_norm"),
     "warmup_frac": _between(0, 1),
 }
-"""What reads the value of each key."""
+"""Parser of the value of each key."""

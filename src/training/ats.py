@@ -1,9 +1,9 @@
-"""Automatic transformation search (ATS): policies that hide what gradients tell about an image.
+"""Automatic transformation search (ATS): policies against the leakage of images through gradients.
 
-Gao et al., "Privacy-preserving Collaborative Learning with Automatic Transformation Search" (CVPR
-2021). Fifty sub-policies, each an operation of a magnitude; a policy names chains of them by number:
-``3-1-7+43-18-18`` is two chains of three, of which every image follows one, drawn uniformly. The
-published probabilities of the sub-policies are never asked: in a chain each of them happens.
+Gao et al., "Privacy-preserving Collaborative Learning with Automatic Transformation Search" (CVPR 2021),
+define fifty sub-policies, each an operation with a magnitude. A policy names chains of their numbers:
+``3-1-7+43-18-18`` has two chains of three, of which every image gets one, drawn uniformly. The published
+probabilities of sub-policies are not used: every sub-policy of a chain is applied.
 """
 
 import math
@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as images
 from src.artifacts.errors import UserError
 
 _LAST = 9
-"""Magnitudes are written as an index from 0 to 9."""
+"""Largest index of a magnitude; the smallest is 0."""
 _GREY = 128
 _SHIFT = 150 / 331
 """Largest translation as a share of the side."""
@@ -26,18 +26,18 @@ _SHIFT = 150 / 331
 
 @dataclass(frozen=True)
 class Kind:
-    """What an operation does with pixels (n, C, H, W) uint8 at a magnitude."""
+    """Operation on pixels (n, C, H, W) uint8 with its range of magnitudes."""
 
     apply: Callable[[Tensor, float], Tensor]
     first: float = 0.0
-    """Magnitude at index 0; it changes linearly with the index."""
+    """Magnitude at index 0, from which it changes linearly to ``last`` at index 9."""
     last: float = 0.0
     signed: bool = False
-    """Whether each image draws a sign of the magnitude."""
+    """True if each image draws the sign of the magnitude."""
 
 
 def _shear_y(pixels: Tensor, slope: float) -> Tensor:
-    """Rows move by ``slope`` of their column, about the top left corner; black comes in."""
+    """Shear: shift each column vertically by ``slope`` times its number, and fill with black."""
     degrees = math.degrees(math.atan(slope))
     return images.affine(
         pixels,
@@ -51,7 +51,7 @@ def _shear_y(pixels: Tensor, slope: float) -> Tensor:
 
 
 def _translate(pixels: Tensor, columns: int, rows: int) -> Tensor:
-    """Whole pixels, as the nearest neighbour has it; black comes in."""
+    """Shift by whole pixels and fill with black."""
     return images.affine(
         pixels, angle=0, translate=[columns, rows], scale=1, shear=[0, 0], fill=None
     )
@@ -67,7 +67,7 @@ KINDS = {
     "sharpness": Kind(lambda x, m: images.adjust_sharpness(x, 1 + m), 0, 0.5, signed=True),
     "brightness": Kind(lambda x, m: images.adjust_brightness(x, 1 + m), 0, 0.5, signed=True),
     "posterize": Kind(lambda x, m: images.posterize(x, round(m)), 8, 4),
-    # torchvision's knows no threshold of 256, above every pixel.
+    # torchvision's solarize accepts no threshold of 256, which is above every pixel.
     "solarize": Kind(lambda x, m: torch.where(x < m, x, 255 - x), 256, 0),
     "autocontrast": Kind(lambda x, _: images.autocontrast(x)),
     "equalize": Kind(lambda x, _: images.equalize(x)),
@@ -77,7 +77,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class SubPolicy:
-    """An operation of ``KINDS`` and the index, 0 to 9, of its magnitude."""
+    """Operation of ``KINDS`` with the index, 0 to 9, of its magnitude."""
 
     operation: str
     index: int
@@ -88,7 +88,7 @@ class SubPolicy:
 
     @property
     def magnitude(self) -> float:
-        """Without its sign; a share of the side, degrees, a change of a factor, bits or a threshold."""
+        """Unsigned share of the side, degrees, change of a factor, bits or threshold."""
         return self.kind.first + (self.kind.last - self.kind.first) * self.index / _LAST
 
 
@@ -106,12 +106,12 @@ _PUBLISHED = """
 """
 
 SUB_POLICIES = tuple(SubPolicy(name[:-1], int(name[-1])) for name in _PUBLISHED.split())
-"""By number, repetitions included."""
+"""Sub-policies by number, repetitions included."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Chains of numbers of ``SUB_POLICIES``; printed and parsed as ``3-1-7+43-18-18``."""
+    """Chains of numbers of ``SUB_POLICIES``, written as ``3-1-7+43-18-18``."""
 
     chains: tuple[tuple[int, ...], ...]
 
@@ -119,9 +119,9 @@ class Policy:
         return "+".join("-".join(map(str, chain)) for chain in self.chains)
 
     def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Transform ``pixels`` (n, 1 or 3, H, W) uint8: each image by a chain, with signs of its own.
+        """Transform each image of ``pixels`` (n, 1 or 3, H, W) uint8 by a random chain and random signs.
 
-        Images that share a chain and a sign go through an operation together.
+        Images with the same chain and sign are transformed together.
         """
         longest = max(map(len, self.chains))
         drawn = torch.randint(len(self.chains), (len(pixels),), generator=generator)
@@ -142,7 +142,7 @@ class Policy:
 
 
 def parse_policy(text: str) -> Policy:
-    """``3-1-7+43-18-18`` -> its two chains; ``UserError`` for anything else and numbers beyond 49."""
+    """Parse a policy such as ``3-1-7+43-18-18``; ``UserError`` for other text and numbers beyond 49."""
     chains = [chain.split("-") for chain in text.split("+")]
     numbers = [number for chain in chains for number in chain]
     if not all(n.isdecimal() and int(n) < len(SUB_POLICIES) for n in numbers):

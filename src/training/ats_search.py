@@ -1,8 +1,9 @@
-"""How well policies of transformations hide images from their gradients, without inverting any.
+"""Scores of transformation policies for privacy and accuracy, without an inversion.
 
-The two scores by which Gao et al. (CVPR 2021) search policies: how soon the gradient of an image that
-emerges from noise resembles that of the image, and how well an untrained network tells transformed
-images apart (after Mellor et al., "Neural Architecture Search without Training", ICML 2021).
+Gao et al. (CVPR 2021) search policies by two scores. The privacy score measures how soon the gradient
+of a blend of noise and image resembles that of the image. The accuracy score measures how well an
+untrained network distinguishes transformed images (after Mellor et al., "Neural Architecture Search
+without Training", ICML 2021).
 """
 
 from collections.abc import Sequence
@@ -20,31 +21,31 @@ from src.training.ats import SUB_POLICIES, Policy
 from src.training.pictures import to_images
 
 N_POINTS = 21
-"""On the way from noise to an image."""
+"""Number of blends from noise to an image."""
 LEAST_ACCURACY = -85.0
-"""Accuracy scores below it disqualify a policy."""
+"""Smallest accuracy score of an acceptable policy."""
 MEAN_WEIGHT = 0.7
-"""Of the mean privacy score in the ranking; the rest is its variance's."""
+"""Weight of the mean privacy score in the ranking; the variance has the rest."""
 _TINY = 1e-5
 _IMAGES_AT_ONCE = 2
-"""Each with the weight gradients of all points."""
+"""Number of images in a chunk, each with the weight gradients of all blends."""
 
 
 @dataclass(frozen=True)
 class PolicyScore:
-    """What the search knows of a policy."""
+    """Scores of a policy in the search."""
 
     policy: Policy
     privacy: np.ndarray
-    """(n,) of the images; lower hides more."""
+    """(n,) scores of the images; a lower score means less leakage."""
     accuracy: float
-    """Higher promises a more accurate network."""
+    """Score that predicts accuracy; higher is better."""
 
 
 def random_policies(n: int, generator: torch.Generator) -> list[Policy]:
-    """``n`` policies of one chain of up to three sub-policies each, drawn uniformly.
+    """Draw ``n`` policies of one chain of up to three sub-policies each, uniformly.
 
-    The second and the third of a chain may be none, one case in 51 each.
+    The second and the third sub-policy are each missing with probability 1 / 51.
     """
     numbers = torch.randint(-1, len(SUB_POLICIES), (n, 3), generator=generator)
     numbers[:, 0] = torch.randint(len(SUB_POLICIES), (n,), generator=generator)
@@ -59,10 +60,10 @@ def score_policies(
     labels: Tensor,
     seed: int = 0,
 ) -> list[PolicyScore]:
-    """Both scores of each policy on ``pixels`` (n, 3, H, W) uint8 of classes ``labels`` (n,) int64.
+    """Score each policy on ``pixels`` (n, 3, H, W) uint8 of classes ``labels`` (n,) int64.
 
-    Gradients are those of the network ``trained`` (on part of the data, without policy), Jacobians
-    those of the network ``untrained``. All policies meet the same noise and the same random choices.
+    Gradients come from the network ``trained`` (on part of the data, without a policy), Jacobians from
+    the network ``untrained``. All policies get the same noise and the same random choices.
     """
 
     def drawn() -> torch.Generator:
@@ -81,16 +82,16 @@ def score_policies(
 def privacy_scores(
     extractor: Extractor, pixels: Tensor, labels: Tensor, generator: torch.Generator
 ) -> np.ndarray:
-    """(n,) of ``pixels`` (n, 3, H, W) uint8, transformed, and their classes ``labels`` (n,).
+    """Return the privacy scores (n,) of transformed ``pixels`` (n, 3, H, W) uint8 of classes ``labels``.
 
-    The area under sim(t), t from 0 to 1: the mean over parameter tensors of the cosine between the
-    cross-entropy gradients of the image and of (1 - t) noise + t image, the noise uniform in [0, 1].
+    A score is the area under sim(t), t from 0 to 1, the mean over parameter tensors of the cosine between
+    the cross-entropy gradients of the image and of (1 - t) noise + t image, with noise uniform in [0, 1].
     """
     images = to_images(pixels, extractor.device)
     noise = torch.rand(images.shape, generator=generator).to(images.device)
     with frozen(extractor):
         parameters = dict(extractor.named_parameters())
-        way = torch.linspace(0, 1, N_POINTS, device=images.device)
+        shares = torch.linspace(0, 1, N_POINTS, device=images.device)
 
         def loss(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
             logits = functional_call(extractor, parameters, (image[None],)).logits
@@ -104,12 +105,12 @@ def privacy_scores(
                 cosines = [_cosine(found[name], wanted[name]) for name in parameters]
                 return torch.stack(cosines).mean()
 
-            return vmap(similarity)(way)
+            return vmap(similarity)(shares)
 
         curves = vmap(similarities, chunk_size=_IMAGES_AT_ONCE)(
             images, noise, labels.to(images.device)
         )
-    return torch.trapezoid(curves, way, dim=1).cpu().numpy()
+    return torch.trapezoid(curves, shares, dim=1).cpu().numpy()
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -117,12 +118,12 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def accuracy_score(extractor: Extractor, pixels: Tensor, batch_size: int = 100) -> float:
-    """Mean over batches of -sum(log(v + 1e-5) + 1 / (v + 1e-5)) over v, eigenvalues of a correlation.
+    """Return the mean over batches of -sum_v(log(v + 1e-5) + 1 / (v + 1e-5)).
 
-    It is the correlation between images' Jacobians: of an image the derivative of the sum of its logits
-    by its pixels. Images that the network treats alike have small eigenvalues, and a low score.
-    ``pixels`` (n, 3, H, W) uint8, transformed; a last batch of fewer than ``batch_size`` is left out
-    unless it is the only one.
+    v are the eigenvalues of the correlation between the Jacobians of images, the derivatives of the sum
+    of logits by pixels. Images that the network treats alike have small eigenvalues and a low score.
+    ``pixels`` are (n, 3, H, W) uint8, transformed. A last batch of fewer than ``batch_size`` is left
+    out unless it is the only one.
     """
     n_batches = max(1, len(pixels) // batch_size)
     scores = []
@@ -139,9 +140,9 @@ def accuracy_score(extractor: Extractor, pixels: Tensor, batch_size: int = 100) 
 def ranked(
     scores: Sequence[PolicyScore], least_accuracy: float = LEAST_ACCURACY
 ) -> list[PolicyScore]:
-    """Those of at least ``least_accuracy``, the most private first.
+    """Return the scores with at least ``least_accuracy``, the most private first.
 
-    By 0.7 of the mean and 0.3 of the variance of their privacy scores, each scaled to [0, 1].
+    The order is by 0.7 mean + 0.3 variance of the privacy scores, each scaled to [0, 1].
     """
     kept = [score for score in scores if score.accuracy >= least_accuracy]
     if not kept:
@@ -153,6 +154,6 @@ def ranked(
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
-    """To [0, 1]; equal values to 0."""
+    """Scale values to [0, 1]; equal values become 0."""
     spread = np.ptp(values)
     return (values - values.min()) / (spread or 1.0)

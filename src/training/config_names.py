@@ -1,9 +1,9 @@
 """Names of published experiments: ``cub:rres18ghmetsmi:ptripletN`` is data set, model and loss.
 
-A model is a task letter (r: embedder, c: classifier), a backbone and a defence. That of hardness
-manipulation spells HM[S, D]: ``g`` for a gradual destination, ``hm`` or ``rh`` for a free or a fixed
-anchor, the objective, the letters of S and D, and ``i`` for ICS. A loss is ``p`` for pairs, a miner's
-letter unless it is random, the loss and its metric.
+A model is a task letter (r: embedder, c: classifier), a backbone and a defence. The name of hardness
+manipulation HM[S, D] has ``g`` for a gradual destination, ``hm`` or ``rh`` for a free or a fixed anchor,
+the objective, the letters of S and D, and ``i`` for ICS. A loss is ``p`` for pairs, the letter of a miner
+unless it is random, the loss and its metric.
 """
 
 import re
@@ -39,7 +39,7 @@ DEFENCES: dict[str, RecipeOptions] = {
     "e": RecipeOptions("ses"),
     "p": RecipeOptions("act"),
     "pf": RecipeOptions("act", steps=1),
-    "pa": RecipeOptions("act"),  # in the loss's own metric, as every adversary here
+    "pa": RecipeOptions("act"),  # every adversary here uses the metric of the loss
     "px": RecipeOptions("act-or-none"),
     "pbt": RecipeOptions("act", barlow=1e-5),
     "t": RecipeOptions("tbc"),
@@ -58,7 +58,7 @@ DEFENCES: dict[str, RecipeOptions] = {
 
 ICS_WEIGHT = 0.5
 ICS_WEIGHTS = {"sop": 0.05}
-"""Where the published weight is another than ``ICS_WEIGHT``."""
+"""Published weights by data set that differ from ``ICS_WEIGHT``."""
 
 _LOSSES = {"contrast": "contrast", "glift": "lift"} | {
     name: name
@@ -77,7 +77,7 @@ _CLASSIFIER = re.compile(rf"c({'|'.join(CLASSIFIERS)})")
 
 @dataclass(frozen=True)
 class Config:
-    """What a name says, in the options of ``train_extractor.py``."""
+    """Options of ``train_extractor.py`` that an experiment's name stands for."""
 
     dataset: str
     arch: str
@@ -86,15 +86,15 @@ class Config:
 
 @dataclass(frozen=True)
 class HardnessName:
-    """A defence by hardness manipulation, letter by letter."""
+    """Parts of the name of a defence by hardness manipulation."""
 
     gradual: bool
     anchor: str
-    """hm or rh."""
+    """``hm`` or ``rh``."""
     objective: str
     source: str
     destination: str
-    """Its letter is there with ``gradual`` too, but then says nothing unless it is the source's."""
+    """Letter of the destination; with ``gradual`` it has no meaning unless it equals the source's."""
     ics: bool
 
     def __str__(self) -> str:
@@ -102,7 +102,7 @@ class HardnessName:
         return f"{gradual}{self.anchor}{self.objective}{self.source}{self.destination}{ics}"
 
     def options(self, dataset: str) -> RecipeOptions:
-        """One letter twice is training without an adversary, gradual or not."""
+        """Return the options; equal source and destination mean training without an adversary."""
         source, destination = MINER_LETTERS[self.source], MINER_LETTERS[self.destination]
         gradual = self.gradual and source != destination
         return RecipeOptions(
@@ -116,7 +116,7 @@ class HardnessName:
 
 
 def parse_hardness_name(text: str) -> HardnessName | None:
-    """``ghmetsmi`` and its like; None for any other word."""
+    """Parse a name such as ``ghmetsmi``; None for other words."""
     match = _HARDNESS.fullmatch(text)
     if match is None:
         return None
@@ -125,7 +125,7 @@ def parse_hardness_name(text: str) -> HardnessName | None:
 
 
 def hardness_names() -> Iterator[HardnessName]:
-    """All 600 of a backbone."""
+    """Yield all 600 names of hardness manipulations of a backbone."""
     letters = "rmsdh"
     for gradual, anchor, objective, source, destination, ics in product(
         (False, True), ("hm", "rh"), ("kl", "l2", "et"), letters, letters, (False, True)
@@ -134,7 +134,7 @@ def hardness_names() -> Iterator[HardnessName]:
 
 
 def parse_config(name: str) -> Config:
-    """``dataset:model:loss`` in options; ``UserError`` says what is not known here."""
+    """Parse ``dataset:model:loss``; ``UserError`` names an unknown part."""
     match = _NAME.fullmatch(name)
     if match is None:
         raise UserError(f"{name!r} is no <dataset>:<model>:<loss>")
@@ -149,7 +149,7 @@ def parse_config(name: str) -> Config:
     if embedder is None:
         known = ", ".join(f"r{backbone}" for backbone in EMBEDDERS)
         raise UserError(
-            f"unknown model {model}: it starts with {known}, or is c2f2 or alike after a c"
+            f"unknown model {model}: it must start with {known}, or be c and a backbone, like cres18"
         )
     backbone, defence = embedder.groups()
     return Config(dataset, EMBEDDERS[backbone], _with_loss(_defence(defence, dataset), loss))
@@ -165,7 +165,7 @@ def _defence(text: str, dataset: str) -> RecipeOptions:
 
 
 def _with_loss(options: RecipeOptions, text: str) -> RecipeOptions:
-    """Hardness manipulation keeps its own miners; elsewhere the loss names one."""
+    """Add the loss of ``text``; it also sets the miner, except with hardness manipulation."""
     match = _LOSS.fullmatch(text)
     if match is None:
         known = ", ".join(_LOSSES)

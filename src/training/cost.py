@@ -1,4 +1,4 @@
-"""What a step of a classifier's recipe costs, in forward-backward passes over its pictures."""
+"""Cost of a training step of a classifier's recipe, in forward-backward passes over its pictures."""
 
 from dataclasses import dataclass
 
@@ -11,17 +11,17 @@ from src.training.terms import prediction_shift
 
 FORWARD = 1 / 3
 INPUT_GRADIENT = 2 / 3
-"""Forward, and backward to the pixels only: the gradients of weights are the third third."""
+"""Cost of a forward, and a backward to pixels without the gradients of weights, which cost 1 / 3."""
 SECOND_BACKWARD = 0.5
-"""Through a map that is itself a gradient, at a late layer: 0.47 at layer3 of a ResNet50 at 224 pixels
-(and 1.25 at layer2)."""
+"""Cost of a backward through a map that is itself a gradient at a late layer: 0.47 at layer3 of a
+ResNet50 at 224 pixels (1.25 at layer2)."""
 
 _READ_BENIGN = (diverge, resemble_least_likely)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Units for each picture drawn; 1 is a forward and a backward pass, as plain training takes it."""
+    """Units per drawn picture; 1 is the forward and the backward pass of plain training."""
 
     attack: float
     training: float
@@ -35,9 +35,9 @@ class Cost:
 
 
 def cost_of(recipe: Recipe, closed_form: bool = True) -> Cost:
-    """Of one step; a gate counts with all the steps that it may add.
+    """Return the cost of one step; a gate counts with all steps that it may add.
 
-    ``closed_form``: whether attention is read without differentiation.
+    ``closed_form`` is true if attention is read without differentiation.
     """
     return Cost(_attack(recipe.adversary), _training(recipe, closed_form))
 

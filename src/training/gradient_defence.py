@@ -1,4 +1,4 @@
-"""Training on gradients that are hidden from those who see them, as in federated learning."""
+"""Training with defended gradients, as in federated learning."""
 
 from typing import Any
 
@@ -9,11 +9,10 @@ from src.attacks.inversion.defences import Defence
 
 
 def defend_gradients(optimizer: Optimizer, defence: Defence, generator: torch.Generator) -> None:
-    """From now on ``optimizer`` descends along what ``defence`` makes of the gradient it is given.
+    """Make ``optimizer`` apply ``defence`` to the gradient at the start of every ``step()``.
 
-    That is the gradient of the whole mini-batch, of all processes where there are several: it is
-    altered at the beginning of each ``optimizer.step()``. Parameters without a gradient take no part.
-    Processes whose ``generator`` is in the same state stay alike.
+    The gradient is the mean over the whole mini-batch and over all processes. Parameters without a
+    gradient are left out. Processes keep equal weights if the states of ``generator`` are equal.
     """
 
     def alter(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -1,9 +1,9 @@
-"""Hardness of triplets, H = d(a, p) - d(a, n), and where an adversary may drive it.
+"""Hardness of triplets, H = d(a, p) - d(a, n), and destinations to which an adversary drives it.
 
-Hardness manipulation, HM[S, D]: triplets of a source miner S are perturbed until they are as hard as the
-destination D says. Zhou and Patel, "Enhancing Adversarial Robustness for Deep Metric Learning", CVPR
-2022, section 3. A gradual adversary sets it by the last training loss: weak while the model learns,
-hardest, H = 0, once its triplets are told apart.
+Hardness manipulation HM[S, D] perturbs the triplets of a source miner S until they are as hard as the
+destination D (Zhou and Patel, "Enhancing Adversarial Robustness for Deep Metric Learning", CVPR 2022,
+section 3). A gradual adversary computes the destination from the last training loss: it is weak while the
+loss is large, and hardest, H = 0, at a loss of 0.
 """
 
 from dataclasses import dataclass
@@ -17,32 +17,32 @@ from src.training.distances import distance
 from src.training.miners import MINERS, Miner
 
 INITIAL_LOSS = 2.0
-"""What stands for the last loss before the first step."""
+"""Value of the last loss in the first step."""
 
 
 def hardness(anchor: Tensor, positive: Tensor, negative: Tensor, metric: str = "N") -> Tensor:
-    """d(a, p) - d(a, n), embeddings (t, d) row by row -> (t,).
+    """Return d(a, p) - d(a, n) of embeddings (t, d) row by row: (t,), in [-2, 2] for C and N.
 
-    In [-2, 2] for C and N; above 0 the negative is nearer than the positive.
+    It is above 0 if the negative is nearer than the positive.
     """
     return distance(anchor, positive, metric) - distance(anchor, negative, metric)
 
 
 def one_sided(hardness: Tensor, destination: Tensor) -> Tensor:
-    """relu(H_D - H)^2: a triplet that has arrived, or was harder before, has a gradient of exactly 0."""
+    """Return relu(H_D - H)^2, whose gradient is exactly 0 for triplets that are hard enough."""
     return (destination - hardness).relu().square()
 
 
 def two_sided(hardness: Tensor, destination: Tensor) -> Tensor:
-    """(H - H_D)^2: harder triplets are made easier too."""
+    """Return (H - H_D)^2, which also makes harder triplets easier."""
     return (hardness - destination).square()
 
 
 def divergence(hardness: Tensor, destination: Tensor) -> Tensor:
-    """Each triplet's term of KL(destination || hardness), over what share of a batch's H + 2 it has.
+    """Return each triplet's term of KL(destination || hardness), as distributions over the batch.
 
-    H + 2 lies in [0, 4], and of unit sum it is a distribution over triplets. Only how hard they are
-    compared with each other counts, so any constant destination asks for equal ones.
+    H + 2 lies in [0, 4]; scaled to the sum 1 it is a distribution over triplets. Only relative hardness
+    counts, so that any constant destination asks for equally hard triplets.
     """
     wanted, present = _shares(destination.expand_as(hardness)), _shares(hardness)
     return wanted * (wanted.log() - present.log())
@@ -59,16 +59,17 @@ class Destination(Protocol):
     def __call__(
         self, embeddings: Tensor, labels: Tensor, last_loss: float, generator: torch.Generator
     ) -> Tensor:
-        """Of clean embeddings (n, d) of pairs, labels (n,) and the loss of the step before: (n / 2,).
+        """Return the destination (n / 2,) of the triplets of a batch, without gradient.
 
-        Distances are those on the unit sphere; no gradient.
+        Inputs are clean embeddings (n, d) of pairs, labels (n,) and the loss of the previous step.
+        Distances are on the unit sphere.
         """
         ...
 
 
 @dataclass(frozen=True)
 class OfMiner:
-    """As hard as the clean triplets that a miner finds for the same anchors."""
+    """Hardness of the clean triplets that a miner finds for the same anchors."""
 
     miner: Miner
 
@@ -84,7 +85,7 @@ class OfMiner:
 
 @dataclass(frozen=True)
 class Constant:
-    """The same for every triplet; 2 cannot be reached, so that H is maximised without end."""
+    """Constant hardness of all triplets; 2 cannot be reached, so that H is maximised without limit."""
 
     value: float
 
@@ -99,10 +100,10 @@ class Constant:
 
 @dataclass(frozen=True)
 class LossGuided:
-    """-gamma lbar^power, from -gamma while the last loss is ``ceiling`` or more up to 0 at no loss."""
+    """Hardness -gamma lbar^power: -gamma for a last loss of ``ceiling`` or more, 0 for a loss of 0."""
 
     power: float = 1.0
-    """1 is the linear gradual adversary (LGA); 2 is harder early, 1/2 is weaker."""
+    """Exponent: 1 is the linear gradual adversary (LGA), 2 is harder early, 1/2 is weaker."""
     gamma: float = 0.2
     ceiling: float = 0.2
 
@@ -121,7 +122,7 @@ class LossGuided:
 
 @dataclass(frozen=True)
 class Boosted:
-    """Another destination plus ``xi`` (1 - lbar): up to ``xi`` harder the smaller the last loss."""
+    """Another destination plus ``xi`` (1 - lbar), which adds up to ``xi`` as the last loss falls."""
 
     destination: Destination
     xi: float = 0.1
@@ -138,7 +139,7 @@ class Boosted:
 
 
 def normalised_loss(last_loss: float, ceiling: float) -> float:
-    """lbar = clip(l, 0, u) / u in [0, 1]."""
+    """Return lbar = clip(l, 0, u) / u in [0, 1]."""
     return min(max(last_loss, 0.0), ceiling) / ceiling
 
 
@@ -159,9 +160,9 @@ DESTINATIONS: dict[str, Destination] = {
 
 
 def parse_destination(text: str) -> Destination:
-    """A name of ``DESTINATIONS``, a number in [-2, 2], or ``boost:`` in front of either.
+    """Parse a name of ``DESTINATIONS``, a number in [-2, 2], or ``boost:`` before either.
 
-    Raises ``UserError`` for anything else.
+    Raises ``UserError`` for other texts.
     """
     if text.startswith("boost:"):
         return Boosted(parse_destination(text.removeprefix("boost:")))

@@ -1,4 +1,4 @@
-"""The training loop: mini-batches and replays, epoch by epoch; continues after a stop."""
+"""Training loop over epochs, mini-batches and replays, which continues after a stop."""
 
 import math
 from dataclasses import dataclass
@@ -20,33 +20,33 @@ from src.training.recipes import Training, drawn, parts
 from src.training.steps import State, train_step
 
 _NOISE = 500_009
-"""Its seed is so far from that of the images."""
+"""Offset of the seed of noise from the seed of images."""
 _WARM_UP = 0.2
-"""Part of the steps in which the learning rate rises; then it falls along a cosine to 0."""
+"""Share of the steps in which the learning rate rises, before it falls along a cosine to 0."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train."""
+    """Duration, batches, optimiser and augmentation of a training."""
 
     epochs: int
     """Passes over the pictures, replays included."""
     batch_size: int = 64
-    """Pictures drawn for a step: images, or pairs of them."""
+    """Number of images, or pairs of images, in a step."""
     lr: float = 0.05
     optimizer: Literal["sgd", "adam"] = "sgd"
-    """SGD with Nesterov momentum, whose learning rate rises to ``lr`` and falls; or Adam at ``lr``."""
+    """SGD with Nesterov momentum and a rate that rises to ``lr`` and falls, or Adam at ``lr``."""
     momentum: float = 0.9
-    """Of SGD."""
+    """Momentum of SGD."""
     weight_decay: float = 5e-4
     decays: Literal["all", "dense"] = "all"
-    """What decays: everything, or only weights of fully connected layers."""
+    """Parameters with weight decay: all, or only weights of fully connected layers."""
     augmentation: Augmentation = SHIFTED
     seed: int = 0
     lr_drops: tuple[float, ...] | None = None
-    """SGD: in place of the rise and fall, a tenth of ``lr`` after ``epochs // x`` passes, for each x."""
+    """SGD: for each x the rate falls to a tenth after ``epochs // x`` passes; None for rise and fall."""
     gradient_defence: str | None = None
-    """Name (``defences.parse_defence``) of what hides each mini-batch's gradient from its receivers."""
+    """Name (``defences.parse_defence``) of the defence of each mini-batch's gradient."""
 
 
 def train(
@@ -57,19 +57,19 @@ def train(
     state_file: Path,
     precision: Precision = "fp32",
 ) -> list[dict[str, float]]:
-    """Train ``extractor`` in place on its device; it is left in evaluation mode, in fp32.
+    """Train ``extractor`` in place on its device, and leave it in evaluation mode and in fp32.
 
-    Returns a row for each epoch: its number and the means of what its steps noted (``steps.State.seen``),
-    such as loss, terms and accuracies, all of the network while it was trained.
+    Returns a row for each epoch: its number and the means of the values that its steps noted
+    (``steps.State.seen``), such as loss, terms and accuracies of the network during training.
 
-    After each epoch everything that training needs to continue goes to ``state_file``; where that file
-    exists, training takes it up, and its result on a CPU is the same as without the stop. The caller
-    removes the file. Where ``torchrun`` has started several processes, each takes its share of the
-    batches, and gradients and the last loss are means over all of them.
+    After each epoch the state of the training is written to ``state_file``. If that file exists, training
+    continues from it, with the same result on a CPU as without a stop. The caller removes the file. If
+    ``torchrun`` has started several processes, each gets a share of the batches, and gradients and the
+    last loss are means over all processes.
     """
     extractor.requires_grad_(True).to(memory_format=torch.channels_last)
     extractor.precision = precision
-    recipe = parts(training)[0]  # both of a mix draw batches alike
+    recipe = parts(training)[0]  # both recipes of a mix draw batches alike
     batch_size = min(schedule.batch_size, len(pictures) // n_processes())
     n_batches = len(pictures) // batch_size // n_processes()
     epochs = math.ceil(schedule.epochs / recipe.replays)
@@ -87,9 +87,9 @@ def train(
         total=n_steps, initial=state.step, desc="training", unit="step", disable=rank() > 0
     ) as bar:
         for epoch in range(first_epoch, epochs):
-            # Each epoch draws from its own seed, so there is no generator state to keep.
+            # Each epoch has its own seed, so that no generator state must be saved.
             generator = _seeded(schedule.seed, epoch)
-            # The same in all processes: what each does to the mean gradient must not drive them apart.
+            # All processes use equal noise, since they must alter the mean gradient alike.
             noise.manual_seed(generator.initial_seed() + _NOISE)
             batches = list(recipe.batches(pictures.categories, batch_size, generator))
             if rank():
@@ -121,7 +121,7 @@ def train(
 
 
 def _means(seen: list[dict[str, Tensor]]) -> dict[str, float]:
-    """By name, over the steps that noted it."""
+    """Return the mean of each noted value over the steps that noted it, by name."""
     names = dict.fromkeys(name for notes in seen for name in notes)
     return {
         name: torch.stack([notes[name] for notes in seen if name in notes]).mean().item()
@@ -130,7 +130,7 @@ def _means(seen: list[dict[str, Tensor]]) -> dict[str, float]:
 
 
 def _seeded(seed: int, epoch: int) -> torch.Generator:
-    """For order, augmentation, miners and adversaries; dropout takes torch's global one."""
+    """Return the generator of an epoch, and seed torch's global one, which dropout uses."""
     torch.manual_seed(1_000_003 * seed + epoch)
     return torch.Generator().manual_seed(1_000_003 * seed + epoch)
 
@@ -138,7 +138,7 @@ def _seeded(seed: int, epoch: int) -> torch.Generator:
 def _optimizers(
     network: nn.Module, state: State, schedule: Schedule
 ) -> list[torch.optim.Optimizer]:
-    """That of the network, and that of what the loss learns if it does."""
+    """Return the optimiser of the network and, if the loss has parameters, the optimiser of these."""
     groups = _groups(network, schedule)
     if schedule.optimizer == "sgd":
         main = torch.optim.SGD(groups, schedule.lr, momentum=schedule.momentum, nesterov=True)
@@ -149,7 +149,7 @@ def _optimizers(
 
 
 def _groups(network: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:
-    """Parameters by how much they decay."""
+    """Group parameters by their weight decay."""
     if schedule.decays == "all":
         return [{"params": list(network.parameters()), "weight_decay": schedule.weight_decay}]
     dense = [module.weight for module in network.modules() if isinstance(module, nn.Linear)]
@@ -167,7 +167,7 @@ def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def _lr(schedule: Schedule, step: int, n_steps: int) -> float:
-    """Learning rate of SGD in step ``step`` of ``n_steps``."""
+    """Return the learning rate of SGD in step ``step`` of ``n_steps``."""
     if schedule.lr_drops is None:
         return schedule.lr * _lr_factor((step + 1) / n_steps)
     passes = schedule.epochs * step // n_steps
@@ -175,7 +175,7 @@ def _lr(schedule: Schedule, step: int, n_steps: int) -> float:
 
 
 def _lr_factor(progress: float) -> float:
-    """One cycle: factor of the largest learning rate when a share ``progress`` of the steps is done."""
+    """Return the factor of the learning rate of a one-cycle schedule after a share of the steps."""
     if progress < _WARM_UP:
         return progress / _WARM_UP
     return 0.5 * (1 + math.cos(math.pi * (progress - _WARM_UP) / (1 - _WARM_UP)))
@@ -189,7 +189,7 @@ def _save(
     state: State,
     log: list[dict[str, float]],
 ) -> None:
-    """Process 0 does it for all; a perturbation that is carried over is then its own."""
+    """Write the state of process 0 for all processes, including its carried-over perturbation."""
     content: dict[str, Any] = {
         "epochs_done": epochs_done,
         "network": network.state_dict(),
@@ -211,7 +211,7 @@ def _restore(
     state: State,
     log: list[dict[str, float]],
 ) -> int:
-    """Take up what ``_save`` left; returns how many epochs are done."""
+    """Load a state of ``_save``, if there is one, and return the number of finished epochs."""
     if not path.exists():
         return 0
     device = next(network.parameters()).device

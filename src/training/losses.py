@@ -1,4 +1,4 @@
-"""What a recipe minimises on a batch's views: cross-entropy, or a loss of metric learning."""
+"""Losses of recipes on the views of a batch: cross-entropy, or a loss of metric learning."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,21 +14,21 @@ from src.training.views import Views
 class Loss(Protocol):
     @property
     def metric(self) -> str:
-        """In which embeddings are compared, by the loss and by whoever perturbs its images."""
+        """Metric of embeddings for the loss and for the adversary that perturbs its images."""
         ...
 
     def __call__(self, views: Views) -> Tensor:
-        """A scalar."""
+        """Return the loss, a scalar."""
         ...
 
     def parameters(self, device: torch.device) -> dict[str, nn.Parameter]:
-        """New values of what it learns beside the network; ``views.learnt`` at the call."""
+        """Return new parameters of the loss by name; calls read them from ``views.learnt``."""
         ...
 
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Of the logits."""
+    """Cross-entropy of the logits."""
 
     metric: str = "N"
 
@@ -41,7 +41,7 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class MixedCrossEntropy:
-    """``weight`` (CE(x) + CE(x')) of benign and perturbed images (Kurakin et al., ICLR 2017)."""
+    """Loss ``weight`` (CE(x) + CE(x')) of benign and perturbed images (Kurakin et al., ICLR 2017)."""
 
     weight: float = 1.0
     metric: str = "N"
@@ -57,15 +57,15 @@ class MixedCrossEntropy:
 
 @dataclass(frozen=True)
 class OfEmbeddings:
-    """A loss of ``metric_losses`` by name, in the metric C, E or N.
+    """Loss of ``metric_losses`` by name, in the metric C, E or N.
 
-    An embedder's features have unit length, on which E and N are the same but for the usual margins.
+    An embedder's features have unit length, for which E and N differ only in the default margins.
     """
 
     name: str = "triplet"
     metric: str = "N"
     margin: float | None = None
-    """None: the published one."""
+    """Margin; None for the published one."""
 
     def __call__(self, views: Views) -> Tensor:
         return metric_loss(self.name, self.metric)(

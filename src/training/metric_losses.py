@@ -1,11 +1,11 @@
 """Losses of metric learning, as pure functions of embeddings.
 
-Those of triplets take (anchor, positive, negative) embeddings row by row, so they also serve where an
-adversary has moved some of them. The others compare a whole batch of pairs (see ``miners``). Where no
-``margin`` is given, each takes its published one. ``METRIC_LOSSES`` gives all of them one signature.
-Definitions follow Zhou and Patel, "Enhancing Adversarial Robustness for Deep Metric Learning", CVPR 2022,
-and Roth et al., "Revisiting Training Strategies and Generalization Performance in Deep Metric
-Learning", ICML 2020, on top of the papers named below.
+Losses of triplets read (anchor, positive, negative) embeddings row by row, which an adversary may have
+perturbed. The others compare a whole batch of pairs (see ``miners``). Without a ``margin`` each loss uses
+its published one. ``METRIC_LOSSES`` gives all losses one signature. Definitions follow Zhou and Patel,
+"Enhancing Adversarial Robustness for Deep Metric Learning", CVPR 2022, and Roth et al., "Revisiting
+Training Strategies and Generalization Performance in Deep Metric Learning", ICML 2020, besides the papers
+named below.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,11 +27,11 @@ NORM_WEIGHT = 0.005
 """Weight of the term that keeps embeddings of any length small."""
 
 LEARNT_LR = 5e-4
-"""Learning rate of plain SGD for what a loss learns beside the network."""
+"""Learning rate of plain SGD for the parameters of a loss."""
 
 
 def default_margin(metric: str) -> float:
-    """0.2 for distances of at most 2, 1 for Euclid between embeddings of any length."""
+    """Return 0.2 for distances of at most 2, and 1 for Euclidean distances of unbounded embeddings."""
     return 1.0 if metric == "E" else 0.2
 
 
@@ -43,7 +43,7 @@ def triplet_loss(
     margin: float | None = None,
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """relu(d(a, p) - d(a, n) + margin); embeddings (t, d), row by row. A margin of 0 is allowed.
+    """Return relu(d(a, p) - d(a, n) + margin) of embeddings (t, d) row by row, margin >= 0.
 
     Schroff et al., "FaceNet", CVPR 2015.
     """
@@ -63,7 +63,7 @@ def triplet_loss_detached_anchor(
     metric: str = "N",
     margin: float | None = None,
 ) -> Tensor:
-    """``triplet_loss`` that moves positives and negatives only."""
+    """Return ``triplet_loss`` with gradients only for positives and negatives."""
     return triplet_loss(anchor.detach(), positive, negative, metric, margin)
 
 
@@ -74,10 +74,10 @@ def contrastive_loss(
     metric: str = "N",
     margin: float | None = None,
 ) -> Tensor:
-    """Mean of d(a, p) plus mean of relu(1 - d(a, n)), the latter over triplets where it is not 0.
+    """Return mean d(a, p) plus the mean of relu(1 - d(a, n)) over triplets in which it is not 0.
 
-    Hadsell et al., CVPR 2006. For C over all triplets: the cosine embedding loss, whose negatives are
-    pushed until they are orthogonal.
+    Hadsell et al., CVPR 2006. For C the second mean is over all triplets, which is the cosine embedding
+    loss and makes negatives orthogonal.
     """
     margin = 1.0 if margin is None else margin
     push = (margin - distance(anchor, negative, metric)).relu()
@@ -94,9 +94,10 @@ def margin_loss(
     margin: float | None = None,
     beta: Tensor | float = 0.6,
 ) -> Tensor:
-    """relu(d(a, p) - beta + 0.2) and relu(beta - d(a, n) + 0.2), each a mean over what is not 0.
+    """Return the means of relu(d(a, p) - beta + 0.2) and relu(beta - d(a, n) + 0.2), added up.
 
-    Wu et al., "Sampling Matters in Deep Embedding Learning", ICCV 2017; ``beta`` () is learnt.
+    Each mean is over the values that are not 0. Wu et al., "Sampling Matters in Deep Embedding Learning",
+    ICCV 2017; ``beta`` () is learnt.
     """
     margin = 0.2 if margin is None else margin
     pull = (distance(anchor, positive, metric) - beta + margin).relu()
@@ -111,10 +112,11 @@ def snr_loss(
     metric: str = "N",
     margin: float | None = None,
 ) -> Tensor:
-    """relu((var(a - p) - var(a - n)) / var(a) + 0.2), a mean over what is not 0, plus 0.005 |sum a|.
+    """Return the mean of relu((var(a - p) - var(a - n)) / var(a) + 0.2), plus 0.005 |sum a|.
 
-    Yuan et al., "Signal-to-Noise Ratio: A Robust Distance Metric for Deep Metric Learning", CVPR 2019.
-    Variances are over the dimensions of an embedding, which for C and N has unit length.
+    The first mean is over the values that are not 0. Yuan et al., "Signal-to-Noise Ratio: A Robust
+    Distance Metric for Deep Metric Learning", CVPR 2019. Variances are over the dimensions of an
+    embedding, which for C and N has unit length.
     """
     margin = 0.2 if margin is None else margin
     a, p, n = (to_space(embeddings, metric) for embeddings in (anchor, positive, negative))
@@ -131,10 +133,10 @@ def quadruplet_loss(
     metric: str = "N",
     margin: float | None = None,
 ) -> Tensor:
-    """``triplet_loss`` plus the mean of relu(d(a, p) - d(n, n2) + half of its margin).
+    """Return ``triplet_loss`` plus the mean of relu(d(a, p) - d(n, n2) + margin / 2).
 
-    Chen et al., "Beyond triplet loss", CVPR 2017. Labels of a, n and n2 all differ. n2 is the next such
-    image behind n in the batch, whose order is random. A batch of two labels lacks the second term.
+    Chen et al., "Beyond triplet loss", CVPR 2017. Labels of a, n and n2 all differ; n2 is the next such
+    image after n in the batch, whose order is random. A batch of two labels lacks the second term.
     """
     margin = default_margin(metric) if margin is None else margin
     second, exists = second_negatives(labels, triplets)
@@ -146,9 +148,9 @@ def quadruplet_loss(
 
 
 def second_negatives(labels: Tensor, triplets: Triplets) -> tuple[Tensor, Tensor]:
-    """(positions (t,) int64, whether there is one (t,) bool): the next image of a third label.
+    """Find the next image of a third label: (positions (t,) int64, whether there is one (t,) bool).
 
-    Next after the negative, in the order of the batch, which starts again behind its end.
+    The search starts after the negative and continues from the start of the batch after its end.
     """
     third = (labels[triplets.anchor, None] != labels) & (labels[triplets.negative, None] != labels)
     ahead = (torch.arange(len(labels), device=labels.device) - triplets.negative[:, None]) % len(
@@ -165,7 +167,7 @@ def rhomboid_loss(
     metric: str = "N",
     margin: float | None = None,
 ) -> Tensor:
-    """``triplet_loss`` of (a, p, n) plus that of (n, partner of n, a)."""
+    """Return ``triplet_loss`` of (a, p, n) plus ``triplet_loss`` of (n, partner of n, a)."""
     partners = triplets.negative ^ 1  # 2k and 2k + 1 are a pair
     mirrored = Triplets(triplets.negative, partners, triplets.anchor)
     return triplet_loss(*triplets.of(embeddings), metric, margin) + triplet_loss(
@@ -180,10 +182,10 @@ def lifted_loss(
     metric: str = "E",
     margin: float | None = None,
 ) -> Tensor:
-    """Mean over anchors of relu(log sum_p exp d(a, p) + log sum_n exp(1 - d(a, n))) + 0.005 ||x||.
+    """Return the mean of relu(log sum_p exp d(a, p) + log sum_n exp(1 - d(a, n))) + 0.005 ||x||.
 
-    Generalised lifted structure: Hermans et al., "In Defense of the Triplet Loss", 2017. Sums are over
-    all other images of an anchor's label and all images of other labels.
+    Generalised lifted structure: Hermans et al., "In Defense of the Triplet Loss", 2017. The mean is over
+    anchors; sums are over all other images of an anchor's label and all images of other labels.
     """
     margin = 1.0 if margin is None else margin
     same, others = _same_label(labels, triplets.anchor)
@@ -200,10 +202,10 @@ def n_pair_loss(
     metric: str = "E",
     margin: float | None = None,
 ) -> Tensor:
-    """Mean over anchors of log(1 + sum_n exp(a (n - p) / |a|)) + 0.005 ||x||; it has no margin.
+    """Return the mean over anchors of log(1 + sum_n exp(a (n - p) / |a|)) + 0.005 ||x||.
 
     Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", NIPS 2016. The sum is
-    over all images of other labels.
+    over all images of other labels. ``margin`` is not used.
     """
     same, _ = _same_label(labels, triplets.anchor)
     anchor = functional.normalize(embeddings[triplets.anchor])
@@ -219,7 +221,7 @@ def multi_similarity_loss(
     metric: str = "N",
     margin: float | None = None,
 ) -> Tensor:
-    """Log-sums of hard positives and hard negatives, a mean over anchors that have both.
+    """Return log-sums of hard positives and negatives, averaged over anchors that have both.
 
     Wang et al., "Multi-Similarity Loss with General Pair Weighting", CVPR 2019, with alpha 2, beta 40,
     threshold 0.5 and a mining margin of 0.1 on cosines. As published with the recipes for robust
@@ -247,10 +249,10 @@ def info_nce_loss(
     metric: str = "C",
     margin: float | None = None,
 ) -> Tensor:
-    """Cross-entropy of cosines that finds each anchor's positive among all, and each positive's anchor.
+    """Return the cross-entropy of cosines by which anchors find their positives, and vice versa.
 
-    van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018, both ways
-    as in CLIP, at temperature 1; it has no margin.
+    van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018, in both
+    directions as in CLIP, at temperature 1. ``margin`` is not used.
     """
     anchor, positive, _ = triplets.of(functional.normalize(embeddings))
     cosines, own = anchor @ positive.T, torch.arange(len(anchor), device=anchor.device)
@@ -264,9 +266,9 @@ def angular_loss(
     metric: str = "N",
     margin: float | None = None,
 ) -> Tensor:
-    """Wang et al., "Deep Metric Learning with Angular Loss", ICCV 2017, at 40 degrees.
+    """Return the mean angular loss of (a, p) against all images of other labels, at 40 degrees.
 
-    A mean over (a, p), each against all images of other labels; it has no margin.
+    Wang et al., "Deep Metric Learning with Angular Loss", ICCV 2017. ``margin`` is not used.
     """
     return AngularLoss()(embeddings, labels, tuple(triplets))
 
@@ -278,27 +280,27 @@ def nca_loss(
     metric: str = "N",
     margin: float | None = None,
 ) -> Tensor:
-    """Goldberger et al., "Neighbourhood Components Analysis", NIPS 2004, on squared distances.
+    """Return the loss of Goldberger et al., "Neighbourhood Components Analysis", NIPS 2004.
 
-    It has neither triplets nor margin.
+    Distances are squared. ``triplets`` and ``margin`` are not used.
     """
     return NCALoss()(embeddings, labels)
 
 
 @dataclass(frozen=True)
 class MetricLoss:
-    """A loss of a batch of pairs; one of its two forms is there."""
+    """Loss of a batch of pairs, by ``of_triplets`` or ``of_batch``."""
 
     metrics: str
-    """Letters of the metrics it is defined for."""
+    """Letters of the metrics for which the loss is defined."""
     of_triplets: Callable[..., Tensor] | None = None
-    """Of (anchor, positive, negative, metric, margin), embeddings (t, d) row by row."""
+    """Function of (anchor, positive, negative, metric, margin), embeddings (t, d) row by row."""
     of_batch: Callable[..., Tensor] | None = None
-    """Of (embeddings, labels, triplets, metric, margin)."""
+    """Function of (embeddings, labels, triplets, metric, margin)."""
     needs_triplets: bool = True
-    """Without, ``triplets`` may be None."""
+    """True if ``triplets`` must not be None."""
     learnt: Mapping[str, float] = field(default_factory=dict)
-    """Names and first values of what is learnt beside the network."""
+    """Names and initial values of the parameters of the loss."""
 
     def __call__(
         self,
@@ -309,13 +311,16 @@ class MetricLoss:
         margin: float | None = None,
         **learnt: Tensor,
     ) -> Tensor:
-        """Embeddings (n, d) float, labels (n,) int64 -> (); ``learnt`` as ``parameters`` made it."""
+        """Return the loss () of embeddings (n, d) float and labels (n,) int64.
+
+        ``learnt`` are the parameters of ``parameters``.
+        """
         if self.of_batch is not None:
             return self.of_batch(embeddings, labels, triplets, metric, margin)
         return self.of_triplets(*triplets.of(embeddings), metric, margin, **learnt)
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """New scalars for an optimiser of learning rate ``LEARNT_LR``, for ``__call__`` by name."""
+        """Return new scalar parameters by name, for an optimiser of learning rate ``LEARNT_LR``."""
         return {name: nn.Parameter(torch.tensor(value)) for name, value in self.learnt.items()}
 
 
@@ -327,7 +332,7 @@ METRIC_LOSSES = {
     "snr": MetricLoss("CEN", snr_loss),
     "quad": MetricLoss("CEN", of_batch=quadruplet_loss),
     "rhom": MetricLoss("CEN", of_batch=rhomboid_loss),
-    # Of the triplets these take only the anchors, or the anchors and their positives.
+    # The losses below read only anchors, or anchors and positives, of the triplets.
     "lift": MetricLoss("E", of_batch=lifted_loss),
     "ms": MetricLoss("CN", of_batch=multi_similarity_loss),
     "npair": MetricLoss("E", of_batch=n_pair_loss),
@@ -338,7 +343,7 @@ METRIC_LOSSES = {
 
 
 def metric_loss(name: str, metric: str) -> MetricLoss:
-    """The loss of that name, if it is defined for that metric; ``UserError`` otherwise."""
+    """Return the loss ``name``; ``UserError`` if it is unknown or not defined for ``metric``."""
     if name not in METRIC_LOSSES:
         raise UserError(f"unknown loss {name}: choose from {', '.join(METRIC_LOSSES)}")
     loss = METRIC_LOSSES[name]
@@ -348,18 +353,18 @@ def metric_loss(name: str, metric: str) -> MetricLoss:
 
 
 def _mean_active(values: Tensor) -> Tensor:
-    """Mean of (t,) over entries that are not 0; 0 where all are."""
+    """Average the entries of (t,) that are not 0; 0 if all are."""
     return values.sum() / values.count_nonzero().clamp_min(1)
 
 
 def _same_label(labels: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
-    """(images of an anchor's label, these without the anchor itself), both (t, n) bool."""
+    """Mark the images with an anchor's label, with and without the anchor itself: (t, n) bool each."""
     same = labels[anchors, None] == labels
     return same, same.scatter(1, anchors[:, None], False)
 
 
 def _log_sum_exp(values: Tensor, mask: Tensor) -> Tensor:
-    """Of (t, n) over where ``mask`` holds: (t,), -inf where it holds nowhere."""
+    """Return log sum exp (t,) of the entries (t, n) in ``mask``; -inf for an empty mask."""
     return values.masked_fill(~mask, -torch.inf).logsumexp(dim=1)
 
 

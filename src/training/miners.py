@@ -1,11 +1,11 @@
-"""Miners: which triplets of a mini-batch a metric-learning loss or adversary sees.
+"""Miners, which select triplets of a mini-batch for a metric-learning loss or an adversary.
 
 A batch holds pairs [a0, p0, a1, p1, ...] whose two images share a label. Every miner makes one triplet
 for each anchor, the even positions in their order, so that triplets of two miners align row by row.
-Distances are Euclidean on the unit sphere whatever the metric of the loss; they carry no gradient.
+Distances are Euclidean on the unit sphere for every metric of the loss; they carry no gradient.
 Definitions follow Zhou and Patel, "Enhancing Adversarial Robustness for Deep Metric Learning", CVPR 2022,
 and Roth et al., "Revisiting Training Strategies and Generalization Performance in Deep Metric
-Learning", ICML 2020. Where a batch holds no other label, the negative is any image of it.
+Learning", ICML 2020. If a batch holds a single label, a negative is any image of the batch.
 """
 
 from collections.abc import Callable
@@ -19,24 +19,24 @@ from src.training.distances import pairwise_distances, to_space
 
 
 class Triplets(NamedTuple):
-    """Positions in a batch, three times (t,) int64."""
+    """Positions of triplets in a batch, each (t,) int64."""
 
     anchor: Tensor
     positive: Tensor
     negative: Tensor
 
     def of(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows of (n, ...) as (anchors, positives, negatives), each (t, ...)."""
+        """Return the rows of (n, ...) as (anchors, positives, negatives), each (t, ...)."""
         return embeddings[self.anchor], embeddings[self.positive], embeddings[self.negative]
 
 
 Miner = Callable[[Tensor, Tensor, torch.Generator], Triplets]
-"""Of embeddings (n, d) float, labels (n,) int64 and a source of random numbers; n is even."""
+"""Function of embeddings (n, d) float, labels (n,) int64 and a generator, with even n."""
 
 
 @dataclass(frozen=True)
 class Random:
-    """The partner as the positive, any image of another label as the negative."""
+    """Miner of the partner as the positive and any image of another label as the negative."""
 
     def __call__(self, embeddings: Tensor, labels: Tensor, generator: torch.Generator) -> Triplets:
         anchors, partners = pairs_of(labels)
@@ -45,7 +45,7 @@ class Random:
 
 @dataclass(frozen=True)
 class Semihard:
-    """A negative that is farther than the partner, but by less than ``margin``; else any negative.
+    """Miner of a negative farther than the partner by less than ``margin``, or else any negative.
 
     Schroff et al., "FaceNet", CVPR 2015.
     """
@@ -62,9 +62,9 @@ class Semihard:
 
 @dataclass(frozen=True)
 class Softhard:
-    """A negative nearer than the farthest positive, a positive farther than the nearest negative.
+    """Miner of a negative nearer than the farthest positive, and a positive beyond the nearest negative.
 
-    Where there is none such, any negative, any positive. ``allow_self``: an anchor may then be its own
+    If there is none, it takes any negative or any positive. ``allow_self`` lets an anchor be its own
     positive, as in the published experiments.
     """
 
@@ -89,11 +89,11 @@ class Softhard:
 
 @dataclass(frozen=True)
 class DistanceWeighted:
-    """Negatives at all distances alike: weighted by the inverse density of distances on a sphere.
+    """Miner of negatives at all distances alike, weighted by the inverse density on a sphere.
 
-    Wu et al., "Sampling Matters in Deep Embedding Learning", ICCV 2017, without their cut-off.
-    ``switch``: the probability with which positives and negatives of a whole batch change roles,
-    (a, a, p), after Roth et al.
+    Wu et al., "Sampling Matters in Deep Embedding Learning", ICCV 2017, without their cut-off. ``switch``
+    is the probability that a whole batch uses (a, a, p), in which the partner is the negative, after Roth
+    et al.
     """
 
     switch: float = 0.0
@@ -104,14 +104,14 @@ class DistanceWeighted:
             return Triplets(anchors, anchors, partners)
         negatives = _negatives(labels)
         weights = _log_inverse_density(_from_anchors(embeddings), embeddings.shape[1])
-        # An anchor without negatives keeps weights of 0, its negative is any image.
+        # An anchor without negatives has log weights of 0 everywhere, so its negative is any image.
         weights = weights.where(negatives, 0)
         return Triplets(anchors, partners, _draw(generator, negatives, log_weights=weights))
 
 
 @dataclass(frozen=True)
 class Hardest:
-    """The nearest negative, the partner as the positive."""
+    """Miner of the nearest negative, with the partner as the positive."""
 
     def __call__(self, embeddings: Tensor, labels: Tensor, generator: torch.Generator) -> Triplets:
         anchors, partners = pairs_of(labels)
@@ -137,11 +137,11 @@ MINER_LETTERS = {
     "D": "distance_switch",
     "h": "hardest",
 }
-"""What the names of published experiments call them."""
+"""Letters of miners in the names of published experiments."""
 
 
 def pairs_of(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(anchors, partners): the even and the odd positions of a batch, each (n / 2,) int64."""
+    """Return anchors and partners, the even and the odd positions of a batch, each (n / 2,) int64."""
     if len(labels) % 2:
         raise ValueError(f"a batch of pairs has an even length, not {len(labels)}")
     positions = torch.arange(len(labels), device=labels.device)
@@ -149,23 +149,23 @@ def pairs_of(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _negatives(labels: Tensor) -> Tensor:
-    """Which images have another label than an anchor, (t, n) bool."""
+    """Mark the images that have another label than an anchor, (t, n) bool."""
     return labels[::2, None] != labels
 
 
 @torch.no_grad()
 def _from_anchors(embeddings: Tensor) -> Tensor:
-    """Distances of every image from every anchor, (t, n)."""
+    """Return the distances of every image from every anchor, (t, n)."""
     unit = to_space(embeddings, "N")
     return pairwise_distances(unit[::2], unit, "E")
 
 
 def _log_inverse_density(distances: Tensor, dim: int) -> Tensor:
-    """-log q(d) of distances d, float64; q is their density between random points of a unit sphere.
+    """Return -log q(d), float64, where q is the density of distances d of random points on the sphere.
 
     log q(d) = (D - 2) log d + (D - 3) / 2 log(1 - d^2 / 4) up to a constant, in D = ``dim`` dimensions.
     """
-    # At both ends of [0, 2] it is infinite.
+    # The value is infinite at both ends of [0, 2].
     d = distances.double().clamp(1e-3, 2 - 1e-3)
     return (2 - dim) * d.log() - (dim - 3) / 2 * torch.log1p(-d.square() / 4)
 
@@ -173,9 +173,10 @@ def _log_inverse_density(distances: Tensor, dim: int) -> Tensor:
 def _draw(
     generator: torch.Generator, *candidates: Tensor, log_weights: Tensor | None = None
 ) -> Tensor:
-    """One position of each row, (t,) int64, out of its first mask (t, n) bool that is not empty.
+    """Draw one position of each row, (t,) int64, from its first mask (t, n) bool that is not empty.
 
-    By ``log_weights`` (t, n), uniform without; out of all positions where every mask is empty.
+    Positions are weighted by ``log_weights`` (t, n) or uniform. If every mask is empty, all positions are
+    eligible.
     """
     eligible = torch.ones_like(candidates[0])
     for mask in reversed(candidates):
@@ -186,10 +187,10 @@ def _draw(
         weights = log_weights.masked_fill(~eligible, -torch.inf).softmax(dim=1)
     cumulative = weights.cumsum(dim=1)
     thresholds = cumulative[:, -1] * _uniform(len(weights), generator).to(weights.device)
-    # The first position whose cumulative weight is above the threshold: its own is not 0.
+    # The first position with a cumulative weight above the threshold has a weight above 0.
     return torch.searchsorted(cumulative, thresholds[:, None], right=True).squeeze(1)
 
 
 def _uniform(n: int, generator: torch.Generator) -> Tensor:
-    """(n,) float64 in [0, 1)."""
+    """Draw (n,) float64 in [0, 1)."""
     return torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)

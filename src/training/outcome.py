@@ -1,4 +1,4 @@
-"""What a training leaves beside the checkpoint: a log of its epochs, and a first look at the result."""
+"""Results of a training beside the checkpoint: a log of its epochs and its accuracies."""
 
 from pathlib import Path
 
@@ -14,18 +14,18 @@ from src.training.pictures import PictureSet
 
 
 def log_file_of(checkpoint: Path) -> Path:
-    """``model_best.pth.tar`` -> ``model_best_log.tsv`` in the same folder."""
+    """Return the path of the log: ``model_best_log.tsv`` beside ``model_best.pth.tar``."""
     return checkpoint.with_name(f"{checkpoint.name.partition('.')[0]}_log.tsv")
 
 
 def write_log(path: Path, log: list[dict[str, float]]) -> None:
-    """One row an epoch, as ``loop.train`` returns them."""
+    """Write the rows that ``loop.train`` returns, one for each epoch."""
     with atomic_output(path) as temporary:
         pd.DataFrame(log).to_csv(temporary, sep="\t", index=False, float_format="%.6g")
 
 
 def accuracies(extractor: Extractor, held_out: PictureSet, job: Job, seed: int) -> str:
-    """On held-out pictures of the trained categories, clean and attacked, in words."""
+    """Return a line with the clean and attacked accuracy on held-out pictures of the categories."""
     augmentation, eps = job.schedule.augmentation, job.eps / 255
     torch.manual_seed(seed)
     clean = accuracy(extractor, held_out, augmentation=augmentation)

@@ -1,4 +1,4 @@
-"""Labelled pictures to train on, and their augmentation."""
+"""Labelled pictures for training, and their augmentation."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -23,11 +23,11 @@ COLUMNS = ("item", "category", "label")
 
 
 class PictureSet(Protocol):
-    """What training reads: pictures of one size and their categories."""
+    """Pictures of one size with their categories."""
 
     @property
     def categories(self) -> Tensor:
-        """(n,) int64, 0 to the number of categories."""
+        """(n,) int64 numbers of categories, from 0."""
         ...
 
     @property
@@ -38,13 +38,13 @@ class PictureSet(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, rows: Tensor) -> Tensor:
-        """Pixels (m, C, H, W) uint8 of the pictures ``rows`` (m,)."""
+        """Read the pixels (m, C, H, W) uint8 of the pictures ``rows`` (m,)."""
         ...
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """In memory: ``pixels`` (n, 3, H, W) uint8, ``categories`` (n,) int64 and their names, ``labels``."""
+    """Pictures in memory: ``pixels`` (n, 3, H, W) uint8, ``categories`` (n,) int64, their ``labels``."""
 
     pixels: Tensor
     categories: Tensor
@@ -60,14 +60,14 @@ class Pictures:
         return Pictures(self.pixels[rows], self.categories[rows], self.labels)
 
     def split(self, share: float, seed: int) -> tuple["Pictures", "Pictures"]:
-        """(training, held out), the latter a random ``share`` of all."""
+        """Hold out a random ``share`` of the pictures: (training, held-out) pictures."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         n_held_out = round(share * len(self))
         return self[order[n_held_out:]], self[order[:n_held_out]]
 
 
 class SetPictures:
-    """A part of a retrieval set; its classes are those that have an image in it."""
+    """Part of a retrieval set; its categories are the classes that have an image in it."""
 
     def __init__(self, images: LabelledImages) -> None:
         self.images = images
@@ -83,7 +83,7 @@ class SetPictures:
 
 
 class ChosenPictures:
-    """A random choice of ``n`` pictures of a larger set; its classes are those that have one in it."""
+    """Random choice of ``n`` pictures of a set; its categories are those that have a picture in it."""
 
     def __init__(self, pictures: PictureSet, n: int, seed: int) -> None:
         self.pictures = pictures
@@ -141,11 +141,11 @@ def _read_labels(path: Path) -> pd.DataFrame:
 
 
 _BATCHES_AHEAD = 4
-"""So many are read at once, by as many threads, while the network works."""
+"""Number of batches that threads read at once while the network works."""
 
 
 def read_ahead(pictures: PictureSet, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """(rows, their pixels) of each of the ``batches`` of rows, in their order."""
+    """Yield (rows, their pixels) of each of the ``batches`` of rows, in order."""
     with ThreadPoolExecutor(_BATCHES_AHEAD) as pool:
         waiting: deque[tuple[Tensor, Future[Tensor]]] = deque()
         try:
@@ -163,7 +163,7 @@ def read_ahead(pictures: PictureSet, batches: Iterable[Tensor]) -> Iterator[tupl
 
 
 def to_images(pixels: Tensor, device: torch.device) -> Tensor:
-    """uint8 -> float in [0, 1]."""
+    """Convert uint8 pixels to float in [0, 1] on ``device``."""
     return pixels.to(device).float() / 255
 
 
@@ -185,14 +185,14 @@ def flip_and_crop(pixels: Tensor, side: int, generator: torch.Generator) -> Tens
 
 
 def flip_and_pad(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Flip half of the pictures and cut each out of itself behind a black frame of ``_FRAME`` pixels."""
+    """Flip half of the pictures, add a black frame of ``_FRAME`` pixels, and crop to the old size."""
     height, width = pixels.shape[2:]
     padded = functional.pad(pixels, (_FRAME, _FRAME, _FRAME, _FRAME))
     return _random_windows(padded, height, width, generator)
 
 
 def centre_crop(pixels: Tensor, side: int) -> Tensor:
-    """The middle square of ``side`` pixels of larger pictures, the whole of others."""
+    """Crop larger pictures to the central square of ``side`` pixels."""
     height, width = pixels.shape[2:]
     top, left = max(height - side, 0) // 2, max(width - side, 0) // 2
     return pixels[:, :, top : top + side, left : left + side]
@@ -200,18 +200,18 @@ def centre_crop(pixels: Tensor, side: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to pictures in training."""
+    """Augmentation of pictures in training."""
 
     kind: Literal["none", "flip", "shift", "crop", "padded_crop"]
-    """flip: half of them; shift: ``flip_and_shift``; crop: ``flip_and_crop``; padded_crop:
-    ``flip_and_pad``."""
+    """Transformation: flip flips half of the pictures, shift is ``flip_and_shift``, crop is
+    ``flip_and_crop``, padded_crop is ``flip_and_pad``."""
     side: int = 0
-    """Of the windows that crop cuts out of larger pictures."""
+    """Side of the windows that crop takes from larger pictures."""
     policy: Policy | None = None
-    """Follows, for privacy."""
+    """Policy that is applied afterwards, for privacy."""
 
     def training(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Of (n, C, H, W) uint8; the same for the same state of ``generator``."""
+        """Augment (n, C, H, W) uint8; the result depends only on the state of ``generator``."""
         moved = self._moved(pixels, generator)
         return moved if self.policy is None else self.policy(moved, generator)
 
@@ -229,7 +229,7 @@ class Augmentation:
                 return pixels
 
     def testing(self, pixels: Tensor) -> Tensor:
-        """What an extractor that was trained so reads afterwards."""
+        """Return the test form of pictures for an extractor that was trained with this augmentation."""
         return centre_crop(pixels, self.side) if self.kind == "crop" else pixels
 
 
@@ -238,13 +238,13 @@ FLIPPED = Augmentation("flip")
 SHIFTED = Augmentation("shift")
 PADDED = Augmentation("padded_crop")
 AUGMENTATIONS = {"none": UNCHANGED, "flip": FLIPPED, "shift": SHIFTED, "crop": PADDED}
-"""By the names that users give."""
+"""Augmentations by the names in options."""
 
 
 def parse_augmentation(text: str) -> Augmentation:
-    """A key of ``AUGMENTATIONS``, or ``ats:<policy>``: crop, then what ``ats.parse_policy`` reads.
+    """Parse a key of ``AUGMENTATIONS``, or ``ats:<policy>``, which is crop and a policy.
 
-    ``UserError`` for anything else.
+    Raises ``UserError`` for other texts.
     """
     name, colon, policy = text.partition(":")
     if name == "ats" and colon:
@@ -258,7 +258,7 @@ def parse_augmentation(text: str) -> Augmentation:
 
 
 def _random_windows(pixels: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """A window of ``height`` x ``width`` out of each picture, half of them flipped."""
+    """Cut a random window of ``height`` x ``width`` from each picture, and flip half of them."""
     n, channels = pixels.shape[:2]
     tops, lefts = pixels.shape[2] - height + 1, pixels.shape[3] - width + 1
     rows = torch.randint(tops, (n, 1), generator=generator) + torch.arange(height)

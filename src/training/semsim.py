@@ -1,4 +1,4 @@
-"""Training SemSim on triplets: an original, what people recognise in place of it, what they do not."""
+"""Training of SemSim on triplets: an original, a recognisable and an unrecognisable reconstruction."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ _MOMENTUM, _WEIGHT_DECAY = 0.9, 5e-4
 _LR_DROPS = (2.667, 1.6, 1.142)
 """The learning rate falls to a tenth after ``epochs // x`` of the epochs: 37, 62 and 87 of 100."""
 _JUDGED_DRAWS = 8
-"""How often each held-out positive meets a negative when triplets are counted."""
+"""Number of negatives that each held-out positive is compared with in ``judge``."""
 _IMAGES_AT_ONCE = 256
 _LEAST_MSE = 1e-10
 
@@ -38,33 +38,33 @@ Anchor = Literal["original", "any"]
 
 @dataclass(frozen=True)
 class SemSimSchedule:
-    """How long and how fast to train; as published but for ``anchor``."""
+    """Duration and settings of training; all but ``anchor`` are as published."""
 
     epochs: int = 100
     batch_size: int = 64
-    """Triplets in a step."""
+    """Number of triplets in a step."""
     lr: float = 0.05
     anchor: Anchor = "original"
-    """original: an epoch compares each recognisable reconstruction with its original. any: each image
-    with one of the same folder, as published."""
+    """original: an epoch compares each recognisable reconstruction with its original. any: an epoch
+    compares each image with one of the same folder, as published."""
     psnr_weighted: bool = False
-    """Two positives and two negatives, and distances weighted by which of the two has lower PSNR."""
+    """True for two positives and two negatives, of which the one with lower PSNR weighs more."""
     seed: int = 0
 
     def lr_in(self, epoch: int) -> float:
-        """Of ``epoch`` 0, 1, ..."""
+        """Return the learning rate in ``epoch`` 0, 1, ..."""
         return self.lr * 0.1 ** sum(epoch >= max(1, self.epochs // x) for x in _LR_DROPS)
 
 
 class Triplets:
-    """Rows of judged images, drawn anew for every epoch."""
+    """Triplets of judged images, which are drawn again in every epoch."""
 
     def __init__(
         self, judged: JudgedImages, anchor: Anchor = "original", psnr_weighted: bool = False
     ) -> None:
-        """``psnr_weighted`` draws (original, positive, positive, negative, negative).
+        """Prepare the draws; ``psnr_weighted`` draws (original, two positives, two negatives).
 
-        Raises ``UserError`` where there is not one triplet, and for weights of any anchor.
+        Raises ``UserError`` if there is no triplet, and for ``psnr_weighted`` with other anchors.
         """
         if psnr_weighted and anchor != "original":
             raise UserError("--psnr_weighted compares with originals: it takes --anchor original")
@@ -74,9 +74,9 @@ class Triplets:
         self.anchor, self.psnr_weighted = anchor, psnr_weighted
         originals = torch.nonzero(self.roles == ORIGINAL).flatten()
         self.originals = originals[self.owners[originals].argsort()]
-        """(k,) rows, by number of the original."""
-        # Images are drawn from pools: two for each original, what is recognised and what is not, then
-        # that of the others, and one for originals where nothing but an anchor may be one.
+        """(k,) rows in the order of the numbers of originals."""
+        # Images are drawn from pools: for each original one of recognisable and one of unrecognisable
+        # images, one of other images, and one of originals that may only be anchors.
         others = 2 * judged.n_originals
         self.pools = 2 * self.owners + (self.roles == UNRECOGNISABLE)
         self.pools[self.roles == OTHER] = others
@@ -86,7 +86,7 @@ class Triplets:
             visited = self.roles == RECOGNISABLE
         rows = torch.nonzero(visited).flatten()
         sizes = self.pools.bincount(minlength=others + 1)
-        # Originals of the anchors "any" stand in an even pool, that of the recognisable.
+        # With the anchor "any" originals are in the even pool, with the recognisable images.
         opposite = self.pools[rows] ^ 1
         opposite = torch.where(sizes[opposite] > 0, opposite, others)
         has_negative = sizes[opposite] > 0
@@ -97,11 +97,11 @@ class Triplets:
             )
 
     def __len__(self) -> int:
-        """Triplets in an epoch."""
+        """Return the number of triplets in an epoch."""
         return len(self.visited)
 
     def draw(self, generator: torch.Generator) -> Tensor:
-        """Rows (m, 3) int64 of (anchor, positive, negative) in random order; (m, 5) if weighted."""
+        """Draw rows (m, 3) int64 of (anchor, positive, negative) in random order; (m, 5) if weighted."""
         order = torch.randperm(len(self), generator=generator)
         visited, negative_pools = self.visited[order], self.negative_pools[order]
         by_pool = torch.argsort(self.pools, stable=True)
@@ -118,10 +118,10 @@ class Triplets:
         return torch.stack([originals, visited, partner(negative_pools)], dim=1)
 
     def weights(self, rows: Tensor) -> Tensor:
-        """Of the distances of positives and of negatives from their anchor, (m, 4); ones of (m, 2).
+        """Return the weights (m, 4) of positives and negatives, or ones (m, 2) without weighting.
 
-        Of two, the one of lower PSNR weighs sigmoid(difference in dB), more than the other: what people
-        and PSNR judge differently counts more.
+        Of two images the one with lower PSNR has the larger weight, sigmoid(difference in dB), so that
+        images that people and PSNR judge differently count more.
         """
         if not self.psnr_weighted:
             return torch.ones(len(rows), 2)
@@ -132,10 +132,10 @@ class Triplets:
 
 
 def triplet_loss(embeddings: Tensor, weights: Tensor) -> Tensor:
-    """Mean over triplets of the sum of max(0, d_p - d_n + ``MARGIN``) over positives and negatives.
+    """Return the mean over triplets of sum_{p, n} max(0, d_p - d_n + ``MARGIN``).
 
-    ``embeddings`` (1 + P + N, b, D) of anchors, positives and as many negatives; their distances from
-    the anchor are multiplied by ``weights`` (b, P + N). With one of each it is torch's triplet loss.
+    ``embeddings`` (1 + P + N, b, D) are those of anchors, positives and equally many negatives. Distances
+    from the anchor are multiplied by ``weights`` (b, P + N). For P = N = 1 it is torch's triplet loss.
     """
     anchors, others = embeddings[:1], embeddings[1:]
     distances = functional.pairwise_distance(anchors.expand_as(others), others).T * weights
@@ -151,11 +151,11 @@ def train_semsim(
     *,
     held_out: Triplets,
 ) -> list[dict[str, float]]:
-    """Train ``model`` in place on its device; it is left in evaluation mode, frozen.
+    """Train ``model`` in place on its device, and leave it frozen and in evaluation mode.
 
-    Returns a row for each epoch, its number, mean ``loss``, and ``triplet_accuracy`` and ``auc`` (see
-    ``judge``) of ``held_out``; row 0 is of the untrained network. After each epoch everything goes to
-    ``state_file``, from which training continues where it exists; the caller removes it.
+    Returns a row for each epoch: its number, mean ``loss``, and ``triplet_accuracy`` and ``auc`` (see
+    ``judge``) of ``held_out``; row 0 describes the untrained network. After each epoch the state is
+    written to ``state_file``. If that exists, training continues from it; the caller removes it.
     """
     model.requires_grad_(True).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
@@ -188,7 +188,7 @@ def train_semsim(
 
 
 def _batches(rows: Tensor, batch_size: int) -> Iterator[Tensor]:
-    """Whole ones: batch norm wants no small last batch. Fewer triplets than that are one batch."""
+    """Yield full batches, since batch norm is unreliable in a small one, or all rows if they are few."""
     size = min(batch_size, len(rows))
     yield from rows[: len(rows) // size * size].split(size)
 
@@ -200,7 +200,7 @@ def _step(
     rows: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
-    """One forward of all images of a batch, each shifted and flipped by itself; the loss."""
+    """Train on a batch, each image augmented separately, and return the loss."""
     pixels = PADDED.training(triplets.pixels[rows.T.flatten()], generator)
     embeddings = functional.normalize(model(to_images(pixels, model.device)))
     weights = triplets.weights(rows).to(model.device)
@@ -213,24 +213,24 @@ def _step(
 
 @torch.no_grad()
 def features_of(model: SemSim, triplets: Triplets, *, normalised: bool = True) -> Tensor:
-    """(n, D) float32 on the CPU, of all images."""
+    """Return the features (n, D) float32 of all images, on the CPU."""
     batches = triplets.pixels.split(_IMAGES_AT_ONCE)
-    features = torch.cat([model(to_images(of, model.device)).cpu() for of in batches])
+    features = torch.cat([model(to_images(batch, model.device)).cpu() for batch in batches])
     return functional.normalize(features) if normalised else features
 
 
 def judge(features: Tensor, triplets: Triplets) -> dict[str, float]:
-    """How well distances of ``features`` (n, D) tell what is recognised from what is not.
+    """Measure how well distances of ``features`` (n, D) separate recognisable images from others.
 
-    ``triplet_accuracy``: share of triplets in which what is recognised is closer to its original.
-    ``auc``: how often this is so of two reconstructions, of whatever originals; NaN where all are
-    recognised or none is.
+    ``triplet_accuracy`` is the share of triplets in which the recognisable image is closer to the
+    original. ``auc`` is this share over all pairs of a recognisable and an unrecognisable
+    reconstruction, of any originals; NaN if one of the kinds is missing.
     """
     rows = torch.cat(
         [triplets.draw(torch.Generator().manual_seed(seed)) for seed in range(_JUDGED_DRAWS)]
     )
-    anchors, positives, negatives = (features[of] for of in rows.T)
-    positive, negative = ((anchors - of).norm(dim=1) for of in (positives, negatives))
+    anchors, positives, negatives = (features[column] for column in rows.T)
+    positive, negative = ((anchors - others).norm(dim=1) for others in (positives, negatives))
     recognised, unrecognised = (
         _distances_from_originals(features, triplets, role)
         for role in (RECOGNISABLE, UNRECOGNISABLE)
@@ -242,7 +242,7 @@ def judge(features: Tensor, triplets: Triplets) -> dict[str, float]:
 
 
 def _distances_from_originals(features: Tensor, triplets: Triplets, role: int) -> Tensor:
-    """(m,): of the images of a role."""
+    """Return the distances (m,) of the images of a role from their originals."""
     rows = torch.nonzero(triplets.roles == role).flatten()
     return (features[rows] - features[triplets.originals[triplets.owners[rows]]]).norm(dim=1)
 
@@ -250,9 +250,9 @@ def _distances_from_originals(features: Tensor, triplets: Triplets, role: int) -
 def report(
     model: SemSim, held_out: Triplets, log: list[dict[str, float]], *, normalised: bool = True
 ) -> str:
-    """What training has brought on ``held_out`` originals, against no training and plain pixels.
+    """Describe the trained network on ``held_out`` beside the untrained network and pixel distances.
 
-    ``normalised`` False judges the trained network by features of any length.
+    ``normalised=False`` judges the trained network by features that are not scaled to length 1.
     """
     pixels = to_images(held_out.pixels, torch.device("cpu")).flatten(1)
     judged = {
@@ -261,14 +261,14 @@ def report(
         "distance of pixels": judge(pixels, held_out),
     }
     lines = (
-        f"  {name}: triplet accuracy {of['triplet_accuracy']:.1%}, AUC {of['auc']:.3f}"
-        for name, of in judged.items()
+        f"  {name}: triplet accuracy {measures['triplet_accuracy']:.1%}, AUC {measures['auc']:.3f}"
+        for name, measures in judged.items()
     )
     return "\n".join(("on held-out originals:", *lines))
 
 
 def _share_farther(a: Tensor, b: Tensor) -> float:
-    """How often ``a`` is above ``b``; equal ones are half so."""
+    """Return the share in which ``a`` is above ``b``; equal values count half."""
     return ((a - b).sign().mean().item() + 1) / 2
 
 
@@ -280,7 +280,7 @@ def _save(
 
 
 def _restore(path: Path, model: SemSim, optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
-    """Take up what ``_save`` left; returns the log so far."""
+    """Load a state of ``_save``, if there is one, and return its log."""
     if not path.exists():
         return []
     content = torch.load(path, map_location=model.device, weights_only=True)

@@ -1,4 +1,4 @@
-"""Subcommands of ``evaluate_images.py``: train a SemSim, and make triplets that nobody judged."""
+"""Subcommands of ``evaluate_images.py`` that train a SemSim and make synthetic triplets."""
 
 import argparse
 from pathlib import Path
@@ -24,9 +24,9 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arch",
         default="cifar_resnet18",
-        help="network; cifar_resnet8 is enough to try things out on a CPU",
+        help="network; cifar_resnet8 is enough for a test run on a CPU",
     )
-    parser.add_argument("--size", type=int, default=32, help="side in pixels that it reads")
+    parser.add_argument("--size", type=int, default=32, help="side in pixels of its input")
     parser.add_argument(
         "--anchor",
         choices=("original", "any"),
@@ -37,26 +37,30 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--psnr_weighted",
         action="store_true",
-        help="two positives and negatives, those of lower PSNR weigh more",
+        help="two positives and two negatives, of which the one of lower PSNR weighs more",
     )
     parser.add_argument("--epochs", type=int, default=100, help="passes over the triplets")
     parser.add_argument("--batch", type=int, default=64, help="triplets in a step")
     parser.add_argument("--lr", type=float, default=0.05, help="learning rate of SGD at first")
     parser.add_argument(
-        "--held_out", type=float, default=0.1, help="share of the originals not trained on"
+        "--held_out", type=float, default=0.1, help="share of the originals held out of training"
     )
     parser.add_argument(
         "--published_scoring",
         action="store_true",
-        help="judge by features that are not brought to length 1, as the published code does",
+        help="judge by features that are not scaled to length 1, as the published code does",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of weights and every random choice")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of weights and of all random choices"
+    )
     parser.add_argument("--gpu", type=int, default=0, help="CUDA device; -1 is the CPU")
-    parser.add_argument("--force", action="store_true", help="train even where it is up to date")
+    parser.add_argument(
+        "--force", action="store_true", help="train even if the model is up to date"
+    )
 
 
 def run_train(options: argparse.Namespace) -> None:
-    """Train, write the SemSim and the log of its epochs, say how it does on held-out originals."""
+    """Train a SemSim, write it and its log, and print its results on held-out originals."""
     _check_above_zero(options, "size", "epochs", "batch", "lr")
     if not 0 < options.held_out < 1:
         raise UserError(f"--held_out must be above 0 and below 1, not {options.held_out:g}")
@@ -111,17 +115,23 @@ def run_train(options: argparse.Namespace) -> None:
 
 def add_triplets_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, help="folder of any images")
-    parser.add_argument("--data", type=Path, help="a labelled set, in place of --images")
-    parser.add_argument("--dataset", help="its layout: cifar10, fashion, folder, catalogue, ...")
+    parser.add_argument("--data", type=Path, help="a labelled set, instead of --images")
+    parser.add_argument(
+        "--dataset", help="layout of --data: cifar10, fashion, folder, catalogue, ..."
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--max_images", type=int, default=600, help="a random choice of so many")
-    parser.add_argument("--size", type=int, default=32, help="side in pixels of what is written")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice and of the damage")
-    parser.add_argument("--force", action="store_true", help="redo even what is up to date")
+    parser.add_argument(
+        "--max_images", type=int, default=600, help="number of images, chosen at random"
+    )
+    parser.add_argument("--size", type=int, default=32, help="side in pixels of the written images")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the choice and of the damage")
+    parser.add_argument(
+        "--force", action="store_true", help="write again even if the folder is up to date"
+    )
 
 
 def run_triplets(options: argparse.Namespace) -> None:
-    """Damage images mildly and strongly: folders to train on, with labels that no person gave."""
+    """Write folders of mildly and strongly damaged images, with labels that no person gave."""
     _check_above_zero(options, "max_images", "size")
     if (options.images is None) == (options.data is None) or (
         (options.data is None) != (options.dataset is None)

@@ -1,4 +1,4 @@
-"""Where ``train_extractor.py`` gets pictures from: a folder with a table, or a retrieval set."""
+"""Sources of pictures of ``train_extractor.py``: a folder with a table, or a retrieval set."""
 
 import argparse
 import math
@@ -15,23 +15,23 @@ from src.training.options import Job
 from src.training.pictures import ChosenPictures, PictureSet, SetPictures, read_pictures
 
 HELD_OUT = 0.2
-"""Part of the pictures of a folder that is not trained on."""
+"""Share of the pictures of a folder that is held out of training."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Files that determine the result, and how to read them."""
+    """Files that determine the result, and the function that reads their pictures."""
 
     inputs: list[Path]
     read: Callable[[], tuple[PictureSet, PictureSet]]
-    """Returns (to train on, held out, which may be none); the former is larger where windows are cut
-    out of it."""
+    """Function that returns training and held-out pictures; the latter may be empty. Training pictures
+    are larger if random windows are cut from them."""
 
 
 def open_source(options: argparse.Namespace, job: Job) -> Source:
-    """``--images`` and ``--labels``, or ``--data``; ``UserError`` for neither and for both.
+    """Open ``--images`` and ``--labels``, or ``--data``; ``UserError`` for neither or both.
 
-    Weights to start from determine the result as well.
+    A file of pretrained weights is also an input.
     """
     source = _chosen_source(options, job)
     if job.pretrained in (None, IMAGENET):
@@ -45,15 +45,15 @@ def _chosen_source(options: argparse.Namespace, job: Job) -> Source:
         return _of_folder(*folder, _size(options.size, job), job)
     if options.data is not None and folder == (None, None):
         if job.dataset is None:
-            raise UserError("--data needs --dataset: how the set lies on the disk")
+            raise UserError("--data needs --dataset, the layout of the set")
         return _of_set(options.data, job.dataset, options.size or None, options.part)
     raise UserError("say what to train on: --images and --labels, or --data and --dataset")
 
 
 def _size(size: int, job: Job) -> int:
-    """Side in pixels to which the pictures of a folder are resized; 0 is their own.
+    """Return the side in pixels to which pictures of a folder are resized; 0 keeps their size.
 
-    Where windows are cut out of them they are larger by 8/7: 256 for 224, as published.
+    Pictures from which windows are cut are larger by 8/7, 256 for 224, as published.
     """
     if job.schedule.augmentation.kind == "crop":
         return math.ceil(job.schedule.augmentation.side * 8 / 7)
@@ -75,5 +75,5 @@ def _of_set(data: Path, dataset: str, size: int | None, part: str) -> Source:
             return together, ChosenPictures(together, 0, seed=0)
         return SetPictures(parts.train), SetPictures(parts.test)
 
-    # Later stages leave their results in a catalogue's folder: it is not the same as what is read.
+    # Later stages write to a catalogue's folder, so that only the files that are read are inputs.
     return Source(catalogue_files(data) if dataset == "catalogue" else [data], read)

@@ -1,4 +1,4 @@
-"""What a recipe adds to its loss: functions of a batch's views that return a scalar."""
+"""Terms that a recipe adds to its loss: functions of a batch's views that return a scalar."""
 
 from collections.abc import Callable
 
@@ -14,9 +14,10 @@ Term = Callable[[Views], Tensor]
 
 
 def intraclass_structure(views: Views) -> Tensor:
-    """relu(d(a, a') - d(a, p)): perturbed, an anchor is no farther than its class (ICS).
+    """Return the mean of relu(d(a, a') - d(a, p)) of anchors a and perturbed anchors a' (ICS).
 
-    Zhou and Patel, CVPR 2022; their earlier anti-adversary penalty (AAP) is the same with weight 1.
+    Zhou and Patel, CVPR 2022. It keeps a perturbed anchor nearer than its class. With weight 1 it is
+    their earlier anti-adversary penalty (AAP).
     """
     anchors, positives, _ = views.triplets.of(views.benign.features)
     perturbed, _, _ = views.perturbed_triplets.of(views.perturbed.features)
@@ -24,12 +25,12 @@ def intraclass_structure(views: Views) -> Tensor:
 
 
 def embedding_shift(views: Views) -> Tensor:
-    """Mean of d(f(x'), f(x)), with the gradient through both."""
+    """Return the mean of d(f(x'), f(x)), with gradients through both."""
     return distance(views.perturbed.features, views.benign.features, views.metric).mean()
 
 
 def prediction_shift(views: Views) -> Tensor:
-    """Mean of KL(f(x) || f(x')) of the class probabilities (Zhang et al., TRADES, 2019)."""
+    """Return the mean of KL(f(x) || f(x')) of class probabilities (Zhang et al., TRADES, 2019)."""
     return functional.kl_div(
         views.perturbed.logits.log_softmax(dim=1),
         views.benign.logits.log_softmax(dim=1),
@@ -39,10 +40,10 @@ def prediction_shift(views: Views) -> Tensor:
 
 
 def barlow_twins(views: Views) -> Tensor:
-    """Cross-correlation of the dimensions of anchors and positives against the identity.
+    """Return sum_i (1 - c_ii)^2 + 0.005 sum_{i != j} c_ij^2 (Zbontar et al., "Barlow Twins", ICML 2021).
 
-    sum_i (1 - c_ii)^2 + 0.005 sum_{i != j} c_ij^2 (Zbontar et al., "Barlow Twins", ICML 2021) over the
-    triplets whose class has at least 3 images in the batch; 0 where there are fewer than 2 such.
+    c is the cross-correlation of the dimensions of anchors and positives, over triplets whose class has
+    at least 3 images in the batch. The value is 0 for fewer than 2 such triplets.
     """
     frequent = views.labels.bincount()[views.labels[views.triplets.anchor]] >= 3
     anchors, positives, _ = views.trained_triplets.of(views.trained_on.features)
@@ -55,6 +56,6 @@ def barlow_twins(views: Views) -> Tensor:
 
 
 def _standardised(values: Tensor) -> Tensor:
-    """Mean 0 and variance 1 in every column."""
+    """Scale every column to mean 0 and variance 1."""
     deviation, mean = torch.std_mean(values, dim=0, correction=0)
     return (values - mean) / deviation.clamp_min(1e-6)

@@ -1,4 +1,4 @@
-"""One mini-batch as losses and terms see it: benign and perturbed."""
+"""Benign and perturbed views of a mini-batch for losses and terms."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -12,44 +12,44 @@ from src.extractors.extractor import Prediction
 from src.training.miners import Miner, Triplets
 
 MapReader = Callable[[Callable[[Tensor], Prediction], Prediction, Tensor], Tensor]
-"""Of a watched network, what it made of images (N, ...) and their labels (N,): maps (N, h, w)."""
+"""Function of a watched network, its prediction for images (N, ...) and labels (N,) -> maps (N, h, w)."""
 
 
 @dataclass
 class Views:
-    """A batch, its perturbed images, and what the network makes of both.
+    """Batch with its perturbed images and the network's predictions for both.
 
-    Every forward happens when somebody asks for it, and once.
+    Every forward runs once, at its first use.
     """
 
     network: Callable[[Tensor], Prediction]
     images: Tensor
-    """(m, C, H, W) float in [0, 1], benign."""
+    """(m, C, H, W) benign images, float in [0, 1]."""
     labels: Tensor
-    """(m,) int64."""
+    """(m,) int64 labels."""
     metric: str
-    """Of embeddings: C, E or N."""
+    """Metric of embeddings: C, E or N."""
     miner: Miner
     generator: torch.Generator
     trains_on_benign: bool = False
-    """Whether the loss reads the benign images, and only terms the perturbed ones."""
+    """True if the loss reads the benign images, and only terms read the perturbed ones."""
     points: Tensor | None = None
-    """The perturbed images: of all the batch in its order, or of its triplets, first all anchors, then
-    positives, then negatives. None where nothing is perturbed."""
+    """Perturbed images: of the whole batch in its order, or of its triplets, first all anchors, then
+    positives, then negatives. None without a perturbation."""
     mined: Triplets | None = None
-    """The triplets of ``points``, as positions in the batch; None where these are all the batch."""
+    """Triplets of ``points``, as positions in the batch; None if ``points`` is the whole batch."""
     learnt: Mapping[str, Tensor] = field(default_factory=dict)
-    """What the loss learns beside the network, by name."""
+    """Parameters of the loss by name."""
     together: bool = False
-    """Whether benign and perturbed images, as many of each, share one forward and its batch norm."""
+    """True if benign and equally many perturbed images share one forward and its batch norm."""
     read_map: MapReader | None = None
-    """How maps are read from a network that is watched; None where the recipe has no attention."""
+    """Reader of maps from a watched network; None if the recipe has no attention."""
     teacher: Callable[[Tensor], Prediction] | None = None
-    """The network before training, frozen and watched."""
+    """Network before training, frozen and watched."""
     step: int = 0
-    """How many were taken before."""
+    """Number of earlier steps."""
     notes: dict[str, Tensor] = field(default_factory=dict)
-    """What the adversary noted, by name, as scalars."""
+    """Scalars by name that the adversary noted."""
 
     @cached_property
     def _both(self) -> tuple[Prediction, Prediction]:
@@ -69,22 +69,22 @@ class Views:
 
     @cached_property
     def benign_map(self) -> Tensor:
-        """Attention (m, h, w) to the benign images."""
+        """Attention maps (m, h, w) of the benign images."""
         return self.read_map(self.network, self.benign, self.labels)
 
     @cached_property
     def perturbed_map(self) -> Tensor:
-        """Attention (m, h, w) to the perturbed images."""
+        """Attention maps (m, h, w) of the perturbed images."""
         return self.read_map(self.network, self.perturbed, self.labels)
 
     @cached_property
     def teacher_map(self) -> Tensor:
-        """Attention (m, h, w) to the benign images before training, without gradient."""
+        """Attention maps (m, h, w) of the benign images before training, without gradient."""
         return self.read_map(self.teacher, self.teacher(self.images), self.labels).detach()
 
     @torch.no_grad()
     def noted(self) -> dict[str, Tensor]:
-        """Scalars: accuracies and IoU of the attended cells, where forwarded, and the adversary's."""
+        """Return scalars: accuracies and IoU of attended cells, if known, and the adversary's notes."""
         done, notes = vars(self), {}
         if "benign" in done:
             notes["accuracy"] = self._accuracy(self.benign)
@@ -100,19 +100,19 @@ class Views:
 
     @property
     def trained_on(self) -> Prediction:
-        """What the loss reads."""
+        """Prediction that the loss reads."""
         return self.benign if self.trains_on_benign else self.perturbed
 
     @cached_property
     def triplets(self) -> Triplets:
-        """Positions in the batch: the adversary's, else mined from what the loss reads."""
+        """Positions in the batch: the adversary's triplets, or triplets mined from ``trained_on``."""
         if self.mined is not None:
             return self.mined
         return self.miner(self.trained_on.features.detach(), self.labels, self.generator)
 
     @property
     def perturbed_triplets(self) -> Triplets:
-        """The same triplets as positions in ``perturbed``."""
+        """Positions of ``triplets`` in ``perturbed``."""
         if self.mined is None:
             return self.triplets
         n_rows = sum(map(len, self.mined))
@@ -120,12 +120,12 @@ class Views:
 
     @property
     def trained_triplets(self) -> Triplets:
-        """The same triplets as positions in ``trained_on``."""
+        """Positions of ``triplets`` in ``trained_on``."""
         return self.triplets if self.trains_on_benign else self.perturbed_triplets
 
     @property
     def trained_labels(self) -> Tensor:
-        """Of the rows of ``trained_on``."""
+        """Labels of the rows of ``trained_on``."""
         if self.mined is None or self.trains_on_benign:
             return self.labels
         return self.labels[torch.cat(self.mined)]

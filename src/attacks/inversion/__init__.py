@@ -1,6 +1,6 @@
-"""Images from what is shared about them: gradients, local updates or features are matched by images.
+"""Reconstruction of images from shared observations: gradients, local updates or features.
 
-What is shared, what defends it, how two of them are compared, the published settings, the one loop that
-descends, and what can be read off without descending. Images are (targets, 3, H, W), or (targets, n, 3,
-H, W) where a target shares one observation of n images; the first axis always counts targets.
+This room holds observations, defences, costs, the published settings, the optimisation loop, and exact
+solutions that need no optimisation. Images are (targets, 3, H, W), or (targets, n, 3, H, W) if a target
+shares one observation of n images; the first axis always counts targets.
 """

@@ -1,4 +1,4 @@
-"""The options of ``invert_gradients.py``, and what they choose; no framework is loaded to read them."""
+"""Options of ``invert_gradients.py`` and the objects they name; reading them loads no framework."""
 
 import argparse
 import math
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from src.attacks.inversion.presets import Preset
 
 RECONSTRUCTIONS = "reconstructions"
-"""Layout of a folder of images ``{id}_{label}_*.png``, whose names say their ids."""
+"""Layout of a folder of images ``{id}_{label}_*.png``, whose names hold their ids."""
 NO_DEFENCE = "none"
 UNRECORDED = "unrecorded"
-"""Epochs of a checkpoint that does not tell."""
+"""Number of epochs of a checkpoint without a record of them."""
 OVERRIDES = ("iterations", "restarts", "tv", "lr", "init", "cost", "indices", "weights")
-"""Options that replace a field of the preset of the same name."""
+"""Options that replace the preset's field of the same name."""
 
 
 def add_inversion_options(parser: Parser) -> None:
-    """Everything that the script reads."""
+    """Add all options of the script."""
     network = parser.add_argument_group("the network whose gradients are shared")
-    network.add_argument("--checkpoint", type=Path, help="a classifier, trained")
+    network.add_argument("--checkpoint", type=Path, help="a trained classifier")
     network.add_argument(
         "--arch",
         help="lenet_zhu, cifar_resnet20, ... (default: the one recorded in the checkpoint)",
@@ -39,7 +39,7 @@ def add_inversion_options(parser: Parser) -> None:
     network.add_argument(
         "--epochs",
         type=int,
-        help="of the training, for the name of the folders (default: the recorded ones)",
+        help="training epochs in the name of the folders (default: as recorded in the checkpoint)",
     )
 
     images = parser.add_argument_group("the images")
@@ -54,10 +54,10 @@ def add_inversion_options(parser: Parser) -> None:
         "--part",
         choices=("test", "train", "all"),
         default="test",
-        help="of the set; ids count in it",
+        help="part of the set to attack; ids are positions in it",
     )
     images.add_argument(
-        "--n_images", type=int, help="so many of them, evenly spread (default: all)"
+        "--n_images", type=int, help="number of images, evenly spread (default: all)"
     )
     images.add_argument(
         "--size",
@@ -68,11 +68,11 @@ def add_inversion_options(parser: Parser) -> None:
     )
     images.add_argument(
         "--augmentation",
-        help="what happens to an image before its gradient is shared, as in training: none, crop, "
+        help="transformation of an image before its gradient is shared, as in training: none, crop, "
         "ats:3-1-7+43-18-18, ... (default: as recorded in the checkpoint, else none)",
     )
 
-    shared = parser.add_argument_group("what is shared")
+    shared = parser.add_argument_group("the shared observation")
     shared.add_argument(
         "--observation",
         choices=("gradients", "local_steps", "features", "bpr"),
@@ -80,24 +80,29 @@ def add_inversion_options(parser: Parser) -> None:
         help="gradients of the cross-entropy; the update of --local_steps steps of SGD; features; bpr: "
         "gradients of the ranking loss of a pair of images, for a random user",
     )
-    shared.add_argument("--local_steps", type=int, default=2, help="of SGD, with that observation")
+    shared.add_argument(
+        "--local_steps", type=int, default=2, help="steps of SGD of the observation local_steps"
+    )
     shared.add_argument("--local_lr", type=float, default=1e-4, help="learning rate of these steps")
     shared.add_argument(
-        "--shared_batch", type=int, default=1, help="images of one mean gradient; bpr: always 2"
+        "--shared_batch",
+        type=int,
+        default=1,
+        help="images whose mean gradient is shared; always 2 with bpr",
     )
     shared.add_argument(
         "--defence",
         nargs="+",
         default=[NO_DEFENCE],
         metavar="NAME",
-        help="what is done to it first, each a condition of its own: none, gaussian_1e-3, lap_1e-2, "
-        "prune_70, clip_1.0, quantise_8, sign",
+        help="defences of the shared observation, each a separate condition: none, gaussian_1e-3, "
+        "lap_1e-2, prune_70, clip_1.0, quantise_8, sign",
     )
     shared.add_argument(
         "--labels",
         choices=("given", "analytic", "joint"),
         default="given",
-        help="known, read off the gradient of the last layer, or optimised with the image",
+        help="known, computed from the gradient of the last layer, or optimised with the image",
     )
 
     attack = parser.add_argument_group("the attack")
@@ -105,48 +110,49 @@ def add_inversion_options(parser: Parser) -> None:
         "--optim",
         default="inversed",
         metavar="PRESET",
-        help="dlg, or one of the published: inversed, inversed-zero, inversed-sim-out, "
+        help="dlg, or a published preset: inversed, inversed-zero, inversed-sim-out, "
         "inversed-sgd-sim, inversed-LBFGS-sim, inversed-adam-L1, inversed-adam-L2, zhu, "
         "inversed_large, inversed_large_24000_3_lr1, inversed_large_12000_3_lr1, "
         "inversed_large_8000_3_lr1, inversed_cele",
     )
-    attack.add_argument("--iterations", type=int, help="of the preset: steps of the optimiser")
+    replaced = "replaces the preset's"
+    attack.add_argument("--iterations", type=int, help=f"{replaced} number of optimiser steps")
     attack.add_argument(
-        "--restarts", type=int, help="of the preset: tries, the best of which counts"
+        "--restarts", type=int, help=f"{replaced} number of restarts, of which the best counts"
     )
-    attack.add_argument("--tv", type=float, help="of the preset: weight of the total variation")
-    attack.add_argument("--lr", type=float, help="of the preset: learning rate")
-    attack.add_argument("--init", help="of the preset: randn, rand or zeros")
-    attack.add_argument("--cost", help="of the preset: sim, simlocal, out_sim, l1, l2 or max")
+    attack.add_argument("--tv", type=float, help=f"{replaced} weight of the total variation")
+    attack.add_argument("--lr", type=float, help=f"{replaced} learning rate")
+    attack.add_argument("--init", help=f"{replaced} starting point: randn, rand or zeros")
+    attack.add_argument("--cost", help=f"{replaced} cost: sim, simlocal, out_sim, l1, l2 or max")
     attack.add_argument(
         "--indices",
-        help="of the preset: tensors that count: def, batch, topk-1, top10, first4, ...",
+        help=f"{replaced} choice of tensors: def, batch, topk-1, top10, first4, ...",
     )
-    attack.add_argument("--weights", help="of the preset: of the tensors: equal, linear or exp")
+    attack.add_argument("--weights", help=f"{replaced} weights of tensors: equal, linear or exp")
     attack.add_argument(
         "--batch_targets",
         type=int,
         default=16,
-        help="attacked side by side; a kill costs one stack",
+        help="targets of a stack, which are attacked together; a kill loses at most one stack",
     )
-    attack.add_argument("--seed", type=int, default=0, help="of every random choice")
+    attack.add_argument("--seed", type=int, default=0, help="seed of all random choices")
 
     parser.add_argument(
-        "--out", type=Path, help="folder of the folders (default: reconstructions/<dataset>)"
+        "--out", type=Path, help="parent of the output folders (default: reconstructions/<dataset>)"
     )
     parser.add_argument(
         "--no_grid",
         action="store_true",
-        help="leave grid.png of all conditions alone, where several of these scripts run at once",
+        help="do not draw grid.png of all conditions, for several scripts that run at once",
     )
     parser.add_argument("--gpu", type=int, default=0, help="CUDA device; -1 is the CPU")
     parser.add_argument(
-        "--force", action="store_true", help="attack again even where it is up to date"
+        "--force", action="store_true", help="attack again even if the results are up to date"
     )
 
 
 def check_inversion_options(options: argparse.Namespace) -> None:
-    """``UserError`` for options that do not fit together; fills up those that follow from others."""
+    """Raise ``UserError`` for options that contradict each other, and set those that follow."""
     for name in ("n_images", "batch_targets", "local_steps", "shared_batch"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -158,20 +164,23 @@ def check_inversion_options(options: argparse.Namespace) -> None:
         raise UserError("--local_lr must be a positive number")
     options.random_weights |= options.epochs == 0 and options.checkpoint is None
     if options.random_weights == (options.checkpoint is not None):
-        raise UserError("name the network: either --checkpoint, or --arch and --random_weights")
+        raise UserError("give either --checkpoint, or --arch and --random_weights")
     if options.random_weights and options.arch is None:
-        raise UserError("--random_weights needs --arch: which network")
+        raise UserError("--random_weights needs --arch, the network")
     if options.random_weights and options.epochs:
-        raise UserError(f"--random_weights has no {options.epochs} epochs behind it")
+        raise UserError(f"--random_weights is untrained and excludes --epochs {options.epochs}")
     if options.labels != "given" and options.observation not in ("gradients", "local_steps"):
-        raise UserError(f"--labels {options.labels}: {options.observation} have no classes to find")
+        raise UserError(
+            f"--labels {options.labels} needs gradients or local_steps: "
+            f"{options.observation} have no class labels"
+        )
     if options.observation == "bpr":
         options.shared_batch = 2
     options.out = options.out or Path(RECONSTRUCTIONS) / options.dataset
 
 
 def preset_of(options: argparse.Namespace) -> "Preset":
-    """The preset that ``--optim`` names, with what the other options change of it."""
+    """Return the preset of ``--optim`` with the fields that other options replace."""
     from src.attacks.inversion.presets import find_preset
 
     given = {name: getattr(options, name) for name in OVERRIDES}
@@ -183,9 +192,9 @@ class LabelledPixels:
     """Images to attack, in memory."""
 
     ids: np.ndarray
-    """(n,) int64: positions in the set, or the ids that file names give."""
+    """(n,) int64 positions in the set, or ids from file names."""
     labels: np.ndarray
-    """(n,) int64."""
+    """(n,) int64 classes."""
     pixels: np.ndarray
     """(n, side, side, 3) uint8."""
     class_names: tuple[str, ...]
@@ -214,13 +223,13 @@ def read_labelled_pixels(
     images = opened.all() if options.part == "all" else getattr(opened, options.part)
     chosen = _chosen(len(images), options)
     pixels = images.read(chosen)
-    # Grey images have their one channel three times: reconstructions are looked at in colour.
+    # Networks and reconstructions have three channels, so the channel of grey images is repeated.
     pixels = np.array(np.broadcast_to(pixels, (*pixels.shape[:3], 3)))
     return LabelledPixels(chosen, images.labels[chosen], pixels, images.class_names)
 
 
 def inputs_of(options: argparse.Namespace) -> list[Path]:
-    """The files that determine what is attacked; later stages add others to a catalogue's folder."""
+    """Return the files that determine the images; later stages add others to a catalogue's folder."""
     from src.datasets.class_folders import catalogue_files
 
     catalogue = options.dataset == "catalogue"
@@ -229,36 +238,38 @@ def inputs_of(options: argparse.Namespace) -> list[Path]:
 
 
 def _chosen(n: int, options: argparse.Namespace) -> np.ndarray:
-    """Evenly spread positions, as many as fill whole mini-batches."""
+    """Return evenly spread positions that fill whole mini-batches."""
     wanted = min(options.n_images or n, n)
     wanted -= wanted % options.shared_batch
     if wanted == 0:
-        raise UserError(f"{n} images of {options.data} are too few for a batch of them")
+        raise UserError(
+            f"{n} images of {options.data} are too few for a batch of {options.shared_batch}"
+        )
     return np.arange(wanted) * n // wanted
 
 
 @dataclass(frozen=True)
-class TrainedAs:
-    """What is known about how a network was trained; part of the names of its conditions."""
+class TrainingRecord:
+    """Known facts about the training of a network, which its conditions have in their names."""
 
     epochs: int | str
     augmentation: str
-    """Of what is attacked, as ``train_extractor.py`` and this script take it."""
+    """Augmentation of the attacked images, as ``train_extractor.py`` and this script take it."""
     defence: str | None
     training: str | None = None
-    """The augmentation of the training itself; None where nothing tells."""
+    """Augmentation of the training itself; None if it is unknown."""
 
     @classmethod
-    def of(cls, options: argparse.Namespace) -> "TrainedAs":
-        """From the record beside the checkpoint, as far as the options do not say otherwise."""
+    def of(cls, options: argparse.Namespace) -> "TrainingRecord":
+        """Read the record beside the checkpoint and apply the options."""
         record = read_record(options.checkpoint)["options"] if _is_recorded(options) else {}
         epochs = 0 if options.random_weights else record.get("epochs", UNRECORDED)
         training = _augmentation_text(record["augmentation"]) if "augmentation" in record else None
         recorded = cls(epochs, training or "none", record.get("gradient_defence"), training)
-        return recorded.unless_said(options)
+        return recorded.with_options(options)
 
-    def unless_said(self, options: argparse.Namespace) -> "TrainedAs":
-        """The same, but for what ``--epochs`` and ``--augmentation`` say otherwise."""
+    def with_options(self, options: argparse.Namespace) -> "TrainingRecord":
+        """Return a copy with the values of ``--epochs`` and ``--augmentation``, if they are given."""
         return replace(
             self,
             epochs=self.epochs if options.epochs is None else options.epochs,
@@ -267,7 +278,7 @@ class TrainedAs:
 
     @property
     def mode(self) -> tuple[str, str]:
-        """The published mode and policy of what is attacked; of ``normal`` that of the training."""
+        """Published mode and policy of the attacked images; ``normal`` has the policy of training."""
         if self.augmentation == "none" and self.training not in (None, "none"):
             return "normal", _mode_of(self.training)[1]
         return _mode_of(self.augmentation)
@@ -278,17 +289,17 @@ def _is_recorded(options: argparse.Namespace) -> bool:
 
 
 def _augmentation_text(recorded: dict[str, Any]) -> str:
-    """``{"kind": "padded_crop", "policy": {"chains": [[3, 1, 7]]}}`` -> ``ats:3-1-7``."""
+    """Return ``ats:3-1-7`` for ``{"kind": "padded_crop", "policy": {"chains": [[3, 1, 7]]}}``."""
     policy = recorded.get("policy")
     if policy:
         return "ats:" + "+".join("-".join(map(str, chain)) for chain in policy["chains"])
     kind = recorded.get("kind", "none")
-    # What is cut out of larger pictures in training is cut out of their middle afterwards.
+    # Random crops of larger pictures in training become fixed central crops in the attack.
     return {"padded_crop": "crop", "crop": "none"}.get(kind, kind)
 
 
 _MODES = {"none": ("aug", ""), "crop": ("crop", "")}
-"""Published modes and policies of augmentations; ``aug`` without a policy is none at all."""
+"""Published modes and policies of augmentations; ``aug`` without a policy means none."""
 
 
 def _mode_of(augmentation: str) -> tuple[str, str]:
@@ -297,9 +308,9 @@ def _mode_of(augmentation: str) -> tuple[str, str]:
 
 
 def condition_of(
-    options: argparse.Namespace, arch: str, trained: TrainedAs, defence: str | None
+    options: argparse.Namespace, arch: str, trained: TrainingRecord, defence: str | None
 ) -> str:
-    """Name of the folder of a condition."""
+    """Return the name of the folder of a condition."""
     mode, aug_list = trained.mode
     return condition_name(
         arch,

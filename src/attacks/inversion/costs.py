@@ -1,6 +1,6 @@
-"""How far what images would share is from what has been shared.
+"""Distances between the tensors that candidate images would share and the observed tensors.
 
-l2: Zhu et al., "Deep Leakage from Gradients" (NeurIPS 2019). One cosine over everything: Geiping et al.,
+l2: Zhu et al., "Deep Leakage from Gradients" (NeurIPS 2019). One cosine over all tensors: Geiping et al.,
 "Inverting Gradients" (NeurIPS 2020). Cosines of channels: Gao et al., "Privacy-preserving Collaborative
 Learning with Automatic Transformation Search" (CVPR 2021).
 """
@@ -14,32 +14,33 @@ import torch
 from torch import Tensor
 
 Cost = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], Tensor]
-"""(tensors, observed tensors, weights (targets, tensors)) -> costs (targets,).
+"""Function (tensors, observed tensors, weights (targets, tensors)) -> costs (targets,).
 
-The first axis of every tensor counts targets. A cost is 0 where the tensors are the observed ones.
+The first axis of every tensor counts targets. A cost is 0 if the tensors equal the observed ones.
 """
 
 _TINY = 1e-8
-"""Of the product of two norms; below it vectors have no direction. Single channels are short."""
+"""Lower bound of the product of two norms, below which vectors count as zero. It is small since single
+channels have short gradients."""
 
 
 def l1(tensors: Sequence[Tensor], observed: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """sum_i w_i |g_i - g*_i|_1"""
+    """Return sum_i w_i |g_i - g*_i|_1."""
     return (weights * _each(lambda g, o: (g - o).abs().sum(1), tensors, observed)).sum(1)
 
 
 def l2(tensors: Sequence[Tensor], observed: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """sum_i w_i |g_i - g*_i|_2^2"""
+    """Return sum_i w_i |g_i - g*_i|_2^2."""
     return (weights * _each(lambda g, o: (g - o).square().sum(1), tensors, observed)).sum(1)
 
 
 def largest(tensors: Sequence[Tensor], observed: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """sum_i w_i max|g_i - g*_i|"""
+    """Return sum_i w_i max|g_i - g*_i|."""
     return (weights * _each(lambda g, o: (g - o).abs().amax(1), tensors, observed)).sum(1)
 
 
 def cosine(tensors: Sequence[Tensor], observed: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """1 - sum_i w_i <g_i, g*_i> / (sqrt(sum_i w_i |g_i|^2) sqrt(sum_i w_i |g*_i|^2))"""
+    """Return 1 - sum_i w_i <g_i, g*_i> / (sqrt(sum_i w_i |g_i|^2) sqrt(sum_i w_i |g*_i|^2))."""
     products, squares, observed_squares = (
         (weights * _each(torch.linalg.vecdot, left, right)).sum(1)
         for left, right in ((tensors, observed), (tensors, tensors), (observed, observed))
@@ -50,7 +51,7 @@ def cosine(tensors: Sequence[Tensor], observed: Sequence[Tensor], weights: Tenso
 def cosine_of_tensors(
     tensors: Sequence[Tensor], observed: Sequence[Tensor], weights: Tensor
 ) -> Tensor:
-    """The mean of 1 - cos(g_i, g*_i) over tensors, weighted by w_i."""
+    """Return the mean of 1 - cos(g_i, g*_i) over tensors, weighted by w_i."""
     distances = _each(lambda g, o: 1 - _cosine(*_products(g, o)), tensors, observed)
     return (weights * distances).sum(1) / weights.sum(1)
 
@@ -58,7 +59,7 @@ def cosine_of_tensors(
 def cosine_of_channels(
     tensors: Sequence[Tensor], observed: Sequence[Tensor], weights: Tensor
 ) -> Tensor:
-    """The mean of 1 - cos over output channels, and over vectors as wholes, weighted by w_i."""
+    """Return the mean of 1 - cos over output channels, weighted by w_i; a vector is one channel."""
     counts = weights.new_tensor([g.shape[1] if g.ndim > 2 else 1 for g in observed])
     distances = torch.stack(
         [
@@ -73,7 +74,7 @@ def cosine_of_channels(
 def _each(
     compare: Callable[[Tensor, Tensor], Tensor], left: Iterable[Tensor], right: Iterable[Tensor]
 ) -> Tensor:
-    """``compare`` of tensor after tensor, each flattened to (targets, entries): (targets, tensors)."""
+    """Apply ``compare`` to each pair, flattened to (targets, entries): (targets, tensors)."""
     pairs = zip(left, right, strict=True)
     return torch.stack([compare(_flat(a), _flat(b)) for a, b in pairs], dim=1)
 
@@ -83,18 +84,18 @@ def _flat(tensor: Tensor) -> Tensor:
 
 
 def _channels(tensor: Tensor) -> Tensor:
-    """(targets, channels, entries): vectors are one channel."""
+    """Reshape to (targets, channels, entries); a vector is one channel."""
     return tensor.flatten(2) if tensor.ndim > 2 else _flat(tensor)[:, None]
 
 
 def _products(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """<a, b>, |a|^2 and |b|^2 along the last axis."""
+    """Return <a, b>, |a|^2 and |b|^2 along the last axis."""
     dot = torch.linalg.vecdot
     return dot(left, right), dot(left, left), dot(right, right)
 
 
 def _cosine(product: Tensor, left_square: Tensor, right_square: Tensor) -> Tensor:
-    """0 for vectors without a direction, with gradients that are finite there."""
+    """Return the cosine; 0 with finite gradients for zero vectors."""
     return product / (left_square * right_square).clamp_min(_TINY**2).sqrt()
 
 
@@ -112,40 +113,40 @@ LAYER_WEIGHTS: dict[str, Callable[[int], np.ndarray]] = {
     "linear": lambda n: np.arange(n, 0, -1) / n,
     "exp": lambda n: np.exp(-np.arange(n, dtype=float)),
 }
-"""Of the n tensors, from the first layer's to the last's; the first's is 1."""
+"""Functions of n that return the weights of n tensors from the first layer, which has 1, to the last."""
 
 _FIRST = {"first": 4, "first4": 4, "first5": 5, "first10": 10, "first50": 50}
 _LAST = {"last5": 5, "last10": 10, "last50": 50}
 _LONGEST = {"topk-1": 4, "top10": 10, "top50": 50}
 _DRAWN = {"batch": 8}
 INDICES = ("def", *_DRAWN, *_LONGEST, *_FIRST, *_LAST)
-"""Which tensors count: all, so many random ones in every step, those of largest observed norm, the first
+"""Names of choices of tensors: all, random ones in every step, those of largest observed norm, the first
 or the last ones."""
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Compares what images would share with what has been shared."""
+    """Cost of tensors against the observed tensors, with weights."""
 
     cost: Cost
     observed: tuple[Tensor, ...]
-    """Of every tensor (targets, ...)."""
+    """Observed tensors, each (targets, ...)."""
     weights: Tensor
-    """(targets, tensors); 0 for those that do not count."""
+    """(targets, tensors); 0 for tensors that are ignored."""
     n_drawn: int | None = None
-    """How many random tensors count in a step; None: all of those that count."""
+    """Number of random tensors that count in a step; None for all with a weight."""
 
     @classmethod
     def of(cls, cost: str, observed: Sequence[Tensor], indices: str, weights: str) -> "Matching":
-        """``cost``, ``indices`` and ``weights`` are names of the tables above."""
+        """Build the cost from names in ``COSTS``, ``INDICES`` and ``LAYER_WEIGHTS``."""
         observed = tuple(tensor.detach() for tensor in observed)
         by_layer = torch.as_tensor(LAYER_WEIGHTS[weights](len(observed))).to(observed[0])
         return cls(
-            COSTS[cost], observed, by_layer * _counting(observed, indices), _DRAWN.get(indices)
+            COSTS[cost], observed, by_layer * _selection(observed, indices), _DRAWN.get(indices)
         )
 
     def __call__(self, shared: Sequence[Tensor]) -> Tensor:
-        """Costs (targets,), differentiable; tensors that count for no target cost no time."""
+        """Return differentiable costs (targets,); tensors without weight for any target are skipped."""
         return self.cost(
             [shared[row] for row in self._kept],
             [self.observed[row] for row in self._kept],
@@ -157,7 +158,7 @@ class Matching:
         return self.weights.any(dim=0).nonzero().flatten().tolist()
 
     def drawn(self, rng: np.random.Generator) -> "Matching":
-        """The same of random tensors, the same ones for all targets, where these are asked for."""
+        """Return a copy that reads ``n_drawn`` random tensors, shared by all targets, or ``self``."""
         if self.n_drawn is None:
             return self
         left = torch.zeros_like(self.weights[0])
@@ -165,8 +166,8 @@ class Matching:
         return replace(self, weights=self.weights * left)
 
 
-def _counting(observed: Sequence[Tensor], indices: str) -> Tensor:
-    """(targets, tensors), 1 for the tensors that count; there may be fewer than the name says."""
+def _selection(observed: Sequence[Tensor], indices: str) -> Tensor:
+    """Return (targets, tensors), 1 for tensors that count; all if there are too few to choose."""
     n_tensors = len(observed)
     if indices in _LONGEST:
         norms = torch.stack([_flat(tensor).norm(dim=1) for tensor in observed], dim=1)

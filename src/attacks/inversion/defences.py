@@ -1,4 +1,4 @@
-"""What is done to gradients before they are shared.
+"""Defences that alter gradients before they are shared.
 
 Noise and pruning: Zhu et al., "Deep Leakage from Gradients" (NeurIPS 2019), section 5.1. Clipping: Abadi
 et al., "Deep Learning with Differential Privacy" (CCS 2016). Signs: Bernstein et al., "signSGD" (ICML
@@ -16,43 +16,43 @@ from torch import Tensor
 from src.artifacts.errors import UserError
 
 Alteration = Callable[[Sequence[Tensor], Fraction, torch.Generator], Sequence[Tensor]]
-"""(gradients, strength, generator) -> gradients; the first axis of every tensor counts targets."""
+"""Function (gradients, strength, generator) -> gradients; the first axis of tensors counts targets."""
 
 
 @dataclass(frozen=True)
 class Defence:
-    """An alteration of gradients, of a strength."""
+    """Alteration of gradients with a strength."""
 
     name: str
-    """As ``parse_defence`` reads it."""
+    """Name that ``parse_defence`` reads."""
     alteration: Alteration
     strength: Fraction
 
     def __call__(
         self, gradients: Sequence[Tensor], generator: torch.Generator
     ) -> tuple[Tensor, ...]:
-        """The altered ``gradients`` of one mini-batch, one tensor for each parameter; new tensors."""
+        """Alter the ``gradients`` of one mini-batch, a tensor for each parameter, into new tensors."""
         stacked = self.stacked([gradient[None] for gradient in gradients], generator)
         return tuple(gradient[0] for gradient in stacked)
 
     def stacked(
         self, gradients: Sequence[Tensor], generator: torch.Generator
     ) -> tuple[Tensor, ...]:
-        """The same of many targets at once, whose first axis is (targets, ...) in every tensor.
+        """Alter the gradients of many targets; every tensor is (targets, ...).
 
-        Each target is altered by itself: its own norm is clipped, its own smallest entries vanish.
+        Each target is altered separately: clipping uses its norm, pruning its smallest entries.
         """
         with torch.no_grad():
             return tuple(self.alteration(gradients, self.strength, generator))
 
 
 def _gaussian(gradients: Sequence[Tensor], scale: Fraction, generator: torch.Generator):
-    """g + scale * N(0, 1)"""
+    """Return g + scale * N(0, 1)."""
     return [g + float(scale) * _draw(g, torch.Tensor.normal_, generator) for g in gradients]
 
 
 def _laplace(gradients: Sequence[Tensor], scale: Fraction, generator: torch.Generator):
-    """g + scale * Laplace(0, 1), which is the difference of two exponential variables."""
+    """Return g + scale * Laplace(0, 1), the noise as the difference of two exponential variables."""
     return [
         g
         + float(scale)
@@ -65,13 +65,13 @@ def _laplace(gradients: Sequence[Tensor], scale: Fraction, generator: torch.Gene
 
 
 def _draw(like: Tensor, fill: Callable[..., Tensor], generator: torch.Generator) -> Tensor:
-    """Drawn where the generator lives, so that a seed gives the same on every device."""
+    """Draw on the generator's device, so that a seed gives equal values for every target device."""
     drawn = torch.empty(like.shape, dtype=like.dtype, device=generator.device)
     return fill(drawn, generator=generator).to(like.device)
 
 
 def _prune(gradients: Sequence[Tensor], percent: Fraction, _: torch.Generator):
-    """Of every tensor the ceil((1 - percent / 100) n) entries of largest magnitude are left."""
+    """Keep the ceil((1 - percent / 100) n) entries of largest magnitude of every tensor."""
     return [_largest(g.flatten(1), (100 - percent) / 100).view_as(g) for g in gradients]
 
 
@@ -81,16 +81,16 @@ def _largest(entries: Tensor, share: Fraction) -> Tensor:
 
 
 def _clip(gradients: Sequence[Tensor], bound: Fraction, _: torch.Generator):
-    """g * min(1, bound / |g|), with the L2 norm over all tensors together."""
+    """Return g * min(1, bound / |g|), with the L2 norm over all tensors together."""
     squares = torch.stack([g.flatten(1).square().sum(dim=1) for g in gradients])
     norms = squares.sum(dim=0).sqrt()
-    # A norm of 0 needs no clipping, and infinity is above 1.
+    # A norm of 0 gives the factor infinity, which becomes 1.
     factors = (float(bound) / norms).clamp(max=1)
     return [g * factors.view(-1, *[1] * (g.ndim - 1)) for g in gradients]
 
 
 def _quantise(gradients: Sequence[Tensor], bits: Fraction, _: torch.Generator):
-    """Rounded to 2^bits - 1 levels, evenly from -max|g| to max|g| of every tensor; 0 is one of them."""
+    """Round to 2^bits - 1 even levels from -max|g| to max|g| of every tensor, which include 0."""
     levels = 2 ** (int(bits) - 1) - 1
     return [_rounded(g.flatten(1), levels).view_as(g) for g in gradients]
 
@@ -101,8 +101,8 @@ def _rounded(entries: Tensor, levels: int) -> Tensor:
 
 
 def _signs(gradients: Sequence[Tensor], _: Fraction, generator: torch.Generator):
-    """Which way, not how far."""
-    del generator  # nothing is random here
+    """Return the signs of the gradients."""
+    del generator
     return [g.sign() for g in gradients]
 
 
@@ -111,7 +111,7 @@ class _Kind:
     alteration: Alteration
     accepts: Callable[[Fraction], bool]
     strength: str
-    """What the number after the name is."""
+    """Meaning of the number after the name, for messages."""
 
 
 DEFENCES = {
@@ -123,13 +123,13 @@ DEFENCES = {
         _quantise, lambda bits: bits.denominator == 1 and 2 <= bits <= 16, "2 to 16 bits"
     ),
 }
-"""Those of a strength, written ``<name>_<strength>``; ``sign`` has none."""
+"""Defences with a strength, written ``<name>_<strength>``; ``sign`` has no strength."""
 
 
 def parse_defence(name: str) -> Defence:
-    """``gaussian_1e-3``, ``lap_1e-2``, ``prune_70``, ``clip_1.0``, ``quantise_8`` or ``sign``.
+    """Parse ``gaussian_1e-3``, ``lap_1e-2``, ``prune_70``, ``clip_1.0``, ``quantise_8`` or ``sign``.
 
-    Raises ``UserError`` for anything else.
+    Raises ``UserError`` for other texts.
     """
     if name == "sign":
         return Defence(name, _signs, Fraction(0))
@@ -142,7 +142,7 @@ def parse_defence(name: str) -> Defence:
 
 
 def _number(text: str) -> Fraction | None:
-    """Exact, so that 70 % of 10 entries are 7 of them."""
+    """Parse a number exactly, so that 70 % of 10 entries are 7; None if ``text`` is no number."""
     try:
         return Fraction(text)
     except (ValueError, ZeroDivisionError):

@@ -1,8 +1,8 @@
-"""Batch norm in evaluation mode as part of the convolution before it, with its own gradients.
+"""Folding of batch norms in evaluation mode into the convolutions before them, with all gradients.
 
 A convolution W followed by a fixed affine map of each channel is the convolution s W with a bias, where
 s = gamma / sqrt(var + eps). Gradients with respect to W, gamma and beta follow from those of s W and of
-the bias, so that no norm touches a map: on a CPU that is a third of the cost of inverting a residual
+the bias, so that no norm reads a map. On a CPU this saves a third of the cost of inverting a residual
 network.
 """
 
@@ -15,12 +15,12 @@ from src.extractors.extractor import Extractor
 
 
 def fold_norms(extractor: Extractor) -> Extractor:
-    """The same function of the same parameters, by the same names, for evaluation mode.
+    """Return an equal function of equally named parameters for evaluation mode, with norms folded.
 
     Parameters and statistics are shared with ``extractor``, which is not changed. A network whose
     control flow cannot be traced is used as it is.
     """
-    with frozen(extractor):  # a trace keeps what the mode decides
+    with frozen(extractor):  # the trace must record the branches of evaluation mode
         network = _folded(extractor.network)
     folded = Extractor(
         network,
@@ -98,7 +98,7 @@ def _normed_convolution(
     eps: float,
     **options: object,
 ) -> Tensor:
-    """gamma (W * maps + bias - mean) / sqrt(variance + eps) + beta, as one convolution."""
+    """Return gamma (W * maps + bias - mean) / sqrt(variance + eps) + beta by one convolution."""
     scale = gamma * torch.rsqrt(variance + eps)
     centre = mean if bias is None else mean - bias
     return functional.conv2d(

@@ -1,4 +1,4 @@
-"""What can be read off gradients without any descent.
+"""Exact solutions for labels and images from gradients, without optimisation.
 
 Labels: Zhao et al., "iDLG: Improved Deep Leakage from Gradients" (2020). Images: Phong et al.,
 "Privacy-Preserving Deep Learning via Additively Homomorphic Encryption" (2018), section 3.
@@ -14,15 +14,15 @@ from src.attacks.inversion.observations import Observation
 
 
 def label_from_gradient(observe: Observation, observed: Sequence[Tensor]) -> Tensor:
-    """The label of each target's one image, (targets,) int64, exact for cross-entropy.
+    """Return the label of each target's single image, (targets,) int64, exact for cross-entropy.
 
-    The gradient of logit c is p_c - [c = label], negative for the label only. The head's bias has that
-    gradient; without a bias the rows of the head's weight have it times the features, whose sums have
-    its sign when features are not negative. Raises ``UserError`` where neither was shared, and for
-    targets of several images, whose gradients mix several labels.
+    The gradient of logit c is p_c - [c = label], negative only for the label. The head's bias has that
+    gradient. The rows of the head's weight have it times the features, so that their sums have its sign
+    if no feature is negative. Raises ``UserError`` if neither was shared, and for targets of several
+    images, whose gradients mix several labels.
     """
     if observe.given is not None and observe.given.ndim > 1:
-        raise UserError("labels are read off gradients of single images only")
+        raise UserError("labels can be computed only from gradients of single images")
     head = observe.extractor.head_name
     shared = dict(zip(observe.names, observed, strict=True))
     if f"{head}.bias" in shared:
@@ -30,18 +30,18 @@ def label_from_gradient(observe: Observation, observed: Sequence[Tensor]) -> Ten
     if f"{head}.weight" in shared:
         return shared[f"{head}.weight"].flatten(2).sum(dim=2).argmin(dim=1)
     raise UserError(
-        f"the gradient of the last layer {head} was not shared: it would tell the label"
+        f"the gradient of the last layer {head}, which determines the label, was not shared"
     )
 
 
 def analytic_first_layer(
     observe: Observation, observed: Sequence[Tensor], shape: tuple[int, int, int]
 ) -> Tensor:
-    """The image (targets, 3, H, W) that a linear first layer with a bias has read, in [0, 1].
+    """Return the image (targets, 3, H, W), in [0, 1], that a linear first layer with a bias has read.
 
-    dW_i = db_i x for every output i, so that x = sum_i db_i dW_i / sum_i db_i^2, exact for one image
-    and the least-squares answer where noise was added. ``shape`` is (3, H, W). Raises ``UserError``
-    where the first layer is another, where its gradients were not shared, or all of them are 0.
+    dW_i = db_i x for every output i, so that x = sum_i db_i dW_i / sum_i db_i^2, which is exact for one
+    image and the least-squares solution after noise. ``shape`` is (3, H, W). Raises ``UserError`` if the
+    first layer is of another kind, or its gradients were not shared or are all 0.
     """
     name, size = observe.names[0].removesuffix(".weight") if observe.names else "", _size(shape)
     shared = dict(zip(observe.names, observed, strict=True))
@@ -50,7 +50,7 @@ def analytic_first_layer(
         raise UserError(f"the first shared layer is not linear over {size} pixels with a bias")
     squares = bias.square().sum(dim=1)
     if (squares == 0).any():
-        raise UserError("the gradient of the first layer is 0: no image can be read off it")
+        raise UserError("the gradient of the first layer is 0 and determines no image")
     points = torch.einsum("to,top->tp", bias, weight) / squares[:, None]
     images = points.unflatten(1, shape)
     return (images * observe.extractor.std + observe.extractor.mean).clamp(0, 1)

@@ -1,8 +1,8 @@
-"""What somebody who holds images shares about them, as a differentiable function of the images.
+"""Observations that the owner of images shares, as differentiable functions of the images.
 
 Gradients: Zhu et al., "Deep Leakage from Gradients" (NeurIPS 2019). Updates after several local steps:
-Geiping et al., "Inverting Gradients" (NeurIPS 2020), section 6. Features: what a visual recommender
-whose extractor is frozen exchanges.
+Geiping et al., "Inverting Gradients" (NeurIPS 2020), section 6. Features: the data that a visual
+recommender with a frozen extractor exchanges.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,28 +19,28 @@ from src.attacks.inversion.folding import fold_norms
 from src.extractors.extractor import Extractor, Prediction
 
 Loss = Callable[[Prediction, Tensor], Tensor]
-"""(what the extractor makes of a target's n images, what is given of the target) -> scalar."""
+"""Function (prediction for a target's n images, labels or users of the target) -> scalar."""
 
 Shared = tuple[Tensor, ...]
-"""What is shared: the first axis of every tensor counts targets."""
+"""Shared tensors; the first axis of each counts targets."""
 
 Weights = dict[str, Tensor]
 
 
 def cross_entropy(prediction: Prediction, labels: Tensor) -> Tensor:
-    """Mean over n images; ``labels`` are classes (n,) int64, or shares of classes (n, C) float.
+    """Return the mean over n images; ``labels`` are classes (n,) int64 or their shares (n, C) float.
 
-    The published code halves it. Cosine costs do not notice; of a gradient twice as long, l1 and max
-    costs are twice as large and l2 costs four times, against the same total variation.
+    The published code halves the loss. That does not change cosine costs; with gradients twice as long,
+    l1 and max costs are twice and l2 costs four times as large relative to the total variation.
     """
     return functional.cross_entropy(prediction.logits, labels)
 
 
 def pairwise_ranking(prediction: Prediction, users: Tensor) -> Tensor:
-    """BPR, mean of -ln sigmoid(u.f(positive) - u.f(negative)); f are the features.
+    """Return the BPR loss, the mean of -ln sigmoid(u.f(positive) - u.f(negative)); f are the features.
 
     Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback" (UAI 2009). The images
-    are m positive items and then m negative ones; ``users`` is (m, D), or (D,) for one user of all.
+    are m positive and then m negative items; ``users`` is (m, D), or (D,) for one user of all pairs.
     """
     positives, negatives = prediction.features.chunk(2)
     return functional.softplus(-((positives - negatives) * users).sum(dim=-1)).mean()
@@ -48,50 +48,50 @@ def pairwise_ranking(prediction: Prediction, users: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Observation:
-    """Maps images to what is shared about them; made by the functions below.
+    """Function from images to shared tensors, made by the functions below.
 
-    The extractor is looked at in evaluation mode and left as it was: its modes, gradient flags,
-    gradients and running statistics do not change.
+    The extractor is evaluated in evaluation mode and not changed: its modes, gradient flags, gradients
+    and running statistics stay.
     """
 
     extractor: Extractor
     of_target: Callable[[Tensor, Tensor | None], Shared]
-    """(images (n, 3, H, W) of one target, what is given of it) -> tensors without an axis of targets."""
+    """Function (images (n, 3, H, W), labels or user of one target) -> tensors without a target axis."""
     given: Tensor | None
-    """(targets, ...): labels (targets,) or (targets, n), or the vectors of users (targets, D)."""
+    """Labels (targets,) or (targets, n), or vectors of users (targets, D)."""
     names: tuple[str, ...]
-    """Of the tensors that are shared: those of the extractor's parameters."""
+    """Names of the shared tensors, which are those of the extractor's parameters."""
 
     def __call__(self, images: Tensor, given: Tensor | None = None) -> Shared:
         """Observe ``images`` (targets, 3, H, W) or (targets, n, 3, H, W), float in [0, 1].
 
-        ``given`` replaces what the observation was made with. Targets are stacked with ``vmap``, which
-        costs less than one after the other and is the same.
+        ``given`` replaces the labels or users of the observation. Targets are stacked with ``vmap``,
+        which is faster than a loop and gives the same values.
         """
         given = self.given if given is None else given
-        if images.ndim == 4:  # one image a target
+        if images.ndim == 4:  # a single image per target
             images = images[:, None]
             given = None if given is None else given[:, None]
         with frozen(self.extractor):
-            if len(images) == 1:  # nothing to stack, and vmap would cost a third more
+            if len(images) == 1:  # vmap over a single target would cost a third more
                 alone = self.of_target(images[0], None if given is None else given[0])
                 return tuple(tensor[None] for tensor in alone)
             return vmap(self.of_target, in_dims=(0, None if given is None else 0))(images, given)
 
     def __getitem__(self, rows: slice) -> "Observation":
-        """Of some of the targets."""
+        """Return the observation of the targets ``rows``."""
         return replace(self, given=None if self.given is None else self.given[rows])
 
 
 def gradients_of(
     extractor: Extractor, loss: Loss, given: Tensor, *, layers: Sequence[str] | None = None
 ) -> Observation:
-    """The gradient of a target's ``loss`` with respect to the parameters, in their order.
+    """Return the observation of gradients of a target's ``loss`` by the parameters, in their order.
 
-    With ``cross_entropy`` what is ``given`` are the labels, (targets,) int64 for single images and
-    (targets, n) for batches; with ``pairwise_ranking`` the users, (targets, D), of pairs of images
-    (targets, 2, 3, H, W). ``layers`` are the only ones whose gradients are shared, named as in the
-    network (``conv1``, ``layer1.0``). Raises ``UserError`` for a layer without parameters.
+    With ``cross_entropy``, ``given`` are the labels, (targets,) int64 for single images and (targets, n)
+    for batches; with ``pairwise_ranking`` they are the users, (targets, D), of pairs of images (targets,
+    2, 3, H, W). ``layers`` restricts the shared gradients to layers by their names in the network
+    (``conv1``, ``layer1.0``). Raises ``UserError`` for a layer without parameters.
     """
     weights, folded = _weights(extractor, layers), fold_norms(extractor)
 
@@ -105,10 +105,10 @@ def gradients_of(
 def local_updates_of(
     extractor: Extractor, loss: Loss, given: Tensor, *, steps: int, lr: float
 ) -> Observation:
-    """What ``steps`` of SGD on a target's own images do to the parameters, (w_0 - w_k) / (lr steps).
+    """Return the observation of ``steps`` of SGD on a target's images, (w_0 - w_k) / (lr steps).
 
-    In these units it is the mean gradient on the way, the gradient itself for one step, and a defence
-    of a strength means the same for both. ``given`` is as for gradients.
+    In these units it is the mean gradient along the path, which for one step is the gradient, so that
+    strengths of defences apply to both. ``given`` is as in ``gradients_of``.
     """
     if steps < 1 or lr <= 0:
         raise UserError(f"local updates need a step and a positive rate, not {steps} steps of {lr}")
@@ -127,7 +127,7 @@ def local_updates_of(
 
 
 def features_of(extractor: Extractor) -> Observation:
-    """The features of a target's images, (targets, n, D)."""
+    """Return the observation of the features of a target's images, (targets, n, D)."""
 
     def of_target(images: Tensor, _: Tensor | None) -> Shared:
         return (extractor(images).features,)
@@ -136,7 +136,7 @@ def features_of(extractor: Extractor) -> Observation:
 
 
 def _weights(extractor: Extractor, layers: Sequence[str] | None) -> Weights:
-    """The parameters of ``layers`` (None: all) by their names, cut off from the graph."""
+    """Return the detached parameters of ``layers`` (None: all) by their names."""
     weights = {
         name.removeprefix("network."): parameter.detach()
         for name, parameter in extractor.named_parameters()
@@ -153,7 +153,7 @@ def _weights(extractor: Extractor, layers: Sequence[str] | None) -> Weights:
 def _gradients(
     extractor: Extractor, loss: Loss, images: Tensor, given: Tensor | None
 ) -> Callable[[Weights], Weights]:
-    """The gradient of one target's loss as a function of the parameters."""
+    """Return the gradient of one target's loss as a function of the parameters."""
 
     def loss_at(weights: Weights) -> Tensor:
         named = {f"network.{name}": weight for name, weight in weights.items()}

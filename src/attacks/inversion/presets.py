@@ -1,10 +1,10 @@
-"""The published ways of descending, by their names.
+"""Published settings of inversion attacks, by their names.
 
-Those of Sun et al., "Privacy Assessment on Reconstructed Images" (NeurIPS 2023), which take over those of
-Gao et al. 2021 and Geiping et al. 2020, with the values that their code really uses. ``dlg`` is "Deep
-Leakage from Gradients" as Zhu et al. 2019 run it; ``zhu`` is the same attack with the published rate of
-1e-4, with which L-BFGS hardly moves. Signs of gradients mean nothing to L-BFGS either:
-``replace(preset, signed=False, lr=1.0)`` mends ``inversed-LBFGS-sim``.
+The settings are those of Sun et al., "Privacy Assessment on Reconstructed Images" (NeurIPS 2023), which
+include those of Gao et al. 2021 and Geiping et al. 2020, with the values that their code uses. ``dlg`` is
+"Deep Leakage from Gradients" as Zhu et al. 2019 run it; ``zhu`` is the same attack with the published
+rate of 1e-4, with which L-BFGS hardly moves. L-BFGS does not work with signs of gradients either:
+``replace(preset, signed=False, lr=1.0)`` corrects ``inversed-LBFGS-sim``.
 """
 
 import math
@@ -22,31 +22,31 @@ SCORINGS = ("loss", "tv")
 
 @dataclass(frozen=True)
 class Preset:
-    """How images are sought. Points are images after the extractor's own mean and std."""
+    """Settings of an inversion. Points are images normalised with the extractor's mean and std."""
 
     cost: str = "sim"
     optimizer: Literal["adam", "sgd", "lbfgs"] = "adam"
-    """SGD has Nesterov momentum of 0.9; a step of L-BFGS asks for up to 20 gradients."""
+    """Optimiser; SGD has Nesterov momentum of 0.9, and a step of L-BFGS needs up to 20 gradients."""
     lr: float = 0.1
-    """Of points: with signed Adam about the size of the first steps, in standard deviations."""
+    """Learning rate of points; with signed Adam about the size of first steps in standard deviations."""
     iterations: int = 4800
     restarts: int = 1
     tv: float = 1e-4
     """Weight of the total variation of points, mean |dx| + mean |dy|."""
     init: Literal["randn", "rand", "zeros"] = "randn"
-    """Points from N(0, 1), from U(-1, 1), or the mean colour."""
+    """Starting points: from N(0, 1), from U(-1, 1), or the mean colour."""
     signed: bool = True
     """Descend along the sign of the gradient."""
     boxed: bool = True
-    """Keep pixels in [0, 1] after each step."""
+    """Clamp pixels to [0, 1] after each step."""
     decay: bool = True
-    """A tenth of the rate after 3/8, 5/8 and 7/8 of the iterations."""
+    """Multiply the rate by 0.1 after 3/8, 5/8 and 7/8 of the iterations."""
     indices: str = "def"
-    """Which of the shared tensors count; one of ``costs.INDICES``."""
+    """Choice of shared tensors that count, one of ``costs.INDICES``."""
     weights: str = "equal"
-    """How much each of them counts; one of ``costs.LAYER_WEIGHTS``."""
+    """Weights of these tensors, one of ``costs.LAYER_WEIGHTS``."""
     scoring: Literal["loss", "tv"] = "loss"
-    """The best restart has the lowest cost (without total variation), or total variation."""
+    """Measure of the best restart: lowest cost (without total variation) or lowest total variation."""
 
     def __post_init__(self) -> None:
         _check_known("cost", self.cost, COSTS)
@@ -58,8 +58,8 @@ class Preset:
         finite = math.isfinite(self.lr) and math.isfinite(self.tv)
         if not finite or self.lr <= 0 or self.tv < 0 or self.iterations < 1 or self.restarts < 1:
             raise UserError(
-                "an inversion needs a positive rate and a total variation that is not negative, both "
-                "finite, an iteration and a restart"
+                "an inversion needs a positive rate and a non-negative weight of total variation, "
+                "both finite, and at least one iteration and one restart"
             )
 
 
@@ -108,6 +108,6 @@ PRESETS = {
 
 
 def find_preset(name: str) -> Preset:
-    """Raises ``UserError`` with all names where there is none of ``name``."""
+    """Return the preset ``name``; ``UserError`` lists all names if there is none."""
     _check_known("preset", name, PRESETS)
     return PRESETS[name]

@@ -1,13 +1,13 @@
-"""One loop that finds images whose observation is the one that was shared.
+"""Optimisation loop that finds images whose observation matches the shared one.
 
 For every target it minimises
 
     cost(observe(x), observed) + tv * TV(x)
 
-Targets do not touch each other, and Adam and SGD move every pixel by itself, so that many targets in
-one stack are the same as each alone; L-BFGS mixes all that it moves and takes them one by one. The
-descent happens in points, that is in the space after the extractor's mean and std, as in the published
-code: a rate, a start from N(0, 1) and a weight of TV mean there what they meant.
+Targets are independent, and Adam and SGD update every pixel separately, so that a stack of targets gives
+the same results as single targets. L-BFGS mixes all variables and therefore gets one target at a time.
+The loop optimises points, images normalised with the extractor's mean and std, as the published code
+does, so that published rates, starts from N(0, 1) and weights of TV keep their meaning.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,10 +24,10 @@ from src.attacks.inversion.presets import Preset
 
 _TINY = 1e-30
 _DECAYS = (2.667, 1.6, 1.142)
-"""The rate falls after 1/2.667, 1/1.6 and 1/1.142 of the iterations, rounded down, as published."""
+"""Divisors of the number of iterations that give, rounded down, the published steps of rate decay."""
 _RECORDS = 100
-"""Entries of a history, at most."""
-_FRESH = {
+"""Largest number of entries of a history."""
+_STARTS = {
     "randn": lambda rng, shape: rng.standard_normal(shape, dtype=np.float32),
     "rand": lambda rng, shape: 2 * rng.random(shape, dtype=np.float32) - 1,
     "zeros": lambda rng, shape: np.zeros(shape, dtype=np.float32),
@@ -36,22 +36,22 @@ _FRESH = {
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What was found for each target, on the observation's device."""
+    """Reconstruction of each target, on the observation's device."""
 
     images: Tensor
-    """Of the shape that was asked for, float32 in [0, 1]."""
+    """Images of the requested shape, float32 in [0, 1]."""
     costs: Tensor
-    """(targets,) of the images found, without total variation; infinite where every restart diverged,
-    whose image is the mean colour."""
+    """(targets,) costs of the images, without total variation; infinite if all restarts diverged, for
+    which the image is the mean colour."""
     restarts: Tensor
-    """(targets,) int64, which restart they are from; -1 where every one diverged."""
+    """(targets,) int64 number of the best restart; -1 if all restarts diverged."""
     history: Tensor
-    """(records, targets) costs of that restart at even distances, the first before any step."""
+    """(records, targets) costs of the best restart at even distances, the first before any step."""
     labels: Tensor | None = None
-    """(targets, C) or (targets, n, C) shares of classes, where labels were sought as well."""
+    """(targets, C) or (targets, n, C) shares of classes, if labels were optimised too."""
 
     def update(self, other: "Reconstruction", better: Tensor) -> None:
-        """Take over the ``better`` (targets,) bool ones of ``other``."""
+        """Replace the targets marked in ``better`` (targets,) bool by those of ``other``."""
         for mine, theirs in (
             (self.images, other.images),
             (self.costs, other.costs),
@@ -75,16 +75,16 @@ def reconstruct(
     n_classes: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> Reconstruction:
-    """Find images (``shape`` is (targets, 3, H, W) or (targets, n, 3, H, W)) that share ``observed``.
+    """Find images whose observation by ``observe`` matches ``observed``.
 
-    ``observed`` is what ``observe`` said of the real images, defended or not. With ``n_classes`` the
-    labels that ``observe`` holds are not looked at: shares of classes are found beside the images, as
-    Zhu et al. do. ``targets`` bounds how many are stacked, and thereby the memory. Each target draws
-    its starts from a stream of its own, named by ``seed``, its restart and its entry of ``ids``
-    (default: its position). ``progress`` is called after every step with the number of targets that
-    took it; there are ``shape[0] * preset.restarts * preset.iterations`` such steps in all.
+    ``shape`` is (targets, 3, H, W) or (targets, n, 3, H, W). ``observed`` is the observation of the real
+    images, possibly after a defence. With ``n_classes`` the labels of ``observe`` are not used: shares of
+    classes are optimised beside the images, as in Zhu et al. ``targets`` bounds the size of a stack and
+    thereby the memory. The starts of a target come from a random stream of ``seed``, the restart and the
+    target's entry of ``ids`` (default: its position). ``progress`` is called after every step with the
+    number of targets in it; the total is ``shape[0] * preset.restarts * preset.iterations``.
 
-    Raises ``UserError`` where ``shape``, ``observed`` and ``ids`` do not have as many targets.
+    Raises ``UserError`` if ``shape``, ``observed`` and ``ids`` differ in their number of targets.
     """
     shape, names = tuple(shape), list(range(shape[0]) if ids is None else ids)
     if len(shape) not in (4, 5) or shape[-3] != 3:
@@ -93,7 +93,7 @@ def reconstruct(
     if observe.given is not None and n_classes is None:
         lengths.add(len(observe.given))
     if len(lengths) > 1 or shape[0] == 0:
-        raise UserError(f"a reconstruction of {shape[0]} targets got things of {sorted(lengths)}")
+        raise UserError(f"a reconstruction of {shape[0]} targets got inputs for {sorted(lengths)}")
     size = 1 if preset.optimizer == "lbfgs" else targets
     parts = [
         _best_restart(
@@ -102,7 +102,7 @@ def reconstruct(
             ),
             seed,
             names[rows],
-            progress or _silent,
+            progress or _no_progress,
         )
         for rows in (slice(first, first + size) for first in range(0, shape[0], size))
     ]
@@ -114,18 +114,18 @@ def reconstruct(
     )
 
 
-def _silent(_: int) -> None:
-    """No progress."""
+def _no_progress(_: int) -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """A stack of targets."""
+    """Stack of targets with the cost to minimise."""
 
     observe: Observation
     matching: Matching
     shape: tuple[int, ...]
-    """Of one target's images."""
+    """Shape of one target's images."""
     preset: Preset
     n_classes: int | None
 
@@ -144,46 +144,46 @@ class _Problem:
 
     @property
     def box(self) -> tuple[Tensor, Tensor]:
-        """The points of black and of white, (3, 1, 1)."""
+        """Points of black and of white, (3, 1, 1)."""
         mean, std = self.observe.extractor.mean, self.observe.extractor.std
         return (0 - mean) / std, (1 - mean) / std
 
     def start(self, seed: int, restart: int, names: Sequence[int]) -> list[Tensor]:
-        """Points and, where labels are sought, their logits: what is moved, with gradients."""
+        """Return the variables to optimise: points and, if labels are optimised, their logits."""
         rngs = [np.random.default_rng([seed, restart, name]) for name in names]
-        drawn = [np.stack([_FRESH[self.preset.init](rng, self.shape) for rng in rngs])]
+        drawn = [np.stack([_STARTS[self.preset.init](rng, self.shape) for rng in rngs])]
         if self.n_classes is not None:
             logits = (*self.shape[:-3], self.n_classes)
-            drawn.append(np.stack([_FRESH["randn"](rng, logits) for rng in rngs]))
+            drawn.append(np.stack([_STARTS["randn"](rng, logits) for rng in rngs]))
         device = self.observe.extractor.device
         return [torch.from_numpy(array).to(device).requires_grad_() for array in drawn]
 
     def costs(self, moved: Sequence[Tensor], matching: Matching) -> Tensor:
-        """(targets,), without total variation."""
+        """Return the costs (targets,) without total variation."""
         shares = moved[1].softmax(dim=-1) if len(moved) > 1 else None
         return matching(self.observe(self.images(moved[0]), shares))
 
     def images(self, points: Tensor) -> Tensor:
-        """The pixels of points, which may lie outside of [0, 1]."""
+        """Convert points to pixels, which may lie outside [0, 1]."""
         return points * self.observe.extractor.std + self.observe.extractor.mean
 
 
 def total_variation(points: Tensor) -> Tensor:
-    """mean |dx| + mean |dy| of each target's images (targets, ..., H, W): (targets,)."""
+    """Return mean |dx| + mean |dy| of each target's images (targets, ..., H, W): (targets,)."""
     return sum(points.diff(dim=axis).abs().flatten(1).mean(dim=1) for axis in (-1, -2))
 
 
 def _best_restart(
     problem: _Problem, seed: int, names: Sequence[int], progress: Callable[[int], object]
 ) -> Reconstruction:
-    """The restart that scores lowest, for each target; those that are not finite are never taken."""
+    """Return the restart with the lowest score for each target; restarts that diverged never win."""
     best, lowest = None, None
     for restart in range(problem.preset.restarts):
         moved = problem.start(seed, restart, names)
         history = _descend(problem, moved, np.random.default_rng([seed, restart]), progress)
-        found, scores = _judged(problem, moved, history, restart)
+        found, scores = _scored(problem, moved, history, restart)
         if best is None or lowest is None:
-            best, lowest = _nothing(problem, found), torch.full_like(scores, torch.inf)
+            best, lowest = _all_diverged(problem, found), torch.full_like(scores, torch.inf)
         better = scores < lowest
         best.update(found, better)
         lowest = torch.where(better, scores, lowest)
@@ -196,7 +196,7 @@ def _descend(
     rng: np.random.Generator,
     progress: Callable[[int], object],
 ) -> Tensor:
-    """Move the points, in place, by all iterations; returns costs (records, targets) on the way."""
+    """Optimise the variables ``moved`` in place; return the history of costs (records, targets)."""
     preset, points = problem.preset, moved[0]
     optimizer = _optimizer(preset, moved)
     milestones = [int(preset.iterations // share) for share in _DECAYS] if preset.decay else []
@@ -209,7 +209,7 @@ def _descend(
         costs = problem.costs(moved, problem.matching.drawn(rng))
         objective = (costs + preset.tv * total_variation(points)).sum()
         if scale is None:
-            # L-BFGS gives up below absolute tolerances, which short gradients begin under.
+            # L-BFGS stops below absolute tolerances, and short gradients are below them at the start.
             scale = max(1.0, 1 / max(objective.item(), _TINY))
         objective = scale * objective
         for variable, gradient in zip(moved, torch.autograd.grad(objective, moved), strict=True):
@@ -239,10 +239,10 @@ def _optimizer(preset: Preset, moved: list[Tensor]) -> torch.optim.Optimizer:
     return torch.optim.LBFGS(moved, preset.lr)
 
 
-def _judged(
+def _scored(
     problem: _Problem, moved: list[Tensor], history: Tensor, restart: int
 ) -> tuple[Reconstruction, Tensor]:
-    """What a restart has found, and its scores (targets,): lower is better, NaN is no result."""
+    """Return the reconstruction of a restart and its scores (targets,); lower is better, NaN diverged."""
     with torch.no_grad():
         points = moved[0]
         costs = problem.costs(moved, problem.matching)
@@ -257,8 +257,8 @@ def _judged(
         return found, torch.where(costs.isfinite(), scores, torch.nan)
 
 
-def _nothing(problem: _Problem, like: Reconstruction) -> Reconstruction:
-    """The result of targets of which no restart is finite."""
+def _all_diverged(problem: _Problem, like: Reconstruction) -> Reconstruction:
+    """Return the result of targets for which every restart diverged."""
     mean_colour = problem.images(torch.zeros_like(like.images))
     return Reconstruction(
         mean_colour,

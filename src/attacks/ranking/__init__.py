@@ -1,4 +1,4 @@
-"""Attacks on the ranking that embeddings give: what is aimed at, its objective, and how it is scored.
+"""Attacks on rankings by embeddings: their aims, objectives and scores.
 
 All embeddings here are L2-normalised; distances are Euclidean, in [0, 2].
 """

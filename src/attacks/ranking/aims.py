@@ -1,7 +1,7 @@
-"""What an attack aims at: which images of the gallery are to move in the rankings.
+"""Aims of attacks on rankings: the images of the gallery that are to move in the rankings.
 
-A selection takes (gallery, own, generator): ``own`` (N,) are the attacked images' positions in the
-gallery. Random choices come from the generator, a CPU one.
+A selection takes (gallery, own, generator), where ``own`` (N,) are the positions of the attacked images
+in the gallery. Random choices come from the generator, which is on the CPU.
 """
 
 import math
@@ -14,51 +14,51 @@ from torch import Tensor
 from src.attacks.ranking.gallery import Gallery
 
 TOP_SHARE = 0.01
-"""Attacks that lower something choose it from this nearest share of the gallery."""
+"""Nearest share of the gallery from which attacks choose the images that they lower."""
 KEPT = 5
-"""How many images SPQA keeps in their places."""
+"""Number of images that SPQA keeps in their places."""
 
 
 @dataclass(frozen=True)
 class Aim:
-    """Positions in the gallery, all int64, for N attacked images."""
+    """Gallery positions, int64, that describe the aim for N attacked images."""
 
     own: Tensor
-    """(N,): the attacked images themselves."""
+    """(N,) positions of the attacked images."""
     items: Tensor
-    """(N, M): queries or candidates that the attack is about."""
+    """(N, M) positions of the queries or candidates of the attack."""
     kept: Tensor | None = None
-    """(N, K): candidates that must not move."""
+    """(N, K) positions of candidates that must not move."""
 
 
 Select = Callable[[Gallery, Tensor, torch.Generator], Aim]
 
 
-def themselves(gallery: Gallery, own: Tensor, generator: torch.Generator) -> Aim:
-    """The attacked images' own clean embeddings."""
+def own_images(gallery: Gallery, own: Tensor, generator: torch.Generator) -> Aim:
+    """Select the attacked images, of which the clean embeddings count."""
     del gallery, generator
     return Aim(own, own[:, None])
 
 
-def uniformly(size: int, *, keep_top: bool = False) -> Select:
-    """``size`` images, each uniform over the gallery without the attacked one.
+def random_images(size: int, *, keep_top: bool = False) -> Select:
+    """Select ``size`` images, each uniform over the gallery without the attacked image.
 
-    ``keep_top``: the ``KEPT`` nearest images must not move.
+    With ``keep_top`` the ``KEPT`` nearest images must not move.
     """
 
     def select(gallery: Gallery, own: Tensor, generator: torch.Generator) -> Aim:
         others = torch.randint(len(gallery) - 1, (len(own), size), generator=generator)
         others = others.to(own.device)
-        others += others >= own[:, None]  # step over the attacked image
+        others += others >= own[:, None]  # leaves out the attacked image
         return Aim(own, others, _nearest(gallery, own, KEPT) if keep_top else None)
 
     return select
 
 
-def from_the_top(size: int, *, keep_rest: bool = False) -> Select:
-    """``size`` different images of the nearest ``TOP_SHARE`` of the gallery, in random order.
+def top_images(size: int, *, keep_rest: bool = False) -> Select:
+    """Select ``size`` different images of the nearest ``TOP_SHARE`` of the gallery, in random order.
 
-    ``keep_rest``: the ``KEPT`` nearest images that were not chosen must not move.
+    With ``keep_rest`` the ``KEPT`` nearest images that were not chosen must not move.
     """
 
     def select(gallery: Gallery, own: Tensor, generator: torch.Generator) -> Aim:
@@ -72,12 +72,12 @@ def from_the_top(size: int, *, keep_rest: bool = False) -> Select:
     return select
 
 
-def against_their_order(size: int) -> Select:
-    """``size`` different images of the nearest ``TOP_SHARE``, and the order that they are to take.
+def reordered_top_images(size: int) -> Select:
+    """Select ``size`` different images of the nearest ``TOP_SHARE`` in the order that they should take.
 
-    Two are to change places; more are to stand in a random order.
+    Two images should change places; more should take a random order.
     """
-    choose = from_the_top(size)
+    choose = top_images(size)
 
     def select(gallery: Gallery, own: Tensor, generator: torch.Generator) -> Aim:
         aim = choose(gallery, own, generator)
@@ -91,13 +91,13 @@ def against_their_order(size: int) -> Select:
 
 
 def nearest(gallery: Gallery, own: Tensor, generator: torch.Generator) -> Aim:
-    """The nearest other image."""
+    """Select the nearest other image."""
     del generator
     return Aim(own, _nearest(gallery, own, 1))
 
 
 def nearest_unmatching(gallery: Gallery, own: Tensor, generator: torch.Generator) -> Aim:
-    """The nearest image of another class."""
+    """Select the nearest image of another class."""
     del generator
     distances = gallery.distances_from_others(own)
     distances = distances.masked_fill(gallery.matches(own), torch.inf)
@@ -107,7 +107,7 @@ def nearest_unmatching(gallery: Gallery, own: Tensor, generator: torch.Generator
 def nearest_unmatching_as_published(
     gallery: Gallery, own: Tensor, generator: torch.Generator
 ) -> Aim:
-    """RobRank's choice: see ``Definitions.gtm_index_in_subset``."""
+    """Select the image that RobRank's code uses, see ``Definitions.gtm_index_in_subset``."""
     del generator
     distances = gallery.distances_from_others(own)
     matching = gallery.matches(distances.argmin(dim=1))
@@ -117,5 +117,5 @@ def nearest_unmatching_as_published(
 
 
 def _nearest(gallery: Gallery, own: Tensor, k: int) -> Tensor:
-    """(N, k): the nearest other images, the nearest first."""
+    """Return the nearest other images, (N, k), in order of distance."""
     return gallery.distances_from_others(own).topk(k, dim=1, largest=False).indices

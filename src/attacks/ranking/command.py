@@ -1,4 +1,4 @@
-"""The options of ``attack_ranking.py``, and the attacks that they name."""
+"""Options of ``attack_ranking.py`` and the attacks that they name."""
 
 import argparse
 from dataclasses import replace
@@ -10,21 +10,21 @@ from src.cli import Parser, add_common_options, add_model_options, pixel_levels
 
 
 def add_ranking_options(parser: Parser) -> None:
-    """Everything that the script reads."""
+    """Add all options of the script."""
     add_common_options(parser, dataset="amazon_men")
     source = parser.add_argument_group("the images (default: half of the catalogue data/<dataset>)")
     source.add_argument(
         "--data",
         type=Path,
-        help="a set for retrieval, its test part; --dataset names its layout: fashion, cub, cars, "
-        "sop, folder, catalogue, ...",
+        help="a retrieval set, whose test part is attacked; --dataset names its layout: fashion, cub, "
+        "cars, sop, folder, catalogue, ...",
     )
     source.add_argument("--images", type=Path, help="folder of pictures <item>.png")
-    source.add_argument("--labels", type=Path, help="CSV of them: item, category, label")
+    source.add_argument("--labels", type=Path, help="CSV of --images: item, category, label")
 
     add_model_options(parser)
     parser.add_argument(
-        "--batch", type=int, help="images in one forward pass (default: by their size)"
+        "--batch", type=int, help="images in one forward pass (default: depends on their size)"
     )
     parser.add_argument(
         "--checkpoint", type=Path, help="the embedder, instead of --defense and --model_*"
@@ -36,14 +36,16 @@ def add_ranking_options(parser: Parser) -> None:
         "--attack",
         nargs="+",
         metavar="SPEC",
-        help="single ones, instead of a profile or beside it, as in "
+        help="single attacks, instead of a profile or in addition, such as "
         "CA:pm=+:W=1:eps=8/255:alpha=3/255:pgditer=32",
     )
-    attacks.add_argument("--eps", type=pixel_levels, help="of every attack, in grey levels")
-    attacks.add_argument("--alpha", type=pixel_levels, help="step of every attack, in grey levels")
-    attacks.add_argument("--pgditer", type=int, help="steps of every attack; 1 is FGSM")
+    attacks.add_argument("--eps", type=pixel_levels, help="budget of all attacks, in grey levels")
+    attacks.add_argument("--alpha", type=pixel_levels, help="step of all attacks, in grey levels")
+    attacks.add_argument("--pgditer", type=int, help="steps of all attacks; 1 is FGSM")
     attacks.add_argument(
-        "--restarts", type=int, help="of every attack; all but the first begin at random points"
+        "--restarts",
+        type=int,
+        help="restarts of all attacks; all but the first start at random points",
     )
     attacks.add_argument(
         "--nes", action="store_true", help="estimate gradients from 100 probes a step (black box)"
@@ -57,13 +59,16 @@ def add_ranking_options(parser: Parser) -> None:
         default="correct",
         help="paper: GTM, LTM and ES:D as the published code computes them",
     )
-    attacks.add_argument("--max_images", type=int, help="attack a random choice of so many")
+    attacks.add_argument("--max_images", type=int, help="attack this many random images")
     attacks.add_argument(
-        "--repeats", type=int, default=1, help="with other choices and targets, for intervals"
+        "--repeats",
+        type=int,
+        default=1,
+        help="repeats with other random images and targets, for intervals",
     )
-    attacks.add_argument("--seed", type=int, default=0, help="of every random choice")
+    attacks.add_argument("--seed", type=int, default=0, help="seed of all random choices")
 
-    parser.add_argument("--no_nmi", action="store_true", help="leave out NMI, which clusters")
+    parser.add_argument("--no_nmi", action="store_true", help="skip NMI, which needs clustering")
     parser.add_argument(
         "--save_images", type=Path, metavar="DIR", help="write the attacked images there, as PNG"
     )
@@ -77,12 +82,12 @@ def add_ranking_options(parser: Parser) -> None:
         "--compare",
         nargs=2,
         metavar=("TABLE", "NAME"),
-        help="also put a row NAME into TABLE (TSV): the clean measures, the ten terms and the ERS",
+        help="also add a row NAME to TABLE (TSV): the clean measures, the ten terms and the ERS",
     )
 
 
 def check_ranking_options(options: argparse.Namespace) -> None:
-    """``UserError`` for options that do not fit together."""
+    """Raise ``UserError`` for options that contradict each other."""
     if (options.images is None) != (options.labels is None):
         raise UserError("--images and --labels belong together")
     if options.images and options.data:
@@ -96,14 +101,14 @@ def check_ranking_options(options: argparse.Namespace) -> None:
 
 
 def attacks_of(options: argparse.Namespace) -> tuple[AttackSpec, ...]:
-    """The distinct attacks that options name; ``UserError`` for what cannot be run."""
+    """Return the distinct attacks that options name; ``UserError`` for one that cannot be run."""
     profile = options.profile or (None if options.attack else "rob224")
     named = [*PROFILES.get(profile, ()), *map(parse_attack, options.attack or ())]
     return tuple(dict.fromkeys(_altered(spec, options) for spec in named))
 
 
 def _altered(spec: AttackSpec, options: argparse.Namespace) -> AttackSpec:
-    """``spec`` with the budget that options give to every attack; a single step is as long as eps."""
+    """Return ``spec`` with the budget from the options; a single step is as long as eps."""
     eps = spec.eps if options.eps is None else options.eps / 255
     steps = spec.steps if options.pgditer is None else options.pgditer
     step = eps if options.pgditer == 1 and eps else spec.step

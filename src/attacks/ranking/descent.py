@@ -1,4 +1,4 @@
-"""Changing images so that an objective of their embeddings falls: PGD from one or several starts, NES."""
+"""Minimisation of an objective of embeddings over images: PGD from one or several starts, NES."""
 
 import math
 from collections.abc import Iterator
@@ -12,25 +12,25 @@ from src.attacks.pgd import Objective, pgd, random_start
 from src.attacks.profiles import AttackSpec
 
 _NOISE_SIDE = 32
-"""Probes of larger images are noise on a grid of this side, stretched: there are fewer directions."""
+"""Side of the grid of noise that is enlarged to probes of larger images, to have fewer directions."""
 
 
 @dataclass(frozen=True)
 class NES:
-    """Gradients estimated from values alone (Ilyas et al. 2018, natural evolution strategies).
+    """Estimation of gradients from values (Ilyas et al. 2018, natural evolution strategies).
 
-    Costs ``samples`` passes a step. Probes come in opposite pairs x + sigma n, x - sigma n, n normal,
-    and stay in the ball and in [0, 1].
+    A step costs ``samples`` passes. Probes are opposite pairs x + sigma n, x - sigma n with normal n,
+    clamped to the ball and to [0, 1].
     """
 
     samples: int = 100
     sigma: float = 2.0
-    """In units of eps."""
+    """Standard deviation of probes in units of eps."""
 
     def estimated(
         self, objective: Objective, images: Tensor, eps: float, generator: torch.Generator
     ) -> Objective:
-        """A function whose gradient is the estimate; its value means nothing."""
+        """Return a function whose gradient is the estimate; its value has no meaning."""
         floor, ceiling = (images - eps).clamp_min(0), (images + eps).clamp_max(1)
         sigma = self.sigma * eps
 
@@ -56,18 +56,18 @@ def _noise_like(points: Tensor, generator: torch.Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class Descent:
-    """How an attack changes images: its budget and steps, and by which gradients."""
+    """Minimisation with the budget and steps of an attack and a source of gradients."""
 
     spec: AttackSpec
     nes: NES | None = None
-    """None: by the gradient of the network."""
+    """Estimation of gradients; None for the exact gradient of the network."""
 
     def run(
         self, images: Tensor, objective: Objective, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """The images (N, ...) of the last step and those of the step before it, in [0, 1].
+        """Return the images (N, ...) after the last step and before it, in [0, 1].
 
-        Of several restarts each image keeps the one that ends with the smallest objective.
+        With several restarts, each image keeps the restart with the smallest final objective.
         """
         best_value = torch.full((len(images),), math.inf, device=images.device)
         best = before_best = images
@@ -92,7 +92,7 @@ class Descent:
     def _descend(
         self, images: Tensor, objective: Objective, start: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """(before the last step, after it)."""
+        """Return the images before and after the last step."""
         eps, step, steps = self.spec.eps, self.spec.step, self.spec.steps
         if self.nes:
             objective = self.nes.estimated(objective, images, eps, generator)

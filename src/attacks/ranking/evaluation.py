@@ -1,4 +1,4 @@
-"""Running an attack over labelled images and measuring what becomes of the ranking."""
+"""Runs of ranking attacks on labelled images, and measurement of the rankings."""
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -21,12 +21,12 @@ from src.extractors.extractor import Extractor, Precision, fast_copy
 
 Progress = Callable[[int], object]
 Store = Callable[[AttackSpec, np.ndarray, Tensor, np.ndarray], object]
-"""Called with the attack, positions, attacked images (N, C, H, W) and clean levels (N, H, W, C)."""
+"""Function of the attack, positions, attacked images (N, C, H, W) and clean levels (N, H, W, C)."""
 
 
 @dataclass(frozen=True)
 class Ranker:
-    """A network and what it makes of the clean images."""
+    """Network with its embeddings of the clean images."""
 
     embed: Embed
     gallery: Gallery
@@ -40,7 +40,7 @@ class Ranker:
         batch_size: int,
         progress: Progress | None = None,
     ) -> "Ranker":
-        """Embed all images, once; ``UserError`` where the network cannot."""
+        """Embed all images once; ``UserError`` if the network cannot read them."""
         parts = []
         for positions in _batches(np.arange(len(images)), batch_size):
             parts.append(_embed(embed, to_pixels(images.read(positions), device)))
@@ -50,21 +50,21 @@ class Ranker:
 
 
 class Scores(NamedTuple):
-    """What n attacked images score, by measure: (n,) float64 before and after the attack."""
+    """Scores of n attacked images by measure, (n,) float64, before and after the attack."""
 
     before: Mapping[str, np.ndarray]
     after: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Arena:
-    """Who is attacked, by whom, on which images."""
+class RankingTask:
+    """Images, attacked network and source of gradients of attacks on rankings."""
 
     images: LabelledImages
     victim: Ranker
-    """Its rankings are measured, with its clean embeddings as the gallery."""
+    """Network whose rankings are measured, with its clean embeddings as the gallery."""
     attacker: Ranker
-    """The network that the attack differentiates (or probes): the victim itself, or a surrogate."""
+    """Network through which the attack takes gradients (or values): the victim or a surrogate."""
     definitions: Definitions
     nes: NES | None = None
     batch_size: int = 64
@@ -81,10 +81,11 @@ class Arena:
         precision: Precision = "fp32",
         nes: NES | None = None,
         batch_size: int = 64,
-    ) -> "Arena":
-        """Embed ``images`` with ``extractor``, which is attacked, and with what attacks it.
+    ) -> "RankingTask":
+        """Embed ``images`` with ``extractor``, the victim, and with the source of gradients.
 
-        That is ``surrogate``, if there is one, in ``precision``; fp32 judges. Shows a progress bar.
+        The source is ``surrogate`` or, without one, the victim, in ``precision``. Measurements are in
+        fp32. Shows a progress bar.
         """
         exact = surrogate is None and precision == "fp32"
         with tqdm(total=(2 - exact) * len(images), desc="embedding", unit="img") as bar:
@@ -104,10 +105,10 @@ class Arena:
         seed: Sequence[int],
         progress: Progress | None = None,
     ) -> Scores:
-        """Attack the images at ``positions`` (n,), each on its own, and score them.
+        """Attack the images at ``positions`` (n,), each separately, and score them.
 
-        Random choices depend on ``seed``, the kind and the size of the attack only: it aims at the same
-        images whatever its budget, whoever is attacked, and whichever attacks are run beside it.
+        Random choices depend only on ``seed``, the kind and the size of the attack: its aim is the same
+        for all budgets, victims and combinations of attacks.
         """
         generator = _generator(*seed, zlib.crc32(f"{spec.title} {spec.size}".encode()))
         parts = []
@@ -143,14 +144,14 @@ class Arena:
 
 
 def choose_positions(n: int, limit: int | None, seed: Sequence[int]) -> np.ndarray:
-    """All of ``n`` positions, or ``limit`` random ones, ascending."""
+    """Return all ``n`` positions, or ``limit`` random ones, in ascending order."""
     if limit is None or limit >= n:
         return np.arange(n)
     return np.sort(np.random.default_rng(seed).choice(n, limit, replace=False))
 
 
 def usual_batch(side: int, device: torch.device) -> int:
-    """Images of ``side`` pixels in a batch: as many as eight of 224 in pixels, far more on a GPU."""
+    """Return the batch size for images of ``side`` pixels: the pixels of eight of 224, 128 on a GPU."""
     images = 8 * (224 / max(side, 1)) ** 2
     return 128 if device.type == "cuda" else int(min(max(images, 8), 128))
 
@@ -174,7 +175,7 @@ def _embed(embed: Embed, images: Tensor) -> Tensor:
             f"the network cannot read images of {width}x{height} pixels ({error}): try --resize"
         ) from error
     if not embeddings.isfinite().all():
-        raise UserError("the network makes embeddings that are not finite")
+        raise UserError("the network returns embeddings that are not finite")
     return embeddings
 
 

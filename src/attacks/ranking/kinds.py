@@ -1,4 +1,4 @@
-"""The attacks on rankings, each as what it aims at, what it makes small, and how it is scored.
+"""Attacks on rankings, each with its selection of images, its objective and its score.
 
 CA, QA, SPQA: Zhou et al., "Adversarial Ranking Attack and Defense", ECCV 2020. TMA: Tolias et al.,
 "Targeted Mismatch Adversarial Attack", ICCV 2019. ES: embedding shift; GTM, GTT: greedy top-1
@@ -15,7 +15,7 @@ from src.attacks.ranking import aims, objectives, scores
 
 @dataclass(frozen=True)
 class RankingAttack:
-    """What makes one attack differ from another; the descent is the same for all."""
+    """Parts in which attacks differ; the minimisation is the same for all."""
 
     select: aims.Select
     objective: objectives.Objective
@@ -29,37 +29,37 @@ _QUERY = {"+": objectives.raise_in_query, "-": objectives.lower_in_query}
 
 
 def _candidate(spec: AttackSpec, _: Definitions) -> RankingAttack:
-    select = aims.uniformly(spec.size) if spec.pm == "+" else aims.from_the_top(spec.size)
+    select = aims.random_images(spec.size) if spec.pm == "+" else aims.top_images(spec.size)
     return RankingAttack(select, _CANDIDATE[spec.pm], scores.candidate_percentile)
 
 
 def _query(spec: AttackSpec, _: Definitions) -> RankingAttack:
-    select = aims.uniformly(spec.size) if spec.pm == "+" else aims.from_the_top(spec.size)
+    select = aims.random_images(spec.size) if spec.pm == "+" else aims.top_images(spec.size)
     return RankingAttack(select, _QUERY[spec.pm], scores.query_percentile)
 
 
 def _query_keeping(spec: AttackSpec, _: Definitions) -> RankingAttack:
     select = (
-        aims.uniformly(spec.size, keep_top=True)
+        aims.random_images(spec.size, keep_top=True)
         if spec.pm == "+"
-        else aims.from_the_top(spec.size, keep_rest=True)
+        else aims.top_images(spec.size, keep_rest=True)
     )
     objective = objectives.keeping(_QUERY[spec.pm], spec.balance)
     return RankingAttack(select, objective, scores.query_percentiles)
 
 
 def _targeted_mismatch(_: AttackSpec, __: Definitions) -> RankingAttack:
-    return RankingAttack(aims.uniformly(1), objectives.turn_towards, scores.cosine)
+    return RankingAttack(aims.random_images(1), objectives.turn_towards, scores.cosine)
 
 
 def _embedding_shift(_: AttackSpec, __: Definitions) -> RankingAttack:
-    return RankingAttack(aims.themselves, objectives.leave, scores.shift)
+    return RankingAttack(aims.own_images, objectives.move_away, scores.shift)
 
 
 def _learning_to_misrank(_: AttackSpec, definitions: Definitions) -> RankingAttack:
     published = definitions.ltm_keeps_self
     objective = objectives.misrank_as_published if published else objectives.misrank
-    return RankingAttack(aims.themselves, objective, scores.recall)
+    return RankingAttack(aims.own_images, objective, scores.recall)
 
 
 def _top_1_misranking(_: AttackSpec, definitions: Definitions) -> RankingAttack:
@@ -74,7 +74,7 @@ def _top_1_translocation(_: AttackSpec, __: Definitions) -> RankingAttack:
 
 def _order(spec: AttackSpec, _: Definitions) -> RankingAttack:
     score = scores.reversed_order if spec.size == 2 else scores.order
-    return RankingAttack(aims.against_their_order(spec.size), objectives.reorder, score)
+    return RankingAttack(aims.reordered_top_images(spec.size), objectives.reorder, score)
 
 
 KINDS: Mapping[str, Build] = {

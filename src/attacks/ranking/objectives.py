@@ -1,7 +1,7 @@
-"""What attacks make small: functions of the embeddings (N, d) of attacked images, one value an image.
+"""Objectives that attacks minimise: functions of embeddings (N, d) of attacked images, a value per image.
 
-``objective(gallery, aim)`` prepares what does not depend on the attacked images once and returns the
-function that the descent calls at every step.
+``objective(gallery, aim)`` computes once all that does not depend on the attacked images, and returns the
+function that is minimised.
 """
 
 from collections.abc import Callable
@@ -13,21 +13,21 @@ from src.attacks.ranking.aims import Aim
 from src.attacks.ranking.gallery import Gallery, paired_distance
 
 Loss = Callable[[Tensor], Tensor]
-"""Embeddings (N, d) -> (N,), to be made small."""
+"""Function of embeddings (N, d) -> (N,) that the attack minimises."""
 Objective = Callable[[Gallery, Aim], Loss]
 
-_APART = 1e-7
-"""Added to every coordinate of the clean embedding that ES leaves: a distance of 0 has no slope."""
+_OFFSET = 1e-7
+"""Offset of every coordinate of the clean embedding in ES, since a distance of 0 has no slope."""
 _LARGEST_WEIGHT = 1e9
 
 
 def raise_candidate(gallery: Gallery, aim: Aim) -> Loss:
-    """CA+: mean over queries q and images x of relu(d(q, c') - d(q, x)); c' is attacked."""
+    """Return CA+: mean over queries q and images x of relu(d(q, c') - d(q, x)); c' is attacked."""
     return _move_candidate(gallery, aim, 1)
 
 
 def lower_candidate(gallery: Gallery, aim: Aim) -> Loss:
-    """CA-: mean over queries q and images x of relu(d(q, x) - d(q, c'))."""
+    """Return CA-: mean over queries q and images x of relu(d(q, x) - d(q, c')); c' is attacked."""
     return _move_candidate(gallery, aim, -1)
 
 
@@ -43,17 +43,20 @@ def _move_candidate(gallery: Gallery, aim: Aim, sign: int) -> Loss:
 
 
 def raise_in_query(gallery: Gallery, aim: Aim) -> Loss:
-    """QA+: mean over candidates c and images x of relu(d(q', c) - d(q', x)); q' is attacked."""
+    """Return QA+: mean over candidates c and images x of relu(d(q', c) - d(q', x)); q' is attacked."""
     return lambda embeddings: _raised(gallery.distances(embeddings), aim.items)
 
 
 def lower_in_query(gallery: Gallery, aim: Aim) -> Loss:
-    """QA-, and GTT, where the candidate is the nearest: relu(d(q', x) - d(q', c))."""
+    """Return QA-: mean over candidates c and images x of relu(d(q', x) - d(q', c)); q' is attacked.
+
+    With the nearest image as the candidate this is GTT.
+    """
     return lambda embeddings: _raised(-gallery.distances(embeddings), aim.items)
 
 
 def keeping(move: Objective, balance: float) -> Objective:
-    """SPQA: ``move``, plus QA+ of the kept images weighted with exp(balance * itself), at most 1e9."""
+    """Return SPQA: ``move`` plus w QA+ of the kept images, with w = min(exp(balance * QA+), 1e9)."""
 
     def objective(gallery: Gallery, aim: Aim) -> Loss:
         moved = move(gallery, aim)
@@ -70,44 +73,43 @@ def keeping(move: Objective, balance: float) -> Objective:
 
 
 def _raised(distances: Tensor, items: Tensor) -> Tensor:
-    """(N, G), (N, M) -> (N,): how far the images ``items`` are behind others, on average."""
+    """Average relu(d(item) - d(x)) over ``items`` (N, M) and all x of ``distances`` (N, G): (N,)."""
     of_items = distances.gather(1, items)
-    # One item at a time: (N, M, G) would be M times the largest thing in memory.
+    # One item at a time, since (N, M, G) would be M times the largest array in memory.
     behind = [(of_item[:, None] - distances).relu().mean(dim=1) for of_item in of_items.unbind(1)]
     return torch.stack(behind).mean(dim=0)
 
 
 def turn_towards(gallery: Gallery, aim: Aim) -> Loss:
-    """TMA: 1 - cosine with one image."""
+    """Return TMA: 1 - cosine with one image."""
     aimed = gallery.embeddings[aim.items[:, 0]]
     return lambda embeddings: 1 - (embeddings * aimed).sum(dim=1)
 
 
-def leave(gallery: Gallery, aim: Aim) -> Loss:
-    """ES: minus the distance to the image's own clean embedding."""
-    left = gallery.embeddings[aim.items[:, 0]] + _APART
-    return lambda embeddings: -paired_distance(embeddings, left)
+def move_away(gallery: Gallery, aim: Aim) -> Loss:
+    """Return ES: minus the distance to the image's own clean embedding."""
+    clean = gallery.embeddings[aim.items[:, 0]] + _OFFSET
+    return lambda embeddings: -paired_distance(embeddings, clean)
 
 
 def approach(gallery: Gallery, aim: Aim) -> Loss:
-    """GTM: the distance to one image."""
+    """Return GTM: the distance to one image."""
     aimed = gallery.embeddings[aim.items[:, 0]]
     return lambda embeddings: paired_distance(embeddings, aimed)
 
 
 def misrank(gallery: Gallery, aim: Aim) -> Loss:
-    """LTM: relu(farthest unmatching - nearest matching), the query itself left out.
+    """Return LTM: relu(farthest unmatching - nearest matching distance), without the query itself.
 
     Wang et al., "Transferable, Controllable, and Inconspicuous Adversarial Attacks on Person
-    Re-identification With Deep Mis-Ranking", CVPR 2020. A query that nothing matches has nothing to
-    lose: 0.
+    Re-identification With Deep Mis-Ranking", CVPR 2020. The value of a query without a match is 0.
     """
     own = torch.zeros_like(gallery.matches(aim.own)).scatter(1, aim.own[:, None], True)
     return _misrank(gallery, gallery.matches(aim.own), left_out=own)
 
 
 def misrank_as_published(gallery: Gallery, aim: Aim) -> Loss:
-    """LTM with the query itself among the matching images: see ``Definitions.ltm_keeps_self``."""
+    """Return LTM with the query among the matching images, see ``Definitions.ltm_keeps_self``."""
     matching = gallery.matches(aim.own)
     return _misrank(gallery, matching, left_out=torch.zeros_like(matching))
 
@@ -129,7 +131,7 @@ def _misrank(gallery: Gallery, matching: Tensor, left_out: Tensor) -> Loss:
 
 
 def reorder(gallery: Gallery, aim: Aim) -> Loss:
-    """FOA: mean over M x M of relu(d(q', c_i) - d(q', c_j)) for every i that is to stand before j.
+    """Return FOA: mean over M x M of relu(d(q', c_i) - d(q', c_j)) for every i that should precede j.
 
     Zhou et al., "Practical Relative Order Attack in Deep Ranking", ICCV 2021.
     """

@@ -1,4 +1,4 @@
-"""Many attacks, several times, with what is finished kept; and attacked images as files."""
+"""Repeated runs of many attacks that keep finished results, and files of attacked images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.parts import Parts
 from src.attacks.profiles import AttackSpec
 from src.attacks.ranking.aims import KEPT
-from src.attacks.ranking.evaluation import Arena, Scores, Store, choose_positions
+from src.attacks.ranking.evaluation import RankingTask, Scores, Store, choose_positions
 from src.attacks.storage import Budget, to_levels, write_images
 from src.datasets.labelled_images import LabelledImages
 
@@ -21,17 +21,17 @@ _BEFORE, _AFTER = "before ", "after "
 
 @dataclass(frozen=True)
 class Study:
-    """``repeats`` times all ``attacks``, each time on other images where ``max_images`` limits them."""
+    """Runs of all ``attacks`` in ``repeats`` repeats, each with other images if ``max_images`` is set."""
 
     attacks: tuple[AttackSpec, ...]
     repeats: int = 1
     max_images: int | None = None
     seed: int = 0
     save_images: Path | None = None
-    """Folder for the attacked images of ``<repeat>/<attack>/<position>.png``."""
+    """Folder of the attacked images ``repeat_<repeat>/<attack>/<position>.png``."""
 
     def check(self, images: LabelledImages) -> None:
-        """``UserError`` for images that are too few for the attacks."""
+        """Raise ``UserError`` if the attacks need more images or classes."""
         needed = max(spec.size for spec in self.attacks) + KEPT + 1
         if len(images) < needed or len(np.unique(images.labels)) < 2:
             raise UserError(
@@ -39,16 +39,16 @@ class Study:
                 f"attacks need {needed} images and two classes"
             )
 
-    def run(self, arena: Arena, parts: Parts) -> dict[AttackSpec, list[Scores]]:
-        """The scores of every attack in each repeat; finished ones are taken from ``parts``."""
-        n_attacked = min(self.max_images or len(arena.images), len(arena.images))
+    def run(self, task: RankingTask, parts: Parts) -> dict[AttackSpec, list[Scores]]:
+        """Return the scores of every attack in each repeat; finished ones come from ``parts``."""
+        n_attacked = min(self.max_images or len(task.images), len(task.images))
         scores: dict[AttackSpec, list[Scores]] = {spec: [] for spec in self.attacks}
         total = n_attacked * len(self.attacks) * self.repeats
         with tqdm(total=total, desc="attacks", unit="img") as bar:
             for repeat in range(self.repeats):
                 seed = (self.seed, repeat)
-                positions = choose_positions(len(arena.images), self.max_images, seed)
-                storing = replace(arena, store=self._store(repeat))
+                positions = choose_positions(len(task.images), self.max_images, seed)
+                storing = replace(task, store=self._store(repeat))
                 for number, spec in enumerate(self.attacks, repeat * len(self.attacks)):
                     bar.set_postfix_str(spec.title)
                     found = _load(parts, number)
@@ -65,9 +65,10 @@ class Study:
 
 
 def png_store(folder: Path) -> Store:
-    """Writes attacked images to ``<folder>/<attack>/<position>.png``, 8-bit RGB, and reads each back.
+    """Return a function that writes attacked images to ``<folder>/<attack>/<position>.png``.
 
-    Levels are the nearest that the budget allows; ``UserError`` when a file exceeds it.
+    Files are 8-bit RGB with the nearest levels that the budget allows. Each is read back; ``UserError``
+    if a file exceeds the budget.
     """
 
     def store(spec: AttackSpec, positions: np.ndarray, attacked: Tensor, clean: np.ndarray) -> None:
@@ -80,7 +81,7 @@ def png_store(folder: Path) -> Store:
 
 
 def _as_rgb(levels: np.ndarray) -> np.ndarray:
-    """(n, h, w, 3 or 1) -> (n, h, w, 3)."""
+    """Repeat a single channel: (n, h, w, 3 or 1) -> (n, h, w, 3)."""
     return np.broadcast_to(levels, (*levels.shape[:3], 3))
 
 

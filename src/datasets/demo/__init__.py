@@ -1,5 +1,5 @@
-"""The built-in catalogue: product pictures that are drawn, and users whose taste is simulated.
+"""Built-in data set of drawn product pictures and simulated users.
 
-``canvas`` puts shapes on a picture, ``products`` draws the eight kinds of product, ``taste`` lets users
-choose among them and ``build`` writes the data set.
+``canvas`` draws shapes on a picture, ``products`` draws the eight kinds of product, ``taste`` simulates
+the choices of users and ``build`` writes the data set.
 """

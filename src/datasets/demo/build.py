@@ -1,4 +1,4 @@
-"""Writing the demo set: catalogue, users, and labelled pictures to train an extractor on."""
+"""Demo set: catalogue, users, and labelled pictures for the training of an extractor."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,21 +24,21 @@ SHARES: Mapping[str, float] = {
     "dress": 0.13,
     "hat": 0.08,
 }
-"""Part of the catalogue that each kind of product takes."""
+"""Share of each kind of product in the catalogue."""
 _CATALOGUE, _TRAINING, _USERS = range(3)
-"""Streams of random numbers: a change in one part of the set leaves the others as they are."""
+"""Separate streams of random numbers, so that a change in one part leaves the others unchanged."""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """The demo set's size."""
+    """Sizes and seed of the demo set."""
 
     items: int = 400
     users: int = 500
     size: int = 64
-    """Side of a picture, pixels."""
+    """Side of a picture in pixels."""
     per_class: int = 150
-    """Pictures of each class to train an extractor on; none of them is in the catalogue."""
+    """Number of training pictures of each class; none of them is in the catalogue."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class Demo:
 
 
 def demo_outputs(layout: Layout) -> list[Path]:
-    """What ``write_demo`` leaves."""
+    """Return the outputs of ``write_demo``."""
     return [
         layout.training_set,
         layout.test_set,
@@ -66,7 +66,7 @@ def demo_outputs(layout: Layout) -> list[Path]:
 
 
 def write_demo(layout: Layout, demo: Demo) -> None:
-    """Draw the pictures and let the users choose; the same ``demo`` gives the same bytes."""
+    """Draw the pictures and simulate the users' choices; equal ``demo`` values give equal bytes."""
     layout.images.mkdir(parents=True, exist_ok=True)
     categories = item_categories(demo)
     looks = []
@@ -84,7 +84,10 @@ def write_demo(layout: Layout, demo: Demo) -> None:
 
 
 def item_categories(demo: Demo) -> np.ndarray:
-    """(items,) int64 category of each item: the ``SHARES``, at least one each, in random order."""
+    """Return the category of each item, (items,) int64, in random order with the given ``SHARES``.
+
+    Every category has at least one item.
+    """
     share = np.array([SHARES[label] for label in LABELS])
     bounds = np.rint(np.cumsum(share / share.sum()) * demo.items).astype(np.int64)
     counts = np.diff(bounds, prepend=0)

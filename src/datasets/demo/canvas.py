@@ -1,4 +1,4 @@
-"""What a product looks like in general, and the studio in which its picture is taken."""
+"""Visible attributes of a product, and the canvas on which its picture is drawn."""
 
 import colorsys
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 OVERSAMPLING = 4
-"""Pictures are drawn this many times larger and then reduced, which smooths every edge."""
+"""Factor by which pictures are drawn larger and then reduced, which smooths all edges."""
 PATTERNS = ("plain", "stripes", "checks", "dots")
 BACKDROPS = ("paper", "wood", "cloth", "tiles")
 
@@ -18,7 +18,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Look:
-    """What every product has, whatever it is: the attributes that a shopper sees at once.
+    """Visible attributes of a product of any kind and of its picture.
 
     Colours are (hue, saturation, value), each in [0, 1].
     """
@@ -28,25 +28,25 @@ class Look:
     pattern: str
     pattern_scale: float
     pattern_angle: float
-    """Degrees."""
+    """Angle in degrees."""
     background: tuple[float, float, float]
     rotation: float
-    """Degrees, counted clockwise."""
+    """Clockwise rotation in degrees."""
     scale: float
     shift: Point
     flipped: bool
     light: float
-    """Direction that the light comes from, degrees."""
+    """Direction of the light source in degrees."""
     exposure: float
     contrast: float
-    """1 is full; less is a hazy picture."""
+    """Contrast, 1 for full; lower values make a hazy picture."""
     backdrop: str
     grain: float
     """Standard deviation of the sensor noise, in grey levels."""
 
     @property
     def darkness(self) -> float:
-        """1 for black, 0 for white."""
+        """Darkness of the colour: 1 for black, 0 for white."""
         return 1 - float(np.dot(colorsys.hsv_to_rgb(*self.colour), (0.3, 0.59, 0.11)))
 
     @property
@@ -69,7 +69,7 @@ def random_look(random: np.random.Generator) -> Look:
         random.uniform(0.88, 1.0) if pale else random.uniform(0.55, 0.85),
     )
     if abs(_luminance(colour) - _luminance(background)) < 0.16:
-        # A product that vanishes in front of its background would not be sold: darken the backdrop.
+        # A product must stand out from its background, so the background becomes darker.
         background = (*background[:2], background[2] - 0.35)
     lighter = colour[2] < 0.55
     accent = (
@@ -97,9 +97,9 @@ def random_look(random: np.random.Generator) -> Look:
 
 
 class Canvas:
-    """A picture in the making: shapes in unit coordinates ((0, 0) top left), placed by a ``Look``.
+    """Drawing surface for shapes in unit coordinates ((0, 0) top left), which a ``Look`` places.
 
-    Shapes go onto a transparent layer; ``photograph`` adds the backdrop, the shadow, light and noise.
+    Shapes are drawn on a transparent layer; ``photograph`` adds backdrop, shadow, light and noise.
     """
 
     def __init__(self, look: Look, size: int) -> None:
@@ -119,7 +119,7 @@ class Canvas:
         texture: bool = False,
         edge: float = 0.0,
     ) -> None:
-        """Fill a closed outline, with ``colour`` or with the product's own fabric (``texture``).
+        """Fill a closed outline with ``colour`` or, if ``texture`` is true, with the product's fabric.
 
         ``smooth`` bends the outline through the points; ``edge`` is the width of a darker seam.
         """
@@ -146,26 +146,26 @@ class Canvas:
         self.shape(ellipse(centre, radius, radius), colour, smooth=False)
 
     def photograph(self, random: np.random.Generator) -> Image.Image:
-        """The finished (size, size) RGB picture."""
+        """Return the finished (size, size) RGB picture."""
         alpha = self.layer.getchannel("A")
         blurred = alpha.filter(ImageFilter.GaussianBlur(self.side * 0.035))
-        scene = _backdrop(self.look, self.side, random)
+        picture = _backdrop(self.look, self.side, random)
         shadow = ImageChops.offset(blurred, 0, int(self.side * 0.03)).point(lambda a: a * 0.38)
-        scene.paste((25, 22, 28), mask=shadow)
-        # Edges turn away from the camera and receive less light: that is what makes a thing round.
+        picture.paste((25, 22, 28), mask=shadow)
+        # Darker edges make a shape look round.
         relief = 0.62 + 0.42 * np.asarray(blurred, np.float32) / 255
         light = relief * _gradient(self.side, self.look.light, 0.14)
         pixels = np.asarray(self.layer.convert("RGB"), np.float32) * light[:, :, None]
         lit = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-        scene.paste(lit, mask=alpha)
-        scene = scene.resize((self.size, self.size), Image.Resampling.LANCZOS)
+        picture.paste(lit, mask=alpha)
+        picture = picture.resize((self.size, self.size), Image.Resampling.LANCZOS)
         noise = random.normal(0, self.look.grain, (self.size, self.size, 3))
-        exposed = np.asarray(scene, np.float32) * self.look.exposure
+        exposed = np.asarray(picture, np.float32) * self.look.exposure
         haze = 165 + self.look.contrast * (exposed - 165) + noise
         return Image.fromarray(np.clip(np.rint(haze), 0, 255).astype(np.uint8))
 
     def _place(self, points: Sequence[Point]) -> list[Point]:
-        """Unit coordinates -> pixels: mirror, rotate, scale and shift about the centre."""
+        """Convert unit coordinates to pixels: mirror, rotate, scale and shift about the centre."""
         look = self.look
         offset = np.asarray(points, np.float64) - 0.5
         if look.flipped:
@@ -185,19 +185,19 @@ class Canvas:
 
 
 def rgb(colour: tuple[float, float, float]) -> Colour:
-    """(hue, saturation, value) in [0, 1] -> grey levels."""
+    """Convert (hue, saturation, value) in [0, 1] to grey levels of red, green and blue."""
     red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(*colour))
     return red, green, blue
 
 
 def shaded(colour: Colour, factor: float) -> Colour:
-    """Darker (``factor`` < 1) or lighter."""
+    """Darken (``factor`` < 1) or lighten a colour."""
     red, green, blue = (min(255, round(part * factor)) for part in colour)
     return red, green, blue
 
 
 def ellipse(centre: Point, width: float, height: float, n: int = 40) -> list[Point]:
-    """Outline of an ellipse with half axes ``width`` and ``height``."""
+    """Return the outline of an ellipse with half axes ``width`` and ``height``."""
     turn = np.linspace(0, 2 * np.pi, n, endpoint=False)
     x = centre[0] + width * np.cos(turn)
     y = centre[1] + height * np.sin(turn)
@@ -205,12 +205,12 @@ def ellipse(centre: Point, width: float, height: float, n: int = 40) -> list[Poi
 
 
 def smooth_curve(points: Sequence[Point], per_span: int = 8) -> list[Point]:
-    """Catmull-Rom spline through ``points``."""
+    """Return an open Catmull-Rom spline through ``points``."""
     return _spline([points[0], *points, points[-1]], per_span)
 
 
 def smooth_outline(points: Sequence[Point], per_span: int = 8) -> list[Point]:
-    """Closed Catmull-Rom spline through ``points``."""
+    """Return a closed Catmull-Rom spline through ``points``."""
     return _spline([points[-1], *points, points[0], points[1]], per_span)
 
 
@@ -233,13 +233,13 @@ def _luminance(colour: tuple[float, float, float]) -> float:
 
 
 def _gradient(side: int, degrees: float, strength: float) -> np.ndarray:
-    """(side, side) float32 around 1, brighter towards the direction ``degrees``."""
+    """Return brightness (side, side) float32 around 1, growing towards the direction ``degrees``."""
     along, _ = _axes(side, degrees, period=0.5)
     return 1 + strength * (along - along.mean())
 
 
 def _axes(side: int, degrees: float, period: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Two (side, side) float32 coordinates, turned by ``degrees``; ``period`` is their unit."""
+    """Return two (side, side) float32 coordinates, rotated by ``degrees``, in units of ``period``."""
     axis = np.linspace(0, 1 / period, side, dtype=np.float32)
     cosine, sine = np.float32(np.cos(np.deg2rad(degrees))), np.float32(np.sin(np.deg2rad(degrees)))
     along = cosine * axis[None, :] + sine * axis[:, None]
@@ -248,7 +248,7 @@ def _axes(side: int, degrees: float, period: float = 1.0) -> tuple[np.ndarray, n
 
 
 def _backdrop(look: Look, side: int, random: np.random.Generator) -> Image.Image:
-    """What the product lies on: the background colour with the grain of a material."""
+    """Draw the surface behind the product: the background colour with the grain of a material."""
     along, across = _axes(side, random.uniform(0, 180))
     phase = random.uniform(0, 2 * np.pi)
     if look.backdrop == "wood":
@@ -266,7 +266,7 @@ def _backdrop(look: Look, side: int, random: np.random.Generator) -> Image.Image
 
 
 def _fabric(look: Look, side: int) -> Image.Image:
-    """(side, side) of the product's material: its colour with its pattern in the accent colour."""
+    """Draw the product's material, (side, side): its colour with a pattern in the accent colour."""
     base, accent = np.array(rgb(look.colour)), np.array(rgb(look.accent))
     if not look.patterned:
         return Image.new("RGB", (side, side), rgb(look.colour))

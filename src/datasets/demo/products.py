@@ -1,8 +1,8 @@
-"""The eight kinds of product, one drawing function each.
+"""Drawing functions of the eight kinds of product.
 
-Every function puts one product on a ``Canvas``; the proportions that vary within a kind (heel height,
-sleeve length, number of straps, ...) are drawn from its random generator. Coordinates are shares of the
-picture's side.
+Every function draws one product on a ``Canvas``. Proportions that vary within a kind (heel height, sleeve
+length, number of straps, ...) come from its random generator. Coordinates are shares of the picture's
+side.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ GOLD = (212, 176, 96)
 
 
 def draw_sandal(canvas: Canvas, random: np.random.Generator) -> None:
-    """From the side: a sole, and straps that leave most of the foot bare."""
+    """Draw a sandal from the side: a sole, and straps that leave most of the foot bare."""
     heel = random.uniform(0.0, 0.17)
     thick = random.uniform(0.05, 0.085)
     strap = random.uniform(0.045, 0.065)
@@ -29,7 +29,7 @@ def draw_sandal(canvas: Canvas, random: np.random.Generator) -> None:
     fabric = rgb(canvas.look.colour)
     inside = shaded(fabric, 0.5)
 
-    # The far side of the ankle strap, the toe band's opening: one looks through a sandal.
+    # A sandal is open, so the far side of the ankle strap and the inside of toe bands are visible.
     with_ankle = random.random() < 0.75
     ankle = (0.22, 0.44 - 0.8 * heel)
     if with_ankle:
@@ -71,7 +71,7 @@ def draw_sandal(canvas: Canvas, random: np.random.Generator) -> None:
 
 
 def draw_running_shoe(canvas: Canvas, random: np.random.Generator) -> None:
-    """From the side: a closed upper with laces on a thick light midsole."""
+    """Draw a running shoe from the side: a closed upper with laces on a thick light midsole."""
     collar = random.uniform(0.3, 0.38)
     chunk = random.uniform(0.07, 0.12)
     upper = [
@@ -108,7 +108,7 @@ def draw_running_shoe(canvas: Canvas, random: np.random.Generator) -> None:
 
 
 def draw_t_shirt(canvas: Canvas, random: np.random.Generator) -> None:
-    """From the front: short sleeves, a neckline, sometimes a print."""
+    """Draw a T-shirt from the front: short sleeves, a neckline, sometimes a print."""
     sleeve = random.uniform(0.3, 0.42)
     width = random.uniform(0.24, 0.29)
     depth = random.uniform(0.19, 0.28)
@@ -147,7 +147,7 @@ def draw_t_shirt(canvas: Canvas, random: np.random.Generator) -> None:
 
 
 def draw_jeans(canvas: Canvas, random: np.random.Generator) -> None:
-    """From the front: two legs, a waistband with a button, pockets and seams."""
+    """Draw jeans from the front: two legs, a waistband with a button, pockets and seams."""
     hem = random.uniform(0.075, 0.15)
     gap = random.uniform(0.01, 0.05)
     length = random.uniform(0.84, 0.95)
@@ -187,7 +187,7 @@ def draw_jeans(canvas: Canvas, random: np.random.Generator) -> None:
 
 
 def draw_handbag(canvas: Canvas, random: np.random.Generator) -> None:
-    """From the front: a body with a flap or a zip under one or two handles."""
+    """Draw a handbag from the front: a body with a flap or a zip under one or two handles."""
     top = random.uniform(0.36, 0.46)
     upper, lower = random.uniform(0.26, 0.34), random.uniform(0.34, 0.42)
     fabric = rgb(canvas.look.colour)
@@ -224,7 +224,7 @@ def draw_handbag(canvas: Canvas, random: np.random.Generator) -> None:
 
 
 def draw_watch(canvas: Canvas, random: np.random.Generator) -> None:
-    """From the front: a dial with hands between two ends of a strap."""
+    """Draw a watch from the front: a dial with hands between two ends of a strap."""
     radius = random.uniform(0.19, 0.26)
     strap = random.uniform(0.1, 0.14)
     square = random.random() < 0.3
@@ -268,7 +268,7 @@ def draw_watch(canvas: Canvas, random: np.random.Generator) -> None:
 
 
 def draw_dress(canvas: Canvas, random: np.random.Generator) -> None:
-    """From the front: a bodice on straps or sleeves, a waist, a wide skirt."""
+    """Draw a dress from the front: a bodice on straps or sleeves, a waist, a wide skirt."""
     waist = random.uniform(0.1, 0.125)
     chest = random.uniform(0.145, 0.175)
     skirt = random.uniform(0.2, 0.36)
@@ -313,7 +313,7 @@ def draw_dress(canvas: Canvas, random: np.random.Generator) -> None:
 
 
 def draw_hat(canvas: Canvas, random: np.random.Generator) -> None:
-    """From slightly above: a crown with a band on a wide brim."""
+    """Draw a hat from slightly above: a crown with a band on a wide brim."""
     brim = random.uniform(0.36, 0.46)
     tilt = random.uniform(0.085, 0.13)
     crown = random.uniform(0.19, 0.24)
@@ -342,7 +342,7 @@ DENIM_SHARE = 0.8
 
 
 def _denim(look: Look, random: np.random.Generator) -> Look:
-    """The same look in blue, grey or black cotton."""
+    """Return ``look`` with the colour of blue, grey or black denim and without a pattern."""
     hue, saturation = (
         random.uniform(0.55, 0.65),
         random.choice([0.08, 0.5, 0.75], p=(0.25, 0.35, 0.4)),
@@ -363,12 +363,13 @@ PRODUCTS: Mapping[str, Drawing] = {
     "dress": draw_dress,
     "hat": draw_hat,
 }
-"""Category number = position: 0 is the unpopular sandal, 1 the popular running shoe."""
+"""Drawing functions by label. The position is the category: 0 is the unpopular sandal, 1 the popular
+running shoe."""
 LABELS = tuple(PRODUCTS)
 
 
 def draw_product(category: int, size: int, random: np.random.Generator) -> tuple[Image.Image, Look]:
-    """Draw one product of ``category``: a (size, size) RGB picture, and the look it was given."""
+    """Draw one product of ``category``: a (size, size) RGB picture, and its random look."""
     look = random_look(random)
     if LABELS[category] == "jeans" and random.random() < DENIM_SHARE:
         look = _denim(look, random)

@@ -1,4 +1,4 @@
-"""Users who choose by what kind of product it is and by what its picture shows."""
+"""Simulated users who choose products by kind and by visible attributes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,23 +17,23 @@ POPULARITY: Mapping[str, float] = {
     "dress": -0.1,
     "hat": -0.6,
 }
-"""Utility that every user gives to a kind of product: the logarithm of how often it is chosen."""
+"""Utility of a kind of product for all users, the logarithm of its relative frequency of choice."""
 
-# Standard deviations, over users, of the utilities that their personal tastes add.
+# Standard deviations over users of the utilities that personal taste adds.
 CATEGORY_TASTE = 1.0
 HUE_TASTE = 1.0
 DARKNESS_TASTE = 0.8
 PATTERN_TASTE = 0.7
-# Standard deviation, over items, of an appeal that no picture explains (price, brand).
+# Standard deviation over items of a utility that no picture explains (price, brand).
 HIDDEN_APPEAL = 0.3
 FEWEST, MOST = 8, 20
-"""Interactions of one user."""
+"""Bounds of the number of interactions of a user."""
 
 
 def visible_attributes(looks: Sequence[Look]) -> np.ndarray:
-    """(items, 4) float64: colour as a point on the hue circle, darkness, pattern; mean 0.
+    """Return (items, 4) float64 of mean 0 and deviation 1: two hue coordinates, darkness, pattern.
 
-    Hue counts as much as the colour is saturated: grey has none.
+    The hue coordinates are scaled by the saturation, so that grey has none.
     """
     hue = np.array([2 * np.pi * look.colour[0] for look in looks])
     saturation = np.array([look.colour[1] for look in looks])
@@ -48,7 +48,7 @@ def visible_attributes(looks: Sequence[Look]) -> np.ndarray:
 def utilities(
     categories: np.ndarray, looks: Sequence[Look], n_users: int, random: np.random.Generator
 ) -> np.ndarray:
-    """(users, items) float64: how much each user likes each item."""
+    """Draw the utility of each item for each user: (users, items) float64."""
     popularity = np.array([POPULARITY[label] for label in LABELS])
     by_category = popularity + random.normal(0, CATEGORY_TASTE, (n_users, len(LABELS)))
     spreads = np.array([HUE_TASTE, HUE_TASTE, DARKNESS_TASTE, PATTERN_TASTE])
@@ -58,11 +58,11 @@ def utilities(
 
 
 def choose(utility: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Let every user take ``FEWEST`` to ``MOST`` different items, and hold one of them out.
+    """Draw ``FEWEST`` to ``MOST`` different items for every user, and hold one of them out.
 
-    Items are taken one after the other with probability proportional to exp(utility), without
-    replacement; adding Gumbel noise and sorting draws exactly that (Yellott 1977). Returns (user, item)
-    pairs of the training rows (n, 2) and of the test rows (users, 2), int64.
+    Items are drawn one after the other without replacement, with probability proportional to
+    exp(utility). Sorting by utility plus Gumbel noise draws exactly this (Yellott 1977). Returns (user,
+    item) pairs of the training rows (n, 2) and of the test rows (users, 2), int64.
     """
     n_users, n_items = utility.shape
     fewest, most = min(FEWEST, n_items), min(MOST, n_items)

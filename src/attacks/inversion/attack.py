@@ -1,4 +1,4 @@
-"""Inverting what is shared about many images, stack by stack, so that a kill costs one stack."""
+"""Inversion attack on many images in stacks, of which a kill costs at most one."""
 
 import argparse
 import time
@@ -50,17 +50,17 @@ def build_untrained(options: argparse.Namespace, class_names: Sequence[str]) -> 
 
 @dataclass(frozen=True)
 class Sharing:
-    """What is shared about images."""
+    """Settings of the observation that is shared about images."""
 
     observation: str
     """``gradients``, ``local_steps``, ``features`` or ``bpr``."""
     batch: int
-    """Images of one observation; of ``bpr`` 2, a positive item and a negative one."""
+    """Images of one observation; 2 for ``bpr``, a positive and a negative item."""
     local_steps: int
     local_lr: float
 
     def of(self, extractor: Extractor, given: Tensor | None) -> Observation:
-        """``given`` are the labels, or the users of ``bpr``."""
+        """Return the observation of ``extractor`` with the labels, or the users of ``bpr``, ``given``."""
         match self.observation:
             case "gradients":
                 return gradients_of(extractor, cross_entropy, given)
@@ -75,18 +75,18 @@ class Sharing:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found for n images, in their order."""
+    """Reconstructions of n images, in the order of the images."""
 
     pixels: np.ndarray
     """(n, side, side, 3) uint8."""
     labels: np.ndarray
-    """(n,) int64 classes that were found for them; -1 where none were sought."""
+    """(n,) int64 reconstructed classes; -1 if labels were given."""
     costs: np.ndarray
-    """(n,) float32 of the observation that an image belongs to."""
+    """(n,) float32 costs of the observation to which an image belongs."""
     restarts: np.ndarray
-    """(n,) int64, which restart was best; -1 where each of them diverged."""
+    """(n,) int64 number of the best restart; -1 if all restarts diverged."""
     seconds: np.ndarray
-    """(n,) float64 that were spent on an image, as its share of its stack's."""
+    """(n,) float64 time per image, the time of its stack divided by the stack's images."""
 
     @classmethod
     def of(cls, parts: list[Mapping[str, np.ndarray]]) -> "Outcome":
@@ -94,11 +94,11 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Campaign:
-    """One attack on ``images``, as many as fill mini-batches.
+class InversionAttack:
+    """Attack on ``images``, whose number is a multiple of the mini-batch.
 
-    Starts depend on the seed and an image's id, noise and users on the seed and the stack, so that a run
-    that was killed and continued finds what an uninterrupted one finds.
+    Starts depend on the seed and the id of an image, noise and users on the seed and the stack, so that a
+    run that was killed and continued gives the results of an uninterrupted run.
     """
 
     extractor: Extractor
@@ -106,10 +106,10 @@ class Campaign:
     sharing: Sharing
     preset: Preset
     labels: str
-    """How they are known: ``given``, ``analytic`` or ``joint``."""
+    """Source of the labels: ``given``, ``analytic`` or ``joint``."""
     defence: Defence | None = None
     targets: int = 16
-    """Attacked side by side."""
+    """Number of targets in a stack, which are attacked together."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -123,7 +123,7 @@ class Campaign:
         _check_size(self.extractor, self.images.pixels)
 
     def run(self, parts: Parts, name: str) -> Outcome:
-        """Attack all images; ``parts`` remembers finished stacks, and ``name`` labels the progress."""
+        """Attack all images; ``parts`` keeps finished stacks, and ``name`` labels the progress bar."""
         per_stack = self.targets * self.sharing.batch
         stacks = [
             slice(first, first + per_stack) for first in range(0, len(self.images), per_stack)
@@ -145,7 +145,7 @@ class Campaign:
         return Outcome.of(done)
 
     def _attack_stack(self, number: int, rows: slice, bar: tqdm) -> dict[str, np.ndarray]:
-        """The columns of the outcome of one stack."""
+        """Attack one stack and return the fields of its ``Outcome``."""
         started = time.monotonic()
         generator = torch.Generator().manual_seed(_seed_of(self.seed, number))
         images = self._grouped(to_pixels(self.images.pixels[rows], self.extractor.device))
@@ -181,32 +181,32 @@ class Campaign:
         }
 
     def _grouped(self, of_images: Tensor) -> Tensor:
-        """(targets, ...) for single images, (targets, n, ...) for batches."""
+        """Group values of images: (targets, ...) for single images, (targets, n, ...) for batches."""
         batch = self.sharing.batch
         return of_images if batch == 1 else of_images.unflatten(0, (-1, batch))
 
     def _given(self, labels: Tensor, generator: torch.Generator) -> Tensor | None:
-        """What determines an observation beside the images."""
+        """Return the second input of an observation: labels, or random users for ``bpr``."""
         if self.sharing.observation == "bpr":
             return torch.randn(len(labels), self.extractor.n_features, generator=generator)
         return labels
 
 
 def _check_size(extractor: Extractor, pixels: np.ndarray) -> None:
-    """``UserError`` where the network cannot read images of the size of ``pixels`` (n, H, W, 3) uint8."""
+    """Raise ``UserError`` if the network cannot read images of the size of ``pixels`` (n, H, W, 3)."""
     try:
         with torch.inference_mode():
             extractor(to_pixels(pixels[:1], extractor.device))
     except (RuntimeError, AssertionError) as error:
-        remedy = f"{input_size(extractor.arch)} (--size, where they are files)"
+        remedy = f"{input_size(extractor.arch)} (--size, for images in files)"
         raise unreadable_size(extractor, pixels.shape, remedy, error) from error
 
 
 def _to_levels(images: Tensor) -> np.ndarray:
-    """(n, 3, H, W) in [0, 1] -> (n, H, W, 3) uint8, the nearest levels."""
+    """Round images to the nearest levels: (n, 3, H, W) in [0, 1] -> (n, H, W, 3) uint8."""
     return images.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
 def _seed_of(seed: int, stack: int) -> int:
-    """Independent seeds for the stacks of a run."""
+    """Return a seed of ``stack`` that is independent of the other stacks."""
     return int(np.random.SeedSequence((seed, stack)).generate_state(1, np.uint64)[0] >> 1)
