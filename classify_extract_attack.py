@@ -1,7 +1,6 @@
 """Stage 3: attack the images of one class, then classify and describe what the files hold."""
 
 import sys
-from dataclasses import asdict
 
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
@@ -45,7 +44,7 @@ def attack(command: AttackCommand, gpu: int) -> None:
         "classify_extract_attack",
         {
             **recorded.options(),
-            **asdict(settings),
+            **settings.described(),
             "fidelity": command.fidelity.name,
             "image_batch": loading.batch_size,
             "n_classes": extractor.n_classes,

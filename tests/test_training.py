@@ -17,7 +17,7 @@ from src.extractors.checkpoints import load_extractor
 from src.extractors.extractor import Extractor
 from src.training import loop
 from src.training.accuracy import accuracy
-from src.training.adversaries import Budget, Free, Scene
+from src.training.adversaries import AdversaryBatch, Budget, Free
 from src.training.loop import Schedule, train
 from src.training.miners import MINERS
 from src.training.pictures import (
@@ -100,10 +100,12 @@ def test_free_perturbation_stays_in_its_ball_and_images_in_range():
     adversary = Free("all", budget=Budget(EPS, EPS, 1))
     images = torch.rand(4, 3, 6, 6).round()  # black and white
     generator = torch.Generator().manual_seed(0)
-    scene = Scene(tiny_classifier(), images, torch.arange(4), MINERS["random"], "N", 2.0, generator)
+    batch = AdversaryBatch(
+        tiny_classifier(), images, torch.arange(4), MINERS["random"], "N", 2.0, generator
+    )
     perturbation = None
     for _ in range(5):
-        perturbation, points, _ = adversary.perturb(scene, perturbation)
+        perturbation, points, _ = adversary.perturb(batch, perturbation)
         assert 0 <= points.min() <= points.max() <= 1
         assert (points - images).abs().max() <= EPS + 1e-7
         perturbation = adversary.ascend(
