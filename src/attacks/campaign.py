@@ -10,10 +10,11 @@ import torch
 from tqdm import tqdm
 
 from src.artifacts.classes import Classes, write_attacked_classes
+from src.artifacts.errors import UserError
 from src.artifacts.features import write_features
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.parts import Parts
-from src.attacks.attack import Attack, Budget
+from src.attacks.attack import LEVELS, Attack, Budget
 from src.attacks.freezing import frozen
 from src.attacks.goals import ClassGoal, predict_reached
 from src.attacks.registry import Noise
@@ -135,7 +136,7 @@ class Campaign:
             "image": image_ids,
             "success_before_rounding": predict_reached(victim.exact, attacked, goal).cpu().numpy(),
             "linf": norms(change, np.inf),
-            "l2": norms(change, 2) / 255,
+            "l2": norms(change, 2) / LEVELS,
             "passes": np.full(len(clean), passes / len(clean)),
         }
 
@@ -143,7 +144,9 @@ class Campaign:
         """The attack for some images: it is tried again where the settings ask for that."""
         attack, settings = self.settings.attack, self.settings
         if isinstance(attack, Noise) and self.sizes is not None:
-            attack = replace(attack, sizes=tuple(self.sizes[image_id] for image_id in image_ids))
+            attack = replace(
+                attack, sizes=tuple(self.sizes[int(image_id)] for image_id in image_ids)
+            )
         if settings.restarts > 1:
             attack = Restarted(attack, settings.restarts)
         if settings.fast and settings.attack.smallest_change:
@@ -210,6 +213,18 @@ class Outcome:
         flags = {"success_before_rounding": int, "success": int}
         self.images.astype(flags).to_csv(outputs[2], sep="\t", index=False, float_format="%.6g")
         return outputs
+
+
+def change_sizes(report: Path, image_ids: np.ndarray) -> dict[int, float]:
+    """L2 norms in grey levels of the changes in an ``attack.tsv``, by image id.
+
+    ``UserError`` unless it has all of the images.
+    """
+    found = pd.read_csv(report, sep="\t", index_col="image")["l2"] * LEVELS
+    missing = np.setdiff1d(image_ids, found.index)
+    if len(missing):
+        raise UserError(f"{report} has no image {missing[0]}: it is an attack on other images")
+    return {int(image_id): float(found[image_id]) for image_id in image_ids}
 
 
 def publish(folder: Path, final: Path, parts: Parts) -> None:

@@ -5,7 +5,7 @@ PGD: Madry et al. 2018, "Towards Deep Learning Models Resistant to Adversarial A
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from cleverhans.torch.attacks.fast_gradient_method import fast_gradient_method
@@ -13,9 +13,9 @@ from cleverhans.torch.attacks.projected_gradient_descent import projected_gradie
 from torch import Tensor
 
 from src.artifacts.errors import UserError
-from src.attacks.attack import Box, Goal, Victim
+from src.attacks.attack import Goal, Victim
 from src.attacks.goals import class_goal
-from src.attacks.pgd import Objective, descend, limit, steepest
+from src.attacks.pgd import Objective, descend, inside, limit, steepest
 
 _MOVED_BY_L1_PGD = 0.01
 """Share of the coordinates that a step of PGD within an L1 ball moves; a single one gets nowhere."""
@@ -27,7 +27,7 @@ def fgsm(victim: Victim, images: Tensor, goal: Goal, eps: float, order: float) -
         images,
         mean_goal(victim, goal),
         lambda gradient: eps * steepest(gradient, order),
-        _into(victim.box),
+        inside(victim.box),
         1,
     )
 
@@ -43,17 +43,17 @@ def projected_descent(
     random_start: bool,
 ) -> Tensor:
     """``steps`` steps of length ``step``, each projected onto the ball of ``eps``; the last iterate."""
-    inside = _into(victim.box)
+    into_box = inside(victim.box)
     share = _MOVED_BY_L1_PGD if order == 1 else 0.0
 
     def project(points: Tensor) -> Tensor:
         # The sum is rounded as CleverHans rounds it.
-        return inside(images + limit(inside(points) - images, eps, order))
+        return into_box(images + limit(into_box(points) - images, eps, order))
 
     start = images
     if random_start:
         noise = torch.zeros_like(images).uniform_(-eps, eps)
-        start = inside(images + limit(noise, eps, order))
+        start = into_box(images + limit(noise, eps, order))
     return descend(
         start,
         mean_goal(victim, goal),
@@ -66,10 +66,6 @@ def projected_descent(
 def mean_goal(victim: Victim, goal: Goal) -> Objective:
     """Mean of the goal over the images, whose gradient is that of CleverHans' loss."""
     return lambda points: goal(victim(points)).mean()
-
-
-def _into(box: Box | None) -> Callable[[Tensor], Tensor]:
-    return (lambda points: points) if box is None else (lambda points: points.clamp(*box))
 
 
 def cleverhans_fgsm(victim: Victim, images: Tensor, goal: Goal, eps: float, order: float) -> Tensor:

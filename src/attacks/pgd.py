@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from src.attacks.attack import Box
+
 Objective = Callable[[Tensor], Tensor]
 """Images (N, ...) -> what is to be made small, (N,) or a scalar. Images must not meet each other's
 gradient, or their perturbations depend on the batch they are in."""
@@ -94,6 +96,11 @@ def steepest(gradient: Tensor, order: float, share: float = 0.0) -> Tensor:
     least = slopes.topk(n_moved, dim=1).values[:, -1]
     moved = (slopes >= least[:, None]).view_as(gradient).float()
     return gradient.sign() * moved / moved.sum(axes, keepdim=True)
+
+
+def inside(box: Box | None) -> Callable[[Tensor], Tensor]:
+    """The projection of points into ``box``; None leaves them."""
+    return (lambda points: points) if box is None else (lambda points: points.clamp(*box))
 
 
 def limit(change: Tensor, eps: float, order: float) -> Tensor:

@@ -422,7 +422,7 @@ class Noise(BudgetedAttack):
         if self.norm == "inf" and not self.like:
             return sign_noise(victim, images, self.radius)
         sizes = torch.tensor(self.sizes or [self.eps] * len(images), device=images.device)
-        return sized_noise(images, sizes, 1 if self.norm == "1" else 2)
+        return sized_noise(images, sizes, 1 if self.norm == "1" and not self.like else 2)
 
 
 ATTACKS: dict[str, type[Attack]] = {

@@ -6,14 +6,15 @@ wrote. Nothing here needs torch: bad options fail before it is loaded.
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import Field, asdict, dataclass, field
+from dataclasses import Field, asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.fidelity import Fidelity
 from src.attacks.attack import Attack, options_of
-from src.attacks.registry import ATTACKS, PGD
+from src.attacks.registry import ATTACKS, PGD, Noise
+from src.cli import model_dir_of
 
 _REFUSED = {
     "jsma": "its search over pairs of pixels needs a 150,528 x 150,528 matrix at 224 pixels",
@@ -196,9 +197,12 @@ def _given(kind: str, options: argparse.Namespace) -> Iterator[tuple[str, object
 
 def attack_settings(options: argparse.Namespace, fidelity: Fidelity) -> AttackSettings:
     """The settings that parsed options describe; raises ``UserError`` for what cannot be run."""
+    attack = attack_of(options.attack_type, options)
+    if isinstance(attack, Noise) and attack.like:
+        attack = replace(attack, like=_resembled(attack.like, options))
     settings = AttackSettings(
         kind=options.attack_type,
-        attack=attack_of(options.attack_type, options),
+        attack=attack,
         origin=options.origin_class,
         target=None if options.untargeted else options.target_class,
         restarts=options.restarts,
@@ -208,6 +212,22 @@ def attack_settings(options: argparse.Namespace, fidelity: Fidelity) -> AttackSe
     )
     settings.check(fidelity)
     return settings
+
+
+def _resembled(name: str, options: argparse.Namespace) -> str:
+    """What ``name``, an attack on the same classes and the same extractor, has after its classes.
+
+    The extractor's part of the name may be left out. ``UserError`` for another kind of experiment.
+    """
+    liked = Experiment.parse(name)
+    if liked.attack is None:
+        raise UserError(f"--like {name}: no attack has changed its images")
+    if liked.model_dir not in (None, model_dir_of(options)):
+        raise UserError(f"--like {name}: it is an attack on another extractor")
+    target = None if options.untargeted else options.target_class
+    if (liked.origin, liked.target) != (options.origin_class, target):
+        raise UserError(f"--like {name}: its classes are not --origin_class and --target_class")
+    return f"{liked.attack}_{liked.parameters}"
 
 
 def experiment(settings: AttackSettings, model_dir: str | None, fidelity: Fidelity) -> Experiment:
