@@ -26,7 +26,7 @@ def main() -> None:
     attacks = attacks_of(options)
 
     from src.attacks.ranking.descent import NES
-    from src.attacks.ranking.evaluation import Arena, usual_batch
+    from src.attacks.ranking.evaluation import RankingTask, usual_batch
     from src.attacks.ranking.study import Study
     from src.extractors.checkpoints import load_extractor, weights_path
     from src.extractors.device import select_device
@@ -67,7 +67,7 @@ def main() -> None:
         return
 
     surrogate = load_extractor(None, options.transfer, device) if options.transfer else None
-    arena = Arena.of(
+    task = RankingTask.of(
         extractor,
         images,
         COMPAT[options.compat],
@@ -76,10 +76,10 @@ def main() -> None:
         nes=NES() if options.nes else None,
         batch_size=batch,
     )
-    embeddings = arena.victim.gallery.embeddings.cpu().numpy()
+    embeddings = task.victim.gallery.embeddings.cpu().numpy()
     benign = Benign.of(embeddings, images.labels, options.seed, with_nmi=not options.no_nmi)
     parts = Parts.of(manifest, table)
-    outcome = Outcome.of(benign, study.run(arena, parts))
+    outcome = Outcome.of(benign, study.run(task, parts))
     content = write_outcome(outcome, described, table, record)
     manifest.write(outputs)
     parts.discard()

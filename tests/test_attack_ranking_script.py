@@ -93,7 +93,7 @@ def test_a_finished_run_is_kept_and_repeats_exactly(call, quick, tmp_path):
 
 
 def test_an_interrupted_run_continues(call, quick, tmp_path, monkeypatch):
-    from src.attacks.ranking.evaluation import Arena
+    from src.attacks.ranking.evaluation import RankingTask
 
     more = ("--attack", CANDIDATE, "ES", "--no_nmi")
     call(*quick, *more)
@@ -101,15 +101,15 @@ def test_an_interrupted_run_continues(call, quick, tmp_path, monkeypatch):
     whole = table.read_bytes()
     shutil.rmtree(table.parent)
 
-    attack, attacked = Arena.run, []
+    attack, attacked = RankingTask.run, []
 
-    def stop_at_es(arena, spec, *arguments):
+    def stop_at_es(task, spec, *arguments):
         attacked.append(spec.kind)
         if attacked == ["CA", "ES"]:
             raise KeyboardInterrupt
-        return attack(arena, spec, *arguments)
+        return attack(task, spec, *arguments)
 
-    monkeypatch.setattr(Arena, "run", stop_at_es)
+    monkeypatch.setattr(RankingTask, "run", stop_at_es)
     assert call(*quick, *more)[0] == 130
     assert not table.exists()
     assert call(*quick, *more)[0] == 0

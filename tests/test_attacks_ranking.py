@@ -13,7 +13,7 @@ from src.attacks.profiles import COMPAT, PROFILES, AttackSpec, parse_attack
 from src.attacks.ranking import aims, objectives, scores
 from src.attacks.ranking.aims import Aim
 from src.attacks.ranking.descent import NES, Descent
-from src.attacks.ranking.evaluation import Arena, Ranker, choose_positions
+from src.attacks.ranking.evaluation import Ranker, RankingTask, choose_positions
 from src.attacks.ranking.gallery import Gallery
 from src.attacks.ranking.kinds import KINDS, build_ranking_attack
 
@@ -400,8 +400,8 @@ def ranker(drawn) -> Ranker:
 
 
 @pytest.fixture(scope="module")
-def arena(drawn, ranker) -> Arena:
-    return Arena(drawn, ranker, ranker, CORRECT, batch_size=50)
+def task(drawn, ranker) -> RankingTask:
+    return RankingTask(drawn, ranker, ranker, CORRECT, batch_size=50)
 
 
 def known_mean(values: np.ndarray) -> float:
@@ -413,10 +413,10 @@ LOWER_IS_STRONGER = {"CA+", "QA+", "LTM", "GTM", "GTT", "SPQA+"}
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_every_attack_does_its_job_within_its_budget(spec, arena, drawn):
+def test_every_attack_does_its_job_within_its_budget(spec, task, drawn):
     spec = replace(spec, eps=32 / 255, steps=15, balance=0.0)
     stored = []
-    found = replace(arena, store=lambda *what: stored.append(what)).run(spec, POSITIONS, (0,))
+    found = replace(task, store=lambda *what: stored.append(what)).run(spec, POSITIONS, (0,))
     for _, positions, attacked, levels in stored:
         np.testing.assert_array_equal(levels, drawn.levels[positions])
         clean = torch.from_numpy(levels).permute(0, 3, 1, 2) / 255
@@ -436,57 +436,57 @@ def test_every_attack_does_its_job_within_its_budget(spec, arena, drawn):
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_a_budget_of_0_keeps_every_measure(spec, arena):
-    found = arena.run(replace(spec, eps=0.0, steps=3), POSITIONS, (0,))
+def test_a_budget_of_0_keeps_every_measure(spec, task):
+    found = task.run(replace(spec, eps=0.0, steps=3), POSITIONS, (0,))
     for name, before in found.before.items():
         np.testing.assert_allclose(found.after[name], before, atol=1e-3, equal_nan=True)
 
 
-def test_clean_percentiles_are_where_targets_were_drawn(arena):
+def test_clean_percentiles_are_where_targets_were_drawn(task):
     everyone = np.arange(300)
     spec = parse_attack("CA:pm=+:W=10:eps=0:pgditer=1:alpha=1/255")
-    assert arena.run(spec, everyone, (0,)).before["percentile"].mean() == pytest.approx(50, abs=2)
+    assert task.run(spec, everyone, (0,)).before["percentile"].mean() == pytest.approx(50, abs=2)
     for text in ("CA:pm=-:W=1", "QA:pm=-:M=1"):
-        before = arena.run(parse_attack(f"{text}:pgditer=1"), everyone, (0,)).before["percentile"]
+        before = task.run(parse_attack(f"{text}:pgditer=1"), everyone, (0,)).before["percentile"]
         assert before.mean() < 2
 
 
-def test_all_budgets_aim_at_the_same_images(arena):
+def test_all_budgets_aim_at_the_same_images(task):
     spec = parse_attack("TMA:pgditer=1")
     small, large = (
-        arena.run(replace(spec, eps=eps), POSITIONS, (0,)).before["cosine"] for eps in (0.0, 0.1)
+        task.run(replace(spec, eps=eps), POSITIONS, (0,)).before["cosine"] for eps in (0.0, 0.1)
     )
     np.testing.assert_array_equal(small, large)
 
 
-def test_results_depend_on_the_seed_only(arena):
+def test_results_depend_on_the_seed_only(task):
     spec = parse_attack("CA:pm=+:W=1:pgditer=2:start=random")
-    once, again = (arena.run(spec, POSITIONS, (3, 0)).after["percentile"] for _ in range(2))
+    once, again = (task.run(spec, POSITIONS, (3, 0)).after["percentile"] for _ in range(2))
     np.testing.assert_array_equal(once, again)
-    other = arena.run(spec, POSITIONS, (3, 1)).after["percentile"]
+    other = task.run(spec, POSITIONS, (3, 1)).after["percentile"]
     assert (once != other).any()
 
 
-def losses_after(arena: Arena, spec: AttackSpec, nes: NES | None = None) -> Tensor:
+def losses_after(task: RankingTask, spec: AttackSpec, nes: NES | None = None) -> Tensor:
     attack = build_ranking_attack(spec, CORRECT)
     own = torch.from_numpy(POSITIONS)
-    aim = attack.select(arena.victim.gallery, own, generator())
-    loss = attack.objective(arena.victim.gallery, aim)
-    images = torch.from_numpy(arena.images.read(POSITIONS)).permute(0, 3, 1, 2) / 255
+    aim = attack.select(task.victim.gallery, own, generator())
+    loss = attack.objective(task.victim.gallery, aim)
+    images = torch.from_numpy(task.images.read(POSITIONS)).permute(0, 3, 1, 2) / 255
 
     def objective(points: Tensor) -> Tensor:
-        return loss(arena.victim.embed(points))
+        return loss(task.victim.embed(points))
 
     attacked, _ = Descent(spec, nes).run(images, objective, generator(5))
     return objective(attacked) - objective(images)
 
 
 @pytest.mark.parametrize("text", ["CA:pm=+:W=1", "QA:pm=-:M=1", "TMA", "ES", "GTM"])
-def test_nes_lowers_the_objective_without_gradients(arena, text):
+def test_nes_lowers_the_objective_without_gradients(task, text):
     spec = parse_attack(f"{text}:eps=16/255:alpha=3/255:pgditer=8")
-    random = losses_after(arena, replace(spec, steps=1, step=1e-9, start="random"))
-    estimated = losses_after(arena, spec, NES())
-    exact = losses_after(arena, spec)
+    random = losses_after(task, replace(spec, steps=1, step=1e-9, start="random"))
+    estimated = losses_after(task, spec, NES())
+    exact = losses_after(task, spec)
     assert exact.mean() < estimated.mean() < random.mean() - 0.01
     assert (estimated < 0).float().mean() > 0.9
 
@@ -503,50 +503,50 @@ def test_nes_stretches_noise_over_large_images():
 
 
 @pytest.mark.parametrize("text", ["CA:pm=+:W=1", "QA:pm=+:M=1", "LTM"])
-def test_restarts_keep_the_best_of_every_image(arena, text):
+def test_restarts_keep_the_best_of_every_image(task, text):
     spec = parse_attack(f"{text}:eps=16/255:pgditer=3")
-    once = losses_after(arena, spec)
-    several = losses_after(arena, replace(spec, restarts=4))
+    once = losses_after(task, spec)
+    several = losses_after(task, replace(spec, restarts=4))
     assert (several <= once + 1e-6).all()
     assert (several < once - 1e-6).any()
 
 
-def test_one_step_is_fgsm(arena):
+def test_one_step_is_fgsm(task):
     attacked = []
     spec = parse_attack("TMA:eps=8/255:pgditer=1")
-    replace(arena, store=lambda *what: attacked.append(what[2])).run(spec, POSITIONS[:4], (0,))
-    clean = torch.from_numpy(arena.images.read(POSITIONS[:4])).permute(0, 3, 1, 2) / 255
+    replace(task, store=lambda *what: attacked.append(what[2])).run(spec, POSITIONS[:4], (0,))
+    clean = torch.from_numpy(task.images.read(POSITIONS[:4])).permute(0, 3, 1, 2) / 255
     moved = (attacked[0] - clean).abs()
     inside = (clean > 8 / 255) & (clean < 1 - 8 / 255)
     torch.testing.assert_close(moved[inside], torch.full_like(moved[inside], 8 / 255))
 
 
-def test_a_surrogate_transfers_less_than_it_fools(arena, drawn):
+def test_a_surrogate_transfers_less_than_it_fools(task, drawn):
     surrogate = Ranker.of(random_embedder(10), drawn, "cpu", 64)
     spec = parse_attack("ES:eps=16/255:pgditer=12")
-    white = arena.run(spec, POSITIONS, (0,)).after["distance"].mean()
-    black = replace(arena, attacker=surrogate).run(spec, POSITIONS, (0,))
+    white = task.run(spec, POSITIONS, (0,)).after["distance"].mean()
+    black = replace(task, attacker=surrogate).run(spec, POSITIONS, (0,))
     assert 0.1 < black.after["distance"].mean() < white
     assert black.before["distance"].max() < 1e-3  # the victim's own embeddings
 
 
-def test_the_published_es_is_one_step_early(arena):
+def test_the_published_es_is_one_step_early(task):
     spec = parse_attack("ES:eps=40/255:pgditer=6")
-    paper = replace(arena, definitions=PAPER)
-    early = arena.run(replace(spec, steps=5), POSITIONS, (0,)).after
+    paper = replace(task, definitions=PAPER)
+    early = task.run(replace(spec, steps=5), POSITIONS, (0,)).after
     published, whole = (
         paper.run(spec, POSITIONS, (0,)).after,
-        arena.run(spec, POSITIONS, (0,)).after,
+        task.run(spec, POSITIONS, (0,)).after,
     )
     np.testing.assert_allclose(published["distance"], early["distance"], atol=1e-6)
     np.testing.assert_array_equal(published["r1"], whole["r1"])
     assert whole["distance"].mean() > published["distance"].mean()
 
 
-def test_where_classes_lie_apart_correct_gtm_is_stronger_than_the_published_one(arena):
+def test_where_classes_lie_apart_correct_gtm_is_stronger_than_the_published_one(task):
     spec = parse_attack("GTM:eps=16/255:pgditer=8")
-    paper = replace(arena, definitions=PAPER).run(spec, POSITIONS, (0,)).after["r1"].mean()
-    assert arena.run(spec, POSITIONS, (0,)).after["r1"].mean() < paper
+    paper = replace(task, definitions=PAPER).run(spec, POSITIONS, (0,)).after["r1"].mean()
+    assert task.run(spec, POSITIONS, (0,)).after["r1"].mean() < paper
 
 
 def test_positions_are_a_random_subset():

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from src.artifacts.parts import Parts
 from src.attacks.profiles import COMPAT, PROFILES
-from src.attacks.ranking.evaluation import Arena
+from src.attacks.ranking.evaluation import RankingTask
 from src.attacks.ranking.study import Study
 from src.datasets.labelled_images import PixelImages
 from src.extractors.architectures import build_extractor
@@ -50,10 +50,10 @@ def scores(recipe: Recipe, folder) -> tuple[float, float]:
     schedule = Schedule(2, 16, 1e-3, "adam", weight_decay=1e-7, augmentation=UNCHANGED)
     train(extractor, pictures, recipe, schedule, folder / "state.pt")
     attacks = tuple(replace(spec, eps=EPS, step=EPS / 4, steps=6) for spec in PROFILES["rob28"])
-    arena = Arena.of(extractor, held_out, COMPAT["correct"])
-    embeddings = arena.victim.gallery.embeddings.numpy()
+    task = RankingTask.of(extractor, held_out, COMPAT["correct"])
+    embeddings = task.victim.gallery.embeddings.numpy()
     benign = Benign.of(embeddings, held_out.labels, 0, with_nmi=False)
-    outcome = Outcome.of(benign, Study(attacks).run(arena, Parts(folder / "parts")))
+    outcome = Outcome.of(benign, Study(attacks).run(task, Parts(folder / "parts")))
     assert not benign.collapsed
     return benign.measures["r1"], outcome.robustness()["ers"][0]
 

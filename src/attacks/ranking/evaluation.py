@@ -57,7 +57,7 @@ class Scores(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Arena:
+class RankingTask:
     """Who is attacked, by whom, on which images."""
 
     images: LabelledImages
@@ -81,7 +81,7 @@ class Arena:
         precision: Precision = "fp32",
         nes: NES | None = None,
         batch_size: int = 64,
-    ) -> "Arena":
+    ) -> "RankingTask":
         """Embed ``images`` with ``extractor``, which is attacked, and with what attacks it.
 
         That is ``surrogate``, if there is one, in ``precision``; fp32 judges. Shows a progress bar.

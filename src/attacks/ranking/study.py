@@ -12,7 +12,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.parts import Parts
 from src.attacks.profiles import AttackSpec
 from src.attacks.ranking.aims import KEPT
-from src.attacks.ranking.evaluation import Arena, Scores, Store, choose_positions
+from src.attacks.ranking.evaluation import RankingTask, Scores, Store, choose_positions
 from src.attacks.storage import Budget, to_levels, write_images
 from src.datasets.labelled_images import LabelledImages
 
@@ -39,16 +39,16 @@ class Study:
                 f"attacks need {needed} images and two classes"
             )
 
-    def run(self, arena: Arena, parts: Parts) -> dict[AttackSpec, list[Scores]]:
+    def run(self, task: RankingTask, parts: Parts) -> dict[AttackSpec, list[Scores]]:
         """The scores of every attack in each repeat; finished ones are taken from ``parts``."""
-        n_attacked = min(self.max_images or len(arena.images), len(arena.images))
+        n_attacked = min(self.max_images or len(task.images), len(task.images))
         scores: dict[AttackSpec, list[Scores]] = {spec: [] for spec in self.attacks}
         total = n_attacked * len(self.attacks) * self.repeats
         with tqdm(total=total, desc="attacks", unit="img") as bar:
             for repeat in range(self.repeats):
                 seed = (self.seed, repeat)
-                positions = choose_positions(len(arena.images), self.max_images, seed)
-                storing = replace(arena, store=self._store(repeat))
+                positions = choose_positions(len(task.images), self.max_images, seed)
+                storing = replace(task, store=self._store(repeat))
                 for number, spec in enumerate(self.attacks, repeat * len(self.attacks)):
                     bar.set_postfix_str(spec.title)
                     found = _load(parts, number)
