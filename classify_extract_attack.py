@@ -1,7 +1,6 @@
 """Stage 3: attack the images of one class, then classify and describe what the files hold."""
 
 import sys
-from dataclasses import asdict
 
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
@@ -21,7 +20,7 @@ def main() -> None:
 
 def attack(command: AttackCommand, gpu: int) -> None:
     """Each process attacks its share of the images; process 0 reads back what they stored."""
-    from src.attacks.campaign import OUTPUTS, Campaign, publish
+    from src.attacks.campaign import OUTPUTS, Campaign, change_sizes, publish
     from src.attacks.clean import CleanSources
     from src.extractors.checkpoints import load_extractor, weights_path
     from src.extractors.device import Loading, select_device
@@ -31,6 +30,7 @@ def attack(command: AttackCommand, gpu: int) -> None:
     options, settings, layout = command.options, command.settings, command.layout
     clean = CleanSources.of(layout, command.experiment, command.fidelity)
     clean.require(command.stage_1)
+    resembled = command.resembled
     weights = weights_path(layout, options.defense, options.model_dir, options.model_file)
     device = select_device(gpu)
     loading = Loading.on(device, options.image_batch, options.workers)
@@ -45,12 +45,17 @@ def attack(command: AttackCommand, gpu: int) -> None:
         "classify_extract_attack",
         {
             **recorded.options(),
-            **asdict(settings),
+            **settings.described(),
             "fidelity": command.fidelity.name,
             "image_batch": loading.batch_size,
             "n_classes": extractor.n_classes,
         },
-        [layout.images, layout.classes(clean.classes), layout.features(clean.features)],
+        [
+            layout.images,
+            layout.classes(clean.classes),
+            layout.features(clean.features),
+            *([resembled] if resembled else []),
+        ],
     )
     folder = layout.experiment(command.experiment)
     if not options.force and manifest.is_current([folder / name for name in OUTPUTS]):
@@ -70,6 +75,7 @@ def attack(command: AttackCommand, gpu: int) -> None:
         loading.batch_size,
         loading.workers,
         kept.precision,
+        resembled and change_sizes(resembled, start.image_ids),
     )
     print(f"{len(start.image_ids)} images of class {settings.origin}: {start.labels[0]}")
     parts = Parts.of(manifest, folder)

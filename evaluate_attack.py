@@ -8,7 +8,6 @@ from src.artifacts.atomic import atomic_outputs
 from src.artifacts.classes import Classes, read_attacked_classes, read_classes
 from src.artifacts.manifest import Manifest, read_record
 from src.attacks.command import AttackCommand
-from src.attacks.settings import attack_parameters
 from src.cli import run
 from src.metrics.attack import misclassification_rate, success_rate
 from src.reporting.comparable import require_same_extractors
@@ -51,7 +50,7 @@ def success_table(
     n = len(attacked.numbers)
     return {
         "experiment": command.experiment.name,
-        "attack": settings.attack,
+        "attack": settings.kind,
         "origin": settings.origin,
         "target": "any" if settings.target is None else settings.target,
         "attacked": n,
@@ -77,11 +76,11 @@ def success_lines(
         target = f"{settings.target}/{last} ({label_of(settings.target, known)})"
         kind = "TARGETED"
     return [
-        f"{settings.attack.upper()} ATTACK ON {command.options.dataset}",
+        f"{settings.kind.upper()} ATTACK ON {command.options.dataset}",
         f"- ORIGINAL CLASS: {settings.origin}/{last} ({label_of(settings.origin, known)})",
         f"- TARGET CLASS: {target}",
         "- PARAMETERS:",
-        *(f"\t- {key} = {value}" for key, value in attack_parameters(settings).items()),
+        *(f"\t- {key} = {value}" for key, value in settings.attack.shown.items()),
         "",
         "",
         "RESULTS:",

@@ -26,7 +26,7 @@ def main() -> None:
     trials, masking = trials_of(options), masking_trials_of(options)
 
     from src.attacks.ranking.evaluation import choose_positions, usual_batch
-    from src.attacks.robustness.study import Opponent, Study
+    from src.attacks.robustness.study import LabelledVictim, TrialRunner
     from src.datasets.catalogue import describe_side
     from src.datasets.retrieval import open_retrieval_set
     from src.extractors.checkpoints import load_extractor, weights_path
@@ -68,8 +68,8 @@ def main() -> None:
     surrogate = options.surrogate and load_extractor(
         options.surrogate_arch, options.surrogate, device
     )
-    study = Study(
-        Opponent.of(extractor, images, options.precision),
+    runner = TrialRunner(
+        LabelledVictim.of(extractor, images, options.precision),
         images,
         # The same images for every seed: seeds and recipes are compared on them.
         choose_positions(len(images), options.max_images, (0,)),
@@ -78,10 +78,10 @@ def main() -> None:
         effort=options.autoattack,
         restarts=options.restarts,
         seed=options.seed,
-        surrogate=surrogate and Opponent.of(surrogate, images),
+        surrogate=surrogate and LabelledVictim.of(surrogate, images),
     )
     parts = Parts.of(manifest, table)
-    outcomes = study.run(tuple(dict.fromkeys((*trials, *masking))), parts)
+    outcomes = runner.run(tuple(dict.fromkeys((*trials, *masking))), parts)
     tables = [accuracy_table({trial: outcomes[trial] for trial in trials}, recipe, options.seed)]
     if masking:
         found = {trial: outcomes[trial] for trial in masking}

@@ -51,7 +51,7 @@ def main() -> None:
     )
     row = {
         "experiment": experiment.name,
-        "attack": command.settings.attack,
+        "attack": command.settings.kind,
         "attacked": len(mse),
         "mse": mse.mean(),
         "rmse": rmse.mean(),

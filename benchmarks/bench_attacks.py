@@ -19,18 +19,19 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from src.attacks.carlini_wagner import CarliniWagner
+from src.attacks.attack import Attack
 from src.attacks.freezing import frozen
-from src.attacks.goals import Attack, CountedLogits, Goal, predict_reached
-from src.attacks.gradient_sign import FGSM, PGD
+from src.attacks.goals import ClassGoal, predict_reached
+from src.attacks.registry import CW, FGSM, PGD
 from src.attacks.storage import to_pixels
-from src.attacks.victim import Victim
+from src.attacks.victim import ExtractorVictim
 from src.datasets.catalogue import open_catalogue
 from src.extractors.architectures import build_network
 from src.extractors.checkpoints import load_extractor
 from src.extractors.extractor import Extractor
 
-EPS = 8 / 255
+LEVELS = 8.0
+EPS = LEVELS / 255
 STEPS = 10
 TARGETS = {"exact": 0.75, "fast": 0.62, "bf16": 0.35}
 
@@ -50,7 +51,7 @@ def main() -> None:
     extractor = victim_network(options.arch, options.weights)
     images = read_images(options.images, options.batch)
     with torch.no_grad():
-        goal = Goal(extractor(images).logits.argsort(dim=1)[:, -2])
+        goal = ClassGoal(extractor(images).logits.argsort(dim=1)[:, -2])
     if options.skip != "gradient":
         print("\nFGSM and PGD-10, eps 8/255, targets: exact .75, fast .62, bf16 .35")
         compare_gradient_attacks(extractor, images, goal, options.repeats)
@@ -75,18 +76,18 @@ def read_images(folder: Path | None, n: int) -> Tensor:
 
 
 def compare_gradient_attacks(
-    extractor: Extractor, images: Tensor, goal: Goal, repeats: int
+    extractor: Extractor, images: Tensor, goal: ClassGoal, repeats: int
 ) -> None:
     """Run all variants of each attack in turn and print one line for each."""
     extractor.requires_grad_(True)  # a user's model has gradients of weights when CleverHans runs
     victims = {
-        "exact": Victim.of(extractor),
-        "fast": Victim.of(extractor, fast=True),
-        "bf16": Victim.of(extractor, fast=True, precision="bf16"),
+        "exact": ExtractorVictim(extractor),
+        "fast": ExtractorVictim(extractor, fast=True),
+        "bf16": ExtractorVictim(extractor, fast=True, precision="bf16"),
     }
     for name, attack, theirs in (
-        ("FGSM", FGSM(EPS), cleverhans_fgsm),
-        ("PGD", PGD(EPS, EPS / 6, STEPS), cleverhans_pgd),
+        ("FGSM", FGSM(LEVELS), cleverhans_fgsm),
+        ("PGD", PGD(LEVELS, nb_iter=STEPS), cleverhans_pgd),
     ):
         runs: dict[str, Callable[[], Tensor]] = {
             "CleverHans": lambda theirs=theirs: theirs(extractor, images, goal)
@@ -94,7 +95,7 @@ def compare_gradient_attacks(
         for variant, victim in victims.items():
             runs[variant] = lambda attack=attack, victim=victim: run(attack, victim, images, goal)
         found, seconds = interleaved(runs, repeats)
-        reached = {key: predict_reached(victims["exact"].exact, found[key], goal) for key in runs}
+        reached = {key: predict_reached(victims["exact"], found[key], goal) for key in runs}
         for variant in runs:
             equal = (reached[variant] == reached["CleverHans"]).float().mean()
             pixels = (found[variant] == found["CleverHans"]).float().mean()
@@ -109,25 +110,25 @@ def compare_gradient_attacks(
             )
 
 
-def run(attack: Attack, victim: Victim, images: Tensor, goal: Goal) -> Tensor:
+def run(attack: Attack, victim: ExtractorVictim, images: Tensor, goal: ClassGoal) -> Tensor:
     torch.manual_seed(0)
     with frozen(*victim.networks):
-        return attack(victim.logits, images, goal, victim.box)
+        return attack(victim, images, goal)
 
 
-def cleverhans_fgsm(extractor: Extractor, images: Tensor, goal: Goal) -> Tensor:
+def cleverhans_fgsm(extractor: Extractor, images: Tensor, goal: ClassGoal) -> Tensor:
     return fast_gradient_method(
         lambda x: extractor(x).logits, images, EPS, np.inf, 0, 1, y=goal.classes, targeted=True
     ).detach()
 
 
-def cleverhans_pgd(extractor: Extractor, images: Tensor, goal: Goal) -> Tensor:
+def cleverhans_pgd(extractor: Extractor, images: Tensor, goal: ClassGoal) -> Tensor:
     torch.manual_seed(0)
     return projected_gradient_descent(
         lambda x: extractor(x).logits,
         images,
         EPS,
-        EPS / 6,
+        LEVELS / 6 / 255,
         STEPS,
         np.inf,
         0,
@@ -155,19 +156,20 @@ def compare_carlini_wagner(n: int = 16) -> None:
     """Compare C&W with per-image abort and without abort on the same images."""
     network = train_stripes()
     images, classes = draw_stripes(n, seed=1)
-    goal = Goal((classes + 1 + torch.arange(n) % (N_STRIPES - 1)) % N_STRIPES)
+    goal = ClassGoal((classes + 1 + torch.arange(n) % (N_STRIPES - 1)) % N_STRIPES)
     outcomes = {}
     for abort in ("never", "image"):
-        logits = CountedLogits(network)
+        victim = ExtractorVictim(network)
         start = time.perf_counter()
         with frozen(network):
-            attacked = CarliniWagner(abort=abort)(logits, images, goal, (0.0, 1.0))
+            attacked = CW(abort=abort)(victim, images, goal)
         seconds = time.perf_counter() - start
-        reached = predict_reached(network, attacked, goal)
+        passes = victim.passes
+        reached = predict_reached(victim, attacked, goal)
         distance = (attacked - images).flatten(1).norm(dim=1)
-        outcomes[abort] = logits.passes, distance
+        outcomes[abort] = passes, distance
         print(
-            f"abort {abort:5}  {logits.passes:6d} image passes  {seconds:6.1f} s  "
+            f"abort {abort:5}  {passes:6d} image passes  {seconds:6.1f} s  "
             f"success {reached.float().mean():.1%}  mean L2 {distance.mean():.4f}"
         )
     passes, distances = zip(*(outcomes[abort] for abort in ("never", "image")), strict=True)
@@ -195,7 +197,7 @@ def draw_stripes(n: int, seed: int) -> tuple[Tensor, Tensor]:
     return (0.5 + 0.3 * stripes + noise).clamp(0, 1), classes
 
 
-def train_stripes() -> nn.Module:
+def train_stripes() -> Extractor:
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 16, 5, stride=2, padding=2),
@@ -219,7 +221,8 @@ def train_stripes() -> nn.Module:
     images, classes = draw_stripes(256, seed=2)
     accuracy = (network(images).argmax(dim=1) == classes).float().mean()
     print(f"victim: {accuracy:.1%} of unseen images right")
-    return network
+    labels = [str(number) for number in range(N_STRIPES)]
+    return Extractor(network, labels, mean=(0, 0, 0), std=(1, 1, 1)).eval()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 import train_extractor
 from src.artifacts.errors import UserError
+from src.attacks.registry import ATTACKS, PRESETS, attack_named
 from src.cli import run
 from src.extractors.architectures import build_extractor
 from src.extractors.attention import (
@@ -21,12 +22,13 @@ from src.extractors.attention import (
     top_cells,
 )
 from src.extractors.extractor import Extractor
-from src.training.adversaries import Budget, Gate
+from src.training.adversaries import AttackAdversary, Budget, Gate
 from src.training.arp_keys import KEYS, as_published, parse_keys, with_keys
 from src.training.attention import Attention, Cells, Preserve, Rectify, batch_norms
 from src.training.cost import cost_of
 from src.training.loop import Schedule, train
 from src.training.losses import MixedCrossEntropy
+from src.training.objectives import misclassify
 from src.training.options import PUBLISHED_ARP
 from src.training.pictures import UNCHANGED, Pictures
 from src.training.recipes import CLASSIFIER_ADVERSARIES, RECIPES
@@ -238,6 +240,30 @@ def test_adversaries_of_classifiers(name):
     else:
         losses = [functional.cross_entropy(logits, views.labels) for logits in (benign, moved)]
         assert losses[1] > losses[0]
+
+
+@pytest.mark.parametrize("name", sorted({*ATTACKS, *PRESETS} - {"autoattack", "spsa", "cw_l2"}))
+def test_every_attack_is_an_adversary_by_its_name(name):
+    adversary = AttackAdversary("all", misclassify, budget=Budget(EPS, EPS / 4, 4), attack=name)
+    recipe = replace(RECIPES["pgd_at"], adversary=adversary)
+    extractor = network()
+    state = torch.random.get_rng_state()
+    views, again = views_of(recipe, extractor), views_of(recipe, extractor)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(views.points, again.points)
+    assert views.points.min() >= 0 and views.points.max() <= 1
+    assert not views.points.requires_grad and (views.points != views.images).any()
+    if attack_named(name, 8).budget:
+        assert (views.points - views.images).abs().max() <= EPS + 1e-6
+
+
+def test_an_attack_of_the_table_takes_the_steps_of_the_budget_and_a_preset_its_own():
+    budget = Budget(EPS, EPS / 4, 4)
+    steps = {
+        name: AttackAdversary("all", misclassify, budget=budget, attack=name).steps
+        for name in ("pgd", "pgd20", "ddn")
+    }
+    assert steps == {"pgd": 4, "pgd20": 20, "ddn": 100}
 
 
 def test_step_ll_is_the_published_step():

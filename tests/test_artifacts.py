@@ -28,24 +28,19 @@ from src.artifacts.features import read_features, write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, fingerprint, read_record
 
-PGD = {"eps": 8.0, "nb_iter": 10, "l": "inf"}
+PGD = "eps8.0_eps_it8.0_nb_it10_linf"
 
 
 @pytest.mark.parametrize(
     ("model_dir", "attack", "parameters", "name"),
     [
-        (None, "fgsm", {"eps": 4.0, "it": 1, "l": "inf"}, "fgsm_774_770_eps4.0_it1_linf_XX"),
+        (None, "fgsm", "eps4.0_it1_linf_XX", "fgsm_774_770_eps4.0_it1_linf_XX"),
         ("madry", "pgd", PGD, "madry_pgd_774_770_eps8.0_eps_it8.0_nb_it10_linf"),
-        (
-            None,
-            "cw",
-            {"confidence": 0, "lr": 0.005, "c": 0.01, "max_it": 1000},
-            "cw_774_770_conf0_lr0.005_c0.01_max_it1000",
-        ),
+        ("free_adv", "mine", "x", "free_adv_mine_774_770_x"),
     ],
 )
 def test_published_experiment_names(model_dir, attack, parameters, name):
-    experiment = Experiment.of_attack(model_dir, attack, 774, 770, parameters)
+    experiment = Experiment(model_dir, attack, 774, 770, parameters)
     assert experiment.name == name
     assert Experiment.parse(name) == experiment
 
@@ -53,7 +48,7 @@ def test_published_experiment_names(model_dir, attack, parameters, name):
 def test_clean_names_and_options_beyond_the_paper():
     assert Experiment().name == "original"
     assert Experiment("free_adv").name == "free_adv_original"
-    attacked = Experiment.of_attack("free_adv", "pgd", 1, None, PGD, {"restarts": 5})
+    attacked = Experiment("free_adv", "pgd", 1, None, f"{PGD}_restarts5")
     assert attacked.name == "free_adv_pgd_1_any_eps8.0_eps_it8.0_nb_it10_linf_restarts5"
     assert attacked.clean == Experiment("free_adv")
     assert attacked.extractor == "free_adv"
@@ -87,7 +82,7 @@ model_dirs = st.none() | st.text(string.ascii_lowercase + "_", min_size=1).filte
 def test_run_names_read_back(model_dir, epochs, seed, model, protocol, fidelity, attacked, options):
     experiment = Experiment(model_dir)
     if attacked:
-        experiment = Experiment.of_attack(model_dir, "pgd", 774, 770, PGD)
+        experiment = Experiment(model_dir, "pgd", 774, 770, PGD)
     run = Run(experiment, model, epochs, 150, seed, protocol, fidelity, options)
     assert Run.parse(run.name) == run
     weights = replace(run, protocol="retrained")
@@ -101,9 +96,7 @@ def test_published_run_and_weight_names():
         "/r/rec_results/tradesy/original_top150_ep4000_VBPR.tsv"
     )
     assert layout.weights(replace(run, epochs=2000)).name == "original_step2000_VBPR.npz"
-    attacked = Run(
-        Experiment.of_attack(None, "pgd", 1, 2, PGD), seed=3, protocol="test_time", options="_K8"
-    )
+    attacked = Run(Experiment(None, "pgd", 1, 2, PGD), seed=3, protocol="test_time", options="_K8")
     assert attacked.name.endswith("_top150_ep4000_VBPR_testtime_K8_seed3")
     assert attacked.clean == Run(Experiment(), seed=3, options="_K8")
 

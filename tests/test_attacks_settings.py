@@ -7,6 +7,20 @@ import pytest
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.fidelity import CORRECTED, PAPER
+from src.attacks.attack import Budget, options_of
+from src.attacks.registry import (
+    ATTACKS,
+    CW,
+    DDN,
+    FGSM,
+    PGD,
+    PRESETS,
+    SPSA,
+    AutoAttack,
+    IterLL,
+    Noise,
+    attack_named,
+)
 from src.attacks.settings import AttackSettings, add_attack_options, attack_settings, experiment
 from src.cli import Parser, add_extractor_options
 
@@ -21,15 +35,15 @@ def parse(*arguments, fidelity=CORRECTED):
 @pytest.mark.parametrize(
     ("settings", "model_dir", "name"),
     [
-        (AttackSettings("fgsm", eps=4.0), None, "fgsm_774_770_eps4.0_it1_linf_XX"),
+        (AttackSettings("fgsm", FGSM(4.0)), None, "fgsm_774_770_eps4.0_it1_linf_XX"),
         (AttackSettings("pgd"), "madry", "madry_pgd_774_770_eps8.0_eps_it8.0_nb_it10_linf"),
-        (AttackSettings("cw"), None, "cw_774_770_conf0_lr0.005_c0.01_max_it1000"),
+        (AttackSettings("cw", CW()), None, "cw_774_770_conf0_lr0.005_c0.01_max_it1000"),
         (
-            AttackSettings("cw", 834, 869),
+            AttackSettings("cw", CW(), 834, 869),
             "free_adv",
             "free_adv_cw_834_869_conf0_lr0.005_c0.01_max_it1000",
         ),
-        (AttackSettings("spsa"), None, "spsa_774_770_eps8.0_delta0.01_nb_iter100_batch128"),
+        (AttackSettings("spsa", SPSA()), None, "spsa_774_770_eps8.0_delta0.01_nb_iter100_batch128"),
     ],
 )
 def test_published_names(settings, model_dir, name):
@@ -42,18 +56,21 @@ def test_published_names(settings, model_dir, name):
 @pytest.mark.parametrize(
     ("settings", "suffix"),
     [
-        (AttackSettings("pgd", eps_iter=2.0), "nb_it10_linf_step2.0"),
-        (AttackSettings("pgd", random_start=False, seed=3), "linf_norand_seed3"),
+        (AttackSettings("pgd", PGD(eps_iter=2.0)), "nb_it10_linf_step2.0"),
+        (AttackSettings("pgd", PGD(6.0, eps_iter=1.0)), "nb_it10_linf"),
+        (AttackSettings("pgd", PGD(random_start=False), seed=3), "linf_norand_seed3"),
+        (AttackSettings("pgd", PGD(engine="cleverhans")), "linf_cleverhans"),
         (AttackSettings("pgd", restarts=5), "linf_restarts5"),
-        (AttackSettings("fgsm", fast=True, precision="bf16"), "XX_fast_bf16"),
-        (AttackSettings("cw", binary_steps=9, confidence=0.5), "max_it1000_search9"),
-        (AttackSettings("cw", engine="cleverhans"), "max_it1000_cleverhans"),
-        (AttackSettings("cw", abort="never"), "max_it1000_noabort"),
-        (AttackSettings("spsa", norm="2"), "batch128_l2"),
-        (AttackSettings("ddn"), "ddn_774_770_steps100"),
-        (AttackSettings("noise", target=None), "noise_774_any_eps8.0_linf"),
-        # Options of other attacks do not show.
-        (AttackSettings("fgsm", c=3.0, nb_iter=7, eps_iter=1.0), "fgsm_774_770_eps8.0_it1_linf_XX"),
+        (AttackSettings("fgsm", FGSM(), fast=True, precision="bf16"), "XX_fast_bf16"),
+        (AttackSettings("cw", CW(binary_steps=9, confidence=0.5)), "max_it1000_search9"),
+        (AttackSettings("cw", CW(engine="cleverhans", abort="never")), "max_it1000_cleverhans"),
+        (AttackSettings("cw", CW(abort="never")), "max_it1000_noabort"),
+        (AttackSettings("spsa", SPSA(norm="2")), "batch128_l2"),
+        (AttackSettings("ddn", DDN()), "ddn_774_770_steps100"),
+        (AttackSettings("noise", Noise(), target=None), "noise_774_any_eps8.0_linf"),
+        (AttackSettings("noise", Noise(like="ddn_steps100")), "noise_774_770_like_ddn_steps100"),
+        (AttackSettings("iterll", IterLL(nb_iter=3), target=None), "eps8.0_linf_nb_it3"),
+        (AttackSettings("autoattack", AutoAttack(effort="fast"), target=None), "eps8.0_linf_fast"),
     ],
 )
 def test_what_differs_from_the_paper_is_in_the_name(settings, suffix):
@@ -63,50 +80,111 @@ def test_what_differs_from_the_paper_is_in_the_name(settings, suffix):
     assert Experiment.parse(name).name == name
 
 
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_every_attack_has_a_name_that_can_be_taken_apart(kind):
+    target = 770 if ATTACKS[kind].targeted else None
+    named = experiment(AttackSettings(kind, ATTACKS[kind](), target=target), "free_adv", CORRECTED)
+    assert Experiment.parse(named.name) == named
+    assert (named.model_dir, named.attack) == ("free_adv", kind)
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_every_parameter_of_an_attack_can_be_given_and_is_in_its_name(kind):
+    """A value of its own for each option makes another name, or the option says nothing about images."""
+    usual = ATTACKS[kind]()
+    for of in options_of(ATTACKS[kind]):
+        flag = of.metadata["flag"] or of.name
+        if isinstance(of.default, bool):
+            given, value = [f"--{flag}"], not of.default
+        elif choices := of.metadata["choices"]:
+            given, value = [f"--{flag}", choices[-1]], choices[-1]
+        else:
+            text = {"eps": "9", "eps_iter": "2", "like": "cw_774_any_x"}.get(of.name, "3")
+            given = [f"--{flag}", text]
+            value = "cw_x" if of.name == "like" else of.metadata["parse"](text)
+        settings = parse("--attack_type", kind, "--untargeted", *given)
+        assert getattr(settings.attack, of.name) == value
+        if value != of.default:
+            assert settings.attack.name != usual.name
+
+
 def test_options_become_settings():
     assert parse() == AttackSettings()
     settings = parse("--attack_type", "fgsm", "--eps", "4/255", "--l", "2", "--precision", "bf16")
-    assert settings == AttackSettings("fgsm", eps=4.0, norm="2", fast=True, precision="bf16")
+    expected = AttackSettings("fgsm", FGSM(4.0, norm="2"), fast=True, precision="bf16")
+    assert settings == expected
     assert parse("--untargeted").target is None
-    assert parse("--attack_type", "spsa", "--nb_iter", "5", "--batch_size", "8").iterations == 5
-    assert parse("--eps", "6").step == 1.0
+    assert parse("--attack_type", "spsa", "--nb_iter", "5", "--batch_size", "8").attack.nb_iter == 5
+    assert parse("--eps", "6").attack.step == 1.0
+    # Options of other attacks are ignored.
+    others = ("--c", "3", "--nb_iter", "7", "--eps_iter", "1")
+    assert parse("--attack_type", "fgsm", *others).attack == FGSM()
+
+
+def test_budgets_are_what_stored_images_are_held_to():
+    assert PGD(4.0, "2").budget == Budget(4.0, "2")
+    assert AutoAttack(3.0).budget == Budget(3.0, "inf")
+    assert CW().budget is DDN().budget is Noise(like="x").budget is None
+    described = AttackSettings("pgd", PGD(4.0, "2")).described()
+    assert described["budget"] == {"eps": 4.0, "norm": "2"}
+    assert described["parameters"]["nb_iter"] == 10
+
+
+@pytest.mark.parametrize("name", [*ATTACKS, *PRESETS])
+def test_every_attack_can_be_named_with_a_budget(name):
+    attack = attack_named(name, 2.0)
+    attack.check(name)
+    assert attack.budget in (None, Budget(2.0))
+
+
+def test_step_sizes_of_robust_accuracy_are_quarters():
+    assert attack_named("pgd20", 8.0) == PGD(8.0, nb_iter=20, eps_iter=2.0)
+    assert attack_named("pgd100", 8.0).step == attack_named("keep20", 8.0).step == 2.0
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("arguments", "message"),
     [
-        ({"attack": "jsma"}, "jsma is not offered"),
-        ({"attack": "zoo"}, "zoo is not offered"),
-        ({"attack": "deepfool"}, "no attack 'deepfool'"),
-        ({"target": 774}, "same class"),
-        ({"origin": -1}, "from 0 on"),
-        ({"norm": "1"}, "--l inf or 2"),
-        ({"attack": "noise", "norm": "2"}, "--l inf"),
-        ({"eps": 0.0}, "--eps must be"),
-        ({"eps": float("nan")}, "--eps must be"),
-        ({"eps": 0.5}, "under one grey level"),
-        ({"eps_iter": 9.0}, "larger than --eps"),
-        ({"nb_iter": -1}, "--nb_iter must be"),
-        ({"restarts": 0}, "--restarts must be"),
-        ({"attack": "fgsm", "restarts": 2}, "random start"),
-        ({"random_start": False, "restarts": 2}, "random start"),
-        ({"engine": "cleverhans"}, "for --attack_type cw"),
-        ({"attack": "cw", "confidence": -1.0}, "--confidence"),
-        ({"attack": "cw", "max_it": 0}, "--max_it"),
-        ({"seed": -1}, "--seed"),
+        ("--attack_type jsma", "jsma is not offered"),
+        ("--attack_type zoo", "zoo is not offered"),
+        ("--attack_type deepfool", "no attack 'deepfool'"),
+        ("--target_class 774", "same class"),
+        ("--origin_class -1", "from 0 on"),
+        ("--attack_type spsa --l 1", "--l inf or 2, not 1"),
+        ("--l 1 --engine cleverhans", "no L1 ball"),
+        ("--eps 0", "--eps must be"),
+        ("--eps nan", "--eps must be"),
+        ("--eps 0.5", "under one grey level"),
+        ("--eps_iter 9", "larger than --eps"),
+        ("--nb_iter -1", "--nb_iter must be"),
+        ("--nb_iter 0", "--nb_iter must be"),
+        ("--restarts 0", "--restarts must be"),
+        ("--attack_type fgsm --restarts 2", "random start"),
+        ("--no_rand_init --restarts 2", "random start"),
+        ("--attack_type cw --confidence -1", "--confidence"),
+        ("--attack_type cw --max_it 0", "--max_it"),
+        ("--attack_type spsa --batch_size 0", "--batch_size must be at least 1"),
+        ("--attack_type autoattack", "add --untargeted"),
+        ("--attack_type iterll", "add --untargeted"),
+        ("--seed -1", "--seed"),
     ],
 )
-def test_what_cannot_be_run_says_so(changes, message):
+def test_what_cannot_be_run_says_so(arguments, message):
     with pytest.raises(UserError, match=message):
-        replace(AttackSettings(), **changes).check(CORRECTED)
+        parse(*arguments.split())
 
 
 def test_the_papers_space_has_its_own_limits():
-    with pytest.raises(UserError, match="ddn"):
-        AttackSettings("ddn").check(PAPER)
-    with pytest.raises(UserError, match="cleverhans"):
-        AttackSettings("cw", engine="cleverhans").check(PAPER)
-    AttackSettings("pgd", eps=0.5).check(PAPER)
+    for settings, message in (
+        (AttackSettings("ddn", DDN()), "ddn"),
+        (AttackSettings("cw", CW(engine="cleverhans")), "needs pixels"),
+        (AttackSettings("noise", Noise(norm="2")), "whole grey levels"),
+        (AttackSettings("autoattack", AutoAttack(), target=None), "autoattack"),
+    ):
+        settings.check(CORRECTED)
+        with pytest.raises(UserError, match=message):
+            settings.check(PAPER)
+    AttackSettings("pgd", PGD(0.5)).check(PAPER)
 
 
 def test_classes_must_exist_in_the_model():
@@ -118,7 +196,12 @@ def test_classes_must_exist_in_the_model():
 
 
 def test_the_most_passes_an_image_can_need():
-    assert AttackSettings("fgsm").passes == 1
+    assert AttackSettings("fgsm", FGSM()).passes == 1
     assert AttackSettings("pgd", restarts=3).passes == 33
-    assert AttackSettings("cw").passes == 5000
-    assert AttackSettings("spsa", nb_iter=2, samples=4).passes == 18
+    assert AttackSettings("cw", CW()).passes == 5000
+    assert AttackSettings("spsa", SPSA(nb_iter=2, batch_size=4)).passes == 18
+
+
+def test_an_attack_prints_its_parameters():
+    assert "nb_iter=10" in repr(PGD()) and "eps=8.0" in repr(PGD())
+    assert replace(PGD(), eps=4.0) == PGD(4.0)

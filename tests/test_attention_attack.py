@@ -3,6 +3,7 @@
 import importlib
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,21 +16,18 @@ from src.artifacts.classes import read_classes
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.fidelity import CORRECTED
-from src.attacks.attention_attack import AttentionAttack, attention_objective, attention_shift
+from src.attacks.attention_attack import AttentionGoal, attention_shift
 from src.attacks.freezing import frozen
-from src.attacks.goals import Goal
-from src.attacks.gradient_sign import PGD
-from src.attacks.noise import Noise
-from src.attacks.registry import build_attack
+from src.attacks.goals import ClassGoal
+from src.attacks.registry import PGD, Attention, Noise
 from src.attacks.settings import AttackSettings, experiment
-from src.attacks.victim import Victim
+from src.attacks.victim import ExtractorVictim
 from src.cli import run
 from src.extractors.architectures import build_extractor
 from src.extractors.attention import Watched, class_directions
 from src.extractors.extractor import Extractor
 
 EPS = 8 / 255
-BOX = (0.0, 1.0)
 
 
 def make_extractor(averaged: bool) -> Extractor:
@@ -89,9 +87,9 @@ def moved(watched, clean, attacked, classes):
 def test_the_objective_by_hand(extractor, images, targeted, weight):
     watched = Watched(extractor)
     classes = predictions(extractor, images)
-    goal = Goal((classes + 1) % 4 if targeted else classes, targeted)
+    goal = ClassGoal((classes + 1) % 4 if targeted else classes, targeted)
     attacked = (images + 0.1 * torch.rand_like(images)).requires_grad_()
-    values = attention_objective(watched, images, goal, weight)(attacked)
+    values = AttentionGoal.of(watched, images, goal, weight)(watched(attacked))
     assert values.shape == (6,)
     for row in range(6):
         maps = [
@@ -109,8 +107,13 @@ def test_the_objective_by_hand(extractor, images, targeted, weight):
 @pytest.mark.parametrize("weight", [3.0, math.inf])
 def test_its_slope_is_that_of_differences(extractor, images, weight):
     """Through the map's own gradient, too."""
-    goal = Goal(predictions(extractor, images), targeted=False)
-    objective = attention_objective(Watched(extractor), images, goal, weight)
+    goal = ClassGoal(predictions(extractor, images), targeted=False)
+    watched = Watched(extractor)
+    attention = AttentionGoal.of(watched, images, goal, weight)
+
+    def objective(points):
+        return attention(watched(points))
+
     point = (images + 0.1 * torch.rand_like(images)).requires_grad_()
     (slope,) = torch.autograd.grad(objective(point).sum(), point)
     direction = torch.randn(images.shape, generator=torch.Generator().manual_seed(2))
@@ -131,17 +134,14 @@ def test_distances_of_maps():
 @pytest.mark.parametrize("targeted", [True, False])
 def test_attention_moves_farther_or_stays_nearer_than_under_pgd(extractor, images, targeted):
     watched, classes = Watched(extractor), predictions(extractor, images)
-    goal = Goal((classes + 1) % 4 if targeted else classes, targeted)
-
-    def logits(points):
-        return extractor(points).logits
-
-    plain = PGD(EPS, EPS / 6, 20)
-    attacks = [AttentionAttack(watched, EPS, EPS / 6, 20, weight) for weight in (math.inf, 20, -20)]
+    goal = ClassGoal((classes + 1) % 4 if targeted else classes, targeted)
+    victim = ExtractorVictim(extractor)
+    plain = PGD(nb_iter=20)
+    attacks = [Attention(nb_iter=20, attention_weight=weight) for weight in (math.inf, 20, -20)]
     distances = []
     for attack in (attacks[0], attacks[1], plain, attacks[2]):
         torch.manual_seed(0)
-        attacked = attack(logits, images, goal, BOX)
+        attacked = attack(victim, images, goal)
         assert not attacked.requires_grad
         assert attacked.min() >= 0 and attacked.max() <= 1
         assert (attacked - images).abs().max() <= EPS + 1e-6
@@ -149,46 +149,48 @@ def test_attention_moves_farther_or_stays_nearer_than_under_pgd(extractor, image
     alone, away, without, kept = distances
     assert away.mean() > without.mean()
     assert (kept < 0.1 * without).all()
-    noisy = moved(watched, images, Noise(EPS)(logits, images, goal, BOX), classes)
+    noisy = moved(watched, images, Noise()(victim, images, goal), classes)
     assert (alone > 3 * noisy).all()
 
 
 def test_without_a_weight_to_speak_of_it_is_pgd(images):
     extractor = make_extractor(averaged=True)
-    goal = Goal((predictions(extractor, images) + 1) % 4)
-    attack = AttentionAttack(Watched(extractor), EPS, EPS / 6, 10, 1e-12, random_start=False)
-    pgd = PGD(EPS, EPS / 6, 10, random_start=False)
-    expected = pgd(lambda points: extractor(points).logits, images, goal, BOX)
-    attacked = attack(extractor, images, goal, BOX)
+    goal = ClassGoal((predictions(extractor, images) + 1) % 4)
+    victim = ExtractorVictim(extractor)
+    expected = PGD(random_start=False)(victim, images, goal)
+    attacked = Attention(attention_weight=1e-12, random_start=False)(victim, images, goal)
     torch.testing.assert_close(attacked, expected, rtol=0, atol=1e-6)
 
 
 def test_chance_comes_from_the_seed_and_images_do_not_meet(extractor, images):
-    goal = Goal((predictions(extractor, images) + 1) % 4)
-    attack = AttentionAttack(Watched(extractor), EPS, EPS / 6, 4, 5.0)
+    goal = ClassGoal((predictions(extractor, images) + 1) % 4)
+    victim = ExtractorVictim(extractor)
+    attack = Attention(nb_iter=4, attention_weight=5.0)
     torch.manual_seed(1)
-    first = attack(extractor, images, goal, BOX)
+    first = attack(victim, images, goal)
     torch.manual_seed(1)
-    assert torch.equal(attack(extractor, images, goal, BOX), first)
-    assert not torch.equal(attack(extractor, images, goal, BOX), first)
-    still = AttentionAttack(Watched(extractor), EPS, EPS / 6, 4, 5.0, random_start=False)
-    together = still(extractor, images, goal, BOX)
-    alone = still(extractor, images[2:3], goal[torch.tensor([2])], BOX)
+    assert torch.equal(attack(victim, images, goal), first)
+    assert not torch.equal(attack(victim, images, goal), first)
+    still = replace(attack, random_start=False)
+    together = still(victim, images, goal)
+    alone = still(victim, images[2:3], goal[torch.tensor([2])])
     torch.testing.assert_close(together[2:3], alone, rtol=0, atol=1e-6)
 
 
 def test_an_unbounded_space(extractor, images):
-    goal = Goal(predictions(extractor, images), targeted=False)
-    attacked = AttentionAttack(Watched(extractor), EPS, EPS / 6, 3)(extractor, images, goal, None)
-    assert (attacked - images).abs().max() <= EPS + 1e-6
-    assert attacked.min() < 0
+    goal = ClassGoal(predictions(extractor, images), targeted=False)
+    victim = ExtractorVictim(extractor, "normalised")
+    points = victim.to_points(images)
+    attacked = Attention(nb_iter=3)(victim, points, goal)
+    assert (attacked - points).abs().max() <= EPS + 1e-6
+    assert victim.box is None and attacked.min() < points.min()
 
 
 def test_one_cell_cannot_move(images):
     extractor = make_extractor(averaged=True)
-    attack = AttentionAttack(Watched(extractor), EPS, EPS / 6)
+    goal = ClassGoal(torch.zeros(6, dtype=torch.int64))
     with pytest.raises(UserError, match="single cell"):
-        attack(extractor, images[:, :, :9, :9], Goal(torch.zeros(6, dtype=torch.int64)), BOX)
+        Attention()(ExtractorVictim(extractor), images[:, :, :9, :9], goal)
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "squeezenet1_1", "cifar_resnet20", "googlenet"])
@@ -198,7 +200,7 @@ def test_a_tuned_victim_has_the_attention_of_the_extractor(arch):
     extractor = build_extractor(arch, ["a", "b", "c"]).eval()
     images = torch.rand(2, 3, 64, 64)
     classes = torch.tensor([0, 2])
-    victim = Victim.of(extractor, fast=True)
+    victim = ExtractorVictim(extractor, fast=True)
     maps = []
     for watched in (Watched(extractor), victim.watched):
         attended = watched(images.clone().requires_grad_())
@@ -210,12 +212,12 @@ def test_a_tuned_victim_has_the_attention_of_the_extractor(arch):
 
 @pytest.mark.parametrize("space", ["pixel", "normalised"])
 def test_passes_of_a_campaign(extractor, images, space):
-    settings = AttackSettings("attention", 0, 1, nb_iter=3)
-    victim = Victim.of(extractor, space)
-    attack = build_attack(settings, victim)
+    attack = Attention(nb_iter=3)
+    settings = AttackSettings("attention", attack, 0, 1)
+    victim = ExtractorVictim(extractor, space)
     points = victim.to_points(images)
     with frozen(*victim.networks):
-        attacked = attack(victim.logits, points, Goal(torch.ones(6, dtype=torch.int64)), victim.box)
+        attacked = attack(victim, points, ClassGoal(torch.ones(6, dtype=torch.int64)))
     assert victim.passes == 6 * settings.passes == 6 * 4
     assert (attacked - points).abs().max() <= EPS + 1e-6
 
@@ -223,13 +225,17 @@ def test_passes_of_a_campaign(extractor, images, space):
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        (AttackSettings("attention"), "attention_774_770_eps8.0_w1_nb_it10_linf"),
+        (AttackSettings("attention", Attention()), "attention_774_770_eps8.0_w1_nb_it10_linf"),
         (
-            AttackSettings("attention", attention_weight=-2.5, eps_iter=2.0, random_start=False),
+            AttackSettings(
+                "attention", Attention(attention_weight=-2.5, eps_iter=2.0, random_start=False)
+            ),
             "attention_774_770_eps8.0_w-2.5_nb_it10_linf_step2.0_norand",
         ),
         (
-            AttackSettings("attention", attention_weight=math.inf, restarts=2, target=None),
+            AttackSettings(
+                "attention", Attention(attention_weight=math.inf), restarts=2, target=None
+            ),
             "attention_774_any_eps8.0_winf_nb_it10_linf_restarts2",
         ),
     ],
@@ -250,13 +256,19 @@ def test_names(settings, name):
         ({"attention_weight": math.inf, "random_start": False}, "needs a random start"),
         ({"norm": "2"}, "--l inf, not 2"),
         ({"eps_iter": 9.0}, "larger than --eps"),
-        ({"precision": "bf16"}, "in fp32 only"),
-        ({"random_start": False, "restarts": 2}, "random start"),
     ],
 )
 def test_what_cannot_be_run_says_so(changes, message):
     with pytest.raises(UserError, match=message):
-        AttackSettings("attention", **changes).check(CORRECTED)
+        AttackSettings("attention", Attention(**changes)).check(CORRECTED)
+
+
+def test_it_runs_in_fp32_and_restarts_at_random_points_only():
+    with pytest.raises(UserError, match="in fp32 only"):
+        AttackSettings("attention", Attention(), precision="bf16").check(CORRECTED)
+    still = Attention(random_start=False)
+    with pytest.raises(UserError, match="random start"):
+        AttackSettings("attention", still, restarts=2).check(CORRECTED)
 
 
 def test_stage_3(draw_images, tiny_checkpoint, tmp_path, monkeypatch):

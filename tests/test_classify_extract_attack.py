@@ -218,6 +218,10 @@ def test_redoing_replaces_the_folder_as_a_whole(root):
         ["--attack_type", "spsa", "--nb_iter", "2", "--batch_size", "4"],
         ["--attack_type", "ddn", "--steps", "15"],
         ["--attack_type", "noise"],
+        ["--attack_type", "noise", "--l", "2", "--eps", "200"],
+        ["--attack_type", "autoattack", "--autoattack", "fast", "--eps", "4", "--untargeted"],
+        ["--attack_type", "iterll", "--eps", "4", "--untargeted"],
+        ["--attack_type", "margin", "--nb_iter", "3", "--eps", "4"],
         ["--attack_type", "pgd", "--untargeted", "--nb_iter", "3"],
         ["--attack_type", "cw", "--max_it", "10", "--c", "1", "--precision", "bf16"],
     ],
@@ -236,6 +240,41 @@ def test_every_attack_runs_and_keeps_its_budget(root, options):
         assert 0 < size <= eps * (1 + 1e-5)
     if options[1] in ("ddn", "noise"):
         assert (report["success"] == report["success_before_rounding"]).all()
+
+
+def test_pgd_and_noise_in_an_l1_ball_are_held_to_it(root):
+    for options in (["pgd", "--nb_iter", "3"], ["noise"]):
+        assert attack(root, "--attack_type", *options, "--l", "1", "--eps", "900") == 0
+        stored = open_catalogue(attacked_folder(root, options[0]) / "images", resize=0)
+        clean = open_catalogue(root / "data" / "shop" / "original" / "images")
+        for row, position in enumerate(clean.positions(stored.ids)):
+            assert 0 < np.abs(stored[row].astype(int) - clean[position]).sum() <= 900
+
+
+def test_noise_resembles_an_attack_image_by_image(root, capsys):
+    origin, target = pair(root)
+    named = f"ddn_{origin}_{target}_steps15"
+    like = ["--attack_type", "noise", "--like", named]
+    assert attack(root, *like) == 2
+    assert "run classify_extract_attack.py for it first" in capsys.readouterr().err
+    assert attack(root, "--attack_type", "ddn", "--steps", 15) == 0
+    assert attack(root, *like) == 0
+    sizes, found = (
+        pd.read_csv(attacked_folder(root, start) / "attack.tsv", sep="\t", index_col="image")["l2"]
+        for start in ("ddn", f"noise_{origin}_{target}_like_ddn_steps15")
+    )
+    assert (sizes > 0).any() and sizes.index.equals(found.index)
+    # A whole level more or less in one pixel is the finest difference.
+    assert (found <= sizes * (1 + 1e-5)).all()
+    np.testing.assert_allclose((255 * found) ** 2, (255 * sizes) ** 2, rtol=0.02, atol=4)
+    for name, message in (
+        ("original", "no attack has changed"),
+        (f"robust_{named}", "another extractor"),
+        (f"ddn_{origin}_any_steps15", "its classes are not"),
+        ("nonsense", "not an experiment name"),
+    ):
+        assert attack(root, "--attack_type", "noise", "--like", name) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_the_papers_mode_takes_the_undefended_extractors_classes_and_features(root):
@@ -277,7 +316,7 @@ def test_the_papers_mode_takes_the_undefended_extractors_classes_and_features(ro
         (["--target_class", 4], "classes 0 to 3"),
         (["--num_classes", 1000], "--num_classes is 1000"),
         (["--attack_type", "jsma"], "not offered"),
-        (["--l", "1"], "--l inf or 2"),
+        (["--attack_type", "spsa", "--l", "1"], "--l inf or 2"),
         (["--eps", "0"], "--eps"),
         (["--resize", 32], "was made with resize 0"),
         (["--dataset", "nowhere"], "no data set"),

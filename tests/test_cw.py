@@ -7,9 +7,8 @@ from torch import nn
 
 from src.attacks.carlini_wagner import CarliniWagner, CarliniWagnerCleverHans
 from src.attacks.freezing import frozen
-from src.attacks.goals import CountedLogits, Goal
-
-BOX = (0.0, 1.0)
+from src.attacks.goals import ClassGoal
+from tests.victims import FunctionVictim
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def images():
 @pytest.fixture(scope="module")
 def goal(network, images):
     """The second most likely class of every image."""
-    return Goal(network(images).argsort(dim=1)[:, -2])
+    return ClassGoal(network(images).argsort(dim=1)[:, -2])
 
 
 def distance(attacked, images):
@@ -57,7 +56,7 @@ def test_with_its_defects_on_it_is_bitwise_cleverhans_at_batch_one(network, imag
         theirs = carlini_wagner_l2(
             network, image, 5, y=label, targeted=targeted, initial_const=0.1, max_iterations=150
         )
-        ours = attack(network, image, Goal(label, targeted), BOX)
+        ours = attack(FunctionVictim(network), image, ClassGoal(label, targeted))
         assert torch.equal(ours, theirs)
         assert not torch.equal(ours, image)
 
@@ -65,22 +64,24 @@ def test_with_its_defects_on_it_is_bitwise_cleverhans_at_batch_one(network, imag
 def test_with_confidence_and_late_success_it_is_still_bitwise_cleverhans(network, images, goal):
     options = {"confidence": 1.0, "iterations": 60, "search_steps": 7, "initial_c": 1e-3}
     attack = CarliniWagner(abort="never", warm=True, alias=True, **options)
-    theirs = CarliniWagnerCleverHans(**options)(network, images[:3], goal[:3], BOX)
+    theirs = CarliniWagnerCleverHans(**options)(FunctionVictim(network), images[:3], goal[:3])
     for n in range(3):
         assert torch.equal(
-            attack(network, images[n : n + 1], goal[n : n + 1], BOX)[0], theirs[n].detach()
+            attack(FunctionVictim(network), images[n : n + 1], goal[n : n + 1])[0],
+            theirs[n].detach(),
         )
 
 
-@pytest.mark.parametrize("box", [BOX, None])
+@pytest.mark.parametrize("box", [(0.0, 1.0), None])
 def test_a_batch_is_its_images_one_by_one(network, images, goal, box):
     attack = CarliniWagner(iterations=100, initial_c=0.1, search_steps=4)
-    together = attack(network, images, goal, box)
-    alone = torch.cat([attack(network, images[n : n + 1], goal[n : n + 1], box) for n in range(6)])
+    victim = FunctionVictim(network, box)
+    together = attack(victim, images, goal)
+    alone = torch.cat([attack(victim, images[n : n + 1], goal[n : n + 1]) for n in range(6)])
     torch.testing.assert_close(
         distance(together, images), distance(alone, images), rtol=0.02, atol=1e-4
     )
-    assert goal.reached(network(together)).all()
+    assert goal.reached(victim(together)).all()
 
 
 def test_an_unreachable_image_stays_clean_and_moves_no_other(network, images, goal):
@@ -96,8 +97,8 @@ def test_an_unreachable_image_stays_clean_and_moves_no_other(network, images, go
     classes[3] = 4
     attack = CarliniWagner(iterations=60, initial_c=0.1)
     others = torch.tensor([0, 1, 2, 4, 5])
-    everything = attack(walled, images, Goal(classes), BOX)
-    without = attack(walled, images[others], Goal(classes)[others], BOX)
+    everything = attack(FunctionVictim(walled), images, ClassGoal(classes))
+    without = attack(FunctionVictim(walled), images[others], ClassGoal(classes)[others])
     torch.testing.assert_close(everything[others], without, rtol=0, atol=2e-3)
     assert torch.equal(everything[3], images[3])
 
@@ -105,12 +106,11 @@ def test_an_unreachable_image_stays_clean_and_moves_no_other(network, images, go
 def test_giving_up_image_by_image_saves_passes_at_equal_success(network, images, goal):
     outcomes = {}
     for abort in ("image", "never"):
-        logits = CountedLogits(network)
-        attacked = CarliniWagner(abort=abort, iterations=400, initial_c=0.1)(
-            logits, images, goal, BOX
-        )
-        reached = goal.reached(network(attacked))
-        outcomes[abort] = logits.passes, reached.sum(), distance(attacked, images).mean()
+        victim = FunctionVictim(network)
+        attacked = CarliniWagner(abort=abort, iterations=400, initial_c=0.1)(victim, images, goal)
+        passes = victim.passes
+        reached = goal.reached(victim(attacked))
+        outcomes[abort] = passes, reached.sum(), distance(attacked, images).mean()
     assert outcomes["never"][0] == 5 * 400 * 6
     assert outcomes["image"][0] < 0.8 * outcomes["never"][0]
     assert outcomes["image"][1] == outcomes["never"][1] == 6
@@ -119,7 +119,7 @@ def test_giving_up_image_by_image_saves_passes_at_equal_success(network, images,
 
 def test_confidence_is_the_margin_of_the_logits(network, images, goal):
     attacked = CarliniWagner(confidence=0.5, iterations=150, initial_c=1.0)(
-        network, images, goal, BOX
+        FunctionVictim(network), images, goal
     )
     assert attacked.min() >= 0
     assert attacked.max() <= 1
@@ -131,13 +131,13 @@ def test_confidence_is_the_margin_of_the_logits(network, images, goal):
 
 def test_untargeted_leaves_the_class(network, images):
     start = network(images).argmax(dim=1)
-    goal = Goal(start, targeted=False)
-    attacked = CarliniWagner(iterations=100, initial_c=0.1)(network, images, goal, BOX)
+    goal = ClassGoal(start, targeted=False)
+    attacked = CarliniWagner(iterations=100, initial_c=0.1)(FunctionVictim(network), images, goal)
     assert (network(attacked).argmax(dim=1) != start).all()
 
 
 def test_weights_keep_no_gradients(network, images, goal):
-    CarliniWagner(iterations=5)(network, images, goal, BOX)
+    CarliniWagner(iterations=5)(FunctionVictim(network), images, goal)
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
@@ -146,4 +146,6 @@ def test_few_iterations_and_impossible_combinations():
         CarliniWagner(warm=True)
     network, images = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.rand(1, 3, 2, 2)
     attack = CarliniWagner(iterations=1, search_steps=1)
-    assert attack(network, images, Goal(torch.tensor([0])), BOX).shape == images.shape
+    assert (
+        attack(FunctionVictim(network), images, ClassGoal(torch.tensor([0]))).shape == images.shape
+    )

@@ -5,12 +5,11 @@ import torch
 from torch import nn
 
 from src.attacks.carlini_wagner import CarliniWagner
-from src.attacks.ddn import DDN
 from src.attacks.freezing import frozen
-from src.attacks.goals import CountedLogits, Goal
+from src.attacks.goals import ClassGoal
+from src.attacks.registry import DDN
 from src.attacks.storage import to_levels, to_pixels
-
-BOX = (0.0, 1.0)
+from tests.victims import FunctionVictim, predicted
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def images(levels):
 
 @pytest.fixture(scope="module")
 def goal(network, images):
-    return Goal(network(images).argsort(dim=1)[:, -2])
+    return ClassGoal(network(images).argsort(dim=1)[:, -2])
 
 
 def distances(attacked, images):
@@ -49,43 +48,45 @@ def distances(attacked, images):
 
 
 def test_successes_are_whole_grey_levels_and_survive_storage(network, images, levels, goal):
-    logits = CountedLogits(network)
-    attacked = DDN(steps=60)(logits, images, goal, BOX)
-    assert logits.passes == 60 * len(images)
-    assert goal.reached(network(attacked)).all()
+    victim = FunctionVictim(network)
+    attacked = DDN(steps=60)(victim, images, goal)
+    assert victim.passes == 60 * len(images)
+    assert goal.reached(predicted(network(attacked))).all()
     stored = to_pixels(to_levels(attacked, levels))
     assert torch.equal(stored, attacked)
     assert (attacked != images).flatten(1).any(dim=1).all()
 
 
 def test_its_changes_are_nearly_as_small_as_carlini_and_wagners(network, images, goal):
-    ddn = distances(DDN()(network, images, goal, BOX), images)
-    cw = distances(CarliniWagner(iterations=300, initial_c=0.1)(network, images, goal, BOX), images)
+    ddn = distances(DDN()(FunctionVictim(network), images, goal), images)
+    cw = distances(
+        CarliniWagner(iterations=300, initial_c=0.1)(FunctionVictim(network), images, goal), images
+    )
     assert ddn.mean() < 1.15 * cw.mean()
 
 
 def test_untargeted_leaves_the_class(network, images):
-    goal = Goal(network(images).argmax(dim=1), targeted=False)
-    attacked = DDN(steps=40)(network, images, goal, BOX)
-    assert goal.reached(network(attacked)).all()
+    goal = ClassGoal(network(images).argmax(dim=1), targeted=False)
+    attacked = DDN(steps=40)(FunctionVictim(network), images, goal)
+    assert goal.reached(predicted(network(attacked))).all()
 
 
 def test_an_image_that_cannot_be_brought_there_stays_clean(images):
     def stubborn(points):
         return torch.stack([points.mean(dim=(1, 2, 3)), points.mean(dim=(1, 2, 3)) - 1e3], dim=1)
 
-    goal = Goal(torch.ones(len(images), dtype=torch.int64))
-    assert torch.equal(DDN(steps=5)(stubborn, images, goal, BOX), images)
+    goal = ClassGoal(torch.ones(len(images), dtype=torch.int64))
+    assert torch.equal(DDN(steps=5)(FunctionVictim(stubborn), images, goal), images)
 
 
 def test_images_without_a_gradient_move_in_a_random_direction(images):
     def flat(points):
         return torch.stack([points.sum(dim=(1, 2, 3)) * 0, points.sum(dim=(1, 2, 3)) * 0 + 1e-9], 1)
 
-    goal = Goal(torch.zeros(len(images), dtype=torch.int64))
-    assert torch.isfinite(DDN(steps=3)(flat, images, goal, BOX)).all()
+    goal = ClassGoal(torch.zeros(len(images), dtype=torch.int64))
+    assert torch.isfinite(DDN(steps=3)(FunctionVictim(flat), images, goal)).all()
 
 
 def test_it_needs_a_box(network, images, goal):
     with pytest.raises(ValueError, match="box"):
-        DDN()(network, images, goal, None)
+        DDN()(FunctionVictim(network, None), images, goal)

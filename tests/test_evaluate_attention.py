@@ -17,7 +17,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
 from src.attacks import attention_study
 from src.attacks.attention_study import AttentionStudy, minimal_eps, observe
-from src.attacks.goals import Goal
+from src.attacks.goals import ClassGoal
 from src.attacks.observed import Observed, Seen
 from src.attacks.pgd import pgd
 from src.cli import run
@@ -45,6 +45,7 @@ from src.reporting.attention_tables import (
     telling_outcome,
 )
 from src.reporting.object_boxes import read_object_cells
+from tests.victims import FunctionVictim
 
 CELL = 8
 GRID = 4
@@ -208,11 +209,11 @@ def test_the_smallest_budget_of_a_linear_classifier():
     weights = torch.randn(2, 27, generator=generator)
     images = 0.5 + 0.05 * torch.randn(6, 3, 3, 3, generator=generator)
     logits = linear_logits(weights)(images)
-    goal = Goal(1 - logits.argmax(dim=1))
+    goal = ClassGoal(1 - logits.argmax(dim=1))
     lead = (logits[:, 0] - logits[:, 1]).abs()
     exact = lead / (weights[1] - weights[0]).abs().sum()
     largest = float(exact.sort().values[4]) + 1e-4
-    found = minimal_eps(linear_logits(weights), images, goal, largest)
+    found = minimal_eps(FunctionVictim(linear_logits(weights)), images, goal, largest)
     assert torch.isinf(found[exact > largest]).all() and torch.isinf(found).sum() == 1
     within = exact <= largest
     assert (found[within] >= exact[within] - 1e-6).all()
@@ -223,9 +224,12 @@ def test_smallest_budgets_do_not_depend_on_the_batch():
     generator = torch.Generator().manual_seed(1)
     weights = torch.randn(3, 27, generator=generator)
     images = torch.rand(5, 3, 3, 3, generator=generator)
-    goal = Goal(linear_logits(weights)(images).argmax(dim=1), targeted=False)
-    together = minimal_eps(linear_logits(weights), images, goal, 0.2)
-    alone = [minimal_eps(linear_logits(weights), images[[i]], goal[[i]], 0.2) for i in range(5)]
+    goal = ClassGoal(linear_logits(weights)(images).argmax(dim=1), targeted=False)
+    together = minimal_eps(FunctionVictim(linear_logits(weights)), images, goal, 0.2)
+    alone = [
+        minimal_eps(FunctionVictim(linear_logits(weights)), images[[i]], goal[[i]], 0.2)
+        for i in range(5)
+    ]
     torch.testing.assert_close(together, torch.cat(alone))
 
 

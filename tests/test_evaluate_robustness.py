@@ -14,16 +14,15 @@ from torch import nn
 import evaluate_robustness
 from src.artifacts.errors import UserError
 from src.attacks.attention_attack import attention_shift
-from src.attacks.goals import CountedLogits, Goal
-from src.attacks.gradient_sign import PGD
-from src.attacks.robustness.auto_attack import AutoAttack, build_ensemble
+from src.attacks.auto_attack import build_ensemble
+from src.attacks.goals import ClassGoal
+from src.attacks.pgd import pgd
+from src.attacks.registry import ATTACKS, PGD, PRESETS, AutoAttack, MarginPGD
 from src.attacks.robustness.command import add_robustness_options
 from src.attacks.robustness.images import network_classes
-from src.attacks.robustness.margin import MarginPGD, margin
-from src.attacks.robustness.study import Study, perturb
-from src.attacks.robustness.suite import build_attack
-from src.attacks.robustness.trials import ATTACKS, CLEAN, Outcome, Trial, masking_suite, suite
-from src.attacks.victim import Victim
+from src.attacks.robustness.study import TrialRunner, build_attack, perturb
+from src.attacks.robustness.trials import CLEAN, Trial, TrialResult, masking_suite, suite
+from src.attacks.victim import ExtractorVictim
 from src.cli import Parser, run
 from src.datasets.image_arrays import CIFAR10
 from src.datasets.labelled_images import PixelImages
@@ -40,10 +39,15 @@ from src.reporting.robust_accuracy import (
     masking_verdict,
     read_table,
 )
+from tests.victims import FunctionVictim, predicted
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 EPS = 8 / 255
-BOX = (0.0, 1.0)
+PUBLISHED = (
+    "clean", "fgsm", "stepll", "r_stepll", "iterll", "pgd20", "pgd100", "cw", "keep20", "push20",
+    "autoattack",
+)  # fmt: skip
+"""All that keep within an L-inf ball and use it up."""
 N = 24
 QUICK = ("--attacks", "clean", "stepll", "r_stepll", "pgd20", "--gpu", "-1")
 
@@ -64,13 +68,16 @@ def images() -> torch.Tensor:
 
 
 @pytest.fixture
-def goal(network, images) -> Goal:
-    return Goal(network(images).argmax(dim=1), targeted=False)
+def goal(network, images) -> ClassGoal:
+    return ClassGoal(network(images).argmax(dim=1), targeted=False)
 
 
 def test_the_margin_is_that_to_the_best_other_class():
     logits = torch.tensor([[3.0, -1, 2], [0, 5, 0.5]])
-    assert margin(logits, torch.tensor([0, 0])).tolist() == [1, -5]
+    goal = ClassGoal(torch.tensor([0, 0]), targeted=False)
+    assert goal.missed_by(predicted(logits)).tolist() == [1, -5]
+    goal = ClassGoal(torch.tensor([0, 0]))
+    assert goal.missed_by(predicted(logits)).tolist() == [-1, 5]
 
 
 def test_the_margin_attack_finds_the_worst_corner_of_a_linear_classifier():
@@ -78,28 +85,33 @@ def test_the_margin_attack_finds_the_worst_corner_of_a_linear_classifier():
     torch.manual_seed(0)
     linear = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).requires_grad_(False)
     images, classes = torch.rand(7, 3, 2, 2), torch.tensor([0, 1, 0, 1, 0, 1, 0])
-    attacked = MarginPGD(EPS, EPS / 4, 50)(linear, images, Goal(classes, targeted=False), BOX)
+    goal = ClassGoal(classes, targeted=False)
+    attacked = MarginPGD(8)(FunctionVictim(linear), images, goal)
     for image, own, found in zip(images, classes, attacked, strict=True):
         slope = (linear[1].weight[own] - linear[1].weight[1 - own]).view(3, 2, 2)
         torch.testing.assert_close(found, (image - EPS * slope.sign()).clamp(0, 1))
 
 
-@pytest.mark.parametrize("attack", [MarginPGD(EPS, EPS / 4), AutoAttack(EPS)], ids=repr)
+@pytest.mark.parametrize("attack", [MarginPGD(8), AutoAttack(8)], ids=repr)
 def test_attacks_on_pixels_refuse_other_spaces(network, images, goal, attack):
     with pytest.raises(ValueError, match="pixels"):
-        attack(network, images, goal, None)
+        attack(FunctionVictim(network, None), images, goal)
+
+
+def test_autoattack_only_leaves_a_class(network, images, goal):
     with pytest.raises(ValueError, match="untargeted"):
-        attack(network, images, Goal(goal.classes), BOX)
+        AutoAttack(8)(FunctionVictim(network), images, ClassGoal(goal.classes))
 
 
 @pytest.mark.parametrize("effort", ["fast", "standard"])
 def test_autoattack_is_as_strong_as_pgd_and_stays_in_the_ball(network, images, goal, effort):
-    eps = 3 / 255
+    victim, eps = FunctionVictim(network), 3 / 255
     torch.manual_seed(5)
-    by_pgd = goal.reached(network(PGD(eps, eps / 4, 20)(network, images, goal, BOX)))
+    pgd20 = PGD(3, eps_iter=3 / 4, nb_iter=20)
+    by_pgd = goal.reached(victim(pgd20(victim, images, goal)))
     torch.manual_seed(5)
-    attacked = AutoAttack(eps, effort)(network, images, goal, BOX)
-    found = goal.reached(network(attacked))
+    attacked = AutoAttack(3, effort=effort)(victim, images, goal)
+    found = goal.reached(victim(attacked))
     assert by_pgd.any()
     assert (found | ~by_pgd).all()
     assert (attacked - images).abs().max() <= eps + 1e-7
@@ -112,7 +124,8 @@ def test_autoattack_is_as_strong_as_pgd_and_stays_in_the_ball(network, images, g
 def test_autoattack_repeats_and_leaves_the_callers_generator_alone(network, images, goal):
     def attack(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         torch.manual_seed(seed)
-        return AutoAttack(3 / 255, "fast")(network, images, goal, BOX), torch.rand(3)
+        attacked = AutoAttack(3, effort="fast")(FunctionVictim(network), images, goal)
+        return attacked, torch.rand(3)
 
     (first, next_first), (again, next_again), (other, _) = attack(1), attack(1), attack(2)
     assert torch.equal(first, again)
@@ -125,13 +138,13 @@ def test_autoattack_repeats_and_leaves_the_callers_generator_alone(network, imag
 
 def test_standard_is_the_published_ensemble(network):
     device = torch.device("cpu")
-    standard = build_ensemble(network, AutoAttack(EPS), 9, 0, device)
+    standard = build_ensemble(network, EPS, "standard", 9, 0, device)
     assert standard.attacks_to_run == ["apgd-ce", "apgd-t", "fab-t", "square"]
     assert (standard.apgd.n_iter, standard.apgd.n_restarts) == (100, 1)
     assert (standard.apgd_targeted.n_iter, standard.apgd_targeted.n_target_classes) == (100, 9)
     assert (standard.fab.n_iter, standard.fab.n_target_classes) == (100, 9)
     assert standard.square.n_queries == 5000
-    fast = build_ensemble(network, AutoAttack(EPS, "fast"), 9, 0, device)
+    fast = build_ensemble(network, EPS, "fast", 9, 0, device)
     assert fast.attacks_to_run == ["apgd-ce", "apgd-t", "square"]
     assert (fast.apgd.n_iter, fast.apgd.n_restarts) == (50, 1)
     assert (fast.apgd_targeted.n_iter, fast.apgd_targeted.n_target_classes) == (50, 3)
@@ -140,17 +153,17 @@ def test_standard_is_the_published_ensemble(network):
 
 def test_autoattack_needs_four_classes(images):
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
-    goal = Goal(torch.zeros(len(images), dtype=torch.int64), targeted=False)
+    goal = ClassGoal(torch.zeros(len(images), dtype=torch.int64), targeted=False)
     with pytest.raises(UserError, match="needs 4 classes, the network has 3"):
-        AutoAttack(EPS)(network, images, goal, BOX)
+        AutoAttack(8)(FunctionVictim(network), images, goal)
 
 
 def test_every_named_attack_can_be_built():
     extractor = build_extractor("cifar_resnet8", tuple("abcd")).eval()
-    victim = Victim.of(extractor)
-    images, goal = torch.rand(2, 3, 32, 32), Goal(torch.tensor([0, 1]), targeted=False)
-    for name in {*ATTACKS, "noise"} - {"clean", "autoattack"}:
-        attack = build_attack(Trial(name, 8.0), "fast", 1, victim)
+    victim = ExtractorVictim(extractor)
+    images, goal = torch.rand(2, 3, 32, 32), ClassGoal(torch.tensor([0, 1]), targeted=False)
+    for name in {*ATTACKS, *PRESETS} - {"autoattack", "spsa", "cw_l2", "ddn"}:
+        attack = build_attack(Trial(name, 8.0), "fast", 1)
         attacked = perturb(attack, victim, images, goal)
         assert (attacked - images).abs().max() <= 8 / 255 + 1e-6 and (attacked != images).any()
         assert attacked.min() >= 0 and attacked.max() <= 1
@@ -158,13 +171,13 @@ def test_every_named_attack_can_be_built():
 
 def test_attacks_that_adapt_to_attention_keep_it_or_drive_it_away():
     extractor = build_extractor("cifar_resnet8", tuple("abcd")).eval()
-    victim, images = Victim.of(extractor), torch.rand(8, 3, 32, 32)
+    victim, images = ExtractorVictim(extractor), torch.rand(8, 3, 32, 32)
     classes = extractor(images).logits.argmax(dim=1)
     directions, watched, moved = class_directions(extractor, classes), Watched(extractor), {}
     for name in ("keep20", "push20"):
         torch.manual_seed(0)
-        attack = build_attack(Trial(name, 8.0), "fast", 1, victim)
-        attacked = perturb(attack, victim, images, Goal(classes, targeted=False))
+        attack = build_attack(Trial(name, 8.0), "fast", 1)
+        attacked = perturb(attack, victim, images, ClassGoal(classes, targeted=False))
         maps = [watched.attention(watched(points), directions) for points in (images, attacked)]
         moved[name] = attention_shift(*maps).mean()
     assert moved["keep20"] < moved["push20"]
@@ -173,32 +186,33 @@ def test_attacks_that_adapt_to_attention_keep_it_or_drive_it_away():
 class ToTheBoundary:
     """Grows the step until the network that it sees is fooled, as attacks on the smallest change do."""
 
-    def __call__(self, logits, points, goal, box):
+    def __call__(self, victim, points, goal):
         attacked = points.clone()
         for eps in torch.linspace(0, 0.1, 41).tolist():
-            still = ~goal.reached(logits(attacked))
-            attacked[still] = PGD(eps, eps, 1, random_start=False)(logits, points, goal, box)[still]
+            still = ~goal.reached(victim(attacked))
+            farther = pgd(points, lambda moved: goal(victim(moved)), eps, eps, 1)
+            attacked[still] = farther[still]
         return attacked
 
 
 def test_where_only_the_tuned_copy_is_fooled_the_network_is_attacked(network, images, goal):
     own = goal.classes.mode().values
     images = images[goal.classes == own]
-    goal = Goal(own.expand(len(images)), targeted=False)
+    goal = ClassGoal(own.expand(len(images)), targeted=False)
     bias = 0.02 * nn.functional.one_hot(own, 5)
 
     def copy(points: torch.Tensor) -> torch.Tensor:
         """Leaves its class where the network is still inside it."""
         return network(points) - bias
 
+    exact = FunctionVictim(network)
+    victim = FunctionVictim(copy, exact=exact)
     alone, on_copy = (
-        goal.reached(network(ToTheBoundary()(logits, images, goal, BOX)))
-        for logits in (network, copy)
+        goal.reached(exact(ToTheBoundary()(attacked, images, goal))) for attacked in (exact, victim)
     )
     assert (alone & ~on_copy).any()
-    victim = Victim((), CountedLogits(copy), CountedLogits(network), BOX, torch.clone, torch.clone)
     found = perturb(ToTheBoundary(), victim, images, goal)
-    assert torch.equal(goal.reached(network(found)), alone)
+    assert torch.equal(goal.reached(exact(found)), alone)
 
 
 # The images
@@ -254,7 +268,7 @@ def test_the_interval_is_wilsons(successes, n):
     assert 0 <= low <= successes / n <= high <= 1
 
 
-def outcomes(**right: float) -> dict[Trial, Outcome]:
+def outcomes(**right: float) -> dict[Trial, TrialResult]:
     """Of 100 images: by ``<attack>_<eps>``, or ``clean``, how many are right."""
     found = {}
     for name, count in right.items():
@@ -263,7 +277,7 @@ def outcomes(**right: float) -> dict[Trial, Outcome]:
         trial = (
             Trial(attack.removeprefix("transfer_"), float(eps), transferred) if attack else CLEAN
         )
-        found[trial] = Outcome(np.arange(100) < count, trial.eps)
+        found[trial] = TrialResult(np.arange(100) < count, trial.eps)
     return found
 
 
@@ -389,16 +403,16 @@ def setting(tmp_path) -> tuple[str, ...]:
 
 def test_the_script_leaves_a_table_and_a_row_for_each_attack(call, setting, tmp_path):
     joint = tmp_path / "joint.tsv"
-    attacks = ("--attacks", *ATTACKS, "--autoattack", "fast", "--gpu", "-1", "--eps", "1/255")
+    attacks = ("--attacks", *PUBLISHED, "--autoattack", "fast", "--gpu", "-1", "--eps", "1/255")
     code, printed, err = call(*setting, *attacks, "--label", "net 0", "--compare", joint, "plain")
     assert code == 0, err
     out = tmp_path / "out" / "accuracy.tsv"
     table = read_table(out)
     assert list(table) == list(COLUMNS)
-    assert table["attack"].tolist() == list(ATTACKS)
+    assert table["attack"].tolist() == list(PUBLISHED)
     assert (table["recipe"] == "net 0").all()
     assert (table["n"] == N).all()
-    assert table["linf"].tolist() == pytest.approx([0] + [1] * (len(ATTACKS) - 1), abs=1e-3)
+    assert table["linf"].tolist() == pytest.approx([0] + [1] * (len(PUBLISHED) - 1), abs=1e-3)
     accuracy = table.set_index("attack")["accuracy"]
     assert accuracy["clean"] == pytest.approx(100 * 2 / 3, abs=1e-3)
     assert (accuracy <= accuracy["clean"]).all()
@@ -413,8 +427,31 @@ def test_the_script_leaves_a_table_and_a_row_for_each_attack(call, setting, tmp_
     assert {path.name for path in out.parent.iterdir()} == {out.name, f"{out.name}.manifest.json"}
 
 
+def test_attacks_of_stage_3_run_by_their_names(call, setting, tmp_path):
+    """Those that look for the smallest change leave nothing right, and change less than the budget."""
+    options = (
+        "--attacks",
+        "ddn",
+        "margin",
+        "noise",
+        "--eps",
+        32,
+        "--gpu",
+        "-1",
+        "--max_images",
+        12,
+    )
+    code, _, err = call(*setting, *options)
+    assert code == 0, err
+    table = read_table(tmp_path / "out" / "accuracy.tsv").set_index("attack")
+    assert list(table.index) == ["clean", "ddn", "margin", "noise"]
+    assert table["accuracy"]["ddn"] == 0
+    assert table["linf"]["ddn"] < table["linf"]["margin"] == pytest.approx(32, abs=1e-3)
+    assert table["accuracy"]["margin"] <= table["accuracy"]["noise"]
+
+
 def test_an_image_that_is_wrong_is_not_attacked(call, setting, monkeypatch):
-    attack, attacked = Study._attack, []
+    attack, attacked = TrialRunner._attack, []
 
     def count(study, trial, right, progress):
         outcome = attack(study, trial, right, progress)
@@ -422,7 +459,7 @@ def test_an_image_that_is_wrong_is_not_attacked(call, setting, monkeypatch):
         attacked.append((trial.attack, int(right.sum())))
         return outcome
 
-    monkeypatch.setattr(Study, "_attack", count)
+    monkeypatch.setattr(TrialRunner, "_attack", count)
     assert call(*setting, *QUICK)[0] == 0
     n_right = 2 * N // 3
     assert attacked == [("stepll", n_right), ("r_stepll", n_right), ("pgd20", n_right)]
@@ -471,7 +508,7 @@ def test_an_interrupted_run_continues(call, setting, tmp_path, monkeypatch):
     table = tmp_path / "out" / "accuracy.tsv"
     whole = table.read_bytes()
     shutil.rmtree(table.parent)
-    attack, begun = Study._attack, []
+    attack, begun = TrialRunner._attack, []
 
     def stop_once(study, trial, *arguments):
         begun.append(trial.attack)
@@ -479,7 +516,7 @@ def test_an_interrupted_run_continues(call, setting, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return attack(study, trial, *arguments)
 
-    monkeypatch.setattr(Study, "_attack", stop_once)
+    monkeypatch.setattr(TrialRunner, "_attack", stop_once)
     assert call(*setting, *QUICK)[0] == 130
     assert not table.exists()
     assert call(*setting, *QUICK)[0] == 0

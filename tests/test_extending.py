@@ -176,7 +176,7 @@ def test_the_added_code_is_formatted_as_ours(project):
 def test_the_attack_moves_images_within_its_budget(project):
     [printed] = project.run_example("attack")
     assert "success rate" in printed
-    folder = project.folder / "data/tiny/mifgsm_1_0_eps8.0_nb_iter10_linf"
+    folder = project.folder / "data/tiny/mifgsm_1_0_eps8.0_nb_iter10_linf_decay0.9"
     report = pd.read_csv(folder / "attack.tsv", sep="\t")
     assert len(report) > 0 and (report["linf"] == 8).all()
     assert len(list((folder / "images").glob("*.tiff"))) == len(report)

@@ -7,23 +7,20 @@ import pytest
 import torch
 from torch import nn
 
-from src.attacks.goals import Goal
+from src.attacks.goals import ClassGoal
 from src.attacks.least_likely import (
-    IterLL,
-    RandomStepLL,
-    StepLL,
     half_sign_start,
     least_likely,
     smoothed_cross_entropy,
     towards_least_likely,
-    usual_steps,
 )
+from src.attacks.registry import IterLL, RandomStepLL, StepLL
+from tests.victims import FunctionVictim
 
 EPS = 8 / 255
-BOX = (0.0, 1.0)
 N, CLASSES = 6, 5
-UNTARGETED = Goal(torch.zeros(N, dtype=torch.int64), targeted=False)
-ATTACKS = (StepLL(EPS), RandomStepLL(EPS), IterLL(EPS))
+UNTARGETED = ClassGoal(torch.zeros(N, dtype=torch.int64), targeted=False)
+ATTACKS = (StepLL(8), RandomStepLL(8), IterLL(8))
 
 
 @pytest.fixture
@@ -90,7 +87,7 @@ def test_the_random_start_is_a_corner_of_the_half_ball(images):
 
 
 def test_the_step_on_a_linear_classifier_is_the_one_computed_by_hand(linear, images):
-    attacked = StepLL(EPS)(linear, images, UNTARGETED, BOX)
+    attacked = StepLL(8)(FunctionVictim(linear), images, UNTARGETED)
     for image, found in zip(images, attacked, strict=True):
         target = int(linear(image[None]).argmin())
         np.testing.assert_allclose(found, step_by_hand(linear, image, target, EPS), atol=1e-6)
@@ -99,7 +96,7 @@ def test_the_step_on_a_linear_classifier_is_the_one_computed_by_hand(linear, ima
 def test_the_random_step_keeps_the_target_of_the_clean_image(linear, images):
     linear[1].weight.data.mul_(20)  # a step of half the budget changes which class is least likely
     torch.manual_seed(11)
-    attacked = RandomStepLL(EPS)(linear, images, UNTARGETED, BOX)
+    attacked = RandomStepLL(8)(FunctionVictim(linear), images, UNTARGETED)
     start = half_sign_start(images, EPS, torch.Generator().manual_seed(11))
     targets, targets_there = (least_likely(linear(x)) for x in (images, start))
     assert (targets != targets_there).any()
@@ -111,16 +108,16 @@ def test_the_random_step_keeps_the_target_of_the_clean_image(linear, images):
 @pytest.mark.parametrize("attack", ATTACKS, ids=repr)
 def test_the_least_likely_class_becomes_likelier(network, images, attack):
     torch.manual_seed(0)
-    attacked = attack(network, images, UNTARGETED, BOX)
+    attacked = attack(FunctionVictim(network), images, UNTARGETED)
     targets = least_likely(network(images))
     before, after = (smoothed_cross_entropy(network(x), targets) for x in (images, attacked))
     assert (after < before).all()
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=repr)
-@pytest.mark.parametrize("box", [BOX, None])
+@pytest.mark.parametrize("box", [(0.0, 1.0), None])
 def test_attacks_stay_in_the_ball_and_in_the_box(network, images, attack, box):
-    attacked = attack(network, images, UNTARGETED, box)
+    attacked = attack(FunctionVictim(network, box), images, UNTARGETED)
     assert (attacked - images).abs().max() <= EPS + 1e-6
     assert not attacked.requires_grad
     if box:
@@ -134,16 +131,18 @@ def test_small_steps_get_further_than_one(network, images):
     network[0].weight.data.mul_(30)  # bends the loss within the budget
     targets = least_likely(network(images))
     one, many = (
-        smoothed_cross_entropy(network(attack(network, images, UNTARGETED, BOX)), targets).mean()
-        for attack in (StepLL(EPS), IterLL(EPS))
+        smoothed_cross_entropy(
+            network(attack(FunctionVictim(network), images, UNTARGETED)), targets
+        ).mean()
+        for attack in (StepLL(8), IterLL(8))
     )
     assert many < one
 
 
 def test_images_do_not_meet(network, images):
-    together = IterLL(EPS)(network, images, UNTARGETED, BOX)
+    together = IterLL(8)(FunctionVictim(network), images, UNTARGETED)
     for row in range(N):
-        alone = IterLL(EPS)(network, images[row : row + 1], UNTARGETED, BOX)
+        alone = IterLL(8)(FunctionVictim(network), images[row : row + 1], UNTARGETED)
         assert ((alone[0] - together[row]).abs() > 1e-6).float().mean() < 0.01
 
 
@@ -151,17 +150,17 @@ def test_images_do_not_meet(network, images):
     ("levels", "steps"), [(0.5, 1), (2, 3), (4, 5), (8, 10), (16, 20), (32, 36), (255, 259)]
 )
 def test_the_number_of_small_steps_is_that_of_the_paper(levels, steps):
-    assert usual_steps(levels / 255) == steps
+    assert IterLL(levels).steps == steps
 
 
 def test_the_number_of_steps_and_their_size_can_be_chosen(network, images):
-    short = IterLL(EPS, step=1 / 255, steps=3)(network, images, UNTARGETED, BOX)
+    short = IterLL(8, eps_iter=1, nb_iter=3)(FunctionVictim(network), images, UNTARGETED)
     assert (short - images).abs().max() == pytest.approx(3 / 255, abs=1e-6)
-    same = towards_least_likely(network, images, EPS, 1 / 255, 3)
+    same = towards_least_likely(FunctionVictim(network), images, UNTARGETED, EPS, 1 / 255, 3)
     assert torch.equal(short, same)
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=repr)
 def test_they_choose_their_target_themselves(network, images, attack):
     with pytest.raises(ValueError, match="untargeted"):
-        attack(network, images, Goal(UNTARGETED.classes), BOX)
+        attack(FunctionVictim(network), images, ClassGoal(UNTARGETED.classes))

@@ -5,7 +5,7 @@ import torch
 from cleverhans.torch.attacks.projected_gradient_descent import projected_gradient_descent
 from torch import nn
 
-from src.attacks.pgd import pgd, random_start
+from src.attacks.pgd import limit, pgd, random_start, steepest
 
 EPS = 8 / 255
 
@@ -110,3 +110,44 @@ def test_random_starts_fill_the_ball_and_repeat(images):
     assert torch.equal(start, random_start(grey, EPS, torch.Generator().manual_seed(3)))
     edges = random_start(images, EPS, torch.Generator().manual_seed(3))
     assert edges.min() >= 0 and edges.max() <= 1
+
+
+@pytest.mark.parametrize("order", [float("inf"), 2, 1])
+def test_the_limited_change_is_the_nearest_in_the_ball(order):
+    generator = torch.Generator().manual_seed(5)
+    change = torch.randn(4, 3, 5, 5, generator=generator)
+    change[0] *= 1e-3
+    change[1] = 0
+    eps = 2.0
+    nearest = limit(change, eps, order)
+    assert torch.equal(nearest[:2], change[:2])
+    assert (nearest.flatten(1).norm(order, dim=1) <= eps * (1 + 1e-5)).all()
+    to_nearest = (change - nearest).flatten(1).norm(dim=1)
+    for _ in range(50):
+        other = torch.randn(change.shape, generator=generator)
+        other *= eps / other.flatten(1).norm(order, dim=1).view(-1, 1, 1, 1)
+        for between in (other, (other + nearest) / 2):
+            assert (to_nearest <= (change - between).flatten(1).norm(dim=1) + 1e-5).all()
+
+
+@pytest.mark.parametrize("order", [float("inf"), 2, 1])
+def test_the_steepest_step_has_length_1_and_gains_most(order):
+    gradient = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(6))
+    step = steepest(gradient, order)
+    torch.testing.assert_close(step.flatten(1).norm(order, dim=1), torch.ones(4))
+    dual = {float("inf"): 1, 2: 2, 1: float("inf")}[order]
+    gain = (gradient * step).flatten(1).sum(dim=1)
+    torch.testing.assert_close(gain, gradient.flatten(1).norm(dual, dim=1))
+
+
+def test_a_share_of_the_coordinates_moves_in_l1():
+    gradient = torch.randn(4, 3, 10, 10, generator=torch.Generator().manual_seed(7))
+    step = steepest(gradient, 1, 0.05)
+    assert ((step != 0).flatten(1).sum(dim=1) == 15).all()
+    torch.testing.assert_close(step.flatten(1).norm(1, dim=1), torch.ones(4))
+    assert torch.equal(step.sign()[step != 0], gradient.sign()[step != 0])
+
+
+def test_where_a_gradient_vanishes_nothing_moves():
+    for order in (float("inf"), 2, 1):
+        assert not steepest(torch.zeros(2, 3, 4, 4), order).any()

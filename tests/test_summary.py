@@ -14,6 +14,7 @@ from src.artifacts.classes import Classes, write_attacked_classes, write_classes
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
+from src.artifacts.manifest import Manifest
 from src.artifacts.tables import TestRanks, TopK, write_test_ranks, write_top_k
 from src.reporting.changes import change_over_seeds, change_over_users
 from src.reporting.summary import COLUMNS
@@ -181,6 +182,36 @@ def test_noise_is_the_control_of_attacks_with_its_budget(monkeypatch, layout, at
         write_lists(layout, run_of(experiment, protocol="test_time"), lists_with_mean(9))
     found = row(summarise(monkeypatch, layout)[1], attack=attack)
     assert np.isnan(found["control_change"]) != controlled
+
+
+LIKE_CW = "noise_7_9_like_cw_conf0_lr0.005_c0.01_max_it1000"
+
+
+@pytest.mark.parametrize(("attack", "controlled"), [(CW, True), (f"{CW}_search9", False)])
+def test_noise_like_an_attack_without_a_budget_is_its_control(
+    monkeypatch, layout, attack, controlled
+):
+    write_lists(layout, run_of("original"), lists_with_mean(8))
+    for experiment in (attack, NOISE, LIKE_CW):
+        write_images(layout, Experiment.parse(experiment))
+        write_lists(layout, run_of(experiment, protocol="test_time"), lists_with_mean(9))
+    found = row(summarise(monkeypatch, layout)[1], attack=attack)
+    assert np.isnan(found["control_change"]) != controlled
+
+
+def test_the_budget_is_that_of_the_manifest(monkeypatch, layout):
+    """A name that says nothing of a budget finds its control by what stage 3 recorded."""
+    attack, noise = "other_7_9_mild", "noise_7_9_eps200.0_l2"
+    write_lists(layout, run_of("original"), lists_with_mean(8))
+    for experiment in (attack, noise, NOISE):
+        write_images(layout, Experiment.parse(experiment))
+        write_lists(layout, run_of(experiment, protocol="test_time"), lists_with_mean(9))
+    assert np.isnan(row(summarise(monkeypatch, layout)[1], attack=attack)["control_change"])
+    classes = layout.classes(Experiment.parse(attack))
+    options = {"budget": {"eps": 200.0, "norm": "2"}}
+    Manifest.of("classify_extract_attack", options, []).write([classes])
+    found = row(summarise(monkeypatch, layout, "--force")[1], attack=attack)
+    assert found["control_change"] == pytest.approx(1 / N_USERS)
 
 
 def test_rows_of_all_extractors_and_recommenders_in_a_stable_order(monkeypatch, layout):

@@ -12,12 +12,13 @@ from torch import nn
 
 import train_extractor
 from src.artifacts.errors import UserError
+from src.attacks.registry import FGSM
 from src.cli import run
 from src.extractors.checkpoints import load_extractor
 from src.extractors.extractor import Extractor
 from src.training import loop
 from src.training.accuracy import accuracy
-from src.training.adversaries import Budget, Free, Scene
+from src.training.adversaries import AdversaryBatch, Budget, Free
 from src.training.loop import Schedule, train
 from src.training.miners import MINERS
 from src.training.pictures import (
@@ -100,10 +101,12 @@ def test_free_perturbation_stays_in_its_ball_and_images_in_range():
     adversary = Free("all", budget=Budget(EPS, EPS, 1))
     images = torch.rand(4, 3, 6, 6).round()  # black and white
     generator = torch.Generator().manual_seed(0)
-    scene = Scene(tiny_classifier(), images, torch.arange(4), MINERS["random"], "N", 2.0, generator)
+    batch = AdversaryBatch(
+        tiny_classifier(), images, torch.arange(4), MINERS["random"], "N", 2.0, generator
+    )
     perturbation = None
     for _ in range(5):
-        perturbation, points, _ = adversary.perturb(scene, perturbation)
+        perturbation, points, _ = adversary.perturb(batch, perturbation)
         assert 0 <= points.min() <= points.max() <= 1
         assert (points - images).abs().max() <= EPS + 1e-7
         perturbation = adversary.ascend(
@@ -142,16 +145,7 @@ def test_training_learns_and_accuracy_falls_under_attack(tmp_path):
     train(extractor, training, RECIPES["plain"], Schedule(12, 8), tmp_path / "state")
     assert accuracy(extractor, held_out) > 0.9
 
-    def strong(logits, points, goal, box):
-        gradient = torch.autograd.grad(
-            cross_entropy_of(logits(points.requires_grad_()), goal.classes), points
-        )[0]
-        return (points + gradient.sign()).clamp(*box).detach()
-
-    def cross_entropy_of(logits, labels):
-        return nn.functional.cross_entropy(logits, labels)
-
-    assert accuracy(extractor, held_out, strong) < accuracy(extractor, held_out)
+    assert accuracy(extractor, held_out, FGSM(255)) < accuracy(extractor, held_out)
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():

@@ -134,6 +134,7 @@ rule attack:
     input:
         f"{DATA}/{CLEAN}/classes.csv",
         f"{DATA}/{CLEAN}/features.npy",
+        lambda wildcards: study.resembled(wildcards.extractor, wildcards.attack),
     output:
         update(f"{DATA}/{ATTACKED}/classes.csv"),
         update(f"{DATA}/{ATTACKED}/features.npy"),

@@ -177,6 +177,13 @@ class Study:
         first = self.extractors[0]
         return {_attack_part(self._attacked(first, attack)): attack for attack in self.attacks}
 
+    def resembled(self, prefix: str, attack: str) -> list[str]:
+        """The report of the attack that noise resembles (``--like``), if the study runs it."""
+        liked = re.search(r"(?<=--like )\S+", self.attack_options[attack])
+        name = liked and _attack_part(Experiment.parse(liked[0]))
+        known = name in self.attack_options
+        return [f"data/{self.dataset}/{prefix}{name}/attack.tsv"] if known else []
+
     @property
     def retrained_attacks(self) -> list[str]:
         """The names of the attacks on whose features recommenders are retrained."""

@@ -18,19 +18,8 @@ CLEAN = "original"
 UNTARGETED = "any"
 PUBLISHED = "published"
 
-PAPER_FIELDS = {
-    "fgsm": "eps{eps}_it{it}_l{l}_XX",
-    "pgd": "eps{eps}_eps_it{eps}_nb_it{nb_iter}_l{l}",
-    "cw": "conf{confidence}_lr{lr}_c{c}_max_it{max_it}",
-    "spsa": "eps{eps}_delta{delta}_nb_iter{nb_iter}_batch{batch}",
-    "ddn": "steps{steps}",
-    "noise": "eps{eps}_l{l}",
-    "attention": "eps{eps}_w{weight}_nb_it{nb_iter}_l{l}",
-}
-"""The parameters that each attack always shows in its name, in the published order."""
-
 _ATTACKED = re.compile(
-    rf"(?:(?P<model_dir>.+)_)?(?P<attack>{'|'.join(PAPER_FIELDS)})"
+    rf"(?:(?P<model_dir>.+)_)?(?!{CLEAN}_)(?P<attack>[a-z][a-z0-9]*)"
     rf"_(?P<origin>\d+)_(?P<target>\d+|{UNTARGETED})_(?P<parameters>.+)"
 )
 _CLEAN = re.compile(rf"(?:(?P<model_dir>.+)_)?{CLEAN}")
@@ -61,25 +50,6 @@ class Experiment:
     """None for an untargeted attack."""
     parameters: str = ""
     """The attack's parameters as they stand in the name, for example ``eps4.0_it1_linf_XX``."""
-
-    @classmethod
-    def of_attack(
-        cls,
-        model_dir: str | None,
-        attack: str,
-        origin: int,
-        target: int | None,
-        parameters: Mapping[str, object],
-        extras: Mapping[str, object] | None = None,
-    ) -> "Experiment":
-        """Build the name of an attacked experiment.
-
-        ``parameters`` fills the attack's entry of ``PAPER_FIELDS``; ``extras`` holds the options that
-        are not at the paper's values and follows as ``_<key><value>`` in the given order.
-        """
-        shown = PAPER_FIELDS[attack].format(**parameters)
-        shown += option_text(extras or {})
-        return cls(model_dir, attack, origin, target, shown)
 
     @classmethod
     def parse(cls, name: str) -> "Experiment":

@@ -17,63 +17,87 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from src.artifacts.errors import UserError
-from src.attacks.goals import Box, Goal, Logits
-from src.attacks.pgd import Objective, pgd
-from src.extractors.attention import Watched, class_directions, map_distance, normalise
+from src.attacks.attack import Goal
+from src.attacks.goals import ClassGoal, class_goal
+from src.attacks.least_likely import UNBOUNDED
+from src.attacks.pgd import pgd
+from src.attacks.victim import ExtractorVictim
+from src.extractors.attention import Attended, Watched, class_directions, map_distance, normalise
 
 
 @dataclass(frozen=True)
-class AttentionAttack:
-    """``steps`` sign steps of size ``step`` within the L-inf ball of ``eps``; the last iterate.
-
-    For the least likely class of an image, the published target, make it the class of a targeted goal.
-    Raises ``UserError`` for images so small that their map is a single cell, which cannot move.
-    """
+class AttentionGoal:
+    """A class goal, and a map to be driven away or kept: a goal of predictions with maps."""
 
     watched: Watched
-    """The network under attack; it is called in place of ``logits``."""
-    eps: float
-    """Radius of the ball in units of the attacked space."""
-    step: float
-    steps: int = 10
-    weight: float = 1.0
+    goal: ClassGoal
+    directions: Tensor
+    """Read-outs (N, D) whose maps are compared."""
+    clean: Tensor
+    """Maps (N, h, w) of the clean images."""
+    weight: float
     """Above 0 pushes attention away, below 0 keeps it; inf and -inf leave the classes out."""
-    random_start: bool = True
-    """Start from a uniformly random point of the ball: at the clean image D has no gradient."""
 
-    def __call__(self, logits: Logits, points: Tensor, goal: Goal, box: Box | None) -> Tensor:
-        del logits  # it has no maps
-        low, high = box or (-math.inf, math.inf)
-        noise = self.eps * (2 * torch.rand_like(points) - 1) if self.random_start else 0
-        return pgd(
-            points,
-            attention_objective(self.watched, points, goal, self.weight),
-            self.eps,
-            self.step,
-            self.steps,
-            low=low,
-            high=high,
-            start=(points + noise).clamp(low, high),
+    @classmethod
+    def of(
+        cls, watched: Watched, images: Tensor, goal: ClassGoal, weight: float
+    ) -> "AttentionGoal":
+        """The goal for images that start at ``images`` (N, 3, H, W)."""
+        return cls(watched, goal, *_clean_attention(watched, images, goal), weight)
+
+    def __call__(self, attended: Attended) -> Tensor:
+        """What the attack makes small, (N,)."""
+        maps = self.watched.attention(attended, self.directions, differentiable=True)
+        distance = attention_shift(maps, self.clean)
+        if math.isinf(self.weight):
+            return -math.copysign(1, self.weight) * distance
+        return self.goal(attended) - self.weight * distance
+
+    def missed_by(self, attended: Attended) -> Tensor:
+        return self.goal.missed_by(attended)
+
+    def reached(self, attended: Attended, confidence: float = 0.0) -> Tensor:
+        return self.goal.reached(attended, confidence)
+
+    def __getitem__(self, rows: Tensor) -> "AttentionGoal":
+        return AttentionGoal(
+            self.watched, self.goal[rows], self.directions[rows], self.clean[rows], self.weight
         )
 
 
-def attention_objective(watched: Watched, points: Tensor, goal: Goal, weight: float) -> Objective:
-    """What the attack makes small, (N,), for images that start at ``points`` (N, 3, H, W)."""
-    directions, clean = _clean_attention(watched, points, goal)
+def attention_attack(
+    victim: ExtractorVictim,
+    images: Tensor,
+    goal: Goal,
+    eps: float,
+    step: float,
+    steps: int,
+    weight: float,
+    random_start: bool,
+) -> Tensor:
+    """``steps`` sign steps of size ``step`` within the L-inf ball of ``eps``; the last iterate.
 
-    def objective(attacked: Tensor) -> Tensor:
-        attended = watched(attacked)
-        maps = watched.attention(attended, directions, differentiable=True)
-        distance = attention_shift(maps, clean)
-        if math.isinf(weight):
-            return -math.copysign(1, weight) * distance
-        loss = functional.cross_entropy(attended.logits, goal.classes, reduction="none")
-        return (loss if goal.targeted else -loss) - weight * distance
-
-    return objective
+    ``victim`` shows its maps (``watched``). For the least likely class of an image, the published
+    target, make it the class of a targeted goal. A random start is uniform over the ball: at the clean
+    image D has no gradient. Raises ``UserError`` for images so small that their map is a single cell,
+    which cannot move.
+    """
+    watched = victim.watched
+    low, high = victim.box or UNBOUNDED
+    noise = eps * (2 * torch.rand_like(images) - 1) if random_start else 0
+    attention = AttentionGoal.of(watched, images, class_goal(goal), weight)
+    return pgd(
+        images,
+        lambda points: attention(watched(points)),
+        eps,
+        step,
+        steps,
+        low=low,
+        high=high,
+        start=(images + noise).clamp(low, high),
+    )
 
 
 def attention_shift(first: Tensor, second: Tensor) -> Tensor:
@@ -81,7 +105,7 @@ def attention_shift(first: Tensor, second: Tensor) -> Tensor:
     return map_distance(normalise(first, "l2"), normalise(second, "l2"), "l2")
 
 
-def _clean_attention(watched: Watched, points: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
+def _clean_attention(watched: Watched, points: Tensor, goal: ClassGoal) -> tuple[Tensor, Tensor]:
     """Read-outs (N, D) and maps (N, h, w) of the clean images; one forward.
 
     Read is the class to be left, or where the goal is another class, the one that is predicted.

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from tqdm import tqdm
 
 from src.artifacts.errors import UserError
-from src.attacks.goals import Goal, Logits
+from src.attacks.attack import Victim
+from src.attacks.goals import ClassGoal, predict_reached
 from src.attacks.observed import Explained, Observed, Seen
 from src.attacks.pgd import pgd
 from src.attacks.storage import to_levels, to_pixels
+from src.attacks.victim import ExtractorVictim
 from src.datasets.catalogue import Catalogue
 from src.extractors.attention import Watched, class_directions, erase, fill_of, top_cells
 from src.extractors.extractor import Extractor
@@ -96,9 +97,9 @@ class AttentionStudy:
         classes = self.origin if self.target is None else self.target
         found = []
         for pixels in self._batches(images, positions, "smallest budgets"):
-            goal = Goal(torch.full((len(pixels),), classes), self.target is not None)
+            goal = ClassGoal(torch.full((len(pixels),), classes), self.target is not None)
             budgets = minimal_eps(
-                lambda points: self.extractor(points).logits,
+                ExtractorVictim(self.extractor),
                 pixels,
                 goal.to(pixels.device),
                 largest / 255,
@@ -203,9 +204,9 @@ def observe(
 
 
 def minimal_eps(
-    logits: Logits,
+    victim: Victim,
     images: Tensor,
-    goal: Goal,
+    goal: ClassGoal,
     largest: float,
     *,
     rounds: int = ROUNDS,
@@ -224,7 +225,7 @@ def minimal_eps(
     failed, reached = images.new_zeros(len(images)), images.new_full((len(images),), largest)
     for number in range(rounds):
         tried = reached[rows] if number == 0 else (failed[rows] + reached[rows]) / 2
-        done = _reached(logits, images[rows], goal[rows], tried, steps)
+        done = _reached(victim, images[rows], goal[rows], tried, steps)
         reached[rows[done]], failed[rows[~done]] = tried[done], tried[~done]
         if number == 0:
             rows = rows[done]
@@ -234,14 +235,8 @@ def minimal_eps(
     return found
 
 
-def _reached(logits: Logits, images: Tensor, goal: Goal, eps: Tensor, steps: int) -> Tensor:
+def _reached(victim: Victim, images: Tensor, goal: ClassGoal, eps: Tensor, steps: int) -> Tensor:
     """Whether PGD within ``eps`` (N,), one budget an image, gets there: (N,) bool."""
-    sign = 1 if goal.targeted else -1
-
-    def objective(points: Tensor) -> Tensor:
-        return sign * functional.cross_entropy(logits(points), goal.classes, reduction="none")
-
     budget = eps[:, None, None, None]
-    attacked = pgd(images, objective, budget, STEP * budget, steps)
-    with torch.no_grad():
-        return goal.reached(logits(attacked))
+    attacked = pgd(images, lambda points: goal(victim(points)), budget, STEP * budget, steps)
+    return predict_reached(victim, attacked, goal)

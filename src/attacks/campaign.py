@@ -1,5 +1,6 @@
 """Attacking all images of a class of a catalogue, batch by batch, so that a kill costs one batch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,15 +10,18 @@ import torch
 from tqdm import tqdm
 
 from src.artifacts.classes import Classes, write_attacked_classes
+from src.artifacts.errors import UserError
 from src.artifacts.features import write_features
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.parts import Parts
+from src.attacks.attack import LEVELS, Attack, Budget
 from src.attacks.freezing import frozen
-from src.attacks.goals import Goal, predict_reached
-from src.attacks.registry import build_attack
+from src.attacks.goals import ClassGoal, predict_reached
+from src.attacks.registry import Noise
+from src.attacks.repeated import Rechecked, Restarted
 from src.attacks.settings import AttackSettings
-from src.attacks.storage import Budget, norms, to_levels, to_pixels, write_images
-from src.attacks.victim import Victim
+from src.attacks.storage import norms, to_levels, to_pixels, write_images
+from src.attacks.victim import ExtractorVictim
 from src.datasets.catalogue import Catalogue, open_catalogue
 from src.extractors.distribution import of_share, own_share, rank
 from src.extractors.extractor import Extractor, Precision
@@ -46,13 +50,13 @@ class Campaign:
     workers: int = 0
     features_precision: Precision = "fp32"
     """Of the stored images' features: that of the clean features they are compared with."""
+    sizes: Mapping[int, float] | None = None
+    """L2 norms in grey levels of the changes that noise resembles, by image id."""
 
     @property
     def budget(self) -> Budget | None:
         """What a stored image is held to; None where the attack has no budget in pixels."""
-        if not self.settings.has_budget or self.fidelity.budget_space != "pixel":
-            return None
-        return Budget(self.settings.eps, self.settings.order)
+        return self.settings.attack.budget if self.fidelity.budget_space == "pixel" else None
 
     def attack(self, folder: Path, parts: Parts) -> None:
         """Attack, and store below ``folder`` as ``images/<id>.tiff``.
@@ -60,7 +64,7 @@ class Campaign:
         ``parts`` remembers finished batches: those are not attacked again. Where ``torchrun`` has
         started several processes each attacks its share of the rest.
         """
-        victim = Victim.of(
+        victim = ExtractorVictim(
             self.extractor,
             self.fidelity.budget_space,
             fast=self.settings.fast,
@@ -75,13 +79,13 @@ class Campaign:
             tqdm(
                 total=(finished + sum(len(batches[number]) for number in own)) * per_image,
                 initial=finished * per_image,
-                desc=of_share(f"{self.settings.attack}, image passes"),
+                desc=of_share(f"{self.settings.kind}, image passes"),
                 unit="pass",
                 disable=rank() > 0,
             ) as bar,
             frozen(*victim.networks),
         ):
-            victim.logits.on_pass = bar.update
+            victim.on_pass = bar.update
             for number in own:
                 columns = self._attack_batch(victim, folder / IMAGES, number, batches[number])
                 parts.save(number, columns)
@@ -110,20 +114,20 @@ class Campaign:
         return list(self.catalogue.batches(positions, self.batch_size))
 
     def _attack_batch(
-        self, victim: Victim, folder: Path, number: int, positions: np.ndarray
+        self, victim: ExtractorVictim, folder: Path, number: int, positions: np.ndarray
     ) -> dict[str, np.ndarray]:
         """Attack and store one batch; returns its columns of the outcome."""
         device = self.extractor.device
         clean = np.stack([self.catalogue[position] for position in positions])
         goal = self._goal(len(clean)).to(device)
-        passes = victim.passes
+        passes = victim.all_passes
         # The caller's random state stays as it is.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(_seed_of(self.settings.seed, number))
             points = victim.to_points(to_pixels(clean, device))
-            attack = build_attack(self.settings, victim)
-            attacked = attack(victim.logits, points, goal, victim.box)
-        passes = victim.passes - passes
+            attack = self._prepared(victim, self.catalogue.ids[positions])
+            attacked = attack(victim, points, goal)
+        passes = victim.all_passes - passes
         levels = to_levels(victim.to_images(attacked), clean, self.fidelity.quantise, self.budget)
         image_ids = self.catalogue.ids[positions]
         write_images(folder, image_ids, levels, clean, self.budget)
@@ -132,14 +136,29 @@ class Campaign:
             "image": image_ids,
             "success_before_rounding": predict_reached(victim.exact, attacked, goal).cpu().numpy(),
             "linf": norms(change, np.inf),
-            "l2": norms(change, 2) / 255,
+            "l2": norms(change, 2) / LEVELS,
             "passes": np.full(len(clean), passes / len(clean)),
         }
 
-    def _goal(self, n: int) -> Goal:
+    def _prepared(self, victim: ExtractorVictim, image_ids: np.ndarray) -> Attack:
+        """The attack for some images: it is tried again where the settings ask for that."""
+        attack, settings = self.settings.attack, self.settings
+        if isinstance(attack, Noise) and self.sizes is not None:
+            attack = replace(
+                attack, sizes=tuple(self.sizes[int(image_id)] for image_id in image_ids)
+            )
+        if settings.restarts > 1:
+            attack = Restarted(attack, settings.restarts)
+        if settings.fast and settings.attack.smallest_change:
+            attack = Rechecked(attack, victim.exact)
+        return attack
+
+    def _goal(self, n: int) -> ClassGoal:
         settings = self.settings
         targeted = settings.target is not None
-        return Goal(torch.full((n,), settings.target if targeted else settings.origin), targeted)
+        return ClassGoal(
+            torch.full((n,), settings.target if targeted else settings.origin), targeted
+        )
 
     def _predict(self, stored: Catalogue, precision: Precision) -> Predictions:
         return predict(
@@ -194,6 +213,18 @@ class Outcome:
         flags = {"success_before_rounding": int, "success": int}
         self.images.astype(flags).to_csv(outputs[2], sep="\t", index=False, float_format="%.6g")
         return outputs
+
+
+def change_sizes(report: Path, image_ids: np.ndarray) -> dict[int, float]:
+    """L2 norms in grey levels of the changes in an ``attack.tsv``, by image id.
+
+    ``UserError`` unless it has all of the images.
+    """
+    found = pd.read_csv(report, sep="\t", index_col="image")["l2"] * LEVELS
+    missing = np.setdiff1d(image_ids, found.index)
+    if len(missing):
+        raise UserError(f"{report} has no image {missing[0]}: it is an attack on other images")
+    return {int(image_id): float(found[image_id]) for image_id in image_ids}
 
 
 def publish(folder: Path, final: Path, parts: Parts) -> None:

@@ -22,7 +22,8 @@ import torch
 from cleverhans.torch.attacks.carlini_wagner_l2 import carlini_wagner_l2
 from torch import Tensor
 
-from src.attacks.goals import Box, Goal, Logits
+from src.attacks.attack import Box, Goal, Victim
+from src.attacks.goals import class_goal
 
 _UNBOUNDED = 1e9
 """An upper bound of c above this says that no search step has succeeded yet."""
@@ -54,19 +55,19 @@ class CarliniWagner:
         if self.warm and self.abort != "never":
             raise ValueError("a warm search needs abort='never': given up images lag behind")
 
-    def __call__(self, logits: Logits, points: Tensor, goal: Goal, box: Box | None) -> Tensor:
-        start = _Descent.start(points, goal, box)
+    def __call__(self, victim: Victim, points: Tensor, goal: Goal) -> Tensor:
+        start = _Descent.start(points, goal, victim.box)
         best = _Best(start.clean.clone(), points.new_full((len(points),), torch.inf))
         search = _ConstantSearch.start(len(points), self.initial_c, points)
         descent = start
         for step in range(self.search_steps):
             if step and not self.warm:
-                descent = _Descent.start(points, goal, box)
-            found = self._descend(logits, descent, search.c, best)
+                descent = _Descent.start(points, goal, victim.box)
+            found = self._descend(victim, descent, search.c, best)
             search.update(found, self.alias)
         return best.images
 
-    def _descend(self, logits: Logits, descent: "_Descent", c: Tensor, best: "_Best") -> Tensor:
+    def _descend(self, victim: Victim, descent: "_Descent", c: Tensor, best: "_Best") -> Tensor:
         """One search step: returns whether each image, (N,) bool, reached its goal in it."""
         found = torch.zeros(len(c), dtype=torch.bool, device=c.device)
         rows = torch.arange(len(c), device=c.device)
@@ -74,7 +75,7 @@ class CarliniWagner:
         between_checks = max(1, self.iterations // _CHECKS)
         for iteration in range(self.iterations):
             images, reached, distance, loss = descent.step(
-                logits, c[rows], self.confidence, self.learning_rate
+                victim, c[rows], self.confidence, self.learning_rate
             )
             found[rows] |= reached
             best.update(rows, images, distance, reached)
@@ -99,22 +100,23 @@ class CarliniWagnerCleverHans:
     search_steps: int = 5
     iterations: int = 1000
 
-    def __call__(self, logits: Logits, points: Tensor, goal: Goal, box: Box | None) -> Tensor:
-        if box is None:
+    def __call__(self, victim: Victim, points: Tensor, goal: Goal) -> Tensor:
+        if victim.box is None:
             raise ValueError("CleverHans' C&W needs a box")
+        goal = class_goal(goal)
         with torch.no_grad():
-            n_classes = logits(points[:1]).shape[1]
+            n_classes = victim(points[:1]).logits.shape[1]
         attacked = [
             carlini_wagner_l2(
-                logits,
+                lambda images: victim(images).logits,
                 point,
                 n_classes,
                 y=label,
                 targeted=goal.targeted,
                 lr=self.learning_rate,
                 confidence=self.confidence,
-                clip_min=box[0],
-                clip_max=box[1],
+                clip_min=victim.box[0],
+                clip_max=victim.box[1],
                 initial_const=self.initial_c,
                 binary_search_steps=self.search_steps,
                 max_iterations=self.iterations,
@@ -201,25 +203,24 @@ class _Descent:
             setattr(self, name, getattr(self, name)[rows])
 
     def step(
-        self, logits: Logits, c: Tensor, confidence: float, learning_rate: float
+        self, victim: Victim, c: Tensor, confidence: float, learning_rate: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Take one step; returns images, reached, squared L2 and loss as they were before it."""
         modifier = self.modifier.detach().requires_grad_()
         images = self.to_images(modifier, self.anchor)
-        outputs = logits(images).float()
-        target = outputs.gather(1, self.goal.classes[:, None])[:, 0]
-        others = outputs.scatter(1, self.goal.classes[:, None], -torch.inf).max(dim=1).values
-        lead = others - target if self.goal.targeted else target - others
+        prediction = victim(images)
+        missed_by = self.goal.missed_by(prediction)
         # `maximum`, not `clamp`: it has a gradient where the margin is met exactly.
-        hinge = torch.maximum(lead + confidence, torch.zeros_like(lead))
+        hinge = torch.maximum(missed_by + confidence, torch.zeros_like(missed_by))
         distance = (images - self.clean).pow(2).sum(dim=(1, 2, 3))
         loss = c * hinge + distance
         (gradient,) = torch.autograd.grad(loss.sum(), modifier)
         self._adam(gradient, learning_rate)
-        outputs = outputs.detach()
+        with torch.no_grad():
+            reached = self.goal.reached(prediction, confidence)
         return (
             images.detach(),
-            self.goal.reached(outputs, confidence),
+            reached,
             distance.detach(),
             loss.detach(),
         )

@@ -2,12 +2,14 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.layout import Layout
+from src.attacks.registry import Noise
 from src.attacks.settings import AttackSettings, add_attack_options, attack_settings, experiment
 from src.cli import (
     Parser,
@@ -70,6 +72,22 @@ class AttackCommand:
                 f"no attacked experiment at {folder}: run classify_extract_attack.py with the same "
                 "options first"
             )
+
+    @property
+    def resembled(self) -> Path | None:
+        """The report of the attack whose changes are the size of this noise; None for other attacks.
+
+        ``UserError`` where stage 3 has not been run for that attack.
+        """
+        attack = self.settings.attack
+        if not isinstance(attack, Noise) or not attack.like:
+            return None
+        kind, _, parameters = attack.like.partition("_")
+        liked = replace(self.experiment, attack=kind, parameters=parameters)
+        path = self.layout.attack_report(liked)
+        if not path.is_file():
+            raise UserError(f"missing file: {path}; run classify_extract_attack.py for it first")
+        return path
 
     @property
     def stage_1(self) -> str:

@@ -1,81 +1,69 @@
-"""What an attack wants, and the space it moves in."""
+"""What an attack wants of a class of images: that they reach a class, or leave one."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-Logits = Callable[[Tensor], Tensor]
-"""Maps points (N, 3, H, W) of the attacked space to logits (N, C), differentiably."""
-
-Box = tuple[float, float]
-"""Smallest and largest value that a coordinate may take."""
+from src.attacks.attack import Goal, Victim
+from src.extractors.extractor import Prediction
 
 
 @dataclass(frozen=True)
-class Goal:
+class ClassGoal:
     """A class for every image: to be reached (targeted) or to be left (untargeted)."""
 
     classes: Tensor
     """(N,) int64."""
     targeted: bool = True
 
-    def reached(self, logits: Tensor, confidence: float = 0.0) -> Tensor:
+    def __call__(self, prediction: Prediction) -> Tensor:
+        """Cross-entropy (N,) of the class to reach, or minus that of the class to leave."""
+        loss = functional.cross_entropy(prediction.logits, self.classes, reduction="none")
+        return loss if self.targeted else -loss
+
+    def missed_by(self, prediction: Prediction) -> Tensor:
+        """Lead (N,) in logits of the best wrong class: of any other, or of the class to leave."""
+        own = prediction.logits.gather(1, self.classes[:, None])[:, 0]
+        others = prediction.logits.scatter(1, self.classes[:, None], -torch.inf).max(dim=1).values
+        return others - own if self.targeted else own - others
+
+    def reached(self, prediction: Prediction, confidence: float = 0.0) -> Tensor:
         """Which images are where the attack wants them, (N,) bool, by a margin of ``confidence``.
 
         The margin is taken from the target's logit, or added to that of the class to leave, before
         the largest logit is looked for.
         """
+        logits = prediction.logits
         margin = -confidence if self.targeted else confidence
         shifted = logits.scatter_add(
             1, self.classes[:, None], logits.new_full((len(logits), 1), margin)
         )
         return (shifted.argmax(dim=1) == self.classes) == self.targeted
 
-    def __getitem__(self, rows: Tensor) -> "Goal":
-        """The goals of some of the images: ``rows`` is an index or a mask."""
-        return Goal(self.classes[rows], self.targeted)
+    def __getitem__(self, rows: Tensor) -> "ClassGoal":
+        return ClassGoal(self.classes[rows], self.targeted)
 
-    def to(self, device: torch.device) -> "Goal":
-        return Goal(self.classes.to(device), self.targeted)
-
-
-class Attack(Protocol):
-    """Moves images towards a goal. The budget and all other parameters belong to the attack itself.
-
-    ``logits`` is called on points of the attacked space and must not need weight gradients (see
-    ``freezing.frozen``). ``points`` (N, 3, H, W) float32 are the clean images in that space, ``box``
-    bounds its coordinates (None: unbounded). Returns points of the same shape, detached. Random
-    choices come from torch's global generator, which the caller seeds.
-    """
-
-    def __call__(self, logits: Logits, points: Tensor, goal: Goal, box: Box | None) -> Tensor: ...
+    def to(self, device: torch.device) -> "ClassGoal":
+        return ClassGoal(self.classes.to(device), self.targeted)
 
 
-class CountedLogits:
-    """A ``Logits`` that counts the images that pass through it."""
-
-    def __init__(self, logits: Logits) -> None:
-        self._logits = logits
-        self.passes = 0
-        self.on_pass: Callable[[int], object] | None = None
-        """Called with the number of images after each forward, for a progress bar."""
-
-    def __call__(self, points: Tensor) -> Tensor:
-        logits = self._logits(points)
-        self.count(len(points))
-        return logits
-
-    def count(self, images: int) -> None:
-        """Note that ``images`` have passed through the network, here or elsewhere."""
-        self.passes += images
-        if self.on_pass:
-            self.on_pass(images)
-
-
-def predict_reached(logits: Logits, points: Tensor, goal: Goal) -> Tensor:
-    """``goal.reached`` of the points as they are, (N,) bool, without gradients."""
+def predict_reached(victim: Victim, images: Tensor, goal: Goal) -> Tensor:
+    """``goal.reached`` of the images as they are, (N,) bool, without gradients."""
     with torch.no_grad():
-        return goal.reached(logits(points))
+        return goal.reached(victim(images))
+
+
+def class_goal(goal: Goal) -> ClassGoal:
+    """``goal``, for attacks that know classes alone; ``ValueError`` for any other kind."""
+    if not isinstance(goal, ClassGoal):
+        raise ValueError("this attack knows classes alone: its goal must be a ClassGoal")
+    return goal
+
+
+def untargeted(goal: Goal) -> ClassGoal:
+    """``goal``, for attacks that only leave a class; ``ValueError`` for any other kind."""
+    if class_goal(goal).targeted:
+        raise ValueError("this attack only leaves a class: its goal must be untargeted")
+    return goal

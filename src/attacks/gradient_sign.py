@@ -1,82 +1,123 @@
-"""FGSM and PGD, by CleverHans.
+"""FGSM and PGD, by our engine and by CleverHans; both round alike.
 
 FGSM: Goodfellow et al. 2015, "Explaining and Harnessing Adversarial Examples".
 PGD: Madry et al. 2018, "Towards Deep Learning Models Resistant to Adversarial Attacks".
 """
 
 import contextlib
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+import torch
 from cleverhans.torch.attacks.fast_gradient_method import fast_gradient_method
 from cleverhans.torch.attacks.projected_gradient_descent import projected_gradient_descent
 from torch import Tensor
 
 from src.artifacts.errors import UserError
-from src.attacks.goals import Box, Goal, Logits
+from src.attacks.attack import Goal, Victim
+from src.attacks.goals import class_goal
+from src.attacks.pgd import Objective, descend, inside, limit, steepest
 
-FGSM_NORMS = (math.inf, 1, 2)
-PGD_NORMS = (math.inf, 2)
-
-
-@dataclass(frozen=True)
-class FGSM:
-    """One step of size ``eps``: x' = x - eps * sign(grad CE(x, target)), and its L2 and L1 kin."""
-
-    eps: float
-    """Size of the step in units of the attacked space."""
-    norm: float = math.inf
-
-    def __call__(self, logits: Logits, points: Tensor, goal: Goal, box: Box | None) -> Tensor:
-        low, high = box or (None, None)
-        with _explained():
-            attacked = fast_gradient_method(
-                logits,
-                points,
-                self.eps,
-                self.norm,
-                clip_min=low,
-                clip_max=high,
-                y=goal.classes,
-                targeted=goal.targeted,
-                sanity_checks=False,
-            )
-        return attacked.detach()
+_MOVED_BY_L1_PGD = 0.01
+"""Share of the coordinates that a step of PGD within an L1 ball moves; a single one gets nowhere."""
 
 
-@dataclass(frozen=True)
-class PGD:
-    """``steps`` steps of size ``step``, each projected onto the ball of ``eps``; the last iterate."""
+def fgsm(victim: Victim, images: Tensor, goal: Goal, eps: float, order: float) -> Tensor:
+    """One step of length ``eps`` in the norm ``order``: x' = x - eps sign(grad CE(x, target))."""
+    return descend(
+        images,
+        mean_goal(victim, goal),
+        lambda gradient: eps * steepest(gradient, order),
+        inside(victim.box),
+        1,
+    )
 
-    eps: float
-    """Radius of the ball in units of the attacked space."""
-    step: float
-    steps: int = 10
-    norm: float = math.inf
-    random_start: bool = True
-    """Start from a uniformly random point of the ball; without it this is BIM."""
 
-    def __call__(self, logits: Logits, points: Tensor, goal: Goal, box: Box | None) -> Tensor:
-        low, high = box or (None, None)
-        with _explained():
-            attacked = projected_gradient_descent(
-                logits,
-                points,
-                self.eps,
-                self.step,
-                self.steps,
-                self.norm,
-                clip_min=low,
-                clip_max=high,
-                y=goal.classes,
-                targeted=goal.targeted,
-                # Its default changed between versions of the library.
-                rand_init=self.random_start,
-                # The checks end in numpy.all of tensors, which fails on CUDA.
-                sanity_checks=False,
-            )
-        return attacked.detach()
+def projected_descent(
+    victim: Victim,
+    images: Tensor,
+    goal: Goal,
+    eps: float,
+    step: float,
+    steps: int,
+    order: float,
+    random_start: bool,
+) -> Tensor:
+    """``steps`` steps of length ``step``, each projected onto the ball of ``eps``; the last iterate."""
+    into_box = inside(victim.box)
+    share = _MOVED_BY_L1_PGD if order == 1 else 0.0
+
+    def project(points: Tensor) -> Tensor:
+        # The sum is rounded as CleverHans rounds it.
+        return into_box(images + limit(into_box(points) - images, eps, order))
+
+    start = images
+    if random_start:
+        noise = torch.zeros_like(images).uniform_(-eps, eps)
+        start = into_box(images + limit(noise, eps, order))
+    return descend(
+        start,
+        mean_goal(victim, goal),
+        lambda gradient: step * steepest(gradient, order, share),
+        project,
+        steps,
+    )
+
+
+def mean_goal(victim: Victim, goal: Goal) -> Objective:
+    """Mean of the goal over the images, whose gradient is that of CleverHans' loss."""
+    return lambda points: goal(victim(points)).mean()
+
+
+def cleverhans_fgsm(victim: Victim, images: Tensor, goal: Goal, eps: float, order: float) -> Tensor:
+    """CleverHans' own ``fgsm``."""
+    low, high = victim.box or (None, None)
+    goal = class_goal(goal)
+    with _explained():
+        attacked = fast_gradient_method(
+            lambda points: victim(points).logits,
+            images,
+            eps,
+            order,
+            clip_min=low,
+            clip_max=high,
+            y=goal.classes,
+            targeted=goal.targeted,
+            sanity_checks=False,
+        )
+    return attacked.detach()
+
+
+def cleverhans_pgd(
+    victim: Victim,
+    images: Tensor,
+    goal: Goal,
+    eps: float,
+    step: float,
+    steps: int,
+    order: float,
+    random_start: bool,
+) -> Tensor:
+    """CleverHans' own ``projected_descent``; it has no L1 ball."""
+    low, high = victim.box or (None, None)
+    goal = class_goal(goal)
+    with _explained():
+        attacked = projected_gradient_descent(
+            lambda points: victim(points).logits,
+            images,
+            eps,
+            step,
+            steps,
+            order,
+            clip_min=low,
+            clip_max=high,
+            y=goal.classes,
+            targeted=goal.targeted,
+            # Its default changed between versions of the library.
+            rand_init=random_start,
+            # The checks end in numpy.all of tensors, which fails on CUDA.
+            sanity_checks=False,
+        )
+    return attacked.detach()
 
 
 @contextlib.contextmanager
@@ -86,5 +127,6 @@ def _explained() -> Iterator[None]:
         yield
     except AssertionError as error:
         raise UserError(
-            "CleverHans cannot normalise a gradient (it vanished or is not finite): use --l inf"
+            "CleverHans cannot normalise a gradient (it vanished or is not finite): use --l inf, "
+            "or --engine own"
         ) from error

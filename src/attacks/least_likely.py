@@ -7,18 +7,17 @@ class of an image for one that they choose themselves.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from src.attacks.goals import Box, Goal, Logits
+from src.attacks.attack import Goal, Victim
+from src.attacks.goals import untargeted
 from src.attacks.pgd import pgd
 
 LABEL_SMOOTHING = 0.1
-_LEVELS = 255
-_UNBOUNDED = (-math.inf, math.inf)
+UNBOUNDED = (-math.inf, math.inf)
 
 
 def least_likely(logits: Tensor) -> Tensor:
@@ -47,26 +46,28 @@ def half_sign_start(
 
 
 def towards_least_likely(
-    logits: Logits,
-    points: Tensor,
+    victim: Victim,
+    images: Tensor,
+    goal: Goal,
     eps: float,
     step: float,
     steps: int,
     *,
-    box: Box | None = (0.0, 1.0),
     start: Tensor | None = None,
 ) -> Tensor:
-    """Descend the smoothed cross-entropy of the class that is least likely at ``points`` (N, ...).
+    """Descend the smoothed cross-entropy of the class that is least likely at ``images`` (N, ...).
 
-    Returns points within ``eps`` of ``points`` and inside ``box``. ``start`` replaces ``points`` as the
-    first iterate; it has no say in which class is least likely.
+    Returns points within ``eps`` of ``images`` and inside the victim's box. ``start`` replaces
+    ``images`` as the first iterate; it has no say in which class is least likely. The ``goal`` must be
+    untargeted.
     """
+    untargeted(goal)
     with torch.no_grad():
-        targets = least_likely(logits(points))
-    low, high = box or _UNBOUNDED
+        targets = least_likely(victim(images).logits)
+    low, high = victim.box or UNBOUNDED
     return pgd(
-        points,
-        lambda moved: smoothed_cross_entropy(logits(moved), targets),
+        images,
+        lambda moved: smoothed_cross_entropy(victim(moved).logits, targets),
         eps,
         step,
         steps,
@@ -76,57 +77,13 @@ def towards_least_likely(
     )
 
 
-@dataclass(frozen=True)
-class StepLL:
-    """x' = clip(x - eps sign(grad CE(x, t))), t being the least likely class of x."""
-
-    eps: float
-    """Size of the step in units of the attacked space, as of all attacks here."""
-
-    def __call__(self, logits: Logits, points: Tensor, goal: Goal, box: Box | None) -> Tensor:
-        _require_untargeted(goal)
-        return towards_least_likely(logits, points, self.eps, self.eps, 1, box=box)
-
-
-@dataclass(frozen=True)
-class RandomStepLL:
-    """step-LL of half the size from a random corner of the half ball; t is that of the clean x.
+def random_step_towards_least_likely(
+    victim: Victim, images: Tensor, goal: Goal, eps: float
+) -> Tensor:
+    """step-LL of half the size from a random corner of the half ball, towards the class of the clean x.
 
     The random step leaves the sharp curvature around x, behind which single-step training hides.
     """
-
-    eps: float
-
-    def __call__(self, logits: Logits, points: Tensor, goal: Goal, box: Box | None) -> Tensor:
-        _require_untargeted(goal)
-        low, high = box or _UNBOUNDED
-        start = half_sign_start(points, self.eps, torch.default_generator, low=low, high=high)
-        return towards_least_likely(logits, points, self.eps, self.eps / 2, 1, box=box, start=start)
-
-
-@dataclass(frozen=True)
-class IterLL:
-    """Steps of one grey level towards the class that is least likely at the clean x."""
-
-    eps: float
-    step: float = 1 / _LEVELS
-    steps: int | None = None
-    """None: min(eps + 4, 1.25 eps) with eps in grey levels, rounded up, as the paper chooses."""
-
-    def __call__(self, logits: Logits, points: Tensor, goal: Goal, box: Box | None) -> Tensor:
-        _require_untargeted(goal)
-        steps = self.steps or usual_steps(self.eps)
-        return towards_least_likely(logits, points, self.eps, self.step, steps, box=box)
-
-
-def usual_steps(eps: float) -> int:
-    """How many steps of a grey level Iter-LL takes within ``eps`` (1 is white): enough for its edge."""
-    levels = round(_LEVELS * eps, 6)
-    return math.ceil(min(levels + 4, 1.25 * levels))
-
-
-def _require_untargeted(goal: Goal) -> None:
-    if goal.targeted:
-        raise ValueError(
-            "these attacks choose their target themselves: the goal must be untargeted"
-        )
+    low, high = victim.box or UNBOUNDED
+    start = half_sign_start(images, eps, torch.default_generator, low=low, high=high)
+    return towards_least_likely(victim, images, goal, eps, eps / 2, 1, start=start)

@@ -1,17 +1,54 @@
-"""The one engine of projected gradient descent within an L-inf ball.
+"""The one engine of projected gradient descent, for L-inf, L2 and L1.
 
 Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018. Whoever
-perturbs images (training adversaries, attacks on rankings, on attention) brings an objective.
+perturbs images (attacks on classes, on attention, on rankings, training adversaries) brings an objective,
+and where the usual ones do not do, a start, a step and a projection.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from src.attacks.attack import Box
+
 Objective = Callable[[Tensor], Tensor]
 """Images (N, ...) -> what is to be made small, (N,) or a scalar. Images must not meet each other's
 gradient, or their perturbations depend on the batch they are in."""
+
+_TINY = 1e-12
+
+
+def descend(
+    start: Tensor,
+    objective: Objective,
+    step: Callable[[Tensor], Tensor],
+    project: Callable[[Tensor], Tensor],
+    steps: int,
+    *,
+    tolerance: float = 0.0,
+) -> Tensor:
+    """Take ``steps`` steps down the gradient of ``objective`` from ``start`` (N, ...); the last point.
+
+    ``step`` turns a gradient into the change that is subtracted, ``project`` brings the result back
+    to where it may be. Only pixels are differentiated, so that parameters neither need freezing nor get
+    a gradient. A positive ``tolerance`` ends the descent when the mean objective has moved by less since
+    the step before.
+    """
+    points = start.detach()
+    before = None
+    for _ in range(steps):
+        points.requires_grad_()
+        values = objective(points)
+        (gradient,) = torch.autograd.grad(values.sum(), points)
+        points = project(points.detach() - step(gradient))
+        if tolerance:
+            now = values.detach().mean()
+            if before is not None and (now - before).abs() < tolerance:
+                break
+            before = now
+    return points
 
 
 def pgd(
@@ -26,28 +63,62 @@ def pgd(
     start: Tensor | None = None,
     tolerance: float = 0.0,
 ) -> Tensor:
-    """Descend ``objective`` by ``steps`` sign steps; returns images within ``eps`` of ``images``.
+    """Descend by sign steps within the L-inf ball of ``eps`` around ``images`` (N, ...).
 
-    ``images`` (N, ...) float in [low, high]; ``eps`` and ``step`` in the same unit, 1 being white; as
-    tensors (N, 1, 1, 1) each image has its own.
-    ``start`` replaces ``images`` as the first point. Only pixels are differentiated, so that
-    parameters neither need freezing nor get a gradient. A positive ``tolerance`` ends the descent when
-    the mean objective has moved by less since the step before.
+    Images are float in [low, high]; ``eps`` and ``step`` are in the same unit, 1 being white; as tensors
+    (N, 1, 1, 1) each image has its own. ``start`` replaces ``images`` as the first point.
     """
     floor, ceiling = (images - eps).clamp_min(low), (images + eps).clamp_max(high)
-    points = (images if start is None else start).detach()
-    before = None
-    for _ in range(steps):
-        points.requires_grad_()
-        values = objective(points)
-        (gradient,) = torch.autograd.grad(values.sum(), points)
-        points = torch.clamp(points.detach() - step * gradient.sign(), floor, ceiling)
-        if tolerance:
-            now = values.detach().mean()
-            if before is not None and (now - before).abs() < tolerance:
-                break
-            before = now
-    return points
+    return descend(
+        images if start is None else start,
+        objective,
+        lambda gradient: step * gradient.sign(),
+        lambda points: torch.clamp(points, floor, ceiling),
+        steps,
+        tolerance=tolerance,
+    )
+
+
+def steepest(gradient: Tensor, order: float, share: float = 0.0) -> Tensor:
+    """The step of unit length along which a linear function grows most; rounds like CleverHans.
+
+    L1: the ``share`` of coordinates with the largest slopes moves, all alike (Tramèr and Boneh,
+    "Adversarial training and robustness for multiple perturbations", 2019), and at least the largest.
+    """
+    if order == math.inf:
+        return gradient.sign()
+    axes = tuple(range(1, gradient.ndim))
+    if order == 2:
+        square = gradient.square().sum(axes, keepdim=True)
+        return gradient / square.clamp_min(_TINY).sqrt()
+    slopes = gradient.abs().flatten(1)
+    n_moved = max(1, int(share * slopes.shape[1]))
+    least = slopes.topk(n_moved, dim=1).values[:, -1]
+    moved = (slopes >= least[:, None]).view_as(gradient).float()
+    return gradient.sign() * moved / moved.sum(axes, keepdim=True)
+
+
+def inside(box: Box | None) -> Callable[[Tensor], Tensor]:
+    """The projection of points into ``box``; None leaves them."""
+    return (lambda points: points) if box is None else (lambda points: points.clamp(*box))
+
+
+def limit(change: Tensor, eps: float, order: float) -> Tensor:
+    """The point of the ball of ``eps`` around 0 that is nearest to each ``change`` (N, ...)."""
+    if order == math.inf:
+        return change.clamp(-eps, eps)
+    axes = tuple(range(1, change.ndim))
+    if order == 2:
+        length = change.square().sum(axes, keepdim=True).clamp_min(_TINY).sqrt()
+        return change * (eps / length).clamp_max(1)
+    size = change.abs().flatten(1)
+    # Duchi et al., "Efficient projections onto the l1-ball", ICML 2008: all shrink by the same amount.
+    falling = size.sort(dim=1, descending=True).values
+    excess = falling.cumsum(dim=1) - eps
+    counts = torch.arange(1, size.shape[1] + 1, device=size.device)
+    last = (falling * counts > excess).sum(dim=1, keepdim=True).clamp_min(1)
+    shrink = (excess.gather(1, last - 1) / last).clamp_min(0)
+    return change.sign() * (size - shrink).clamp_min(0).view_as(change)
 
 
 def random_start(images: Tensor, eps: float, generator: torch.Generator) -> Tensor:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from src.attacks.goals import Attack, Box, Goal, Logits, predict_reached
+from src.attacks.attack import Attack, Goal, Victim
+from src.attacks.goals import predict_reached
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,12 @@ class Restarted:
     attack: Attack
     restarts: int
 
-    def __call__(self, logits: Logits, points: Tensor, goal: Goal, box: Box | None) -> Tensor:
-        attacked = points.clone()
-        open_rows = torch.arange(len(points), device=points.device)
+    def __call__(self, victim: Victim, images: Tensor, goal: Goal) -> Tensor:
+        attacked = images.clone()
+        open_rows = torch.arange(len(images), device=images.device)
         for _ in range(self.restarts):
-            attacked[open_rows] = self.attack(logits, points[open_rows], goal[open_rows], box)
-            reached = predict_reached(logits, attacked[open_rows], goal[open_rows])
+            attacked[open_rows] = self.attack(victim, images[open_rows], goal[open_rows])
+            reached = predict_reached(victim, attacked[open_rows], goal[open_rows])
             open_rows = open_rows[~reached]
             if len(open_rows) == 0:
                 break
@@ -40,12 +41,12 @@ class Rechecked:
     """
 
     attack: Attack
-    exact: Logits
-    """The network that judges, called on the same points."""
+    exact: Victim
+    """The network that judges, called on the same images."""
 
-    def __call__(self, logits: Logits, points: Tensor, goal: Goal, box: Box | None) -> Tensor:
-        attacked = self.attack(logits, points, goal, box)
+    def __call__(self, victim: Victim, images: Tensor, goal: Goal) -> Tensor:
+        attacked = self.attack(victim, images, goal)
         missed = ~predict_reached(self.exact, attacked, goal)
         if missed.any():
-            attacked[missed] = self.attack(self.exact, points[missed], goal[missed], box)
+            attacked[missed] = self.attack(self.exact, images[missed], goal[missed])
         return attacked

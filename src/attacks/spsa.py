@@ -1,55 +1,51 @@
 """SPSA, the black-box attack of Uesato et al. 2018, by CleverHans."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from cleverhans.torch.attacks.spsa import spsa
 from torch import Tensor
 
-from src.attacks.goals import Box, Goal, Logits
+from src.attacks.attack import Goal, Victim
+from src.attacks.goals import class_goal
 
-SPSA_NORMS = (math.inf, 2)
 
-
-@dataclass(frozen=True)
-class SPSA:
-    """Adam on gradients estimated from pairs of random probes; only logits are read.
+def spsa_attack(
+    victim: Victim,
+    images: Tensor,
+    goal: Goal,
+    eps: float,
+    steps: int,
+    samples: int,
+    delta: float,
+    order: float,
+    learning_rate: float = 0.01,
+) -> Tensor:
+    """Adam on gradients estimated from ``samples`` pairs of probes of size ``delta``, logits alone read.
 
     Costs ``steps * (2 * samples + 1)`` image passes for an image.
     """
-
-    eps: float
-    """Radius of the ball in units of the attacked space."""
-    steps: int = 100
-    samples: int = 128
-    """Pairs of probes of one gradient estimate."""
-    delta: float = 0.01
-    """Size of a probe in units of the attacked space."""
-    learning_rate: float = 0.01
-    norm: float = math.inf
-
-    def __call__(self, logits: Logits, points: Tensor, goal: Goal, box: Box | None) -> Tensor:
-        low, high = box or (-math.inf, math.inf)
-        attacked = [
-            spsa(
-                _Recentred(logits, point),
-                point,
-                self.eps,
-                self.steps,
-                norm=self.norm,
-                clip_min=low,
-                clip_max=high,
-                y=label,
-                targeted=goal.targeted,
-                learning_rate=self.learning_rate,
-                delta=self.delta,
-                spsa_samples=self.samples,
-                sanity_checks=False,
-            )
-            for point, label in zip(points.split(1), goal.classes.split(1), strict=True)
-        ]
-        return torch.cat(attacked)
+    low, high = victim.box or (-math.inf, math.inf)
+    goal = class_goal(goal)
+    attacked = [
+        spsa(
+            _Recentred(victim, image),
+            image,
+            eps,
+            steps,
+            norm=order,
+            clip_min=low,
+            clip_max=high,
+            y=label,
+            targeted=goal.targeted,
+            learning_rate=learning_rate,
+            delta=delta,
+            spsa_samples=samples,
+            sanity_checks=False,
+        )
+        for image, label in zip(images.split(1), goal.classes.split(1), strict=True)
+    ]
+    return torch.cat(attacked)
 
 
 class _Recentred:
@@ -61,8 +57,8 @@ class _Recentred:
     to (iterate + d); before the first iterate is known, to (x + d).
     """
 
-    def __init__(self, logits: Logits, point: Tensor) -> None:
-        self._logits = logits
+    def __init__(self, victim: Victim, point: Tensor) -> None:
+        self._victim = victim
         self._doubled = 2 * point
         self._iterate = point
 
@@ -70,5 +66,5 @@ class _Recentred:
         with torch.no_grad():
             if len(batch) == 1:
                 self._iterate = batch.clone()
-                return self._logits(batch)
-            return self._logits(batch - self._doubled + self._iterate)
+                return self._victim(batch).logits
+            return self._victim(batch - self._doubled + self._iterate).logits

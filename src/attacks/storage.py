@@ -7,7 +7,6 @@ float in [0, 1].
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
+from src.attacks.attack import Budget
 from src.datasets.catalogue import read_image
 
 SUFFIX = ".tiff"
@@ -25,23 +25,14 @@ _SLACK = 1e-6
 """Relative rounding error that is forgiven when a stored change is held to its budget."""
 
 
-@dataclass(frozen=True)
-class Budget:
-    """The largest change of an image that an attack may leave in a file."""
-
-    eps: float
-    """In grey levels of 255."""
-    norm: float
-    """Order of the norm: infinity, 1 or 2."""
-
-    def exceeded(self, change: np.ndarray, slack: float = 0.0) -> np.ndarray:
-        """(n,) bool: whether ``change`` (n, ...), in grey levels, is too large."""
-        return norms(change, self.norm) > self.eps * (1 + slack)
-
-
 def norms(change: np.ndarray, order: float) -> np.ndarray:
     """(n,) float64 norms of ``change`` (n, ...), in its own unit; ``order`` is infinity, 1 or 2."""
     return np.linalg.norm(change.reshape(len(change), -1).astype(np.float64), order, axis=1)
+
+
+def exceeds(change: np.ndarray, budget: Budget, slack: float = 0.0) -> np.ndarray:
+    """(n,) bool: whether each ``change`` (n, ...), in grey levels, is larger than the ``budget``."""
+    return norms(change, budget.order) > budget.eps * (1 + slack)
 
 
 def to_pixels(levels: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
@@ -67,11 +58,11 @@ def to_levels(
         return scaled.clip(0, 255).astype(np.uint8)
     levels = np.rint(scaled.clip(0, 255)).astype(np.int16)
     change = levels - clean
-    if budget is not None and budget.norm == math.inf:
+    if budget is not None and budget.norm == "inf":
         whole = math.floor(budget.eps * (1 + _SLACK))
         change = change.clip(-whole, whole)
     elif budget is not None:
-        for row in np.flatnonzero(budget.exceeded(change)):
+        for row in np.flatnonzero(exceeds(change, budget)):
             exact = (scaled[row] - clean[row]).ravel()
             change[row] = _round_within(exact, budget).reshape(change[row].shape)
     return (clean + change).astype(np.uint8)
@@ -89,8 +80,8 @@ def _round_within(change: np.ndarray, budget: Budget) -> np.ndarray:
     fraction = size - whole
     order = np.argsort(-fraction, kind="stable")
     order = order[fraction[order] >= 0.5]
-    price = 2 * whole + 1 if budget.norm == 2 else np.ones_like(whole)
-    left = budget.eps**budget.norm - np.sum(whole**budget.norm)
+    price = 2 * whole + 1 if budget.order == 2 else np.ones_like(whole)
+    left = budget.eps**budget.order - np.sum(whole**budget.order)
     whole[order[np.cumsum(price[order]) <= left]] += 1
     return (np.sign(change) * whole).astype(np.int16)
 
@@ -121,6 +112,6 @@ def write_images(
 
 
 def _check(path: Path, change: np.ndarray, budget: Budget) -> None:
-    if budget.exceeded(change[None], _SLACK)[0]:
-        size = norms(change[None], budget.norm)[0]
+    if exceeds(change[None], budget, _SLACK)[0]:
+        size = norms(change[None], budget.order)[0]
         raise UserError(f"{path}: changed by {size:.3f} grey levels, over its budget {budget.eps}")

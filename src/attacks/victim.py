@@ -1,93 +1,97 @@
-"""The network under attack, as attacks see it."""
+"""An extractor under attack, as attacks see it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 from torch import Tensor
 
-from src.attacks.goals import Box, CountedLogits
+from src.attacks.attack import Space
 from src.extractors.attention import Attended, Watched
-from src.extractors.extractor import Extractor, Precision, fast_copy
+from src.extractors.extractor import Extractor, Precision, Prediction, fast_copy
 
 
-@dataclass(frozen=True)
-class Victim:
-    """An extractor in the space where the budget is measured.
+class ExtractorVictim:
+    """An extractor in the space where the budget is measured; counts the images that pass through it.
 
     In pixel space points are images and the box is [0, 1]. In the normalised space of the published
     code points are images after mean and std, without a box: a budget of 8/255 there is about 1.8 grey
     levels.
     """
 
-    networks: tuple[Extractor, Extractor]
-    """What has to be held still during an attack: the extractor, and what the attack differentiates."""
-    logits: CountedLogits
-    """What the attack differentiates: the extractor itself, or a tuned copy."""
-    exact: CountedLogits
-    """The extractor itself."""
-    box: Box | None
-    to_points: Callable[[Tensor], Tensor]
-    to_images: Callable[[Tensor], Tensor]
-    """Inverse of ``to_points``, within [0, 1]."""
+    def __init__(
+        self,
+        extractor: Extractor,
+        space: Space = "pixel",
+        *,
+        fast: bool = False,
+        precision: Precision = "fp32",
+    ) -> None:
+        """``fast`` attacks a tuned copy (``fast_copy``) in ``precision``; otherwise exactly fp32."""
+        self._extractor = extractor
+        self._is_normalised = space == "normalised"
+        self.box = None if self._is_normalised else (0.0, 1.0)
+        attacked = fast_copy(extractor, precision) if fast else extractor
+        self.network = _normalised(attacked) if self._is_normalised else attacked
+        """Network through which the attack takes gradients: a tuned copy, or the extractor itself."""
+        self.exact: ExtractorVictim = ExtractorVictim(extractor, space) if fast else self
+        """The extractor itself, which judges."""
+        self.passes = 0
+        self.on_pass: Callable[[int], object] | None = None
+        """Called with the number of images after each forward, for a progress bar."""
+
+    def __call__(self, points: Tensor) -> Prediction:
+        prediction = self.network(points)
+        self._count(len(points))
+        return prediction
+
+    def to_points(self, images: Tensor) -> Tensor:
+        """Points of the attacked space for ``images`` in [0, 1]."""
+        if self._is_normalised:
+            return (images - self._extractor.mean) / self._extractor.std
+        return images
+
+    def to_images(self, points: Tensor) -> Tensor:
+        """Inverse of ``to_points``, within [0, 1]."""
+        if self._is_normalised:
+            points = points * self._extractor.std + self._extractor.mean
+        return points.clamp(0, 1)
 
     @property
-    def passes(self) -> int:
-        """Images that have gone through either network so far."""
-        return self.logits.passes + self.exact.passes
+    def networks(self) -> tuple[Extractor, Extractor]:
+        """Networks that have to be held still during an attack."""
+        return self.exact.network, self.network
+
+    @property
+    def all_passes(self) -> int:
+        """Images that have gone through the attacked network or the exact one so far."""
+        return self.passes + (0 if self.exact is self else self.exact.passes)
 
     @cached_property
     def watched(self) -> Watched:
-        """What the attack differentiates, with its attention; passes count as those of ``logits``.
+        """The attacked network with its attention; its passes are those of this victim.
 
         The extractor itself where a tuned copy has lost the layer: tracing drops modules that only hold
         others, and operations between modules (a sum, a concatenation) have no name then.
         """
-        exact, attacked = (_CountedWatch(network, self.logits) for network in self.networks)
+        exact, attacked = (_CountedWatch(network, self._count) for network in self.networks)
         return attacked if attacked.averaged or attacked.layer == exact.layer else exact
 
-    @classmethod
-    def of(
-        cls,
-        extractor: Extractor,
-        space: Literal["pixel", "normalised"] = "pixel",
-        *,
-        fast: bool = False,
-        precision: Precision = "fp32",
-    ) -> "Victim":
-        """``fast`` attacks a tuned copy (``fast_copy``) in ``precision``; otherwise exactly fp32."""
-        attacked = fast_copy(extractor, precision) if fast else extractor
-        if space == "pixel":
-            return cls(
-                (extractor, attacked),
-                CountedLogits(lambda images: attacked(images).logits),
-                CountedLogits(lambda images: extractor(images).logits),
-                (0.0, 1.0),
-                lambda images: images,
-                lambda points: points.clamp(0, 1),
-            )
-        exact, attacked = _normalised(extractor), _normalised(attacked)
-        return cls(
-            (exact, attacked),
-            CountedLogits(lambda points: attacked(points).logits),
-            CountedLogits(lambda points: exact(points).logits),
-            None,
-            lambda images: (images - extractor.mean) / extractor.std,
-            lambda points: (points * extractor.std + extractor.mean).clamp(0, 1),
-        )
+    def _count(self, images: int) -> None:
+        self.passes += images
+        if self.on_pass:
+            self.on_pass(images)
 
 
 class _CountedWatch(Watched):
-    """A watched network that counts the images that pass through it."""
+    """A watched network that reports how many images pass through it."""
 
-    def __init__(self, extractor: Extractor, counter: CountedLogits) -> None:
+    def __init__(self, extractor: Extractor, count: Callable[[int], object]) -> None:
         super().__init__(extractor)
-        self._counter = counter
+        self._count = count
 
     def __call__(self, images: Tensor) -> Attended:
         attended = super().__call__(images)
-        self._counter.count(len(images))
+        self._count(len(images))
         return attended
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from src.artifacts.atomic import atomic_outputs
 from src.artifacts.errors import UserError
-from src.attacks.robustness.trials import CLEAN, NOISE, Outcome, Trial
+from src.attacks.robustness.trials import CLEAN, NOISE, Trial, TrialResult
 from src.metrics.significance import wilson_interval
 from src.reporting.terminal import format_table
 
@@ -22,7 +22,7 @@ TOLERANCE = 1.0
 """Points of accuracy by which a comparison must fail before it counts as a sign of masking."""
 
 
-def accuracy_table(outcomes: Mapping[Trial, Outcome], recipe: str, seed: int) -> pd.DataFrame:
+def accuracy_table(outcomes: Mapping[Trial, TrialResult], recipe: str, seed: int) -> pd.DataFrame:
     """One row for each trial, ``CLEAN`` among them; the columns are ``COLUMNS``.
 
     ``accuracy`` is in percent of the ``n`` images, [``low``, ``high``] bounds it with 95 % confidence;
@@ -34,14 +34,14 @@ def accuracy_table(outcomes: Mapping[Trial, Outcome], recipe: str, seed: int) ->
     return pd.DataFrame(rows).assign(recipe=recipe, seed=seed)[list(COLUMNS)]
 
 
-def masking_table(outcomes: Mapping[Trial, Outcome], recipe: str, seed: int) -> pd.DataFrame:
+def masking_table(outcomes: Mapping[Trial, TrialResult], recipe: str, seed: int) -> pd.DataFrame:
     """Like ``accuracy_table``, with the budget ``eps`` of each trial in grey levels before ``seed``."""
     table = accuracy_table(outcomes, recipe, seed)
     table.insert(2, "eps", [trial.eps for trial in outcomes])
     return table
 
 
-def _row(trial: Trial, outcome: Outcome, n_right: int) -> dict[str, object]:
+def _row(trial: Trial, outcome: TrialResult, n_right: int) -> dict[str, object]:
     still_right, n = int(outcome.right.sum()), len(outcome.right)
     low, high = wilson_interval(still_right, n)
     attacked = trial != CLEAN and n_right > 0

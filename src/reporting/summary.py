@@ -21,7 +21,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
-from src.artifacts.manifest import Manifest
+from src.artifacts.manifest import Manifest, read_record
 from src.metrics import attack as attack_metrics
 from src.metrics.category_hit_ratio import category_hit_ratio, ncdcg
 from src.reporting.changes import (
@@ -240,7 +240,8 @@ class Comparison:
         """What the clean runs are compared with when nothing is attacked, by their seed.
 
         ``retrained``: the clean runs of seeds the attack was not run with, in order. ``test_time``:
-        noise of the same budget on the same class. Empty where there is none.
+        noise of the same budget on the same class, or image by image of the size of the attack's changes.
+        Empty where there is none.
         """
         if protocol == "retrained":
             seeds = sorted(self.attacked[experiment, protocol])
@@ -248,15 +249,18 @@ class Comparison:
             return {seed: self.clean[s] for seed, s in zip(seeds, others, strict=False)}
         if experiment.attack == "noise":
             return {}
-        for candidate, its_protocol in sorted(self.attacked, key=lambda key: key[0].name):
-            if (
-                candidate.attack == "noise"
-                and its_protocol == protocol
-                and candidate.origin == experiment.origin
-                and budget_of(candidate) == budget_of(experiment)
-            ):
-                return self.attacked[candidate, its_protocol]
-        return {}
+        candidates = [
+            candidate
+            for candidate, its_protocol in sorted(self.attacked, key=lambda key: key[0].name)
+            if candidate.attack == "noise"
+            and its_protocol == protocol
+            and candidate.origin == experiment.origin
+        ]
+        alike = [of for of in candidates if resembles(self.layout, of, experiment)]
+        budget = recorded_budget(self.layout, experiment)
+        same = [of for of in candidates if budget and recorded_budget(self.layout, of) == budget]
+        found = alike or same
+        return self.attacked[found[0], protocol] if found else {}
 
 
 def category_values(
@@ -269,6 +273,23 @@ def category_values(
         "ncdcg": ncdcg(items, members, ks),
     }
     return {(metric, k): of[:, i] for metric, of in values.items() for i, k in enumerate(ks)}
+
+
+def recorded_budget(layout: Layout, experiment: Experiment) -> tuple[float, str] | None:
+    """(eps in grey levels, norm) as stage 3 recorded them; as the name has them where it did not."""
+    options = read_record(layout.classes(experiment)).get("options", {})
+    if "budget" not in options:
+        return budget_of(experiment)
+    budget = options["budget"]
+    return budget and (budget["eps"], budget["norm"])
+
+
+def resembles(layout: Layout, noise: Experiment, experiment: Experiment) -> bool:
+    """Whether ``noise`` has, image by image, the size of the changes of ``experiment``."""
+    parameters = read_record(layout.classes(noise)).get("options", {}).get("parameters", {})
+    liked = parameters.get("like") or noise.parameters.removeprefix("like_")
+    its_name = f"{experiment.attack}_{experiment.parameters}"
+    return liked == its_name and noise.target == experiment.target
 
 
 def budget_of(experiment: Experiment) -> tuple[float, str] | None:

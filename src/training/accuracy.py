@@ -5,11 +5,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from src.attacks.attack import Attack
 from src.attacks.freezing import frozen
-from src.attacks.goals import Attack, Goal
+from src.attacks.goals import ClassGoal
+from src.attacks.victim import ExtractorVictim
 from src.extractors.architectures import input_size
 from src.extractors.embedders import class_means, set_class_means
-from src.extractors.extractor import Extractor, fast_copy
+from src.extractors.extractor import Extractor
 from src.extractors.inference import unreadable_size
 from src.training.pictures import UNCHANGED, Augmentation, PictureSet, read_ahead, to_images
 
@@ -26,13 +28,12 @@ def accuracy(
     The attack is untargeted and takes gradients through a tuned copy; the extractor itself classifies.
     ``augmentation`` is the one of the training and is applied in its test form.
     """
-    fast = fast_copy(extractor)
+    victim = ExtractorVictim(extractor, fast=True)
     right = 0
     for images, categories in _batches(extractor, pictures, batch_size, augmentation):
         if attack is not None:
-            goal = Goal(categories, targeted=False)
-            with frozen(fast):
-                images = attack(lambda points: fast(points).logits, images, goal, (0.0, 1.0))
+            with frozen(*victim.networks):
+                images = attack(victim, images, ClassGoal(categories, targeted=False))
         with frozen(extractor), torch.no_grad():
             right += int((extractor(images).logits.argmax(dim=1) == categories).sum())
     return right / len(pictures)

@@ -1,15 +1,19 @@
 """Adversaries, as data: which training images they perturb, towards what, and how far."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from src.attacks.attack import LEVELS, Attack
 from src.attacks.freezing import frozen
+from src.attacks.goals import ClassGoal
 from src.attacks.pgd import pgd
+from src.attacks.registry import PRESETS, Descent, attack_named
+from src.attacks.victim import ExtractorVictim
 from src.extractors.attention import Watched, overlap
 from src.extractors.extractor import Extractor, Prediction
 from src.training.attention import TOP_CELLS, Cells
@@ -41,7 +45,7 @@ def near_start(images: Tensor, eps: float, generator: torch.Generator) -> Tensor
 
 
 @dataclass(frozen=True)
-class Scene:
+class AdversaryBatch:
     """A batch as an adversary finds it."""
 
     extractor: Extractor
@@ -107,49 +111,55 @@ class Adversary:
     def step(self) -> float:
         return self.budget.step if self.leap is None else self.leap * self.budget.eps
 
-    def perturb(self, scene: Scene) -> tuple[Tensor, Triplets | None]:
+    def perturb(self, batch: AdversaryBatch) -> tuple[Tensor, Triplets | None]:
         """The images to train on and their triplets: ``points`` and ``mined`` of ``views.Views``.
 
         In evaluation mode and without weight gradients; triplets are mined from benign embeddings.
         Anchors that are not perturbed stand in front as they are.
         """
-        with frozen(scene.extractor):
+        with frozen(batch.extractor):
             if self.perturbs == "all":
-                return self._perturb_all(scene), None
-            return self._perturb_triplets(scene)
+                return self._perturb_all(batch), None
+            return self._perturb_triplets(batch)
 
-    def _perturb_all(self, scene: Scene) -> Tensor:
-        benign = cache(scene.predict)
-        everything = torch.arange(len(scene.images), device=scene.images.device)
+    def _perturb_all(self, batch: AdversaryBatch) -> Tensor:
+        benign = cache(batch.predict)
+        points = self._attack(batch, benign)
+        return points if self.gate is None else self._repeat_unmoved(batch, benign, points)
+
+    def _attack(self, batch: AdversaryBatch, benign: Callable[[], Prediction]) -> Tensor:
+        """All images, perturbed once."""
+        everything = torch.arange(len(batch.images), device=batch.images.device)
         eps = self.budget.eps
-        points = pgd(
-            scene.images,
+        return pgd(
+            batch.images,
             lambda points: self.objective(
-                self._inner(scene, benign, scene.extractor(points), everything)
+                self._inner(batch, benign, batch.extractor(points), everything)
             ),
             eps,
             self.step,
             self.steps,
-            start=self.start and self.start(scene.images, eps, scene.generator),
+            start=self.start and self.start(batch.images, eps, batch.generator),
         )
-        return points if self.gate is None else self._insist(scene, benign, points)
 
     @staticmethod
     def _inner(
-        scene: Scene, benign: Callable[[], Prediction], points: Prediction, rows: Tensor
+        batch: AdversaryBatch, benign: Callable[[], Prediction], points: Prediction, rows: Tensor
     ) -> Inner:
         """Of the images ``rows`` of the batch, perturbed to what gave ``points``."""
         return Inner(
             points,
             benign=lambda: Prediction(benign().logits[rows], benign().features[rows]),
-            labels=scene.labels[rows],
+            labels=batch.labels[rows],
             anchors=None,
-            metric=scene.metric,
+            metric=batch.metric,
             wanted=None,
-            generator=scene.generator,
+            generator=batch.generator,
         )
 
-    def _insist(self, scene: Scene, benign: Callable[[], Prediction], points: Tensor) -> Tensor:
+    def _repeat_unmoved(
+        self, batch: AdversaryBatch, benign: Callable[[], Prediction], points: Tensor
+    ) -> Tensor:
         """Further steps of the images whose attention has not moved; one forward for map and step.
 
         Notes the share of images that take a further step as ``selected``.
@@ -157,33 +167,33 @@ class Adversary:
 
         def attended_cells(attended: Prediction, rows: Tensor) -> Tensor:
             return self.gate.cells.of(
-                scene.read_map(scene.watched, attended, scene.labels[rows]).detach()
+                batch.read_map(batch.watched, attended, batch.labels[rows]).detach()
             )
 
         def look(points: Tensor) -> Tensor:
-            attended = scene.watched(points)
+            attended = batch.watched(points)
             before_and_now = clean[moving], attended_cells(attended, moving)
             stay.append(overlap(*before_and_now) > self.gate.overlap)
-            return self.objective(self._inner(scene, benign, attended, moving))
+            return self.objective(self._inner(batch, benign, attended, moving))
 
         moving = torch.arange(len(points), device=points.device)
-        clean = attended_cells(scene.watched(scene.images.clone().requires_grad_()), moving)
+        clean = attended_cells(batch.watched(batch.images.clone().requires_grad_()), moving)
         for _ in range(self.gate.steps):
             stay: list[Tensor] = []
-            images, before = scene.images[moving], points[moving]
+            images, before = batch.images[moving], points[moving]
             stepped = pgd(images, look, self.budget.eps, self.step, 1, start=before)
             moving, stepped = moving[stay[0]], stepped[stay[0]]
             points[moving] = stepped
-            scene.notes.setdefault("selected", stay[0].float().mean())
+            batch.notes.setdefault("selected", stay[0].float().mean())
             if not len(moving):
                 break
         return points
 
-    def _perturb_triplets(self, scene: Scene) -> tuple[Tensor, Triplets]:
-        benign = scene.predict()
-        triplets = scene.mine(benign)
+    def _perturb_triplets(self, batch: AdversaryBatch) -> tuple[Tensor, Triplets]:
+        benign = batch.predict()
+        triplets = batch.mine(benign)
         wanted = self.destination and self.destination(
-            benign.features, scene.labels, scene.last_loss, scene.generator
+            benign.features, batch.labels, batch.last_loss, batch.generator
         )
         anchors_stay = self.perturbs == "pn"
         rows = torch.stack(triplets[1:] if anchors_stay else triplets)
@@ -194,17 +204,17 @@ class Adversary:
             inner = partial(
                 Inner,
                 benign=lambda: Prediction(benign.logits[perturbed], benign.features[perturbed]),
-                labels=scene.labels[perturbed],
+                labels=batch.labels[perturbed],
                 anchors=benign.features[triplets.anchor[kept]] if anchors_stay else None,
-                metric=scene.metric,
+                metric=batch.metric,
                 wanted=None if wanted is None else wanted[kept],
-                generator=scene.generator,
+                generator=batch.generator,
             )
-            return lambda points: self.objective(inner(scene.extractor(points)))
+            return lambda points: self.objective(inner(batch.extractor(points)))
 
-        points = self._descend(scene.images[rows], objective)
+        points = self._descend(batch.images[rows], objective)
         if anchors_stay:
-            points = torch.cat([scene.images[triplets.anchor], points])
+            points = torch.cat([batch.images[triplets.anchor], points])
         return points, triplets
 
     def _descend(
@@ -232,6 +242,36 @@ class Adversary:
 
 
 @dataclass(frozen=True)
+class AttackAdversary(Adversary):
+    """Perturbs all images by an attack of ``registry.ATTACKS`` or ``PRESETS``, away from their labels.
+
+    An attack of ``ATTACKS`` by steps within a ball takes the steps of ``budget``; others take their own.
+    """
+
+    attack: str = "pgd"
+
+    @property
+    def steps(self) -> int:
+        return self._built.passes
+
+    @property
+    def _built(self) -> Attack:
+        attack = attack_named(self.attack, LEVELS * self.budget.eps)
+        if isinstance(attack, Descent) and self.attack not in PRESETS:
+            step = LEVELS * self.budget.step
+            return replace(attack, eps_iter=step, nb_iter=self.budget.steps)
+        return attack
+
+    def _attack(self, batch: AdversaryBatch, benign: Callable[[], Prediction]) -> Tensor:
+        seed = int(torch.randint(2**31, (), generator=batch.generator))
+        images, goal = batch.images, ClassGoal(batch.labels, targeted=False)
+        # Attacks draw from the global generator, which belongs to our caller.
+        with torch.random.fork_rng([images.device] if images.is_cuda else []):
+            torch.manual_seed(seed)
+            return self._built(ExtractorVictim(batch.extractor), images, goal)
+
+
+@dataclass(frozen=True)
 class Free:
     """Free adversarial training (Shafahi et al. 2019, algorithm 1).
 
@@ -248,13 +288,13 @@ class Free:
     budget: Budget = Budget(4 / 255, 4 / 255, 1)
 
     def perturb(
-        self, scene: Scene, perturbation: Tensor | None
+        self, batch: AdversaryBatch, perturbation: Tensor | None
     ) -> tuple[Tensor, Tensor, Triplets | None]:
         """(the carried perturbation, ``points`` with a gradient to come, ``mined``)."""
-        images, mined = scene.images, None
+        images, mined = batch.images, None
         if self.perturbs == "apn":
-            with frozen(scene.extractor):
-                mined = scene.mine(scene.predict())
+            with frozen(batch.extractor):
+                mined = batch.mine(batch.predict())
             images = images[torch.cat(mined)]
         if perturbation is None or perturbation.shape != images.shape:
             perturbation = torch.zeros_like(images)
@@ -266,7 +306,7 @@ class Free:
         eps = self.budget.eps
         return (perturbation + self.budget.step * gradient.sign()).clamp(-eps, eps)
 
-    def let_go(self, perturbation: Tensor, triplets: Sequence[Tensor], metric: str) -> Tensor:
+    def without_hard(self, perturbation: Tensor, triplets: Sequence[Tensor], metric: str) -> Tensor:
         """``perturbation`` without that of triplets, embeddings (a', p', n'), that are hard enough."""
         if self.release is None:
             return perturbation

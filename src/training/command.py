@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass, fields
 
 from src.artifacts.errors import UserError
+from src.attacks.registry import ATTACKS, PRESETS
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,9 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="of the inner descent")
     parser.add_argument(
         "--adversary",
-        choices=("fgsm", "pgd", "stepll", "r_stepll", "iterll"),
-        help="who perturbs a classifier's images, in place of the recipe's own",
+        choices=tuple(dict.fromkeys((*ATTACKS, *PRESETS))),
+        help="who perturbs a classifier's images, in place of the recipe's own: an attack of stage 3 "
+        "or of evaluate_robustness.py",
     )
     parser.add_argument(
         "--arp",

@@ -9,7 +9,7 @@ from typing import Any
 from src.artifacts.errors import UserError
 from src.attacks.inversion.defences import parse_defence
 from src.extractors.architectures import build_extractor, check_arch, input_size, split_arch
-from src.training.adversaries import Adversary, Budget, Free
+from src.training.adversaries import Adversary, AttackAdversary, Budget, Free
 from src.training.arp_keys import parse_keys, with_keys
 from src.training.attention import Attention
 from src.training.command import RecipeOptions
@@ -19,6 +19,7 @@ from src.training.loop import Schedule
 from src.training.losses import OfEmbeddings
 from src.training.metric_losses import METRIC_LOSSES, metric_loss
 from src.training.miners import MINERS
+from src.training.objectives import misclassify
 from src.training.pictures import FLIPPED, UNCHANGED, Augmentation, parse_augmentation
 from src.training.recipes import (
     CLASSIFIER_ADVERSARIES,
@@ -286,7 +287,8 @@ def _with_loss(recipe: Recipe, options: RecipeOptions) -> Recipe:
 def _with_adversary(recipe: Recipe, options: RecipeOptions) -> Recipe:
     if not isinstance(recipe.adversary, Adversary) or isinstance(recipe.loss, OfEmbeddings):
         raise UserError(f"--adversary does not go with recipe {options.recipe}")
-    adversary = CLASSIFIER_ADVERSARIES[options.adversary]
+    named = AttackAdversary("all", misclassify, attack=options.adversary)
+    adversary = CLASSIFIER_ADVERSARIES.get(options.adversary, named)
     return replace(recipe, adversary=replace(adversary, gate=recipe.adversary.gate))
 
 

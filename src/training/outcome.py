@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 
 from src.artifacts.atomic import atomic_output
-from src.attacks.gradient_sign import PGD
+from src.attacks.registry import PGD
 from src.extractors.extractor import Extractor
 from src.training.accuracy import accuracy
 from src.training.options import Job
@@ -26,10 +26,10 @@ def write_log(path: Path, log: list[dict[str, float]]) -> None:
 
 def accuracies(extractor: Extractor, held_out: PictureSet, job: Job, seed: int) -> str:
     """Return a line with the clean and attacked accuracy on held-out pictures of the categories."""
-    augmentation, eps = job.schedule.augmentation, job.eps / 255
+    augmentation, pgd = job.schedule.augmentation, PGD(job.eps, eps_iter=job.eps / 4)
     torch.manual_seed(seed)
     clean = accuracy(extractor, held_out, augmentation=augmentation)
-    attacked = accuracy(extractor, held_out, PGD(eps, eps / 4), augmentation=augmentation)
+    attacked = accuracy(extractor, held_out, pgd, augmentation=augmentation)
     return (
         f"accuracy on held-out pictures: {clean:.1%} clean, "
         f"{attacked:.1%} under PGD-10 at {job.eps:g}/255"

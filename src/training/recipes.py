@@ -99,7 +99,8 @@ CLASSIFIER_ADVERSARIES: dict[str, Adversary] = {
     "r_stepll": Adversary("all", resemble_least_likely, start=half_sign_start, leap=0.5),
     "iterll": Adversary("all", resemble_least_likely),
 }
-"""What may perturb the images of a classifier."""
+"""Adversaries of classifiers that draw their starts from the training's generator, as recipes do.
+Every other attack of ``registry.ATTACKS`` may be named too (``adversaries.AttackAdversary``)."""
 
 _MIXED = Recipe(MixedCrossEntropy(), plain, _PGD, batch_norm="train")
 _ARP = replace(

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from src.extractors.attention import Watched
 from src.extractors.distribution import average_gradients, mean_over_processes
 from src.extractors.extractor import Extractor
-from src.training.adversaries import Free, Scene
+from src.training.adversaries import AdversaryBatch, Free
 from src.training.hardness import INITIAL_LOSS
 from src.training.recipes import Recipe
 from src.training.terms import Term
@@ -107,7 +107,7 @@ def perturbed_views(
     """The batch and what the recipe's adversary makes of it; nothing is forwarded for training yet."""
     metric, adversary = recipe.loss.metric, recipe.adversary
     read_map = recipe.attention and recipe.attention.maps
-    scene = Scene(
+    batch = AdversaryBatch(
         extractor,
         images,
         labels,
@@ -120,9 +120,9 @@ def perturbed_views(
     )
     points, mined = None, None
     if isinstance(adversary, Free):
-        state.perturbation, points, mined = adversary.perturb(scene, state.perturbation)
+        state.perturbation, points, mined = adversary.perturb(batch, state.perturbation)
     elif adversary is not None:
-        points, mined = adversary.perturb(scene)
+        points, mined = adversary.perturb(batch)
     return Views(
         state.watched or extractor,
         images,
@@ -138,7 +138,7 @@ def perturbed_views(
         read_map=read_map,
         teacher=state.teacher,
         step=state.step,
-        notes=scene.notes,
+        notes=batch.notes,
     )
 
 
@@ -156,4 +156,4 @@ def _carry_over(adversary: Free, state: State, views: Views) -> None:
     state.perturbation = adversary.ascend(state.perturbation, views.points.grad)
     if adversary.perturbs == "apn":
         triplets = views.perturbed_triplets.of(views.perturbed.features)
-        state.perturbation = adversary.let_go(state.perturbation, triplets, views.metric)
+        state.perturbation = adversary.without_hard(state.perturbation, triplets, views.metric)

@@ -10,10 +10,11 @@ from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.parts import Parts
+from src.attacks.attack import Budget
 from src.attacks.profiles import AttackSpec
 from src.attacks.ranking.aims import KEPT
 from src.attacks.ranking.evaluation import RankingTask, Scores, Store, choose_positions
-from src.attacks.storage import Budget, to_levels, write_images
+from src.attacks.storage import to_levels, write_images
 from src.datasets.labelled_images import LabelledImages
 
 _BEFORE, _AFTER = "before ", "after "
@@ -72,7 +73,7 @@ def png_store(folder: Path) -> Store:
     """
 
     def store(spec: AttackSpec, positions: np.ndarray, attacked: Tensor, clean: np.ndarray) -> None:
-        budget = Budget(255 * spec.eps, np.inf)
+        budget = Budget(255 * spec.eps)
         levels = _as_rgb(to_levels(attacked, clean, budget=budget))
         to = folder / str(spec).replace("/", "-").replace(":", "_")
         write_images(to, positions.tolist(), levels, _as_rgb(clean), budget, ".png")

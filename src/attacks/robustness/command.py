@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from src.artifacts.errors import UserError
-from src.attacks.robustness.trials import ATTACKS, USUAL, Trial, masking_suite, suite
+from src.attacks.robustness.trials import CHOICES, USUAL, Trial, masking_suite, suite
 from src.cli import Parser, add_common_options, add_model_options, pixel_levels
 
 _LARGEST_EPS = 255
@@ -41,10 +41,10 @@ def add_robustness_options(parser: Parser) -> None:
     attacks.add_argument(
         "--attacks",
         nargs="+",
-        choices=ATTACKS,
+        choices=CHOICES,
         metavar="NAME",
         default=list(USUAL),
-        help="; ".join(f"{name}: {what}" for name, what in ATTACKS.items())
+        help="; ".join(f"{name}: {what}" for name, what in CHOICES.items())
         + f" (default: {' '.join(USUAL)})",
     )
     attacks.add_argument(

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,42 +11,43 @@ from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.parts import Parts
+from src.attacks.attack import LEVELS, Attack
 from src.attacks.freezing import frozen
-from src.attacks.goals import Attack, Goal, predict_reached
-from src.attacks.robustness.auto_attack import Effort
+from src.attacks.goals import ClassGoal, predict_reached
+from src.attacks.registry import AutoAttack, Effort, attack_named
+from src.attacks.repeated import Restarted
 from src.attacks.robustness.images import network_classes
-from src.attacks.robustness.suite import LEVELS, build_attack
-from src.attacks.robustness.trials import CLEAN, Outcome, Trial
+from src.attacks.robustness.trials import CLEAN, Trial, TrialResult
 from src.attacks.storage import to_pixels
-from src.attacks.victim import Victim
+from src.attacks.victim import ExtractorVictim
 from src.datasets.labelled_images import LabelledImages
 from src.extractors.extractor import Extractor, Precision
 
 
 @dataclass(frozen=True)
-class Opponent:
+class LabelledVictim:
     """A network and the class of each image of the set in it, (n,) int64."""
 
-    victim: Victim
+    victim: ExtractorVictim
     classes: np.ndarray
 
     @classmethod
     def of(
         cls, extractor: Extractor, images: LabelledImages, precision: Precision = "fp32"
-    ) -> "Opponent":
+    ) -> "LabelledVictim":
         """``UserError`` where ``extractor`` has not the classes of ``images``."""
         classes = network_classes(images, extractor)
-        return cls(Victim.of(extractor, fast=True, precision=precision), classes)
+        return cls(ExtractorVictim(extractor, fast=True, precision=precision), classes)
 
     def classes_of(self, positions: np.ndarray, device: torch.device) -> Tensor:
         return torch.from_numpy(self.classes[positions]).to(device)
 
 
 @dataclass(frozen=True)
-class Study:
+class TrialRunner:
     """Trials on the images at ``positions`` (n,): attacks see a tuned copy, the network judges."""
 
-    network: Opponent
+    network: LabelledVictim
     images: LabelledImages
     positions: np.ndarray
     device: torch.device
@@ -55,10 +56,10 @@ class Study:
     restarts: int = 1
     seed: int = 0
     """Of random choices; those of a trial do not depend on which others there are."""
-    surrogate: Opponent | None = None
+    surrogate: LabelledVictim | None = None
     """The network that transferred trials attack."""
 
-    def run(self, trials: Sequence[Trial], parts: Parts) -> dict[Trial, Outcome]:
+    def run(self, trials: Sequence[Trial], parts: Parts) -> dict[Trial, TrialResult]:
         """The outcomes of distinct ``trials``, of which ``CLEAN`` is the first.
 
         Only images that the network gets right are attacked. Finished trials are taken from ``parts``.
@@ -77,35 +78,35 @@ class Study:
                 outcomes[trial] = found
         return outcomes
 
-    def _classify(self) -> Outcome:
+    def _classify(self) -> TrialResult:
         right = [self._judge(self._read(rows), rows) for rows in self._batches(self.positions)]
-        return Outcome(np.concatenate(right), 0.0)
+        return TrialResult(np.concatenate(right), 0.0)
 
     def _attack(
         self, trial: Trial, right: np.ndarray, progress: Callable[[int], object]
-    ) -> Outcome:
+    ) -> TrialResult:
         """``right`` (n,) bool: of the clean images."""
-        opponent = self.surrogate if trial.transferred else self.network
-        attack = build_attack(trial, self.effort, self.restarts, opponent.victim)
+        attacked_network = self.surrogate if trial.transferred else self.network
+        attack = build_attack(trial, self.effort, self.restarts)
         torch.manual_seed(_seed_of(self.seed, trial))
         still_right, linf = [], 0.0
         for rows in self._batches(self.positions[right]):
             images = self._read(rows)
-            goal = Goal(opponent.classes_of(rows, self.device), targeted=False)
-            attacked = perturb(attack, opponent.victim, images, goal)
+            goal = ClassGoal(attacked_network.classes_of(rows, self.device), targeted=False)
+            attacked = perturb(attack, attacked_network.victim, images, goal)
             linf = max(linf, LEVELS * float((attacked - images).abs().max()))
             still_right.append(self._judge(attacked, rows))
             progress(len(rows))
         after = right.copy()
         after[right] = np.concatenate([*still_right, np.empty(0, bool)])
-        return Outcome(after, linf)
+        return TrialResult(after, linf)
 
     def _judge(self, images: Tensor, rows: np.ndarray) -> np.ndarray:
         """Which ``images`` the network gets right, (m,) bool."""
         victim = self.network.victim
         try:
             with frozen(*victim.networks), torch.no_grad():
-                predicted = victim.exact(images).argmax(dim=1)
+                predicted = victim.exact(images).logits.argmax(dim=1)
         except RuntimeError as error:
             side = images.shape[-1]
             raise UserError(
@@ -121,14 +122,22 @@ class Study:
             yield positions[start : start + self.batch_size]
 
 
-def perturb(attack: Attack, victim: Victim, images: Tensor, goal: Goal) -> Tensor:
+def build_attack(trial: Trial, effort: Effort, restarts: int) -> Attack:
+    """The attack of a trial that is not the clean one."""
+    attack = attack_named(trial.attack, trial.eps)
+    if isinstance(attack, AutoAttack):
+        return replace(attack, effort=effort)
+    return Restarted(attack, restarts) if attack.has_random_start else attack
+
+
+def perturb(attack: Attack, victim: ExtractorVictim, images: Tensor, goal: ClassGoal) -> Tensor:
     """Attack the tuned copy, and the network itself where only the copy was fooled."""
     with frozen(*victim.networks):
-        attacked = attack(victim.logits, images, goal, victim.box)
-        fooled = predict_reached(victim.logits, attacked, goal)
+        attacked = attack(victim, images, goal)
+        fooled = predict_reached(victim, attacked, goal)
         missed = fooled & ~predict_reached(victim.exact, attacked, goal)
         if missed.any():
-            attacked[missed] = attack(victim.exact, images[missed], goal[missed], victim.box)
+            attacked[missed] = attack(victim.exact, images[missed], goal[missed])
     return attacked
 
 
@@ -138,11 +147,11 @@ def _seed_of(seed: int, trial: Trial) -> int:
     return int(words.generate_state(1, np.uint32)[0])
 
 
-def _save(parts: Parts, number: int, outcome: Outcome) -> Outcome:
+def _save(parts: Parts, number: int, outcome: TrialResult) -> TrialResult:
     parts.save(number, {"right": outcome.right, "linf": np.array(outcome.linf)})
     return outcome
 
 
-def _load(parts: Parts, number: int) -> Outcome | None:
+def _load(parts: Parts, number: int) -> TrialResult | None:
     arrays = parts.load(number)
-    return arrays and Outcome(arrays["right"], float(arrays["linf"]))
+    return arrays and TrialResult(arrays["right"], float(arrays["linf"]))

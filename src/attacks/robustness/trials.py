@@ -4,20 +4,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ATTACKS: dict[str, str] = {
+from src.attacks.registry import ATTACKS, PRESETS
+
+CHOICES: dict[str, str] = {
     "clean": "no attack",
-    "fgsm": "one step",
-    "stepll": "one step towards the least likely class",
-    "r_stepll": "the same behind a random step",
-    "iterll": "steps of a grey level towards it",
-    "pgd20": "20 steps of eps / 4 from a random point",
-    "pgd100": "100 of them",
-    "cw": "50 of them on the margin loss of Carlini and Wagner, the C&W of L-inf tables",
-    "keep20": "pgd20 that keeps attention where it was, adapted to defences that watch it",
-    "push20": "pgd20 that also drives it away",
-    "autoattack": "the ensemble of Croce and Hein",
+    **{
+        name: attack.__doc__.splitlines()[0].rstrip(".")
+        for name, attack in ATTACKS.items()
+        if name not in PRESETS
+    },
+    **{name: what for name, (what, _) in PRESETS.items()},
 }
-"""By the name that tables show: what it is."""
+"""What may be tried, by the name that tables show: what it is."""
 
 USUAL = ("clean", "stepll", "r_stepll", "iterll", "pgd20", "cw", "autoattack")
 
@@ -33,7 +31,7 @@ class Trial:
     """One attack on all images that the network gets right."""
 
     attack: str
-    """One of ``ATTACKS``, or ``NOISE``."""
+    """A name of ``CHOICES``."""
     eps: float = 0.0
     """Radius of the L-inf ball in grey levels."""
     transferred: bool = False
@@ -45,7 +43,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialResult:
     """What a network makes of n images after a trial."""
 
     right: np.ndarray
