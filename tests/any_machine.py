@@ -40,6 +40,7 @@ MACHINES = (
             "ATEN_CPU_CAPABILITY": "default",
             "ONEDNN_MAX_CPU_ISA": "SSE41",
             "OPENBLAS_CORETYPE": "Prescott",
+            "MKL_CBWR": "COMPATIBLE",
         },
         ("SSE41",),
     ),

@@ -605,6 +605,6 @@ def test_a_robust_network_is_as_robust_as_published(call, tmp_path):
     )  # fmt: skip
     assert code == 0, err
     accuracy = read_table(tmp_path / "table.tsv").set_index("attack")["accuracy"]
-    assert accuracy["clean"] == 74
+    assert accuracy["clean"] == pytest.approx(74, abs=0.5)  # one image
     assert accuracy["pgd20"] == pytest.approx(61.5, abs=1)
     assert accuracy["cw"] <= accuracy["pgd20"] <= accuracy["fgsm"]

@@ -389,7 +389,7 @@ def test_values_and_gradients_are_finite_whatever_the_labels(name, metric, label
     triplets = MINERS["softhard"](embeddings, labels, torch.Generator().manual_seed(0))
     value = METRIC_LOSSES[name](embeddings, labels, triplets, metric)
     assert value.shape == ()
-    assert value >= 0
+    assert value >= -1e-6  # rounding of a loss of 0
     (gradient,) = torch.autograd.grad(value, embeddings)
     assert gradient.isfinite().all()
 

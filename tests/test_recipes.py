@@ -68,17 +68,41 @@ def recipe_named(name: str, steps: int = 3):
     return altered(RECIPES[name], cheap)
 
 
-def views_of(recipe, state=None, seed=0):
+def views_of(recipe, state=None, seed=0, batch_seed=0):
     extractor = tiny_embedder()
     set_mode(extractor, recipe.batch_norm)
-    return perturbed_views(extractor, recipe, state or State(), *batch(), generator(seed))
+    images, labels = batch(seed=batch_seed)
+    return perturbed_views(extractor, recipe, state or State(), images, labels, generator(seed))
 
 
-def test_a_step_of_hardness_manipulation_is_the_algorithm_of_the_paper():
-    """HM[S, g_LGA] & ICS, triplet by triplet and by plain backward passes."""
+def unlike_pixels(one, other, state=None, batch_seed=0) -> torch.Tensor:
+    """The share of pixels to which two recipes do different things."""
+    points, others = (
+        views_of(recipe, state, batch_seed=batch_seed).points for recipe in (one, other)
+    )
+    return ((points - others).abs() > 1e-6).float().mean()
+
+
+TURNED = 0.01
+"""More pixels than rounding gives another sign of their gradient, and fewer than another rule does."""
+
+
+@pytest.mark.parametrize(
+    ("batch_seed", "step", "ics"), [(2, 1 / 255, False), (4, STEP, True)], ids=["steps", "term"]
+)
+def test_a_step_of_hardness_manipulation_is_the_algorithm_of_the_paper(batch_seed, step, ics):
+    """HM[S, g_LGA] & ICS, triplet by triplet and by plain backward passes.
+
+    In the first batch the last of three steps counts, in the second the term. Where rounding turns the
+    sign of a pixel's gradient, loss and update move by far less than 1 %.
+    """
     recipe = recipe_named("hm")
-    recipe = replace(recipe, terms=((0.5, intraclass_structure),))
-    images, labels = batch()
+    recipe = replace(
+        recipe,
+        adversary=replace(recipe.adversary, budget=Budget(EPS, step, 3)),
+        terms=((0.5, intraclass_structure),),
+    )
+    images, labels = batch(seed=batch_seed)
     ours, reference = tiny_embedder(), tiny_embedder()
     state = State(last_loss=0.15)
     optimizer = torch.optim.SGD(ours.network.parameters(), lr=0.1)
@@ -105,7 +129,7 @@ def test_a_step_of_hardness_manipulation_is_the_algorithm_of_the_paper():
             gradients = torch.autograd.grad(objective, points)
             for position, (point, gradient) in enumerate(zip(points, gradients, strict=True)):
                 clean = images[rows[position]]
-                stepped = point.detach() - STEP * gradient.sign()
+                stepped = point.detach() - step * gradient.sign()
                 points[position] = torch.max(torch.min(stepped, clean + EPS), clean - EPS).clamp(
                     0, 1
                 )
@@ -119,13 +143,15 @@ def test_a_step_of_hardness_manipulation_is_the_algorithm_of_the_paper():
         between = apart(clean_a, clean_p) if rows[0] != rows[1] else torch.zeros(())
         terms.append((apart(clean_a, a) - between).relu())
     loss = torch.stack(losses).mean()
+    assert (torch.stack(terms).mean() > 0.01 * loss) == ics
     (loss + 0.5 * torch.stack(terms).mean()).backward()
 
-    assert reported == pytest.approx(loss.item(), abs=1e-6)
+    assert reported == pytest.approx(loss.item(), rel=0.01)
     assert state.last_loss == reported
     for mine, other in zip(ours.network.parameters(), reference.network.parameters(), strict=True):
         if other.grad is not None:
-            torch.testing.assert_close(mine, other - 0.1 * other.grad, atol=2e-6, rtol=1e-5)
+            update = 0.1 * other.grad
+            assert (other - update - mine).norm() < 0.01 * update.norm() + 1e-6
 
 
 def test_act_moves_positives_and_negatives_together_and_leaves_anchors():
@@ -214,8 +240,8 @@ def test_triplets_at_rest_can_be_left_out_of_the_descent(objective, anchor):
     adversary = replace(adversary, budget=Budget(EPS, STEP, 10))
     together = replace(adversary, objective=lambda inner: adversary.objective(inner))
     recipe, state = RECIPES["hm"], State(last_loss=0.1)
-    expected = views_of(replace(recipe, adversary=together), state).points
-    assert torch.equal(views_of(replace(recipe, adversary=adversary), state).points, expected)
+    recipe = replace(recipe, adversary=adversary)
+    assert unlike_pixels(recipe, replace(recipe, adversary=together), state) < TURNED
 
 
 def test_kl_is_a_divergence():
@@ -237,18 +263,19 @@ def test_min_max_is_hardness_manipulation_without_end():
     endless = replace(
         recipe.adversary, objective=HARDNESS_OBJECTIVES["et"], destination=Constant(2)
     )
-    torch.testing.assert_close(
-        views_of(recipe).points, views_of(replace(recipe, adversary=endless)).points
-    )
+    assert unlike_pixels(recipe, replace(recipe, adversary=endless)) < TURNED
+    ending = replace(endless, destination=Constant(0))
+    assert unlike_pixels(recipe, replace(recipe, adversary=ending)) > 10 * TURNED
 
 
 def test_amdsemi_is_hardness_manipulation_by_the_root_of_the_loss():
     recipe, state = recipe_named("amdsemi", steps=4), State(last_loss=0.05)
     squared = replace(recipe.adversary, objective=HARDNESS_OBJECTIVES["et"])
     assert recipe.adversary.destination == LossGuided(power=0.5)
-    torch.testing.assert_close(
-        views_of(recipe, state).points, views_of(replace(recipe, adversary=squared), state).points
-    )
+    assert unlike_pixels(recipe, replace(recipe, adversary=squared), state, batch_seed=1) < TURNED
+    by_the_loss = replace(squared, destination=LossGuided(power=1.0))
+    other = replace(recipe, adversary=by_the_loss)
+    assert unlike_pixels(recipe, other, state, batch_seed=1) > 5 * TURNED
 
 
 def test_a_free_perturbation_of_triplets_goes_on_and_lets_go():
