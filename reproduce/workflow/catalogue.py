@@ -25,9 +25,10 @@ from src.cli import (
     model_dir_of,
 )
 from src.recommenders.command import add_recommender_options, run_of
-from src.recommenders.models import PLAIN, VISUAL
+from src.recommenders.registry import RECOMMENDERS
 
 PROTOCOLS = ("retrained", "test_time")
+DEFAULT_RECOMMENDERS = ("VBPR", "AMR")
 CONTROL = "noise"
 """The attack that is a control at test time: no recommender is retrained on it."""
 
@@ -104,7 +105,7 @@ class Study:
                 for name, of in extractors.items()
             ),
             attacks=entries.texts("attacks"),
-            recommenders=entries.choices("recommenders", VISUAL, VISUAL),
+            recommenders=entries.choices("recommenders", RECOMMENDERS, DEFAULT_RECOMMENDERS),
             epoch=entries.number("epoch"),
             seeds=seeds,
             control_seeds=entries.numbers("control_seeds", further),
@@ -124,8 +125,9 @@ class Study:
     def check(self) -> None:
         """Raise ``UserError`` for what the stages could not run, or would run twice."""
         for name in self.recommenders:
-            if PLAIN.get(name, name) not in self.recommenders:
-                raise UserError(f"recommenders: {name} continues {PLAIN[name]}: name both")
+            plain = RECOMMENDERS[name].continues
+            if plain not in (None, *self.recommenders):
+                raise UserError(f"recommenders: {name} continues {plain}: name both")
         if both := sorted(set(self.seeds) & set(self.control_seeds)):
             raise UserError(f"control_seeds: {both[0]} is among the seeds too")
         names = list(self.attack_options)
