@@ -63,7 +63,8 @@ def score_direction(
     linear = [name for name, kind in RECOMMENDERS.items() if _is_linear(kind)]
     if model.name not in linear:
         raise UserError(
-            f"{path}: {model.label} reads no direction of images; choose one of {', '.join(linear)}"
+            f"{path}: {model.label} reads no images along one direction; choose one of "
+            f"{', '.join(linear)}"
         )
     if not path.is_file():
         raise UserError(
