@@ -100,7 +100,7 @@ def main() -> None:
     with tqdm(total=len(runs) * len(attacks), desc="attacks", unit="attack") as bar:
         for name, run in runs:
             recommender = TrainedRecommender.read(
-                layout, run, load(run.experiment, Model.parse(run.model).visual)
+                layout, run, load(run.experiment, Model.parse(run.model).kind.reads_images)
             )
             threat = threat_of(options, recommender.data.interactions.n_users)
             ranks[name, run.seed, None] = [recommender.ranks]

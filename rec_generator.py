@@ -9,16 +9,13 @@ from dataclasses import replace
 from src.artifacts.errors import UserError
 from src.cli import Parser, add_common_options, add_fidelity_option
 from src.cli import run as run_script
-from src.recommenders.baselines import BASELINES
 from src.recommenders.command import (
     add_recommender_options,
-    adversary_of,
-    hyperparameters_of,
     not_negative,
     positive,
     run_of,
 )
-from src.recommenders.models import FACTOR_MODELS, VISUAL
+from src.recommenders.registry import RECOMMENDERS
 
 TABLE_K = 20
 """Cut-off of the accuracy that is printed; evaluate_rec.py measures any list of them."""
@@ -36,7 +33,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--model",
         nargs="+",
-        choices=(*FACTOR_MODELS, *BASELINES),
+        choices=tuple(RECOMMENDERS),
         default=["VBPR"],
         help="one or more; BPRMF and AMF need no features, Pop and Random are baselines",
     )
@@ -63,18 +60,15 @@ def parse_options() -> argparse.Namespace:
 def chosen_models(options: argparse.Namespace) -> list[str]:
     """Plain models before those that continue them; ``UserError`` for one that has no test time."""
     chosen = {"AMR"} if options.adv else set(options.model)
-    names = [name for name in (*BASELINES, *FACTOR_MODELS) if name in chosen]
+    names = [name for name in RECOMMENDERS if name in chosen]
     if not options.load_weights_from:
         return names
     for name in names:
-        baseline = BASELINES.get(name)
-        if not (baseline.visual if baseline else name in VISUAL):
+        if not RECOMMENDERS[name].reads_images:
             raise UserError(
                 f"--load_weights_from with --model {name}: a recommender that reads no images has no "
                 "test time"
             )
-        if baseline:
-            raise UserError(f"--load_weights_from with --model {name}: it has no weights to load")
     if options.keep == "best":
         raise UserError("--keep best with --load_weights_from: test time is with the last weights")
     return names
@@ -84,17 +78,13 @@ def main() -> None:
     options = parse_options()
     names = chosen_models(options)
 
-    from src.artifacts.experiments import Experiment, Run
+    from src.artifacts.experiments import Experiment
     from src.artifacts.layout import Layout
     from src.artifacts.tables import TestRanks, read_test_ranks
     from src.metrics.ranking import auc, hit_ratio, ndcg
     from src.recommenders.data import load_training_data
-    from src.recommenders.fitting import Progress, Training
-    from src.recommenders.recommending import (
-        recommend_at_test_time,
-        recommend_baseline,
-        recommend_retrained,
-    )
+    from src.recommenders.fitting import Progress, training_of
+    from src.recommenders.recommending import recommend_at_test_time, recommend_retrained
 
     def quality(ranks: TestRanks) -> float:
         return ndcg(ranks.ranks, TABLE_K).mean()
@@ -109,30 +99,24 @@ def main() -> None:
     layout = Layout(options.dataset, options.root)
     progress = Progress(options.verbose, accuracy, quality)
     clean = options.load_weights_from and Experiment.parse(options.load_weights_from)
+    load_clean = functools.cache(
+        functools.partial(load_training_data, layout, clean or Experiment())
+    )
     for experiment in map(Experiment.parse, options.experiment_name):
         load = functools.cache(functools.partial(load_training_data, layout, experiment))
         for seed, name in itertools.product(options.seed, names):
-            baseline = BASELINES.get(name)
-            data = load(visual=baseline.visual if baseline else name in VISUAL)
-            if baseline:
-                run = Run(experiment, name, 0, options.topk, seed)
-                recommend_baseline(layout, run, data, options.force)
+            data = load(RECOMMENDERS[name].reads_images)
+            run = run_of(options, name, experiment, options.topk, seed)
+            training = training_of(
+                options, name, layout, replace(run, experiment=clean or experiment)
+            )
+            if clean:
+                run = replace(run, protocol="test_time")
+                recommend_at_test_time(run, training, data, load_clean, options.force)
             else:
-                run = run_of(options, name, experiment, options.topk, seed)
-                training = Training(
-                    layout,
-                    replace(run, experiment=clean or experiment),
-                    hyperparameters_of(options, name),
-                    adversary_of(options, name),
-                    options.adv_epochs,
+                run = recommend_retrained(
+                    training, data, options.gpu, progress, options.force, options.keep
                 )
-                if clean:
-                    run = replace(run, protocol="test_time")
-                    recommend_at_test_time(run, training, data, options.force)
-                else:
-                    run = recommend_retrained(
-                        training, data, options.gpu, progress, options.force, options.keep
-                    )
             ranks = read_test_ranks(layout.test_ranks(run))
             print(f"{layout.recommendations(run)}: {accuracy(ranks)}", flush=True)
 

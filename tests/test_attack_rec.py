@@ -424,7 +424,7 @@ def test_missing_weights_name_the_command_that_makes_them(attack, capsys, argume
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "Pop"], "'Pop' is not a factor model"),
+        (["--model", "SVD"], "'SVD' is no recommender"),
         (["--model", "BPRMF", "--tables", "features"], "BPRMF has no features, only P and Q"),
         (["--model", "BPRMF", "--experiment_name", "x"], "'x' is not an experiment name"),
         (["--compare", "original_step6_BPRMF"], "expected NAME=STEM"),

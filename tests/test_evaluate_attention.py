@@ -656,7 +656,7 @@ def test_a_single_user_s_score_is_another_read_out(shop):
         (["--items", "99"], "no image for item 99"),
         (["--layer", "nowhere"], "no spatial layer 'nowhere'"),
         (["--score_model", "VBPR"], "run rec_generator.py"),
-        (["--score_model", "SVD"], "'SVD' is not a factor model"),
+        (["--score_model", "SVD"], "'SVD' is no recommender"),
         (["--score_model", "BPRMF", "--score_epoch", "3"], "BPRMF reads no images"),
         (["--score_model", "VBPR", "--score_epoch", "3", "--user", "2"], "users 0 to 1"),
         (["--score_model", "VBPR", "--weights", "x"], "not allowed with"),

@@ -189,21 +189,42 @@ def test_the_recipe_trains_an_extractor_that_stage_1_reads(project):
     assert len(features) == N_ITEMS and np.isfinite(features).all()
 
 
-def test_the_recommender_lists_what_looks_alike(project):
+def test_the_recommender_faces_the_attack_under_both_protocols(project):
+    attacked = "mifgsm_1_0_eps8.0_nb_iter10_linf"
+    if not (project.folder / "data/tiny" / attacked).exists():
+        project.run_example("attack")
     project.run_example("recommender")
-    name = "original_top5_ep0_LookAlike.tsv"
-    lists = read_top_k(project.folder / "rec_results/tiny" / name)
-    features = np.load(project.folder / "data/tiny/original/features.npy")
-    features = features - features.mean(axis=0)
-    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    clean, moved = (
+        np.load(project.folder / "data/tiny" / of / "features.npy").astype(np.float64)
+        for of in ("original", attacked)
+    )
     train = pd.read_csv(
         project.folder / "data/tiny/trainingset.tsv", sep="\t", names=["user", "item"]
     )
-    for user, items in train.groupby("user")["item"]:
-        scores = features @ features[items].sum(axis=0)
-        scores[items] = -np.inf
-        assert lists.items[user].tolist() == np.argsort(-scores)[:5].tolist()
-    assert (project.folder / "chr/tiny" / name).is_file()
+    chosen = np.zeros((N_ITEMS, N_USERS))
+    chosen[train["item"], train["user"]] = 1
+    shares = chosen.mean(axis=1, keepdims=True)
+
+    def scores(learnt_from: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        dual = learnt_from @ learnt_from.T + N_ITEMS * np.eye(N_ITEMS)
+        return shares + seen @ learnt_from.T @ np.linalg.solve(dual, chosen - shares)
+
+    for name, expected in {
+        "original_top5_ep0_Taste": scores(clean, clean),
+        f"{attacked}_top5_ep0_Taste": scores(moved, moved),
+        f"{attacked}_top5_ep0_Taste_testtime": scores(clean, moved),
+    }.items():
+        expected[chosen == 1] = -np.inf
+        lists = read_top_k(project.folder / f"rec_results/tiny/{name}.tsv")
+        best = -np.sort(-expected, axis=0)[:5].T
+        listed = np.take_along_axis(expected.T, lists.items, axis=1)
+        np.testing.assert_allclose(listed, best, atol=1e-3)
+        assert (project.folder / f"chr/tiny/{name}.tsv").is_file()
+    summary = pd.read_csv(project.folder / "results/tiny/summary.tsv", sep="\t")
+    of_taste = summary[summary["recommender"] == "Taste"]
+    assert set(of_taste["protocol"]) == {"retrained", "test_time"}
+    assert (of_taste["seeds"] == 2).all()
+    assert (project.folder / "results/tiny/attack_rec.tsv").is_file()
 
 
 def test_the_metric_stands_in_the_results(project):

@@ -10,8 +10,7 @@ import pytest
 
 from src.attacks.registry import ATTACKS
 from src.attacks.robustness.trials import CHOICES
-from src.recommenders.baselines import BASELINES
-from src.recommenders.models import FACTOR_MODELS
+from src.recommenders.registry import RECOMMENDERS
 from tests.golden.commands import BAD_CALLS, EVERYTHING, NAMED
 from tests.golden.files import describe
 from tests.golden.records import differences, failures, names_of, record
@@ -31,7 +30,7 @@ def test_the_commands_reach_every_script_attack_and_recommender():
     assert len(dict(EVERYTHING)) == len(EVERYTHING)
     scripts = {script.name for script in ROOT.glob("*.py")}
     words = {word for row in EVERYTHING if row not in BAD_CALLS for word in shlex.split(row[1])}
-    assert scripts | {*ATTACKS, *CHOICES, *FACTOR_MODELS, *BASELINES} <= words
+    assert scripts | {*ATTACKS, *CHOICES, *RECOMMENDERS} <= words
     assert scripts == {line.split()[0] for _, line in BAD_CALLS}
 
 

@@ -24,7 +24,8 @@ from src.artifacts.tables import read_pairs, read_test_ranks, read_top_k, write_
 from src.cli import add_fidelity_option, run
 from src.recommenders import fitting
 from src.recommenders.command import add_recommender_options, run_of, training_command
-from src.recommenders.models import PLAIN, plain_run
+from src.recommenders.models import plain_run
+from src.recommenders.registry import RECOMMENDERS
 
 N_USERS, N_ITEMS, N_FEATURES = 24, 16, 8
 ATTACKED = "pgd_1_2_eps4.0_eps_it4.0_nb_it10_linf"
@@ -311,16 +312,16 @@ def test_the_same_amf_after_an_interruption(layout, generate, monkeypatch):
     whole = results(layout)
     shutil.rmtree(layout.root / "rec_model_weights")
     shutil.rmtree(layout.root / "rec_results")
-    perturbation = fitting._perturbation
+    stored = fitting._store
 
-    def interrupt(training, data, epoch, tables, batch):
-        if epoch == 6:
+    def interrupt(training, weights):
+        stored(training, weights)
+        if training.adversary and weights.epoch == 5:
             raise KeyboardInterrupt
-        return perturbation(training, data, epoch, tables, batch)
 
-    monkeypatch.setattr(fitting, "_perturbation", interrupt)
+    monkeypatch.setattr(fitting, "_store", interrupt)
     assert generate(*MF, "--perturb", "full", "--verbose", "1") == 130
-    monkeypatch.setattr(fitting, "_perturbation", perturbation)
+    monkeypatch.setattr(fitting, "_store", stored)
     assert generate(*MF, "--perturb", "full") == 0
     continued = results(layout)
     for name, content in whole.items():
@@ -544,7 +545,7 @@ def test_the_command_that_a_run_names_makes_that_run(model, given_options):
     assert Run.parse(run.name) == run
     command = training_command(Layout("tiny"), run).split()
     assert named_by(model, *command[command.index(model) + 1 :]) == run
-    assert plain_run(run) == named_by(PLAIN.get(model, model), *words)
+    assert plain_run(run) == named_by(RECOMMENDERS[model].continues or model, *words)
 
 
 def named_by(model: str, *arguments: str) -> Run:

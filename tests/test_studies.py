@@ -316,7 +316,9 @@ HALF["b"]["options"] += " --precision bf16"
         ({"epochs": 3}, "epochs: there is no such entry"),
         ({"job_per_seed": "yes"}, "job_per_seed: it is true or false"),
         ({"dataset": "a/b"}, "not a plain name"),
-        ({"recommenders": ["BPRMF"]}, "recommenders: no 'BPRMF'"),
+        ({"recommenders": ["SVD"]}, "recommenders: no 'SVD'"),
+        ({"recommenders": ["BPRMF", "Pop"]}, "none of them reads images"),
+        ({"recommenders": ["VBPR", "Pop"], "extractors": DEFENDED}, "Pop reads no images"),
         ({"recommenders": ["AMR"]}, "AMR continues VBPR"),
         ({"prepare": "folder --images 'my images"}, "prepare: .* No closing quotation"),
         ({"protocols": ["other"]}, "protocols: no 'other'"),
@@ -498,6 +500,21 @@ def test_embedders_make_a_row_each(place, dataset):
     assert all(f"-C {dataset}:rc2f2" in call for call in trainings)
     assert sum("--steps 8" in call for call in trainings) == 8
     assert all(("--size 28" in call) == (dataset == "cub") for call in trainings)
+
+
+def test_recommenders_that_read_no_images_are_trained_once_and_face_no_attack(place):
+    place.run(place.small(recommenders=["VBPR", "Pop", "BPRMF"]))
+    calls = [call for call in place.notes("calls.txt") if call.startswith("rec_generator")]
+    blind = [call for call in calls if "--model Pop BPRMF" in call]
+    assert len(blind) == 1 and "--experiment_name original --" in blind[0]
+    assert all("--model VBPR --" in call for call in calls if call not in blind)
+    dataset = SMALL["dataset"]
+    lists = {path.stem for path in (place.folder / f"rec_results/{dataset}").glob("*.tsv")}
+    assert {name.split("_")[0] for name in lists if "Pop" in name or "BPRMF" in name} == {
+        "original"
+    }
+    summarized = next(call for call in place.notes("calls.txt") if call.startswith("summarize"))
+    assert "--options published" in summarized
 
 
 def test_extractors_of_a_catalogue_are_ranked_beside_their_recommenders(place):

@@ -44,10 +44,10 @@ def image_options(wildcards):
     return quoted(options)
 
 
-def list_options(experiments, seeds):
+def list_options(experiments, seeds, recommenders=study.visual):
     """The options of rec_generator.py."""
     return quoted(
-        f"{DEVICE} --experiment_name {' '.join(experiments)} --model {' '.join(study.recommenders)} "
+        f"{DEVICE} --experiment_name {' '.join(experiments)} --model {' '.join(recommenders)} "
         f"--epoch {study.epoch} --topk {study.topk} {study.recommender_options} "
         f"--seed {' '.join(map(str, seeds))}"
     )
@@ -79,7 +79,7 @@ def clean_runs():
 
 
 def every_run():
-    names = clean_runs()
+    names = clean_runs() + study.blind_lists
     if "retrained" in study.protocols:
         endings = study.list_endings(study.seeds)
         names += runs(ATTACKED, endings, attack=study.retrained_attacks)
@@ -101,7 +101,7 @@ localrules:
 # A target of its own: what can be known before there is a pair of classes to attack.
 rule clean_lists:
     input:
-        [f"{LISTS}/{run}.tsv" for run in clean_runs()],
+        [f"{LISTS}/{run}.tsv" for run in clean_runs() + study.blind_lists],
 
 
 include: "preparing.smk"
@@ -193,6 +193,26 @@ rule recommend:
         f"stage 2, {CLEAN_JOB}; log: {{log}}"
     shell:
         "{PYTHON}rec_generator.py {params.options} > {log} 2>&1"
+
+
+if study.blind:
+
+    rule recommend_without_images:
+        input:
+            PREPARED,
+        output:
+            update(f"{LISTS}/{run}.tsv" for run in study.blind_lists),
+        params:
+            options=list_options(["original"], CLEAN_SEEDS, study.blind),
+        log:
+            f"{LOGS}/recommend_without_images.log",
+        threads: THREADS
+        resources:
+            gpu=ON_GPU,
+        message:
+            "stage 2, recommenders that read no images; log: {log}"
+        shell:
+            "{PYTHON}rec_generator.py {params.options} > {log} 2>&1"
 
 
 # Stage 4 as published: recommenders learn from what was attacked.

@@ -16,7 +16,7 @@ from reproduce.workflow.entries import Entries, files_in, seed_parts
 from reproduce.workflow.options import OptionsParser
 from reproduce.workflow.training import Training, trained_file
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import CLEAN, Experiment, Run, check_name
+from src.artifacts.experiments import CLEAN, PUBLISHED, Experiment, Run, check_name
 from src.attacks.settings import add_attack_options, attack_settings, experiment
 from src.cli import (
     add_extractor_options,
@@ -25,9 +25,10 @@ from src.cli import (
     model_dir_of,
 )
 from src.recommenders.command import add_recommender_options, run_of
-from src.recommenders.models import PLAIN, VISUAL
+from src.recommenders.registry import RECOMMENDERS
 
 PROTOCOLS = ("retrained", "test_time")
+DEFAULT_RECOMMENDERS = ("VBPR", "AMR")
 CONTROL = "noise"
 """The attack that is a control at test time: no recommender is retrained on it."""
 
@@ -104,7 +105,7 @@ class Study:
                 for name, of in extractors.items()
             ),
             attacks=entries.texts("attacks"),
-            recommenders=entries.choices("recommenders", VISUAL, VISUAL),
+            recommenders=entries.choices("recommenders", RECOMMENDERS, DEFAULT_RECOMMENDERS),
             epoch=entries.number("epoch"),
             seeds=seeds,
             control_seeds=entries.numbers("control_seeds", further),
@@ -124,8 +125,16 @@ class Study:
     def check(self) -> None:
         """Raise ``UserError`` for what the stages could not run, or would run twice."""
         for name in self.recommenders:
-            if PLAIN.get(name, name) not in self.recommenders:
-                raise UserError(f"recommenders: {name} continues {PLAIN[name]}: name both")
+            plain = RECOMMENDERS[name].continues
+            if plain not in (None, *self.recommenders):
+                raise UserError(f"recommenders: {name} continues {plain}: name both")
+        if not self.visual:
+            raise UserError("recommenders: none of them reads images: name one that does")
+        if self.blind and CLEAN not in self.by_name:
+            raise UserError(
+                f"recommenders: {self.blind[0]} reads no images, so its only experiment is {CLEAN}: "
+                f"name the extractor {CLEAN} too"
+            )
         if both := sorted(set(self.seeds) & set(self.control_seeds)):
             raise UserError(f"control_seeds: {both[0]} is among the seeds too")
         names = list(self.attack_options)
@@ -145,6 +154,16 @@ class Study:
                     f"of {self.extractors[0].name}: give --precision to all extractors alike"
                 )
         self._runs("retrained")
+
+    @property
+    def visual(self) -> list[str]:
+        """The recommenders that read images, and face the attacks."""
+        return [name for name in self.recommenders if RECOMMENDERS[name].reads_images]
+
+    @property
+    def blind(self) -> list[str]:
+        """The recommenders that read no images: their lists are the same whatever is attacked."""
+        return [name for name in self.recommenders if not RECOMMENDERS[name].reads_images]
 
     @cached_property
     def by_prefix(self) -> dict[str, StudiedExtractor]:
@@ -196,8 +215,9 @@ class Study:
 
     @property
     def options_shown(self) -> list[str]:
-        """Options in the names of the study's runs, as ``summarize.py --options`` takes them."""
-        return list(dict.fromkeys(run.options_label for run in self._runs("retrained")))
+        """Options in the names of attacked runs, as ``summarize.py --options`` takes them."""
+        trained = [run for run in self._runs("retrained") if not run.fitted_at_once]
+        return list(dict.fromkeys(run.options_label for run in trained)) or [PUBLISHED]
 
     @property
     def ranked(self) -> list[str]:
@@ -217,6 +237,16 @@ class Study:
         runs = self._runs(protocol)
         return [_with_seed(run.name, run, seed) for run in runs for seed in seeds]
 
+    @property
+    def blind_lists(self) -> list[str]:
+        """Names of the lists of recommenders that read no images, with every seed."""
+        options, seeds = self._recommender_options, (*self.seeds, *self.control_seeds)
+        return [
+            run_of(options, name, Experiment(), self.topk, seed).name
+            for name in self.blind
+            for seed in seeds
+        ]
+
     def weight_endings(self, seeds: Iterable[int | str]) -> list[str]:
         """The same of weights after all epochs: ``_step100_VBPR_seed1``."""
         runs = self._runs("retrained")
@@ -230,9 +260,9 @@ class Study:
         return parser.parse_args(shlex.split(f"--epoch {self.epoch} {self.recommender_options}"))
 
     def _runs(self, protocol: str) -> list[Run]:
-        """A run of each recommender, with seed 1."""
+        """A run of each recommender that faces the attacks, with seed 1."""
         options = self._recommender_options
-        runs = [run_of(options, name, Experiment(), self.topk, 1) for name in self.recommenders]
+        runs = [run_of(options, name, Experiment(), self.topk, 1) for name in self.visual]
         return [replace(run, protocol=protocol) for run in runs]
 
     def _attacked(self, extractor: StudiedExtractor, attack: str) -> Experiment:

@@ -9,7 +9,6 @@ from reproduce.workflow.options import OptionsParser
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.cli import add_fidelity_option
-from src.recommenders.baselines import BASELINES
 from src.recommenders.command import add_recommender_options, run_of
 
 
@@ -43,10 +42,7 @@ def runs_of(options: str, top_k: int, seeds: Sequence[int]) -> Iterator[Run]:
     parsed = parser.parse_args(shlex.split(options))
     for name in parsed.model:
         for seed in seeds:
-            if name in BASELINES:
-                yield Run(Experiment(), name, 0, top_k, seed)
-            else:
-                yield run_of(parsed, name, Experiment(), top_k, seed)
+            yield run_of(parsed, name, Experiment(), top_k, seed)
 
 
 def files_of(runs: Iterable[Run], layout: Layout) -> list[str]:

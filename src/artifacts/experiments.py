@@ -170,6 +170,11 @@ class Run:
         return self.options[1:] or PUBLISHED
 
     @property
+    def fitted_at_once(self) -> bool:
+        """Whether no epochs and no options set the run apart from others of its recommender."""
+        return self.epochs == 0 and not self.options
+
+    @property
     def clean(self) -> "Run":
         """The same recommender on the clean experiment: what a change is measured against."""
         return replace(self, experiment=self.experiment.clean, protocol="retrained")

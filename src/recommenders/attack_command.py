@@ -12,7 +12,8 @@ from src.artifacts.experiments import PUBLISHED, Experiment, Run, check_name
 from src.artifacts.tables import read_ids
 from src.cli import add_fidelity_option
 from src.recommenders.attacking import NEGATIVES, Threat
-from src.recommenders.command import add_walk_options, defaults_of, not_negative, positive
+from src.recommenders.command import add_walk_options, not_negative, positive
+from src.recommenders.factor_models import FactorModel
 from src.recommenders.models import Model, plain_run
 from src.recommenders.parameter_attack import KINDS, ParameterAttack
 
@@ -125,7 +126,8 @@ def recommenders_of(options: argparse.Namespace) -> dict[str, Run]:
         recommenders = {label: _run_of(options, label) for label in options.model}
     for run in list(recommenders.values()):
         model = Model.parse(run.model)
-        if "features" in options.tables and not model.visual:
+        visual = model.kind.reads_images and issubclass(model.kind, FactorModel)
+        if "features" in options.tables and not visual:
             raise UserError(f"--tables features: {run.model} has no features, only P and Q")
         if (plain := plain_run(run)) not in recommenders.values():
             name = plain.weights_name if options.compare else plain.model
@@ -193,11 +195,13 @@ def _attacked_users(options: argparse.Namespace, n_users: int) -> np.ndarray | N
 
 
 def _run_of(options: argparse.Namespace, label: str) -> Run:
-    epochs = options.epoch or defaults_of(Model.parse(label).name).epochs
-    experiment = Experiment.parse(options.experiment_name)
+    kind, experiment = Model.parse(label).kind, Experiment.parse(options.experiment_name)
+    if not issubclass(kind, FactorModel):
+        return Run(experiment, label, 0)
+    epochs = options.epoch or kind.defaults.epochs
     shown = "" if options.options == PUBLISHED else f"_{options.options}"
     run = Run(experiment, label, epochs, fidelity=options.fidelity, options=shown)
-    return run if Model.parse(label).adversarial else plain_run(run)
+    return run if kind.continues else plain_run(run)
 
 
 def _compared(text: str) -> tuple[str, Run]:

@@ -15,6 +15,8 @@ from src.artifacts.manifest import fingerprint, input_name, read_record
 from src.artifacts.tables import TestRanks, write_top_k
 from src.recommenders.command import training_command
 from src.recommenders.data import TrainingData
+from src.recommenders.factor_models import FactorModel
+from src.recommenders.fitting import Fitting
 from src.recommenders.models import Model
 from src.recommenders.pairwise_loss import (
     ExpectedNegatives,
@@ -22,15 +24,8 @@ from src.recommenders.pairwise_loss import (
     PairwiseLoss,
     SampledNegatives,
 )
-from src.recommenders.parameter_attack import (
-    Attacked,
-    Parameter,
-    ParameterAttack,
-    parameters_of,
-)
+from src.recommenders.parameter_attack import Attacked, Parameter, ParameterAttack
 from src.recommenders.ranking import test_ranks, top_k
-from src.recommenders.scores import fold
-from src.recommenders.weights import read_weights
 
 NEGATIVES = ("expected", "sampled", "fixed")
 
@@ -81,7 +76,7 @@ class Threat:
 
 @dataclass(frozen=True)
 class TrainedRecommender:
-    """A recommender as its weights fold, and the data that it was trained on."""
+    """The factors of a recommender, and the data that it was trained on."""
 
     run: Run
     """Its ``top_k`` is the length of the lists that are written under attack."""
@@ -95,15 +90,17 @@ class TrainedRecommender:
 
     @classmethod
     def read(cls, layout: Layout, run: Run, data: TrainingData) -> "TrainedRecommender":
-        """Read the weights of ``run`` after all its epochs; ``UserError`` where they do not fit."""
-        n_rows = [data.interactions.n_users, data.interactions.n_items]
-        n_rows += [] if data.features is None else [data.features.shape[1]]
-        shapes = tuple((rows, None) for rows in n_rows)
-        weights = read_weights(layout.weights(run), shapes)
-        features = None if data.features is None else data.features / np.float32(weights.scale)
-        form = Model.parse(run.model).form
-        folded = fold(form, weights.tables, features)
-        return cls(run, data, *folded, parameters_of(form, weights.tables))
+        """Read the weights of ``run`` after all its epochs; ``UserError`` where they do not fit.
+
+        A recommender that is fitted at once is fitted where that has not been done.
+        """
+        model = Model.parse(run.model)
+        if issubclass(model.kind, FactorModel):
+            recommender = model.kind.load(layout.weights(run), data, model.form)
+        else:
+            recommender = Fitting(layout, run).fitted(data)
+        factors = recommender.factors(data.features)
+        return cls(run, data, *factors, recommender.parameters(factors))
 
     @cached_property
     def ranks(self) -> TestRanks:
@@ -130,11 +127,14 @@ def input_files(layout: Layout, run: Run) -> tuple[Path, ...]:
 
     Raises ``UserError`` where the weights are missing or were trained on other data.
     """
+    kind = Model.parse(run.model).kind
+    if not issubclass(kind, FactorModel):
+        return (*Fitting(layout, run).inputs, *layout.held_out_sets)
     weights = layout.weights(run)
     if not weights.is_file():
         raise UserError(f"no weights at {weights}: first run {training_command(layout, run)}")
     trained_on = [layout.training_set]
-    if Model.parse(run.model).visual:
+    if kind.reads_images:
         trained_on.append(layout.features(run.experiment))
     recorded = read_record(weights).get("inputs", {})
     for path in trained_on:

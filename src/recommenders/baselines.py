@@ -1,45 +1,53 @@
-"""Recommenders that nothing trains: two matrices whose product is the scores, straight from the data."""
+"""Recommenders that learn nothing: what everybody buys, and chance."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
 from src.recommenders.data import TrainingData
+from src.recommenders.recommender import Factors, Recommender
 
 RANDOM_FACTORS = 64
 
-Scorer = Callable[[TrainingData, int], tuple[np.ndarray, np.ndarray]]
-"""Of the data and a seed: float32 matrices (users, d) and (items, d)."""
+
+@dataclass(frozen=True)
+class Popularity(Recommender):
+    """How often an item was chosen in training, the same for everyone."""
+
+    users: np.ndarray
+    """(users, 1) ones"""
+    items: np.ndarray
+    """(items, 1)"""
+
+    @classmethod
+    def fit(cls, data: TrainingData, seed: int) -> Self:
+        del seed  # nothing is drawn
+        interactions = data.interactions
+        return cls(
+            np.ones((interactions.n_users, 1), np.float32),
+            interactions.popularity[:, None].astype(np.float32),
+        )
+
+    def factors(self, features: np.ndarray | None) -> Factors:
+        return self.users, self.items
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """How it scores, and whether it looks at the images' features."""
-
-    score: Scorer
-    visual: bool = False
-
-
-def popularity(data: TrainingData, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often an item was chosen in training, the same for everyone."""
-    del seed  # nothing is drawn
-    interactions = data.interactions
-    return (
-        np.ones((interactions.n_users, 1), np.float32),
-        interactions.popularity[:, None].astype(np.float32),
-    )
-
-
-def random(data: TrainingData, seed: int) -> tuple[np.ndarray, np.ndarray]:
+class RandomFactors(Recommender):
     """Products of Gaussian rows, which rank the items in another order for every user."""
-    rng = np.random.default_rng(seed)
-    users, items = (
-        rng.standard_normal((rows, RANDOM_FACTORS), np.float32)
-        for rows in (data.interactions.n_users, data.interactions.n_items)
-    )
-    return users, items
 
+    users: np.ndarray
+    items: np.ndarray
 
-BASELINES: dict[str, Baseline] = {"Pop": Baseline(popularity), "Random": Baseline(random)}
-"""By the name that runs show."""
+    @classmethod
+    def fit(cls, data: TrainingData, seed: int) -> Self:
+        rng = np.random.default_rng(seed)
+        users, items = (
+            rng.standard_normal((rows, RANDOM_FACTORS), np.float32)
+            for rows in (data.interactions.n_users, data.interactions.n_items)
+        )
+        return cls(users, items)
+
+    def factors(self, features: np.ndarray | None) -> Factors:
+        return self.users, self.items

@@ -3,42 +3,24 @@
 import argparse
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run, option_text
 from src.artifacts.layout import Layout
 from src.cli import fidelity_of, number_list
+from src.recommenders.factor_models import OF_MF, OF_VISUAL, FactorModel
 from src.recommenders.hyperparameters import Adversary, Hyperparameters
 from src.recommenders.models import (
     OPTIONS,
-    PLAIN,
-    VISUAL,
     Model,
-    Name,
     default_adversarial_epochs,
     with_adversarial_epochs,
 )
 from src.recommenders.parameter_attack import PROJECTIONS, ParameterAttack
+from src.recommenders.registry import RECOMMENDERS
 
-
-@dataclass(frozen=True)
-class Defaults:
-    """What options mean where they are not given, by kind of recommender."""
-
-    epochs: int
-    learning_rates: str
-    penalties: str
-    adversarial_weight: float
-    epsilon: float
-    accumulators: str
-
-
-OF_VISUAL = Defaults(4000, "[0.01,1e-4,1e-3]", "[1e-1,1e-3,0]", 0.1, 1.0, "reset")
-"""The published ones of VBPR and AMR."""
-OF_MF = Defaults(100, "0.05", "0", 1.0, 0.5, "keep")
-"""He et al.'s for BPR-MF and AMF, with fewer epochs."""
 ADVERSARIAL_STEPS = 10
 """Steps of AMF-bim and AMF-pgd."""
 
@@ -53,10 +35,6 @@ _FLAG_OF_VARIANT = {
 }
 _FLAG_OF_KEY = {option.key: option.flag for option in OPTIONS.values()}
 _SHOWN = re.compile(rf"_({'|'.join(sorted(_FLAG_OF_KEY, key=len, reverse=True))})([^_]+)")
-
-
-def defaults_of(model: Name) -> Defaults:
-    return OF_VISUAL if model in VISUAL else OF_MF
 
 
 def add_recommender_options(parser: argparse.ArgumentParser) -> None:
@@ -172,7 +150,7 @@ def add_walk_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def hyperparameters_of(options: argparse.Namespace, model: Name) -> Hyperparameters:
+def hyperparameters_of(options: argparse.Namespace, model: type[FactorModel]) -> Hyperparameters:
     """Raises ``UserError`` for lists of numbers that are none."""
     published = _published(options, model)
     return replace(
@@ -186,9 +164,9 @@ def hyperparameters_of(options: argparse.Namespace, model: Name) -> Hyperparamet
     )
 
 
-def _published(options: argparse.Namespace, model: Name) -> Hyperparameters:
+def _published(options: argparse.Namespace, model: type[FactorModel]) -> Hyperparameters:
     """The hyperparameters of this form and fidelity where no option is given."""
-    fidelity, visual, defaults = fidelity_of(options), model in VISUAL, defaults_of(model)
+    fidelity, visual, defaults = fidelity_of(options), model.reads_images, model.defaults
     return Hyperparameters(
         form=options.form if visual else ("mf_bias" if options.item_bias else "mf"),
         learning_rates=_three_numbers("--lr", [defaults.learning_rates]),
@@ -198,11 +176,11 @@ def _published(options: argparse.Namespace, model: Name) -> Hyperparameters:
     )
 
 
-def adversary_of(options: argparse.Namespace, model: Name) -> Adversary | None:
+def adversary_of(options: argparse.Namespace, model: type[FactorModel]) -> Adversary | None:
     """None for plain models; raises ``UserError`` for numbers that make no perturbation."""
-    if model not in PLAIN:
+    if model.perturbs is None:
         return None
-    defaults = defaults_of(model)
+    defaults = model.defaults
     weight = defaults.adversarial_weight if options.lmd is None else options.lmd
     attack = ParameterAttack(
         "random" if options.adv_type == "rand" else options.adv_attack,
@@ -212,7 +190,7 @@ def adversary_of(options: argparse.Namespace, model: Name) -> Adversary | None:
         options.projection,
     )
     keep = (options.accumulators or defaults.accumulators) == "keep"
-    if model in VISUAL:
+    if model.perturbs == "features":
         if options.perturb == "full":
             raise UserError("--perturb full: AMR perturbs the features of the batch's items")
         return Adversary(weight, attack, "features", keep_accumulators=keep)
@@ -221,12 +199,16 @@ def adversary_of(options: argparse.Namespace, model: Name) -> Adversary | None:
 
 
 def run_of(
-    options: argparse.Namespace, model: Name, experiment: Experiment, top_k: int, seed: int = 0
+    options: argparse.Namespace, name: str, experiment: Experiment, top_k: int, seed: int = 0
 ) -> Run:
-    """The run that trains ``model`` with these options, named as everybody names it.
+    """The run of the recommender ``name`` with these options, named as everybody names it.
 
-    Its name shows each option that the model reads and that is not at its published default.
+    Its name shows each option that the recommender reads and that is not at its published default.
+    One that does not train in epochs reads none.
     """
+    model = RECOMMENDERS[name]
+    if not issubclass(model, FactorModel):
+        return Run(experiment, name, 0, top_k, seed)
     hyperparameters, published = hyperparameters_of(options, model), _published(options, model)
     values: dict[str, tuple[object, object]] = {
         field: (getattr(hyperparameters, field), getattr(published, field))
@@ -242,8 +224,8 @@ def run_of(
     }
     run = Run(
         experiment,
-        Model(model, hyperparameters.form, adversary.variant if adversary else "").label,
-        options.epoch or defaults_of(model).epochs,
+        Model(name, hyperparameters.form, adversary.variant if adversary else "").label,
+        options.epoch or model.defaults.epochs,
         top_k,
         seed,
         fidelity=options.fidelity,
@@ -256,19 +238,19 @@ def run_of(
 
 
 def _adversarial_values(
-    options: argparse.Namespace, adversary: Adversary, model: Name
+    options: argparse.Namespace, adversary: Adversary, model: type[FactorModel]
 ) -> dict[str, tuple[object, object]]:
     """The value of each option of an adversary and its published one.
 
     The default length of a step depends on epsilon, and the direction of AMF stands in its label.
     """
-    attack, defaults = adversary.attack, defaults_of(model)
+    attack, defaults = adversary.attack, model.defaults
     usual = ParameterAttack(attack.kind, attack.epsilon, ADVERSARIAL_STEPS)
     accumulators = options.accumulators or defaults.accumulators
     return {
         "weight": (adversary.weight, defaults.adversarial_weight),
         "epsilon": (attack.epsilon, defaults.epsilon),
-        "kind": (options.adv_type, "grad" if model in VISUAL else options.adv_type),
+        "kind": (options.adv_type, "grad" if model.perturbs == "features" else options.adv_type),
         "keep_accumulators": (accumulators, defaults.accumulators),
         "steps": (attack.steps, usual.steps),
         "step_size": (attack.step_size, usual.step_size),
@@ -347,7 +329,9 @@ def _both(field: str) -> str:
     return f"{getattr(OF_VISUAL, field)}, for BPRMF and AMF {getattr(OF_MF, field)}"
 
 
-def _rates(option: str, texts: list[str] | None, model: Name) -> tuple[float, float, float] | None:
+def _rates(
+    option: str, texts: list[str] | None, model: type[FactorModel]
+) -> tuple[float, float, float] | None:
     """The numbers of an option, None where it is not given.
 
     Models without images have no projection: whatever its number, they get that of the items.
@@ -355,7 +339,7 @@ def _rates(option: str, texts: list[str] | None, model: Name) -> tuple[float, fl
     if not texts:
         return None
     users, items, projection = _three_numbers(option, texts)
-    return users, items, projection if model in VISUAL else items
+    return users, items, projection if model.reads_images else items
 
 
 def _three_numbers(option: str, texts: list[str]) -> tuple[float, float, float]:

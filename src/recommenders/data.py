@@ -13,7 +13,7 @@ from src.datasets.catalogue import count_images
 from src.datasets.interactions import Interactions, load_interactions
 from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.sampling import TripleSampler
-from src.recommenders.weights import feature_scale, table_shapes
+from src.recommenders.weights import feature_scale, scaled, table_shapes
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TrainingData:
 
     @cached_property
     def scaled_features(self) -> np.ndarray | None:
-        return None if self.features is None else self.features / np.float32(self.scale)
+        return None if self.features is None else scaled(self.features, self.scale)
 
     @cached_property
     def at_test_time(self) -> Interactions:

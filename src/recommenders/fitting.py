@@ -1,6 +1,6 @@
 """One training from data to weights: checkpoints, resuming, and how adversarial models start."""
 
-import functools
+import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,20 +20,24 @@ from src.artifacts.manifest import (
     read_record,
 )
 from src.artifacts.tables import TestRanks
-from src.recommenders.command import difference_text, training_command
+from src.recommenders.command import (
+    adversary_of,
+    difference_text,
+    hyperparameters_of,
+    training_command,
+)
 from src.recommenders.data import TrainingData
+from src.recommenders.factor_models import FactorModel
 from src.recommenders.hyperparameters import Adversary, Hyperparameters
 from src.recommenders.models import (
-    PLAIN,
     Model,
     default_adversarial_epochs,
     plain_run,
     with_adversarial_epochs,
 )
-from src.recommenders.pairwise_loss import SampledNegatives
-from src.recommenders.parameter_attack import parameters_of
 from src.recommenders.ranking import test_ranks
-from src.recommenders.scores import fold
+from src.recommenders.recommender import Recommender
+from src.recommenders.registry import RECOMMENDERS
 from src.recommenders.weights import (
     Weights,
     fresh_accumulators,
@@ -46,8 +50,70 @@ STAGE = "train recommender"
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How a training reports."""
+
+    every: int
+    """Epochs between checkpoints with a line about the accuracy."""
+    describe: Callable[[TestRanks], str]
+    """Ranks of the held-out items -> text."""
+    quality: Callable[[TestRanks], float]
+    """Ranks of the held-out items -> a number, by which checkpoints are compared on validation rows."""
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """One recommender that is fitted at once (``run``), without options but its seed."""
+
+    layout: Layout
+    run: Run
+
+    @property
+    def model(self) -> type[Recommender]:
+        return Model.parse(self.run.model).kind
+
+    @property
+    def data_files(self) -> tuple[Path, ...]:
+        """What the recommender learns from."""
+        return _data_files(self.layout, self.run)
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        return self.data_files
+
+    @property
+    def options(self) -> dict[str, object]:
+        return {"model": self.run.model, "seed": self.run.seed}
+
+    @property
+    def list_options(self) -> dict[str, object]:
+        """Options in manifests of lists, under both protocols alike."""
+        return {**self.options, "top_k": self.run.top_k}
+
+    def require_start(self) -> None:
+        """Nothing has to be there before."""
+
+    def fitted(self, data: TrainingData, force: bool = False) -> Recommender:
+        """Fit, or read what was fitted on these data; ``force`` fits anew.
+
+        What reads images is stored, so that test time scores with it.
+        """
+        if not self.model.reads_images:
+            return self.model.fit(data, self.run.seed)
+        path = self.layout.weights(self.run)
+        manifest = Manifest.of(STAGE, self.options, self.inputs)
+        if not force and manifest.is_current([path]):
+            return self.model.load(path, data)
+        fitted = self.model.fit(data, self.run.seed)
+        with atomic_output(path) as temporary:
+            fitted.save(temporary)
+        manifest.write([path])
+        return fitted
+
+
+@dataclass(frozen=True)
 class Training:
-    """One recommender to train (``run``) and what determines its weights."""
+    """One factor model to train (``run``) and what determines its weights."""
 
     layout: Layout
     run: Run
@@ -57,6 +123,10 @@ class Training:
     adversarial_epochs: int | None = None
     """How many of the epochs, the last ones, an adversarial model trains itself; None is half of them,
     rounded up. A plain model leaves a checkpoint where its adversarial form would start."""
+
+    @property
+    def model(self) -> type[FactorModel]:
+        return Model.parse(self.run.model).kind
 
     @property
     def switch_epoch(self) -> int:
@@ -80,6 +150,11 @@ class Training:
             run = with_adversarial_epochs(run, epoch - self.switch_epoch)
         return self.layout.weights(run)
 
+    def read(self, epoch: int, data: TrainingData) -> FactorModel:
+        """The model after ``epoch`` epochs; ``UserError`` where its weights are of other shapes."""
+        weights = read_weights(self.weights(epoch), data.shapes(self.hyperparameters))
+        return self.model(self.hyperparameters.form, weights)
+
     @property
     def plain(self) -> "Training":
         """The plain model's training of the same seed, up to where an adversarial one starts."""
@@ -94,9 +169,7 @@ class Training:
     @property
     def data_files(self) -> tuple[Path, ...]:
         """What is trained on."""
-        if Model.parse(self.run.model).visual:
-            return self.layout.features(self.run.experiment), self.layout.training_set
-        return (self.layout.training_set,)
+        return _data_files(self.layout, self.run)
 
     @property
     def inputs(self) -> tuple[Path, ...]:
@@ -112,6 +185,12 @@ class Training:
             "adversary": adversary,
         }
 
+    @property
+    def list_options(self) -> dict[str, object]:
+        """Options in manifests of lists, under both protocols alike."""
+        run = self.run
+        return {**self.options, "epochs": run.epochs, "top_k": run.top_k, "keep": "last"}
+
     def manifest_options(self, epoch: int) -> Mapping[str, object]:
         """The options of the manifest of weights, as JSON values."""
         return Manifest.of(STAGE, {**self.options, "epoch": epoch}, ()).options
@@ -119,13 +198,16 @@ class Training:
     def manifest(self, epoch: int) -> Manifest:
         return Manifest.of(STAGE, self.manifest_options(epoch), self.inputs)
 
-    def require_plain_weights(self) -> None:
+    def require_start(self) -> None:
         """Raises ``UserError`` unless the weights that an adversarial model starts from fit."""
+        if self.adversary is None:
+            return
         name = Model.parse(self.run.model).name
         if self.switch_epoch < 1:
+            fewest = self.run.epochs - self.switch_epoch + 1
             raise UserError(
-                f"{name} trains the second part of its epochs and {PLAIN[name]} the first, of which "
-                f"nothing is left: --epoch must be {self.run.epochs - self.switch_epoch + 1} or more"
+                f"{name} trains the second part of its epochs and {self.model.continues} the first, "
+                f"of which nothing is left: --epoch must be {fewest} or more"
             )
         self.plain.require_weights(training_command(self.layout, self.run))
 
@@ -159,21 +241,9 @@ class Training:
         return path
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How a training reports."""
-
-    every: int
-    """Epochs between checkpoints with a line about the accuracy."""
-    describe: Callable[[TestRanks], str]
-    """Ranks of the held-out items -> text."""
-    quality: Callable[[TestRanks], float]
-    """The same -> a number, by which checkpoints are compared on validation rows."""
-
-
 def fit(
     training: Training, data: TrainingData, gpu: int, progress: Progress, force: bool = False
-) -> Weights:
+) -> FactorModel:
     """Train, or continue from the newest checkpoint that leaves no earlier one to be made.
 
     Weights are stored every ``progress.every`` epochs, where the adversarial form starts, and at the
@@ -182,17 +252,16 @@ def fit(
     longer a number.
     """
     shapes = data.shapes(training.hyperparameters)
-    if training.adversary:
-        training.require_plain_weights()
+    training.require_start()
     weights = None if force else _newest_checkpoint(training, shapes, progress.every)
     if weights is None:
         weights = _start(training, data, shapes)
     if weights.epoch == training.run.epochs:
-        return weights
+        return training.model(training.hyperparameters.form, weights)
     return _train(training, data, weights, gpu, progress)
 
 
-def best_on_validation(training: Training, data: TrainingData, progress: Progress) -> Weights:
+def best_on_validation(training: Training, data: TrainingData, progress: Progress) -> FactorModel:
     """The checkpoint of a finished training that ranks validation rows best.
 
     Candidates are those after each ``progress.every`` epochs and the last one.
@@ -204,91 +273,69 @@ def best_on_validation(training: Training, data: TrainingData, progress: Progres
             f"there is no {training.layout.validation_set} to choose a checkpoint by: make it with "
             "prepare_dataset.py (--validation or --validation_split)"
         )
-    run, form = training.run, training.hyperparameters.form
-    shapes = data.shapes(training.hyperparameters)
+    run = training.run
     epochs = range(training.first_epoch + 1, run.epochs + 1)
     quality = {}
     for epoch in (of for of in epochs if of % progress.every == 0 or of == run.epochs):
-        weights = read_weights(training.weights(epoch), shapes)
-        folded = fold(form, weights.tables, data.scaled_features)
-        quality[epoch] = progress.quality(test_ranks(*folded, data.at_validation))
+        factors = training.read(epoch, data).factors(data.features)
+        quality[epoch] = progress.quality(test_ranks(*factors, data.at_validation))
     best = max(quality, key=quality.__getitem__)
     print(f"{run.name}: epoch {best} of {len(quality)} checkpoints is best on the validation rows")
-    return read_weights(training.weights(best), shapes)
+    return training.read(best, data)
+
+
+def _data_files(layout: Layout, run: Run) -> tuple[Path, ...]:
+    """The features, for a recommender that reads images, and the interactions."""
+    if Model.parse(run.model).kind.reads_images:
+        return layout.features(run.experiment), layout.training_set
+    return (layout.training_set,)
 
 
 def _train(
     training: Training, data: TrainingData, weights: Weights, gpu: int, progress: Progress
-) -> Weights:
+) -> FactorModel:
     """Run the epochs that ``weights`` lack."""
-    # TensorFlow takes seconds to import, which a run that only ranks should not wait for.
-    from src.recommenders.bpr import features_on, select_device, trainer_for
+    run = training.run
+    _require_a_batch(training, data)
+    n_epochs = run.epochs - weights.epoch
+    with tqdm(total=n_epochs, desc=run.name, unit="epoch", mininterval=1.0) as bar:
 
-    run, drop_below = training.run, _drop_below(training, data)
-    device = select_device(gpu)
-    trainer = trainer_for(weights.shapes, training.hyperparameters, training.adversary, device)
-    trainer.load(weights)
-    features = features_on(device, data.scaled_features, data.interactions.n_items)
-    epochs = range(weights.epoch + 1, run.epochs + 1)
-    with tqdm(epochs, desc=run.name, unit="epoch", mininterval=1.0) as bar:
-        for epoch in bar:
-            triples = data.sampler.epoch(
-                run.seed, epoch, drop_below, training.hyperparameters.negatives
-            )
-            if training.adversary and training.adversary.scope == "full":
-                perturb = functools.partial(_perturbation, training, data, epoch)
-                loss = trainer.epoch_under(features, triples, perturb)
-            else:
-                loss = trainer.epoch(features, triples, _noise_seed(run.seed, epoch))
+        def after_epoch(epoch: int, loss: float, state: Callable[[], FactorModel]) -> None:
             if not np.isfinite(loss):
                 raise UserError(
                     f"{run.name}: the loss became {loss} in epoch {epoch}: lower the learning rates "
                     "(--lr)"
                 )
             bar.set_postfix_str(f"loss {loss:.1f}", refresh=False)
-            if training.stores(epoch, progress.every):
-                weights = trainer.save(data.scale, epoch)
-                _store(training, weights)
+            bar.update()
+            if not training.stores(epoch, progress.every):
+                return
+            model = state()
+            _store(training, model.weights)
             if epoch % progress.every == 0:
-                ranks = test_ranks(
-                    *fold(training.hyperparameters.form, weights.tables, data.scaled_features),
-                    data.at_test_time,
-                )
+                ranks = test_ranks(*model.factors(data.features), data.at_test_time)
                 bar.write(f"{run.name}, epoch {epoch}: loss {loss:.1f}, {progress.describe(ranks)}")
-    return weights
+
+        return training.model.fit(
+            data,
+            run.seed,
+            hyperparameters=training.hyperparameters,
+            epochs=run.epochs,
+            adversary=training.adversary,
+            start=weights,
+            gpu=gpu,
+            after_epoch=after_epoch,
+        )
 
 
-def _perturbation(
-    training: Training,
-    data: TrainingData,
-    epoch: int,
-    tables: dict[str, np.ndarray],
-    batch: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Perturbations of P and Q that raise the loss on all training pairs, for one batch of one epoch.
-
-    Each has fresh negatives of its own.
-    """
-    form, seed = training.hyperparameters.form, (training.run.seed, epoch, batch)
-    rng = np.random.default_rng(seed)
-    loss = SampledNegatives(data.sampler, int(rng.integers(2**62)))
-    parameters = parameters_of(form, {name: tables[name] for name in ("P", "Q")})
-    folded = fold(form, tables, data.scaled_features)
-    shifts = training.adversary.attack(*folded, parameters, loss, rng).shifts
-    return shifts["P"], shifts["Q"]
-
-
-def _drop_below(training: Training, data: TrainingData) -> int:
-    """What the number of triples is rounded down to a multiple of."""
-    if not training.hyperparameters.drop_last_batch:
-        return 1
+def _require_a_batch(training: Training, data: TrainingData) -> None:
+    """Raises ``UserError`` where only complete batches are used and there is none."""
     batch = training.hyperparameters.batch
-    if len(data.interactions.train) < batch:
+    if training.hyperparameters.drop_last_batch and len(data.interactions.train) < batch:
         raise UserError(
             f"{training.layout.training_set} has fewer rows than one batch of {batch}, and "
             "incomplete batches are left out: choose a smaller --batch_size"
         )
-    return batch
 
 
 def _start(training: Training, data: TrainingData, shapes: tuple[tuple[int, int], ...]) -> Weights:
@@ -323,5 +370,12 @@ def _store(training: Training, weights: Weights) -> None:
     training.manifest(weights.epoch).write([path])
 
 
-def _noise_seed(seed: int, epoch: int) -> np.int32:
-    return np.int32(np.random.SeedSequence((seed, epoch)).generate_state(1)[0] >> 1)
+def training_of(
+    options: argparse.Namespace, name: str, layout: Layout, run: Run
+) -> Training | Fitting:
+    """How ``run`` of the recommender ``name`` comes to be, with options of the command line."""
+    model = RECOMMENDERS[name]
+    if not issubclass(model, FactorModel):
+        return Fitting(layout, run)
+    hyperparameters, adversary = hyperparameters_of(options, model), adversary_of(options, model)
+    return Training(layout, run, hyperparameters, adversary, options.adv_epochs)

@@ -1,4 +1,4 @@
-"""Which recommenders there are, and how run names show them and their options.
+"""How names of runs show recommenders and their options.
 
 A model is called by the paper's name, followed by what of its form is not the default (``VBPRfull``,
 ``BPRMFbias``) and, for AMF, by how its perturbation differs from He et al.'s (``AMF-full``). Options
@@ -7,24 +7,12 @@ that are not at the published defaults follow: ``AMR_K8_eps0.3``.
 
 import re
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Run
+from src.recommenders.recommender import Recommender
+from src.recommenders.registry import RECOMMENDERS
 from src.recommenders.scores import Form
-
-Name = Literal["VBPR", "AMR", "BPRMF", "AMF"]
-
-PLAIN = {"AMR": "VBPR", "AMF": "BPRMF"}
-"""Which model each adversarial one continues, and is compared with."""
-VISUAL = ("VBPR", "AMR")
-FACTOR_MODELS: tuple[Name, ...] = ("VBPR", "BPRMF", "AMR", "AMF")
-"""What is trained; plain models before those that continue them. What is not: ``baselines.BASELINES``."""
-_FORMS: dict[bool, dict[str, Form]] = {
-    True: {"": "shared", "full": "full"},
-    False: {"": "mf", "bias": "mf_bias"},
-}
-"""By whether the model is visual: what its name shows of its form."""
 
 
 @dataclass(frozen=True)
@@ -60,25 +48,25 @@ _ADVERSARIAL = re.compile(
 _ADVERSARIAL_EPOCHS = re.compile(rf"_{OPTIONS['adversarial_epochs'].key}\d+")
 
 _LABEL = re.compile(
-    rf"(?P<name>{'|'.join(FACTOR_MODELS)})(?P<form>full|bias)?(?:-(?P<variant>[a-z-]+))?"
+    rf"(?P<name>{'|'.join(RECOMMENDERS)})(?P<form>[a-z]+)?(?:-(?P<variant>[a-z-]+))?"
 )
 
 
 @dataclass(frozen=True)
 class Model:
-    """A factor model: its name, its form, and the variant of its adversary."""
+    """A recommender: its name, its form if it has several, and the variant of its adversary."""
 
-    name: Name
-    form: Form
+    name: str
+    form: Form | None = None
     variant: str = ""
 
     @classmethod
     def parse(cls, label: str) -> "Model":
-        """Read a label back; raises ``UserError`` for anything that was not trained."""
+        """Read a label back; raises ``UserError`` for what is not in the table of recommenders."""
         match = _LABEL.fullmatch(label)
         if match is None:
-            raise UserError(f"{label!r} is not a factor model: it is none of {FACTOR_MODELS}")
-        forms = _FORMS[match["name"] in VISUAL]
+            raise UserError(f"{label!r} is no recommender: choose from {', '.join(RECOMMENDERS)}")
+        forms = RECOMMENDERS[match["name"]].forms
         if (match["form"] or "") not in forms:
             raise UserError(f"{label!r}: {match['name']} has no form {match['form']!r}")
         return cls(match["name"], forms[match["form"] or ""], match["variant"] or "")
@@ -86,21 +74,18 @@ class Model:
     @property
     def label(self) -> str:
         """``VBPR``, ``BPRMFbias``, ``AMF-full``: what run names show."""
-        form = next(label for label, form in _FORMS[self.visual].items() if form == self.form)
+        form = next(label for label, form in self.kind.forms.items() if form == self.form)
         return f"{self.name}{form}" + (f"-{self.variant}" if self.variant else "")
 
     @property
-    def visual(self) -> bool:
-        return self.name in VISUAL
-
-    @property
-    def adversarial(self) -> bool:
-        return self.name in PLAIN
+    def kind(self) -> type[Recommender]:
+        """The recommender's row of the table."""
+        return RECOMMENDERS[self.name]
 
     @property
     def plain(self) -> "Model":
         """What an adversarial model continues; a plain model is its own."""
-        return replace(self, name=PLAIN.get(self.name, self.name), variant="")
+        return replace(self, name=self.kind.continues or self.name, variant="")
 
 
 def default_adversarial_epochs(epochs: int) -> int:

@@ -9,10 +9,11 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.datasets.interactions import Interactions
-from src.recommenders.command import OF_VISUAL
-from src.recommenders.models import VISUAL, Model
-from src.recommenders.scores import latent_and_visual
-from src.recommenders.weights import read_weights
+from src.recommenders.data import TrainingData
+from src.recommenders.factor_models import OF_VISUAL, FactorModel
+from src.recommenders.models import Model
+from src.recommenders.recommender import Recommender
+from src.recommenders.registry import RECOMMENDERS
 
 
 def add_score_options(parser: argparse.ArgumentParser) -> None:
@@ -52,15 +53,19 @@ def score_direction(
 ) -> np.ndarray:
     """v (n_features,) float32, such that v . f is what an image of features f adds to the score.
 
-    The visual part of a score is (f / scale) E visual(P_u) (``src.recommenders.scores``; in the form
-    ``full`` it has the visual bias f beta' / scale), hence v = E visual(P_u) / scale. Of all users, it is
-    the mean of their directions, and v . f the mean of what the image adds. ``path`` is a weight file
+    It is the direction of a factor model, which is the same for every item (``factor_models.py``).
+    Without a ``user`` it is the mean of all users' directions, and v . f the mean of what the image
+    adds. ``path`` is a weight file
     under its own name, ``original_step50_VBPR.npz``. Raises ``UserError`` for a file, a model or a user
     that does not fit.
     """
     model = Model.parse(Run.parse_weights_name(path.stem).model)
-    if not model.visual:
-        raise UserError(f"{path}: {model.label} reads no images; choose one of {', '.join(VISUAL)}")
+    linear = [name for name, kind in RECOMMENDERS.items() if _is_linear(kind)]
+    if model.name not in linear:
+        raise UserError(
+            f"{path}: {model.label} reads no images along one direction; choose one of "
+            f"{', '.join(linear)}"
+        )
     if not path.is_file():
         raise UserError(
             f"missing file: {path}: run rec_generator.py with --model {model.name} first"
@@ -68,9 +73,12 @@ def score_direction(
     n_users = interactions.n_users
     if user is not None and not 0 <= user < n_users:
         raise UserError(f"--user {user}: there are users 0 to {n_users - 1}")
-    rows = (n_users, interactions.n_items, n_features)
-    weights = read_weights(path, tuple((n, None) for n in rows))
-    users = weights.tables["P"] if user is None else weights.tables["P"][user : user + 1]
-    _, visual = latent_and_visual(model.form, users, np.pad)
-    direction = weights.tables["E"] @ visual.mean(axis=0) / weights.scale
-    return direction.astype(np.float32)
+    features = np.zeros((interactions.n_items, n_features), np.float32)
+    recommender = model.kind.load(path, TrainingData(interactions, features), model.form)
+    directions = recommender.directions(features, item=0)
+    return directions.mean(axis=0) if user is None else directions[user]
+
+
+def _is_linear(kind: type[Recommender]) -> bool:
+    """Whether the gradient of a score is the same for every item and all features."""
+    return kind.reads_images and issubclass(kind, FactorModel)

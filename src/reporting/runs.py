@@ -57,17 +57,23 @@ def select_configuration(
 ) -> list[Run]:
     """The runs of one configuration of each recommender that has attacked runs.
 
-    Arguments that are not None choose it, ``options`` by what names of runs show (``options_label``).
+    Arguments that are not None choose it, ``options`` by what names of runs show (``options_label``);
+    a recommender that is fitted at once has nothing to choose but ``top_k``.
     Raises ``UserError`` when several are left, since runs of unlike trainings must not share a row, and
     when none is.
     """
     runs = [
         run
         for run in list_runs(layout)
-        if epochs in (None, run.epochs)
-        and top_k in (None, run.top_k)
-        and fidelity in (None, run.fidelity)
-        and (options is None or run.options_label in options)
+        if top_k in (None, run.top_k)
+        and (
+            run.fitted_at_once
+            or (
+                epochs in (None, run.epochs)
+                and fidelity in (None, run.fidelity)
+                and (options is None or run.options_label in options)
+            )
+        )
     ]
     attacked = {run.model for run in runs if run.experiment.attack}
     if not attacked:

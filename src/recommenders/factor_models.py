@@ -1,0 +1,182 @@
+"""What ``bpr.py`` trains in TensorFlow: BPRMF and VBPR, and AMF and AMR, which continue them."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+
+from src.recommenders.data import TrainingData
+from src.recommenders.hyperparameters import Adversary, Hyperparameters
+from src.recommenders.pairwise_loss import SampledNegatives
+from src.recommenders.parameter_attack import Parameter, parameters_of
+from src.recommenders.recommender import Factors, Recommender, require_features
+from src.recommenders.scores import Form, fold, latent_and_visual
+from src.recommenders.weights import (
+    Weights,
+    initial_weights,
+    read_weights,
+    scaled,
+    write_weights,
+)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What options mean where they are not given."""
+
+    epochs: int
+    learning_rates: str
+    penalties: str
+    adversarial_weight: float
+    epsilon: float
+    accumulators: str
+
+
+OF_VISUAL = Defaults(4000, "[0.01,1e-4,1e-3]", "[1e-1,1e-3,0]", 0.1, 1.0, "reset")
+"""The published defaults of VBPR and AMR."""
+OF_MF = Defaults(100, "0.05", "0", 1.0, 0.5, "keep")
+"""He et al.'s defaults for BPR-MF and AMF, with fewer epochs."""
+
+
+@dataclass(frozen=True)
+class FactorModel(Recommender):
+    """Tables P, Q and, where images are read, E, which meet as ``scores.py`` says."""
+
+    form: Form
+    weights: Weights
+    defaults: ClassVar[Defaults]
+    perturbs: ClassVar[Literal["features", "tables"] | None] = None
+    """What an adversarial model trains against perturbations of."""
+
+    @classmethod
+    def fit(
+        cls,
+        data: TrainingData,
+        seed: int,
+        *,
+        hyperparameters: Hyperparameters,
+        epochs: int,
+        adversary: Adversary | None = None,
+        start: Weights | None = None,
+        gpu: int = -1,
+        after_epoch: Callable[[int, float, Callable[[], Self]], None] = lambda *_: None,
+    ) -> Self:
+        """Train until ``epochs`` epochs are done, from ``start`` or from random tables.
+
+        ``after_epoch`` gets the number of each epoch, its loss, and a function that returns the present
+        state.
+        """
+        # TensorFlow takes seconds to import, which a run that only ranks should not wait for.
+        from src.recommenders.bpr import features_on, select_device, trainer_for
+
+        shapes = data.shapes(hyperparameters)
+        if start is None:
+            start = initial_weights(shapes, hyperparameters, data.scale, seed)
+        device = select_device(gpu)
+        trainer = trainer_for(start.shapes, hyperparameters, adversary, device)
+        trainer.load(start)
+        features = features_on(device, data.scaled_features, data.interactions.n_items)
+        drop_below = hyperparameters.batch if hyperparameters.drop_last_batch else 1
+
+        def state(epoch: int) -> Self:
+            return cls(hyperparameters.form, trainer.save(data.scale, epoch))
+
+        for epoch in range(start.epoch + 1, epochs + 1):
+            triples = data.sampler.epoch(seed, epoch, drop_below, hyperparameters.negatives)
+            if adversary and adversary.scope == "full":
+                perturb = functools.partial(
+                    _perturbation, adversary, hyperparameters.form, data, (seed, epoch)
+                )
+                loss = trainer.epoch_under(features, triples, perturb)
+            else:
+                loss = trainer.epoch(features, triples, _noise_seed(seed, epoch))
+            after_epoch(epoch, loss, functools.partial(state, epoch))
+        return state(epochs)
+
+    def factors(self, features: np.ndarray | None) -> Factors:
+        tables = self.weights.tables
+        if not self.reads_images:
+            return fold(self.form, tables, None)
+        features = require_features(features, len(tables["Q"]), len(tables["E"]))
+        return fold(self.form, tables, scaled(features, self.weights.scale))
+
+    def directions(self, features: np.ndarray, item: int) -> np.ndarray | None:
+        """E visual(P_u) / scale, the same for every item, whatever its features are."""
+        _, visual = latent_and_visual(self.form, self.weights.tables["P"], np.pad)
+        if visual is None:
+            return None
+        return scaled(visual @ self.weights.tables["E"].T, self.weights.scale)
+
+    def parameters(self, factors: Factors) -> dict[str, Parameter]:
+        return parameters_of(self.form, self.weights.tables)
+
+    def save(self, path: Path) -> None:
+        write_weights(path, self.weights)
+
+    @classmethod
+    def load(cls, path: Path, data: TrainingData, form: Form | None = None) -> Self:
+        """Read weights of any number of factors; ``form`` is the class's default where it is None."""
+        rows = [data.interactions.n_users, data.interactions.n_items]
+        rows += [data.features.shape[1]] if cls.reads_images else []
+        weights = read_weights(path, tuple((n, None) for n in rows))
+        return cls(form or next(iter(cls.forms.values())), weights)
+
+
+@dataclass(frozen=True)
+class BPRMF(FactorModel):
+    """Matrix factorisation under a pairwise loss (Rendle et al., UAI 2009)."""
+
+    forms: ClassVar = {"": "mf", "bias": "mf_bias"}
+    defaults: ClassVar = OF_MF
+
+
+@dataclass(frozen=True)
+class VBPR(FactorModel):
+    """BPR with visual factors (He and McAuley, AAAI 2016)."""
+
+    reads_images: ClassVar = True
+    forms: ClassVar = {"": "shared", "full": "full"}
+    defaults: ClassVar = OF_VISUAL
+
+
+@dataclass(frozen=True)
+class AMR(VBPR):
+    """VBPR trained against perturbations of images' features (Tang et al., TKDE 2020)."""
+
+    continues: ClassVar = "VBPR"
+    perturbs: ClassVar = "features"
+
+
+@dataclass(frozen=True)
+class AMF(BPRMF):
+    """BPR-MF trained against perturbations of its tables (He et al., SIGIR 2018)."""
+
+    continues: ClassVar = "BPRMF"
+    perturbs: ClassVar = "tables"
+
+
+def _perturbation(
+    adversary: Adversary,
+    form: Form,
+    data: TrainingData,
+    seeds: tuple[int, int],
+    tables: dict[str, np.ndarray],
+    batch: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Perturbations of P and Q that raise the loss on all training pairs, for one batch of one epoch.
+
+    Each has fresh negatives of its own.
+    """
+    rng = np.random.default_rng((*seeds, batch))
+    loss = SampledNegatives(data.sampler, int(rng.integers(2**62)))
+    parameters = parameters_of(form, {name: tables[name] for name in ("P", "Q")})
+    folded = fold(form, tables, data.scaled_features)
+    shifts = adversary.attack(*folded, parameters, loss, rng).shifts
+    return shifts["P"], shifts["Q"]
+
+
+def _noise_seed(seed: int, epoch: int) -> np.int32:
+    return np.int32(np.random.SeedSequence((seed, epoch)).generate_state(1)[0] >> 1)

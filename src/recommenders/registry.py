@@ -1,0 +1,15 @@
+"""The table of recommenders, by the names that options and runs show."""
+
+from src.recommenders.baselines import Popularity, RandomFactors
+from src.recommenders.factor_models import AMF, AMR, BPRMF, VBPR
+from src.recommenders.recommender import Recommender
+
+RECOMMENDERS: dict[str, type[Recommender]] = {
+    "Pop": Popularity,
+    "Random": RandomFactors,
+    "VBPR": VBPR,
+    "BPRMF": BPRMF,
+    "AMR": AMR,
+    "AMF": AMF,
+}
+"""Plain ones stand before those that continue them: that is the order in which they are trained."""

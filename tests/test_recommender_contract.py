@@ -1,0 +1,198 @@
+"""Every row of ``RECOMMENDERS``, and the example of docs/extending.md, keep the contract's promises."""
+
+import functools
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from src.artifacts.errors import UserError
+from src.datasets.interactions import Interactions
+from src.recommenders.data import TrainingData
+from src.recommenders.factor_models import FactorModel
+from src.recommenders.hyperparameters import Adversary, Hyperparameters
+from src.recommenders.parameter_attack import ParameterAttack
+from src.recommenders.ranking import top_k
+from src.recommenders.recommender import Recommender
+from src.recommenders.registry import RECOMMENDERS
+
+N_USERS, N_ITEMS, N_FEATURES = 7, 9, 5
+
+
+def example_of_the_page() -> type[Recommender]:
+    page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
+    code = re.search(r"```python\n# src/recommenders/(\w+)\.py\n(.*?)```", page, re.DOTALL)
+    module = ModuleType(f"example_{code[1]}")
+    sys.modules[module.__name__] = module
+    exec(code[2], module.__dict__)
+    [found] = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    ]
+    return found
+
+
+KINDS = {**RECOMMENDERS, "the example": example_of_the_page()}
+CASES = [
+    pytest.param(kind, form, id=f"{name}{label}")
+    for name, kind in KINDS.items()
+    for label, form in kind.forms.items()
+]
+
+
+def data_of(kind: type[Recommender], seed: int = 0) -> TrainingData:
+    rng = np.random.default_rng(seed)
+    has = rng.random((N_USERS, N_ITEMS)) < 0.4
+    has[:, 0], has[:, 1] = True, False
+    test = np.stack([np.arange(N_USERS), np.ones(N_USERS, np.int64)], axis=1)
+    interactions = Interactions(np.argwhere(has), test, N_USERS, N_ITEMS)
+    features = 3 * rng.random((N_ITEMS, N_FEATURES), dtype=np.float32)
+    return TrainingData(interactions, features if kind.reads_images else None)
+
+
+def fit(kind: type[Recommender], form: str | None, seed: int = 0) -> Recommender:
+    data = data_of(kind)
+    return kind.fit(data, seed, **options_of(kind, form, data, seed))
+
+
+fitted = functools.cache(fit)
+"""Fits once for all tests."""
+
+
+def options_of(
+    kind: type[Recommender], form: str | None, data: TrainingData, seed: int
+) -> dict[str, Any]:
+    """The options that a factor model needs: few epochs, high rates, and what it continues."""
+    if not issubclass(kind, FactorModel):
+        return {}
+    of_both = {"hyperparameters": Hyperparameters(form, 3, 8, learning_rates=(0.5, 0.5, 0.5))}
+    if kind.continues is None:
+        return of_both | {"epochs": 2}
+    plain = RECOMMENDERS[kind.continues].fit(data, seed, **of_both, epochs=1)
+    adversary = Adversary(1.0, ParameterAttack("fgsm", 0.5), kind.perturbs)
+    return of_both | {"epochs": 2, "adversary": adversary, "start": plain.weights}
+
+
+def load_options(kind: type[Recommender], form: str | None) -> dict[str, Any]:
+    return {"form": form} if issubclass(kind, FactorModel) else {}
+
+
+def test_what_continues_follows_what_it_continues():
+    names = list(RECOMMENDERS)
+    for name, kind in RECOMMENDERS.items():
+        if kind.continues:
+            assert names.index(kind.continues) < names.index(name)
+            plain = RECOMMENDERS[kind.continues]
+            assert plain.continues is None
+            assert (plain.reads_images, plain.forms) == (kind.reads_images, kind.forms)
+
+
+@pytest.mark.parametrize(("kind", "form"), CASES)
+def test_factors_are_finite_float32_of_all_users_and_items(kind, form):
+    users, items = fitted(kind, form).factors(data_of(kind).features)
+    assert users.dtype == items.dtype == np.float32
+    assert users.shape == (N_USERS, items.shape[1]) and len(items) == N_ITEMS
+    assert np.isfinite(users).all() and np.isfinite(items).all()
+
+
+@pytest.mark.parametrize(("kind", "form"), CASES)
+def test_the_same_data_and_seed_give_the_same_bytes(kind, form, tmp_path):
+    files = [tmp_path / "first.npz", tmp_path / "second.npz"]
+    for path in files:
+        fit(kind, form, seed=3).save(path)
+    first, second = (dict(np.load(path)) for path in files)
+    assert list(first) == list(second)
+    assert all(first[name].tobytes() == second[name].tobytes() for name in first)
+
+
+@pytest.mark.parametrize(("kind", "form"), CASES)
+def test_what_is_saved_recommends_the_same_after_loading(kind, form, tmp_path):
+    saved, data = fitted(kind, form), data_of(kind)
+    saved.save(tmp_path / "weights.npz")
+    loaded = kind.load(tmp_path / "weights.npz", data, **load_options(kind, form))
+    for before, after in zip(
+        saved.factors(data.features), loaded.factors(data.features), strict=True
+    ):
+        assert before.tobytes() == after.tobytes()
+
+
+@pytest.mark.parametrize(("kind", "form"), CASES)
+def test_files_that_hold_something_else_are_refused(kind, form, tmp_path):
+    data, options = data_of(kind), load_options(kind, form)
+    (tmp_path / "text.npz").write_text("no archive")
+    np.savez(tmp_path / "other.npz", other=np.zeros(3))
+    for name in ("text.npz", "other.npz"):
+        with pytest.raises(UserError, match="does not hold"):
+            kind.load(tmp_path / name, data, **options)
+
+
+@pytest.mark.parametrize(("kind", "form"), CASES)
+def test_weights_of_another_data_set_are_refused(kind, form, tmp_path):
+    fitted(kind, form).save(tmp_path / "weights.npz")
+    data = data_of(kind)
+    train = np.vstack([data.interactions.train, [[N_USERS, 0]]])
+    larger = Interactions(train, data.interactions.test, N_USERS + 1, N_ITEMS)
+    with pytest.raises(UserError):
+        kind.load(
+            tmp_path / "weights.npz",
+            TrainingData(larger, data.features),
+            **load_options(kind, form),
+        )
+
+
+@pytest.mark.parametrize(("kind", "form"), CASES)
+def test_lists_are_ranked_by_the_product_of_the_factors(kind, form):
+    data = data_of(kind)
+    users, items = fitted(kind, form).factors(data.features)
+    lists = top_k(users, items, data.at_test_time, 3)
+    scores = users.astype(np.float64) @ items.T.astype(np.float64)
+    np.testing.assert_allclose(
+        lists.scores, np.take_along_axis(scores, lists.items, axis=1), rtol=1e-5, atol=1e-6
+    )
+    known = data.interactions.train
+    scores[known[:, 0], known[:, 1]] = -np.inf
+    best = -np.sort(-scores, axis=1)[:, :3]
+    listed = np.take_along_axis(scores, lists.items, axis=1)
+    np.testing.assert_allclose(listed, best, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "form"), CASES)
+def test_directions_are_the_gradients_of_scores(kind, form):
+    recommender, features, item, step = fitted(kind, form), data_of(kind).features, 4, 0.25
+    directions = recommender.directions(features, item)
+    if not kind.reads_images:
+        assert directions is None
+        return
+
+    def scores(shift: np.ndarray) -> np.ndarray:
+        moved = features.copy()
+        moved[item] += shift
+        users, items = recommender.factors(moved)
+        return users.astype(np.float64) @ items[item].astype(np.float64)
+
+    shifts = step * np.eye(N_FEATURES, dtype=np.float32)
+    slopes = [(scores(shift) - scores(-shift)) / (2 * step) for shift in shifts]
+    assert directions.dtype == np.float32 and np.abs(directions).max() > 1e-3
+    np.testing.assert_allclose(directions, np.stack(slopes, axis=1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "form"), [case for case in CASES if case.values[0].reads_images])
+def test_features_of_another_shape_are_refused(kind, form):
+    recommender, features = fitted(kind, form), data_of(kind).features
+    for wrong in (features[:-1], features[:, :-1], None):
+        with pytest.raises(UserError, match="features are"):
+            recommender.factors(wrong)
+
+
+@pytest.mark.parametrize(("kind", "form"), [case for case in CASES if case.values[0].reads_images])
+def test_scores_follow_the_images(kind, form):
+    recommender, features = fitted(kind, form), data_of(kind).features
+    before, after = (
+        users @ items.T for users, items in map(recommender.factors, (features, 2 * features))
+    )
+    assert np.abs(after - before).max() > 1e-4
