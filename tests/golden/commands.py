@@ -101,6 +101,15 @@ FURTHER_ATTACKS: Commands = [
         ("spsa in l2", "--attack_type spsa --nb_iter 2 --batch_size 4 --l 2 --eps 400"),
         ("attention attack", "--attack_type attention --nb_iter 2"),
         ("attention kept", "--attack_type attention --nb_iter 2 --attention_weight -1"),
+        ("pgd in l1", f"{PGD} --l 1 --eps 2000"),
+        ("pgd of cleverhans", f"{PGD} --engine cleverhans --eps 3"),
+        ("margin", "--attack_type margin --nb_iter 2"),
+        ("stepll", "--attack_type stepll --untargeted"),
+        ("rstepll", "--attack_type rstepll --untargeted"),
+        ("iterll", "--attack_type iterll --nb_iter 2 --untargeted"),
+        ("autoattack", "--attack_type autoattack --autoattack fast --untargeted --eps 1"),
+        ("noise in l2", "--attack_type noise --l 2 --eps 400"),
+        ("noise like ddn", "--attack_type noise --like ddn_1_0_steps5"),
     )
 ] + [
     ("evaluate_attack, untargeted", f"evaluate_attack.py {PLAIN} {ATTACK} {PGD} --untargeted"),
