@@ -7,6 +7,9 @@ import sys
 from dataclasses import replace
 
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment
+from src.artifacts.features import require_features
+from src.artifacts.layout import Layout
 from src.cli import Parser, add_common_options, add_fidelity_option
 from src.cli import run as run_script
 from src.recommenders.baselines import BASELINES
@@ -60,6 +63,11 @@ def parse_options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def reads_images(model: str) -> bool:
+    baseline = BASELINES.get(model)
+    return baseline.visual if baseline else model in VISUAL
+
+
 def chosen_models(options: argparse.Namespace) -> list[str]:
     """Plain models before those that continue them; ``UserError`` for one that has no test time."""
     chosen = {"AMR"} if options.adv else set(options.model)
@@ -67,13 +75,12 @@ def chosen_models(options: argparse.Namespace) -> list[str]:
     if not options.load_weights_from:
         return names
     for name in names:
-        baseline = BASELINES.get(name)
-        if not (baseline.visual if baseline else name in VISUAL):
+        if not reads_images(name):
             raise UserError(
                 f"--load_weights_from with --model {name}: a recommender that reads no images has no "
                 "test time"
             )
-        if baseline:
+        if name in BASELINES:
             raise UserError(f"--load_weights_from with --model {name}: it has no weights to load")
     if options.keep == "best":
         raise UserError("--keep best with --load_weights_from: test time is with the last weights")
@@ -83,9 +90,14 @@ def chosen_models(options: argparse.Namespace) -> list[str]:
 def main() -> None:
     options = parse_options()
     names = chosen_models(options)
+    layout = Layout(options.dataset, options.root)
+    layout.require_data()
+    experiments = [Experiment.parse(name) for name in options.experiment_name]
+    if any(reads_images(name) for name in names):
+        for experiment in experiments:
+            require_features(layout.features(experiment))
 
-    from src.artifacts.experiments import Experiment, Run
-    from src.artifacts.layout import Layout
+    from src.artifacts.experiments import Run
     from src.artifacts.tables import TestRanks, read_test_ranks
     from src.metrics.ranking import auc, hit_ratio, ndcg
     from src.recommenders.data import load_training_data
@@ -106,14 +118,13 @@ def main() -> None:
             f"AUC {auc(ranks.ranks, ranks.negatives).mean():.4f}"
         )
 
-    layout = Layout(options.dataset, options.root)
     progress = Progress(options.verbose, accuracy, quality)
     clean = options.load_weights_from and Experiment.parse(options.load_weights_from)
-    for experiment in map(Experiment.parse, options.experiment_name):
+    for experiment in experiments:
         load = functools.cache(functools.partial(load_training_data, layout, experiment))
         for seed, name in itertools.product(options.seed, names):
             baseline = BASELINES.get(name)
-            data = load(visual=baseline.visual if baseline else name in VISUAL)
+            data = load(visual=reads_images(name))
             if baseline:
                 run = Run(experiment, name, 0, options.topk, seed)
                 recommend_baseline(layout, run, data, options.force)

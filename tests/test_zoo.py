@@ -55,4 +55,3 @@ def test_unknown_networks_are_named():
     with pytest.raises(UserError, match="no classifier 'resnet5'"):
         check_classifier("resnet5")
     check_classifier("resnet50+512")
-    check_classifier(None)

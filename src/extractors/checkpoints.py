@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
-from src.artifacts.layout import Layout
 from src.extractors.architectures import (
     build_network,
     check_arch,
@@ -30,12 +29,10 @@ from src.extractors.architectures import (
 from src.extractors.extractor import Extractor
 from src.extractors.optional import optional_library
 from src.extractors.timm_models import TimmModel
+from src.extractors.weights import IMAGENET
 from src.extractors.zoo import DEFAULT_ARCH, is_timm, split_arch
 
 FORMAT = "var"
-_DEFENDED_FILES = {"madry": "imagenet_linf_4.pt"}
-_DEFENDED_FILE = "model_best.pth.tar"
-
 _CONTAINERS = ("model", "state_dict")
 """Where training code keeps the state dict: robustness (``model``; long ago and Free-AT
 ``state_dict``)."""
@@ -43,9 +40,6 @@ _BACKBONE = "backbone."
 """Prefix of the entries of an embedder's backbone."""
 _AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 _ROBUSTNESS_PARTS = ("normalizer.", "attacker.")
-
-IMAGENET = "imagenet"
-"""Stands for torchvision's ImageNet weights where a checkpoint is named to start from."""
 
 
 @dataclass(frozen=True)
@@ -59,26 +53,6 @@ class Checkpoint:
     std: tuple[float, ...] | None = None
     size: int | None = None
     """Side in pixels of the images that the network was trained on."""
-
-
-def weights_path(
-    layout: Layout, defense: int, model_dir: str, model_file: str | None
-) -> Path | None:
-    """The checkpoint that the options name; None stands for torchvision's ImageNet weights.
-
-    With ``defense`` it is a file of ``models/<model_dir>/``, otherwise ``model_file`` is a path of its
-    own. Raises ``UserError`` when the file is missing.
-    """
-    if defense:
-        name = model_file or _DEFENDED_FILES.get(model_dir, _DEFENDED_FILE)
-        path = layout.model_file(model_dir, name)
-    elif model_file:
-        path = Path(model_file)
-    else:
-        return None
-    if not path.is_file():
-        raise UserError(f"no checkpoint at {path}: put it there, or name another with --model_file")
-    return path
 
 
 def load_extractor(

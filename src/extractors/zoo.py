@@ -137,14 +137,12 @@ def check_name(arch: str) -> str:
     return arch
 
 
-def check_classifier(arch: str | None) -> None:
+def check_classifier(arch: str) -> None:
     """``check_name``; ``UserError`` also where the published weights have no head of classes.
 
     Families of timm are told by their names here. timm's own record, which takes seconds to load, is
     asked when the weights are (``TimmModel.require_classes``).
     """
-    if arch is None:
-        return
     check_name(arch)
     if is_timm(arch) and "+" not in arch and not _TUNED.search(arch) and _ENCODERS.search(arch):
         raise no_classes(arch)
