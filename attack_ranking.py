@@ -14,7 +14,8 @@ from src.cli import Parser, run
 from src.datasets.catalogue import describe_side
 from src.datasets.class_folders import catalogue_files
 from src.datasets.labelled_images import LabelledImages, PixelImages
-from src.datasets.retrieval import open_retrieval_set
+from src.datasets.retrieval import check_pictures, check_set, open_retrieval_set
+from src.extractors.weights import check_network, weights_of
 
 RECORDED = ("dataset", "max_images", "repeats", "seed", "compat", "nes", "no_nmi")
 
@@ -25,11 +26,15 @@ def main() -> None:
     options = parser.parse_args()
     check_ranking_options(options)
     attacks = attacks_of(options)
+    layout = Layout(options.dataset, options.root)
+    weights = weights_of(options, layout)
+    check_network(None, options.transfer)
+    require_files(options, layout)
 
     from src.attacks.ranking.descent import NES
     from src.attacks.ranking.evaluation import RankingTask, usual_batch
     from src.attacks.ranking.study import Study
-    from src.extractors.checkpoints import load_extractor, weights_path
+    from src.extractors.checkpoints import load_extractor
     from src.extractors.device import select_device
     from src.extractors.recorded import RecordedExtractor
     from src.reporting.ranking_attacks import (
@@ -39,10 +44,6 @@ def main() -> None:
         write_outcome,
     )
 
-    layout = Layout(options.dataset, options.root)
-    weights = options.checkpoint or weights_path(
-        layout, options.defense, options.model_dir, options.model_file
-    )
     device = select_device(options.gpu)
     extractor = load_extractor(options.arch, weights, device)
     images, inputs = open_images(options, layout, extractor.trained_size)
@@ -100,6 +101,16 @@ def finish(options: argparse.Namespace, record: dict[str, Any]) -> None:
         print(f"row {name} of {table}")
 
 
+def require_files(options: argparse.Namespace, layout: Layout) -> None:
+    """``UserError`` where the images to rank are not there."""
+    if options.images:
+        check_pictures(options.images, options.labels)
+    elif options.data:
+        check_set(options.dataset, options.data)
+    else:
+        layout.require_data()
+
+
 def open_images(
     options: argparse.Namespace, layout: Layout, trained_size: int | None
 ) -> tuple[LabelledImages, list[Path]]:
@@ -114,7 +125,6 @@ def open_images(
     sizes = {"size": options.resize, "trained_size": trained_size}
     if options.data:
         return open_retrieval_set(options.dataset, options.data, **sizes).test, [options.data]
-    layout.require_data()
     images = open_retrieval_set("catalogue", layout.data, **sizes).test
     return images, catalogue_files(layout.data)
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,13 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
 from src.cli import Parser, add_common_options, add_extractor_options, model_dir_of, run
-from src.datasets.catalogue import choose_resize, describe_reading, open_whole_catalogue
+from src.datasets.catalogue import (
+    choose_resize,
+    describe_reading,
+    open_whole_catalogue,
+    require_images,
+)
+from src.extractors.weights import weights_of
 
 
 def main() -> None:
@@ -23,25 +30,26 @@ def main() -> None:
     add_common_options(parser, dataset="amazon_men")
     add_extractor_options(parser)
     options = parser.parse_args()
+    layout = Layout(options.dataset, options.root)
+    layout.require_data()
+    weights = weights_of(options, layout)
+    require_images(layout.images)
 
     from src.extractors.distribution import process_group
 
     with process_group(options.gpu) as gpu:
-        extract(options, gpu)
+        extract(options, layout, weights, gpu)
 
 
-def extract(options: argparse.Namespace, gpu: int) -> None:
+def extract(options: argparse.Namespace, layout: Layout, weights: Path | None, gpu: int) -> None:
     """Each process predicts its share of the images; process 0 joins the shares and writes."""
-    from src.extractors.checkpoints import load_extractor, weights_path
+    from src.extractors.checkpoints import load_extractor
     from src.extractors.device import Loading, select_device
     from src.extractors.distribution import rank, wait_for_all
     from src.extractors.inference import join_parts, predict_parts
     from src.extractors.recorded import RecordedExtractor
 
-    layout = Layout(options.dataset, options.root)
-    layout.require_data()
     experiment = Experiment(model_dir_of(options))
-    weights = weights_path(layout, options.defense, options.model_dir, options.model_file)
     catalogue = open_whole_catalogue(layout.images, options.resize)
     device = select_device(gpu)
     loading = Loading.on(device, options.image_batch, options.workers)

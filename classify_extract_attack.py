@@ -1,37 +1,39 @@
 """Stage 3: attack the images of one class, then classify and describe what the files hold."""
 
 import sys
+from pathlib import Path
 
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
+from src.attacks.clean import CleanSources
 from src.attacks.command import AttackCommand
 from src.cli import run
 from src.datasets.catalogue import describe_reading, open_whole_catalogue
+from src.extractors.weights import weights_of
 
 
 def main() -> None:
     command = AttackCommand.parse(__doc__)
+    clean = CleanSources.of(command.layout, command.experiment, command.fidelity)
+    clean.require(command.stage_1)
+    weights = weights_of(command.options, command.layout)
 
     from src.extractors.distribution import process_group
 
     with process_group(command.options.gpu) as gpu:
-        attack(command, gpu)
+        attack(command, clean, weights, gpu)
 
 
-def attack(command: AttackCommand, gpu: int) -> None:
+def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gpu: int) -> None:
     """Each process attacks its share of the images; process 0 reads back what they stored."""
     from src.attacks.campaign import OUTPUTS, Campaign, change_sizes, publish
-    from src.attacks.clean import CleanSources
-    from src.extractors.checkpoints import load_extractor, weights_path
+    from src.extractors.checkpoints import load_extractor
     from src.extractors.device import Loading, select_device
     from src.extractors.distribution import rank, wait_for_all
     from src.extractors.recorded import RecordedExtractor
 
     options, settings, layout = command.options, command.settings, command.layout
-    clean = CleanSources.of(layout, command.experiment, command.fidelity)
-    clean.require(command.stage_1)
     resembled = command.resembled
-    weights = weights_path(layout, options.defense, options.model_dir, options.model_file)
     device = select_device(gpu)
     loading = Loading.on(device, options.image_batch, options.workers)
     extractor = load_extractor(options.arch, weights, device)

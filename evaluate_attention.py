@@ -18,7 +18,8 @@ from src.attacks.command import AttackCommand
 from src.cli import run
 from src.datasets.catalogue import describe_reading, open_catalogue, open_whole_catalogue
 from src.datasets.interactions import load_interactions
-from src.recommenders.read_out import add_score_options, score_direction, weights_of
+from src.extractors.weights import weights_of
+from src.recommenders.read_out import add_score_options, score_direction, score_weights_of
 
 ENDINGS = (".tsv", "_summary.tsv", "_panels.png", "_scatter.png")
 
@@ -33,10 +34,12 @@ def main() -> None:
     options, layout, experiment = command.options, command.layout, command.experiment
     check_attention_options(options)
     command.require_attacked()
+    weights = weights_of(options, layout)
+    scored_by = score_weights_of(options, layout, experiment.clean)
 
     from src.attacks.attention_study import AttentionStudy, observe
     from src.extractors.attention import Watched
-    from src.extractors.checkpoints import load_extractor, weights_path
+    from src.extractors.checkpoints import load_extractor
     from src.extractors.device import Loading, select_device
     from src.extractors.recorded import RecordedExtractor
     from src.reporting.attention_figures import Shown, draw_outcomes, draw_panels, telling_rows
@@ -50,13 +53,11 @@ def main() -> None:
 
     device = select_device(options.gpu)
     loading = Loading.on(device, options.image_batch, options.workers)
-    weights = weights_path(layout, options.defense, options.model_dir, options.model_file)
     extractor = load_extractor(options.arch, weights, device)
     attacked_with = RecordedExtractor.read(layout.classes(experiment))
     recorded = RecordedExtractor.of(extractor, attacked_with.resize, "fp32")
     recorded.require_same(attacked_with, layout.classes(experiment))
 
-    scored_by = weights_of(options, layout, experiment.clean)
     inputs = [layout.attack_report(experiment), layout.attacked_images(experiment), layout.images]
     inputs += [path for path in (scored_by, options.boxes) if path]
     described = {name: getattr(options, name) for name in RECORDED}

@@ -14,6 +14,8 @@ from src.attacks.robustness.command import (
     trials_of,
 )
 from src.cli import Parser, run
+from src.datasets.retrieval import check_set
+from src.extractors.weights import check_network, weights_of
 
 RECORDED = ("dataset", "part", "max_images", "eps", "autoattack", "restarts", "seed")
 
@@ -24,20 +26,20 @@ def main() -> None:
     options = parser.parse_args()
     check_robustness_options(options)
     trials, masking = trials_of(options), masking_trials_of(options)
+    layout = Layout(options.dataset, options.root)
+    weights = weights_of(options, layout)
+    check_network(options.surrogate_arch, options.surrogate)
+    check_set(options.dataset, options.data)
 
     from src.attacks.ranking.evaluation import choose_positions, usual_batch
     from src.attacks.robustness.study import LabelledVictim, TrialRunner
     from src.datasets.catalogue import describe_side
     from src.datasets.retrieval import open_retrieval_set
-    from src.extractors.checkpoints import load_extractor, weights_path
+    from src.extractors.checkpoints import load_extractor
     from src.extractors.device import select_device
     from src.extractors.recorded import RecordedExtractor
     from src.reporting.robust_accuracy import accuracy_table, masking_table, write_tables
 
-    layout = Layout(options.dataset, options.root)
-    weights = options.checkpoint or weights_path(
-        layout, options.defense, options.model_dir, options.model_file
-    )
     device = select_device(options.gpu)
     extractor = load_extractor(options.arch, weights, device)
     opened = open_retrieval_set(

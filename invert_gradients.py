@@ -8,6 +8,7 @@ from src.artifacts.parts import Parts
 from src.artifacts.reconstructions import originals_folder
 from src.attacks.inversion.command import (
     NO_DEFENCE,
+    RECONSTRUCTIONS,
     TrainingRecord,
     add_inversion_options,
     check_inversion_options,
@@ -18,6 +19,8 @@ from src.attacks.inversion.command import (
 )
 from src.cli import Parser, run
 from src.datasets.catalogue import describe_side
+from src.datasets.retrieval import check_set
+from src.extractors.weights import check_network
 
 RECORDED = ("dataset", "part", "size", "observation", "labels", "optim", "batch_targets", "seed")
 SHARED = ("shared_batch", "local_steps", "local_lr")
@@ -28,6 +31,9 @@ def main() -> None:
     add_inversion_options(parser)
     options = parser.parse_args()
     check_inversion_options(options)
+    check_network(options.arch, options.checkpoint, published=False)
+    if options.dataset != RECONSTRUCTIONS:
+        check_set(options.dataset, options.data)
 
     import torch
 

@@ -7,6 +7,9 @@ import sys
 from dataclasses import replace
 
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment
+from src.artifacts.features import require_features
+from src.artifacts.layout import Layout
 from src.cli import Parser, add_common_options, add_fidelity_option
 from src.cli import run as run_script
 from src.recommenders.command import (
@@ -77,9 +80,13 @@ def chosen_models(options: argparse.Namespace) -> list[str]:
 def main() -> None:
     options = parse_options()
     names = chosen_models(options)
+    layout = Layout(options.dataset, options.root)
+    layout.require_data()
+    experiments = [Experiment.parse(name) for name in options.experiment_name]
+    if any(RECOMMENDERS[name].reads_images for name in names):
+        for experiment in experiments:
+            require_features(layout.features(experiment))
 
-    from src.artifacts.experiments import Experiment
-    from src.artifacts.layout import Layout
     from src.artifacts.tables import TestRanks, read_test_ranks
     from src.metrics.ranking import auc, hit_ratio, ndcg
     from src.recommenders.data import load_training_data
@@ -96,13 +103,12 @@ def main() -> None:
             f"AUC {auc(ranks.ranks, ranks.negatives).mean():.4f}"
         )
 
-    layout = Layout(options.dataset, options.root)
     progress = Progress(options.verbose, accuracy, quality)
     clean = options.load_weights_from and Experiment.parse(options.load_weights_from)
     load_clean = functools.cache(
         functools.partial(load_training_data, layout, clean or Experiment())
     )
-    for experiment in map(Experiment.parse, options.experiment_name):
+    for experiment in experiments:
         load = functools.cache(functools.partial(load_training_data, layout, experiment))
         for seed, name in itertools.product(options.seed, names):
             data = load(RECOMMENDERS[name].reads_images)

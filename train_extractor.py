@@ -10,7 +10,14 @@ from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
 from src.cli import Parser, pixel_levels, run
-from src.training.command import add_recipe_options, add_schedule_options, recipe_options_of
+from src.datasets.retrieval import check_pictures, check_set
+from src.extractors.weights import IMAGENET, check_network
+from src.training.command import (
+    RECIPE_NAMES,
+    add_recipe_options,
+    add_schedule_options,
+    recipe_options_of,
+)
 
 POSITIVE = ("epochs", "units", "batch", "lr", "eps", "step", "steps", "replays", "max_pictures")
 IN_GREY_LEVELS = ("eps", "step")
@@ -55,12 +62,29 @@ def main() -> None:
             raise UserError(f"--{name} must be above 0")
         if name in IN_GREY_LEVELS and value > 255:
             raise UserError(f"--{name} must be at most 255 grey levels")
-    recipe_options_of(options)  # says what is wrong with them, before a framework is loaded
+    recipe_options_of(options)
+    check_training(options)
 
     from src.extractors.distribution import process_group
 
     with process_group(options.gpu) as gpu:
         train_on_pictures(options, gpu)
+
+
+def check_training(options: argparse.Namespace) -> None:
+    """``UserError`` for a network, a recipe or files that are not there."""
+    if options.recipe is not None and options.recipe not in RECIPE_NAMES:
+        raise UserError(f"unknown recipe {options.recipe}: choose from {', '.join(RECIPE_NAMES)}")
+    start = None if options.pretrained in (None, IMAGENET) else Path(options.pretrained)
+    check_network(options.arch, start, published=False)
+    if options.dry_run:
+        return
+    if options.out is None:
+        raise UserError("--out is missing: where the checkpoint goes")
+    if options.data is None and options.images and options.labels:
+        check_pictures(options.images, options.labels)
+    elif options.data is not None and options.dataset:
+        check_set(options.dataset, options.data)
 
 
 def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
@@ -86,8 +110,6 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     if options.dry_run:
         print(json.dumps(job.described(), indent=2))
         return
-    if options.out is None:
-        raise UserError("--out is missing: where the checkpoint goes")
     source = open_source(options, job)
     manifest = Manifest.of(
         "train_extractor",

@@ -152,7 +152,7 @@ def tiny_extractor():
     # Far enough apart to give several images different classes.
     network.fc.weight.data.mul_(20)
     labels = ("sandal", "running shoe", "jeans, denims", "hat", "watch")
-    extractor = Extractor(network, labels, arch="shufflenet_v2_x0_5")
+    extractor = Extractor(network, labels, "fc", arch="shufflenet_v2_x0_5")
     return extractor.eval().requires_grad_(False)
 
 

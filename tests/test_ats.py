@@ -164,7 +164,7 @@ def classifier() -> Extractor:
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.Tanh(), nn.AdaptiveAvgPool2d(2))
     network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(16, 3))
-    return Extractor(network, ["a", "b", "c"]).eval()
+    return Extractor(network, ["a", "b", "c"], "5").eval()
 
 
 def gradients(extractor: Extractor, image: Tensor, label: Tensor) -> list[np.ndarray]:

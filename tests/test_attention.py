@@ -182,7 +182,7 @@ def test_rounding_does_not_hide_the_closed_form():
 def test_layers_without_maps_are_refused():
     with pytest.raises(UserError, match="no spatial layer 'fc'"):
         Watched(extractor(), "fc")
-    flat = Extractor(nn.Sequential(nn.Flatten(), nn.Linear(3 * 224**2, 5)), LABELS)
+    flat = Extractor(nn.Sequential(nn.Flatten(), nn.Linear(3 * 224**2, 5)), LABELS, "1")
     with pytest.raises(UserError, match="no layer with spatial maps"):
         Watched(flat)
 

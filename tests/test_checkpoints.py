@@ -14,7 +14,8 @@ from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
 from src.extractors import architectures
 from src.extractors.architectures import build_network, imagenet_labels
-from src.extractors.checkpoints import load_extractor, save_extractor, weights_path
+from src.extractors.checkpoints import load_extractor, save_extractor
+from src.extractors.weights import weights_path
 
 ARCH = "resnet18"
 ROOT = Path(__file__).parents[1]

@@ -40,7 +40,8 @@ def make_extractor(path, seed, n_classes=4):
     network = build_network(ARCH, n_classes)
     network.classifier[1].weight.data *= 30
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_extractor(path, Extractor(network, [f"kind {n}" for n in range(n_classes)], arch=ARCH))
+    labels = [f"kind {n}" for n in range(n_classes)]
+    save_extractor(path, Extractor(network, labels, "classifier.1", arch=ARCH))
 
 
 @pytest.fixture(scope="module")

@@ -162,7 +162,7 @@ def test_an_embedder_starts_from_a_classifier_and_from_an_embedder(tmp_path):
     extractor = build_extractor("resnet18+8", LABELS[:3])
     own = {k: v.clone() for k, v in extractor.network.state_dict().items()}
     load_pretrained(extractor, str(tmp_path / "raw.pth"))
-    assert last_layers(extractor.network, 3) == ("head", "backbone.fc")
+    assert last_layers("resnet18+8") == ("head", "backbone.fc")
     for key, value in entries_without(classifier, "fc").items():
         assert torch.equal(extractor.network.state_dict()["backbone." + key], value), key
     for key in ("backbone.fc.weight", "head.weight"):

@@ -23,7 +23,7 @@ from src.attacks.pgd import pgd
 from src.cli import run
 from src.datasets.catalogue import open_catalogue
 from src.datasets.interactions import Interactions
-from src.extractors.architectures import build_network
+from src.extractors.architectures import build_extractor, build_network
 from src.extractors.attention import Watched
 from src.extractors.checkpoints import save_extractor
 from src.extractors.extractor import Extractor
@@ -66,7 +66,7 @@ def colours() -> Extractor:
     head.weight.data = 20 * torch.eye(3)
     head.bias.data.zero_()
     network = nn.Sequential(cells, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
-    black = Extractor(network, ["red", "green", "blue"], mean=(0, 0, 0), std=(1, 1, 1))
+    black = Extractor(network, ["red", "green", "blue"], "3", mean=(0, 0, 0), std=(1, 1, 1))
     return black.eval().requires_grad_(False)
 
 
@@ -167,7 +167,7 @@ def test_maps_of_a_network_without_averaged_features():
     """Grad-CAM by differentiation, of an extractor whose parameters want no gradient."""
     torch.manual_seed(0)
     extractor = Extractor(
-        build_network("c2f2", 3), "abc", arch="c2f2", mean=(0, 0, 0), std=(1, 1, 1)
+        build_network("c2f2", 3), "abc", "fc2", arch="c2f2", mean=(0, 0, 0), std=(1, 1, 1)
     )
     extractor.eval().requires_grad_(False)
     study = study_of(extractor, score=None)
@@ -565,7 +565,7 @@ def attacked_shop(tmp_path_factory):
     network = build_network(ARCH, 4)
     network.classifier[1].weight.data *= 30
     labels = [f"kind {number}" for number in range(4)]
-    save_extractor(root / "plain.pt", Extractor(network, labels, arch=ARCH))
+    save_extractor(root / "plain.pt", Extractor(network, labels, "classifier.1", arch=ARCH))
     assert script("classify_extract", root) == 0
     for label, form in (("VBPR", "shared"), ("BPRMF", "mf")):
         hyperparameters = Hyperparameters(form=form, factors=4)
@@ -680,7 +680,7 @@ def test_bad_input_is_one_line(attacked_shop, capsys, arguments, message):
 def test_another_extractor_than_the_attacked_one_is_refused(shop, capsys):
     root, attack = shop
     torch.manual_seed(1)
-    other = Extractor(build_network(ARCH, 4), [f"kind {n}" for n in range(4)], arch=ARCH)
+    other = build_extractor(ARCH, [f"kind {n}" for n in range(4)])
     save_extractor(root / "plain.pt", other)
     assert script("evaluate_attention", root, *attack) == 2
     assert "use the same extractor" in capsys.readouterr().err

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from src.extractors.architectures import build_network, normalisation
-from src.extractors.extractor import IMAGENET_MEAN, IMAGENET_STD, Extractor, fast_copy, find_head
+from src.extractors.architectures import build_network, head_of, normalisation
+from src.extractors.extractor import Extractor, fast_copy
+from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
 
 LABELS = tuple("abcdef")
 
@@ -19,7 +20,7 @@ def extractor_of(arch: str) -> Extractor:
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 2)
-    return Extractor(network, LABELS, arch=arch).eval().requires_grad_(False)
+    return Extractor(network, LABELS, head_of(arch), arch=arch).eval().requires_grad_(False)
 
 
 @pytest.fixture
@@ -101,6 +102,7 @@ def test_inceptions_normalise_as_their_imagenet_weights_expect(images):
     extractor = Extractor(
         build_network("googlenet", 6),
         LABELS,
+        "fc",
         mean=normalisation("googlenet")[0],
         std=normalisation("googlenet")[1],
     ).eval()
@@ -112,8 +114,8 @@ def test_inceptions_normalise_as_their_imagenet_weights_expect(images):
 
 
 def test_a_network_without_a_head_for_the_labels_is_an_error():
-    with pytest.raises(ValueError, match="no layer with 7 outputs"):
-        find_head(build_network("resnet18", 6), 7)
+    with pytest.raises(ValueError, match="fc has 6 outputs for 7 labels"):
+        Extractor(build_network("resnet18", 6), "abcdefg", "fc")
 
 
 WEIGHTS = Path(__file__).parents[2] / "shared" / "data" / "weights"

@@ -83,10 +83,9 @@ def test_a_corrupt_image_is_one_line(tiny_extractor, catalogue, workers):
 
 
 def test_a_size_that_the_network_cannot_read_is_one_line(draw_images, tmp_path):
-    from src.extractors.architectures import build_network
-    from src.extractors.extractor import Extractor
+    from src.extractors.architectures import build_extractor
 
-    extractor = Extractor(build_network("squeezenet1_1", 3), "abc", arch="squeezenet1_1").eval()
+    extractor = build_extractor("squeezenet1_1", "abc").eval()
     catalogue = open_catalogue(draw_images(tmp_path / "small", 1, size=8))
     with pytest.raises(UserError, match=r"squeezenet1_1 cannot read images of 8x8 .* --resize 224"):
         quietly(extractor, catalogue)

@@ -25,6 +25,10 @@ from src.extractors.extractor import Extractor
 SIDE = 8
 
 
+def last_layer(network):
+    return [name for name, m in network.named_modules() if isinstance(m, nn.Linear)][-1]
+
+
 def extractor_of(network, n_classes=5):
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -32,7 +36,7 @@ def extractor_of(network, n_classes=5):
             module.running_var.uniform_(0.5, 2)
             nn.init.normal_(module.bias)
             nn.init.uniform_(module.weight, 0.5, 1.5)
-    return Extractor(network, [str(label) for label in range(n_classes)])
+    return Extractor(network, [str(label) for label in range(n_classes)], last_layer(network))
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def extractor():
     )
     for parameter in network.parameters():
         nn.init.uniform_(parameter, -0.5, 0.5)
-    return Extractor(network, "abcde").eval()
+    return Extractor(network, "abcde", "6").eval()
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +274,7 @@ def test_an_orthogonal_layer_hides_nothing():
     orthogonal = nn.Linear(192, 192, bias=False)
     nn.init.orthogonal_(orthogonal.weight)
     network = nn.Sequential(nn.Flatten(), orthogonal, nn.Linear(192, 5))
-    observe, images = features_of(Extractor(network, "abcde")), torch.rand(3, 3, 8, 8)
+    observe, images = features_of(Extractor(network, "abcde", "2")), torch.rand(3, 3, 8, 8)
     preset = replace(STEEP, cost="l2", iterations=300, tv=0)
     found = reconstruct(observe, observe(images), images.shape, preset, seed=0)
     assert (psnr(found.images, images) > 40).all()

@@ -38,7 +38,7 @@ def linear_extractor(image: np.ndarray, weights: np.ndarray) -> Extractor:
     with torch.no_grad():
         network[0].weight.zero_()
         network[0].weight[0] = torch.from_numpy(of_pixel / light[superpixels(image, 0)])
-    return Extractor(network, ["planted", "other"], mean=(0, 0, 0), std=(1, 1, 1)).eval()
+    return Extractor(network, ["planted", "other"], "0", mean=(0, 0, 0), std=(1, 1, 1)).eval()
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_it_is_the_explanation_of_lime(lime, image, hidden, hide_color):
     layers = (nn.Conv2d(3, 8, 5, stride=3), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
     network = nn.Sequential(*layers, nn.Linear(128, 3))
     network[-1].weight.data *= 20
-    extractor = Extractor(network, ["a", "b", "c"]).eval()
+    extractor = Extractor(network, ["a", "b", "c"], "4").eval()
 
     def probabilities(copies):
         with torch.no_grad():

@@ -13,10 +13,11 @@ from torchvision.models.resnet import BasicBlock
 from src.artifacts.errors import UserError
 from src.attacks.pgd import pgd
 from src.datasets.catalogue import open_catalogue
-from src.extractors.architectures import SMALL_NETWORKS, build_extractor, input_size
+from src.extractors.architectures import build_extractor, build_network, input_size
 from src.extractors.checkpoints import load_extractor
 from src.extractors.extractor import Extractor, fast_copy
 from src.extractors.inference import predict
+from src.extractors.zoo import SMALL_NETWORKS
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -25,7 +26,7 @@ def test_c2f2_and_lenet_are_the_layers_of_the_paper():
     """The same parameters in a row of torch's own layers."""
     torch.manual_seed(0)
     grey = torch.rand(2, 1, 28, 28)
-    c2f2, lenet = SMALL_NETWORKS["c2f2"].build(10), SMALL_NETWORKS["lenet"].build(10)
+    c2f2, lenet = build_network("c2f2", 10), build_network("lenet", 10)
     row = nn.Sequential(
         c2f2.conv1, nn.ReLU(), nn.MaxPool2d(2), c2f2.conv2, nn.ReLU(), nn.MaxPool2d(2),
         nn.Flatten(), c2f2.fc1, nn.ReLU(), c2f2.fc2,
@@ -85,7 +86,7 @@ N_PARAMETERS = {
 def test_networks_to_invert_have_the_published_numbers_of_parameters(arch):
     """Of 100 classes."""
     with torch.device("meta"):
-        network = SMALL_NETWORKS[arch].build(100)
+        network = build_network(arch, 100)
     assert sum(parameter.numel() for parameter in network.parameters()) == N_PARAMETERS[arch]
 
 
@@ -97,7 +98,7 @@ def convolution_by_hand(network: nn.Sequential, place: int, maps: Tensor) -> Ten
 
 
 def test_a_convnet_is_eight_normalised_convolutions_and_two_poolings():
-    network, maps = SMALL_NETWORKS["convnet8"].build(10).eval(), torch.rand(2, 3, 32, 32)
+    network, maps = build_network("convnet8", 10).eval(), torch.rand(2, 3, 32, 32)
     expected = maps
     for place in range(0, 18, 3):
         expected = convolution_by_hand(network, place, expected)
@@ -112,7 +113,7 @@ def test_a_convnet_is_eight_normalised_convolutions_and_two_poolings():
 
 def test_the_lenet_of_deep_leakage_is_smooth_and_drawn_from_half_to_half():
     torch.manual_seed(0)
-    network = SMALL_NETWORKS["lenet_zhu"].build(10)
+    network = build_network("lenet_zhu", 10)
     strides = [m.stride for m in network if isinstance(m, nn.Conv2d)]
     assert strides == [(2, 2), (2, 2), (1, 1)]
     assert not any(isinstance(m, nn.ReLU | nn.BatchNorm2d) for m in network)
@@ -124,7 +125,7 @@ def test_the_lenet_of_deep_leakage_is_smooth_and_drawn_from_half_to_half():
 def test_wide_residual_networks_are_of_torchvisions_blocks():
     """The same parameters in its basic blocks, whose shortcuts are projections."""
     torch.manual_seed(0)
-    network = SMALL_NETWORKS["cifar_resnet20x4"].build(10).eval()
+    network = build_network("cifar_resnet20x4", 10).eval()
     maps = functional.relu(network.bn1(network.conv1(torch.rand(2, 3, 32, 32))))
     images = maps
     for stage in range(3):
@@ -141,7 +142,7 @@ def test_wide_residual_networks_are_of_torchvisions_blocks():
 
 def test_the_deep_residual_network_is_torchvisions_but_for_its_stem():
     torch.manual_seed(0)
-    network, reference = SMALL_NETWORKS["cifar_resnet18"].build(10), models.resnet18(num_classes=10)
+    network, reference = build_network("cifar_resnet18", 10), models.resnet18(num_classes=10)
     reference.conv1, reference.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
     state = {name.replace("linear.", "fc."): v for name, v in network.state_dict().items()}
     reference.load_state_dict(state)

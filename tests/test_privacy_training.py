@@ -31,7 +31,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 def tiny_classifier() -> Extractor:
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-    return Extractor(nn.Sequential(*layers, nn.Flatten(), nn.Linear(4, 3)), ["r", "g", "b"])
+    return Extractor(nn.Sequential(*layers, nn.Flatten(), nn.Linear(4, 3)), ["r", "g", "b"], "5")
 
 
 def colour_pictures() -> Pictures:

@@ -46,7 +46,7 @@ def tiny_embedder() -> Extractor:
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.Tanh(), nn.AdaptiveAvgPool2d(2))
     backbone = nn.Sequential(*layers, nn.Flatten(), nn.Linear(32, 6))
-    return Extractor(Embedder(backbone, 6, 4), ["a", "b", "c", "d"])
+    return Extractor(Embedder(backbone, 6, 4), ["a", "b", "c", "d"], "head")
 
 
 def batch(n_pairs: int = 8, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

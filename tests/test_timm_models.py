@@ -17,6 +17,8 @@ from src.extractors.architectures import (
 )
 from src.extractors.attention import Watched
 from src.extractors.checkpoints import load_extractor, save_extractor
+from src.extractors.timm_models import TimmModel
+from src.extractors.zoo import check_classifier
 
 ARCH = "timm:inception_v3.tf_adv_in1k"
 SMALL = "timm:test_resnet.r160_in1k"
@@ -156,3 +158,47 @@ def test_an_embedder_of_a_timm_backbone(timm):
     features = extractor(torch.rand(2, 3, 64, 64)).features
     assert features.shape == (2, 16)
     torch.testing.assert_close(features.norm(dim=1), torch.ones(2))
+
+
+CLIP = "timm:vit_base_patch16_clip_224.openai"
+WITHOUT_CLASSES = [
+    CLIP,
+    "timm:vit_base_patch16_siglip_224.webli",
+    "timm:vit_small_patch14_dinov2.lvd142m",
+    "timm:convnext_base.clip_laion2b",
+    "timm:beit3_base_patch16_224.pt",
+]
+TUNED = ("timm:vit_base_patch16_clip_224.openai_ft_in1k", SMALL, ARCH)
+
+
+def test_networks_without_a_head_of_classes_are_not_served(timm):
+    for arch in WITHOUT_CLASSES:
+        with pytest.raises(UserError, match="no head of classes"):
+            load_extractor(arch)
+    for arch in TUNED:
+        TimmModel.of(arch).require_classes()
+
+
+def test_every_network_refused_by_its_name_has_no_head_of_classes(timm):
+    """The names of families spare the seconds that timm takes to load."""
+    refused = [f"timm:{name}" for name in timm.list_models(pretrained=True)]
+    refused = [arch for arch in refused if not passes(check_classifier, arch)]
+    assert {*WITHOUT_CLASSES[:4]} <= {*refused}
+    for arch in refused:
+        assert not passes(lambda arch: TimmModel.of(arch).require_classes(), arch), arch
+
+
+def passes(check, arch):
+    try:
+        check(arch)
+    except UserError:
+        return False
+    return True
+
+
+def test_a_backbone_without_classes_serves_an_embedder_and_a_new_head(timm, tmp_path):
+    arch = "timm:test_vit4.r160_in1k"
+    for name in (f"{CLIP}+16", CLIP):
+        assert check_arch(name) == name
+    save_extractor(tmp_path / "own.pt", build_extractor(arch, ["a", "b"]))
+    assert load_extractor(None, tmp_path / "own.pt").labels == ("a", "b")

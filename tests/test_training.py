@@ -52,7 +52,7 @@ def tiny_classifier(n_classes: int = 3) -> Extractor:
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
     network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4, n_classes))
-    return Extractor(network, [f"kind {number}" for number in range(n_classes)])
+    return Extractor(network, [f"kind {number}" for number in range(n_classes)], "5")
 
 
 def colour_pictures(n: int = 96, size: int = 16) -> Pictures:

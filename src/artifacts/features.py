@@ -13,14 +13,19 @@ def write_features(path: Path, features: np.ndarray) -> None:
         np.save(stream, np.ascontiguousarray(features, dtype=np.float32), allow_pickle=False)
 
 
+def require_features(path: Path) -> None:
+    """``UserError`` where no stage has written the matrix."""
+    if not path.is_file():
+        raise UserError(f"missing file: {path} (run the stage that writes it first)")
+
+
 def read_features(path: Path, n_items: int | None = None) -> np.ndarray:
     """Read and check an (items, dimensions) float32 matrix.
 
     Raises ``UserError`` when the file is missing, is not a matrix of finite numbers, or does not have
     ``n_items`` rows.
     """
-    if not path.is_file():
-        raise UserError(f"missing file: {path} (run the stage that writes it first)")
+    require_features(path)
     try:
         features = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:

@@ -1,6 +1,7 @@
 """What stage 1 left for an attack: which images belong to the origin class, and all clean features."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,8 +11,10 @@ from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.layout import Layout
-from src.extractors.extractor import Extractor
 from src.extractors.recorded import RecordedExtractor
+
+if TYPE_CHECKING:
+    from src.extractors.extractor import Extractor
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class CleanSources:
         classes = read_classes(self.layout.classes(self.classes))
         return classes.rows(classes.of(origin))
 
-    def read_features(self, n_items: int, extractor: Extractor) -> np.ndarray:
+    def read_features(self, n_items: int, extractor: "Extractor") -> np.ndarray:
         """(n_items, D) float32; ``UserError`` when they do not fit the attacked extractor's."""
         path = self.layout.features(self.features)
         features = read_features(path, n_items)

@@ -111,6 +111,16 @@ def _trained_on(size: int) -> str:
     return f"the network was trained on {size}x{size}"
 
 
+def require_images(folder: Path) -> list[Path]:
+    """The images of ``folder``, in no order; ``UserError`` where it is missing or empty."""
+    if not folder.is_dir():
+        raise UserError(f"no image folder at {folder}")
+    paths = image_files(folder)
+    if not paths:
+        raise UserError(f"no images in {folder}")
+    return paths
+
+
 def open_catalogue(
     folder: Path, resize: int | None = None, trained_size: int | None = None
 ) -> Catalogue:
@@ -120,11 +130,7 @@ def open_catalogue(
     was chosen. Raises ``UserError`` when the folder is missing or empty, a name is not an integer, an
     id is there twice, or a file's header is not that of an image.
     """
-    if not folder.is_dir():
-        raise UserError(f"no image folder at {folder}")
-    paths = sorted(image_files(folder), key=_item_id)
-    if not paths:
-        raise UserError(f"no images in {folder}")
+    paths = sorted(require_images(folder), key=_item_id)
     ids = np.array([_item_id(path) for path in paths], np.int64)
     if len(repeated := np.flatnonzero(np.diff(ids) == 0)):
         raise UserError(f"{folder} has two images of item {ids[repeated[0]]}")

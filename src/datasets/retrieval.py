@@ -70,6 +70,22 @@ LAYOUTS: dict[str, SetLayout] = {
 }
 
 
+def check_set(name: str, path: Path) -> None:
+    """``UserError`` for an unknown layout, and where there is nothing at ``path``."""
+    if name not in LAYOUTS:
+        raise UserError(f"no data set layout {name!r}: choose from {', '.join(LAYOUTS)}")
+    if not path.exists():
+        raise UserError(f"no data at {path}")
+
+
+def check_pictures(images: Path, labels: Path) -> None:
+    """``UserError`` where the folder of pictures or the table of their categories is missing."""
+    if not images.is_dir():
+        raise UserError(f"no image folder at {images}")
+    if not labels.is_file():
+        raise UserError(f"missing file: {labels}")
+
+
 def open_retrieval_set(
     name: str,
     path: Path,
@@ -88,11 +104,8 @@ def open_retrieval_set(
     for. Prints a warning where a published set is not complete. Raises ``UserError`` for an unknown
     layout, a choice that it does not leave, and files that are missing or damaged.
     """
-    if name not in LAYOUTS:
-        raise UserError(f"no data set layout {name!r}: choose from {', '.join(LAYOUTS)}")
+    check_set(name, path)
     layout = LAYOUTS[name]
-    if not path.exists():
-        raise UserError(f"no data at {path}")
     if size is not None and size < 0:
         raise UserError(f"images of {size} pixels cannot be read")
     if "trained_size" not in layout.choices:

@@ -17,25 +17,22 @@ from torch import Tensor, nn
 
 from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
-from src.artifacts.layout import Layout
 from src.extractors.architectures import (
-    DEFAULT_ARCH,
     build_network,
     check_arch,
+    head_of,
     imagenet_labels,
     imagenet_weights_file,
     last_layers,
     normalisation,
-    split_arch,
 )
-from src.extractors.extractor import Extractor, find_head
+from src.extractors.extractor import Extractor
 from src.extractors.optional import optional_library
-from src.extractors.timm_models import TimmModel, is_timm
+from src.extractors.timm_models import TimmModel
+from src.extractors.weights import IMAGENET
+from src.extractors.zoo import DEFAULT_ARCH, is_timm, split_arch
 
 FORMAT = "var"
-_DEFENDED_FILES = {"madry": "imagenet_linf_4.pt"}
-_DEFENDED_FILE = "model_best.pth.tar"
-
 _CONTAINERS = ("model", "state_dict")
 """Where training code keeps the state dict: robustness (``model``; long ago and Free-AT
 ``state_dict``)."""
@@ -43,9 +40,6 @@ _BACKBONE = "backbone."
 """Prefix of the entries of an embedder's backbone."""
 _AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 _ROBUSTNESS_PARTS = ("normalizer.", "attacker.")
-
-IMAGENET = "imagenet"
-"""Stands for torchvision's ImageNet weights where a checkpoint is named to start from."""
 
 
 @dataclass(frozen=True)
@@ -61,26 +55,6 @@ class Checkpoint:
     """Side in pixels of the images that the network was trained on."""
 
 
-def weights_path(
-    layout: Layout, defense: int, model_dir: str, model_file: str | None
-) -> Path | None:
-    """The checkpoint that the options name; None stands for torchvision's ImageNet weights.
-
-    With ``defense`` it is a file of ``models/<model_dir>/``, otherwise ``model_file`` is a path of its
-    own. Raises ``UserError`` when the file is missing.
-    """
-    if defense:
-        name = model_file or _DEFENDED_FILES.get(model_dir, _DEFENDED_FILE)
-        path = layout.model_file(model_dir, name)
-    elif model_file:
-        path = Path(model_file)
-    else:
-        return None
-    if not path.is_file():
-        raise UserError(f"no checkpoint at {path}: put it there, or name another with --model_file")
-    return path
-
-
 def load_extractor(
     arch: str | None = None,
     weights: Path | None = None,
@@ -94,11 +68,15 @@ def load_extractor(
     """
     if arch is not None:
         check_arch(arch)
+        if weights is None:
+            _require_classes(arch)
     path = weights or imagenet_weights_file(arch or DEFAULT_ARCH)
     checkpoint = read_checkpoint(path)
     if arch and checkpoint.arch and arch != checkpoint.arch:
         raise UserError(f"{path} is a {checkpoint.arch}, but --arch says {arch}")
     arch = arch or checkpoint.arch or DEFAULT_ARCH
+    if checkpoint.labels is None:
+        _require_classes(arch)
     state_dict = _in_our_terms(checkpoint, arch)
     network, n_classes = _build_for(state_dict, arch, path)
     _check_entries(state_dict, network.state_dict(), arch, path)
@@ -107,6 +85,7 @@ def load_extractor(
     extractor = Extractor(
         network,
         checkpoint.labels or default_labels(n_classes),
+        head_of(arch),
         arch=arch,
         mean=checkpoint.mean or mean,
         std=checkpoint.std or std,
@@ -114,6 +93,12 @@ def load_extractor(
     extractor.trained_size = checkpoint.size
     extractor.weights_file = path
     return extractor.to(device).eval().requires_grad_(False)
+
+
+def _require_classes(arch: str) -> None:
+    """``UserError`` where published weights of ``arch`` have no head of classes."""
+    if is_timm(arch) and split_arch(arch)[1] is None:
+        TimmModel.of(arch).require_classes()
 
 
 def load_pretrained(extractor: Extractor, source: str) -> Path:
@@ -139,7 +124,7 @@ def load_pretrained(extractor: Extractor, source: str) -> Path:
             for key, value in entries.items()
             if key.startswith(_BACKBONE)
         }
-    head, *embedding_layer = last_layers(extractor.network, extractor.n_classes)
+    head, *embedding_layer = last_layers(extractor.arch)
     left_out = [head] if of_dim == dim else [head, *embedding_layer]
     kept = _without(left_out, entries)
     expected = _without(left_out, extractor.network.state_dict())
@@ -291,13 +276,11 @@ def _in_our_terms(checkpoint: Checkpoint, arch: str) -> dict[str, Tensor]:
 
 def _build_for(state_dict: Mapping[str, Tensor], arch: str, path: Path) -> tuple[nn.Module, int]:
     """A network of ``arch`` with as many classes as the head of ``state_dict`` has, and that number."""
-    n_imagenet = len(imagenet_labels())
-    network = build_network(arch, n_imagenet)
-    head = find_head(network, n_imagenet) + ".weight"
+    head = head_of(arch) + ".weight"
     if head not in state_dict:
         raise UserError(f"{path} is not a checkpoint of {arch}: it lacks {head} (--arch?)")
-    n_classes = state_dict[head].shape[0]
-    return network if n_classes == n_imagenet else build_network(arch, n_classes), n_classes
+    n_classes = len(state_dict[head])
+    return build_network(arch, n_classes), n_classes
 
 
 def _check_entries(

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -19,19 +18,19 @@ _AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float1
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network makes of N images: ``logits`` (N, C) and ``features`` (N, D), both float32."""
+    """Output of a network for N images: ``logits`` (N, C) and ``features`` (N, D), both float32."""
 
     logits: Tensor
     features: Tensor
 
 
 class Extractor(nn.Module):
-    """A classifier that reads pixels in [0, 1] and also returns what its last layer reads.
+    """A backbone and a head of classes: reads pixels in [0, 1], returns logits and features.
 
-    The features are the input of the head, that is of the last linear or convolutional layer with one
-    output for each class; a map is averaged over its positions (ResNet50: the 2048 of its pooling).
-    Those of an embedder (``embedders.Embedder``) have length 1. Images of one channel are read as grey.
-    Pixels are normalised inside and never clamped, so gradients reach every pixel.
+    The features are the input of the head; a map is averaged over its positions (ResNet50: the 2048 of
+    its pooling). The features of an embedder (``embedders.Embedder``) have length 1. Images of one
+    channel are read as grey. Pixels are normalised inside and never clamped, so gradients reach every
+    pixel.
     """
 
     mean: Tensor
@@ -41,26 +40,33 @@ class Extractor(nn.Module):
         self,
         network: nn.Module,
         labels: Sequence[str],
+        head: str,
         *,
         arch: str = "",
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
-        """``labels`` names the classes in order; ``arch`` is what ``network`` was built as.
+        """``labels`` names the classes in order, ``head`` the layer of ``network`` that scores them.
 
-        Raises ``ValueError`` when the network has no layer with as many outputs as there are labels.
+        ``arch`` is the name that the network was built by. Raises ``ValueError`` when the head has not
+        one output for each label.
         """
         super().__init__()
         self.network = network
         self.labels = tuple(labels)
         self.arch = arch
         self.precision: Precision = "fp32"
-        """Of the forward pass (autocast); parameters stay float32."""
+        """Precision of the forward pass (autocast); parameters stay float32."""
         self.trained_size: int | None = None
         """Side in pixels of the images that the parameters were trained on; None where no file says."""
         self.weights_file: Path | None = None
-        """Where the parameters were read from, if they were."""
-        self.head_name = find_head(network, len(self.labels))
+        """File that the parameters were read from; None where they were drawn at random."""
+        self.head_name = head
+        n_outputs = len(network.get_submodule(head).weight)
+        if n_outputs != len(self.labels):
+            raise ValueError(
+                f"the head {head} has {n_outputs} outputs for {len(self.labels)} labels"
+            )
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(3, 1, 1))
 
@@ -91,20 +97,6 @@ class Extractor(nn.Module):
         if features.ndim == 4:
             features = features.mean(dim=(2, 3))
         return Prediction(logits.float(), features)
-
-
-def find_head(network: nn.Module, n_classes: int) -> str:
-    """Name of the last linear or convolutional layer of ``network`` with ``n_classes`` outputs.
-
-    Raises ``ValueError`` when there is none.
-    """
-    name = None
-    for candidate, module in network.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv2d) and module.weight.shape[0] == n_classes:
-            name = candidate
-    if name is None:
-        raise ValueError(f"the network has no layer with {n_classes} outputs")
-    return name
 
 
 def fast_copy(extractor: Extractor, precision: Precision = "fp32") -> Extractor:

@@ -17,8 +17,9 @@ from torch.nn import functional
 from src.artifacts.errors import UserError
 from src.extractors.architectures import imagenet_weights_file
 from src.extractors.checkpoints import load_extractor
-from src.extractors.extractor import IMAGENET_MEAN, IMAGENET_STD, Extractor
+from src.extractors.extractor import Extractor
 from src.extractors.semsim import SemSim
+from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
 
 _LPIPS_FLOOR = 1e-8
 """Published offset of the squared length of an activation."""

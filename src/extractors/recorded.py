@@ -2,11 +2,13 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import fingerprint, read_record, record_path
-from src.extractors.extractor import Extractor, Precision
+
+if TYPE_CHECKING:
+    from src.extractors.extractor import Extractor, Precision
 
 
 @dataclass(frozen=True)
@@ -18,10 +20,10 @@ class RecordedExtractor:
     """SHA-256 of the checkpoint file."""
     resize: int
     """Side in pixels of the images that the network read; 0 for native sizes."""
-    precision: Precision
+    precision: "Precision"
 
     @classmethod
-    def of(cls, extractor: Extractor, resize: int, precision: Precision) -> "RecordedExtractor":
+    def of(cls, extractor: "Extractor", resize: int, precision: "Precision") -> "RecordedExtractor":
         """Describe an extractor that ``load_extractor`` made."""
         return cls(extractor.arch, fingerprint(extractor.weights_file), resize, precision)
 

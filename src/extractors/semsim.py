@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from src.artifacts.errors import UserError
-from src.extractors.architectures import build_network, normalisation
+from src.extractors.architectures import build_network, head_of, normalisation
 from src.extractors.checkpoints import read_checkpoint, write_plain
-from src.extractors.extractor import IMAGENET_MEAN, IMAGENET_STD, find_head
+from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
 
+_N_OUTPUTS = 1000
+"""Width of the head that is cut off; the random numbers drawn for it precede those of training."""
 DEFAULT_ARCH = "cifar_resnet18"
 """Published architecture, a ResNet18 for 32x32 images with 512 features."""
-_N_OUTPUTS = 1000
-"""Number of outputs by which the head is found that is cut off."""
 
 
 class SemSim(nn.Module):
@@ -95,7 +95,7 @@ class SemSim(nn.Module):
 def build_semsim(arch: str = DEFAULT_ARCH, size: int = 32, *, human: bool = True) -> SemSim:
     """Build the network ``arch``, randomly initialised, without its head, with its normalisation."""
     network = build_network(arch, _N_OUTPUTS)
-    network.set_submodule(find_head(network, _N_OUTPUTS), nn.Identity())
+    network.set_submodule(head_of(arch), nn.Identity())
     mean, std = normalisation(arch)
     return SemSim(network, size, arch=arch, mean=mean, std=std, human=human)
 

@@ -15,8 +15,12 @@ from torch import Tensor, nn
 
 from src.artifacts.errors import UserError
 from src.extractors.optional import optional_library
+from src.extractors.zoo import TIMM, no_classes
 
-PREFIX = "timm:"
+_CLASS_LISTS = {1000, 11221, 11821, 19168, 21841, 21842, 21843, 115217}
+"""Lengths of the lists of classes that timm's classifiers tell apart (ImageNet-1k, -12k, -21k, -22k,
+WordNet, Bamboo). A head of another width (CLIP: 512 to 1280) projects into a space of images
+and texts."""
 _CACHED_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -31,7 +35,8 @@ class TimmModel:
     std: tuple[float, ...]
     head: str
     """Name of the last layer."""
-    n_classes: int
+    n_outputs: int
+    """Width of the published head; 0 where none is published."""
     repository: str | None
     """Repository of the weights on the Hugging Face hub."""
 
@@ -39,7 +44,7 @@ class TimmModel:
     def of(cls, arch: str) -> "TimmModel":
         """Find the model of ``timm:<name>``; ``UserError`` if timm is missing or lacks the name."""
         timm = optional_library("timm")
-        name = arch.removeprefix(PREFIX)
+        name = arch.removeprefix(TIMM)
         try:
             published = timm.get_pretrained_cfg(name, allow_unregistered=False)
         except RuntimeError as error:
@@ -55,6 +60,11 @@ class TimmModel:
             published.num_classes,
             published.hf_hub_id,
         )
+
+    def require_classes(self) -> None:
+        """``UserError`` where the published weights have no head of classes (CLIP, SigLIP, DINOv2)."""
+        if self.n_outputs not in _CLASS_LISTS:
+            raise no_classes(TIMM + self.name)
 
     def build(self, n_outputs: int) -> nn.Module:
         """Build a randomly initialised network with ``n_outputs`` outputs."""
@@ -84,11 +94,7 @@ class TimmModel:
         """
         return {
             key: value[1:]
-            if key.startswith(f"{self.head}.") and len(value) == self.n_classes + 1
+            if key.startswith(f"{self.head}.") and len(value) == self.n_outputs + 1
             else value
             for key, value in state_dict.items()
         }
-
-
-def is_timm(arch: str) -> bool:
-    return arch.startswith(PREFIX)

@@ -34,7 +34,7 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--user", type=int, help="whose score (default: the mean of all users')")
 
 
-def weights_of(options: argparse.Namespace, layout: Layout, clean: Experiment) -> Path | None:
+def score_weights_of(options: argparse.Namespace, layout: Layout, clean: Experiment) -> Path | None:
     """The weight file that the options name; None where no score is asked for."""
     path = options.weights
     if options.score_model is not None:

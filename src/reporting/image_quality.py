@@ -20,8 +20,8 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.reconstructions import originals_folder
 from src.datasets.catalogue import Catalogue, choose_resize, describe_reading
-from src.extractors.architectures import DEFAULT_ARCH, imagenet_weights_file
-from src.extractors.checkpoints import load_extractor, weights_path
+from src.extractors.architectures import imagenet_weights_file
+from src.extractors.checkpoints import load_extractor
 from src.extractors.device import Loading, select_device
 from src.extractors.extractor import Extractor
 from src.extractors.inference import predict
@@ -35,6 +35,8 @@ from src.extractors.perceptual import (
     semsim_metric,
 )
 from src.extractors.semsim import load_semsim
+from src.extractors.weights import weights_path
+from src.extractors.zoo import DEFAULT_ARCH
 from src.metrics.image_quality import IMAGE_METRICS, ImageMetric
 from src.metrics.significance import bootstrap_interval
 from src.reporting.agreement import MOST_DB, capped

@@ -8,7 +8,8 @@ from typing import Any
 
 from src.artifacts.errors import UserError
 from src.attacks.inversion.defences import parse_defence
-from src.extractors.architectures import build_extractor, check_arch, input_size, split_arch
+from src.extractors.architectures import build_extractor, check_arch, input_size
+from src.extractors.zoo import split_arch
 from src.training.adversaries import Adversary, AttackAdversary, Budget, Free
 from src.training.arp_keys import parse_keys, with_keys
 from src.training.attention import Attention

@@ -10,7 +10,7 @@ from src.artifacts.errors import UserError
 from src.datasets.class_folders import catalogue_files
 from src.datasets.retrieval import open_retrieval_set
 from src.extractors.architectures import input_size
-from src.extractors.checkpoints import IMAGENET
+from src.extractors.weights import IMAGENET
 from src.training.options import Job
 from src.training.pictures import ChosenPictures, PictureSet, SetPictures, read_pictures
 

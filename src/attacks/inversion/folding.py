@@ -25,6 +25,7 @@ def fold_norms(extractor: Extractor) -> Extractor:
     folded = Extractor(
         network,
         extractor.labels,
+        extractor.head_name,
         arch=extractor.arch,
         mean=extractor.mean.flatten().tolist(),
         std=extractor.std.flatten().tolist(),

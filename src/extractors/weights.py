@@ -1,0 +1,58 @@
+"""The network and the weight file that options name, checked before a framework is loaded."""
+
+import argparse
+from pathlib import Path
+
+from src.artifacts.errors import UserError
+from src.artifacts.layout import Layout
+from src.extractors.zoo import check_classifier, check_name
+
+_DEFENDED_FILES = {"madry": "imagenet_linf_4.pt"}
+_DEFENDED_FILE = "model_best.pth.tar"
+
+IMAGENET = "imagenet"
+"""Stands for the published ImageNet weights where a checkpoint is named to start from."""
+
+
+def weights_of(options: argparse.Namespace, layout: Layout) -> Path | None:
+    """The checkpoint that ``--checkpoint`` or the model options name; None stands for ImageNet weights.
+
+    Raises ``UserError`` for a missing file, an unknown ``--arch``, and one without a head of classes.
+    """
+    path = getattr(options, "checkpoint", None)
+    if path is None:
+        path = weights_path(layout, options.defense, options.model_dir, options.model_file)
+    check_network(options.arch, path)
+    return path
+
+
+def check_network(arch: str | None, checkpoint: Path | None, *, published: bool = True) -> None:
+    """``UserError`` for a missing file, and for a network that is unknown or cannot classify.
+
+    Without a checkpoint, ``published`` weights have to classify. A checkpoint may bring a head of classes
+    to a backbone that was published without one, and so may training.
+    """
+    if checkpoint is not None and not checkpoint.is_file():
+        raise UserError(f"missing file: {checkpoint}")
+    if arch is not None:
+        (check_classifier if published and checkpoint is None else check_name)(arch)
+
+
+def weights_path(
+    layout: Layout, defense: int, model_dir: str, model_file: str | None
+) -> Path | None:
+    """The checkpoint that the options name; None stands for torchvision's ImageNet weights.
+
+    With ``defense`` it is a file of ``models/<model_dir>/``, otherwise ``model_file`` is a path of its
+    own. Raises ``UserError`` when the file is missing.
+    """
+    if defense:
+        name = model_file or _DEFENDED_FILES.get(model_dir, _DEFENDED_FILE)
+        path = layout.model_file(model_dir, name)
+    elif model_file:
+        path = Path(model_file)
+    else:
+        return None
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {path}: put it there, or name another with --model_file")
+    return path

@@ -1,0 +1,84 @@
+"""Wrong options and missing files are told in one line before a framework is loaded."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.training.command import RECIPE_NAMES
+from src.training.recipes import RECIPES
+
+ROOT = Path(__file__).parents[1]
+PROBE = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print(sorted({"torch", "tensorflow", "timm"} & set(sys.modules)))
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A data set with one image that nothing has classified."""
+    root = tmp_path_factory.mktemp("shop")
+    images = root / "data" / "shop" / "original" / "images"
+    images.mkdir(parents=True)
+    (images / "0.jpg").write_bytes(b"never read")
+    return root
+
+
+SHOP = "--dataset shop"
+TRAIN = "train_extractor --out x.pt"
+SET = "--dataset fashion --data ."
+CALLS = {
+    f"classify_extract {SHOP} --arch resnet5": "no classifier 'resnet5'",
+    f"classify_extract {SHOP} --model_file no.pt": "no checkpoint at no.pt",
+    "classify_extract --dataset absent": "no data set at",
+    f"classify_extract {SHOP} --arch timm:vit_base_patch16_clip_224.openai": "timm",
+    "classify_extract_attack --dataset absent": "no data set at",
+    f"classify_extract_attack {SHOP}": "run first: python classify_extract.py",
+    f"{TRAIN} --recipe nonsense {SET}": "unknown recipe nonsense",
+    f"{TRAIN} --arch resnet5 {SET}": "no classifier 'resnet5'",
+    f"{TRAIN} --pretrained no.pt {SET}": "missing file: no.pt",
+    f"{TRAIN} --images no --labels no.csv": "no image folder at no",
+    f"{TRAIN} --images . --labels no.csv": "missing file: no.csv",
+    f"{TRAIN} --dataset fashion --data no": "no data at no",
+    f"{TRAIN} --dataset nonsense --data .": "no data set layout 'nonsense'",
+    f"evaluate_robustness --checkpoint no.pt {SET}": "missing file: no.pt",
+    f"evaluate_robustness --arch resnet5 {SET}": "no classifier 'resnet5'",
+    "evaluate_robustness --dataset fashion --data no": "no data at no",
+    "attack_ranking --checkpoint no.pt": "missing file: no.pt",
+    "attack_ranking --arch resnet5": "no classifier 'resnet5'",
+    "attack_ranking --images . --labels no.csv": "missing file: no.csv",
+    "attack_ranking --dataset absent": "no data set at",
+    "evaluate_attention --dataset absent": "no data set at",
+    f"evaluate_attention {SHOP}": "no attacked experiment at",
+    "invert_gradients --checkpoint no.pt --data .": "missing file: no.pt",
+    "invert_gradients --random_weights --arch resnet5 --data .": "no classifier 'resnet5'",
+    "invert_gradients --random_weights --arch lenet_zhu --data no": "no data at no",
+    f"rec_generator {SHOP}": "features.npy (run the stage that writes it first)",
+    "rec_generator --dataset absent": "no data set at",
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_one_line_and_no_framework(call, shop):
+    script, *options = call.split()
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, str(ROOT / f"{script}.py"), *options],
+        cwd=shop,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert CALLS[call] in done.stderr
+    assert done.stdout == "[]\n"
+
+
+def test_the_names_of_recipes_are_those_of_the_table():
+    assert tuple(RECIPES) == RECIPE_NAMES
