@@ -148,7 +148,7 @@ def test_held_out_are_whole_originals():
     again = judged.split(0.25, seed=1)[1]
     assert (again.pixels == held_out.pixels).all()
     assert judged.split(0.01, seed=0)[1].n_originals == 1
-    with pytest.raises(UserError, match="one original"):
+    with pytest.raises(UserError, match="a single original"):
         judged_images(n=1).split(0.5, seed=0)
 
 
