@@ -79,8 +79,6 @@ def check_training(options: argparse.Namespace) -> None:
     check_network(options.arch, start, published=False)
     if options.dry_run:
         return
-    if options.out is None:
-        raise UserError("--out is missing: where the checkpoint goes")
     if options.data is None and options.images and options.labels:
         check_pictures(options.images, options.labels)
     elif options.data is not None and options.dataset:
@@ -110,6 +108,8 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     if options.dry_run:
         print(json.dumps(job.described(), indent=2))
         return
+    if options.out is None:
+        raise UserError("--out is missing: where the checkpoint goes")
     source = open_source(options, job)
     manifest = Manifest.of(
         "train_extractor",
