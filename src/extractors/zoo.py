@@ -111,7 +111,7 @@ SMALL_NETWORKS = {
 ARCHITECTURES = {**TORCHVISION, **SMALL_NETWORKS}
 
 
-_ENCODERS = re.compile(r"clip.*\.|\..*clip|dino|mae|aimv2|vit_pe_|jepa")
+_ENCODERS = re.compile(r"clip.*\.|siglip|\..*clip|dinov|\.dino|mae|aimv2|vit_pe_|jepa")
 """Families of timm that are trained without classes. An untagged CLIP may be a tuned one."""
 _TUNED = re.compile(r"_ft_in\d|augreg_in\d")
 """Tags of members that were trained on classes afterwards."""
