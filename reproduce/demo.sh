@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job on a generated catalogue: nothing to download, about seven minutes on two CPU cores.
+# The main job on a generated catalogue: nothing to download, about five minutes on two CPU cores.
 #
 #   bash reproduce/demo.sh [-- options of snakemake]
 #
