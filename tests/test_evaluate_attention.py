@@ -235,7 +235,8 @@ def test_smallest_budgets_do_not_depend_on_the_batch():
 
 def test_pgd_takes_a_budget_for_each_image():
     generator = torch.Generator().manual_seed(2)
-    weights, images = torch.randn(27, generator=generator), torch.rand(4, 3, 3, 3)
+    weights = 0.1 * torch.randn(27, generator=generator)
+    images = torch.rand(4, 3, 3, 3, generator=generator)
     eps = torch.tensor([0.0, 0.01, 0.05, 0.3])
 
     def objective(points):

@@ -159,6 +159,7 @@ def test_autoattack_needs_four_classes(images):
 
 
 def test_every_named_attack_can_be_built():
+    torch.manual_seed(0)
     extractor = build_extractor("cifar_resnet8", tuple("abcd")).eval()
     victim = ExtractorVictim(extractor)
     images, goal = torch.rand(2, 3, 32, 32), ClassGoal(torch.tensor([0, 1]), targeted=False)
@@ -170,6 +171,7 @@ def test_every_named_attack_can_be_built():
 
 
 def test_attacks_that_adapt_to_attention_keep_it_or_drive_it_away():
+    torch.manual_seed(0)
     extractor = build_extractor("cifar_resnet8", tuple("abcd")).eval()
     victim, images = ExtractorVictim(extractor), torch.rand(8, 3, 32, 32)
     classes = extractor(images).logits.argmax(dim=1)

@@ -186,7 +186,7 @@ def under_attack(extractor: Extractor, images: Tensor, labels: Tensor) -> float:
 def test_the_standard_cifar_network_has_its_accuracy_and_no_robustness():
     extractor = load_extractor("cifar_resnet20", DATA / "weights" / "cifar_resnet20_std.pth")
     images, labels = cifar("cifar10_lossless_200", 200)
-    assert accuracy(extractor, images, labels) == pytest.approx(0.925)
+    assert accuracy(extractor, images, labels) == pytest.approx(0.925, abs=0.006)  # one image
     assert under_attack(extractor, images[:50], labels[:50]) <= 0.02
 
 
