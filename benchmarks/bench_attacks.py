@@ -26,7 +26,7 @@ from src.attacks.registry import CW, FGSM, PGD
 from src.attacks.storage import to_pixels
 from src.attacks.victim import ExtractorVictim
 from src.datasets.catalogue import open_catalogue
-from src.extractors.architectures import build_network
+from src.extractors.architectures import build_extractor
 from src.extractors.checkpoints import load_extractor
 from src.extractors.extractor import Extractor
 
@@ -64,7 +64,7 @@ def victim_network(arch: str, weights: Path | None) -> Extractor:
     if weights:
         return load_extractor(arch, weights)
     torch.manual_seed(0)
-    return Extractor(build_network(arch, 1000), [str(n) for n in range(1000)], arch=arch).eval()
+    return build_extractor(arch, [str(n) for n in range(1000)]).eval()
 
 
 def read_images(folder: Path | None, n: int) -> Tensor:
@@ -222,7 +222,7 @@ def train_stripes() -> Extractor:
     accuracy = (network(images).argmax(dim=1) == classes).float().mean()
     print(f"victim: {accuracy:.1%} of unseen images right")
     labels = [str(number) for number in range(N_STRIPES)]
-    return Extractor(network, labels, mean=(0, 0, 0), std=(1, 1, 1)).eval()
+    return Extractor(network, labels, "8", mean=(0, 0, 0), std=(1, 1, 1)).eval()
 
 
 if __name__ == "__main__":

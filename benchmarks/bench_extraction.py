@@ -72,11 +72,10 @@ def measure_speed(options: argparse.Namespace) -> None:
 def build_extractor(arch: str):
     import torch
 
-    from src.extractors.architectures import build_network, imagenet_labels
-    from src.extractors.extractor import Extractor
+    from src.extractors.architectures import build_extractor, imagenet_labels
 
     torch.manual_seed(0)
-    extractor = Extractor(build_network(arch, 1000), imagenet_labels(), arch=arch)
+    extractor = build_extractor(arch, imagenet_labels())
     return extractor.eval()
 
 
@@ -95,7 +94,7 @@ def two_forwards(extractor, paths) -> None:
     from torch import nn
     from torchvision.transforms.functional import normalize, to_tensor
 
-    from src.extractors.extractor import IMAGENET_MEAN, IMAGENET_STD
+    from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
 
     network = extractor.network.requires_grad_(True)
     head = extractor.head_name.split(".")[0]

@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
             print(f"skipped: {machine.name}: this processor has no {', '.join(machine.missing)}")
             continue
         print(f"{machine.name}: {settings}", flush=True)
-        command = [sys.executable, "-m", "pytest", "-m", "numerical", *arguments]
+        command = [sys.executable, "-m", "pytest", "-m", "numerical and not slow", *arguments]
         code = subprocess.run(command, env={**os.environ, **machine.variables}).returncode
         failed = failed or code
     return failed

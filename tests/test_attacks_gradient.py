@@ -37,7 +37,7 @@ def extractor():
     )
     network[1].running_mean.uniform_(-0.1, 0.1)
     network[-1].weight.data *= 5
-    return Extractor(network, [f"class {n}" for n in range(6)], arch="tiny").eval()
+    return Extractor(network, [f"class {n}" for n in range(6)], "5", arch="tiny").eval()
 
 
 @pytest.fixture

@@ -41,7 +41,8 @@ def make_extractor(averaged: bool) -> Extractor:
     network = nn.Sequential(*maps, *top)
     network(torch.zeros(1, 3, 32, 32))
     network[-1].weight.data *= 10
-    extractor = Extractor(network, [f"class {n}" for n in range(4)], arch="cifar_resnet20")
+    labels, head = [f"class {n}" for n in range(4)], str(len(network) - 1)
+    extractor = Extractor(network, labels, head, arch="cifar_resnet20")
     return extractor.eval().requires_grad_(False)
 
 
