@@ -12,12 +12,7 @@ from src.artifacts.parts import Parts
 from src.cli import Parser, pixel_levels, run
 from src.datasets.retrieval import check_pictures, check_set
 from src.extractors.weights import IMAGENET, check_network
-from src.training.command import (
-    RECIPE_NAMES,
-    add_recipe_options,
-    add_schedule_options,
-    recipe_options_of,
-)
+from src.training.command import add_recipe_options, add_schedule_options, recipe_options_of
 
 POSITIVE = ("epochs", "units", "batch", "lr", "eps", "step", "steps", "replays", "max_pictures")
 IN_GREY_LEVELS = ("eps", "step")
@@ -72,9 +67,7 @@ def main() -> None:
 
 
 def check_training(options: argparse.Namespace) -> None:
-    """``UserError`` for a network, a recipe or files that are not there."""
-    if options.recipe is not None and options.recipe not in RECIPE_NAMES:
-        raise UserError(f"unknown recipe {options.recipe}: choose from {', '.join(RECIPE_NAMES)}")
+    """Raise ``UserError`` for a network or files that are not there."""
     start = None if options.pretrained in (None, IMAGENET) else Path(options.pretrained)
     check_network(options.arch, start, published=False)
     if options.dry_run:

@@ -6,9 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from src.training.command import RECIPE_NAMES
-from src.training.recipes import RECIPES
-
 ROOT = Path(__file__).parents[1]
 PROBE = """
 import runpy, sys
@@ -40,7 +37,6 @@ CALLS = {
     f"classify_extract {SHOP} --arch timm:vit_base_patch16_clip_224.openai": "timm",
     "classify_extract_attack --dataset absent": "no data set at",
     f"classify_extract_attack {SHOP}": "run first: python classify_extract.py",
-    f"{TRAIN} --recipe nonsense {SET}": "unknown recipe nonsense",
     f"{TRAIN} --arch resnet5 {SET}": "no classifier 'resnet5'",
     f"{TRAIN} --pretrained no.pt {SET}": "missing file: no.pt",
     f"{TRAIN} --images no --labels no.csv": "no image folder at no",
@@ -78,7 +74,3 @@ def test_one_line_and_no_framework(call, shop):
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert CALLS[call] in done.stderr
     assert done.stdout == "[]\n"
-
-
-def test_the_names_of_recipes_are_those_of_the_table():
-    assert tuple(RECIPES) == RECIPE_NAMES

@@ -33,15 +33,6 @@ class RecipeOptions:
     """KEY=VALUE of a recipe with attention."""
 
 
-RECIPE_NAMES = (
-    *("plain", "madry", "free", "trades", "pgd_at", "stepll_at", "preserve", "rectify", "arp"),
-    *("arp_strong", "none", "est", "rest", "ses", "act", "tbc", "acap", "amd", "ramd", "amdsemi"),
-    *("amdsemi-aap", "free-est", "free-amd", "free-amdsemi", "hm", "act-or-none"),
-    *("act-or-amdsemi", "hm-mix"),
-)
-"""Keys of ``recipes.RECIPES``, which only torch can load."""
-
-
 def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
