@@ -190,7 +190,7 @@ def test_the_recipe_trains_an_extractor_that_stage_1_reads(project):
 
 
 def test_the_recommender_faces_the_attack_under_both_protocols(project):
-    attacked = "mifgsm_1_0_eps8.0_nb_iter10_linf"
+    attacked = "mifgsm_1_0_eps8.0_nb_iter10_linf_decay0.9"
     if not (project.folder / "data/tiny" / attacked).exists():
         project.run_example("attack")
     project.run_example("recommender")
