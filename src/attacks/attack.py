@@ -1,4 +1,4 @@
-"""What an attack on images is. Read this file first; ``registry.py`` has the table of all attacks.
+"""Contract of attacks on images. Read this file first; ``registry.py`` has the table of all attacks.
 
     attack(victim, images, goal) -> images
 
@@ -33,7 +33,7 @@ Box = tuple[float, float]
 Norm = Literal["inf", "1", "2"]
 
 Space = Literal["pixel", "normalised"]
-"""Where a budget is measured: in pixels of [0, 1], or after mean and standard deviation."""
+"""Space in which a budget is measured: pixels of [0, 1], or after mean and standard deviation."""
 
 
 class Victim(Protocol):
@@ -48,7 +48,7 @@ class Victim(Protocol):
 
 
 class Goal(Protocol):
-    """What an attack wants from the predictions of n images: classes, features, scores, ranks.
+    """Aim of an attack, read from the predictions of n images: classes, features, scores, ranks.
 
     Every attack calls the goal or ``missed_by``. Attacks of CleverHans and AutoAttack know classes
     alone: they take a ``goals.ClassGoal``.

@@ -48,7 +48,7 @@ class AttentionGoal:
         return cls(watched, goal, *_clean_attention(watched, images, goal), weight)
 
     def __call__(self, attended: Attended) -> Tensor:
-        """What the attack makes small, (N,)."""
+        """Return the value (N,) that the attack makes small."""
         maps = self.watched.attention(attended, self.directions, differentiable=True)
         distance = attention_shift(maps, self.clean)
         if math.isinf(self.weight):

@@ -1,4 +1,4 @@
-"""What an attack wants of a class of images: that they reach a class, or leave one."""
+"""Goals of attacks on classes: images are to reach a class, or to leave one."""
 
 from dataclasses import dataclass
 

@@ -15,7 +15,7 @@ CHOICES: dict[str, str] = {
     },
     **{name: what for name, (what, _) in PRESETS.items()},
 }
-"""What may be tried, by the name that tables show: what it is."""
+"""Description of every attack that may be tried, by the name that tables show."""
 
 USUAL = ("clean", "stepll", "r_stepll", "iterll", "pgd20", "cw", "autoattack")
 
