@@ -179,6 +179,12 @@ def test_directions_are_the_gradients_of_scores(kind, form):
     slopes = [(scores(shift) - scores(-shift)) / (2 * step) for shift in shifts]
     assert directions.dtype == np.float32 and np.abs(directions).max() > 1e-3
     np.testing.assert_allclose(directions, np.stack(slopes, axis=1), rtol=1e-4, atol=1e-5)
+    some = np.array([5, 2])
+    np.testing.assert_allclose(
+        recommender.directions(features, item, some), directions[some], rtol=1e-6
+    )
+    if kind.linear:
+        np.testing.assert_array_equal(recommender.directions(0 * features, 0), directions)
 
 
 @pytest.mark.parametrize(("kind", "form"), [case for case in CASES if case.values[0].reads_images])

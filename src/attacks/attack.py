@@ -58,6 +58,10 @@ class Goal(Protocol):
         """The value (n,) that falls as an image comes nearer to the goal."""
         ...
 
+    def achieved(self, prediction: "Prediction") -> "Tensor":
+        """What each image is judged by (n,), larger where it did better; attacks keep the best image."""
+        ...
+
     def missed_by(self, prediction: "Prediction") -> "Tensor":
         """By how much (n,) each image misses the goal; negative where it is reached."""
         ...
@@ -156,6 +160,11 @@ class Attack:
     def passes(self) -> int:
         """How often one image goes through the network, at most."""
         return 1
+
+    @property
+    def takes_any_goal(self) -> bool:
+        """Whether it moves images towards any goal; otherwise it knows classes alone."""
+        return False
 
     def check(self, kind: str, space: Space = "pixel") -> None:
         """Raise ``UserError`` for parameters that cannot be run; ``kind`` is the attack's name."""

@@ -23,6 +23,10 @@ class ClassGoal:
         loss = functional.cross_entropy(prediction.logits, self.classes, reduction="none")
         return loss if self.targeted else -loss
 
+    def achieved(self, prediction: Prediction) -> Tensor:
+        """Minus the goal's value (N,)."""
+        return -self(prediction)
+
     def missed_by(self, prediction: Prediction) -> Tensor:
         """Lead (N,) in logits of the best wrong class: of any other, or of the class to leave."""
         own = prediction.logits.gather(1, self.classes[:, None])[:, 0]

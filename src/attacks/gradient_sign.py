@@ -63,6 +63,30 @@ def projected_descent(
     )
 
 
+def momentum_descent(
+    victim: Victim, images: Tensor, goal: Goal, eps: float, steps: int, order: float, decay: float
+) -> Tensor:
+    """MI-FGSM: ``steps`` steps of eps / steps along gradients of L1 length 1, summed with ``decay``.
+
+    Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018.
+    """
+    into_box = inside(victim.box)
+    summed = torch.zeros_like(images)
+
+    def step(gradient: Tensor) -> Tensor:
+        length = gradient.abs().sum(tuple(range(1, gradient.ndim)), keepdim=True)
+        summed.mul_(decay).add_(gradient / length.clamp_min(torch.finfo(gradient.dtype).tiny))
+        return eps / steps * steepest(summed, order)
+
+    return descend(
+        images,
+        mean_goal(victim, goal),
+        step,
+        lambda points: into_box(images + limit(points - images, eps, order)),
+        steps,
+    )
+
+
 def mean_goal(victim: Victim, goal: Goal) -> Objective:
     """Mean of the goal over the images, whose gradient is that of CleverHans' loss."""
     return lambda points: goal(victim(points)).mean()

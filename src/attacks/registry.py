@@ -120,6 +120,54 @@ class PGD(Descent):
 
 
 @dataclass(frozen=True)
+class MomentumFGSM(BudgetedAttack):
+    """Steps of eps / nb_iter along the summed gradient, from the clean image; the last iterate."""
+
+    template: ClassVar = "eps{eps}_nb_iter{nb_iter}_l{norm}"
+    norms: ClassVar = ("inf", "2")
+
+    norm: Norm = norm_option(*norms)
+    nb_iter: int = option(10, "steps")
+    decay: float = option(1.0, "share of the summed gradients that a step keeps", least=0)
+
+    @property
+    def passes(self) -> int:
+        return self.nb_iter
+
+    def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
+        from src.attacks.gradient_sign import momentum_descent
+
+        order = self.budget.order
+        return momentum_descent(victim, images, goal, self.radius, self.nb_iter, order, self.decay)
+
+
+@dataclass(frozen=True)
+class APGD(BudgetedAttack):
+    """Projected descent that halves its own steps; the best iterate."""
+
+    template: ClassVar = "eps{eps}_nb_iter{nb_iter}_l{norm}"
+    norms: ClassVar = ("inf", "2")
+
+    norm: Norm = norm_option(*norms)
+    nb_iter: int = option(100, "steps")
+    random_start: bool = option(True, "start from the clean image", **_NO_RANDOM_START)
+
+    @property
+    def has_random_start(self) -> bool:
+        return self.random_start
+
+    @property
+    def passes(self) -> int:
+        return self.nb_iter + 1
+
+    def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
+        from src.attacks.apgd import apgd
+
+        order = self.budget.order
+        return apgd(victim, images, goal, self.radius, self.nb_iter, order, self.random_start)
+
+
+@dataclass(frozen=True)
 class MarginPGD(BudgetedAttack):
     """PGD on the margin loss of Carlini and Wagner, the C&W of L-inf tables."""
 
@@ -428,6 +476,8 @@ class Noise(BudgetedAttack):
 ATTACKS: dict[str, type[Attack]] = {
     "fgsm": FGSM,
     "pgd": PGD,
+    "mifgsm": MomentumFGSM,
+    "apgd": APGD,
     "cw": CW,
     "spsa": SPSA,
     "ddn": DDN,

@@ -47,6 +47,18 @@ class Interactions:
         """(n_items,) int64: number of users who have each item in training."""
         return np.bincount(self.train[:, 1], minlength=self.n_items)
 
+    def of_users(self, users: np.ndarray) -> "Interactions":
+        """The rows of some users, who become users 0, 1, ... in the order of ``users`` (ascending)."""
+        number = np.full(self.n_users, -1)
+        number[users] = np.arange(len(users))
+
+        def kept(pairs: np.ndarray) -> np.ndarray:
+            pairs = pairs[number[pairs[:, 0]] >= 0]
+            return np.stack([number[pairs[:, 0]], pairs[:, 1]], axis=1)
+
+        parts = kept(self.train), kept(self.test)
+        return Interactions(*parts, len(users), self.n_items, kept(self.validation))
+
 
 @dataclass(frozen=True)
 class Part:

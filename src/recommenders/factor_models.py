@@ -103,9 +103,11 @@ class FactorModel(Recommender):
         features = require_features(features, len(tables["Q"]), len(tables["E"]))
         return fold(self.form, tables, scaled(features, self.weights.scale))
 
-    def directions(self, features: np.ndarray, item: int) -> np.ndarray | None:
+    def directions(
+        self, features: np.ndarray, item: int, users: np.ndarray | slice = slice(None)
+    ) -> np.ndarray | None:
         """E visual(P_u) / scale, the same for every item, whatever its features are."""
-        _, visual = latent_and_visual(self.form, self.weights.tables["P"], np.pad)
+        _, visual = latent_and_visual(self.form, self.weights.tables["P"][users], np.pad)
         if visual is None:
             return None
         return scaled(visual @ self.weights.tables["E"].T, self.weights.scale)
@@ -138,6 +140,7 @@ class VBPR(FactorModel):
     """BPR with visual factors (He and McAuley, AAAI 2016)."""
 
     reads_images: ClassVar = True
+    linear: ClassVar = True
     forms: ClassVar = {"": "shared", "full": "full"}
     defaults: ClassVar = OF_VISUAL
 

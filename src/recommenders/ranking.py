@@ -15,21 +15,30 @@ SCORES_AT_ONCE = 2**22
 """16 MB of float32: blocks that stay near the processor and still make large matrix products."""
 
 
-def top_k(users: np.ndarray, items: np.ndarray, interactions: Interactions, k: int) -> TopK:
+def top_k(
+    users: np.ndarray,
+    items: np.ndarray,
+    interactions: Interactions,
+    k: int,
+    without: np.ndarray | None = None,
+) -> TopK:
     """The k best items of every user that the user has not trained on; equal scores by item id.
 
-    A user with fewer than k such items is padded as ``TopK`` says, and k is at most n_items.
+    A user with fewer than k such items is padded as ``TopK`` says, and k is at most n_items. The items
+    ``without`` (ids) are left out.
     """
     k = min(k, len(items))
     best = TopK(np.empty((len(users), k), np.int64), np.empty((len(users), k), np.float32))
     for block, scores in _score_blocks(users, items, interactions):
-        best.items[block], best.scores[block] = _top_k_of_rows(scores, k)
+        if without is not None:
+            scores[:, without] = -np.inf
+        best.items[block], best.scores[block] = best_of_rows(scores, k)
     best.items[np.isneginf(best.scores)] = -1
     return best
 
 
-def _top_k_of_rows(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """(n, k) item ids and scores of the k best of each row; ties go to the smaller id.
+def best_of_rows(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(n, k) columns and scores of the k best of each row; ties go to the smaller column.
 
     Everything at or above the k-th best score of its row is in, so only rows in which that score
     stands more than once past the k-th place need a second look.

@@ -10,9 +10,8 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.datasets.interactions import Interactions
 from src.recommenders.data import TrainingData
-from src.recommenders.factor_models import OF_VISUAL, FactorModel
+from src.recommenders.factor_models import OF_VISUAL
 from src.recommenders.models import Model
-from src.recommenders.recommender import Recommender
 from src.recommenders.registry import RECOMMENDERS
 
 
@@ -60,7 +59,7 @@ def score_direction(
     that does not fit.
     """
     model = Model.parse(Run.parse_weights_name(path.stem).model)
-    linear = [name for name, kind in RECOMMENDERS.items() if _is_linear(kind)]
+    linear = [name for name, kind in RECOMMENDERS.items() if kind.linear]
     if model.name not in linear:
         raise UserError(
             f"{path}: {model.label} reads no images along one direction; choose one of "
@@ -77,8 +76,3 @@ def score_direction(
     recommender = model.kind.load(path, TrainingData(interactions, features), model.form)
     directions = recommender.directions(features, item=0)
     return directions.mean(axis=0) if user is None else directions[user]
-
-
-def _is_linear(kind: type[Recommender]) -> bool:
-    """Whether the gradient of a score is the same for every item and all features."""
-    return kind.reads_images and issubclass(kind, FactorModel)

@@ -32,6 +32,9 @@ class Recommender(ABC):
     reads_images: ClassVar[bool] = False
     """Whether it scores by images' features. Only then it can be attacked through images, and only then
     its state is stored: others have no test time."""
+    linear: ClassVar[bool] = False
+    """Whether ``directions`` are the same for every item and for all features: scores are linear in
+    features."""
     continues: ClassVar[str | None] = None
     """The plain recommender that an adversarial one continues and is compared with."""
     forms: ClassVar[dict[str, Form | None]] = {"": None}
@@ -55,12 +58,15 @@ class Recommender(ABC):
         from.
         """
 
-    def directions(self, features: np.ndarray, item: int) -> np.ndarray | None:
-        """The gradient of every user's score of ``item`` in that item's features: (users, features).
+    def directions(
+        self, features: np.ndarray, item: int, users: np.ndarray | slice = slice(None)
+    ) -> np.ndarray | None:
+        """The gradient of users' scores of ``item`` in that item's features: (users, features).
 
-        ``features`` are those of ``factors``. None where no images are read, or nobody wrote it.
+        ``features`` are those of ``factors``, ``users`` are ids. None where no images are read, or
+        nobody wrote it.
         """
-        del features, item
+        del features, item, users
         return None
 
     def parameters(self, factors: Factors) -> dict[str, Parameter]:

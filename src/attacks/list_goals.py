@@ -1,0 +1,147 @@
+"""Goals of attacks on lists: what users are shown, instead of what a classifier sees.
+
+A recommender crosses into torch as the arrays of ``recommenders.audience``: its scores are linear in
+features, so an image needs one backward pass through the extractor, whatever the number of users.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from src.extractors.extractor import Prediction
+from src.recommenders.audience import Audience
+
+_BELOW_A_USER = 1e-6
+"""Weight of the objective beside exposure: it only orders images that equally many users are shown."""
+_OF_THE_MEDIAN = 0.25
+"""T of the smooth count, as a share of the median distance of scores from their thresholds."""
+
+
+@dataclass(frozen=True)
+class ListGoal:
+    """Raise what N items' images are worth to the users who may be shown them; subclasses say how.
+
+    Whatever the objective is, images are compared by exposure: the share of these users whose K best the
+    image enters when it alone is changed.
+    """
+
+    directions: Tensor
+    """(U, D): gradients of the users' scores in features; shared by all images."""
+    offsets: Tensor
+    """(N, U): scores at features of zero."""
+    thresholds: Tensor
+    """(N, U): the scores to beat."""
+    weights: Tensor
+    """(N, U): 1 / number of users who may be shown the item, 0 for the others."""
+    clean: Tensor
+    """(N,): exposure of the clean images."""
+    temperature: Tensor
+    """(N, 1): the distance from a threshold within which the smooth count has a slope."""
+    sign: int = 1
+    """-1: the items are to be shown to fewer users."""
+
+    @classmethod
+    def of(cls, audience: Audience, device: torch.device, *, demote: bool = False) -> Self:
+        """The goal of the items of an ``audience``, in its order."""
+        directions, features, scores, thresholds, may_see = (
+            torch.from_numpy(np.asarray(getattr(audience, of.name))).to(device)
+            for of in fields(Audience)
+        )
+        margins = scores - thresholds
+        known = may_see & thresholds.isfinite()
+        distance = (
+            margins.abs().masked_fill(~known, torch.nan).nanmedian(dim=1, keepdim=True).values
+        )
+        temperature = (_OF_THE_MEDIAN * distance).nan_to_num(1.0)
+        weights = may_see / may_see.sum(dim=1, keepdim=True)
+        return cls(
+            directions,
+            scores - features @ directions.T,
+            thresholds,
+            weights,
+            ((margins > 0) * weights).sum(dim=1),
+            temperature.clamp_min(torch.finfo(scores.dtype).tiny),
+            -1 if demote else 1,
+        )
+
+    def scores(self, prediction: Prediction) -> Tensor:
+        """(N, U): what every user gives to every image."""
+        return prediction.features @ self.directions.T + self.offsets
+
+    def worth(self, prediction: Prediction) -> Tensor:
+        """(N,): the objective, larger where an item is nearer to the lists."""
+        raise NotImplementedError
+
+    def exposure(self, prediction: Prediction) -> Tensor:
+        """(N,): share of the users who may be shown the item whose K best it enters."""
+        return ((self.scores(prediction) > self.thresholds) * self.weights).sum(dim=1)
+
+    def __call__(self, prediction: Prediction) -> Tensor:
+        return -self.sign * self.worth(prediction)
+
+    def achieved(self, prediction: Prediction) -> Tensor:
+        """(N,): exposure, to be compared; the objective decides between equal ones."""
+        worth = self.worth(prediction)
+        return self.sign * (self.exposure(prediction) + _BELOW_A_USER * worth / (1 + worth.abs()))
+
+    def missed_by(self, prediction: Prediction) -> Tensor:
+        """(N,): how much less exposure there is than on the clean image; negative where it rose."""
+        return self.sign * (self.clean - self.exposure(prediction))
+
+    def reached(self, prediction: Prediction, confidence: float = 0.0) -> Tensor:
+        """(N,) bool: whether more users are shown the item than the clean one, by ``confidence``."""
+        return self.missed_by(prediction) < -confidence
+
+    def __getitem__(self, rows: Tensor) -> Self:
+        own = {of.name: getattr(self, of.name)[rows] for of in fields(self) if of.name in _OF_ITEMS}
+        return replace(self, **own)
+
+    def to(self, device: torch.device) -> Self:
+        tensors = {of.name: getattr(self, of.name) for of in fields(self)}
+        moved = {name: of.to(device) for name, of in tensors.items() if isinstance(of, Tensor)}
+        return replace(self, **moved)
+
+
+_OF_ITEMS = {"offsets", "thresholds", "weights", "clean", "temperature", "hooks"}
+
+
+@dataclass(frozen=True)
+class ScoreGoal(ListGoal):
+    """The mean score over users (WBSign; Cohen et al., WSDM 2021)."""
+
+    def worth(self, prediction: Prediction) -> Tensor:
+        return (self.scores(prediction) * self.weights).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class InsaGoal(ListGoal):
+    """Log of the mean of exp(score) over users (AIP's INSA; Liu and Larson, WWW 2021).
+
+    Users who score the item highest count most.
+    """
+
+    def worth(self, prediction: Prediction) -> Tensor:
+        return torch.logsumexp(self.scores(prediction) + self.weights.log(), dim=1)
+
+
+@dataclass(frozen=True)
+class RankGoal(ListGoal):
+    """The smooth count of the users who are shown the item: mean of sigmoid((s_u - t_u) / T)."""
+
+    def worth(self, prediction: Prediction) -> Tensor:
+        margins = (self.scores(prediction) - self.thresholds) / self.temperature
+        return (margins.sigmoid() * self.weights).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class FeatureGoal(ListGoal):
+    """Minus the squared distance to the features of a popular item (AIP's EXPA)."""
+
+    hooks: Tensor | None = None
+    """(N, D)."""
+
+    def worth(self, prediction: Prediction) -> Tensor:
+        return -(prediction.features - self.hooks).square().sum(dim=1)

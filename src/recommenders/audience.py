@@ -1,0 +1,71 @@
+"""What an attacker on lists knows of a recommender: how its users score the items that he changes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from src.artifacts.errors import UserError
+from src.recommenders.data import TrainingData
+from src.recommenders.delta import Changed
+from src.recommenders.recommender import Recommender
+
+SAMPLED_USERS = 10_000
+"""Larger audiences are sampled: more users change nothing measurable."""
+
+
+@dataclass(frozen=True)
+class Audience:
+    """How u users score n items, as arrays: all that an attack needs of a recommender.
+
+    The score of item i for user v, when its features are f, is
+    ``scores[i, v] + directions[v] . (f - features[i])``.
+    """
+
+    directions: np.ndarray
+    """(u, d) float32: gradients of the scores in features."""
+    features: np.ndarray
+    """(n, d) float32: the items' clean features."""
+    scores: np.ndarray
+    """(n, u) float32: scores of the clean items."""
+    thresholds: np.ndarray
+    """(n, u) float32: the score of each user's k-th best other candidate, -inf where there is none."""
+    may_see: np.ndarray
+    """(n, u) bool: whether the user has not trained on the item."""
+
+    def __post_init__(self) -> None:
+        if not self.may_see.any(axis=1).all():
+            raise UserError("an attacked item has no user who could be shown it")
+
+
+def audience_of(
+    recommender: Recommender,
+    data: TrainingData,
+    ids: np.ndarray,
+    k: int,
+    *,
+    at_most: int = SAMPLED_USERS,
+    seed: int = 0,
+) -> Audience:
+    """The audience of the items ``ids`` (ascending) of a recommender, read from clean features.
+
+    ``UserError`` where scores are not linear in features: there is no attack on lists then.
+    """
+    if not recommender.linear:
+        kind = type(recommender).__name__
+        why = "gives no directions" if recommender.reads_images else "does not look at images"
+        raise UserError(f"{kind} {why}: its lists cannot be attacked through images")
+    interactions = data.at_test_time
+    users, items = recommender.factors(data.features)
+    chosen = np.arange(len(users))
+    if len(users) > at_most:
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, at_most, replace=False))
+        users, interactions = users[chosen], interactions.of_users(chosen)
+    changed = Changed(users, items, interactions, ids, k)
+    thresholds, may_see = changed.thresholds()
+    return Audience(
+        recommender.directions(data.features, int(ids[0]), chosen),
+        data.features[ids],
+        np.ascontiguousarray((users @ items[ids].T).T),
+        np.ascontiguousarray(thresholds.T),
+        np.ascontiguousarray(may_see.T),
+    )

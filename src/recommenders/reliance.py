@@ -1,0 +1,89 @@
+"""Visual reliance: how much a recommender looks at images at all.
+
+A recommender that does not look at images cannot be attacked through them, so this stands beside
+every figure of robustness.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from src.recommenders.data import TrainingData
+from src.recommenders.ranking import test_ranks
+from src.recommenders.recommender import Recommender
+
+PERMUTATIONS = 5
+SAMPLED_USERS = 2000
+HARDLY = 0.1
+"""A recommender that loses less than this share of its hits under permuted features hardly looks."""
+
+
+@dataclass(frozen=True)
+class Reliance:
+    """Three views of how much of a recommender's lists comes from images."""
+
+    lost_hits: float
+    """Share of HR@K that is lost when features are permuted among items; 0 where images are not read."""
+    visual_auc: float
+    """AUC of held-out items by the visual part of the scores alone; NaN where there is none."""
+    deviation_ratio: float
+    """Standard deviation of the visual part of the scores over that of the rest, centred by user; NaN
+    where there is no visual part."""
+
+    @property
+    def hardly_looks(self) -> bool:
+        return not self.lost_hits >= HARDLY
+
+    def __str__(self) -> str:
+        flag = " (hardly looks)" if self.hardly_looks else ""
+        return (
+            f"permuted features lose {self.lost_hits:.0%} of the hits{flag}, the visual part alone has "
+            f"AUC {self.visual_auc:.3f}, sd visual/rest {self.deviation_ratio:.2f}"
+        )
+
+
+def visual_reliance(
+    recommender: Recommender, data: TrainingData, k: int, seed: int = 0
+) -> Reliance:
+    """Measure how much ``recommender`` reads from the clean features of ``data``.
+
+    HR@k is exact over all test users, as the mean of ``PERMUTATIONS`` permutations; the other two are
+    over at most ``SAMPLED_USERS`` users and need a recommender that is ``linear`` in features.
+    """
+    rng = np.random.default_rng(seed)
+    interactions = data.at_test_time
+
+    def hits(features: np.ndarray | None) -> float:
+        ranks = test_ranks(*recommender.factors(features), interactions)
+        return float((ranks.ranks < k).mean())
+
+    if not recommender.reads_images:
+        return Reliance(0.0, np.nan, np.nan)
+    clean = hits(data.features)
+    permuted = [hits(rng.permutation(data.features)) for _ in range(PERMUTATIONS)]
+    lost = 1 - float(np.mean(permuted)) / clean if clean else np.nan
+    if not recommender.linear:
+        return Reliance(lost, np.nan, np.nan)
+    test_users = interactions.test[:, 0]
+    n_sampled = min(SAMPLED_USERS, len(test_users))
+    sample = np.sort(rng.choice(test_users, n_sampled, replace=False))
+    users, items = recommender.factors(data.features)
+    visual = recommender.directions(data.features, 0, sample)
+    rest = users[sample] @ items.T - visual @ data.features.T
+    return Reliance(
+        lost,
+        _visual_auc(visual, data, sample),
+        float(_deviation(visual @ data.features.T) / _deviation(rest)),
+    )
+
+
+def _deviation(scores: np.ndarray) -> float:
+    """Standard deviation of (users, items) scores around each user's mean."""
+    return float((scores - scores.mean(axis=1, keepdims=True)).std(dtype=np.float64))
+
+
+def _visual_auc(visual: np.ndarray, data: TrainingData, sample: np.ndarray) -> float:
+    """AUC of the sampled users' held-out items among the items that they have not trained on."""
+    sampled = data.at_test_time.of_users(sample)
+    ranks = test_ranks(visual, data.features, sampled)
+    return float(1 - (ranks.ranks / ranks.negatives).mean())
