@@ -15,13 +15,14 @@ from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
-from src.cli import Parser, add_common_options, add_extractor_options, model_dir_of, run
+from src.cli import Parser, add_common_options, add_extractor_options, run
 from src.datasets.catalogue import (
     choose_resize,
     describe_reading,
     open_whole_catalogue,
     require_images,
 )
+from src.defences.options import add_preprocess_option, model_dir_of
 from src.extractors.weights import weights_of
 
 
@@ -29,6 +30,7 @@ def main() -> None:
     parser = Parser(__doc__)
     add_common_options(parser, dataset="amazon_men")
     add_extractor_options(parser)
+    add_preprocess_option(parser)
     options = parser.parse_args()
     layout = Layout(options.dataset, options.root)
     layout.require_data()
@@ -53,7 +55,7 @@ def extract(options: argparse.Namespace, layout: Layout, weights: Path | None, g
     catalogue = open_whole_catalogue(layout.images, options.resize)
     device = select_device(gpu)
     loading = Loading.on(device, options.image_batch, options.workers)
-    extractor = load_extractor(options.arch, weights, device)
+    extractor = options.preprocess.in_front_of(load_extractor(options.arch, weights, device))
     trained_size = extractor.trained_size
     catalogue = replace(
         catalogue, resize=choose_resize(catalogue.sizes, options.resize, trained_size)

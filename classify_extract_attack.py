@@ -36,7 +36,8 @@ def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gp
     resembled = command.resembled
     device = select_device(gpu)
     loading = Loading.on(device, options.image_batch, options.workers)
-    extractor = load_extractor(options.arch, weights, device)
+    undefended = load_extractor(options.arch, weights, device)
+    extractor = options.preprocess.in_front_of(undefended)
     settings.check_classes(extractor.n_classes, options.num_classes)
 
     kept = clean.recorded
@@ -77,6 +78,7 @@ def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gp
         loading.batch_size,
         loading.workers,
         kept.precision,
+        undefended if settings.unaware else extractor,
         resembled and change_sizes(resembled, start.image_ids),
     )
     print(f"{len(start.image_ids)} images of class {settings.origin}: {start.labels[0]}")

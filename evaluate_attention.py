@@ -53,7 +53,7 @@ def main() -> None:
 
     device = select_device(options.gpu)
     loading = Loading.on(device, options.image_batch, options.workers)
-    extractor = load_extractor(options.arch, weights, device)
+    extractor = options.preprocess.in_front_of(load_extractor(options.arch, weights, device))
     attacked_with = RecordedExtractor.read(layout.classes(experiment))
     recorded = RecordedExtractor.of(extractor, attacked_with.resize, "fp32")
     recorded.require_same(attacked_with, layout.classes(experiment))

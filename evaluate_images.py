@@ -8,7 +8,8 @@ from pathlib import Path
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
 from src.attacks.settings import attack_settings, experiment
-from src.cli import Parser, fidelity_of, model_dir_of, run
+from src.cli import Parser, fidelity_of, run
+from src.defences.options import model_dir_of
 from src.reporting.image_options import add_score_options, check_score_options
 
 OTHERS = {

@@ -15,6 +15,7 @@ from src.attacks.robustness.command import (
 )
 from src.cli import Parser, run
 from src.datasets.retrieval import check_set
+from src.defences.defence import NONE
 from src.extractors.weights import check_network, weights_of
 
 RECORDED = ("dataset", "part", "max_images", "eps", "autoattack", "restarts", "seed")
@@ -41,14 +42,14 @@ def main() -> None:
     from src.reporting.robust_accuracy import accuracy_table, masking_table, write_tables
 
     device = select_device(options.gpu)
-    extractor = load_extractor(options.arch, weights, device)
+    extractor = options.preprocess.in_front_of(load_extractor(options.arch, weights, device))
     opened = open_retrieval_set(
         options.dataset, options.data, size=options.resize, trained_size=extractor.trained_size
     )
     images = opened.all() if options.part == "all" else opened.test
     print(describe_side(images.side, extractor.trained_size))
     batch = options.batch or usual_batch(images.side, device)
-    recipe = options.label or extractor.weights_file.stem
+    recipe = options.label or name_of(options, extractor.weights_file)
 
     described = {
         **RecordedExtractor.of(extractor, images.side, options.precision).options(),
@@ -93,6 +94,12 @@ def main() -> None:
     parts.discard()
     print("written:", *outputs, sep="\n  ")
     finish(options, outputs)
+
+
+def name_of(options: argparse.Namespace, weights: Path) -> str:
+    """The checkpoint's name, and after a point the defence in front of it."""
+    defence = options.preprocess
+    return weights.stem if defence.text == NONE else f"{weights.stem}.{defence.folder}"
 
 
 def finish(options: argparse.Namespace, outputs: list[Path]) -> None:

@@ -151,11 +151,6 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def model_dir_of(options: argparse.Namespace) -> str | None:
-    """The folder that names a defended extractor's experiments; None for the undefended one."""
-    return options.model_dir if options.defense else None
-
-
 def fidelity_of(options: argparse.Namespace) -> Fidelity:
     return FIDELITIES[options.fidelity]
 

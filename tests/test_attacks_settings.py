@@ -23,12 +23,14 @@ from src.attacks.registry import (
 )
 from src.attacks.settings import AttackSettings, add_attack_options, attack_settings, experiment
 from src.cli import Parser, add_extractor_options
+from src.defences.options import add_preprocess_option
 
 
 def parse(*arguments, fidelity=CORRECTED):
     parser = Parser("test")
     add_attack_options(parser)
     add_extractor_options(parser)
+    add_preprocess_option(parser)
     return attack_settings(parser.parse_args(arguments), fidelity)
 
 

@@ -147,7 +147,9 @@ def write_digits(folder: Path, rng: np.random.Generator) -> None:
 
 
 def test_there_is_an_example_of_everything():
-    assert list(EXAMPLES) == ["attack", "defence", "recommender", "metric", "set"]
+    assert list(EXAMPLES) == [
+        "attack", "extractor", "training", "recommender", "metric", "set",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -182,8 +184,24 @@ def test_the_attack_moves_images_within_its_budget(project):
     assert len(list((folder / "images").glob("*.tiff"))) == len(report)
 
 
+def test_the_defence_stands_in_front_of_the_extractor(project):
+    _, *attacked, robustness = project.run_example("extractor")
+    assert ["success rate" in printed for printed in attacked] == [True, True]
+    assert "fgsm" in robustness
+    data = project.folder / "data/tiny"
+    clean, defended = (
+        np.load(data / name / "features.npy") for name in ("original", "crop-share0.8_original")
+    )
+    assert defended.shape == clean.shape and not np.allclose(defended, clean, rtol=0.01)
+    folder = data / "crop-share0.8_fgsm_1_0_eps8.0_it1_linf_XX"
+    aware, unaware = (
+        np.load(of / "features.npy") for of in (folder, folder.with_name(f"{folder.name}_unaware"))
+    )
+    assert not np.array_equal(aware, unaware)
+
+
 def test_the_recipe_trains_an_extractor_that_stage_1_reads(project):
-    printed = project.run_example("defence")
+    printed = project.run_example("training")
     assert "accuracy on held-out pictures" in printed[0]
     features = np.load(project.folder / "data/tiny/alp_original/features.npy")
     assert len(features) == N_ITEMS and np.isfinite(features).all()

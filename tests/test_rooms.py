@@ -15,6 +15,7 @@ FLOORS = (
     {"reporting"},
     {"training"},
     {"attacks", "recommenders"},
+    {"defences"},
     {"extractors", "datasets"},
     {"cli"},
     {"artifacts"},
@@ -94,7 +95,13 @@ def test_torch_and_tensorflow_stay_in_their_rooms(path):
     if libraries & {"tensorflow", "keras"}:
         assert room == "recommenders"
     if libraries & {"torch", "torchvision", "cleverhans"}:
-        allowed = {"extractors", "attacks", "training", *(script.stem for script in SCRIPTS)}
+        allowed = {
+            "extractors",
+            "defences",
+            "attacks",
+            "training",
+            *(script.stem for script in SCRIPTS),
+        }
         assert room in allowed
 
 

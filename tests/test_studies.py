@@ -50,7 +50,8 @@ sys.path.insert(0, "{root}")
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.attacks.command import AttackCommand
-from src.cli import Parser, add_common_options, add_extractor_options, model_dir_of
+from src.cli import Parser, add_common_options, add_extractor_options
+from src.defences.options import add_preprocess_option, model_dir_of
 from src.recommenders.command import run_of
 
 verb, arguments = Path(sys.argv[1]).stem, sys.argv[2:]
@@ -81,6 +82,7 @@ elif verb == "classify_extract":
     parser = Parser("")
     add_common_options(parser, dataset="")
     add_extractor_options(parser)
+    add_preprocess_option(parser)
     experiment = Experiment(model_dir_of(parser.parse_args()))
     outputs = [layout.classes(experiment), layout.features(experiment)]
 elif verb in ("classify_extract_attack", "evaluate_attack", "feature_loss"):

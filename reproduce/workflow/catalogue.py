@@ -22,8 +22,8 @@ from src.cli import (
     add_extractor_options,
     add_fidelity_option,
     fidelity_of,
-    model_dir_of,
 )
+from src.defences.options import add_preprocess_option, model_dir_of
 from src.recommenders.command import add_recommender_options, run_of
 from src.recommenders.registry import RECOMMENDERS
 
@@ -146,7 +146,7 @@ class Study:
                 raise UserError(
                     f"extractors: {extractor.name}: its options are those of "
                     f"{of_extractor[0].extractor}: original has --defense 0, others --defense 1 and "
-                    "--model_dir with their name"
+                    "--model_dir with their name, or a --preprocess that is named so"
                 )
             if [_attack_part(named) for named in of_extractor] != names:
                 raise UserError(
@@ -270,6 +270,7 @@ class Study:
         parser = OptionsParser(f"attacks: {attack}")
         add_attack_options(parser)
         add_extractor_options(parser)
+        add_preprocess_option(parser)
         add_fidelity_option(parser)
         pair = f"--origin_class {self.origin} --target_class {self.target}"
         options = parser.parse_args(shlex.split(f"{pair} {attack} {extractor.options}"))

@@ -50,6 +50,8 @@ class Campaign:
     workers: int = 0
     features_precision: Precision = "fp32"
     """Of the stored images' features: that of the clean features they are compared with."""
+    attacked: Extractor | None = None
+    """What the attack sees where that is not ``extractor``, which judges."""
     sizes: Mapping[int, float] | None = None
     """L2 norms in grey levels of the changes that noise resembles, by image id."""
 
@@ -65,7 +67,7 @@ class Campaign:
         started several processes each attacks its share of the rest.
         """
         victim = ExtractorVictim(
-            self.extractor,
+            self.attacked or self.extractor,
             self.fidelity.budget_space,
             fast=self.settings.fast,
             precision=self.settings.precision,
@@ -83,7 +85,7 @@ class Campaign:
                 unit="pass",
                 disable=rank() > 0,
             ) as bar,
-            frozen(*victim.networks),
+            frozen(*victim.networks, self.extractor),
         ):
             victim.on_pass = bar.update
             for number in own:
@@ -128,13 +130,14 @@ class Campaign:
             attack = self._prepared(victim, self.catalogue.ids[positions])
             attacked = attack(victim, points, goal)
         passes = victim.all_passes - passes
+        judge = ExtractorVictim(self.extractor, self.fidelity.budget_space)
         levels = to_levels(victim.to_images(attacked), clean, self.fidelity.quantise, self.budget)
         image_ids = self.catalogue.ids[positions]
         write_images(folder, image_ids, levels, clean, self.budget)
         change = levels.astype(np.int16) - clean
         return {
             "image": image_ids,
-            "success_before_rounding": predict_reached(victim.exact, attacked, goal).cpu().numpy(),
+            "success_before_rounding": predict_reached(judge, attacked, goal).cpu().numpy(),
             "linf": norms(change, np.inf),
             "l2": norms(change, 2) / LEVELS,
             "passes": np.full(len(clean), passes / len(clean)),

@@ -17,8 +17,9 @@ from src.cli import (
     add_extractor_options,
     add_fidelity_option,
     fidelity_of,
-    model_dir_of,
 )
+from src.defences.defence import NONE
+from src.defences.options import add_preprocess_option, model_dir_of
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class AttackCommand:
         add_common_options(parser, dataset="amazon_men")
         add_attack_options(parser, attack=attack, eps=eps)
         add_extractor_options(parser)
+        add_preprocess_option(parser)
         add_fidelity_option(parser)
         if add_options:
             add_options(parser)
@@ -99,4 +101,6 @@ class AttackCommand:
             command += f" --model_dir {options.model_dir}"
         if options.model_file:
             command += f" --model_file {options.model_file}"
+        if options.preprocess.text != NONE:
+            command += f" --preprocess {options.preprocess.text}"
         return command + (f" --arch {options.arch}" if options.arch else "")

@@ -14,7 +14,8 @@ from src.artifacts.experiments import Experiment
 from src.artifacts.fidelity import Fidelity
 from src.attacks.attack import Attack, options_of
 from src.attacks.registry import ATTACKS, PGD, Noise
-from src.cli import model_dir_of
+from src.defences.defence import NONE
+from src.defences.options import model_dir_of
 
 _REFUSED = {
     "jsma": "its search over pairs of pixels needs a 150,528 x 150,528 matrix at 224 pixels",
@@ -36,6 +37,8 @@ class AttackSettings:
     seed: int = 0
     fast: bool = False
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    unaware: bool = False
+    """Whether the attack sees the extractor without the defence in front of it, which judges."""
 
     @property
     def passes(self) -> int:
@@ -94,6 +97,7 @@ class AttackSettings:
             "seed": self.seed,
             "fast": self.fast,
             "precision": self.precision,
+            **({"unaware": True} if self.unaware else {}),
         }
 
 
@@ -131,6 +135,12 @@ def add_attack_options(
         action="store_true",
         help="tuned network for the gradients (implied by --precision bf16 and fp16); "
         "without it FGSM and PGD are CleverHans' bit for bit",
+    )
+    group.add_argument(
+        "--unaware",
+        action="store_true",
+        help="the attack does not know --preprocess: it attacks the network behind it; the stored "
+        "images are judged through it all the same",
     )
 
 
@@ -209,9 +219,28 @@ def attack_settings(options: argparse.Namespace, fidelity: Fidelity) -> AttackSe
         seed=options.seed,
         fast=options.fast or options.precision != "fp32",
         precision=options.precision,
+        unaware=options.unaware,
     )
     settings.check(fidelity)
+    _check_preprocess(options, settings, fidelity)
     return settings
+
+
+def _check_preprocess(
+    options: argparse.Namespace, settings: AttackSettings, fidelity: Fidelity
+) -> None:
+    """Raise ``UserError`` for what does not go with a defence in front of the network."""
+    if options.preprocess.text == NONE:
+        if settings.unaware:
+            raise UserError("--unaware is for a defence in front of the network: add --preprocess")
+        return
+    if fidelity.budget_space != "pixel":
+        raise UserError(
+            f"--preprocess reads pixels, and --fidelity {fidelity.name} attacks normalised images: "
+            "leave one of them out"
+        )
+    if settings.unaware and isinstance(settings.attack, Noise):
+        raise UserError("--unaware is for attacks that see a network; noise sees none")
 
 
 def _resembled(name: str, options: argparse.Namespace) -> str:
@@ -238,6 +267,7 @@ def experiment(settings: AttackSettings, model_dir: str | None, fidelity: Fideli
         "fast": settings.fast,
         settings.precision: settings.precision != "fp32",
         fidelity.name: fidelity.name != "corrected",
+        "unaware": settings.unaware,
     }
     parts = [settings.attack.name, *(part for part, differs in differing.items() if differs)]
     return Experiment(model_dir, settings.kind, settings.origin, settings.target, "_".join(parts))

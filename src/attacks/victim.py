@@ -96,7 +96,12 @@ class _CountedWatch(Watched):
 
 
 def _normalised(extractor: Extractor) -> Extractor:
-    """The same network for points that are normalised already."""
+    """The same network for points that are normalised already.
+
+    ``ValueError`` where something stands in front of it that reads pixels.
+    """
+    if extractor.preprocess is not None:
+        raise ValueError(f"{extractor.preprocess.text} reads pixels, not normalised points")
     inner = Extractor(
         extractor.network,
         extractor.labels,

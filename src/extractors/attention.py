@@ -258,6 +258,7 @@ def _probe(extractor: Extractor) -> tuple[dict[str, Tensor], Tensor]:
     modes = [module.training for module in modules.values()]
     extractor.network.eval()
     precision, extractor.precision = extractor.precision, "fp32"  # means are compared below
+    preprocess, extractor.preprocess = extractor.preprocess, None  # it may not read this size
     try:
         features = extractor(image).features
     finally:
@@ -265,7 +266,7 @@ def _probe(extractor: Extractor) -> tuple[dict[str, Tensor], Tensor]:
             hook.remove()
         for module, mode in zip(modules.values(), modes, strict=True):
             module.training = mode
-        extractor.precision = precision
+        extractor.precision, extractor.preprocess = precision, preprocess
     return outputs, features
 
 

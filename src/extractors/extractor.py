@@ -4,12 +4,13 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from src.artifacts.errors import UserError
 from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -22,6 +23,19 @@ class Prediction:
 
     logits: Tensor
     features: Tensor
+
+
+class Preprocess(Protocol):
+    """What stands in front of a network: images in, images of the same shape out."""
+
+    @property
+    def text(self) -> str:
+        """Its name and parameters, for manifests."""
+        ...
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Change ``images`` (N, 3, H, W) in [0, 1], with gradients."""
+        ...
 
 
 class Extractor(nn.Module):
@@ -57,6 +71,8 @@ class Extractor(nn.Module):
         self.arch = arch
         self.precision: Precision = "fp32"
         """Precision of the forward pass (autocast); parameters stay float32."""
+        self.preprocess: Preprocess | None = None
+        """What changes images before they are normalised; None leaves them as they are."""
         self.trained_size: int | None = None
         """Side in pixels of the images that the parameters were trained on; None where no file says."""
         self.weights_file: Path | None = None
@@ -84,6 +100,8 @@ class Extractor(nn.Module):
 
     def forward(self, images: Tensor) -> Prediction:
         """Classify ``images`` (N, 3 or 1, height, width), float in [0, 1], on this extractor's device."""
+        if self.preprocess is not None:
+            images = _changed(images, self.preprocess)
         head_inputs: list[Tensor] = []
         head = self.network.get_submodule(self.head_name)
         hook = head.register_forward_pre_hook(lambda _, inputs: head_inputs.append(inputs[0]))
@@ -97,6 +115,14 @@ class Extractor(nn.Module):
         if features.ndim == 4:
             features = features.mean(dim=(2, 3))
         return Prediction(logits.float(), features)
+
+
+def _changed(images: Tensor, preprocess: Preprocess) -> Tensor:
+    changed = preprocess(images)
+    if changed.shape != images.shape:
+        shapes = " to ".join("x".join(map(str, of.shape[1:])) for of in (images, changed))
+        raise UserError(f"{preprocess.text} turns images of {shapes}: a defence keeps their shape")
+    return changed
 
 
 def fast_copy(extractor: Extractor, precision: Precision = "fp32") -> Extractor:

@@ -21,26 +21,30 @@ class RecordedExtractor:
     resize: int
     """Side in pixels of the images that the network read; 0 for native sizes."""
     precision: "Precision"
+    preprocess: str | None = None
+    """What stands in front of the network (``Defence.text``); None where nothing does."""
 
     @classmethod
     def of(cls, extractor: "Extractor", resize: int, precision: "Precision") -> "RecordedExtractor":
         """Describe an extractor that ``load_extractor`` made."""
-        return cls(extractor.arch, fingerprint(extractor.weights_file), resize, precision)
+        weights, preprocess = fingerprint(extractor.weights_file), extractor.preprocess
+        return cls(extractor.arch, weights, resize, precision, preprocess and preprocess.text)
 
     @classmethod
     def read(cls, classes: Path) -> "RecordedExtractor":
         """Read the extractor of ``classes.csv`` and the ``features.npy`` beside it from the manifest."""
         options = read_record(classes).get("options", {})
         try:
-            return cls(**{name: options[name] for name in cls.__dataclass_fields__})
+            required = {name: options[name] for name in ("arch", "weights", "resize", "precision")}
+            return cls(**required, preprocess=options.get("preprocess"))
         except KeyError as error:
             raise UserError(
                 f"no record of the extractor in {record_path(classes)}: run classify_extract.py first"
             ) from error
 
     def options(self) -> dict[str, Any]:
-        """Return the fields as JSON values for ``Manifest.of``."""
-        return asdict(self)
+        """Return the fields that are not None as JSON values for ``Manifest.of``."""
+        return {of: value for of, value in asdict(self).items() if value is not None}
 
     def require_same(self, clean: "RecordedExtractor", classes: Path) -> None:
         """Raise ``UserError`` unless this is the extractor ``clean`` that made ``classes``.
@@ -48,7 +52,7 @@ class RecordedExtractor:
         Rows of different extractors in one feature matrix are not comparable. The precision may differ,
         since it changes features only by rounding.
         """
-        for what in ("arch", "weights", "resize"):
+        for what in ("arch", "weights", "resize", "preprocess"):
             if getattr(self, what) != getattr(clean, what):
                 raise UserError(
                     f"{classes} was made with {what} {getattr(clean, what)}, this run has "

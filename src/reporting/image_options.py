@@ -6,6 +6,7 @@ from pathlib import Path
 from src.artifacts.errors import UserError
 from src.attacks.settings import add_attack_options
 from src.cli import add_common_options, add_extractor_options, add_fidelity_option
+from src.defences.options import add_preprocess_option
 from src.metrics.image_quality import IMAGE_METRICS
 
 
@@ -60,6 +61,7 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     )
     add_attack_options(parser, attack="fgsm", eps=4.0)
     add_extractor_options(parser)
+    add_preprocess_option(parser)
     add_fidelity_option(parser)
 
 

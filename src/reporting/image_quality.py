@@ -20,6 +20,7 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.reconstructions import originals_folder
 from src.datasets.catalogue import Catalogue, choose_resize, describe_reading
+from src.defences.defence import NONE
 from src.extractors.architectures import imagenet_weights_file
 from src.extractors.checkpoints import load_extractor
 from src.extractors.device import Loading, select_device
@@ -102,6 +103,8 @@ class Measures:
         if self.describes:
             names = ("arch", "resize", "precision")
             chosen |= {name: getattr(self.options, name) for name in names}
+            preprocess = self.options.preprocess.text
+            chosen |= {"preprocess": preprocess} if preprocess != NONE else {}
         return chosen
 
     @cached_property
@@ -149,7 +152,8 @@ class Measures:
 
     @cached_property
     def extractor(self) -> Extractor:
-        return load_extractor(self.options.arch, self.weights["features"], self.device)
+        undefended = load_extractor(self.options.arch, self.weights["features"], self.device)
+        return self.options.preprocess.in_front_of(undefended)
 
     def describe(self, condition: Condition) -> Features:
         """The features of the images and of their originals, one forward each."""

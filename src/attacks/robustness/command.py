@@ -6,6 +6,7 @@ from pathlib import Path
 from src.artifacts.errors import UserError
 from src.attacks.robustness.trials import CHOICES, USUAL, Trial, masking_suite, suite
 from src.cli import Parser, add_common_options, add_model_options, pixel_levels
+from src.defences.options import add_preprocess_option
 
 _LARGEST_EPS = 255
 
@@ -32,6 +33,7 @@ def add_robustness_options(parser: Parser) -> None:
     )
 
     add_model_options(parser)
+    add_preprocess_option(parser)
     parser.add_argument(
         "--checkpoint", type=Path, help="the classifier, instead of --defense and --model_*"
     )

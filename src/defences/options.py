@@ -1,0 +1,42 @@
+"""The option ``--preprocess``, and the names that experiments of a defended extractor have."""
+
+import argparse
+
+from src.artifacts.errors import UserError
+from src.defences.defence import NONE, Defence, parameters_of
+from src.defences.registry import DEFENCES, parse_defence
+
+
+def add_preprocess_option(parser: argparse.ArgumentParser) -> None:
+    """``--preprocess TEXT``: a ``Defence`` in the parsed options."""
+    rows = ", ".join(
+        f"{kind}:{','.join(f'{of.name}={of.default:g}' for of in parameters_of(defence))}".rstrip(
+            ":"
+        )
+        for kind, defence in DEFENCES.items()
+    )
+    parser.add_argument(
+        "--preprocess",
+        type=_defence,
+        default=NONE,
+        metavar="TEXT",
+        help=f"defence in front of the network, or several, joined by +: {rows}",
+    )
+
+
+def model_dir_of(options: argparse.Namespace) -> str | None:
+    """The folder that names a defended extractor's experiments; None for the undefended one.
+
+    It says which checkpoint, and after a point which defence stands in front of it.
+    """
+    parts = [options.model_dir] if options.defense else []
+    if options.preprocess.text != NONE:
+        parts.append(options.preprocess.folder)
+    return ".".join(parts) or None
+
+
+def _defence(text: str) -> Defence:
+    try:
+        return parse_defence(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

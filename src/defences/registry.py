@@ -1,0 +1,139 @@
+"""All defences in front of an extractor: the parameters of each, and their table, ``DEFENCES``.
+
+A defence of your own may stand in a file of its own; only its row has to be here. The engines load
+torch, so each defence imports its engine when it runs.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from src.artifacts.errors import UserError
+from src.defences.defence import Chain, Defence, NoDefence, expected, parameter, parameters_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class JPEG(Defence):
+    """Pillow's encoder on 8-bit levels, with its usual subsampling of colours."""
+
+    kind: ClassVar = "jpeg"
+    backward: ClassVar = "a differentiable JPEG"
+
+    quality: int = parameter(75, "of the encoder", least=1, most=100)
+
+    def __call__(self, images: "Tensor") -> "Tensor":
+        from src.defences.jpeg import jpeg
+
+        return jpeg(images, self.quality)
+
+
+@dataclass(frozen=True)
+class Bits(Defence):
+    """Fewer levels: Xu et al., "Feature Squeezing", NDSS 2018."""
+
+    kind: ClassVar = "bits"
+    backward: ClassVar = "the identity"
+
+    n: int = parameter(4, "bits of a channel", least=1, most=8)
+
+    def __call__(self, images: "Tensor") -> "Tensor":
+        from src.defences.filters import round_to_bits
+        from src.defences.surrogate import with_gradient_of
+
+        return with_gradient_of(round_to_bits(images, self.n), images)
+
+
+@dataclass(frozen=True)
+class Resize(Defence):
+    """Fewer pixels: down to a square and back to the size of before."""
+
+    kind: ClassVar = "resize"
+
+    side: int = parameter(112, "pixels of the square", least=1, most=4096)
+
+    def __call__(self, images: "Tensor") -> "Tensor":
+        from src.defences.filters import shrink_and_back
+
+        return shrink_and_back(images, self.side)
+
+
+@dataclass(frozen=True)
+class Blur(Defence):
+    """A Gaussian blur."""
+
+    kind: ClassVar = "blur"
+
+    sigma: float = parameter(1.0, "pixels", least=0.1, most=20)
+
+    def __call__(self, images: "Tensor") -> "Tensor":
+        from src.defences.filters import gaussian_blur
+
+        return gaussian_blur(images, self.sigma)
+
+
+@dataclass(frozen=True)
+class MedianFilter(Defence):
+    """The median of a window around each pixel: Xu et al., "Feature Squeezing", NDSS 2018."""
+
+    kind: ClassVar = "median_filter"
+    backward: ClassVar = "the identity"
+
+    side: int = parameter(3, "pixels of the window, odd", least=3, most=15)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.side % 2 == 0:
+            raise UserError(f"{self.kind}: side is odd, not {self.side}")
+
+    def __call__(self, images: "Tensor") -> "Tensor":
+        from src.defences.filters import median
+        from src.defences.surrogate import with_gradient_of
+
+        return with_gradient_of(median(images, self.side), images)
+
+
+DEFENCES: dict[str, type[Defence]] = {
+    row.kind: row
+    for row in (
+        NoDefence,
+        JPEG,
+        Bits,
+        Resize,
+        Blur,
+        MedianFilter,
+    )
+}
+"""By the name that commands and experiments give it."""
+
+
+def parse_defence(text: str) -> Defence:
+    """Read ``jpeg:quality=50``, ``resize:side=200+jpeg:quality=75`` or ``none``.
+
+    A parameter that is not given has its usual value. Raises ``UserError`` for anything else.
+    """
+    links = [_parse_link(part) for part in text.split("+")]
+    if len(links) == 1:
+        return links[0]
+    if any(isinstance(link, NoDefence) for link in links):
+        raise UserError(f"{text}: {NoDefence.kind} stands alone")
+    return Chain(tuple(links))
+
+
+def _parse_link(text: str) -> Defence:
+    kind, colon, rest = text.partition(":")
+    if kind not in DEFENCES:
+        raise UserError(f"no defence {kind!r}: choose from {', '.join(DEFENCES)}")
+    known = {of.name: of for of in parameters_of(DEFENCES[kind])}
+    values: dict[str, int | float] = {}
+    for part in rest.split(",") if colon else []:
+        name, equals, value = part.partition("=")
+        if not equals or name not in known or name in values:
+            forms = ",".join(f"{of}=NUMBER" for of in known)
+            raise UserError(f"{text}: write {kind}{forms and ':'}{forms}")
+        try:
+            values[name] = type(known[name].default)(value)
+        except ValueError as error:
+            raise UserError(f"{kind}: {expected(known[name])}, not {value}") from error
+    return DEFENCES[kind](**values)

@@ -1,0 +1,254 @@
+"""Rows of ``DEFENCES``, chains, and the example of docs/extending.md keep the contract's promises."""
+
+import io
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import check_name
+from src.attacks.storage import to_pixels
+from src.defences.defence import Chain, Defence, NoDefence
+from src.defences.jpeg import soft_jpeg, stored_as_jpeg
+from src.defences.registry import (
+    DEFENCES,
+    JPEG,
+    Bits,
+    Blur,
+    MedianFilter,
+    Resize,
+    parse_defence,
+)
+from src.extractors.extractor import fast_copy
+
+
+def example_of_the_page() -> type[Defence]:
+    page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
+    code = re.search(r"```python\n# src/defences/(\w+)\.py\n(.*?)```", page, re.DOTALL)
+    module = ModuleType(f"example_{code[1]}")
+    sys.modules[module.__name__] = module
+    exec(code[2], module.__dict__)
+    [found] = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and value.__module__ == module.__name__
+    ]
+    return found
+
+
+CHAIN = "resize:side=100+jpeg:quality=75+bits:n=3"
+DEFENDED = {
+    **{kind: row() for kind, row in DEFENCES.items()},
+    "a chain": parse_defence(CHAIN),
+    "the example": example_of_the_page()(),
+}
+
+
+def pictures(n: int = 2, height: int = 128, width: int = 121) -> np.ndarray:
+    """(n, height, width, 3) uint8: smooth pictures with a little noise, and black and white corners."""
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(n):
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.int16)
+        drawn.append((smooth + rng.integers(-9, 10, smooth.shape)).clip(0, 255))
+    images = np.stack(drawn).astype(np.uint8)
+    images[:, :9, :9], images[:, -9:, -9:] = 0, 255
+    return images
+
+
+IMAGES = to_pixels(pictures())
+
+
+@pytest.mark.parametrize("defence", DEFENDED.values(), ids=DEFENDED)
+class TestContract:
+    def test_images_keep_shape_type_and_range(self, defence):
+        defended = defence(IMAGES)
+        assert defended.shape == IMAGES.shape and defended.dtype == IMAGES.dtype
+        assert defended.min() >= 0 and defended.max() <= 1
+
+    def test_images_are_not_changed_in_place(self, defence):
+        images = IMAGES.clone()
+        defence(images)
+        assert torch.equal(images, IMAGES)
+
+    def test_an_image_does_not_depend_on_its_batch(self, defence):
+        if defence.is_random:
+            pytest.skip("draws differ")
+        one_by_one = torch.cat([defence(image[None]) for image in IMAGES])
+        torch.testing.assert_close(one_by_one, defence(IMAGES), rtol=0, atol=1e-6)
+
+    def test_it_draws_only_where_it_says_so(self, defence):
+        assert torch.equal(defence(IMAGES), defence(IMAGES)) != defence.is_random
+
+    def test_gradients_pass(self, defence):
+        images = IMAGES.clone().requires_grad_()
+        defended = defence(images)
+        direction = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+        (gradient,) = torch.autograd.grad((defended * direction).sum(), images)
+        assert gradient.isfinite().all()
+        assert (gradient.flatten(1).norm(dim=1) > 0).all()
+        # What an attack sees is what the defence makes of a file.
+        with torch.no_grad():
+            assert torch.equal(defended, defence(images))
+
+    def test_a_step_along_the_gradient_brings_the_result_nearer_to_a_picture(self, defence):
+        wanted = defence(IMAGES.flip(0))
+        images = IMAGES.clone().requires_grad_()
+        before = (defence(images) - wanted).square().sum()
+        (gradient,) = torch.autograd.grad(before, images)
+        moved = (IMAGES - 0.2 * gradient.sign()).clamp(0, 1)
+        assert (defence(moved) - wanted).square().sum() < before
+
+    def test_its_text_and_its_folder(self, defence):
+        check_name(defence.folder, "folder")
+        assert defence.backward
+        if not isinstance(defence, (*DEFENCES.values(), Chain)):
+            assert re.fullmatch(rf"{defence.kind}(:.+)?", defence.text)
+        else:
+            assert parse_defence(defence.text) == defence
+
+    def test_the_extractor_behind_it_sees_what_it_makes_of_images(self, defence, tiny_extractor):
+        defended = defence.in_front_of(tiny_extractor)
+        assert tiny_extractor.preprocess is None
+        with torch.no_grad():
+            expected = tiny_extractor(defence(IMAGES)).logits
+            torch.testing.assert_close(defended(IMAGES).logits, expected)
+            tuned = fast_copy(defended)(IMAGES).logits
+            torch.testing.assert_close(tuned, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_none_is_the_identity(tiny_extractor):
+    images = IMAGES.clone()
+    assert NoDefence()(images) is images
+    assert parse_defence("none").in_front_of(tiny_extractor) is tiny_extractor
+
+
+def test_one_bit_is_a_threshold():
+    levels = torch.tensor([0.0, 0.2, 0.49, 0.51, 0.8, 1.0]).expand(1, 3, 1, 6)
+    assert Bits(1)(levels)[0, 0, 0].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_two_bits_are_thirds():
+    levels = torch.tensor([0.1, 0.2, 0.45, 0.55, 0.8, 0.9]).expand(1, 3, 1, 6)
+    assert (3 * Bits(2)(levels)[0, 0, 0]).round().tolist() == [0, 1, 1, 2, 2, 3]
+
+
+def test_eight_bits_are_those_of_a_file():
+    torch.testing.assert_close(Bits(8)(IMAGES), IMAGES, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("quality", [20, 75, 100])
+def test_jpeg_equals_the_file_that_pillow_writes(quality):
+    files = []
+    for image in pictures():
+        stream = io.BytesIO()
+        Image.fromarray(image).save(stream, "JPEG", quality=quality)
+        files.append(np.asarray(Image.open(stream)))
+    assert torch.equal(JPEG(quality)(IMAGES), to_pixels(np.stack(files)))
+
+
+def test_jpeg_rounds_to_the_levels_that_would_be_stored():
+    between = (IMAGES + 0.4 / 255 * torch.rand(IMAGES.shape)).clamp(0, 1)
+    assert torch.equal(JPEG(50)(between), JPEG(50)(IMAGES))
+
+
+@pytest.mark.parametrize("quality", [30, 75, 95])
+def test_the_stand_in_is_close_to_the_encoder(quality):
+    exact = stored_as_jpeg(IMAGES, quality)
+    error = (soft_jpeg(IMAGES, quality) - exact).abs().mean()
+    assert error < (IMAGES - exact).abs().mean() / 2
+
+
+def test_the_stand_in_raises_what_the_encoder_leaves_more_than_the_identity_does():
+    """A pattern too fine for the encoder: the identity follows it, the stand-in knows that it is lost."""
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(IMAGES.shape, generator=generator)
+
+    def gain(gradient: torch.Tensor) -> float:
+        moved = (IMAGES + 8 / 255 * gradient.sign()).clamp(0, 1)
+        change = stored_as_jpeg(moved, 30) - stored_as_jpeg(IMAGES, 30)
+        return float((change * direction).sum())
+
+    images = IMAGES.clone().requires_grad_()
+    (through,) = torch.autograd.grad((JPEG(30)(images) * direction).sum(), images)
+    assert gain(through) > 1.5 * gain(direction) > 0
+
+
+def test_blur_spreads_a_point_symmetrically_and_keeps_its_sum():
+    image = torch.zeros(1, 3, 31, 31)
+    image[..., 15, 15] = 1
+    blurred = Blur(1.5)(image)
+    torch.testing.assert_close(blurred.sum(dim=(2, 3)), torch.ones(1, 3))
+    torch.testing.assert_close(blurred, blurred.flip(3).transpose(2, 3))
+    ratio = blurred[0, 0, 15, 17] / blurred[0, 0, 15, 15]
+    torch.testing.assert_close(ratio, torch.tensor(-4 / (2 * 1.5**2)).exp())
+
+
+def test_the_median_removes_a_point_and_keeps_an_edge():
+    image = torch.zeros(1, 3, 9, 9)
+    image[..., 5:] = 0.5
+    edge = image.clone()
+    image[..., 4, 2] = 1
+    assert torch.equal(MedianFilter(3)(image), edge)
+
+
+def test_resizing_averages_what_is_smaller_than_a_pixel_of_the_square():
+    columns = (torch.arange(64) % 2).float().expand(1, 3, 64, 64)
+    assert (Resize(16)(columns) - 0.5).abs().max() < 0.1
+
+
+def test_resizing_refuses_images_that_it_would_not_shrink():
+    with pytest.raises(UserError, match="would not shrink images of 121x128 pixels"):
+        Resize(121)(IMAGES)
+
+
+def test_a_chain_applies_the_first_defence_first():
+    chain = parse_defence("bits:n=2+blur:sigma=2")
+    assert torch.equal(chain(IMAGES), Blur(2.0)(Bits(2)(IMAGES)))
+    assert not torch.equal(chain(IMAGES), Bits(2)(Blur(2.0)(IMAGES)))
+    assert chain.text == "bits:n=2+blur:sigma=2"
+    assert chain.folder == "bits-n2.blur-sigma2"
+
+
+def test_a_defence_that_changes_the_size_is_refused(tiny_extractor):
+    class Cropped(Defence):
+        kind = "cropped"
+
+        def __call__(self, images: torch.Tensor) -> torch.Tensor:
+            return images[..., 1:]
+
+    with pytest.raises(UserError, match=r"cropped turns images of 3x128x121 to 3x128x120"):
+        Cropped().in_front_of(tiny_extractor)(IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("jpg", "no defence 'jpg': choose from none, jpeg"),
+        ("", "no defence ''"),
+        ("jpeg:quality=0", "quality is a whole number from 1 to 100, not 0"),
+        ("jpeg:quality=50.5", "quality is a whole number from 1 to 100, not 50.5"),
+        ("jpeg:q=50", "write jpeg:quality=NUMBER"),
+        ("jpeg:50", "write jpeg:quality=NUMBER"),
+        ("jpeg:quality=50,quality=60", "write jpeg:quality=NUMBER"),
+        ("none:n=1", "none:n=1: write none"),
+        ("blur:sigma=nan", "sigma is a number from 0.1 to 20, not nan"),
+        ("median_filter:side=4", "side is odd, not 4"),
+        ("none+jpeg", "none stands alone"),
+    ],
+)
+def test_texts_that_are_refused(text, message):
+    with pytest.raises(UserError, match=message):
+        parse_defence(text)
+
+
+def test_parameters_that_are_not_given_have_their_usual_values():
+    assert parse_defence("jpeg") == JPEG(75)
+    assert parse_defence("jpeg").text == "jpeg:quality=75"
