@@ -9,7 +9,11 @@ from src.attacks.clean import CleanSources
 from src.attacks.command import AttackCommand
 from src.cli import run
 from src.datasets.catalogue import describe_reading, open_whole_catalogue
+from src.datasets.interactions import load_interactions
 from src.extractors.weights import weights_of
+from src.recommenders.audience import audience_of
+from src.recommenders.data import TrainingData
+from src.recommenders.read_out import load_recommender
 
 
 def main() -> None:
@@ -58,6 +62,7 @@ def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gp
             layout.classes(clean.classes),
             layout.features(clean.features),
             *([resembled] if resembled else []),
+            *command.chosen_by,
         ],
     )
     folder = layout.experiment(command.experiment)
@@ -67,8 +72,13 @@ def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gp
 
     catalogue = open_whole_catalogue(layout.images, resize)
     print(describe_reading(catalogue.sizes, resize, extractor.trained_size))
-    start = clean.read_start(settings.origin)
     features = clean.read_features(len(catalogue), extractor)
+    start = clean.read_start(settings)
+    audience = None
+    if settings.objective:
+        data = TrainingData(load_interactions(layout, len(features)), features)
+        _, recommender = load_recommender(command.scored_by, data)
+        audience = audience_of(recommender, data, start.image_ids, settings.top_k)
     campaign = Campaign(
         extractor,
         settings,
@@ -80,8 +90,10 @@ def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gp
         kept.precision,
         undefended if settings.unaware else extractor,
         resembled and change_sizes(resembled, start.image_ids),
+        audience,
     )
-    print(f"{len(start.image_ids)} images of class {settings.origin}: {start.labels[0]}")
+    what = settings.items.name or f"class {settings.origin}: {start.labels[0]}"
+    print(f"{len(start.image_ids)} images of {what}")
     parts = Parts.of(manifest, folder)
     unfinished = parts.folder / folder.name
     campaign.attack(unfinished, parts)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.atomic import atomic_outputs
+from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
 from src.attacks.attention_command import (
     RECORDED,
@@ -19,14 +20,14 @@ from src.cli import run
 from src.datasets.catalogue import describe_reading, open_catalogue, open_whole_catalogue
 from src.datasets.interactions import load_interactions
 from src.extractors.weights import weights_of
-from src.recommenders.read_out import add_score_options, score_direction, score_weights_of
+from src.recommenders.read_out import add_user_option, score_direction
 
 ENDINGS = (".tsv", "_summary.tsv", "_panels.png", "_scatter.png")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add_attention_options(parser)
-    add_score_options(parser)
+    add_user_option(parser)
 
 
 def main() -> None:
@@ -35,7 +36,9 @@ def main() -> None:
     check_attention_options(options)
     command.require_attacked()
     weights = weights_of(options, layout)
-    scored_by = score_weights_of(options, layout, experiment.clean)
+    scored_by = command.scored_by
+    if scored_by is None and options.user is not None:
+        raise UserError("--user needs a recommender: --score_model or --weights")
 
     from src.attacks.attention_study import AttentionStudy, observe
     from src.extractors.attention import Watched
@@ -72,7 +75,7 @@ def main() -> None:
     print(describe_reading(clean.sizes, recorded.resize, extractor.trained_size))
     attacked = open_catalogue(layout.attacked_images(experiment), resize=0)
     positions = clean.positions(attacked.ids)
-    drawn = attacked.positions(np.array(options.items)) if options.items else None
+    drawn = attacked.positions(np.array(options.drawn)) if options.drawn else None
     direction = None
     if scored_by:
         interactions = load_interactions(layout, len(clean))

@@ -630,7 +630,7 @@ def test_the_script_from_images_to_figures(shop, capsys):
     assert {name: (folder / name).read_bytes() for name in OUTPUTS} == before
     capsys.readouterr()
     item = int(table["image"].iloc[-1])
-    assert script("evaluate_attention", root, *options, "--items", item) == 0
+    assert script("evaluate_attention", root, *options, "--drawn", item) == 0
     assert "up to date" not in capsys.readouterr().out
     assert (folder / "attention.tsv").read_bytes() == before["attention.tsv"]
     assert (folder / "attention_panels.png").read_bytes() != before["attention_panels.png"]
@@ -654,7 +654,7 @@ def test_a_single_user_s_score_is_another_read_out(shop):
         (["--share", "1"], "--share must be above 0 and below 1"),
         (["--minimal_eps", "0"], "--minimal_eps must be above 0"),
         (["--lime", "-1"], "--lime must not be negative"),
-        (["--items", "99"], "no image for item 99"),
+        (["--drawn", "99"], "no image for item 99"),
         (["--layer", "nowhere"], "no spatial layer 'nowhere'"),
         (["--score_model", "VBPR"], "run rec_generator.py"),
         (["--score_model", "SVD"], "'SVD' is no recommender"),

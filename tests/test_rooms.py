@@ -14,8 +14,8 @@ SCRIPTS = sorted(ROOT.glob("*.py"))
 FLOORS = (
     {"reporting"},
     {"training"},
-    {"attacks", "recommenders"},
-    {"defences"},
+    {"attacks"},
+    {"recommenders", "defences"},
     {"extractors", "datasets"},
     {"cli"},
     {"artifacts"},

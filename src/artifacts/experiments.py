@@ -17,10 +17,14 @@ from src.artifacts.errors import UserError
 CLEAN = "original"
 UNTARGETED = "any"
 PUBLISHED = "published"
+LIST_OBJECTIVES = ("score", "rank", "insa", "expa")
+"""What an attack on lists raises; its name stands where attacks on classes have the target."""
+DEMOTE = "demote-"
 
 _ATTACKED = re.compile(
     rf"(?:(?P<model_dir>.+)_)?(?!{CLEAN}_)(?P<attack>[a-z][a-z0-9]*)"
-    rf"_(?P<origin>\d+)_(?P<target>\d+|{UNTARGETED})_(?P<parameters>.+)"
+    rf"_(?P<origin>\d+|random\d+|ids-[A-Za-z0-9.-]+)"
+    rf"_(?P<target>\d+|{UNTARGETED}|(?:{DEMOTE})?(?:{'|'.join(LIST_OBJECTIVES)}))_(?P<parameters>.+)"
 )
 _CLEAN = re.compile(rf"(?:(?P<model_dir>.+)_)?{CLEAN}")
 
@@ -46,10 +50,15 @@ class Experiment:
     """Folder of the defended model below ``models/``; None is the undefended extractor."""
     attack: str | None = None
     origin: int | None = None
+    """The class whose images are attacked; None where ``items`` says which are."""
     target: int | None = None
-    """None for an untargeted attack."""
+    """None for an untargeted attack, and for an attack on lists."""
     parameters: str = ""
     """The attack's parameters as they stand in the name, for example ``eps4.0_it1_linf_XX``."""
+    objective: str = ""
+    """What an attack on lists moves: ``rank``, ``demote-score``; empty for attacks on classes."""
+    items: str = ""
+    """Attacked items that are not those of a class: ``random64``, ``ids-chosen``."""
 
     @classmethod
     def parse(cls, name: str) -> "Experiment":
@@ -58,13 +67,15 @@ class Experiment:
         if match := _CLEAN.fullmatch(name):
             return cls(match["model_dir"])
         if match := _ATTACKED.fullmatch(name):
-            target = None if match["target"] == UNTARGETED else int(match["target"])
+            origin, target = match["origin"], match["target"]
             return cls(
                 match["model_dir"],
                 match["attack"],
-                int(match["origin"]),
-                target,
+                int(origin) if origin.isdigit() else None,
+                int(target) if target.isdigit() else None,
                 match["parameters"],
+                "" if target.isdigit() or target == UNTARGETED else target,
+                "" if origin.isdigit() else origin,
             )
         raise UserError(
             f"{name!r} is not an experiment name: expected 'original', '<model_dir>_original' or "
@@ -76,8 +87,8 @@ class Experiment:
         prefix = f"{check_name(self.model_dir, 'model_dir')}_" if self.model_dir else ""
         if self.attack is None:
             return prefix + CLEAN
-        target = UNTARGETED if self.target is None else self.target
-        return f"{prefix}{self.attack}_{self.origin}_{target}_{self.parameters}"
+        target = self.objective or (UNTARGETED if self.target is None else self.target)
+        return f"{prefix}{self.attack}_{self.items or self.origin}_{target}_{self.parameters}"
 
     @property
     def clean(self) -> "Experiment":

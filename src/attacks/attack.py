@@ -140,6 +140,8 @@ class Attack:
     """Whether it can aim at a class; otherwise it can only leave one."""
     smallest_change: ClassVar[bool] = False
     """Whether it looks for the smallest change, and so ends on the boundary of a class."""
+    takes_any_goal: ClassVar[bool] = True
+    """Whether it moves images towards any goal; otherwise it knows classes alone."""
     precise: ClassVar[bool] = False
     """Whether it runs in fp32 only."""
 
@@ -160,11 +162,6 @@ class Attack:
     def passes(self) -> int:
         """How often one image goes through the network, at most."""
         return 1
-
-    @property
-    def takes_any_goal(self) -> bool:
-        """Whether it moves images towards any goal; otherwise it knows classes alone."""
-        return False
 
     def check(self, kind: str, space: Space = "pixel") -> None:
         """Raise ``UserError`` for parameters that cannot be run; ``kind`` is the attack's name."""

@@ -9,7 +9,7 @@ from src.cli import pixel_levels
 
 LARGEST = 8.0
 """Grey levels up to which smallest budgets are looked for, where nothing else is said."""
-RECORDED = ("layer", "share", "minimal_eps", "user", "lime", "seed", "items")
+RECORDED = ("layer", "share", "minimal_eps", "user", "lime", "seed", "drawn")
 """Options that determine the result, beside the files that it comes from."""
 
 
@@ -47,7 +47,7 @@ def add_attention_options(parser: argparse.ArgumentParser) -> None:
         help="explain N images, chosen by chance, with LIME too (optional library; 2000 passes an image)",
     )
     group.add_argument(
-        "--items",
+        "--drawn",
         type=int,
         nargs="+",
         help="images to draw (default: 3 successes whose attention moved most, 3 failures whose "

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +15,20 @@ from src.artifacts.errors import UserError
 from src.artifacts.features import write_features
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.parts import Parts
-from src.attacks.attack import LEVELS, Attack, Budget
+from src.attacks.attack import LEVELS, Attack, Budget, Goal
 from src.attacks.freezing import frozen
 from src.attacks.goals import ClassGoal, predict_reached
+from src.attacks.list_goals import ListGoal, list_goal
 from src.attacks.registry import Noise
-from src.attacks.repeated import Rechecked, Restarted
+from src.attacks.repeated import BestOfRestarts, Rechecked, Restarted
 from src.attacks.settings import AttackSettings
 from src.attacks.storage import norms, to_levels, to_pixels, write_images
 from src.attacks.victim import ExtractorVictim
 from src.datasets.catalogue import Catalogue, open_catalogue
 from src.extractors.distribution import of_share, own_share, rank
-from src.extractors.extractor import Extractor, Precision
+from src.extractors.extractor import Extractor, Precision, Prediction
 from src.extractors.inference import Predictions, predict
+from src.recommenders.audience import Audience
 
 IMAGES = "images"
 OUTPUTS = ("classes.csv", "features.npy", "attack.tsv", IMAGES)
@@ -54,6 +57,8 @@ class Campaign:
     """What the attack sees where that is not ``extractor``, which judges."""
     sizes: Mapping[int, float] | None = None
     """L2 norms in grey levels of the changes that noise resembles, by image id."""
+    audience: Audience | None = None
+    """Users whose lists an attack on lists is after; its items are ``image_ids``."""
 
     @property
     def budget(self) -> Budget | None:
@@ -105,10 +110,22 @@ class Campaign:
             rounded = self._predict(stored, self.features_precision)
             predictions = replace(predictions, features=rounded.features)
         images = pd.DataFrame(columns).sort_values("image", ignore_index=True)
-        goal = self._goal(len(stored))
-        hit = predictions.numbers == goal.classes.numpy()
-        images.insert(2, "success", hit if goal.targeted else ~hit)
+        images.insert(2, "success", self._succeeded(predictions))
         return Outcome(images, predictions)
+
+    def _succeeded(self, predictions: Predictions) -> np.ndarray:
+        """Whether each stored image (ascending ids) is where the attack wants it, (n,) bool."""
+        rows = np.arange(len(self.image_ids))
+        if self.audience is None:
+            goal = self._goal(rows)
+            hit = predictions.numbers == goal.classes.numpy()
+            return hit if goal.targeted else ~hit
+        features = torch.from_numpy(predictions.features).to(self.extractor.device)
+        of_batches = [
+            self._goal(batch).reached(Prediction(None, features[batch]))
+            for batch in np.array_split(rows, len(self._batches()))
+        ]
+        return torch.cat(of_batches).cpu().numpy()
 
     def _batches(self) -> list[np.ndarray]:
         """Positions in the catalogue, always split the same way."""
@@ -121,7 +138,7 @@ class Campaign:
         """Attack and store one batch; returns its columns of the outcome."""
         device = self.extractor.device
         clean = np.stack([self.catalogue[position] for position in positions])
-        goal = self._goal(len(clean)).to(device)
+        goal = self._goal(np.searchsorted(self.image_ids, self.catalogue.ids[positions])).to(device)
         passes = victim.all_passes
         # The caller's random state stays as it is.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -151,17 +168,26 @@ class Campaign:
                 attack, sizes=tuple(self.sizes[int(image_id)] for image_id in image_ids)
             )
         if settings.restarts > 1:
-            attack = Restarted(attack, settings.restarts)
+            again = Restarted if self.audience is None else BestOfRestarts
+            attack = again(attack, settings.restarts)
         if settings.fast and settings.attack.smallest_change:
             attack = Rechecked(attack, victim.exact)
         return attack
 
-    def _goal(self, n: int) -> ClassGoal:
+    def _goal(self, rows: np.ndarray) -> Goal:
+        """The goal of some of the images, by their rows in ``image_ids``."""
         settings = self.settings
+        if self.audience is not None:
+            return self._list_goal[torch.from_numpy(rows)]
         targeted = settings.target is not None
         return ClassGoal(
-            torch.full((n,), settings.target if targeted else settings.origin), targeted
+            torch.full((len(rows),), settings.target if targeted else settings.origin), targeted
         )
+
+    @cached_property
+    def _list_goal(self) -> ListGoal:
+        """The goal of all images, on the extractor's device."""
+        return list_goal(self.settings.objective, self.audience, self.extractor.device)
 
     def _predict(self, stored: Catalogue, precision: Precision) -> Predictions:
         return predict(

@@ -11,6 +11,9 @@ from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.layout import Layout
+from src.attacks.items import Items
+from src.attacks.settings import AttackSettings
+from src.datasets.interactions import load_interactions
 from src.extractors.recorded import RecordedExtractor
 
 if TYPE_CHECKING:
@@ -60,10 +63,18 @@ class CleanSources:
             path = self.layout.classes(source)
             recorded.require_same(RecordedExtractor.read(path), path)
 
-    def read_start(self, origin: int) -> Classes:
-        """Clean predictions of the images of class ``origin``; ``UserError`` when there is none."""
+    def read_start(self, settings: AttackSettings) -> Classes:
+        """Clean predictions of the attacked images; ``UserError`` when there is none."""
         classes = read_classes(self.layout.classes(self.classes))
-        return classes.rows(classes.of(origin))
+        items = settings.items
+        if items == Items():
+            return classes.rows(classes.of(settings.origin))
+        interactions = load_interactions(self.layout, len(classes.image_ids))
+        of_class = classes.image_ids[:0]
+        if not items.name:
+            of_class = classes.of(settings.origin)
+        ids = items.choose(of_class, interactions.popularity)
+        return classes.rows(ids)
 
     def read_features(self, n_items: int, extractor: "Extractor") -> np.ndarray:
         """(n_items, D) float32; ``UserError`` when they do not fit the attacked extractor's."""

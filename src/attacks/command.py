@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import Experiment
+from src.artifacts.experiments import DEMOTE, LIST_OBJECTIVES, Experiment
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.layout import Layout
+from src.attacks.items import Items
 from src.attacks.registry import Noise
 from src.attacks.settings import AttackSettings, add_attack_options, attack_settings, experiment
 from src.cli import (
@@ -20,6 +21,7 @@ from src.cli import (
 )
 from src.defences.defence import NONE
 from src.defences.options import add_preprocess_option, model_dir_of
+from src.recommenders.read_out import add_score_options, score_weights_of, weights_text
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class AttackCommand:
     fidelity: Fidelity
     layout: Layout
     experiment: Experiment
+    scored_by: Path | None = None
+    """Weights of the recommender whose lists are attacked; None for an attack on classes."""
 
     @classmethod
     def parse(
@@ -51,6 +55,7 @@ class AttackCommand:
         add_extractor_options(parser)
         add_preprocess_option(parser)
         add_fidelity_option(parser)
+        add_score_options(parser)
         if add_options:
             add_options(parser)
         options = parser.parse_args()
@@ -58,13 +63,17 @@ class AttackCommand:
         settings = attack_settings(options, fidelity)
         layout = Layout(options.dataset, options.root)
         layout.require_data()
-        return cls(
-            options,
-            settings,
-            fidelity,
-            layout,
-            experiment(settings, model_dir_of(options), fidelity),
-        )
+        model_dir = model_dir_of(options)
+        scored_by = score_weights_of(options, layout, Experiment(model_dir))
+        if settings.objective and scored_by is None:
+            raise UserError(
+                f"--objective {options.objective} needs a recommender: --score_model or --weights"
+            )
+        recommender = ""
+        if settings.objective:
+            recommender = weights_text(scored_by)
+        name = experiment(settings, model_dir, fidelity, recommender)
+        return cls(options, settings, fidelity, layout, name, scored_by)
 
     def require_attacked(self) -> None:
         """``UserError`` unless stage 3 has been run with the same options."""
@@ -85,11 +94,24 @@ class AttackCommand:
         if not isinstance(attack, Noise) or not attack.like:
             return None
         kind, _, parameters = attack.like.partition("_")
+        objective, _, rest = parameters.partition("_")
         liked = replace(self.experiment, attack=kind, parameters=parameters)
+        if objective.removeprefix(DEMOTE) in LIST_OBJECTIVES:
+            liked = replace(liked, target=None, parameters=rest, objective=objective)
         path = self.layout.attack_report(liked)
         if not path.is_file():
             raise UserError(f"missing file: {path}; run classify_extract_attack.py for it first")
         return path
+
+    @property
+    def chosen_by(self) -> tuple[Path, ...]:
+        """Files that decide which items are attacked and for whom, besides those of stage 1."""
+        items = self.settings.items
+        files = [self.scored_by] if self.settings.objective and self.scored_by else []
+        files += [Path(items.file)] if items.file else []
+        if self.settings.objective or items != Items():
+            files += [self.layout.training_set, *self.layout.held_out_sets]
+        return tuple(files)
 
     @property
     def stage_1(self) -> str:

@@ -7,10 +7,10 @@ features, so an image needs one backward pass through the extractor, whatever th
 from dataclasses import dataclass, fields, replace
 from typing import Self
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from src.artifacts.experiments import DEMOTE
 from src.extractors.extractor import Prediction
 from src.recommenders.audience import Audience
 
@@ -47,8 +47,14 @@ class ListGoal:
     def of(cls, audience: Audience, device: torch.device, *, demote: bool = False) -> Self:
         """The goal of the items of an ``audience``, in its order."""
         directions, features, scores, thresholds, may_see = (
-            torch.from_numpy(np.asarray(getattr(audience, of.name))).to(device)
-            for of in fields(Audience)
+            torch.from_numpy(values).to(device)
+            for values in (
+                audience.directions,
+                audience.features,
+                audience.scores,
+                audience.thresholds,
+                audience.may_see,
+            )
         )
         margins = scores - thresholds
         known = may_see & thresholds.isfinite()
@@ -145,3 +151,22 @@ class FeatureGoal(ListGoal):
 
     def worth(self, prediction: Prediction) -> Tensor:
         return -(prediction.features - self.hooks).square().sum(dim=1)
+
+
+_OBJECTIVES: dict[str, type[ListGoal]] = {
+    "score": ScoreGoal,
+    "rank": RankGoal,
+    "insa": InsaGoal,
+    "expa": FeatureGoal,
+}
+"""By the names of ``artifacts.experiments.LIST_OBJECTIVES``."""
+
+
+def list_goal(objective: str, audience: Audience, device: torch.device) -> ListGoal:
+    """The goal that ``objective`` names (``rank``, ``demote-score``) for the items of an audience."""
+    kind = _OBJECTIVES[objective.removeprefix(DEMOTE)]
+    goal = kind.of(audience, device, demote=objective.startswith(DEMOTE))
+    if kind is FeatureGoal:
+        hook = torch.from_numpy(audience.hook).to(device)
+        goal = replace(goal, hooks=hook.expand(len(goal.clean), -1))
+    return goal

@@ -46,6 +46,10 @@ class FGSM(BudgetedAttack):
         "own", "our engine, or CleverHans'", choices=("own", "cleverhans"), suffix=""
     )
 
+    @property
+    def takes_any_goal(self) -> bool:
+        return self.engine == "own"
+
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
         from src.attacks.gradient_sign import cleverhans_fgsm, fgsm
 
@@ -98,6 +102,10 @@ class PGD(Descent):
     engine: Literal["own", "cleverhans"] = option(
         "own", "our engine, or CleverHans'", choices=("own", "cleverhans"), suffix=""
     )
+
+    @property
+    def takes_any_goal(self) -> bool:
+        return self.engine == "own"
 
     def check(self, kind: str, space: Space = "pixel") -> None:
         super().check(kind, space)
@@ -171,6 +179,7 @@ class APGD(BudgetedAttack):
 class MarginPGD(BudgetedAttack):
     """PGD on the margin loss of Carlini and Wagner, the C&W of L-inf tables."""
 
+    takes_any_goal: ClassVar = False
     template: ClassVar = "eps{eps}_nb_it{nb_iter}_l{norm}"
     spaces: ClassVar = ("pixel",)
 
@@ -195,6 +204,7 @@ class MarginPGD(BudgetedAttack):
 class Attention(Descent):
     """PGD that also drives the attention map away, or keeps it where it was."""
 
+    takes_any_goal: ClassVar = False
     template: ClassVar = "eps{eps}_w{attention_weight:g}_nb_it{nb_iter}_l{norm}"
     precise: ClassVar = True
 
@@ -238,6 +248,7 @@ class Attention(Descent):
 class StepLL(BudgetedAttack):
     """One step of length eps towards the least likely class."""
 
+    takes_any_goal: ClassVar = False
     template: ClassVar = "eps{eps}_l{norm}"
     targeted: ClassVar = False
 
@@ -271,6 +282,7 @@ class RandomStepLL(StepLL):
 class IterLL(BudgetedAttack):
     """Steps of a grey level towards the least likely class."""
 
+    takes_any_goal: ClassVar = False
     template: ClassVar = "eps{eps}_l{norm}"
     targeted: ClassVar = False
 
@@ -301,6 +313,7 @@ class IterLL(BudgetedAttack):
 class CW(Attack):
     """The smallest L2 change, by Carlini and Wagner's search."""
 
+    takes_any_goal: ClassVar = False
     template: ClassVar = "conf{confidence:g}_lr{lr}_c{c}_max_it{max_it}"
     norms: ClassVar = ("2",)
     smallest_change: ClassVar = True
@@ -355,6 +368,7 @@ class CW(Attack):
 class DDN(Attack):
     """A small L2 change in few steps, rounded to grey levels as it goes."""
 
+    takes_any_goal: ClassVar = False
     template: ClassVar = "steps{steps}"
     norms: ClassVar = ("2",)
     spaces: ClassVar = ("pixel",)
@@ -405,6 +419,7 @@ class SPSA(BudgetedAttack):
 class AutoAttack(BudgetedAttack):
     """The ensemble of Croce and Hein."""
 
+    takes_any_goal: ClassVar = False
     template: ClassVar = "eps{eps}_l{norm}"
     spaces: ClassVar = ("pixel",)
     targeted: ClassVar = False
@@ -433,6 +448,7 @@ class AutoAttack(BudgetedAttack):
 class Noise(BudgetedAttack):
     """A control: random noise of the budget's size, or of the changes of another experiment."""
 
+    takes_any_goal: ClassVar = False
     template: ClassVar = "eps{eps}_l{norm}"
     norms: ClassVar = ("inf", "1", "2")
 

@@ -33,6 +33,25 @@ class Restarted:
 
 
 @dataclass(frozen=True)
+class BestOfRestarts:
+    """Repeat ``attack`` from other random starts and keep each image's best by ``goal.achieved``."""
+
+    attack: Attack
+    restarts: int
+
+    def __call__(self, victim: Victim, images: Tensor, goal: Goal) -> Tensor:
+        best, best_achieved = images, torch.full_like(images[:, 0, 0, 0], -torch.inf)
+        for _ in range(self.restarts):
+            attacked = self.attack(victim, images, goal)
+            with torch.no_grad():
+                achieved = goal.achieved(victim(attacked))
+            better = achieved > best_achieved
+            best = torch.where(better[:, None, None, None], attacked, best)
+            best_achieved = torch.where(better, achieved, best_achieved)
+        return best
+
+
+@dataclass(frozen=True)
 class Rechecked:
     """Repeat ``attack`` on the exact network where the tuned one only seemed to be fooled.
 

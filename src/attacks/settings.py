@@ -10,9 +10,10 @@ from dataclasses import Field, asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import Experiment
+from src.artifacts.experiments import DEMOTE, LIST_OBJECTIVES, Experiment
 from src.artifacts.fidelity import Fidelity
 from src.attacks.attack import Attack, options_of
+from src.attacks.items import Items, add_items_options, items_of
 from src.attacks.registry import ATTACKS, PGD, Noise
 from src.defences.defence import NONE
 from src.defences.options import model_dir_of
@@ -32,7 +33,12 @@ class AttackSettings:
     attack: Attack = field(default_factory=PGD)
     origin: int = 774
     target: int | None = 770
-    """None: untargeted, away from ``origin``."""
+    """None: untargeted, away from ``origin``, or on lists."""
+    objective: str = ""
+    """One of ``LIST_OBJECTIVES``, behind ``demote-`` where items are to vanish; empty: classes."""
+    top_k: int = 20
+    """Length of the lists that an attack on lists is after."""
+    items: Items = field(default_factory=Items)
     restarts: int = 1
     seed: int = 0
     fast: bool = False
@@ -55,6 +61,7 @@ class AttackSettings:
         if self.origin == self.target:
             raise UserError(f"origin and target are the same class ({self.origin})")
         attack.check(self.kind, fidelity.budget_space)
+        self._check_objective()
         if self.target is not None and not attack.targeted:
             raise UserError(
                 f"--attack_type {self.kind} only leaves the origin class: add --untargeted"
@@ -70,6 +77,20 @@ class AttackSettings:
             raise UserError(f"--restarts is for attacks with a random start: {', '.join(random)}")
         if self.seed < 0:
             raise UserError("--seed must not be negative")
+
+    def _check_objective(self) -> None:
+        if not self.objective:
+            return
+        if isinstance(self.attack, Noise):
+            raise UserError("--attack_type noise has no --objective: it is the control of each")
+        if not self.attack.takes_any_goal:
+            able = [kind for kind, attack in ATTACKS.items() if attack().takes_any_goal]
+            raise UserError(
+                f"--attack_type {self.kind} knows classes alone; --objective {self.objective} is for "
+                f"{', '.join(able)}"
+            )
+        if self.top_k < 1:
+            raise UserError("--k must be at least 1")
 
     def check_classes(self, n_classes: int, expected: int | None = None) -> None:
         """Raise ``UserError`` unless the model has the classes that the settings speak of.
@@ -98,6 +119,8 @@ class AttackSettings:
             "fast": self.fast,
             "precision": self.precision,
             **({"unaware": True} if self.unaware else {}),
+            **({"objective": self.objective, "k": self.top_k} if self.objective else {}),
+            **({"items": asdict(self.items)} if self.items != Items() else {}),
         }
 
 
@@ -122,6 +145,24 @@ def add_attack_options(
     group.add_argument(
         "--num_classes", type=int, default=None, help="checked against the model where it is given"
     )
+    group.add_argument(
+        "--objective",
+        choices=("class", *LIST_OBJECTIVES),
+        default="class",
+        help="class: the target class; or an aim in the lists of --score_model: the mean score (score), "
+        "the number of users who are shown the item (rank), log of the mean exp score (insa), the "
+        "features of the most popular item (expa)",
+    )
+    group.add_argument(
+        "--demote", action="store_true", help="push items out of the lists; not with class"
+    )
+    group.add_argument(
+        "--k",
+        type=int,
+        default=defaults.top_k,
+        help="length of the lists that --objective is after",
+    )
+    add_items_options(group)
     add_parameters(group, ATTACKS, eps=eps)
     group.add_argument(
         "--restarts",
@@ -210,11 +251,17 @@ def attack_settings(options: argparse.Namespace, fidelity: Fidelity) -> AttackSe
     attack = attack_of(options.attack_type, options)
     if isinstance(attack, Noise) and attack.like:
         attack = replace(attack, like=_resembled(attack.like, options))
+    on_lists = options.objective != "class"
+    if options.demote and not on_lists:
+        raise UserError("--demote needs an --objective in lists: score, rank, insa or expa")
     settings = AttackSettings(
         kind=options.attack_type,
         attack=attack,
         origin=options.origin_class,
-        target=None if options.untargeted else options.target_class,
+        target=None if options.untargeted or on_lists else options.target_class,
+        objective=(DEMOTE if options.demote else "") + options.objective if on_lists else "",
+        top_k=options.k,
+        items=items_of(options),
         restarts=options.restarts,
         seed=options.seed,
         fast=options.fast or options.precision != "fp32",
@@ -254,14 +301,24 @@ def _resembled(name: str, options: argparse.Namespace) -> str:
     if liked.model_dir not in (None, model_dir_of(options)):
         raise UserError(f"--like {name}: it is an attack on another extractor")
     target = None if options.untargeted else options.target_class
+    if liked.objective:
+        return f"{liked.attack}_{liked.objective}_{liked.parameters}"
     if (liked.origin, liked.target) != (options.origin_class, target):
         raise UserError(f"--like {name}: its classes are not --origin_class and --target_class")
     return f"{liked.attack}_{liked.parameters}"
 
 
-def experiment(settings: AttackSettings, model_dir: str | None, fidelity: Fidelity) -> Experiment:
-    """Name the experiment: the attack's name, and what else is not usual after it."""
+def experiment(
+    settings: AttackSettings, model_dir: str | None, fidelity: Fidelity, recommender: str = ""
+) -> Experiment:
+    """Name the experiment: the attack's name, and what else is not usual after it.
+
+    ``recommender`` says whose lists an attack on lists is after.
+    """
     differing = {
+        recommender: settings.objective != "",
+        f"k{settings.top_k}": settings.objective != "" and settings.top_k != 20,
+        settings.items.suffix: settings.items.suffix != "",
         f"restarts{settings.restarts}": settings.restarts > 1,
         f"seed{settings.seed}": settings.seed != 0,
         "fast": settings.fast,
@@ -270,4 +327,13 @@ def experiment(settings: AttackSettings, model_dir: str | None, fidelity: Fideli
         "unaware": settings.unaware,
     }
     parts = [settings.attack.name, *(part for part, differs in differing.items() if differs)]
-    return Experiment(model_dir, settings.kind, settings.origin, settings.target, "_".join(parts))
+    items = settings.items.name
+    return Experiment(
+        model_dir,
+        settings.kind,
+        None if items else settings.origin,
+        settings.target,
+        "_".join(parts),
+        settings.objective,
+        items,
+    )

@@ -1,4 +1,8 @@
-"""SPSA, the black-box attack of Uesato et al. 2018, by CleverHans."""
+"""SPSA, the black-box attack of Uesato et al. 2018, by CleverHans.
+
+CleverHans knows classes: it lowers the lead of the best other logit over the target's. A goal of another
+kind is shown to it as two logits, 0 and minus the goal's value, of which the second is the target's.
+"""
 
 import math
 
@@ -7,7 +11,7 @@ from cleverhans.torch.attacks.spsa import spsa
 from torch import Tensor
 
 from src.attacks.attack import Goal, Victim
-from src.attacks.goals import class_goal
+from src.attacks.goals import ClassGoal
 
 
 def spsa_attack(
@@ -21,15 +25,16 @@ def spsa_attack(
     order: float,
     learning_rate: float = 0.01,
 ) -> Tensor:
-    """Adam on gradients estimated from ``samples`` pairs of probes of size ``delta``, logits alone read.
+    """Adam on gradients estimated from ``samples`` pairs of probes of size ``delta``.
 
     Costs ``steps * (2 * samples + 1)`` image passes for an image.
     """
     low, high = victim.box or (-math.inf, math.inf)
-    goal = class_goal(goal)
+    knows_classes = isinstance(goal, ClassGoal)
+    labels = goal.classes if knows_classes else torch.ones_like(images[:, 0, 0, 0]).long()
     attacked = [
         spsa(
-            _Recentred(victim, image),
+            _Recentred(victim, image, None if knows_classes else goal[row]),
             image,
             eps,
             steps,
@@ -37,13 +42,15 @@ def spsa_attack(
             clip_min=low,
             clip_max=high,
             y=label,
-            targeted=goal.targeted,
+            targeted=goal.targeted if knows_classes else True,
             learning_rate=learning_rate,
             delta=delta,
             spsa_samples=samples,
             sanity_checks=False,
         )
-        for image, label in zip(images.split(1), goal.classes.split(1), strict=True)
+        for row, image, label in zip(
+            torch.arange(len(images)).split(1), images.split(1), labels.split(1), strict=True
+        )
     ]
     return torch.cat(attacked)
 
@@ -57,8 +64,10 @@ class _Recentred:
     to (iterate + d); before the first iterate is known, to (x + d).
     """
 
-    def __init__(self, victim: Victim, point: Tensor) -> None:
+    def __init__(self, victim: Victim, point: Tensor, goal: Goal | None) -> None:
+        """``goal`` is that of the one image at ``point``; None where it is its class."""
         self._victim = victim
+        self._goal = goal
         self._doubled = 2 * point
         self._iterate = point
 
@@ -66,5 +75,12 @@ class _Recentred:
         with torch.no_grad():
             if len(batch) == 1:
                 self._iterate = batch.clone()
-                return self._victim(batch).logits
-            return self._victim(batch - self._doubled + self._iterate).logits
+                return self._logits(batch)
+            return self._logits(batch - self._doubled + self._iterate)
+
+    def _logits(self, batch: Tensor) -> Tensor:
+        prediction = self._victim(batch)
+        if self._goal is None:
+            return prediction.logits
+        value = self._goal[torch.zeros(len(batch), dtype=torch.long)](prediction)
+        return torch.stack([torch.zeros_like(value), -value], dim=1)

@@ -31,6 +31,8 @@ class Audience:
     """(n, u) float32: the score of each user's k-th best other candidate, -inf where there is none."""
     may_see: np.ndarray
     """(n, u) bool: whether the user has not trained on the item."""
+    hook: np.ndarray
+    """(d,) float32: clean features of the most popular item that is not one of the n."""
 
     def __post_init__(self) -> None:
         if not self.may_see.any(axis=1).all():
@@ -60,6 +62,8 @@ def audience_of(
     if len(users) > at_most:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, at_most, replace=False))
         users, interactions = users[chosen], interactions.of_users(chosen)
+    popularity = data.interactions.popularity.copy()
+    popularity[ids] = -1
     changed = Changed(users, items, interactions, ids, k)
     thresholds, may_see = changed.thresholds()
     return Audience(
@@ -68,4 +72,5 @@ def audience_of(
         np.ascontiguousarray((users @ items[ids].T).T),
         np.ascontiguousarray(thresholds.T),
         np.ascontiguousarray(may_see.T),
+        data.features[int(np.argmax(popularity))],
     )

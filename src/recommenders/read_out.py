@@ -1,6 +1,8 @@
 """What a visual recommender reads from an image's features: a direction in feature space."""
 
 import argparse
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +12,15 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.datasets.interactions import Interactions
 from src.recommenders.data import TrainingData
-from src.recommenders.factor_models import OF_VISUAL
+from src.recommenders.factor_models import OF_VISUAL, FactorModel
 from src.recommenders.models import Model
+from src.recommenders.recommender import Recommender
 from src.recommenders.registry import RECOMMENDERS
 
 
 def add_score_options(parser: argparse.ArgumentParser) -> None:
-    """Whose score is read out of the features, if anybody's."""
-    group = parser.add_argument_group("score of a recommender")
+    """Which recommender is read, if any: by attacks on lists, and by maps of attention."""
+    group = parser.add_argument_group("recommender (of an --objective in lists)")
     chosen = group.add_mutually_exclusive_group()
     chosen.add_argument(
         "--score_model", help="VBPR, AMR, VBPRfull or AMRfull, trained on the clean features"
@@ -30,21 +33,67 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--score_epoch", type=int, default=OF_VISUAL.epochs, help="epochs of --score_model"
     )
-    group.add_argument("--user", type=int, help="whose score (default: the mean of all users')")
+    group.add_argument("--score_seed", type=int, default=0, help="seed of --score_model")
+
+
+def add_user_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--user", type=int, help="whose score (default: the mean of all users')")
 
 
 def score_weights_of(options: argparse.Namespace, layout: Layout, clean: Experiment) -> Path | None:
-    """The weight file that the options name; None where no score is asked for."""
+    """The weight file that the options name; None where no score is asked for.
+
+    ``--score_model`` takes the one training of that model, epochs and seed on the ``clean`` features,
+    whatever its other options are; ``UserError`` where there are several or none.
+    """
     path = options.weights
     if options.score_model is not None:
         label = Model.parse(options.score_model).label
-        run = Run(clean, label, options.score_epoch, fidelity=options.fidelity)
-        path = layout.weights(run)
-    if path is None and options.user is not None:
-        raise UserError("--user needs a recommender: --score_model or --weights")
+        run = Run(
+            clean, label, options.score_epoch, seed=options.score_seed, fidelity=options.fidelity
+        )
+        path = _only_training(layout, run)
     if path is not None and not path.is_file():
         raise UserError(f"missing file: {path}: run rec_generator.py first")
     return path
+
+
+def _only_training(layout: Layout, wanted: Run) -> Path:
+    """The weights of ``wanted``, whatever its options are."""
+    usual = layout.weights(wanted)
+    found = []
+    for path in sorted(usual.parent.glob(f"{wanted.experiment.name}_step*_*.npz")):
+        with contextlib.suppress(UserError):
+            if replace(Run.parse_weights_name(path.stem), options="") == replace(wanted, top_k=150):
+                found.append(path)
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise UserError(f"several trainings fit --score_model: name one by --weights: {names}")
+    return found[0] if found else usual
+
+
+def weights_text(path: Path) -> str:
+    """How names of attacked experiments show a recommender: ``VBPR-ep100-lr0.05-seed1``."""
+    run = Run.parse_weights_name(path.stem)
+    variant = run.options.replace("_", "-") + (f"-seed{run.seed}" if run.seed else "")
+    own = "" if run.experiment.attack is None else "-of-attacked"
+    return f"{run.model}-ep{run.epochs}{variant}{own}"
+
+
+def load_recommender(path: Path, data: TrainingData) -> tuple[Run, Recommender]:
+    """The recommender of a weight file under its own name, ``original_step50_VBPR.npz``, and its run.
+
+    Raises ``UserError`` for a file, a model or sizes that do not fit ``data``.
+    """
+    run = Run.parse_weights_name(path.stem)
+    model = Model.parse(run.model)
+    if not path.is_file():
+        raise UserError(
+            f"missing file: {path}: run rec_generator.py with --model {model.name} first"
+        )
+    if model.form is not None and issubclass(model.kind, FactorModel):
+        return run, model.kind.load(path, data, model.form)
+    return run, model.kind.load(path, data)
 
 
 def score_direction(
@@ -58,6 +107,7 @@ def score_direction(
     under its own name, ``original_step50_VBPR.npz``. Raises ``UserError`` for a file, a model or a user
     that does not fit.
     """
+    features = np.zeros((interactions.n_items, n_features), np.float32)
     model = Model.parse(Run.parse_weights_name(path.stem).model)
     linear = [name for name, kind in RECOMMENDERS.items() if kind.linear]
     if model.name not in linear:
@@ -65,14 +115,9 @@ def score_direction(
             f"{path}: {model.label} reads no images along one direction; choose one of "
             f"{', '.join(linear)}"
         )
-    if not path.is_file():
-        raise UserError(
-            f"missing file: {path}: run rec_generator.py with --model {model.name} first"
-        )
     n_users = interactions.n_users
     if user is not None and not 0 <= user < n_users:
         raise UserError(f"--user {user}: there are users 0 to {n_users - 1}")
-    features = np.zeros((interactions.n_items, n_features), np.float32)
-    recommender = model.kind.load(path, TrainingData(interactions, features), model.form)
+    _, recommender = load_recommender(path, TrainingData(interactions, features))
     directions = recommender.directions(features, item=0)
     return directions.mean(axis=0) if user is None else directions[user]

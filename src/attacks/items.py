@@ -1,0 +1,122 @@
+"""Which items an attack changes: a class, some of it, a random part of the catalogue, or a list."""
+
+import argparse
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from src.artifacts.errors import UserError
+from src.artifacts.tables import read_ids
+
+Popularity = Literal["any", "low", "middle", "high", "cold"]
+
+
+@dataclass(frozen=True)
+class Items:
+    """A choice of items; the default is the whole origin class."""
+
+    source: Literal["class", "random", "file"] = "class"
+    n: int | None = None
+    """How many are drawn; None takes all."""
+    file: str = ""
+    """A file of item ids, one a line, in place of a draw."""
+    popularity: Popularity = "any"
+    """A third of the catalogue by training interactions, or the items without any (cold)."""
+
+    @property
+    def name(self) -> str:
+        """Where items are not of the origin class, what stands in place of its number."""
+        if self.source == "random":
+            return f"random{self.n}"
+        return f"ids-{_plain(Path(self.file).stem)}" if self.source == "file" else ""
+
+    @property
+    def suffix(self) -> str:
+        """What names of experiments show besides."""
+        drawn = f"n{self.n}" if self.source == "class" and self.n else ""
+        popularity = "" if self.popularity == "any" else self.popularity
+        return "_".join(part for part in (drawn, popularity) if part)
+
+    def choose(self, of_class: np.ndarray, interactions: np.ndarray) -> np.ndarray:
+        """Ids (n,) int64, ascending.
+
+        ``of_class`` are the items of the origin class, ``interactions`` (items,) the number of training
+        rows of every item. The same choice is made for all attacks. ``UserError`` where it is empty,
+        too small, or not in the catalogue.
+        """
+        n_items = len(interactions)
+        if self.source == "file":
+            ids = np.unique(read_ids(Path(self.file)))
+            if len(ids) and ids[-1] >= n_items:
+                raise UserError(
+                    f"{self.file}: item {ids[-1]} is not in the catalogue of {n_items} items"
+                )
+        else:
+            ids = np.sort(of_class) if self.source == "class" else np.arange(n_items)
+        ids = ids[self._in_group(interactions)[ids]]
+        if len(ids) < (self.n or 1):
+            raise UserError(
+                f"{len(ids)} items fit --items and --popularity: {self.n or 1} are wanted"
+            )
+        if self.n:
+            ids = np.sort(np.random.default_rng(0).choice(ids, self.n, replace=False))
+        return ids
+
+    def _in_group(self, interactions: np.ndarray) -> np.ndarray:
+        """Whether each item is in the wanted third, (items,) bool."""
+        if self.popularity == "any":
+            return np.ones(len(interactions), bool)
+        if self.popularity == "cold":
+            return interactions == 0
+        return (interactions > 0) & (popularity_thirds(interactions) == self.popularity)
+
+
+def popularity_thirds(interactions: np.ndarray) -> np.ndarray:
+    """The third of each item among those with interactions: low, middle, high; cold without any.
+
+    ``interactions``: (items,). Equal counts are divided by id, so that thirds have equal sizes.
+    """
+    groups = np.full(len(interactions), "cold", dtype="<U6")
+    warm = np.flatnonzero(interactions)
+    order = warm[np.argsort(interactions[warm], kind="stable")]
+    for name, part in zip(("low", "middle", "high"), np.array_split(order, 3), strict=True):
+        groups[part] = name
+    return groups
+
+
+def add_items_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--items",
+        default="class",
+        metavar="WHICH",
+        help="attacked items: class (all that the origin class has), class:N (N of them, drawn), "
+        "random:N (of the whole catalogue), or a file of ids, one a line",
+    )
+    group.add_argument(
+        "--popularity",
+        choices=("any", "low", "middle", "high", "cold"),
+        default="any",
+        help="take --items from a third of the catalogue by training interactions, or from the items "
+        "without any",
+    )
+
+
+def items_of(options: argparse.Namespace) -> Items:
+    """The choice that parsed options describe; ``UserError`` for one that cannot be read."""
+    text, popularity = options.items, options.popularity
+    if match := re.fullmatch(r"(class|random)(?::(\d+))?", text):
+        n = int(match[2]) if match[2] else None
+        if n == 0 or (match[1] == "random" and n is None):
+            raise UserError(f"--items {text}: say how many, for example {match[1]}:64")
+        return Items(match[1], n, popularity=popularity)
+    if not Path(text).is_file():
+        raise UserError(f"--items {text}: it is neither class, class:N, random:N nor a file")
+    return Items("file", file=text, popularity=popularity)
+
+
+def _plain(name: str) -> str:
+    """The letters, digits, points and dashes of a name."""
+    return re.sub(r"[^A-Za-z0-9.-]", "-", name)
