@@ -11,7 +11,8 @@ All values are in the unit of the effect; intervals and p-values are two-sided. 
 measures stand in further axes and are computed at once.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Literal
@@ -20,6 +21,9 @@ import numpy as np
 from scipy.special import stdtrit
 
 Verdict = Literal["effect", "equivalent", "undecided"]
+Treatment = Literal["average", "centre", "keep"]
+MeanSquare = Callable[[tuple[Treatment, ...]], np.ndarray]
+"""Mean square of one term of an analysis of variance, by its treatment of each factor."""
 
 _SMALLEST_P = 1e-16
 
@@ -95,12 +99,11 @@ def nested_interval(
     if not tops:
         unknown = np.full_like(effect, np.nan)
         return Interval(effect, unknown, unknown, (), {}, level)
-    means = values.mean(axis=tuple(set(range(n_factors)).difference(tops)))
-    parts = _parts_of_variance(means, len(tops))
+    mean_square = functools.cache(functools.partial(_mean_square, values))
+    parts = _parts_of_variance(mean_square, counts, tops)
     half = _half_width(parts, np.full_like(effect, 1 - confidence))
-    return Interval(
-        effect, effect - half, effect + half, parts, _components(values, factors), level
-    )
+    sds = _components(mean_square, factors, counts)
+    return Interval(effect, effect - half, effect + half, parts, sds, level)
 
 
 def weakest_level(factors: Sequence[Factor], counts: Sequence[int]) -> str:
@@ -198,24 +201,25 @@ def _first_with_several(factors: Sequence[Factor], counts: Sequence[int]) -> lis
     return found
 
 
-def _parts_of_variance(means: np.ndarray, n_factors: int) -> tuple[tuple[np.ndarray, int], ...]:
-    """Return (variance, degrees of freedom) parts of the mean over ``n_factors`` crossed axes.
+def _parts_of_variance(
+    mean_square: MeanSquare, counts: Sequence[int], tops: Sequence[int]
+) -> tuple[tuple[np.ndarray, int], ...]:
+    """Return the parts of the variance of the mean over the crossed axes ``tops``.
 
     The factor with the fewest units keeps its whole mean square, which holds its interactions; they are
     taken from the others. Sums over subsets of crossed factors make that exact in expectation.
     """
-    n = np.prod(means.shape[:n_factors])
-    order = sorted(range(n_factors), key=lambda axis: means.shape[axis])
+    order = sorted(tops, key=counts.__getitem__)
     parts = []
     for position, axis in enumerate(order):
-        variance = np.zeros(means.shape[n_factors:])
+        variance = 0.0
         for size in range(position + 1):
             for others in combinations(order[:position], size):
-                treatment = ["average"] * n_factors
+                term = ["average"] * len(counts)
                 for centred in (axis, *others):
-                    treatment[centred] = "centre"
-                variance += (-1) ** size * _mean_square(means, treatment) / n
-        parts.append((np.maximum(variance, 0.0), means.shape[axis] - 1))
+                    term[centred] = "centre"
+                variance = variance + (-1) ** size * mean_square(tuple(term))
+        parts.append((np.maximum(variance, 0.0) / np.prod(counts), counts[axis] - 1))
     return tuple(parts)
 
 
@@ -224,55 +228,53 @@ def _half_width(parts: Sequence[tuple[np.ndarray, int]], error: np.ndarray) -> n
     return np.sqrt(sum(stdtrit(degrees, error / 2) ** 2 * variance for variance, degrees in parts))
 
 
-def _components(values: np.ndarray, factors: Sequence[Factor]) -> dict[str, np.ndarray]:
+def _components(
+    mean_square: MeanSquare, factors: Sequence[Factor], counts: Sequence[int]
+) -> dict[str, np.ndarray]:
     """Estimate the standard deviation of each factor's own effect, negative variances as 0.
 
     The mean square of a term expects the variances of all terms that contain it, each times the number
     of values in one of its levels. Differences along every chain leave the variance of one factor.
     """
-    several = [axis for axis in range(len(factors)) if values.shape[axis] > 1]
-    single = tuple(set(range(len(factors))).difference(several))
-    values = values.mean(axis=single)
     chains: list[list[int]] = []
-    for position, axis in enumerate(several):
-        previous = several[position - 1] if position else None
+    previous: int | None = None
+    for axis in (axis for axis, count in enumerate(counts) if count > 1):
         nested = previous is not None and factors[axis].within == factors[previous].name
-        chains[-1].append(position) if nested else chains.append([position])
+        chains[-1].append(axis) if nested else chains.append([axis])
+        previous = axis
     sds = {}
     for chain in chains:
-        for depth, position in enumerate(chain):
-            own = [chain[:end] for end in range(depth + 1, min(depth + 2, len(chain)) + 1)]
+        for depth, axis in enumerate(chain, 1):
+            own = [chain[:end] for end in range(depth, min(depth + 1, len(chain)) + 1)]
             choices = [own if other is chain else [[], other[:1]] for other in chains]
-            variance = np.zeros(values.shape[len(several) :])
+            variance = 0.0
             for terms in product(*choices):
-                treatment = ["average"] * len(several)
-                for term in terms:
-                    for at in term:
-                        treatment[at] = "centre" if at == term[-1] else "keep"
+                treatment = ["average"] * len(counts)
+                for at in (at for term in terms for at in term):
+                    treatment[at] = (
+                        "centre" if any(at == term[-1] for term in terms if term) else "keep"
+                    )
                 deeper = sum(term != choice[0] for term, choice in zip(terms, choices, strict=True))
-                variance += (-1) ** deeper * _mean_square(values, treatment)
-            shared = np.prod(values.shape[: len(several)]) / np.prod(
-                [values.shape[at] for at in chain[: depth + 1]]
-            )
-            sds[factors[several[position]].name] = np.sqrt(np.maximum(variance, 0.0) / shared)
+                variance = variance + (-1) ** deeper * mean_square(tuple(treatment))
+            shared = np.prod(counts) / np.prod([counts[at] for at in chain[:depth]])
+            sds[factors[axis].name] = np.sqrt(np.maximum(variance, 0.0) / shared)
     return sds
 
 
-def _mean_square(values: np.ndarray, treatment: Sequence[str]) -> np.ndarray:
+def _mean_square(values: np.ndarray, treatment: tuple[Treatment, ...]) -> np.ndarray:
     """Return the mean square of one term of an analysis of variance.
 
     ``treatment`` says for each leading axis whether the term averages over it, centres it or, for the
     factors around a nested one, keeps its units apart.
     """
-    degrees, shared = 1, 1
+    averaged = tuple(axis for axis, how in enumerate(treatment) if how == "average")
+    shared = np.prod([values.shape[axis] for axis in averaged])
+    values = values.mean(axis=averaged, keepdims=True)
+    degrees = 1
     for axis, how in enumerate(treatment):
-        count = values.shape[axis]
-        if how == "average":
-            values = values.mean(axis=axis, keepdims=True)
-            shared *= count
-        elif how == "centre":
+        if how == "centre":
             values = values - values.mean(axis=axis, keepdims=True)
-            degrees *= count - 1
-        else:
-            degrees *= count
+            degrees *= values.shape[axis] - 1
+        elif how == "keep":
+            degrees *= values.shape[axis]
     return shared * np.square(values).sum(axis=tuple(range(len(treatment)))) / degrees
