@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -82,7 +82,8 @@ class FactorModel(Recommender):
         drop_below = hyperparameters.batch if hyperparameters.drop_last_batch else 1
 
         def state(epoch: int) -> Self:
-            return cls(hyperparameters.form, trainer.save(data.scale, epoch))
+            weights = replace(trainer.save(data.scale, epoch), unit=data.unit)
+            return cls(hyperparameters.form, weights)
 
         for epoch in range(start.epoch + 1, epochs + 1):
             triples = data.sampler.epoch(seed, epoch, drop_below, hyperparameters.negatives)
@@ -101,14 +102,22 @@ class FactorModel(Recommender):
         if not self.reads_images:
             return fold(self.form, tables, None)
         features = require_features(features, len(tables["Q"]), len(tables["E"]))
-        return fold(self.form, tables, scaled(features, self.weights.scale))
+        return fold(self.form, tables, scaled(features, self.weights.scale, self.weights.unit))
 
     def directions(self, features: np.ndarray, item: int) -> np.ndarray | None:
-        """E visual(P_u) / scale, the same for every item, whatever its features are."""
+        """E visual(P_u) / scale, the same for every item, whatever its features are.
+
+        Of features f that are read as f / |f| it is the part across f, divided by |f|.
+        """
         _, visual = latent_and_visual(self.form, self.weights.tables["P"], np.pad)
         if visual is None:
             return None
-        return scaled(visual @ self.weights.tables["E"].T, self.weights.scale)
+        directions = scaled(visual @ self.weights.tables["E"].T, self.weights.scale)
+        if not self.weights.unit:
+            return directions
+        length = np.linalg.norm(features[item]) or np.float32(1)
+        along = features[item] / length
+        return (directions - np.outer(directions @ along, along)) / length
 
     def parameters(self, factors: Factors) -> dict[str, Parameter]:
         return parameters_of(self.form, self.weights.tables)

@@ -75,6 +75,8 @@ def score_direction(
         raise UserError(f"--user {user}: there are users 0 to {n_users - 1}")
     features = np.zeros((interactions.n_items, n_features), np.float32)
     recommender = model.kind.load(path, TrainingData(interactions, features), model.form)
+    if recommender.weights.unit:
+        raise UserError(f"{path} reads features of length 1, whose score has no single direction")
     directions = recommender.directions(features, item=0)
     return directions.mean(axis=0) if user is None else directions[user]
 
