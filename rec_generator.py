@@ -105,11 +105,10 @@ def main() -> None:
 
     progress = Progress(options.verbose, accuracy, quality)
     clean = options.load_weights_from and Experiment.parse(options.load_weights_from)
-    load_clean = functools.cache(
-        functools.partial(load_training_data, layout, clean or Experiment())
-    )
+    load_from = functools.partial(load_training_data, layout, unit=options.features == "unit")
+    load_clean = functools.cache(functools.partial(load_from, clean or Experiment()))
     for experiment in experiments:
-        load = functools.cache(functools.partial(load_training_data, layout, experiment))
+        load = functools.cache(functools.partial(load_from, experiment))
         for seed, name in itertools.product(options.seed, names):
             data = load(RECOMMENDERS[name].reads_images)
             run = run_of(options, name, experiment, options.topk, seed)

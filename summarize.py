@@ -1,6 +1,7 @@
 """One table of what every attack on a data set changes, with controls."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -21,6 +22,20 @@ def parse_options() -> argparse.Namespace:
         "--topk", type=int, help="use lists of this many items (default: the only ones there)"
     )
     add_configuration_options(parser)
+    parser.add_argument(
+        "--trainings",
+        nargs="+",
+        default=[],
+        metavar="DATASET",
+        help="data sets with the same runs on other trainings of the extractors: effects and their "
+        "intervals are over all of them, and only then is there a verdict",
+    )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=0.1,
+        help="a net effect within this share of the value before the attack is equivalent to none",
+    )
     parser.add_argument(
         "--extractors",
         nargs="+",
@@ -98,22 +113,31 @@ def main() -> None:
     from src.reporting.runs import select_configuration, unpaired_runs
     from src.reporting.summary import summary_overview, write_summary
 
-    layout = Layout(options.dataset, options.root)
-    layout.require_data()
-    runs = select_configuration(
-        layout, options.epoch, options.topk, options.fidelity, options.options
-    )
+    datasets = [options.dataset, *options.trainings]
+    if len(set(datasets)) < len(datasets):
+        raise UserError("--trainings: a data set is named twice")
+    if not 0 <= options.margin < math.inf:
+        raise UserError("--margin must be 0 or more")
+    layouts = [Layout(dataset, options.root) for dataset in datasets]
+    runs = []
+    for layout in layouts:
+        layout.require_data()
+        runs.append(
+            select_configuration(
+                layout, options.epoch, options.topk, options.fidelity, options.options
+            )
+        )
+        for rec_run in unpaired_runs(runs[-1]):
+            print(f"left out {rec_run.name}: there is no {rec_run.clean.name}")
     ks = tuple(sorted(set(options.list_of_k)))
-    shortest = min(rec_run.top_k for rec_run in runs)
+    shortest = min(rec_run.top_k for of_layout in runs for rec_run in of_layout)
     if wrong := [k for k in ks if not 1 <= k <= shortest]:
         raise UserError(f"K = {wrong[0]} is not within the lists: it must be 1 to {shortest}")
-    for rec_run in unpaired_runs(runs):
-        print(f"left out {rec_run.name}: there is no {rec_run.clean.name}")
-    summary = write_summary(layout, runs, ks, force=options.force)
+    summary = write_summary(layouts, runs, ks, options.margin, force=options.force)
     print(summary_overview(summary))
     if options.extractors:
         table = write_extractors_table(
-            layout, summary, options.extractors, ks[0], force=options.force
+            layouts[0], summary, options.extractors, ks[0], force=options.force
         )
         print(extractors_overview(table))
 

@@ -133,7 +133,7 @@ def test_all_experiments_stand_in_one_table_with_what_lists_do(layout):
     summary = {
         "extractor": "original", "attack": PGD.format(2), "recommender": "VBPR",
         "protocol": "test_time", "metric": ["chr", "chr", "auc"], "k": [20, 50, None],
-        "change": [0.5, 0.75, -1], "p_value": 0.01, "control_change": 0.125,
+        "change": [0.5, 0.75, -1], "net_effect": 0.375, "net_low": 0.25, "net_high": 0.5,
     }  # fmt: skip
     pd.DataFrame(summary).to_csv(layout.summary, sep="\t", index=False)
     assert in_shop(layout, "--all", "--metrics", "psnr", "tv") == 0
@@ -142,8 +142,8 @@ def test_all_experiments_stand_in_one_table_with_what_lists_do(layout):
     assert table["psnr"].is_monotonic_decreasing and table["tv"].is_monotonic_increasing
     first = table.iloc[0]
     assert (first["chr@20_VBPR_test_time"], first["chr@50_VBPR_test_time"]) == (0.5, 0.75)
-    assert first["chr@20_VBPR_test_time_p_value"] == 0.01
-    assert first["chr@50_VBPR_test_time_control"] == 0.125
+    assert first["chr@20_VBPR_test_time_net"] == 0.375
+    assert first["chr@50_VBPR_test_time_net_high"] == 0.5
     assert table["chr@20_VBPR_test_time"].iloc[1:].isna().all()
 
 

@@ -27,7 +27,7 @@ CATEGORIES = np.arange(N_ITEMS) % 4
 NAMES = np.array(["hat", "shoe", "sock", "bag"])
 PGD = "pgd_1_3_eps8.0_eps_it8.0_nb_it10_linf"
 NOISE = "noise_1_3_eps8.0_linf"
-STATES = ("before", "after", "change", "p_value", "control_change", "control_p_value")
+STATES = ("before", "after", "change", "noise_effect", "net_effect", "net_low", "net_high")
 
 
 def write_extractor(layout, name, labels, ers=(50.0,), *, collapsed=False):
@@ -101,9 +101,9 @@ def test_a_row_joins_the_stages(layout):
     # chr, chr_normalised, ncdcg, hr and ndcg at two K each, then auc.
     assert row["auc"] == 1000
     for metric, first in (("chr", 0), ("ncdcg", 400), ("hr", 600)):
-        states = ("before", "after", "change", "p", "control", "control_p")
+        states = ("before", "after", "change", "noise", "net", "net_low", "net_high")
         assert row[[f"{metric}_{state}" for state in states]].tolist() == [
-            first + i for i in range(6)
+            first + i for i in range(7)
         ]
     assert extractors_table(layout, summary, ["toy_plain"], 50).iloc[0]["chr_before"] == 100
 

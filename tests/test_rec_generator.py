@@ -509,6 +509,25 @@ def test_other_options_leave_what_is_there_untouched(layout, generate):
     assert f"tiny/original_step6_AMR{NAMED}_eps0.1.npz" in after
 
 
+def test_unit_features_are_an_option_of_recommenders_that_read_them(layout, generate, capsys):
+    assert generate("--model", "VBPR", "BPRMF", "--features", "unit") == 0
+    lists = {path.stem for path in layout.recommendations_dir.glob("*.tsv")}
+    assert lists == {
+        f"original_top5_ep6_VBPR{NAMED}_featuresunit",
+        f"original_top5_ep6_BPRMF{MF_NAMED}",
+    }
+    test_time = ["--experiment_name", ATTACKED, "--load_weights_from", "original"]
+    assert generate("--model", "VBPR", *test_time) == 2  # no weights of raw features
+    assert "no weights at" in capsys.readouterr().err
+    assert generate("--model", "VBPR", *test_time, "--features", "unit") == 0
+    weights = weights_of(layout, f"original_step6_VBPR{NAMED}_featuresunit")
+    features = np.load(layout.data / "original" / "features.npy")
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    assert weights["unit"] and weights["scale"] == pytest.approx(unit.max())
+    named = Run.parse(f"original_top5_ep6_VBPR{NAMED}_featuresunit")
+    assert "--features unit" in training_command(layout, named)
+
+
 def test_options_at_the_published_defaults_add_nothing_to_names(layout, generate):
     published = ["--emb1_K", "64", "--batch_size", "512", "--lr", "[0.01,1e-4,1e-3]"]
     published += ["--regs", "1e-1,1e-3,0", "--lmd", "0.1", "--epsilon", "1", "--adv_epochs", "3"]

@@ -3,6 +3,7 @@
 import functools
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from src.artifacts.errors import UserError
 from src.datasets.interactions import Interactions
 from src.recommenders.data import TrainingData
-from src.recommenders.factor_models import FactorModel
+from src.recommenders.factor_models import VBPR, FactorModel
 from src.recommenders.hyperparameters import Adversary, Hyperparameters
 from src.recommenders.parameter_attack import ParameterAttack
 from src.recommenders.ranking import top_k
@@ -180,11 +181,34 @@ def test_directions_are_the_gradients_of_scores(kind, form):
     assert directions.dtype == np.float32 and np.abs(directions).max() > 1e-3
     np.testing.assert_allclose(directions, np.stack(slopes, axis=1), rtol=1e-4, atol=1e-5)
     some = np.array([5, 2])
-    np.testing.assert_allclose(
-        recommender.directions(features, item, some), directions[some], rtol=1e-6
-    )
-    if kind.linear:
-        np.testing.assert_array_equal(recommender.directions(0 * features, 0), directions)
+    slopes = recommender.slopes(some)
+    assert slopes is None or np.allclose(slopes, directions[some], rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["shared", "full"])
+def test_longer_features_of_the_same_direction_score_the_same_when_length_is_not_read(
+    form, tmp_path
+):
+    data = replace(data_of(VBPR), unit=True)
+    recommender = VBPR.fit(data, 0, **options_of(VBPR, form, data, 0))
+    recommender.save(tmp_path / "weights.npz")
+    recommender = VBPR.load(tmp_path / "weights.npz", data, form)
+    features, item, step = data.features, 4, 1e-2
+    longer = features * np.linspace(0.5, 3, N_ITEMS, dtype=np.float32)[:, None]
+    for one, other in zip(recommender.factors(features), recommender.factors(longer), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+    def scores(shift: np.ndarray) -> np.ndarray:
+        moved = features.copy()
+        moved[item] += shift
+        users, items = recommender.factors(moved)
+        return users.astype(np.float64) @ items[item].astype(np.float64)
+
+    shifts = step * np.eye(N_FEATURES, dtype=np.float32)
+    slopes = [(scores(shift) - scores(-shift)) / (2 * step) for shift in shifts]
+    directions = recommender.directions(features, item)
+    np.testing.assert_allclose(directions, np.stack(slopes, axis=1), rtol=1e-2, atol=1e-3)
+    assert np.abs(directions @ features[item]).max() < 1e-4
 
 
 @pytest.mark.parametrize(("kind", "form"), [case for case in CASES if case.values[0].reads_images])

@@ -14,9 +14,9 @@ from src.artifacts.classes import Classes, write_attacked_classes, write_classes
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
-from src.artifacts.manifest import Manifest
+from src.artifacts.manifest import Manifest, fingerprint, record_path
 from src.artifacts.tables import TestRanks, TopK, write_test_ranks, write_top_k
-from src.reporting.changes import change_over_seeds, change_over_users
+from src.reporting.changes import changes_of
 from src.reporting.summary import COLUMNS
 
 N_ITEMS, N_USERS, TOP = 12, 8, 4
@@ -91,71 +91,152 @@ def row(table, metric="chr", k=4.0, **where):
     return table.iloc[0]
 
 
-def test_retrained_pairs_seeds_with_seeds(monkeypatch, layout):
-    before, after, other = [8, 10, 9], [16, 17, 19], [9, 9]
-    for seed, total in enumerate([*before, *other]):
-        write_lists(layout, run_of("original", seed), lists_with_mean(total))
-    for seed, total in enumerate(after):
-        write_lists(layout, run_of(PGD, seed), lists_with_mean(total))
+@pytest.mark.parametrize("protocol", ["retrained", "test_time"])
+def test_seeds_are_compared_with_seeds_and_noise_is_taken_off(monkeypatch, layout, protocol):
+    before, after, noise = [8, 10, 9], [16, 17, 19], [9, 11, 9]
+    write_images(layout, Experiment.parse(NOISE))
+    for seed in range(3):
+        write_lists(layout, run_of("original", seed), lists_with_mean(before[seed]))
+        write_lists(layout, run_of(PGD, seed, protocol), lists_with_mean(after[seed]))
+        write_lists(layout, run_of(NOISE, seed, protocol), lists_with_mean(noise[seed]))
+    write_lists(layout, run_of("original", 3), lists_with_mean(30))  # of no attack
     code, table = summarise(monkeypatch, layout)
     assert code == 0
     assert tuple(table) == COLUMNS
-    assert len(table) == 5 * 2 + 1
-    found = row(table)
-    assert found["extractor"] == "original" and found["attack"] == PGD
-    assert found["protocol"] == "retrained" and found["recommender"] == "VBPR"
+    assert len(table) == 2 * (5 * 2 + 1)
+    found = row(table, attack=PGD)
+    assert found["extractor"] == "original"
+    assert found["protocol"] == protocol and found["recommender"] == "VBPR"
     assert found["before"] == pytest.approx(np.mean(before) / N_USERS)
     assert found["after"] == pytest.approx(np.mean(after) / N_USERS, rel=1e-5)
     assert found["change"] == pytest.approx((np.mean(after) - np.mean(before)) / N_USERS, rel=1e-5)
+    assert found["effect"] == found["change"]
     assert found["p_value"] == pytest.approx(stats.ttest_rel(after, before).pvalue, rel=1e-5)
-    # Seeds 3 and 4 were trained on clean features only: they stand in for seeds 0 and 1.
-    assert found["control_change"] == pytest.approx((1 - 1) / 2 / N_USERS)
-    assert found["control_p_value"] == pytest.approx(stats.ttest_rel(other, before[:2]).pvalue)
-    assert found["success_rate"] == 75 and found["seeds"] == 3
+    assert found["noise_effect"] == pytest.approx((1 + 1 + 0) / 3 / N_USERS, rel=1e-5)
+    assert found["net_effect"] == pytest.approx((7 + 6 + 10) / 3 / N_USERS, rel=1e-5)
+    assert found["net_low"] < found["net_effect"] < found["net_high"]
+    assert found["margin"] == pytest.approx(0.1 * found["before"], rel=1e-5)
+    assert found["verdict"] == "undecided" and np.isnan(found["p_holm"])
+    assert found["weakest_level"] == "1 extractor training"
+    assert (found["extractor_seeds"], found["recommender_seeds"], found["seeds"]) == (1, 3, 3)
+    assert found["success_rate"] == 75
     assert found["feature_loss"] == pytest.approx((2 + 2) / 4)
-    assert row(table, "chr_normalised")["before"] == pytest.approx(found["before"] / 4, rel=1e-5)
-    assert row(table, "auc", None)["k"] != row(table, "auc", None)["k"]
+    normalised = row(table, "chr_normalised", attack=PGD)
+    assert normalised["before"] == pytest.approx(found["before"] / 4, rel=1e-5)
+    control = row(table, attack=NOISE)
+    assert control["change"] == found["noise_effect"]
+    assert control[["net_effect", "verdict"]].isna().all()
 
 
-def test_one_seed_has_no_p_value_and_no_control(monkeypatch, layout):
-    write_lists(layout, run_of("original"), lists_with_mean(8))
-    write_lists(layout, run_of(PGD), lists_with_mean(16))
-    _, table = summarise(monkeypatch, layout)
-    found = row(table)
-    assert found["change"] == 1 and found["seeds"] == 1
-    assert found[["p_value", "control_change", "control_p_value"]].isna().all()
-
-
-def test_one_control_pair_has_a_change_but_no_p_value(monkeypatch, layout):
-    for seed, total in enumerate([8, 8, 12]):
-        write_lists(layout, run_of("original", seed), lists_with_mean(total))
-    for seed in (0, 1):
-        write_lists(layout, run_of(PGD, seed), lists_with_mean(16))
+def test_the_interval_of_seeds_alone_is_students(monkeypatch, layout):
+    """All users change alike under a seed, so that only the seeds differ."""
+    for seed, hits in enumerate([2, 1, 3]):
+        write_lists(layout, run_of("original", seed), np.zeros(N_USERS, int))
+        write_lists(layout, run_of(PGD, seed), np.full(N_USERS, hits))
     found = row(summarise(monkeypatch, layout)[1])
-    assert found["control_change"] == 0.5 and np.isnan(found["control_p_value"])
+    low, high = stats.ttest_1samp([2, 1, 3], 0).confidence_interval(0.95)
+    assert [found["low"], found["high"]] == pytest.approx([low, high], rel=1e-5)
+    assert found["sd_recommender"] == 1 and found["sd_user"] == 0
 
 
-def test_test_time_pairs_users_averaged_over_seeds(monkeypatch, layout):
-    clean = [np.array([1, 0, 0, 1, 2, 0, 0, 1]), np.array([0, 1, 0, 1, 1, 0, 1, 1])]
-    attacked = [np.array([2, 2, 0, 1, 3, 1, 0, 2]), np.array([2, 1, 1, 1, 2, 0, 3, 1])]
-    noise = [np.array([1, 1, 0, 1, 2, 0, 0, 1]), np.array([0, 1, 0, 1, 1, 0, 1, 2])]
-    for seed in (0, 1):
-        write_lists(layout, run_of("original", seed), clean[seed])
-        write_lists(layout, run_of(PGD, seed, "test_time"), attacked[seed])
-        write_lists(layout, run_of(NOISE, seed, "test_time"), noise[seed])
+def test_one_run_has_no_interval_and_its_users_only_agree(monkeypatch, layout):
+    clean, attacked = np.array([1, 0, 0, 1, 2, 0, 0, 1]), np.array([2, 2, 0, 1, 3, 1, 0, 2])
+    write_lists(layout, run_of("original"), clean)
+    write_lists(layout, run_of(PGD, protocol="test_time"), attacked)
+    found = row(summarise(monkeypatch, layout)[1])
+    assert found["change"] == 0.75 and found["seeds"] == 1
+    assert found[["p_value", "low", "high", "net_effect", "p_holm"]].isna().all()
+    assert (found["verdict"], found["weakest_level"]) == ("undecided", "no noise control")
+    expected = stats.ttest_rel(attacked, clean).pvalue
+    assert found["p_within_run"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_noise_counts_with_the_seeds_of_the_attack(monkeypatch, layout):
+    """Only seeds that have both are compared: another seed changes the lists too."""
     write_images(layout, Experiment.parse(NOISE))
-    _, table = summarise(monkeypatch, layout)
-    before, after, control = (np.mean(runs, axis=0) for runs in (clean, attacked, noise))
+    for seed, total in enumerate([8, 16, 8]):
+        write_lists(layout, run_of("original", seed), lists_with_mean(total))
+    for seed, total in enumerate([16, 24]):
+        write_lists(layout, run_of(PGD, seed), lists_with_mean(total))
+    for seed, total in ((1, 17), (2, 9)):
+        write_lists(layout, run_of(NOISE, seed), lists_with_mean(total))
+    found = row(summarise(monkeypatch, layout)[1], attack=PGD)
+    assert found["noise_effect"] == 1 / N_USERS and found["net_effect"] == 7 / N_USERS
+    assert (found["seeds"], found["recommender_seeds"]) == (2, 1)
+
+
+def other_trainings(layout, totals, *, seed_of=lambda training: training):
+    """Data sets toy, toy_1, ...: the lists of ``totals`` (trainings, 3) before, after and under noise."""
+    names = ["toy", *(f"toy_{n}" for n in range(1, len(totals)))]
+    for training, (name, of_training) in enumerate(zip(names, totals, strict=True)):
+        place = Layout(name, layout.root)
+        for experiment in (PGD, NOISE):
+            write_images(place, Experiment.parse(experiment))
+        checkpoint = layout.root / "models" / "plain" / f"{name}.pt"
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_bytes(bytes([training]))
+        Manifest.of("train_extractor", {"seed": seed_of(training)}, []).write([checkpoint])
+        options = {"arch": "tiny", "weights": fingerprint(checkpoint), "resize": 0}
+        Manifest.of("classify_extract", options, []).write([place.classes(Experiment())])
+        for experiment, total in zip(("original", PGD, NOISE), of_training, strict=True):
+            for seed in (0, 1):
+                protocol = "retrained" if experiment == "original" else "test_time"
+                run = run_of(experiment, seed, protocol)
+                write_lists(place, run, lists_with_mean(total + seed))
+    return names[1:]
+
+
+def test_trainings_decide(monkeypatch, layout, capsys):
+    others = other_trainings(layout, [(8, 16, 8), (9, 18, 9), (7, 15, 7), (8, 17, 8)])
+    code, table = summarise(monkeypatch, layout, "--trainings", *others)
+    assert code == 0
     found = row(table, attack=PGD)
-    assert found["protocol"] == "test_time"
-    assert found["before"] == before.mean() and found["after"] == after.mean()
-    assert found["p_value"] == pytest.approx(stats.ttest_rel(after, before).pvalue, rel=1e-5)
-    assert found["control_change"] == control.mean() - before.mean()
-    expected = stats.ttest_rel(control, before).pvalue
-    assert found["control_p_value"] == pytest.approx(expected, rel=1e-5)
-    its_own = row(table, attack=NOISE)
-    assert its_own["change"] == found["control_change"] and np.isnan(its_own["control_change"])
-    assert its_own["success_rate"] == 100  # no image is called 7 any more
+    assert found["extractor_seeds"] == 4 and found["recommender_seeds"] == 2
+    assert found["weakest_level"] == "4 extractor trainings"
+    net = np.array([8, 9, 8, 9]) / N_USERS
+    assert found["net_effect"] == pytest.approx(net.mean(), rel=1e-5)
+    assert found["net_low"] > found["margin"] and found["verdict"] == "effect"
+    assert 0 < found["p_holm"] < 0.05
+    assert row(table, attack=PGD, k=2.0)[["p_holm"]].isna().all()
+    assert "comparisons tested: 1 (CHR@4" in capsys.readouterr().out
+    runs = pd.read_csv(layout.runs_table, sep="\t")
+    assert len(runs) == 4 * 3 * 2
+    of = runs[(runs["dataset"] == "toy_2") & (runs["seed"] == 1)].set_index("attack")
+    assert of["extractor_seed"].tolist() == [2, 2, 2] and of["origin"].tolist() == [7, 7, 7]
+    assert of["chr@4"].to_dict() == {"original": 1, PGD: 2, NOISE: 1}
+
+
+def test_trainings_that_disagree_leave_it_undecided(monkeypatch, layout):
+    others = other_trainings(layout, [(8, 16, 8), (9, 9, 9), (7, 8, 7)])
+    _, table = summarise(monkeypatch, layout, "--trainings", *others)
+    assert row(table, attack=PGD)["verdict"] == "undecided"
+    assert row(table, attack=PGD)["p_within_run"] < 0.001
+
+
+def test_an_attack_that_does_what_noise_does_is_equivalent_to_it(monkeypatch, layout):
+    others = other_trainings(layout, [(8, 10, 10), (9, 10, 10), (7, 10, 10)])
+    _, table = summarise(monkeypatch, layout, "--trainings", *others)
+    found = row(table, attack=PGD)
+    assert found["effect"] > 0 and found["net_effect"] == 0 and found["verdict"] == "equivalent"
+
+
+def test_one_training_does_not_count_twice(monkeypatch, layout, capsys):
+    (other,) = other_trainings(layout, [(8, 16, 8), (9, 18, 9)])
+    record = record_path(layout.classes(Experiment()))
+    copy = record_path(Layout(other, layout.root).classes(Experiment()))
+    copy.write_text(record.read_text())
+    assert summarise(monkeypatch, layout, "--trainings", other)[0] == 2
+    assert "are of one training" in capsys.readouterr().err
+    assert summarise(monkeypatch, layout, "--trainings", "toy")[0] == 2
+    assert "named twice" in capsys.readouterr().err
+
+
+def test_trainings_on_other_interactions_are_refused(monkeypatch, layout, capsys):
+    (other,) = other_trainings(layout, [(8, 16, 8), (9, 18, 9)])
+    for name in ("toy", other):
+        Layout(name, layout.root).training_set.write_text(f"{len(name)}\n")
+    assert summarise(monkeypatch, layout, "--trainings", other)[0] == 2
+    assert "hold other interactions" in capsys.readouterr().err
 
 
 def test_ncdcg_hr_ndcg_and_auc(monkeypatch, layout):
@@ -170,7 +251,7 @@ def test_ncdcg_hr_ndcg_and_auc(monkeypatch, layout):
         (1 + second + 1 / math.log2(5)) / 8, rel=1e-5
     )
     area = row(table, "auc", None)
-    assert area["before"] == pytest.approx(1 - 24 / 80) and area["p_value"] == 1
+    assert area["before"] == pytest.approx(1 - 24 / 80) and area["p_within_run"] == 1
 
 
 @pytest.mark.parametrize(("attack", "controlled"), [(FGSM_2, False), (CW, False), (PGD, True)])
@@ -181,7 +262,7 @@ def test_noise_is_the_control_of_attacks_with_its_budget(monkeypatch, layout, at
     for experiment in (attack, NOISE):
         write_lists(layout, run_of(experiment, protocol="test_time"), lists_with_mean(9))
     found = row(summarise(monkeypatch, layout)[1], attack=attack)
-    assert np.isnan(found["control_change"]) != controlled
+    assert np.isnan(found["net_effect"]) != controlled
 
 
 LIKE_CW = "noise_7_9_like_cw_conf0_lr0.005_c0.01_max_it1000"
@@ -196,7 +277,7 @@ def test_noise_like_an_attack_without_a_budget_is_its_control(
         write_images(layout, Experiment.parse(experiment))
         write_lists(layout, run_of(experiment, protocol="test_time"), lists_with_mean(9))
     found = row(summarise(monkeypatch, layout)[1], attack=attack)
-    assert np.isnan(found["control_change"]) != controlled
+    assert np.isnan(found["net_effect"]) != controlled
 
 
 def test_the_budget_is_that_of_the_manifest(monkeypatch, layout):
@@ -206,12 +287,12 @@ def test_the_budget_is_that_of_the_manifest(monkeypatch, layout):
     for experiment in (attack, noise, NOISE):
         write_images(layout, Experiment.parse(experiment))
         write_lists(layout, run_of(experiment, protocol="test_time"), lists_with_mean(9))
-    assert np.isnan(row(summarise(monkeypatch, layout)[1], attack=attack)["control_change"])
+    assert np.isnan(row(summarise(monkeypatch, layout)[1], attack=attack)["noise_effect"])
     classes = layout.classes(Experiment.parse(attack))
     options = {"budget": {"eps": 200.0, "norm": "2"}}
     Manifest.of("classify_extract_attack", options, []).write([classes])
     found = row(summarise(monkeypatch, layout, "--force")[1], attack=attack)
-    assert found["control_change"] == pytest.approx(1 / N_USERS)
+    assert found["noise_effect"] == pytest.approx(1 / N_USERS)
 
 
 def test_rows_of_all_extractors_and_recommenders_in_a_stable_order(monkeypatch, layout):
@@ -335,7 +416,7 @@ def test_second_time_is_skipped(monkeypatch, layout, capsys):
     summarise(monkeypatch, layout)
     second = capsys.readouterr().out
     assert "wrote" in first and "is up to date" in second
-    assert first.splitlines()[1:] == second.splitlines()[1:]
+    assert first.splitlines()[2:] == second.splitlines()[2:]
 
 
 def test_extractors_have_a_table_of_their_own(monkeypatch, layout):
@@ -357,11 +438,7 @@ def test_extractors_have_a_table_of_their_own(monkeypatch, layout):
     assert code == 2
 
 
-def test_changes_of_nothing_are_empty():
-    assert change_over_seeds([]) == change_over_users([]) == {}
-
-
 def test_auc_is_compared_only_where_all_runs_know_it():
     values = {("hr", 20): np.ones(3), ("auc", None): np.ones(3)}
     lists_only = {("hr", 20): np.zeros(3)}
-    assert set(change_over_users([(values, lists_only)])) == {("hr", 20)}
+    assert set(changes_of([[(values, lists_only)]])) == {("hr", 20)}

@@ -150,6 +150,11 @@ class Layout:
     def summary(self) -> Path:
         return self.results / "summary.tsv"
 
+    @property
+    def runs_table(self) -> Path:
+        """The values of every run behind ``summary``."""
+        return self.results / "runs.tsv"
+
     def result(self, name: str) -> Path:
         """A file of a study."""
         return self.results / check_name(name, "output")

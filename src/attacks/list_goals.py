@@ -9,6 +9,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from src.artifacts.experiments import DEMOTE
 from src.extractors.extractor import Prediction
@@ -28,8 +29,8 @@ class ListGoal:
     image enters when it alone is changed.
     """
 
-    directions: Tensor
-    """(U, D): gradients of the users' scores in features; shared by all images."""
+    slopes: Tensor
+    """(U, D): slopes of the users' scores in features as they are read; shared by all images."""
     offsets: Tensor
     """(N, U): scores at features of zero."""
     thresholds: Tensor
@@ -42,14 +43,16 @@ class ListGoal:
     """(N, 1): the distance from a threshold within which the smooth count has a slope."""
     sign: int = 1
     """-1: the items are to be shown to fewer users."""
+    unit: bool = False
+    """Whether features are read at length 1."""
 
     @classmethod
     def of(cls, audience: Audience, device: torch.device, *, demote: bool = False) -> Self:
         """The goal of the items of an ``audience``, in its order."""
-        directions, features, scores, thresholds, may_see = (
+        slopes, features, scores, thresholds, may_see = (
             torch.from_numpy(values).to(device)
             for values in (
-                audience.directions,
+                audience.slopes,
                 audience.features,
                 audience.scores,
                 audience.thresholds,
@@ -64,18 +67,22 @@ class ListGoal:
         temperature = (_OF_THE_MEDIAN * distance).nan_to_num(1.0)
         weights = may_see / may_see.sum(dim=1, keepdim=True)
         return cls(
-            directions,
-            scores - features @ directions.T,
+            slopes,
+            scores - features @ slopes.T,
             thresholds,
             weights,
             ((margins > 0) * weights).sum(dim=1),
             temperature.clamp_min(torch.finfo(scores.dtype).tiny),
             -1 if demote else 1,
+            audience.unit,
         )
 
     def scores(self, prediction: Prediction) -> Tensor:
         """(N, U): what every user gives to every image."""
-        return prediction.features @ self.directions.T + self.offsets
+        features = prediction.features
+        if self.unit:
+            features = functional.normalize(features, dim=1)
+        return features @ self.slopes.T + self.offsets
 
     def worth(self, prediction: Prediction) -> Tensor:
         """(N,): the objective, larger where an item is nearer to the lists."""

@@ -8,6 +8,7 @@ from src.artifacts.errors import UserError
 from src.recommenders.data import TrainingData
 from src.recommenders.delta import Changed
 from src.recommenders.recommender import Recommender
+from src.recommenders.weights import unit_length
 
 SAMPLED_USERS = 10_000
 """Larger audiences are sampled: more users change nothing measurable."""
@@ -18,13 +19,13 @@ class Audience:
     """How u users score n items, as arrays: all that an attack needs of a recommender.
 
     The score of item i for user v, when its features are f, is
-    ``scores[i, v] + directions[v] . (f - features[i])``.
+    ``scores[i, v] + slopes[v] . (f - features[i])``; with ``unit``, f is first divided by its length.
     """
 
-    directions: np.ndarray
-    """(u, d) float32: gradients of the scores in features."""
+    slopes: np.ndarray
+    """(u, d) float32: slopes of the scores in features as they are read."""
     features: np.ndarray
-    """(n, d) float32: the items' clean features."""
+    """(n, d) float32: the items' clean features, as they are read."""
     scores: np.ndarray
     """(n, u) float32: scores of the clean items."""
     thresholds: np.ndarray
@@ -33,6 +34,8 @@ class Audience:
     """(n, u) bool: whether the user has not trained on the item."""
     hook: np.ndarray
     """(d,) float32: clean features of the most popular item that is not one of the n."""
+    unit: bool = False
+    """Whether the recommender reads features of length 1."""
 
     def __post_init__(self) -> None:
         if not self.may_see.any(axis=1).all():
@@ -52,9 +55,13 @@ def audience_of(
 
     ``UserError`` where scores are not linear in features: there is no attack on lists then.
     """
-    if not recommender.linear:
+    if recommender.slopes(np.arange(1)) is None:
         kind = type(recommender).__name__
-        why = "gives no directions" if recommender.reads_images else "does not look at images"
+        why = (
+            "gives no slopes of its scores in features"
+            if recommender.reads_images
+            else "does not look at images"
+        )
         raise UserError(f"{kind} {why}: its lists cannot be attacked through images")
     interactions = data.at_test_time
     users, items = recommender.factors(data.features)
@@ -66,11 +73,13 @@ def audience_of(
     popularity[ids] = -1
     changed = Changed(users, items, interactions, ids, k)
     thresholds, may_see = changed.thresholds()
+    read = unit_length(data.features[ids]) if recommender.unit else data.features[ids]
     return Audience(
-        recommender.directions(data.features, int(ids[0]), chosen),
-        data.features[ids],
+        recommender.slopes(chosen),
+        read,
         np.ascontiguousarray((users @ items[ids].T).T),
         np.ascontiguousarray(thresholds.T),
         np.ascontiguousarray(may_see.T),
         data.features[int(np.argmax(popularity))],
+        recommender.unit,
     )

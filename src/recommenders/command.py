@@ -76,6 +76,13 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         help="uniform negatives of which a step takes the one that scores highest (dynamic negative "
         "sampling); 1 is plain uniform sampling",
     )
+    parser.add_argument(
+        "--features",
+        choices=("raw", "unit"),
+        default="raw",
+        help="VBPR, AMR: images' features as the extractor left them (published), or each divided by its "
+        "length",
+    )
     parser.add_argument("--epoch", type=positive, help=f"epochs (default: {_both('epochs')})")
     parser.add_argument(
         "--verbose",
@@ -161,6 +168,7 @@ def hyperparameters_of(options: argparse.Namespace, model: type[FactorModel]) ->
         penalties=_rates("--regs", options.regs, model) or published.penalties,
         regulariser=_REDUCTIONS.get(options.reg_reduction, published.regulariser),
         negatives=options.negatives,
+        features=options.features if model.reads_images else "raw",
     )
 
 
@@ -208,11 +216,16 @@ def run_of(
     """
     model = RECOMMENDERS[name]
     if not issubclass(model, FactorModel):
+        if model.reads_images and options.features == "unit":
+            raise UserError(f"--features unit: {name} has no such option")
         return Run(experiment, name, 0, top_k, seed)
     hyperparameters, published = hyperparameters_of(options, model), _published(options, model)
     values: dict[str, tuple[object, object]] = {
         field: (getattr(hyperparameters, field), getattr(published, field))
-        for field in ("factors", "batch", "learning_rates", "penalties", "regulariser", "negatives")
+        for field in (
+            *("factors", "batch", "learning_rates", "penalties", "regulariser", "negatives"),
+            "features",
+        )
     }
     adversary = adversary_of(options, model)
     if adversary:

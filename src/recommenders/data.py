@@ -23,6 +23,8 @@ class TrainingData:
     interactions: Interactions
     features: np.ndarray | None = None
     """(items, features) float32, as the extractor left them."""
+    unit: bool = False
+    """Whether a recommender reads each image's features divided by their length."""
 
     @cached_property
     def sampler(self) -> TripleSampler:
@@ -30,11 +32,11 @@ class TrainingData:
 
     @cached_property
     def scale(self) -> float:
-        return 1.0 if self.features is None else feature_scale(self.features)
+        return 1.0 if self.features is None else feature_scale(self.features, self.unit)
 
     @cached_property
     def scaled_features(self) -> np.ndarray | None:
-        return None if self.features is None else scaled(self.features, self.scale)
+        return None if self.features is None else scaled(self.features, self.scale, self.unit)
 
     @cached_property
     def at_test_time(self) -> Interactions:
@@ -57,7 +59,9 @@ class TrainingData:
         return table_shapes(*sizes, hyperparameters)
 
 
-def load_training_data(layout: Layout, experiment: Experiment, visual: bool = True) -> TrainingData:
+def load_training_data(
+    layout: Layout, experiment: Experiment, visual: bool = True, unit: bool = False
+) -> TrainingData:
     """Read and check one experiment; ``UserError`` where features and interactions do not fit.
 
     A recommender that is not ``visual`` has no features; its only experiment is the clean one.
@@ -65,7 +69,7 @@ def load_training_data(layout: Layout, experiment: Experiment, visual: bool = Tr
     layout.require_data()
     if visual:
         features = read_features(layout.features(experiment), count_images(layout))
-        return TrainingData(load_interactions(layout, len(features)), features)
+        return TrainingData(load_interactions(layout, len(features)), features, unit)
     if experiment != Experiment():
         raise UserError(
             f"{experiment.name}: this recommender does not look at images, its only experiment is "

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -82,7 +82,8 @@ class FactorModel(Recommender):
         drop_below = hyperparameters.batch if hyperparameters.drop_last_batch else 1
 
         def state(epoch: int) -> Self:
-            return cls(hyperparameters.form, trainer.save(data.scale, epoch))
+            weights = replace(trainer.save(data.scale, epoch), unit=data.unit)
+            return cls(hyperparameters.form, weights)
 
         for epoch in range(start.epoch + 1, epochs + 1):
             triples = data.sampler.epoch(seed, epoch, drop_below, hyperparameters.negatives)
@@ -101,12 +102,14 @@ class FactorModel(Recommender):
         if not self.reads_images:
             return fold(self.form, tables, None)
         features = require_features(features, len(tables["Q"]), len(tables["E"]))
-        return fold(self.form, tables, scaled(features, self.weights.scale))
+        return fold(self.form, tables, scaled(features, self.weights.scale, self.weights.unit))
 
-    def directions(
-        self, features: np.ndarray, item: int, users: np.ndarray | slice = slice(None)
-    ) -> np.ndarray | None:
-        """E visual(P_u) / scale, the same for every item, whatever its features are."""
+    @property
+    def unit(self) -> bool:
+        return self.weights.unit
+
+    def slopes(self, users: np.ndarray | slice = slice(None)) -> np.ndarray | None:
+        """E visual(P_u) / scale."""
         _, visual = latent_and_visual(self.form, self.weights.tables["P"][users], np.pad)
         if visual is None:
             return None
@@ -140,7 +143,6 @@ class VBPR(FactorModel):
     """BPR with visual factors (He and McAuley, AAAI 2016)."""
 
     reads_images: ClassVar = True
-    linear: ClassVar = True
     forms: ClassVar = {"": "shared", "full": "full"}
     defaults: ClassVar = OF_VISUAL
 

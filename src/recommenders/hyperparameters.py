@@ -30,6 +30,9 @@ class Hyperparameters:
     """Dynamic negative sampling (Zhang et al., SIGIR 2013): of so many uniform negatives a step takes
     the one that scores highest. 1 is uniform sampling."""
     drop_last_batch: bool = False
+    features: Literal["raw", "unit"] = "raw"
+    """How images' features are read: as the extractor left them, or each divided by its length, so that
+    longer features alone do not raise a score. Both are then divided by the largest entry."""
 
     def __post_init__(self) -> None:
         if min(self.learning_rates) <= 0 or not np.isfinite(self.learning_rates).all():

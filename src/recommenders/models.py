@@ -32,6 +32,7 @@ OPTIONS = {
     "penalties": Option("regs", "--regs"),
     "regulariser": Option("reduction", "--reg_reduction"),
     "negatives": Option("neg", "--negatives"),
+    "features": Option("features", "--features"),
     "weight": Option("lmd", "--lmd", adversarial=True),
     "epsilon": Option("eps", "--epsilon", adversarial=True),
     "kind": Option("type", "--adv_type", adversarial=True),

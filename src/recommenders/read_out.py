@@ -109,15 +109,16 @@ def score_direction(
     """
     features = np.zeros((interactions.n_items, n_features), np.float32)
     model = Model.parse(Run.parse_weights_name(path.stem).model)
-    linear = [name for name, kind in RECOMMENDERS.items() if kind.linear]
-    if model.name not in linear:
-        raise UserError(
-            f"{path}: {model.label} reads no images along one direction; choose one of "
-            f"{', '.join(linear)}"
-        )
+    if not model.kind.reads_images:
+        seeing = ", ".join(name for name, kind in RECOMMENDERS.items() if kind.reads_images)
+        raise UserError(f"{path}: {model.label} reads no images; choose one of {seeing}")
     n_users = interactions.n_users
     if user is not None and not 0 <= user < n_users:
         raise UserError(f"--user {user}: there are users 0 to {n_users - 1}")
     _, recommender = load_recommender(path, TrainingData(interactions, features))
-    directions = recommender.directions(features, item=0)
-    return directions.mean(axis=0) if user is None else directions[user]
+    if recommender.unit:
+        raise UserError(f"{path} reads features of length 1, whose score has no single direction")
+    slopes = recommender.slopes()
+    if slopes is None:
+        raise UserError(f"{path}: {model.label} reads images along no single direction")
+    return slopes.mean(axis=0) if user is None else slopes[user]

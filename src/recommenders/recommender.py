@@ -32,9 +32,6 @@ class Recommender(ABC):
     reads_images: ClassVar[bool] = False
     """Whether it scores by images' features. Only then it can be attacked through images, and only then
     its state is stored: others have no test time."""
-    linear: ClassVar[bool] = False
-    """Whether ``directions`` are the same for every item and for all features: scores are linear in
-    features."""
     continues: ClassVar[str | None] = None
     """The plain recommender that an adversarial one continues and is compared with."""
     forms: ClassVar[dict[str, Form | None]] = {"": None}
@@ -58,16 +55,33 @@ class Recommender(ABC):
         from.
         """
 
-    def directions(
-        self, features: np.ndarray, item: int, users: np.ndarray | slice = slice(None)
-    ) -> np.ndarray | None:
-        """The gradient of users' scores of ``item`` in that item's features: (users, features).
+    @property
+    def unit(self) -> bool:
+        """Whether it reads each image's features divided by their length."""
+        return False
 
-        ``features`` are those of ``factors``, ``users`` are ids. None where no images are read, or
-        nobody wrote it.
+    def slopes(self, users: np.ndarray | slice = slice(None)) -> np.ndarray | None:
+        """Slopes of the scores of some users (all) in features as they are read: (users, features).
+
+        They are the same for every item and all features, since a score is linear in features. None
+        where it is not, where no images are read, or where nobody wrote it: there are no attacks on
+        lists then.
         """
-        del features, item, users
+        del users
         return None
+
+    def directions(self, features: np.ndarray, item: int) -> np.ndarray | None:
+        """The gradient of every user's score of ``item`` in that item's features: (users, features).
+
+        ``features`` are those of ``factors``. None where no images are read, or nobody wrote it. Of
+        features f that are read as f / |f| it is the part of the slope across f, divided by |f|.
+        """
+        slopes = self.slopes()
+        if slopes is None or not self.unit:
+            return slopes
+        length = np.linalg.norm(features[item]) or np.float32(1)
+        along = features[item] / length
+        return (slopes - np.outer(slopes @ along, along)) / length
 
     def parameters(self, factors: Factors) -> dict[str, Parameter]:
         """The tables that ``attack_rec.py`` can move, by name; here the two factor matrices."""

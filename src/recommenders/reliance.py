@@ -11,6 +11,7 @@ import numpy as np
 from src.recommenders.data import TrainingData
 from src.recommenders.ranking import test_ranks
 from src.recommenders.recommender import Recommender
+from src.recommenders.weights import unit_length
 
 PERMUTATIONS = 5
 SAMPLED_USERS = 2000
@@ -48,7 +49,7 @@ def visual_reliance(
     """Measure how much ``recommender`` reads from the clean features of ``data``.
 
     HR@k is exact over all test users, as the mean of ``PERMUTATIONS`` permutations; the other two are
-    over at most ``SAMPLED_USERS`` users and need a recommender that is ``linear`` in features.
+    over at most ``SAMPLED_USERS`` users and need a recommender with ``slopes``.
     """
     rng = np.random.default_rng(seed)
     interactions = data.at_test_time
@@ -62,28 +63,23 @@ def visual_reliance(
     clean = hits(data.features)
     permuted = [hits(rng.permutation(data.features)) for _ in range(PERMUTATIONS)]
     lost = 1 - float(np.mean(permuted)) / clean if clean else np.nan
-    if not recommender.linear:
-        return Reliance(lost, np.nan, np.nan)
     test_users = interactions.test[:, 0]
     n_sampled = min(SAMPLED_USERS, len(test_users))
     sample = np.sort(rng.choice(test_users, n_sampled, replace=False))
+    slopes = recommender.slopes(sample)
+    if slopes is None:
+        return Reliance(lost, np.nan, np.nan)
     users, items = recommender.factors(data.features)
-    visual = recommender.directions(data.features, 0, sample)
-    rest = users[sample] @ items.T - visual @ data.features.T
+    read = unit_length(data.features) if recommender.unit else data.features
+    visual = slopes @ read.T
+    ranks = test_ranks(slopes, read, interactions.of_users(sample))
     return Reliance(
         lost,
-        _visual_auc(visual, data, sample),
-        float(_deviation(visual @ data.features.T) / _deviation(rest)),
+        float(1 - (ranks.ranks / ranks.negatives).mean()),
+        _deviation(visual) / _deviation(users[sample] @ items.T - visual),
     )
 
 
 def _deviation(scores: np.ndarray) -> float:
     """Standard deviation of (users, items) scores around each user's mean."""
     return float((scores - scores.mean(axis=1, keepdims=True)).std(dtype=np.float64))
-
-
-def _visual_auc(visual: np.ndarray, data: TrainingData, sample: np.ndarray) -> float:
-    """AUC of the sampled users' held-out items among the items that they have not trained on."""
-    sampled = data.at_test_time.of_users(sample)
-    ranks = test_ranks(visual, data.features, sampled)
-    return float(1 - (ranks.ranks / ranks.negatives).mean())

@@ -32,20 +32,31 @@ class Weights:
     scale: float
     """What features are divided by: the largest absolute entry of those trained on (1 without)."""
     epoch: int = 0
+    unit: bool = False
+    """Whether each image's features are first divided by their own length."""
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         return tuple(table.shape for table in self.tables.values())
 
 
-def feature_scale(features: np.ndarray) -> float:
-    """The largest absolute entry; 1 where all features are zero."""
-    return float(np.abs(features).max()) or 1.0
+def feature_scale(features: np.ndarray, unit: bool = False) -> float:
+    """The largest absolute entry, with ``unit`` of rows of length 1; 1 where all features are zero."""
+    return float(np.abs(unit_length(features) if unit else features).max()) or 1.0
 
 
-def scaled(features: np.ndarray, scale: float) -> np.ndarray:
-    """``features`` divided by ``scale``, as every recommender of tables reads them."""
-    return features / np.float32(scale)
+def unit_length(features: np.ndarray) -> np.ndarray:
+    """Divide each row of ``features`` (items, features) by its L2 norm; rows of zeros stay zero."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(lengths > 0, lengths, np.float32(1))
+
+
+def scaled(features: np.ndarray, scale: float, unit: bool = False) -> np.ndarray:
+    """Return ``features`` as every recommender of tables reads them: divided by ``scale``.
+
+    With ``unit`` each row has length 1 before.
+    """
+    return (unit_length(features) if unit else features) / np.float32(scale)
 
 
 def table_shapes(
@@ -89,6 +100,7 @@ def write_weights(path: Path, weights: Weights) -> None:
             **{_accumulator(name): array for name, array in weights.accumulators.items()},
             scale=np.float64(weights.scale),
             epoch=np.int64(weights.epoch),
+            unit=np.bool_(weights.unit),
         )
 
 
@@ -105,6 +117,7 @@ def read_weights(path: Path, shapes: tuple[tuple[int, int | None], ...]) -> Weig
                 {name: archive[_accumulator(name)] for name in names},
                 float(archive["scale"]),
                 int(archive["epoch"]),
+                bool(archive.get("unit", False)),
             )
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} does not hold weights of a recommender: {error}") from error

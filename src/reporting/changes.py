@@ -1,10 +1,11 @@
-"""How a measure changes from some runs to others: over seeds, or over users."""
+"""How measures change from some runs to others, over trainings, seeds and users."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from src.metrics.effects import Factor, nested_interval
 from src.metrics.significance import paired_tests
 
 Measure = tuple[str, int | None]
@@ -14,58 +15,91 @@ Measured = Mapping[Measure, np.ndarray]
 """One run's value for each user, in the same order for all runs that are compared."""
 
 Pairs = Sequence[tuple[Measured, Measured]]
-"""(before, after) of each seed."""
+"""(before, after) of each recommender seed on one extractor training."""
+
+TRAINING = Factor("extractor training")
+SEED = Factor("recommender seed", within=TRAINING.name)
+USER = Factor("user")
+FACTORS = (TRAINING, SEED, USER)
+"""Axes of every effect: a recommender belongs to one extractor, users are the same under all."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """From one mean to another, and how likely that is by chance (NaN: not tested)."""
+    """From one mean to another."""
 
     before: float
     after: float
+    low: float
+    high: float
+    """95 % interval of the change over all levels with several units; see ``nested_interval``. NaN for a
+    single run, whose users are no sample of what an attack does."""
+    p_interval: float
+    """p-value that belongs to the interval."""
     p_value: float
+    """Paired t-test over the means of trainings or, of a single training, over those of seeds; NaN
+    where there is only one."""
+    p_within_run: float
+    """Paired t-test over users, each with the mean of all trainings and seeds: whether the users of
+    these runs agree, which says nothing of another training."""
+    weakest_level: str
+    sd_extractor: float
+    sd_recommender: float
+    sd_user: float
+    """Standard deviations of the change between units of each level; NaN where there is one unit."""
 
     @property
     def change(self) -> float:
         return self.after - self.before
 
 
-def change_over_seeds(pairs: Pairs) -> dict[Measure, Change]:
-    """Change of the mean over users; the p-value is a paired t-test over the seeds' means.
+def changes_of(trainings: Sequence[Pairs]) -> dict[Measure, Change]:
+    """Compare each run before with the one after, of as many seeds on every extractor training.
 
-    A recommender trained anew differs from seed to seed, so one run's users are no sample of what an
-    attack does; a single seed has no p-value. No pairs, no changes.
+    Only what was measured on every run is compared: AUC is missing where only lists are known.
     """
-    return {
-        measure: _change(
-            np.array([before[measure].mean() for before, _ in pairs]),
-            np.array([after[measure].mean() for _, after in pairs]),
-        )
-        for measure in _common_measures(pairs)
+    runs = [run for pairs in trainings for pair in pairs for run in pair]
+    groups: dict[int, list[Measure]] = {}
+    for measure in runs[0]:
+        if all(measure in run for run in runs):
+            groups.setdefault(len(runs[0][measure]), []).append(measure)
+    found = {
+        measure: change
+        for measures in groups.values()
+        for measure, change in zip(measures, _changes(trainings, measures), strict=True)
     }
+    return {measure: found[measure] for measure in runs[0] if measure in found}
 
 
-def change_over_users(pairs: Pairs) -> dict[Measure, Change]:
-    """Change of the mean over users; the p-value is a paired t-test over users.
-
-    For a recommender that stays as it is. Every user's values are first averaged over the seeds. No
-    pairs, no changes.
-    """
-    return {
-        measure: _change(
-            np.mean([before[measure] for before, _ in pairs], axis=0),
-            np.mean([after[measure] for _, after in pairs], axis=0),
+def _changes(trainings: Sequence[Pairs], measures: Sequence[Measure]) -> list[Change]:
+    """Compare measures of the same users."""
+    before, after = (
+        np.array(
+            [
+                [np.stack([pair[at][measure] for measure in measures], axis=-1) for pair in pairs]
+                for pairs in trainings
+            ]
         )
-        for measure in _common_measures(pairs)
-    }
-
-
-def _change(before: np.ndarray, after: np.ndarray) -> Change:
-    p_value, _ = paired_tests(before, after)
-    return Change(float(before.mean()), float(after.mean()), float(p_value))
-
-
-def _common_measures(pairs: Pairs) -> list[Measure]:
-    """What was measured on every run: AUC is missing where only lists are known."""
-    runs = [run for pair in pairs for run in pair]
-    return [measure for measure in runs[0] if all(measure in run for run in runs)] if runs else []
+        for at in (0, 1)
+    )
+    interval = nested_interval(after - before, FACTORS)
+    unknown = np.full(len(measures), np.nan)
+    bounds = [interval.low, interval.high, interval.p_value]
+    if before.shape[0] * before.shape[1] == 1:
+        bounds = [unknown] * 3
+    units = (1, 2) if len(trainings) > 1 else (0, 2)
+    p_values, _ = paired_tests(before.mean(axis=units), after.mean(axis=units))
+    within, _ = paired_tests(before.mean(axis=(0, 1)), after.mean(axis=(0, 1)))
+    sds = [interval.sds.get(factor.name, unknown) for factor in FACTORS]
+    numbers = np.stack(
+        [
+            before.mean(axis=(0, 1, 2)),
+            after.mean(axis=(0, 1, 2)),
+            *bounds,
+            p_values,
+            within,
+            *sds,
+        ],
+        axis=-1,
+    )
+    return [Change(*row[:7], interval.weakest_level, *row[7:]) for row in numbers.tolist()]

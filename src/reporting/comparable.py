@@ -1,13 +1,13 @@
 """Which artifacts may be compared: those whose manifests differ in what is compared alone."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
-from src.artifacts.manifest import first_difference, input_name, read_record
+from src.artifacts.manifest import fingerprint, first_difference, input_name, read_record
 from src.recommenders.command import difference_text
 
 _COMPARED = ("seed",)
@@ -54,6 +54,34 @@ def require_same_training(layout: Layout, adversarial: Run, control: Run) -> Non
         options = {of: value for of, value in record["options"].items() if of not in _OF_ADVERSARY}
         files.append((path, options | _inputs(record, (layout.training_set,))))
     _require_same(files[1], files[0])
+
+
+def require_other_trainings(layouts: Sequence[Layout], clean: Collection[Experiment]) -> None:
+    """``UserError`` unless the data sets differ in the training of the extractors and in nothing else.
+
+    ``clean`` are the clean experiments of the extractors. Files that are missing may be anything.
+    """
+    for path_of in (lambda of: of.training_set, lambda of: of.test_set):
+        paths = [path for path in map(path_of, layouts) if path.is_file()]
+        for path in paths[1:]:
+            if fingerprint(path) != fingerprint(paths[0]):
+                raise UserError(f"{paths[0]} and {path} hold other interactions: use the same ones")
+    for experiment in clean:
+        first: dict[str, Path] = {}
+        for path in (layout.classes(experiment) for layout in layouts):
+            weights = read_record(path).get("options", {}).get("weights")
+            if weights and (other := first.setdefault(weights, path)) != path:
+                raise UserError(f"{other} and {path} are of one training, not of two")
+
+
+def training_seed(layout: Layout, clean: Experiment) -> int | None:
+    """The seed with which the extractor of a clean experiment was trained, where that is recorded."""
+    weights = read_record(layout.classes(clean)).get("options", {}).get("weights")
+    for path in sorted((layout.root / "models").glob("**/*.manifest.json")):
+        record = read_record(path.with_name(path.name.removesuffix(".manifest.json")))
+        if weights and weights in record.get("outputs", {}).values():
+            return record["options"].get("seed")
+    return None
 
 
 def _of_lists(layout: Layout, path: Path) -> tuple[Path, dict[str, Any]]:

@@ -25,9 +25,11 @@ STATES = {
     "before": "before",
     "after": "after",
     "change": "change",
-    "p_value": "p",
-    "control_change": "control",
-    "control_p_value": "control_p",
+    "noise_effect": "noise",
+    "net_effect": "net",
+    "net_low": "net_low",
+    "net_high": "net_high",
+    "verdict": "verdict",
 }
 """Columns of the summary, and what they are called after a metric's name."""
 OF_EXTRACTOR = ("accuracy", "r1", "ers", "ers_low", "ers_high", "collapsed")
@@ -179,7 +181,12 @@ _SHOWN = {
     **{
         f"{metric}_{state}": f"{title}{suffix}"
         for metric, title in (("chr", "CHR"), ("ncdcg", "nCDCG"), ("hr", "HR"))
-        for state, suffix in (("before", ""), ("change", " +"), ("p", " p"), ("control", " noise"))
+        for state, suffix in (
+            ("before", ""),
+            ("change", " +"),
+            ("noise", " noise"),
+            ("net", " net"),
+        )
     },
 }
 

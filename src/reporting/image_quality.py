@@ -1,7 +1,6 @@
 """How far changed images are from their originals: tables with a row an image, and a row a condition."""
 
 import argparse
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -252,7 +251,9 @@ def overview(table: pd.DataFrame) -> str:
     """For the terminal: means over all images, and what else is known of a condition."""
     bounds = {f"{name}{end}" for name in table for end in (LOW, HIGH, SUCCESSFUL)}
     bounds |= {f"{name}{SUCCESSFUL}{end}" for name in table for end in (LOW, HIGH)}
-    left_out = [name for name in table if name in bounds or re.search("_(p_value|control)$", name)]
+    left_out = [
+        name for name in table if name in bounds or name.endswith(("_net_low", "_net_high"))
+    ]
     shown = table.drop(columns=left_out).dropna(axis="columns", how="all")
     return format_table(list(shown), shown.astype(object).to_numpy().tolist())
 
@@ -396,10 +397,13 @@ def _attack_of(experiment: Experiment) -> str:
     return replace(experiment, model_dir=None).name
 
 
-def chr_changes(summary: pd.DataFrame, experiment: Experiment) -> dict[str, float]:
-    """Change of CHR@k under the experiment, with its p-value and its control, from the summary table.
+_NET = {"_net": "net_effect", "_net_low": "net_low", "_net_high": "net_high"}
 
-    Columns ``chr@<k>_<recommender>_<protocol>``, and the same with ``_p_value`` and ``_control``.
+
+def chr_changes(summary: pd.DataFrame, experiment: Experiment) -> dict[str, float]:
+    """Change of CHR@k under the experiment, and its net effect, from the summary table.
+
+    Columns ``chr@<k>_<recommender>_<protocol>``, and the same with ``_net``, ``_net_low``, ``_net_high``.
     """
     mine = summary[
         (summary["extractor"] == experiment.extractor)
@@ -410,6 +414,6 @@ def chr_changes(summary: pd.DataFrame, experiment: Experiment) -> dict[str, floa
     for row in mine.to_dict("records"):
         name = f"chr@{int(row['k'])}_{row['recommender']}_{row['protocol']}"
         columns[name] = row["change"]
-        columns[f"{name}_p_value"] = row["p_value"]
-        columns[f"{name}_control"] = row["control_change"]
+        for ending, column in _NET.items():
+            columns[f"{name}{ending}"] = row[column]
     return columns

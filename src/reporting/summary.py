@@ -1,9 +1,8 @@
-"""What each attack changes, beside what changes when nothing is attacked.
+"""What each attack changes beyond noise of the same size, and whether another training would agree.
 
 ``retrained``: a new recommender on the attacked features against one on the clean features, seed by
-seed. Its control is clean against clean: the clean runs of further seeds against those of the
-attack's seeds. ``test_time``: the recommender of the clean features scores the attacked ones, user by
-user. Its control is noise of the same size in place of the attack.
+seed. ``test_time``: the recommender of the clean features scores the attacked ones. The control of both
+is noise of the same size in place of the attack, on the same extractors with the same seeds.
 """
 
 import re
@@ -24,14 +23,12 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, read_record
 from src.metrics import attack as attack_metrics
 from src.metrics.category_hit_ratio import category_hit_ratio, ncdcg
-from src.reporting.changes import (
-    Change,
-    Measure,
-    Measured,
-    change_over_seeds,
-    change_over_users,
+from src.reporting.changes import Change, Measure, Measured, changes_of
+from src.reporting.comparable import (
+    require_other_trainings,
+    require_same_extractors,
+    require_same_recommenders,
 )
-from src.reporting.comparable import require_same_extractors, require_same_recommenders
 from src.reporting.measures import METRICS, accuracy_values
 from src.reporting.runs import (
     held_out_files,
@@ -41,7 +38,9 @@ from src.reporting.runs import (
     require_same_users,
     unpaired_runs,
 )
+from src.reporting.runs_table import runs_table
 from src.reporting.terminal import format_table
+from src.reporting.verdicts import CONTROL, NO_CONTROL, corrected, tests_of
 
 COLUMNS = (
     "extractor",
@@ -54,17 +53,53 @@ COLUMNS = (
     "after",
     "change",
     "p_value",
-    "control_change",
-    "control_p_value",
     "success_rate",
     "feature_loss",
     "seeds",
+    "effect",
+    "low",
+    "high",
+    "noise_effect",
+    "net_effect",
+    "net_low",
+    "net_high",
+    "margin",
+    "verdict",
+    "weakest_level",
+    "extractor_seeds",
+    "recommender_seeds",
+    "p_holm",
+    "p_within_run",
+    "sd_extractor",
+    "sd_recommender",
+    "sd_user",
 )
+MARGIN = 0.1
+"""Share of the value before the attack up to which a net effect is as good as none."""
 
 _EPS = re.compile(r"eps([\d.]+)(?:_|$)")
 _NORM = re.compile(r"_l(inf|[\d.]+)(?:_|$)")
-
-_UNTESTED = Change(np.nan, np.nan, np.nan)
+_SHOWN = {
+    "extractor": "extractor",
+    "attack": "attack",
+    "recommender": "recommender",
+    "protocol": "protocol",
+    "metric": "metric",
+    "k": "k",
+    "before": "before",
+    "after": "after",
+    "effect": "effect",
+    "noise_effect": "noise",
+    "net_effect": "net",
+    "net_low": "from",
+    "net_high": "to",
+    "p_holm": "p (Holm)",
+    "verdict": "verdict",
+    "weakest_level": "weakest level",
+    "p_within_run": "p within run",
+    "success_rate": "SR %",
+}
+"""Columns on the terminal and what they are called there."""
 
 
 def input_files(layout: Layout, runs: Collection[Run]) -> list[Path]:
@@ -77,42 +112,82 @@ def input_files(layout: Layout, runs: Collection[Run]) -> list[Path]:
     return sorted({file for file in files if file.is_file()})
 
 
-def summarise(layout: Layout, runs: Collection[Run], ks: Sequence[int]) -> pd.DataFrame:
+def comparisons_of(
+    layouts: Sequence[Layout], runs: Sequence[Collection[Run]], ks: Sequence[int]
+) -> list[tuple["Comparison", ...]]:
+    """Group runs by extractor and recommender: a comparison for each data set that has them.
+
+    ``runs`` are those of each of the ``layouts``, whose extractors of one name are trainings of one
+    recipe. ``ks`` ascend. ``unpaired_runs`` are left out; ``UserError`` when nothing else is there.
+    """
+    groups: dict[tuple[str, str], list[Comparison]] = {}
+    for layout, of_layout in zip(layouts, runs, strict=True):
+        found: dict[tuple[str, str], list[Run]] = {}
+        paired = set(of_layout).difference(unpaired_runs(of_layout))
+        for run in sorted(paired, key=lambda run: run.name):
+            found.setdefault((run.experiment.extractor, run.model), []).append(run)
+        for key, members in found.items():
+            comparison = Comparison(layout, tuple(members), tuple(ks))
+            if comparison.attacked:
+                groups.setdefault(key, []).append(comparison)
+    if not groups:
+        raise UserError(
+            f"no attacked run in {layouts[0].recommendations_dir} has its clean run beside it: "
+            "run rec_generator.py on the clean features with the same options and seed"
+        )
+    return [tuple(members) for members in groups.values()]
+
+
+def summarise(groups: Sequence[Sequence["Comparison"]], margin: float = MARGIN) -> pd.DataFrame:
     """One row for each extractor, attack, recommender, protocol, metric and k: ``COLUMNS``.
 
     CHR and nCDCG are those of the attacked class, whose members are the extractor's clean classes.
-    ``ks`` ascend. ``unpaired_runs`` are left out; ``UserError`` when nothing else is there.
     """
-    groups: dict[tuple[str, str], list[Run]] = {}
-    for run in sorted(set(runs).difference(unpaired_runs(runs)), key=lambda run: run.name):
-        groups.setdefault((run.experiment.extractor, run.model), []).append(run)
     rows = []
-    for members in groups.values():
-        comparison = Comparison(layout, tuple(members), tuple(ks))
-        for experiment, protocol in comparison.attacked:
-            rows += comparison.rows(experiment, protocol)
-    if not rows:
-        raise UserError(
-            f"no attacked run in {layout.recommendations_dir} has its clean run beside it: "
-            "run rec_generator.py on the clean features with the same options and seed"
-        )
-    table = pd.DataFrame(sorted(rows, key=_place), columns=COLUMNS)
+    for comparisons in groups:
+        require_one_configuration(comparisons)
+        attacked = [key for comparison in comparisons for key in comparison.attacked]
+        for experiment, protocol in dict.fromkeys(attacked):
+            rows += effect_rows(comparisons, experiment, protocol, margin)
+    table = corrected(pd.DataFrame(sorted(rows, key=_place)))[list(COLUMNS)]
     table["k"] = table["k"].astype("Int64")
     return table
 
 
 def write_summary(
-    layout: Layout, runs: Collection[Run], ks: Sequence[int], *, force: bool
+    layouts: Sequence[Layout],
+    runs: Sequence[Collection[Run]],
+    ks: Sequence[int],
+    margin: float = MARGIN,
+    *,
+    force: bool,
 ) -> pd.DataFrame:
-    """Make ``results/<dataset>/summary.tsv`` unless it is current, say where it is, return its rows.
+    """Make ``summary.tsv`` and ``runs.tsv`` in the results of the first data set; return the summary.
 
-    Raises ``UserError`` where runs or features would be compared that differ in more than the attack.
+    Files that are current stay, and it is said where they are. Raises ``UserError`` where runs or
+    features would be compared that differ in more than the attack, or data sets in more than the
+    training of their extractors.
     """
-    require_same_recommenders(layout, runs)
-    require_same_extractors(layout, {run.experiment for run in runs if run.experiment.attack})
-    names = sorted(run.name for run in runs)
-    manifest = Manifest.of("summarize", {"runs": names, "ks": ks}, input_files(layout, runs))
-    return tabulated(layout.summary, manifest, lambda: summarise(layout, runs, ks), force=force)
+    for layout, of_layout in zip(layouts, runs, strict=True):
+        require_same_recommenders(layout, of_layout)
+        require_same_extractors(
+            layout, {run.experiment for run in of_layout if run.experiment.attack}
+        )
+    require_other_trainings(layouts, {run.experiment.clean for run in runs[0]})
+    groups = comparisons_of(layouts, runs, ks)
+    options = {
+        "runs": sorted(run.name for run in runs[0]),
+        "trainings": [layout.dataset for layout in layouts[1:]],
+        "ks": ks,
+        "margin": margin,
+    }
+    hashes: dict[str, str] = {}
+    for layout, of_layout in zip(layouts, runs, strict=True):
+        of_files = Manifest.of("summarize", {}, input_files(layout, of_layout)).inputs
+        hashes |= {f"{layout.dataset}/{name}": of for name, of in of_files.items()}
+    manifest = replace(Manifest.of("summarize", options, ()), inputs=hashes)
+    tabulated(layouts[0].runs_table, manifest, lambda: runs_table(groups), force=force)
+    return tabulated(layouts[0].summary, manifest, lambda: summarise(groups, margin), force=force)
 
 
 def tabulated(
@@ -132,19 +207,13 @@ def tabulated(
 
 def summary_overview(table: pd.DataFrame) -> str:
     """The table for the terminal: what a column says of a whole attack is said once."""
-    rows = table.astype(object).where(table.notna(), np.nan)
+    shown = {name: title for name, title in _SHOWN.items() if name in table}
+    rows = table[list(shown)].astype(object).where(table.notna(), np.nan)
     said = table.duplicated(["extractor", "attack", "recommender", "protocol"])
     rows.loc[said, ["extractor", "attack", "recommender", "protocol"]] = ""
-    rows.loc[said, ["success_rate", "feature_loss", "seeds"]] = np.nan
-    shorter = {
-        "p_value": "p",
-        "control_change": "control",
-        "control_p_value": "its p",
-        "success_rate": "SR %",
-        "feature_loss": "FL",
-    }
-    header = [shorter.get(name, name) for name in table]
-    return format_table(header, rows.to_numpy().tolist())
+    rows.loc[said, ["success_rate"]] = np.nan
+    text = format_table(list(shown.values()), rows.to_numpy().tolist())
+    return f"{tests_of(table)}\n\n{text}"
 
 
 def _place(row: Mapping[str, object]) -> tuple:
@@ -180,18 +249,23 @@ class Comparison:
         return found
 
     @cached_property
+    def users(self) -> tuple[np.ndarray, np.ndarray]:
+        """The users with lists and those with a held-out item, as the first run has them."""
+        n_items = len(read_categories(self.layout, self.runs[0].experiment).of_item)
+        lists = read_lists(self.layout, self.runs[0], n_items)
+        return lists.users, read_held_out(self.layout, self.runs[0]).users
+
+    @cached_property
     def measured(self) -> dict[tuple[Run, int], Measured]:
         """Every run's values for each origin class it is compared for; each list is read once."""
         categories = read_categories(self.layout, self.runs[0].experiment)
         origins = sorted({experiment.origin for experiment, _ in self.attacked})
         members = {origin: categories.members(origin) for origin in origins}
         measured: dict[tuple[Run, int], Measured] = {}
-        users = test_users = None
+        users, test_users = self.users
         for run in self.runs:
             lists = read_lists(self.layout, run, len(categories.of_item))
             held_out = read_held_out(self.layout, run)
-            if users is None:
-                users, test_users = lists.users, held_out.users
             require_same_users(self.layout, lists.users, run, users, self.runs[0])
             require_same_users(self.layout, held_out.users, run, test_users, self.runs[0])
             accuracy = accuracy_values(held_out, self.ks)
@@ -200,59 +274,27 @@ class Comparison:
                 measured[run, origin] = of_class | accuracy
         return measured
 
-    def rows(self, experiment: Experiment, protocol: str) -> list[dict[str, object]]:
-        """The rows of one attacked experiment under one protocol."""
-        by_seed = self.attacked[experiment, protocol]
-        change_of = change_over_seeds if protocol == "retrained" else change_over_users
-        changes = change_of(self._pairs(by_seed, experiment.origin))
-        control = self._control(experiment, protocol)
-        controls = change_of(self._pairs(control, experiment.origin))
-        success, loss = attack_outcome(self.layout, experiment)
+    def pairs(
+        self, seeds: Sequence[int], before: Mapping[int, Run], after: Mapping[int, Run], origin: int
+    ) -> list[tuple[Measured, Measured]]:
+        """Return what was measured on the runs of each seed, ``before`` and ``after``."""
         return [
-            {
-                "extractor": experiment.extractor,
-                "attack": replace(experiment, model_dir=None).name,
-                "recommender": self.runs[0].model,
-                "protocol": protocol,
-                "metric": metric,
-                "k": k,
-                "before": change.before,
-                "after": change.after,
-                "change": change.change,
-                "p_value": change.p_value,
-                "control_change": controls.get((metric, k), _UNTESTED).change,
-                "control_p_value": controls.get((metric, k), _UNTESTED).p_value,
-                "success_rate": success,
-                "feature_loss": loss,
-                "seeds": len(by_seed),
-            }
-            for (metric, k), change in changes.items()
+            (self.measured[before[seed], origin], self.measured[after[seed], origin])
+            for seed in seeds
         ]
 
-    def _pairs(self, after: Mapping[int, Run], origin: int) -> list[tuple[Measured, Measured]]:
-        """The clean run of each seed with the run that is compared with it."""
-        return [
-            (self.measured[self.clean[seed], origin], self.measured[after[seed], origin])
-            for seed in sorted(after)
-        ]
+    def noise(self, experiment: Experiment, protocol: str) -> dict[int, Run]:
+        """Return the runs on the noise that is the control of an attack, by seed.
 
-    def _control(self, experiment: Experiment, protocol: str) -> dict[int, Run]:
-        """What the clean runs are compared with when nothing is attacked, by their seed.
-
-        ``retrained``: the clean runs of seeds the attack was not run with, in order. ``test_time``:
-        noise of the same budget on the same class, or image by image of the size of the attack's changes.
-        Empty where there is none.
+        It changes the same class, image by image by the size of the attack's changes or else within the
+        same budget. Empty where there is none, and for noise itself.
         """
-        if protocol == "retrained":
-            seeds = sorted(self.attacked[experiment, protocol])
-            others = sorted(set(self.clean).difference(seeds))
-            return {seed: self.clean[s] for seed, s in zip(seeds, others, strict=False)}
-        if experiment.attack == "noise":
+        if experiment.attack == CONTROL:
             return {}
         candidates = [
             candidate
             for candidate, its_protocol in sorted(self.attacked, key=lambda key: key[0].name)
-            if candidate.attack == "noise"
+            if candidate.attack == CONTROL
             and its_protocol == protocol
             and candidate.origin == experiment.origin
         ]
@@ -261,6 +303,106 @@ class Comparison:
         same = [of for of in candidates if budget and recorded_budget(self.layout, of) == budget]
         found = alike or same
         return self.attacked[found[0], protocol] if found else {}
+
+
+def require_one_configuration(comparisons: Sequence[Comparison]) -> None:
+    """``UserError`` unless the trainings have recommenders of one configuration and the same users."""
+    first, *others = (comparison.runs[0] for comparison in comparisons)
+    for comparison, run in zip(comparisons[1:], others, strict=True):
+        for field in ("epochs", "top_k", "fidelity", "options_label"):
+            if getattr(run, field) != getattr(first, field):
+                raise UserError(
+                    f"{first.model} has {field} {getattr(first, field)} in "
+                    f"{comparisons[0].layout.recommendations_dir} and {getattr(run, field)} in "
+                    f"{comparison.layout.recommendations_dir}: choose runs of one configuration"
+                )
+        for users, other in zip(comparisons[0].users, comparison.users, strict=True):
+            require_same_users(comparison.layout, other, run, users, first)
+
+
+def effect_rows(
+    comparisons: Sequence[Comparison], experiment: Experiment, protocol: str, margin: float = MARGIN
+) -> list[dict[str, object]]:
+    """The rows of one attack under one protocol: ``COLUMNS`` and the p-value ``p_net``.
+
+    ``comparisons`` are of one recommender on trainings of one extractor; those without the attack are
+    left out. Every training counts with as many seeds: those that all of them have.
+    """
+    comparisons = [of for of in comparisons if (experiment, protocol) in of.attacked]
+    attacked = [of.attacked[experiment, protocol] for of in comparisons]
+    noise = [of.noise(experiment, protocol) for of in comparisons]
+    seeds = sorted(set.intersection(*map(set, attacked)))
+    if not seeds:
+        raise UserError(
+            f"{experiment.name}: the data sets have no seed of {comparisons[0].runs[0].model} in common"
+        )
+    controlled = [seed for seed in seeds if all(seed in of for of in noise)]
+
+    def compare(
+        seeds: Sequence[int],
+        before: Sequence[Mapping[int, Run]],
+        after: Sequence[Mapping[int, Run]],
+    ) -> dict[Measure, Change]:
+        return changes_of(
+            [
+                of.pairs(seeds, one, other, experiment.origin)
+                for of, one, other in zip(comparisons, before, after, strict=True)
+            ]
+        )
+
+    clean = [of.clean for of in comparisons]
+    changes = compare(seeds, clean, attacked)
+    by_noise = compare(controlled, clean, noise) if controlled else {}
+    net = compare(controlled, noise, attacked) if controlled else {}
+    outcomes = np.array([attack_outcome(of.layout, experiment) for of in comparisons])
+    rows = []
+    for (metric, k), change in changes.items():
+        row = {
+            "extractor": experiment.extractor,
+            "attack": replace(experiment, model_dir=None).name,
+            "recommender": comparisons[0].runs[0].model,
+            "protocol": protocol,
+            "metric": metric,
+            "k": k,
+            "before": change.before,
+            "after": change.after,
+            "change": change.change,
+            "p_value": change.p_value,
+            "success_rate": outcomes[:, 0].mean(),
+            "feature_loss": outcomes[:, 1].mean(),
+            "seeds": len(seeds),
+            "effect": change.change,
+            "low": change.low,
+            "high": change.high,
+            "margin": margin * abs(change.before),
+            "weakest_level": change.weakest_level,
+            "extractor_seeds": len(comparisons),
+            "recommender_seeds": len(seeds),
+            "p_within_run": change.p_within_run,
+        }
+        told = change
+        if (metric, k) in net:
+            told = net[metric, k]
+            row |= {
+                "noise_effect": by_noise[metric, k].change,
+                "net_effect": told.change,
+                "net_low": told.low,
+                "net_high": told.high,
+                "weakest_level": told.weakest_level,
+                "recommender_seeds": len(controlled),
+                "p_net": told.p_interval,
+            }
+        else:
+            row |= dict.fromkeys(
+                ("noise_effect", "net_effect", "net_low", "net_high", "p_net"), np.nan
+            )
+            row["weakest_level"] = (
+                told.weakest_level if experiment.attack == CONTROL else NO_CONTROL
+            )
+        for level in ("extractor", "recommender", "user"):
+            row[f"sd_{level}"] = getattr(told, f"sd_{level}")
+        rows.append(row)
+    return rows
 
 
 def category_values(

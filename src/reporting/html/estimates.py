@@ -13,10 +13,7 @@ from src.artifacts.layout import Layout
 from src.metrics.attack import feature_loss
 from src.metrics.significance import bootstrap_interval, mean_interval, wilson_interval
 from src.reporting.changes import Measure, Measured
-
-STARS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
-AS_LARGE = "†"
-"""After a change that is no larger than that of its control."""
+from src.reporting.verdicts import NO_CONTROL
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,16 @@ def estimate_of(row: Mapping[str, float] | pd.Series, name: str) -> Estimate:
     return Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
 
+def net_estimate(row: Mapping[str, float] | pd.Series) -> Estimate:
+    """Return the net effect of a row of the summary with its interval."""
+    return Estimate(row["net_effect"], row["net_low"], row["net_high"])
+
+
+def net_text(row: pd.Series) -> str:
+    """Return the net effect of a row in a line: ``0.3 (0.1 to 0.5)``."""
+    return NO_CONTROL if np.isnan(row["net_effect"]) else net_estimate(row).text
+
+
 def number(value: float, digits: int = 3) -> str:
     """At most ``digits`` significant digits, a true minus sign, a dash for what does not exist."""
     if pd.isna(value):
@@ -72,11 +79,6 @@ def fixed(value: float, decimals: int, *, sign: bool = False) -> str:
 def signed(value: float) -> str:
     """A change: ``+0.03``, ``−0.01``."""
     return ("+" if value > 0 else "") + number(value)
-
-
-def stars(p_value: float) -> str:
-    """``***`` below 0.001, ``**`` below 0.01, ``*`` below 0.05, nothing otherwise or untested."""
-    return next((marks for bound, marks in STARS if p_value < bound), "")
 
 
 def mean_of_seeds(values: np.ndarray, protocol: str) -> list[Estimate]:

@@ -10,26 +10,25 @@ import pandas as pd
 from src.artifacts.experiments import Experiment
 from src.reporting.html.blocks import Hidden, Section
 from src.reporting.html.estimates import (
-    AS_LARGE,
-    STARS,
     decimals_of,
     estimate_of,
     fixed,
+    net_estimate,
     number,
-    stars,
 )
 from src.reporting.html.names import CONTROL, METRICS, PROTOCOLS
 from src.reporting.html.plots import Curve, Plot, draw_curves, styles_of
 from src.reporting.html.study import Study
 from src.reporting.html.tables import Table
+from src.reporting.verdicts import NO_CONTROL
 
 _TABLES = ("chr", "ncdcg")
 _CURVES = ("chr_normalised", "ncdcg")
 _AXIS = {"chr_normalised": "CHR@K / K (share of the list)", "ncdcg": "nCDCG@K"}
-_STARS = ", ".join(f"{marks} p < {bound:g}" for bound, marks in reversed(STARS))
 _INTERVALS = (
-    "Intervals are of 95 %. At test time the recommenders are given and users are resampled; retrained "
-    "ones are compared seed by seed, with Student's t over the seeds (none where there is one seed)."
+    "Intervals are of 95 %. Those of changes are over trainings, seeds and users together (none where "
+    "there is one run); those of values before and after are over users at test time, and over seeds, "
+    "with Student's t, where recommenders were retrained."
 )
 
 
@@ -41,15 +40,14 @@ def summary_section(study: Study, anchor: str, title: str) -> Section:
         for metric, rows in of.groupby("metric", sort=False)
         if metric in _TABLES
     ]
-    tested = sum(int(block.data["p_value"].notna().sum()) for block in blocks)
     text = [
-        f"Each cell: the value after the attack, the change with its interval, and what changes when "
-        f"nothing is attacked (control). CHR@{study.k} counts the items of the attacked class in a "
-        f"user's top {study.k}. An item is of the class that the extractor sees in its clean image, "
-        "whatever its maker calls it.",
-        f"Marks: {_STARS}; {AS_LARGE} the control changes as much. The {tested} p-values are not "
-        "corrected for their number. Controls: at test time, noise of the same size (in full in the TSV "
-        f"and the curves); retrained, clean retraining with other seeds. {_INTERVALS}",
+        f"Each cell: the value after the attack, the change with its interval, and the net effect: the "
+        "change beyond that under noise of the same size, with the same seeds. "
+        f"CHR@{study.k} counts the items of the attacked class in a user's top {study.k}. An item is of "
+        "the class that the extractor sees in its clean image, whatever its maker calls it.",
+        "One training of an extractor cannot tell what another one would do: whether the attacks have an "
+        "effect stays undecided until summarize.py --trainings compares several. "
+        f"{_INTERVALS}",
     ]
     return Section(anchor, title, text, blocks)
 
@@ -95,16 +93,15 @@ def _summary_table(
 
 
 def _cell(row: pd.Series, decimals: int) -> str:
-    """After, change, its interval, change of the control."""
-    change = estimate_of(row, "change")
-    marks = stars(row["p_value"])
-    if abs(control := row["control_change"]) >= abs(change.value):
-        marks += AS_LARGE
-    lines = [f"{fixed(row['after'], decimals)}{marks}", *change.lines(decimals, sign=True)]
-    if not np.isnan(control):
-        said = fixed(control, decimals, sign=True) + stars(row["control_p_value"])
-        lines.append(f"control {said}")
-    return "\n".join(lines)
+    """Return the value after, the change and the net effect, both with intervals, as lines."""
+    lines = [
+        fixed(row["after"], decimals),
+        *estimate_of(row, "change").lines(decimals, sign=True),
+    ]
+    if np.isnan(row["net_effect"]):
+        return "\n".join([*lines, NO_CONTROL])
+    net, *interval = net_estimate(row).lines(decimals, sign=True)
+    return "\n".join([*lines, f"net {net}", *interval])
 
 
 def curves_section(study: Study, anchor: str, title: str) -> Section:

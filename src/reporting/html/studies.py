@@ -25,9 +25,9 @@ _ROBUST_CAPTION = (
 )
 _SHOWN_OF_EXTRACTORS = (
     *("extractor", "attack", "recommender", "k", "accuracy", "r1", "ers", "items", "success_rate"),
-    *("chr_before", "chr_change", "chr_p", "chr_control", "hr_before", "hr_change", "hr_p"),
+    *("chr_before", "chr_change", "chr_net", "hr_before", "hr_change", "hr_net"),
 )
-"""The others of its 29 columns are in the TSV."""
+"""The other columns are in the TSV."""
 
 
 def study_sections(layout: Layout) -> list[tuple[str, str, Sequence[str], list[Any], str]]:

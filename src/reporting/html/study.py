@@ -23,7 +23,8 @@ from src.reporting.html.estimates import (
 )
 from src.reporting.html.names import attack_labels, attack_order, attack_part, pair_label
 from src.reporting.runs import list_runs, select_configuration, unpaired_runs
-from src.reporting.summary import Comparison, input_files
+from src.reporting.summary import Comparison, comparisons_of, effect_rows, input_files
+from src.reporting.verdicts import corrected
 
 _KS = (1, 2, 5, 10, 20, 30, 40, 50, 70, 100, 150, 200, 300, 500, 1000)
 """Points of the curves over K, as far as the lists go."""
@@ -112,23 +113,17 @@ class Study:
         ``before``, ``after`` and ``change`` have bounds (``*_low``, ``*_high``).
         """
         rows = []
-        for comparison in self._comparisons:
+        for (comparison,) in comparisons_of([self.layout], [self.runs], self.ks):
             for experiment, protocol in comparison.attacked:
                 bounds = _intervals(comparison, experiment, protocol)
-                for row in comparison.rows(experiment, protocol):
+                for row in effect_rows([comparison], experiment, protocol):
                     of_measure = bounds[row["metric"], row["k"]]
                     intervals = [of_measure[of].columns(of) for of in of_measure]
-                    rows.append({"experiment": experiment.name, **row, **_merged(intervals)})
-        return pd.DataFrame(rows)
-
-    @cached_property
-    def _comparisons(self) -> list[Comparison]:
-        """One for each extractor and recommender with an attacked run."""
-        groups: dict[tuple[str, str], list[Run]] = {}
-        for run in sorted(self.runs, key=lambda run: run.name):
-            groups.setdefault((run.experiment.extractor, run.model), []).append(run)
-        found = [Comparison(self.layout, tuple(runs), self.ks) for runs in groups.values()]
-        return [comparison for comparison in found if comparison.attacked]
+                    change = {"change_low": row["low"], "change_high": row["high"]}
+                    rows.append(
+                        {"experiment": experiment.name, **row, **_merged(intervals), **change}
+                    )
+        return corrected(pd.DataFrame(rows))
 
     def inputs(self) -> list[Path]:
         """The files whose content determines the report, but for the shown images."""
@@ -179,7 +174,7 @@ def result_tables(layout: Layout) -> list[Path]:
 def _intervals(
     comparison: Comparison, experiment: Experiment, protocol: str
 ) -> Mapping[Measure, Mapping[str, Estimate]]:
-    """``before``, ``after`` and ``change`` of every measure."""
+    """``before`` and ``after`` of every measure."""
     runs = comparison.attacked[experiment, protocol]
     origin = experiment.origin
     before = [comparison.measured[comparison.clean[seed], origin] for seed in sorted(runs)]
@@ -189,7 +184,6 @@ def _intervals(
     for of_lists in (True, False):
         measures = [name for name in common if (name[0] in _OF_LISTS) == of_lists]
         values = {"before": stacked(before, measures), "after": stacked(after, measures)}
-        values["change"] = values["after"] - values["before"]
         for state, of_state in values.items():
             for measure, estimate in zip(measures, mean_of_seeds(of_state, protocol), strict=True):
                 found.setdefault(measure, {})[state] = estimate

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from src.artifacts.experiments import Experiment
 from src.reporting.html.blocks import Section
-from src.reporting.html.estimates import estimate_of, number, signed, stars
+from src.reporting.html.estimates import estimate_of, net_text, number, signed
 from src.reporting.html.names import CONTROL, METRICS, PROTOCOLS
 from src.reporting.html.plots import NEUTRAL, Plot, styles_of
 from src.reporting.html.study import Study
@@ -37,9 +37,8 @@ def tradeoff_section(study: Study, anchor: str, title: str) -> Section:
         }
         line |= {_at_k(metric, study.k): estimate_of(row, metric).text for metric in metrics}
         line["strongest attack"] = study.label(Experiment.parse(row["experiment"]))
-        line[f"its change of CHR@{study.k}"] = estimate_of(row, "change").text + stars(
-            row["p_value"]
-        )
+        line[f"its change of CHR@{study.k}"] = estimate_of(row, "change").text
+        line["beyond noise"] = net_text(row)
         shown.append(line)
     frame = pd.DataFrame(shown)
     if len(study.pairs) == 1:

@@ -1,0 +1,71 @@
+"""Which net effects of a summary are tested, corrected for their number, and what is concluded."""
+
+import numpy as np
+import pandas as pd
+
+from src.metrics.effects import holm, smallest_effect, verdict
+from src.reporting.changes import SEED, TRAINING
+from src.reporting.terminal import format_number
+
+CONTROL = "noise"
+"""The attack whose effect is taken from that of every other one."""
+NO_CONTROL = "no noise control"
+FAMILY_METRIC = "chr"
+"""Measure whose net effects at the largest K are the tests of a summary, corrected together."""
+_ERROR = 0.05
+"""Chance of any false positive in the family."""
+
+
+def corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """Add ``p_holm`` and ``verdict`` to rows of ``effect_rows``.
+
+    One training of an extractor cannot tell what another one would do, so that nothing is tested and
+    every verdict is undecided. Within the family an effect has to survive the correction. Noise is the
+    control and has no verdict.
+    """
+    several = table["extractor_seeds"] > 1
+    family = in_family(table) & several
+    table = table.assign(p_holm=np.nan)
+    table.loc[family, "p_holm"] = holm(table.loc[family, "p_net"].to_numpy(np.float64))
+    said = [
+        verdict(*bounds)
+        for bounds in table[["net_low", "net_high", "margin"]].itertuples(index=False)
+    ]
+    by_chance = table["p_holm"] > _ERROR
+    table["verdict"] = np.where(
+        ~several | (by_chance & (np.array(said) == "effect")), "undecided", said
+    )
+    table.loc[table["attack"].str.startswith(f"{CONTROL}_"), "verdict"] = ""
+    return table
+
+
+def in_family(table: pd.DataFrame) -> pd.Series:
+    """Mark the rows whose net effects are the tests of a table: (rows,) bool."""
+    is_attack = ~table["attack"].str.startswith(f"{CONTROL}_")
+    return is_attack & (table["metric"] == FAMILY_METRIC) & (table["k"] == table["k"].max())
+
+
+def tests_of(table: pd.DataFrame) -> str:
+    """Say in a line how many comparisons were tested together, and what they could find."""
+    family = table[in_family(table)]
+    tested = family[family["p_holm"].notna()]
+    name = f"CHR@{table['k'].max()} of the attacked class, attack minus noise"
+    if tested.empty:
+        reasons = sorted(set(family["weakest_level"])) or [NO_CONTROL]
+        return f"comparisons tested: 0 ({name}), because of {', '.join(reasons)}"
+    line = f"comparisons tested: {len(tested)} ({name}), p-values corrected together (Holm)"
+    now = int(tested["extractor_seeds"].min())
+    for trainings in (now, 2 * now):
+        found = [_smallest(row, trainings) for _, row in tested.iterrows()]
+        line += (
+            f"\n{trainings} extractor trainings find a net effect of {format_number(min(found), 2)} to "
+            f"{format_number(max(found), 2)}, by comparison, with a probability of 80 %"
+        )
+    return line
+
+
+def _smallest(row: pd.Series, trainings: int) -> float:
+    """Return the smallest net effect that so many trainings find with these users."""
+    sds = {TRAINING.name: row["sd_extractor"], SEED.name: row["sd_recommender"]}
+    known = {name: sd for name, sd in sds.items() if not np.isnan(sd)}
+    return smallest_effect(known, (TRAINING, SEED), (trainings, int(row["recommender_seeds"])))
