@@ -88,7 +88,7 @@ def test_rows_of_a_goal_are_the_goals_of_their_images(audience, objective):
     part = goal[rows]
     prediction = Prediction(features, features)
     some = Prediction(features[rows], features[rows])
-    np.testing.assert_allclose(part(some), goal(prediction)[rows], rtol=1e-5)
+    np.testing.assert_allclose(part(some), goal(prediction)[rows], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(part.exposure(some), goal.exposure(prediction)[rows])
 
 
@@ -141,7 +141,8 @@ def test_every_attack_follows_goals_in_lists(audience, attack, objective):
     change = (attacked - images).flatten(1)
     size = change.norm(dim=1) if attack.norm == "2" else change.abs().amax(dim=1)
     assert size.max() <= 40 / 255 + 1e-5
-    assert (goal(victim(attacked)) < goal(victim(images))).all()
+    better = goal.achieved if isinstance(attack, APGD) else lambda at: -goal(at)
+    assert (better(victim(attacked)) > better(victim(images))).all()
     assert attacked.min() >= 0 and attacked.max() <= 1
 
 
