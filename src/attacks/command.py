@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import DEMOTE, LIST_OBJECTIVES, Experiment
+from src.artifacts.experiments import DEMOTE, LIST_OBJECTIVES, Experiment, Run
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.layout import Layout
 from src.attacks.items import Items
@@ -71,7 +71,7 @@ class AttackCommand:
             )
         recommender = ""
         if settings.objective:
-            recommender = weights_text(scored_by)
+            recommender = weights_text(Run.parse_weights_name(scored_by.stem))
         name = experiment(settings, model_dir, fidelity, recommender)
         return cls(options, settings, fidelity, layout, name, scored_by)
 

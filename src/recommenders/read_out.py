@@ -52,14 +52,14 @@ def score_weights_of(options: argparse.Namespace, layout: Layout, clean: Experim
         run = Run(
             clean, label, options.score_epoch, seed=options.score_seed, fidelity=options.fidelity
         )
-        path = _only_training(layout, run)
+        path = only_training(layout, run)
     if path is not None and not path.is_file():
         raise UserError(f"missing file: {path}: run rec_generator.py first")
     return path
 
 
-def _only_training(layout: Layout, wanted: Run) -> Path:
-    """The weights of ``wanted``, whatever its options are."""
+def only_training(layout: Layout, wanted: Run) -> Path:
+    """The weights of ``wanted``, whatever its options are; ``UserError`` where several fit."""
     usual = layout.weights(wanted)
     found = []
     for path in sorted(usual.parent.glob(f"{wanted.experiment.name}_step*_*.npz")):
@@ -72,9 +72,8 @@ def _only_training(layout: Layout, wanted: Run) -> Path:
     return found[0] if found else usual
 
 
-def weights_text(path: Path) -> str:
+def weights_text(run: Run) -> str:
     """How names of attacked experiments show a recommender: ``VBPR-ep100-lr0.05-seed1``."""
-    run = Run.parse_weights_name(path.stem)
     variant = run.options.replace("_", "-") + (f"-seed{run.seed}" if run.seed else "")
     own = "" if run.experiment.attack is None else "-of-attacked"
     return f"{run.model}-ep{run.epochs}{variant}{own}"

@@ -1,0 +1,75 @@
+"""Measure how far attacks push items in the lists: exposure, places and CHR, beside noise."""
+
+import argparse
+import sys
+
+from src.cli import Parser, add_common_options, run
+from src.recommenders.command import positive
+
+
+def parse_options() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add_common_options(parser, dataset="amazon_men", gpu=None)
+    parser.add_argument(
+        "--trainings",
+        nargs="*",
+        default=[],
+        metavar="DATASET",
+        help="further data sets that differ in the training of the extractors alone",
+    )
+    parser.add_argument(
+        "--model", nargs="+", default=["VBPR"], help="recommenders, trained on the clean features"
+    )
+    parser.add_argument("--epoch", type=positive, default=4000, help="their epochs")
+    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="their seeds")
+    parser.add_argument("--k", type=positive, default=20, help="length of the lists")
+    parser.add_argument(
+        "--output", default="promotion", help="name of the table in results/<dataset>/"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse_options()
+
+    from src.artifacts.stage import Stage
+
+    from src.artifacts.layout import Layout
+    from src.artifacts.manifest import Manifest
+    from src.reporting.promotion import (
+        inputs_of,
+        promotion_overview,
+        promotion_table,
+        read_promotion,
+        sentence,
+        subjects_of,
+    )
+
+    layouts = [Layout(name, options.root) for name in (options.dataset, *options.trainings)]
+    for layout in layouts:
+        layout.require_data()
+    seeds = tuple(dict.fromkeys(options.seed))
+    models = tuple(dict.fromkeys(options.model))
+    trainings = subjects_of(layouts, models, options.epoch, seeds, options.k)
+    path = layouts[0].result(f"{options.output}.tsv")
+    described = {
+        "trainings": [layout.dataset for layout in layouts],
+        "models": models,
+        "epoch": options.epoch,
+        "seeds": seeds,
+        "k": options.k,
+    }
+    manifest = Manifest.of("promotion", described, inputs_of(trainings))
+    stage = Stage(manifest, [path])
+    if not stage.is_up_to_date(options.force):
+        table = promotion_table(trainings)
+        with stage.publish() as (file,):
+            table.to_csv(file, sep="\t", index=False, float_format="%.6g")
+        stage.say_written()
+    table = read_promotion(path)
+    print(promotion_overview(table))
+    print(sentence(table))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
