@@ -33,7 +33,7 @@ def parse_options() -> argparse.Namespace:
         "--robust_accuracy",
         type=Path,
         metavar="TABLE",
-        help="instead: means over the seeds of such a table (evaluate_robustness.py --compare), written "
+        help="instead: means over the seeds of such a table (audits.robustness --compare), written "
         "beside it as <name>_summary.tsv",
     )
     parser.add_argument(
@@ -44,14 +44,14 @@ def parse_options() -> argparse.Namespace:
         type=Path,
         nargs=2,
         metavar=("TABLE", "OUT"),
-        help="instead: means over the seeds of such a table (attack_ranking.py --compare)",
+        help="instead: means over the seeds of such a table (audits.rankings --compare)",
     )
     parser.add_argument(
         "--leaks",
         type=Path,
         nargs=2,
         metavar=("TABLE", "OUT"),
-        help="instead: rank the conditions of such a table (evaluate_images.py score --attacked) by each "
+        help="instead: rank the conditions of such a table (audits.images score --attacked) by each "
         "metric, those that leak most first",
     )
     return parser.parse_args()

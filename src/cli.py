@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import PUBLISHED
 from src.artifacts.fidelity import FIDELITIES, Fidelity
+from src.artifacts.program import program
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -29,16 +30,17 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """An argument parser that shows defaults in ``--help`` and fails in one line."""
 
-    def __init__(self, description: str, **options: Any) -> None:
+    def __init__(self, description: str, *, prog: str | None = None, **options: Any) -> None:
         super().__init__(
             description=description,
+            prog=prog or " ".join(program()),
             formatter_class=_HelpFormatter,
             allow_abbrev=False,
             **options,
         )
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_BAD_INPUT, f"error: {message} (see python {self.prog} --help)\n")
+        self.exit(EXIT_BAD_INPUT, f"error: {message} (see {self.prog} --help)\n")
 
     def parse_known_args(
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None

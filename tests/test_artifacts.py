@@ -3,6 +3,7 @@
 import errno
 import json
 import resource
+import shlex
 import string
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import read_features, write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, fingerprint, read_record
+from src.artifacts.program import AUDITS
 
 PGD = "eps8.0_eps_it8.0_nb_it10_linf"
 
@@ -164,6 +166,22 @@ def test_manifest_follows_options_inputs_and_outputs(tmp_path):
     output.write_text("result")
     source.write_text("2")
     assert not Manifest.of("stage", {"seed": 0}, [source]).is_current([output])
+
+
+@pytest.mark.parametrize(
+    ("script", "program"),
+    [
+        ("report.py", ["python", "report.py"]),
+        (AUDITS / "leaks.py", ["python", "-m", "audits.leaks"]),
+    ],
+)
+def test_the_recorded_command_can_be_pasted(tmp_path, monkeypatch, script, program):
+    arguments = ["--out", "it's here.tsv", "--attack", "ES:pm=*"]
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    output = tmp_path / "out.txt"
+    output.write_text("result")
+    Manifest.of("stage", {}, []).write([output])
+    assert shlex.split(read_record(output)["command"]) == program + arguments
 
 
 def test_manifest_survives_a_broken_record(tmp_path):

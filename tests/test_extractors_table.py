@@ -31,7 +31,7 @@ STATES = ("before", "after", "change", "p_value", "control_change", "control_p_v
 
 
 def write_extractor(layout, name, labels, ers=(50.0,), *, collapsed=False):
-    """What stage 1 and attack_ranking.py leave of an extractor that says ``labels`` (items,)."""
+    """What stage 1 and audits.rankings leave of an extractor that says ``labels`` (items,)."""
     path = layout.classes(Experiment(name))
     path.parent.mkdir(parents=True, exist_ok=True)
     numbers = np.unique(labels, return_inverse=True)[1]

@@ -56,7 +56,7 @@ def add_agreement_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         default=[],
-        help="TSVs of evaluate_images.py score, joined by model and image; without a column model, "
+        help="TSVs of audits.images score, joined by model and image; without a column model, "
         "the folder's name is the model",
     )
     parser.add_argument(

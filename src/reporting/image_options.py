@@ -1,4 +1,4 @@
-"""The options of ``evaluate_images.py score``; no framework is loaded."""
+"""The options of ``audits.images score``; no framework is loaded."""
 
 import argparse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Subcommands of ``evaluate_images.py`` that train a SemSim and make synthetic triplets."""
+"""Subcommands of ``audits.images`` that train a SemSim and make synthetic triplets."""
 
 import argparse
 from pathlib import Path

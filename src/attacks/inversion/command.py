@@ -1,4 +1,4 @@
-"""Options of ``invert_gradients.py`` and the objects they name; reading them loads no framework."""
+"""Options of ``audits.leaks`` and the objects they name; reading them loads no framework."""
 
 import argparse
 import math

@@ -1,4 +1,4 @@
-"""Options of ``attack_ranking.py`` and the attacks that they name."""
+"""Options of ``audits.rankings`` and the attacks that they name."""
 
 import argparse
 from dataclasses import replace

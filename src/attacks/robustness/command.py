@@ -1,4 +1,4 @@
-"""The options of ``evaluate_robustness.py``."""
+"""The options of ``audits.robustness``."""
 
 import argparse
 from pathlib import Path
