@@ -8,7 +8,7 @@ from pathlib import Path
 
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
-from src.artifacts.parts import Parts
+from src.artifacts.stage import Stage
 from src.cli import Parser, pixel_levels, run
 from src.datasets.retrieval import check_pictures, check_set
 from src.extractors.weights import IMAGENET, check_network
@@ -110,8 +110,8 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
         source.inputs,
     )
     log_file = log_file_of(options.out)
-    if not options.force and manifest.is_current([options.out, log_file]):
-        print(f"{options.out} is up to date (use --force to redo)")
+    stage = Stage(manifest, [options.out, log_file])
+    if stage.is_up_to_date(options.force):
         return
 
     training, held_out = source.read()
@@ -129,8 +129,7 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     extractor.trained_size = readable_size(extractor, training, job.schedule.augmentation)
     if extractor.trained_size and not rank():
         print(describe_side(extractor.trained_size, None))
-    parts = Parts.of(manifest, options.out)
-    state = parts.folder / "training.pt"
+    state = stage.parts.folder / "training.pt"
     log = train(extractor, training, job.training, job.schedule, state, options.precision)
     if rank():
         return
@@ -138,8 +137,7 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
         fill_class_means(extractor, training, job.schedule.augmentation)
     save_extractor(options.out, extractor)
     write_log(log_file, log)
-    manifest.write([options.out, log_file])
-    parts.discard()
+    stage.record()
     if len(held_out) and held_out.labels == extractor.labels:
         print(accuracies(extractor, held_out, job, options.seed))
     if job.is_embedder and len(held_out):

@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
+from src.artifacts.stage import Stage
 from src.metrics.agreement import RESAMPLES, Agreement, agreement
 from src.metrics.image_quality import IMAGE_METRICS
 from src.reporting.terminal import format_table
@@ -77,8 +77,8 @@ def run_agreement(options: argparse.Namespace) -> None:
         raise UserError("--resamples must be above 0")
     recorded = {name: getattr(options, name) for name in ("metrics", "target", "resamples", "seed")}
     manifest = Manifest.of("agreement", recorded, [options.labels, *options.scores])
-    if not options.force and manifest.is_current([options.out]):
-        print(f"{options.out} is up to date (use --force to redo)")
+    stage = Stage(manifest, [options.out])
+    if stage.is_up_to_date(options.force):
         print(agreement_overview(pd.read_csv(options.out, sep="\t")))
         return
     answers = read_answers(options.labels)
@@ -87,9 +87,8 @@ def run_agreement(options: argparse.Namespace) -> None:
     table = agreement_table(
         joined, metrics, target=options.target, resamples=options.resamples, seed=options.seed
     )
-    with atomic_output(options.out) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
-    manifest.write([options.out])
+    with stage.publish() as (file,):
+        table.to_csv(file, sep="\t", index=False, float_format="%.6g")
     if left_out := answers["image"].nunique() - int(table["n_images"].iloc[0]):
         print(
             f"note: {left_out} images are left out: some model has no reconstruction of them, or no "

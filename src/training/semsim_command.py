@@ -5,7 +5,7 @@ from pathlib import Path
 
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
-from src.artifacts.parts import Parts
+from src.artifacts.stage import Stage
 
 _RECORDED = (
     "arch", "size", "anchor", "psnr_weighted", "epochs", "batch", "lr", "held_out",
@@ -77,9 +77,9 @@ def run_train(options: argparse.Namespace) -> None:
     manifest = Manifest.of(
         "train_semsim", {name: getattr(options, name) for name in _RECORDED}, [options.triplets]
     )
-    outputs = [options.out, log_file_of(options.out)]
-    if not options.force and manifest.is_current(outputs):
-        print(f"{options.out} is up to date (use --force to redo)")
+    log_file = log_file_of(options.out)
+    stage = Stage(manifest, [options.out, log_file])
+    if stage.is_up_to_date(options.force):
         return
     judged = read_judged_images(options.triplets, options.size)
     if not judged.human:
@@ -102,15 +102,13 @@ def run_train(options: argparse.Namespace) -> None:
         options.psnr_weighted,
         options.seed,
     )
-    parts = Parts.of(manifest, options.out)
-    state_file = parts.folder / "training.pt"
+    state_file = stage.parts.folder / "training.pt"
     log = train_semsim(triplets, model, schedule, state_file, held_out=held_out_triplets)
     save_semsim(options.out, model)
-    write_log(outputs[1], log)
-    manifest.write(outputs)
-    parts.discard()
+    write_log(log_file, log)
+    stage.record()
     print(report(model, held_out_triplets, log, normalised=not options.published_scoring))
-    print("written:", *outputs, sep="\n  ")
+    stage.say_written()
 
 
 def add_triplets_options(parser: argparse.ArgumentParser) -> None:
