@@ -4,9 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
-from src.cli import Parser, add_common_options, add_configuration_options, run
+from src.cli import (
+    Parser,
+    add_common_options,
+    add_configuration_options,
+    require_within_lists,
+    run,
+)
 
 
 def parse_options() -> argparse.Namespace:
@@ -104,9 +109,7 @@ def main() -> None:
         layout, options.epoch, options.topk, options.fidelity, options.options
     )
     ks = tuple(sorted(set(options.list_of_k)))
-    shortest = min(rec_run.top_k for rec_run in runs)
-    if wrong := [k for k in ks if not 1 <= k <= shortest]:
-        raise UserError(f"K = {wrong[0]} is not within the lists: it must be 1 to {shortest}")
+    require_within_lists(ks, min(rec_run.top_k for rec_run in runs))
     for rec_run in unpaired_runs(runs):
         print(f"left out {rec_run.name}: there is no {rec_run.clean.name}")
     summary = write_summary(layout, runs, ks, force=options.force)

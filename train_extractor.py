@@ -9,7 +9,15 @@ from pathlib import Path
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
-from src.cli import Parser, pixel_levels, run
+from src.cli import (
+    Parser,
+    add_force_option,
+    add_gpu_option,
+    add_picture_options,
+    add_seed_option,
+    pixel_levels,
+    run,
+)
 from src.datasets.retrieval import check_pictures, check_set
 from src.extractors.weights import IMAGENET, check_network
 from src.training.command import add_recipe_options, add_schedule_options, recipe_options_of
@@ -22,8 +30,7 @@ RECORDED = ("size", "part", "max_pictures", "precision")
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--images", type=Path, help="folder of pictures <item>.png")
-    parser.add_argument("--labels", type=Path, help="CSV: item, category, label")
+    add_picture_options(parser)
     parser.add_argument("--data", type=Path, help="a retrieval set, in place of --images")
     parser.add_argument("--dataset", help="its layout: fashion, cub, folder, catalogue, ...")
     parser.add_argument(
@@ -39,11 +46,11 @@ def main() -> None:
     parser.add_argument("--replays", type=int, help="of each mini-batch by free recipes")
     parser.add_argument("--max_pictures", type=int, help="train on a random choice of so many")
     parser.add_argument("--size", type=int, default=0, help="side in pixels; 0: native, or usual")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and every random choice")
+    add_seed_option(parser, "of weights and every random choice")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of training")
-    parser.add_argument("--gpu", type=int, default=0, help="CUDA device; -1 is the CPU")
+    add_gpu_option(parser)
     parser.add_argument("--dry_run", action="store_true", help="print the recipe and stop")
-    parser.add_argument("--force", action="store_true", help="train even where it is up to date")
+    add_force_option(parser)
     options = parser.parse_args()
     if options.units is not None and options.epochs is not None:
         raise UserError("give one of --epochs and --units")

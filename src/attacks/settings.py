@@ -14,7 +14,7 @@ from src.artifacts.experiments import Experiment
 from src.artifacts.fidelity import Fidelity
 from src.attacks.attack import Attack, options_of
 from src.attacks.registry import ATTACKS, PGD, Noise
-from src.cli import model_dir_of
+from src.cli import add_seed_option, model_dir_of
 
 _REFUSED = {
     "jsma": "its search over pairs of pixels needs a 150,528 x 150,528 matrix at 224 pixels",
@@ -125,7 +125,7 @@ def add_attack_options(
         default=defaults.restarts,
         help="random starts for the images that have not succeeded yet, of attacks that have one",
     )
-    group.add_argument("--seed", type=int, default=defaults.seed, help="of every random choice")
+    add_seed_option(group)
     group.add_argument(
         "--fast",
         action="store_true",

@@ -12,6 +12,7 @@ import pandas as pd
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
+from src.cli import add_force_option, add_seed_option
 from src.metrics.agreement import RESAMPLES, Agreement, agreement
 from src.metrics.image_quality import IMAGE_METRICS
 from src.reporting.terminal import format_table
@@ -67,8 +68,8 @@ def add_agreement_options(parser: argparse.ArgumentParser) -> None:
         "images that more than half of them recognise",
     )
     parser.add_argument("--resamples", type=int, default=RESAMPLES, help="of the bootstrap")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    parser.add_argument("--force", action="store_true", help="redo what is up to date")
+    add_seed_option(parser, "of the bootstrap")
+    add_force_option(parser)
 
 
 def run_agreement(options: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
+from src.cli import add_force_option, add_gpu_option, add_seed_option
 
 _RECORDED = (
     "arch", "size", "anchor", "psnr_weighted", "epochs", "batch", "lr", "held_out",
@@ -45,17 +46,17 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--held_out", type=float, default=0.1, help="share of the originals held out of training"
     )
+    add_scoring_option(parser)
+    add_seed_option(parser, "of weights and every random choice")
+    add_gpu_option(parser)
+    add_force_option(parser)
+
+
+def add_scoring_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--published_scoring",
         action="store_true",
-        help="judge by features that are not scaled to length 1, as the published code does",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of weights and of all random choices"
-    )
-    parser.add_argument("--gpu", type=int, default=0, help="CUDA device; -1 is the CPU")
-    parser.add_argument(
-        "--force", action="store_true", help="train even if the model is up to date"
+        help="SemSim of features that are not scaled to length 1, as the published code does",
     )
 
 
@@ -122,10 +123,8 @@ def add_triplets_options(parser: argparse.ArgumentParser) -> None:
         "--max_images", type=int, default=600, help="number of images, chosen at random"
     )
     parser.add_argument("--size", type=int, default=32, help="side in pixels of the written images")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the choice and of the damage")
-    parser.add_argument(
-        "--force", action="store_true", help="write again even if the folder is up to date"
-    )
+    add_seed_option(parser, "of the choice and of the damage")
+    add_force_option(parser)
 
 
 def run_triplets(options: argparse.Namespace) -> None:
