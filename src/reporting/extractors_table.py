@@ -98,7 +98,8 @@ class Extractor:
         record = ranking_record(layout, name)
         if not record.is_file():
             raise UserError(
-                f"missing file: {record}: run audits.rankings with --out {record.with_suffix('.tsv')}"
+                f"missing file: {record}: run python -m audits.rankings with --out "
+                f"{record.with_suffix('.tsv')}"
             )
         return cls(name, read_classes(clean_classes(layout, name)), read_record(record))
 
@@ -108,7 +109,7 @@ class Extractor:
         if len(scores) != 1:
             raise UserError(
                 f"{self.name} has {len(scores)} robustness scores, and its row shows one: run "
-                "audits.rankings with --profile rob28 or rob224"
+                "python -m audits.rankings with --profile rob28 or rob224"
             )
         return {
             "accuracy": held_out_accuracy(self.classes, held_out),
