@@ -4,6 +4,7 @@ Reads one JSON object a line, ``{"arguments": [script, ...], "stdout": path, "st
 answers each with the exit code of the script.
 """
 
+import functools
 import gc
 import importlib
 import json
@@ -49,10 +50,11 @@ def main() -> None:
     redirect(2, script["stderr"])
     # The folder of this file would shadow libraries by the names of its modules.
     sys.path[0] = str(Path.cwd())
-    module = script["arguments"][0] == "-m"
-    sys.argv = script["arguments"][module:]
+    is_module = script["arguments"][0] == "-m"
+    sys.argv = script["arguments"][is_module:]
+    start = functools.partial(runpy.run_module, alter_sys=True) if is_module else runpy.run_path
     # Taking down this process's many libraries would take longer than most scripts.
-    os._exit(run_to_the_end(runpy.run_module if module else runpy.run_path))
+    os._exit(run_to_the_end(start))
 
 
 def run_to_the_end(start: Callable[..., object]) -> int:
