@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src.artifacts.atomic import atomic_outputs
 from src.artifacts.classes import Classes, write_classes
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
-from src.artifacts.parts import Parts
+from src.artifacts.stage import Stage
 from src.cli import Parser, add_common_options, add_extractor_options, run
 from src.datasets.catalogue import (
     choose_resize,
@@ -73,11 +72,11 @@ def extract(options: argparse.Namespace, layout: Layout, weights: Path | None, g
         layout.features(experiment),
         layout.image_notes(experiment),
     )
-    if not options.force and manifest.is_current(outputs):
-        print(f"{layout.experiment(experiment)} is up to date (use --force to redo)")
+    stage = Stage(manifest, outputs, layout.experiment(experiment))
+    if stage.is_up_to_date(options.force):
         return
 
-    parts = Parts.of(manifest, outputs[0])
+    parts = stage.parts
     predict_parts(
         extractor,
         catalogue,
@@ -93,17 +92,15 @@ def extract(options: argparse.Namespace, layout: Layout, weights: Path | None, g
     classes = Classes(
         catalogue.ids, predictions.numbers, predictions.labels, predictions.probabilities
     )
-    with atomic_outputs(*outputs) as (classes_file, features_file, notes_file):
+    with stage.publish() as (classes_file, features_file, notes_file):
         write_classes(classes_file, classes)
         write_features(features_file, predictions.features)
         notes = pd.DataFrame(predictions.notes, columns=["item", "note"])
         notes.to_csv(notes_file, sep="\t", index=False)
-    manifest.write(outputs)
-    parts.discard()
     say_classes(classes)
     for item, note in predictions.notes:
         print(f"image {item}: {note}")
-    print("written:", *outputs, sep="\n  ")
+    stage.say_written()
 
 
 def say_classes(classes: Classes, top: int = 10) -> None:

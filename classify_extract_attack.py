@@ -5,6 +5,7 @@ from pathlib import Path
 
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
+from src.artifacts.stage import Stage
 from src.attacks.clean import CleanSources
 from src.attacks.command import AttackCommand
 from src.cli import run
@@ -66,8 +67,8 @@ def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gp
         ],
     )
     folder = layout.experiment(command.experiment)
-    if not options.force and manifest.is_current([folder / name for name in OUTPUTS]):
-        print(f"{folder} is up to date (use --force to redo)")
+    stage = Stage(manifest, [folder / name for name in OUTPUTS], folder)
+    if stage.is_up_to_date(options.force):
         return
 
     catalogue = open_whole_catalogue(layout.images, resize)
@@ -105,7 +106,7 @@ def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gp
     publish(unfinished, folder, parts)
     before, after = outcome.success_rates
     print(f"success rate: {before:.2f} % before rounding, {after:.2f} % of the stored images")
-    print("written:", *(folder / name for name in OUTPUTS), sep="\n  ")
+    stage.say_written()
 
 
 if __name__ == "__main__":

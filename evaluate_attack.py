@@ -4,9 +4,9 @@ import sys
 
 import pandas as pd
 
-from src.artifacts.atomic import atomic_outputs
 from src.artifacts.classes import Classes, read_attacked_classes, read_classes
 from src.artifacts.manifest import Manifest, read_record
+from src.artifacts.stage import Stage
 from src.attacks.command import AttackCommand
 from src.cli import run
 from src.metrics.attack import misclassification_rate, success_rate
@@ -21,21 +21,19 @@ def main() -> None:
     text = layout.success_results(experiment)
     outputs = (text, text.with_suffix(".tsv"))
     require_same_extractors(layout, [experiment])
-    manifest = Manifest.of("evaluate_attack", {}, inputs)
-    if not command.options.force and manifest.is_current(outputs):
-        print(f"{text} is up to date (use --force to redo)")
+    stage = Stage(Manifest.of("evaluate_attack", {}, inputs), outputs)
+    if stage.is_up_to_date(command.options.force):
         return
 
     attacked, start = read_attacked_classes(inputs[0])
     report = pd.read_csv(inputs[1], sep="\t")
     table = success_table(command, attacked, start, report)
     lines = success_lines(command, attacked, start, table["success_rate"])
-    with atomic_outputs(*outputs) as (text_file, table_file):
+    with stage.publish() as (text_file, table_file):
         text_file.write_text("\n".join(lines) + "\n")
         pd.DataFrame([table]).to_csv(table_file, sep="\t", index=False)
-    manifest.write(outputs)
     print(*lines, sep="\n")
-    print("written:", *outputs, sep="\n  ")
+    stage.say_written()
 
 
 def success_table(

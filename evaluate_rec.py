@@ -3,9 +3,8 @@
 import argparse
 import sys
 
-from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
-from src.cli import Parser, add_common_options, run
+from src.cli import Parser, add_common_options, require_within_lists, run
 
 DEFAULT_KS = (1, *range(10, 101, 10))
 DEFAULT_ORIGIN = 834
@@ -65,8 +64,7 @@ def chosen_ks(options: argparse.Namespace) -> tuple[int, ...]:
     if options.analyzed_k is not None:
         ks.add(options.analyzed_k)
     ks = ks or {k for k in DEFAULT_KS if k <= options.topk}
-    if wrong := [k for k in sorted(ks) if not 1 <= k <= options.topk]:
-        raise UserError(f"K = {wrong[0]} is not within the lists: it must be 1 to {options.topk}")
+    require_within_lists(sorted(ks), options.topk)
     return tuple(sorted(ks))
 
 

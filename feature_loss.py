@@ -4,11 +4,11 @@ import sys
 
 import pandas as pd
 
-from src.artifacts.atomic import atomic_outputs
 from src.artifacts.classes import read_classes
 from src.artifacts.errors import UserError
 from src.artifacts.features import read_features
 from src.artifacts.manifest import Manifest
+from src.artifacts.stage import Stage
 from src.attacks.command import AttackCommand
 from src.cli import run
 from src.metrics.attack import feature_loss
@@ -30,9 +30,8 @@ def main() -> None:
         average.with_suffix(".tsv"),
     )
     require_same_extractors(layout, [experiment])
-    manifest = Manifest.of("feature_loss", {}, inputs)
-    if not command.options.force and manifest.is_current(outputs):
-        print(f"{average} is up to date (use --force to redo)")
+    stage = Stage(Manifest.of("feature_loss", {}, inputs), outputs, average)
+    if stage.is_up_to_date(command.options.force):
         return
 
     image_ids = read_classes(inputs[0]).image_ids
@@ -56,14 +55,13 @@ def main() -> None:
         "mse": mse.mean(),
         "rmse": rmse.mean(),
     }
-    with atomic_outputs(*outputs) as (images_file, text_file, table_file):
+    with stage.publish() as (images_file, text_file, table_file):
         per_image = pd.DataFrame({"ImageID": image_ids, "MSE": mse, "RMSE": rmse})
         per_image.to_csv(images_file, index=False)
         text_file.write_text("\n".join(lines) + "\n")
         pd.DataFrame([row]).to_csv(table_file, sep="\t", index=False)
-    manifest.write(outputs)
     print(*lines, sep="\n")
-    print("written:", *outputs, sep="\n  ")
+    stage.say_written()
 
 
 if __name__ == "__main__":

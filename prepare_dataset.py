@@ -4,9 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from src.cli import Parser, add_common_options, run
+from src.cli import Parser, add_common_options, add_seed_option, run
 from src.datasets.options import (
     TABLE_COLUMNS,
+    add_images_option,
     add_rating_option,
     add_raw_options,
     add_table_options,
@@ -28,7 +29,7 @@ def parse_options() -> argparse.Namespace:
     demo.add_argument(
         "--per_class", type=int, default=150, help="labelled pictures of each class to train on"
     )
-    demo.add_argument("--seed", type=int, default=0, help="of all random choices")
+    add_seed_option(demo)
 
     folder = sources.add_parser(
         "folder",
@@ -36,9 +37,7 @@ def parse_options() -> argparse.Namespace:
         description=f"{TABLE_COLUMNS} The images are named by item.",
     )
     add_common_options(folder, dataset="catalogue", gpu=None)
-    folder.add_argument(
-        "--images", type=Path, required=True, help="folder of <item>.jpg, .png, ..."
-    )
+    add_images_option(folder, required=True)
     add_table_options(folder, without_core="keep all images")
 
     interactions = sources.add_parser(

@@ -14,7 +14,7 @@ from src.cli import Parser, add_common_options, add_fidelity_option
 from src.cli import run as run_script
 from src.recommenders.command import (
     add_recommender_options,
-    not_negative,
+    add_seeds_option,
     positive,
     run_of,
 )
@@ -43,7 +43,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--adv", type=int, choices=(0, 1), default=0, help="1: AMR")
     add_recommender_options(parser)
     parser.add_argument("--topk", type=positive, default=150, help="items in each list")
-    parser.add_argument("--seed", type=not_negative, nargs="+", default=[0], help="one or more")
+    add_seeds_option(parser)
     parser.add_argument(
         "--keep",
         choices=("last", "best"),

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
-from src.cli import Parser, add_common_options, add_configuration_options, run
+from src.cli import (
+    Parser,
+    add_common_options,
+    add_configuration_options,
+    require_within_lists,
+    run,
+)
 
 
 def parse_options() -> argparse.Namespace:
@@ -48,7 +54,7 @@ def parse_options() -> argparse.Namespace:
         "--robust_accuracy",
         type=Path,
         metavar="TABLE",
-        help="instead: means over the seeds of such a table (evaluate_robustness.py --compare), written "
+        help="instead: means over the seeds of such a table (audits.robustness --compare), written "
         "beside it as <name>_summary.tsv",
     )
     parser.add_argument(
@@ -59,14 +65,14 @@ def parse_options() -> argparse.Namespace:
         type=Path,
         nargs=2,
         metavar=("TABLE", "OUT"),
-        help="instead: means over the seeds of such a table (attack_ranking.py --compare)",
+        help="instead: means over the seeds of such a table (audits.rankings --compare)",
     )
     parser.add_argument(
         "--leaks",
         type=Path,
         nargs=2,
         metavar=("TABLE", "OUT"),
-        help="instead: rank the conditions of such a table (evaluate_images.py score --attacked) by each "
+        help="instead: rank the conditions of such a table (audits.images score --attacked) by each "
         "metric, those that leak most first",
     )
     return parser.parse_args()
@@ -131,8 +137,7 @@ def main() -> None:
             print(f"left out {rec_run.name}: there is no {rec_run.clean.name}")
     ks = tuple(sorted(set(options.list_of_k)))
     shortest = min(rec_run.top_k for of_layout in runs for rec_run in of_layout)
-    if wrong := [k for k in ks if not 1 <= k <= shortest]:
-        raise UserError(f"K = {wrong[0]} is not within the lists: it must be 1 to {shortest}")
+    require_within_lists(ks, shortest)
     summary = write_summary(layouts, runs, ks, options.margin, force=options.force)
     print(summary_overview(summary))
     if options.extractors:

@@ -8,8 +8,16 @@ from pathlib import Path
 
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
-from src.artifacts.parts import Parts
-from src.cli import Parser, pixel_levels, run
+from src.artifacts.stage import Stage
+from src.cli import (
+    Parser,
+    add_force_option,
+    add_gpu_option,
+    add_picture_options,
+    add_seed_option,
+    pixel_levels,
+    run,
+)
 from src.datasets.retrieval import check_pictures, check_set
 from src.extractors.weights import IMAGENET, check_network
 from src.training.command import add_recipe_options, add_schedule_options, recipe_options_of
@@ -22,8 +30,7 @@ RECORDED = ("size", "part", "max_pictures", "precision")
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--images", type=Path, help="folder of pictures <item>.png")
-    parser.add_argument("--labels", type=Path, help="CSV: item, category, label")
+    add_picture_options(parser)
     parser.add_argument("--data", type=Path, help="a retrieval set, in place of --images")
     parser.add_argument("--dataset", help="its layout: fashion, cub, folder, catalogue, ...")
     parser.add_argument(
@@ -39,11 +46,11 @@ def main() -> None:
     parser.add_argument("--replays", type=int, help="of each mini-batch by free recipes")
     parser.add_argument("--max_pictures", type=int, help="train on a random choice of so many")
     parser.add_argument("--size", type=int, default=0, help="side in pixels; 0: native, or usual")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and every random choice")
+    add_seed_option(parser, "of weights and every random choice")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of training")
-    parser.add_argument("--gpu", type=int, default=0, help="CUDA device; -1 is the CPU")
+    add_gpu_option(parser)
     parser.add_argument("--dry_run", action="store_true", help="print the recipe and stop")
-    parser.add_argument("--force", action="store_true", help="train even where it is up to date")
+    add_force_option(parser)
     options = parser.parse_args()
     if options.units is not None and options.epochs is not None:
         raise UserError("give one of --epochs and --units")
@@ -110,8 +117,8 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
         source.inputs,
     )
     log_file = log_file_of(options.out)
-    if not options.force and manifest.is_current([options.out, log_file]):
-        print(f"{options.out} is up to date (use --force to redo)")
+    stage = Stage(manifest, [options.out, log_file])
+    if stage.is_up_to_date(options.force):
         return
 
     training, held_out = source.read()
@@ -129,8 +136,7 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     extractor.trained_size = readable_size(extractor, training, job.schedule.augmentation)
     if extractor.trained_size and not rank():
         print(describe_side(extractor.trained_size, None))
-    parts = Parts.of(manifest, options.out)
-    state = parts.folder / "training.pt"
+    state = stage.parts.folder / "training.pt"
     log = train(extractor, training, job.training, job.schedule, state, options.precision)
     if rank():
         return
@@ -138,8 +144,7 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
         fill_class_means(extractor, training, job.schedule.augmentation)
     save_extractor(options.out, extractor)
     write_log(log_file, log)
-    manifest.write([options.out, log_file])
-    parts.discard()
+    stage.record()
     if len(held_out) and held_out.labels == extractor.labels:
         print(accuracies(extractor, held_out, job, options.seed))
     if job.is_embedder and len(held_out):

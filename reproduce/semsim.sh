@@ -12,7 +12,7 @@
 # full is that study: cifar_resnet20x4 and convnet64, 200 epochs, 600 images, 8000 steps, for a GPU. small
 # is cifar_resnet20 and lenet_zhu, 2,000 pictures of the whole set, 16 images, 300 and 500 steps: 2 CPU cores
 # finish it within 30 minutes. Images are scored by MSE, PSNR, SSIM and, with FILE, by a SemSim (made by
-# evaluate_images.py train). It leaves reconstructions/<dataset>/ with grid.png, and
+# audits.images train). It leaves reconstructions/<dataset>/ with grid.png, and
 # results/<dataset>/semsim.tsv, a row for each condition with its rank by every metric (1: most leaked).
 # What it runs stands in reproduce/studies/semsim.yaml.
 set -euo pipefail

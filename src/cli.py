@@ -4,13 +4,14 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import PUBLISHED
 from src.artifacts.fidelity import FIDELITIES, Fidelity
+from src.artifacts.program import program
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -29,16 +30,17 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """An argument parser that shows defaults in ``--help`` and fails in one line."""
 
-    def __init__(self, description: str, **options: Any) -> None:
+    def __init__(self, description: str, *, prog: str | None = None, **options: Any) -> None:
         super().__init__(
             description=description,
+            prog=prog or " ".join(program()),
             formatter_class=_HelpFormatter,
             allow_abbrev=False,
             **options,
         )
 
     def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_BAD_INPUT, f"error: {message} (see python {self.prog} --help)\n")
+        self.exit(EXIT_BAD_INPUT, f"error: {message} (see {self.prog} --help)\n")
 
     def parse_known_args(
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -64,11 +66,26 @@ def add_common_options(
     """``--dataset``, ``--root``, ``--force`` and, unless ``gpu`` is None, ``--gpu``."""
     parser.add_argument("--dataset", default=dataset, help="name of the folder below data/")
     parser.add_argument("--root", type=Path, default=Path(), help="folder that holds data/")
+    add_force_option(parser)
+    if gpu is not None:
+        add_gpu_option(parser, gpu)
+
+
+def add_force_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="redo the stage even where its manifest matches"
     )
-    if gpu is not None:
-        parser.add_argument("--gpu", type=int, default=gpu, help="CUDA device; -1 is the CPU")
+
+
+def add_gpu_option(parser: argparse.ArgumentParser, default: int = 0) -> None:
+    parser.add_argument("--gpu", type=int, default=default, help="CUDA device; -1 is the CPU")
+
+
+def add_seed_option(
+    parser: argparse._ActionsContainer, seeded: str = "of every random choice"
+) -> None:
+    """``--seed``; ``seeded`` says of what."""
+    parser.add_argument("--seed", type=int, default=0, help=seeded)
 
 
 def add_fidelity_option(parser: argparse.ArgumentParser) -> None:
@@ -149,6 +166,42 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="processes that read images (default: 0 on the CPU, 8 on a GPU)",
     )
+
+
+def add_checkpoint_options(parser: argparse.ArgumentParser, network: str) -> None:
+    """A checkpoint in place of the model that ``add_model_options`` names, and its batches."""
+    parser.add_argument(
+        "--checkpoint", type=Path, help=f"the {network}, instead of --defense and --model_*"
+    )
+    parser.add_argument("--batch", type=int, help="images in one forward pass (default: by size)")
+
+
+def add_picture_options(parser: argparse._ActionsContainer) -> None:
+    """A folder of pictures and the table of their labels."""
+    parser.add_argument("--images", type=Path, help="folder of pictures <item>.png")
+    parser.add_argument("--labels", type=Path, help="CSV of --images: item, category, label")
+
+
+def require_counts(options: argparse.Namespace, *names: str) -> None:
+    """``UserError`` for an option that is given and below 1."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} must be at least 1")
+
+
+def require_not_negative(options: argparse.Namespace, *names: str) -> None:
+    """``UserError`` for an option that is given and below 0."""
+    for name in names:
+        if (getattr(options, name) or 0) < 0:
+            raise UserError(f"--{name} must not be negative")
+
+
+def require_within_lists(ks: Iterable[int], length: int) -> None:
+    """``UserError`` for the first K that lists of ``length`` items do not reach."""
+    for k in ks:
+        if not 1 <= k <= length:
+            raise UserError(f"K = {k} is not within the lists: it must be 1 to {length}")
 
 
 def fidelity_of(options: argparse.Namespace) -> Fidelity:

@@ -3,6 +3,7 @@
 import errno
 import json
 import resource
+import shlex
 import string
 import subprocess
 import sys
@@ -26,7 +27,9 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import read_features, write_features
 from src.artifacts.layout import Layout
-from src.artifacts.manifest import Manifest, fingerprint, read_record
+from src.artifacts.manifest import Manifest, fingerprint, read_record, record_path
+from src.artifacts.program import AUDITS
+from src.artifacts.stage import Stage
 
 PGD = "eps8.0_eps_it8.0_nb_it10_linf"
 
@@ -164,6 +167,66 @@ def test_manifest_follows_options_inputs_and_outputs(tmp_path):
     output.write_text("result")
     source.write_text("2")
     assert not Manifest.of("stage", {"seed": 0}, [source]).is_current([output])
+
+
+def made(outputs, source, *, force=False):
+    """Run a stage that copies ``source`` to both outputs; whether it wrote."""
+    stage = Stage(Manifest.of("copy", {"seed": 0}, [source]), outputs, name="the copies")
+    if stage.is_up_to_date(force):
+        return False
+    stage.parts.save(0, {"half": np.arange(3)})
+    with stage.publish() as files:
+        for file in files:
+            file.write_text(source.read_text())
+    stage.say_written()
+    return True
+
+
+def test_a_stage_publishes_records_and_then_skips(tmp_path, capsys):
+    source, outputs = tmp_path / "in.txt", [tmp_path / "new" / name for name in ("a.txt", "b.txt")]
+    source.write_text("1")
+    assert made(outputs, source)
+    assert capsys.readouterr().out == f"written:\n  {outputs[0]}\n  {outputs[1]}\n"
+    assert set(outputs[0].parent.iterdir()) == {*outputs, record_path(outputs[0])}
+    assert not made(outputs, source)
+    assert capsys.readouterr().out == "the copies is up to date (use --force to redo)\n"
+    assert made(outputs, source, force=True)
+    outputs[1].unlink()
+    assert made(outputs, source)
+    source.write_text("2")
+    assert made(outputs, source)
+    assert outputs[1].read_text() == "2"
+
+
+def test_a_stage_that_fails_changes_nothing_and_keeps_its_parts(tmp_path):
+    source, outputs = tmp_path / "in.txt", [tmp_path / "a.txt", tmp_path / "b.txt"]
+    source.write_text("1")
+    assert made(outputs, source)
+    source.write_text("2")
+    stage = Stage(Manifest.of("copy", {"seed": 0}, [source]), outputs)
+    stage.parts.save(0, {"half": np.arange(3)})
+    with pytest.raises(ValueError, match="broken"), stage.publish() as files:
+        files[0].write_text("half")
+        raise ValueError("broken")
+    assert [path.read_text() for path in outputs] == ["1", "1"]
+    assert not stage.manifest.is_current(outputs)
+    assert stage.parts.unfinished(1) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "program"),
+    [
+        ("report.py", ["python", "report.py"]),
+        (AUDITS / "leaks.py", ["python", "-m", "audits.leaks"]),
+    ],
+)
+def test_the_recorded_command_can_be_pasted(tmp_path, monkeypatch, script, program):
+    arguments = ["--out", "it's here.tsv", "--attack", "ES:pm=*"]
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    output = tmp_path / "out.txt"
+    output.write_text("result")
+    Manifest.of("stage", {}, []).write([output])
+    assert shlex.split(read_record(output)["command"]) == program + arguments
 
 
 def test_manifest_survives_a_broken_record(tmp_path):

@@ -1,4 +1,4 @@
-"""attack_ranking.py from checkpoint and images to table and record, and its reporting."""
+"""audits.rankings from checkpoint and images to table and record, and its reporting."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-import attack_ranking
+from audits import rankings
 from src.attacks.profiles import PROFILES, parse_attack
 from src.attacks.ranking.command import add_ranking_options, attacks_of
 from src.cli import Parser, run
@@ -27,8 +27,8 @@ def call(monkeypatch, capsys):
     """``call(*options)`` -> (exit code, stdout, stderr)."""
 
     def invoke(*options: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["attack_ranking.py", *map(str, options)])
-        return (run(attack_ranking.main), *capsys.readouterr())
+        monkeypatch.setattr(sys, "argv", [rankings.__file__, *map(str, options)])
+        return (run(rankings.main), *capsys.readouterr())
 
     return invoke
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import attack_rec
 import rec_generator
+from audits import parameters
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
@@ -73,17 +73,17 @@ def call(script, layout: Layout, *arguments: str) -> int:
     """Run a script in this process; returns its exit code."""
     with pytest.MonkeyPatch.context() as patch:
         common = ["--dataset", layout.dataset, "--root", str(layout.root)]
-        patch.setattr(sys, "argv", [f"{script.__name__}.py", *common, *arguments])
+        patch.setattr(sys, "argv", [script.__file__, *common, *arguments])
         return run(script.main)
 
 
 @pytest.fixture
 def attack(layout, request):
-    """Run attack_rec.py at K; results bear the name of the test."""
+    """Run audits.parameters at K; results bear the name of the test."""
 
     def attacked(*arguments: str, output: str = request.node.originalname) -> int:
         common = ["--topk", str(K), "--options", NAMED[1:], "--output", output]
-        return call(attack_rec, layout, *common, *arguments)
+        return call(parameters, layout, *common, *arguments)
 
     return attacked
 
@@ -305,7 +305,7 @@ def test_sampled_negatives_are_others_for_every_seed_and_the_same_for_all_recomm
     ]
     arguments += ["--eps", "1", "--negatives"]
     for negatives in ("sampled", "fixed"):
-        assert call(attack_rec, other, *arguments, negatives, "--output", negatives) == 0
+        assert call(parameters, other, *arguments, negatives, "--output", negatives) == 0
         raw = pd.read_csv(other.result(f"{negatives}.tsv"), sep="\t").set_index(["seed", "state"])
         assert raw.loc[0, "a_attacked"].equals(raw.loc[0, "b_attacked"])
         assert raw.loc[0, "a"].equals(raw.loc[7, "a"])
@@ -384,7 +384,7 @@ def test_the_effect_on_movielens_is_the_published_one(tmp_path):
         shutil.copy(MOVIELENS / path.name, path)
     assert call(rec_generator, layout, "--model", "BPRMF", "--epoch", "5", "--topk", "100") == 0
     arguments = ["--model", "BPRMF", "--epoch", "5", "--negatives", "sampled", "--draws", "3"]
-    assert call(attack_rec, layout, *arguments) == 0
+    assert call(parameters, layout, *arguments) == 0
     effects = pd.read_csv(layout.result("attack_rec_effects.tsv"), sep="\t")
     effects = effects.set_index(["kind", "metric"])
     assert 0.816 <= effects.loc[("fgsm", "auc"), "before"] <= 0.830
@@ -497,7 +497,7 @@ def test_a_control_of_other_options_is_refused(layout, attack, capsys):
 
 def test_help_is_there_before_any_recommender(capsys):
     with pytest.raises(SystemExit) as stop:
-        call(attack_rec, Layout("none"), "--help")
+        call(parameters, Layout("none"), "--help")
     assert stop.value.code == 0
     assert "NAME=STEM" in capsys.readouterr().out
 

@@ -145,7 +145,7 @@ class Malicious:
 def test_code_in_a_checkpoint_is_refused_and_not_run(weights, tmp_path):
     path, marker = tmp_path / "evil.pt", tmp_path / "ran"
     torch.save({"state_dict": weights, "extra": Malicious(marker)}, path)
-    with pytest.raises(UserError, match=r"python convert_checkpoint\.py .*evil\.pt"):
+    with pytest.raises(UserError, match=r"python -m audits\.convert_checkpoint .*evil\.pt"):
         load_extractor(ARCH, path)
     assert not marker.exists()
     path.write_bytes(pickle.dumps(Malicious(marker)))
@@ -157,7 +157,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(weights, tmp_path):
 def test_conversion_keeps_tensors_and_runs_nothing(weights, tmp_path):
     path, marker, out = tmp_path / "evil.pt", tmp_path / "ran", tmp_path / "plain.pt"
     torch.save({"state_dict": prefixed("module.", weights), "extra": [Malicious(marker)]}, path)
-    command = [sys.executable, "convert_checkpoint.py", str(path), str(out)]
+    command = [sys.executable, "-m", "audits.convert_checkpoint", str(path), str(out)]
     refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "--i_trust_this_file" in refused.stderr
@@ -188,7 +188,14 @@ def test_conversion_works_without_the_modules_that_wrote_the_file(weights, tmp_p
     module.unlink()
     with pytest.raises(UserError, match="convert_checkpoint"):
         load_extractor(ARCH, path)
-    command = [sys.executable, "convert_checkpoint.py", str(path), str(out), "--i_trust_this_file"]
+    command = [
+        sys.executable,
+        "-m",
+        "audits.convert_checkpoint",
+        str(path),
+        str(out),
+        "--i_trust_this_file",
+    ]
     subprocess.run(command, cwd=ROOT, check=True)
     loaded = load_extractor(ARCH, out).network.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in weights.items())

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from src.artifacts.errors import UserError
 from src.cli import Parser, number_list, pixel_levels, run
+
+ROOT = Path(__file__).parents[1]
 
 
 def raising(error):
@@ -52,6 +55,26 @@ def test_wrong_options_are_one_line(capsys):
     assert captured.startswith("error: ") and captured.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("script", "command"),
+    [("report.py", "python report.py"), (ROOT / "audits" / "leaks.py", "python -m audits.leaks")],
+)
+def test_wrong_options_name_the_command_to_ask(script, command, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(script), "--nonsense"])
+    with pytest.raises(SystemExit):
+        Parser("test").parse_args()
+    assert capsys.readouterr().err.endswith(f"(see {command} --help)\n")
+
+
+@pytest.mark.parametrize("options", [[], ["--help"]])
+def test_the_audits_are_listed_with_their_purpose(options):
+    command = [sys.executable, "-m", "audits", *options]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for audit in ROOT.glob("audits/[!_]*.py"):
+        purpose = audit.read_text().splitlines()[0].strip('"')
+        assert re.search(rf"python -m audits\.{audit.stem} +{re.escape(purpose)}$", listed, re.M)
+
+
 def test_detached_dashes_are_read_as_printed_in_the_paper_repository():
     parser = Parser("test")
     parser.add_argument("--origin", type=int)
@@ -89,7 +112,7 @@ def test_a_reader_that_leaves_is_no_error():
     code = f"import sys\nfrom src.cli import run\nsys.exit(run({main}))"
     pipe = subprocess.Popen(
         [sys.executable, "-c", code],
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -11,7 +11,7 @@ PROBE = """
 import runpy, sys
 sys.argv = sys.argv[1:]
 try:
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 finally:
     print(sorted({"torch", "tensorflow", "timm"} & set(sys.modules)))
 """
@@ -43,18 +43,18 @@ CALLS = {
     f"{TRAIN} --images . --labels no.csv": "missing file: no.csv",
     f"{TRAIN} --dataset fashion --data no": "no data at no",
     f"{TRAIN} --dataset nonsense --data .": "no data set layout 'nonsense'",
-    f"evaluate_robustness --checkpoint no.pt {SET}": "missing file: no.pt",
-    f"evaluate_robustness --arch resnet5 {SET}": "no classifier 'resnet5'",
-    "evaluate_robustness --dataset fashion --data no": "no data at no",
-    "attack_ranking --checkpoint no.pt": "missing file: no.pt",
-    "attack_ranking --arch resnet5": "no classifier 'resnet5'",
-    "attack_ranking --images . --labels no.csv": "missing file: no.csv",
-    "attack_ranking --dataset absent": "no data set at",
-    "evaluate_attention --dataset absent": "no data set at",
-    f"evaluate_attention {SHOP}": "no attacked experiment at",
-    "invert_gradients --checkpoint no.pt --data .": "missing file: no.pt",
-    "invert_gradients --random_weights --arch resnet5 --data .": "no classifier 'resnet5'",
-    "invert_gradients --random_weights --arch lenet_zhu --data no": "no data at no",
+    f"audits.robustness --checkpoint no.pt {SET}": "missing file: no.pt",
+    f"audits.robustness --arch resnet5 {SET}": "no classifier 'resnet5'",
+    "audits.robustness --dataset fashion --data no": "no data at no",
+    "audits.rankings --checkpoint no.pt": "missing file: no.pt",
+    "audits.rankings --arch resnet5": "no classifier 'resnet5'",
+    "audits.rankings --images . --labels no.csv": "missing file: no.csv",
+    "audits.rankings --dataset absent": "no data set at",
+    "audits.attention --dataset absent": "no data set at",
+    f"audits.attention {SHOP}": "no attacked experiment at",
+    "audits.leaks --checkpoint no.pt --data .": "missing file: no.pt",
+    "audits.leaks --random_weights --arch resnet5 --data .": "no classifier 'resnet5'",
+    "audits.leaks --random_weights --arch lenet_zhu --data no": "no data at no",
     f"rec_generator {SHOP}": "features.npy (run the stage that writes it first)",
     "rec_generator --dataset absent": "no data set at",
 }
@@ -64,7 +64,7 @@ CALLS = {
 def test_one_line_and_no_framework(call, shop):
     script, *options = call.split()
     done = subprocess.run(
-        [sys.executable, "-c", PROBE, str(ROOT / f"{script}.py"), *options],
+        [sys.executable, "-c", PROBE, script, *options],
         cwd=shop,
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
         capture_output=True,

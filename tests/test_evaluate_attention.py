@@ -538,7 +538,7 @@ OUTPUTS = (
 
 
 def script(name, root, *arguments):
-    """Run a top-level script in this process; returns its exit code."""
+    """Run a command in this process; returns its exit code."""
     command = [name, "--root", root, "--dataset", "shop", "--gpu", "-1"]
     command += ["--model_file", root / "plain.pt"]
     with pytest.MonkeyPatch.context() as patch:
@@ -599,7 +599,7 @@ def test_the_script_from_images_to_figures(shop, capsys):
     score = ["--score_model", "VBPR", "--score_epoch", 3]
     boxes = write_boxes(root / "boxes.csv", *((item, 4, 4, 40, 30) for item in range(N_IMAGES)))
     options = [*attack, *score, "--boxes", boxes, "--minimal_eps", 4]
-    assert script("evaluate_attention", root, *options) == 0
+    assert script("audits.attention", root, *options) == 0
     said = capsys.readouterr().out
     assert "Did attention move further" in said and "attention_scatter.png" in said
     folder = folder_of(root)
@@ -624,13 +624,13 @@ def test_the_script_from_images_to_figures(shop, capsys):
     }
 
     before = {name: (folder / name).read_bytes() for name in OUTPUTS}
-    assert script("evaluate_attention", root, *options) == 0
+    assert script("audits.attention", root, *options) == 0
     assert "up to date" in capsys.readouterr().out
-    assert script("evaluate_attention", root, *options, "--force") == 0
+    assert script("audits.attention", root, *options, "--force") == 0
     assert {name: (folder / name).read_bytes() for name in OUTPUTS} == before
     capsys.readouterr()
     item = int(table["image"].iloc[-1])
-    assert script("evaluate_attention", root, *options, "--drawn", item) == 0
+    assert script("audits.attention", root, *options, "--drawn", item) == 0
     assert "up to date" not in capsys.readouterr().out
     assert (folder / "attention.tsv").read_bytes() == before["attention.tsv"]
     assert (folder / "attention_panels.png").read_bytes() != before["attention_panels.png"]
@@ -641,7 +641,7 @@ def test_a_single_user_s_score_is_another_read_out(shop):
     weights = root / "rec_model_weights" / "shop" / "original_step3_VBPR.npz"
     tables = []
     for user in ([], ["--user", 1]):
-        assert script("evaluate_attention", root, *attack, "--weights", weights, *user) == 0
+        assert script("audits.attention", root, *attack, "--weights", weights, *user) == 0
         tables.append(pd.read_csv(folder_of(root) / "attention.tsv", sep="\t"))
     assert not np.allclose(tables[0]["score_entropy_clean"], tables[1]["score_entropy_clean"])
     pd.testing.assert_series_equal(tables[0]["class_js"], tables[1]["class_js"])
@@ -670,7 +670,7 @@ def test_a_single_user_s_score_is_another_read_out(shop):
 def test_bad_input_is_one_line(attacked_shop, capsys, arguments, message):
     root, attack = attacked_shop
     try:
-        code = script("evaluate_attention", root, *attack, *arguments)
+        code = script("audits.attention", root, *attack, *arguments)
     except SystemExit as stop:
         code = stop.code
     error = capsys.readouterr().err.rstrip("\n").split("\n")[-1]
@@ -683,5 +683,5 @@ def test_another_extractor_than_the_attacked_one_is_refused(shop, capsys):
     torch.manual_seed(1)
     other = build_extractor(ARCH, [f"kind {n}" for n in range(4)])
     save_extractor(root / "plain.pt", other)
-    assert script("evaluate_attention", root, *attack) == 2
+    assert script("audits.attention", root, *attack) == 2
     assert "use the same extractor" in capsys.readouterr().err

@@ -1,6 +1,5 @@
-"""``evaluate_images.py``: attacked experiments, folders of images and of reconstructions, bad input."""
+"""``audits.images``: attacked experiments, folders of images and of reconstructions, bad input."""
 
-import importlib
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+import audits.images
 from src.artifacts.classes import Classes, write_attacked_classes
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features, write_features
@@ -34,8 +34,8 @@ SQUEEZENET = Path(__file__).parents[2] / "shared" / "data" / "weights" / "squeez
 
 def script(*arguments):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["evaluate_images.py", *map(str, arguments)])
-        return run(importlib.import_module("evaluate_images").main)
+        patch.setattr(sys, "argv", [audits.images.__file__, *map(str, arguments)])
+        return run(audits.images.main)
 
 
 def in_shop(layout, *arguments):
@@ -280,7 +280,7 @@ def test_reconstructions_can_share_one_folder_of_originals(reconstructed):
 
 
 def mark_diverged(folder, *ids):
-    """As ``invert_gradients.py`` says it."""
+    """As ``audits.leaks`` says it."""
     restarts = {number: -1 if number in ids else 0 for number in (2, 10, 30)}
     rows = [f"{number}\t{number != 10:d}\t{restart}\n" for number, restart in restarts.items()]
     (folder / "metric.tsv").write_text("id\tlabel\trestart\n" + "".join(rows))
@@ -454,7 +454,7 @@ def test_the_other_commands_have_options_of_their_own(command, option, capsys):
         script(command, "--help")
     shown = capsys.readouterr().out
     assert stopped.value.code == 0
-    assert f"evaluate_images.py {command}" in shown and option in shown
+    assert f"python -m audits.images {command}" in shown and option in shown
 
 
 def test_another_command_is_run(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""evaluate_robustness.py from checkpoint and images to tables, its attacks, and its reporting."""
+"""audits.robustness from checkpoint and images to tables, its attacks, and its reporting."""
 
 import shutil
 import sys
@@ -11,7 +11,7 @@ import torch
 from scipy.stats import binomtest
 from torch import nn
 
-import evaluate_robustness
+from audits import robustness
 from src.artifacts.errors import UserError
 from src.attacks.attention_attack import attention_shift
 from src.attacks.auto_attack import build_ensemble
@@ -371,8 +371,8 @@ def call(monkeypatch, capsys):
     """``call(*options)`` -> (exit code, stdout, stderr)."""
 
     def invoke(*options: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["evaluate_robustness.py", *map(str, options)])
-        return (run(evaluate_robustness.main), *capsys.readouterr())
+        monkeypatch.setattr(sys, "argv", [robustness.__file__, *map(str, options)])
+        return (run(robustness.main), *capsys.readouterr())
 
     return invoke
 

@@ -99,7 +99,9 @@ class Project:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory, tiny_checkpoint) -> Project:
     folder = tmp_path_factory.mktemp("extended") / "project"
-    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("audits", "src"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, folder / package, ignore=ignored)
     for script in ROOT.glob("*.py"):
         shutil.copy(script, folder)
     for block in (block for blocks in EXAMPLES.values() for block in blocks):

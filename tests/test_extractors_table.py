@@ -31,7 +31,7 @@ STATES = ("before", "after", "change", "noise_effect", "net_effect", "net_low", 
 
 
 def write_extractor(layout, name, labels, ers=(50.0,), *, collapsed=False):
-    """What stage 1 and attack_ranking.py leave of an extractor that says ``labels`` (items,)."""
+    """What stage 1 and audits.rankings leave of an extractor that says ``labels`` (items,)."""
     path = layout.classes(Experiment(name))
     path.parent.mkdir(parents=True, exist_ok=True)
     numbers = np.unique(labels, return_inverse=True)[1]

@@ -1,4 +1,4 @@
-"""invert_gradients.py from a network and images to folders of reconstructions, tables and a grid."""
+"""audits.leaks from a network and images to folders of reconstructions, tables and a grid."""
 
 import json
 import re
@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-import invert_gradients
 import train_extractor
+from audits import leaks
 from src.artifacts.reconstructions import originals_folder, read_pairs
 from src.attacks.inversion import attack
 from src.attacks.inversion.command import (
@@ -51,8 +51,8 @@ def script(monkeypatch, data, tmp_path):
     def call(*arguments: object) -> int:
         usual = ["--data", data, "--iterations", 5, "--gpu", -1, "--out", tmp_path / "out"]
         given = [str(argument) for argument in (*usual, *arguments)]
-        monkeypatch.setattr(sys, "argv", ["invert_gradients.py", *given])
-        return run(invert_gradients.main)
+        monkeypatch.setattr(sys, "argv", [leaks.__file__, *given])
+        return run(leaks.main)
 
     return call
 

@@ -38,7 +38,7 @@ def shop(tmp_path, draw_images, monkeypatch) -> Path:
 def call(monkeypatch, capsys):
     def invoke(script: str, *options: object) -> str:
         module = importlib.import_module(script)
-        monkeypatch.setattr(sys, "argv", [f"{script}.py", *map(str, options), "--gpu", "-1"])
+        monkeypatch.setattr(sys, "argv", [module.__file__, *map(str, options), "--gpu", "-1"])
         code, printed = run(module.main), capsys.readouterr()
         assert code == 0, printed.err
         return printed.out
@@ -101,7 +101,7 @@ def test_robust_accuracy(shop, call, resize, side, trained):
     weights = checkpoint(shop, trained)
     images = ("--dataset", "catalogue", "--data", shop / "data/shop", "--part", "all")
     printed = call(
-        "evaluate_robustness",
+        "audits.robustness",
         *images,
         *("--checkpoint", weights, "--attacks", "clean", "--out", shop / "table.tsv"),
         *resize_options(resize),
@@ -130,7 +130,7 @@ def test_rankings(shop, call, source, resize, side, trained):
     out = shop / "table.tsv"
     attack = ("--attack", "ES:eps=1/255:pgditer=1", "--no_nmi", "--repeats", 1, "--max_images", 4)
     call(
-        "attack_ranking",
+        "audits.rankings",
         *images,
         "--checkpoint",
         weights,
@@ -153,7 +153,7 @@ def test_inversion(shop, call, resize, side, trained):
     images = ("--dataset", "catalogue", "--data", shop / "data/shop", "--part", "all")
     network = ("--checkpoint", checkpoint(shop, trained), "--n_images", 2)
     steps = ("--optim", "inversed", "--iterations", 1, "--out", shop / "out", "--no_grid")
-    call("invert_gradients", *images, *network, *steps, *resize_options(resize, "--size"))
+    call("audits.leaks", *images, *network, *steps, *resize_options(resize, "--size"))
     pictures = [Image.open(file) for file in (shop / "out").rglob("*.png")]
     assert pictures and {picture.size for picture in pictures} == {(side, side)}
 

@@ -69,11 +69,15 @@ def test_files_named_in_a_page_exist(page):
         assert (page.parent / link).exists(), link
     for script in re.findall(r"`(?:bash|python) ([\w/.]+\.(?:sh|py))", text):
         assert (ROOT / script).exists(), script
+    for audit in re.findall(r"\baudits\.(\w+)", text):
+        assert (ROOT / "audits" / f"{audit}.py").exists(), audit
 
 
 def option_tables() -> list[tuple[str, str]]:
     """(script, table) of every table of options; what one table says of several scripts, for each."""
-    pattern = r"##+ Options of `(\w+\.py[ \w]*)`\n\n((?:[^#|\n].*\n+)*)((?:\|.*\n)+)"
+    pattern = (
+        r"##+ Options of `((?:\w+\.py|audits\.\w+)[ \w]*)`\n\n((?:[^#|\n].*\n+)*)((?:\|.*\n)+)"
+    )
     tables = []
     for page in PAGES:
         # Stages 1, 3 and 5 share the options of the extractor.
@@ -82,7 +86,7 @@ def option_tables() -> list[tuple[str, str]]:
         )
         for script, text, table in re.findall(pattern, shown):
             shared = re.match(r"The same ones .*", text)
-            others = re.findall(r"`(\w+\.py)`", shared[0]) if shared else []
+            others = re.findall(r"`(\w+\.py|audits\.\w+)`", shared[0]) if shared else []
             tables += [(of, table) for of in (script, *others)]
     return tables
 
@@ -91,7 +95,12 @@ def option_tables() -> list[tuple[str, str]]:
 def help_of(script: str) -> str:
     """What ``script --help`` prints, unbroken."""
     shown = subprocess.run(
-        [sys.executable, *script.split(), "--help"],
+        [
+            sys.executable,
+            *(["-m"] if script.startswith("audits.") else []),
+            *script.split(),
+            "--help",
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -354,8 +354,8 @@ def test_without_lists_sections_name_the_command_that_makes_them(monkeypatch, la
     assert code == 0 and "Single items" in said
     absent = said.split("These commands make what further sections need.")[1]
     assert f"rec_generator.py --dataset toy --experiment_name {PGD_4}" in absent
-    assert "evaluate_images.py score --dataset toy" in absent
-    assert "python evaluate_attention.py --dataset toy --eps 4" in absent
+    assert "audits.images score --dataset toy" in absent
+    assert "python -m audits.attention --dataset toy --eps 4" in absent
 
 
 def test_nothing_but_a_catalogue(monkeypatch, tmp_path, undrawn):
@@ -375,7 +375,7 @@ def test_tables_of_other_studies_are_known_by_their_columns(monkeypatch, layout,
     said = Page(make(monkeypatch, layout)[1]).text
     assert "Robust accuracy" in said and "3.5 (1.7 to 7)" in said
     assert "33 (30.5 to 35.5)" in said
-    assert "attack_rec.py --dataset toy" in said
+    assert "audits.parameters --dataset toy" in said
 
 
 def test_commands_are_shown_without_the_place_of_the_tree(monkeypatch, layout, undrawn):

@@ -203,7 +203,7 @@ def test_entries_reach_the_commands_of_the_study(whole):
     pictures.touch()
     output = run_dry(whole, f"robdml --dataset fashion --data \"it's.npz\" --seeds '0 2' {dry}")
     assert f"--data {shlex.quote(str(pictures))} --precision fp32 --seed 2" in output
-    assert output.count("train_extractor.py") == output.count("attack_ranking.py") == 10
+    assert output.count("train_extractor.py") == output.count("audits.rankings") == 10
 
 
 def run_dry(folder: Path, command: str) -> str:

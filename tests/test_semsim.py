@@ -457,7 +457,7 @@ def test_the_stages_make_triplets_and_train(draw_images, tmp_path, capsys):
     ],
 )
 def test_the_page_names_every_option(command, add_options):
-    heading = f"### Options of `evaluate_images.py {command}`\n\n"
+    heading = f"### Options of `audits.images {command}`\n\n"
     table = PAGE.read_text().split(heading)[1].split("\n\n")[0]
     parser = Parser("test")
     add_options(parser)

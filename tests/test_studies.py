@@ -54,8 +54,8 @@ from src.cli import Parser, add_common_options, add_extractor_options
 from src.defences.options import add_preprocess_option, model_dir_of
 from src.recommenders.command import run_of
 
-verb, arguments = Path(sys.argv[1]).stem, sys.argv[2:]
-sys.argv = sys.argv[1:]
+sys.argv = [word for word in sys.argv[1:] if word not in ("-P", "-m")]
+verb, arguments = sys.argv[0].split("/")[-1].removesuffix(".py"), sys.argv[1:]
 
 
 def note(file):
@@ -109,7 +109,7 @@ elif verb == "evaluate_rec":
     runs = [Run.parse(path.stem) for path in layout.recommendations_dir.glob("*.tsv")]
     metrics = ("chr", "ncdcg", "accuracy", "bias")
     outputs = [layout.metric(metric, run) for metric in metrics for run in runs]
-elif verb in ("attack_ranking", "evaluate_robustness"):
+elif verb in ("audits.rankings", "audits.robustness"):
     options = parsed(out=dict(type=Path), compare=dict(nargs=2, default=[]))
     outputs = [options.out, options.out.with_suffix(".json"), *map(Path, options.compare[:1])]
 elif verb == "summarize" and "--embedders" in arguments:
@@ -466,7 +466,7 @@ def test_recipes_and_seeds_make_one_table(place):
     assert "error: there is nothing at my pictures.npz" in place.run(study, expect=2)
     (place.folder / "my pictures.npz").touch()
     place.run(study)
-    assert place.verbs == {"train_extractor": 4, "evaluate_robustness": 4, "summarize": 1}
+    assert place.verbs == {"train_extractor": 4, "audits.robustness": 4, "summarize": 1}
     assert (place.folder / "results/small/arp.tsv").read_text().splitlines() == [
         *("name", "plain_0.tsv", "pgd_at_0.tsv", "plain_1.tsv", "pgd_at_1.tsv")
     ]
@@ -531,7 +531,7 @@ def test_extractors_of_a_catalogue_are_ranked_beside_their_recommenders(place):
     assert before == {"train_extractor": 7, "classify_extract": 7, "rec_generator": 7}
     place.run(study, *of_shop, "origin=3", "target=4")
     assert place.verbs - before == {
-        "attack_ranking": 7,
+        "audits.rankings": 7,
         "classify_extract_attack": 28,
         "evaluate_attack": 28,
         "feature_loss": 28,

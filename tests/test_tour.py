@@ -35,8 +35,8 @@ STEPS = steps()
 def folder(tmp_path_factory) -> Path:
     """An empty copy of the repository's folder."""
     folder = tmp_path_factory.mktemp("tour")
-    for script in ROOT.glob("*.py"):
-        (folder / script.name).symlink_to(script)
+    for file in (*ROOT.glob("*.py"), ROOT / "audits", ROOT / "src"):
+        (folder / file.name).symlink_to(file)
     return folder
 
 

@@ -66,4 +66,4 @@ for part in PARTS:
         message:
             "their parameters attacked: {output[0]}; log: {log}"
         shell:
-            "{PYTHON}attack_rec.py {params.options} > {log} 2>&1"
+            "{AUDIT}parameters {params.options} > {log} 2>&1"

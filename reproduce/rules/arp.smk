@@ -63,7 +63,7 @@ rule attack:
     message:
         "{wildcards.recipe}, seed {wildcards.seed}, under attack; log: {log}"
     shell:
-        "{PYTHON}evaluate_robustness.py {params.options} --checkpoint {input.checkpoint}"
+        "{AUDIT}robustness {params.options} --checkpoint {input.checkpoint}"
         " --seed {wildcards.seed} --label {wildcards.recipe} --out {output} > {log} 2>&1"
 
 

@@ -302,7 +302,7 @@ rule attack_rankings:
     message:
         "rankings of {wildcards.name} under attack; log: {log}"
     shell:
-        "{PYTHON}attack_ranking.py {params.options} --out {output[0]} > {log} 2>&1"
+        "{AUDIT}rankings {params.options} --out {output[0]} > {log} 2>&1"
 
 
 rule summarize:

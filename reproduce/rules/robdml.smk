@@ -62,7 +62,7 @@ rule attack:
     message:
         "rankings of {wildcards.recipe}{wildcards.seed} under attack; log: {log}"
     shell:
-        "{PYTHON}attack_ranking.py {params.options} --checkpoint {input.checkpoint}"
+        "{AUDIT}rankings {params.options} --checkpoint {input.checkpoint}"
         " --out {output.table} --compare {output.row} {wildcards.recipe} > {log} 2>&1"
 
 

@@ -76,7 +76,7 @@ rule invert:
     message:
         "reconstructions, {wildcards.attack}; log: {log}"
     shell:
-        "{PYTHON}invert_gradients.py {params.options} --checkpoint {input.checkpoint} --no_grid > {log} 2>&1"
+        "{AUDIT}leaks {params.options} --checkpoint {input.checkpoint} --no_grid > {log} 2>&1"
 
 
 # Up to date by then, the first of them draws what all of them left.
@@ -93,7 +93,7 @@ rule draw:
     message:
         "the reconstructions: {output}"
     shell:
-        "{PYTHON}invert_gradients.py {params.options} --checkpoint {input.checkpoint} > {log} 2>&1"
+        "{AUDIT}leaks {params.options} --checkpoint {input.checkpoint} > {log} 2>&1"
 
 
 rule score:
@@ -114,7 +114,7 @@ rule score:
     message:
         "scores of the reconstructions: {output[0]}; log: {log}"
     shell:
-        "{PYTHON}evaluate_images.py score --attacked {params.folders} {params.options}"
+        "{AUDIT}images score --attacked {params.folders} {params.options}"
         " --out {output[0]} > {log} 2>&1"
 
 

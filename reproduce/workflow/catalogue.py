@@ -85,7 +85,7 @@ class Study:
     list_of_k: tuple[int, ...]
     """K of the summary."""
     rankings: str
-    """Options of ``attack_ranking.py``, which then judges every extractor; empty: it does not."""
+    """Options of ``audits.rankings``, which then judges every extractor; empty: it does not."""
     job_per_seed: bool
     """Whether each seed is a job of its own, for long trainings on many machines. Otherwise one job
     trains an experiment's recommenders with all seeds, and starts TensorFlow once."""

@@ -21,7 +21,7 @@ class Leaks:
     """Networks x training conditions x attacks x defences of gradients."""
 
     networks: dict[str, tuple[str, ...]]
-    """Attacks on each network, as options of ``invert_gradients.py``."""
+    """Attacks on each network, as options of ``audits.leaks``."""
     trained: dict[str, str]
     """Options that each training condition adds to ``train_extractor.py``."""
     shared: dict[str, tuple[str, ...]]
@@ -63,7 +63,7 @@ class Leaks:
 
 @dataclass(frozen=True)
 class Attack:
-    """Call of ``invert_gradients.py`` on one network."""
+    """Call of ``audits.leaks`` on one network."""
 
     network: str
     condition: str

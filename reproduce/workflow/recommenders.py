@@ -20,7 +20,7 @@ class Part:
     trainings: tuple[str, ...]
     """The options of each ``rec_generator.py``."""
     attack: str
-    """Those of ``attack_rec.py``."""
+    """Those of ``audits.parameters``."""
 
     @classmethod
     def read(cls, entries: Entries) -> "list[Part]":

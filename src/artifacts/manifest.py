@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 from src import __version__
 from src.artifacts.atomic import PARTIAL_PREFIX, atomic_output
 from src.artifacts.errors import UserError
+from src.artifacts.program import program
 
 _PACKAGES = ("numpy", "pandas", "pillow", "torch", "torchvision", "tensorflow", "cleverhans")
 
@@ -84,7 +86,7 @@ class Manifest:
         """Record that ``outputs`` were made; the record stands beside the first of them."""
         record = {
             "stage": self.stage,
-            "command": " ".join(["python", *sys.argv]),
+            "command": shlex.join([*program(), *sys.argv[1:]]),
             "options": self.options,
             "inputs": self.inputs,
             "outputs": {path.name: fingerprint(path) for path in outputs},

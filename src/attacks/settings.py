@@ -15,6 +15,7 @@ from src.artifacts.fidelity import Fidelity
 from src.attacks.attack import Attack, options_of
 from src.attacks.items import Items, add_items_options, items_of
 from src.attacks.registry import ATTACKS, PGD, Noise
+from src.cli import add_seed_option
 from src.defences.defence import NONE
 from src.defences.options import model_dir_of
 
@@ -170,7 +171,7 @@ def add_attack_options(
         default=defaults.restarts,
         help="random starts for the images that have not succeeded yet, of attacks that have one",
     )
-    group.add_argument("--seed", type=int, default=defaults.seed, help="of every random choice")
+    add_seed_option(group)
     group.add_argument(
         "--fast",
         action="store_true",

@@ -43,6 +43,12 @@ def add_rating_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_images_option(parser: argparse._ActionsContainer, *, required: bool = False) -> None:
+    parser.add_argument(
+        "--images", type=Path, required=required, help="folder of <item>.jpg, .png, ..."
+    )
+
+
 def add_raw_options(parser: argparse.ArgumentParser) -> None:
     """Core and images of a raw source."""
     parser.add_argument(
@@ -52,7 +58,7 @@ def add_raw_options(parser: argparse.ArgumentParser) -> None:
         "tradesy)",
     )
     images = parser.add_mutually_exclusive_group(required=True)
-    images.add_argument("--images", type=Path, help="folder of <item>.jpg, .png, ...")
+    add_images_option(images)
     images.add_argument(
         "--download", action="store_true", help="fetch the images; continues when repeated"
     )

@@ -208,7 +208,7 @@ def _load_plain(path: Path) -> Any:
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
             raise UserError(
                 f"{path} holds more than tensors, and reading it could run code from the file; if you "
-                f"trust it: python convert_checkpoint.py {path} {path.with_suffix('.tensors.pt')}"
+                f"trust it: python -m audits.convert_checkpoint {path} {path.with_suffix('.tensors.pt')}"
             ) from error
         raise UserError(f"{path} is not a checkpoint, or it is incomplete") from error
 

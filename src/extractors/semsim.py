@@ -114,7 +114,7 @@ def load_semsim(path: Path, device: torch.device | str = "cpu") -> SemSim:
     """
     checkpoint = read_checkpoint(path)
     if checkpoint.arch is None or "human" not in checkpoint.state_dict:
-        raise UserError(f"{path} is no SemSim: train one with evaluate_images.py train")
+        raise UserError(f"{path} is no SemSim: train one with python -m audits.images train")
     model = build_semsim(checkpoint.arch)
     try:
         model.load_state_dict(checkpoint.state_dict)

@@ -12,7 +12,12 @@ from src.artifacts.experiments import PUBLISHED, Experiment, Run, check_name
 from src.artifacts.tables import read_ids
 from src.cli import add_fidelity_option
 from src.recommenders.attacking import NEGATIVES, Threat
-from src.recommenders.command import add_walk_options, not_negative, positive
+from src.recommenders.command import (
+    add_seeds_option,
+    add_walk_options,
+    not_negative,
+    positive,
+)
 from src.recommenders.factor_models import FactorModel
 from src.recommenders.models import Model, plain_run
 from src.recommenders.parameter_attack import KINDS, ParameterAttack
@@ -41,7 +46,7 @@ def add_subject_options(parser: argparse.ArgumentParser) -> None:
         help="what names of weights show of options, such as K8_lr0.1; plain models leave out what only "
         "adversarial ones read",
     )
-    parser.add_argument("--seed", type=not_negative, nargs="+", default=[0], help="one or more")
+    add_seeds_option(parser)
     add_fidelity_option(parser)
     parser.add_argument(
         "--compare",

@@ -143,6 +143,10 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
     add_walk_options(adversarial)
 
 
+def add_seeds_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=not_negative, nargs="+", default=[0], help="one or more")
+
+
 def add_walk_options(parser: argparse._ActionsContainer) -> None:
     """How an attack of several steps on tables walks within its budget."""
     parser.add_argument(

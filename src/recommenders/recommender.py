@@ -84,7 +84,7 @@ class Recommender(ABC):
         return (slopes - np.outer(slopes @ along, along)) / length
 
     def parameters(self, factors: Factors) -> dict[str, Parameter]:
-        """The tables that ``attack_rec.py`` can move, by name; here the two factor matrices."""
+        """The tables that ``audits.parameters`` can move, by name; here the two factor matrices."""
         users, items = factors
         return parameters_of("mf", {"P": users, "Q": items})
 

@@ -2,16 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from src.artifacts.atomic import atomic_outputs
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
+from src.artifacts.stage import Stage
 from src.artifacts.tables import write_test_ranks, write_top_k
 from src.recommenders.command import training_command
 from src.recommenders.data import TrainingData
@@ -43,8 +42,8 @@ def recommend_retrained(
         options |= {"keep": keep, "every": progress.every}
     training.require_start()
     manifest = Manifest.of(STAGE, options, (*training.inputs, *layout.held_out_sets))
-    if not force and manifest.is_current(_outputs(layout, run)):
-        print(f"{run.name} is up to date (use --force to redo)")
+    stage = _stage(layout, run, manifest)
+    if stage.is_up_to_date(force):
         return run
     if not in_epochs:
         recommender = training.fitted(data, force)
@@ -52,7 +51,7 @@ def recommend_retrained(
         recommender = fit(training, data, gpu, progress, force)
         if keep == "best":
             recommender = best_on_validation(training, data, progress)
-    _write(layout, run, recommender, data, manifest)
+    _write(stage, run, recommender, data)
     return run
 
 
@@ -80,28 +79,24 @@ def recommend_at_test_time(
         learnt = training.inputs
     inputs = (*learnt, layout.features(run.experiment), layout.training_set, *layout.held_out_sets)
     manifest = Manifest.of(STAGE, training.list_options, inputs)
-    if not force and manifest.is_current(_outputs(layout, run)):
-        print(f"{run.name} is up to date (use --force to redo)")
+    stage = _stage(layout, run, manifest)
+    if stage.is_up_to_date(force):
         return
     if isinstance(training, Training):
         recommender = training.read(trained.epochs, data)
     else:
         recommender = training.fitted(clean_data())
-    _write(layout, run, recommender, data, manifest)
+    _write(stage, run, recommender, data)
 
 
-def _write(
-    layout: Layout, run: Run, recommender: Recommender, data: TrainingData, manifest: Manifest
-) -> None:
+def _stage(layout: Layout, run: Run, manifest: Manifest) -> Stage:
+    return Stage(manifest, (layout.recommendations(run), layout.test_ranks(run)), run.name)
+
+
+def _write(stage: Stage, run: Run, recommender: Recommender, data: TrainingData) -> None:
     users, items = recommender.factors(data.features)
     if not (np.isfinite(users).all() and np.isfinite(items).all()):
         raise UserError(f"{run.name}: the weights are no longer finite: lower the learning rates")
-    outputs = _outputs(layout, run)
-    with atomic_outputs(*outputs) as (lists, ranks):
+    with stage.publish() as (lists, ranks):
         write_top_k(lists, top_k(users, items, data.at_test_time, run.top_k))
         write_test_ranks(ranks, test_ranks(users, items, data.at_test_time))
-    manifest.write(outputs)
-
-
-def _outputs(layout: Layout, run: Run) -> tuple[Path, Path]:
-    return layout.recommendations(run), layout.test_ranks(run)

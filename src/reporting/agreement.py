@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
+from src.artifacts.stage import Stage
+from src.cli import add_force_option, add_seed_option
 from src.metrics.agreement import RESAMPLES, Agreement, agreement
 from src.metrics.image_quality import IMAGE_METRICS
 from src.reporting.terminal import format_table
@@ -56,7 +57,7 @@ def add_agreement_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         default=[],
-        help="TSVs of evaluate_images.py score, joined by model and image; without a column model, "
+        help="TSVs of audits.images score, joined by model and image; without a column model, "
         "the folder's name is the model",
     )
     parser.add_argument(
@@ -67,8 +68,8 @@ def add_agreement_options(parser: argparse.ArgumentParser) -> None:
         "images that more than half of them recognise",
     )
     parser.add_argument("--resamples", type=int, default=RESAMPLES, help="of the bootstrap")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    parser.add_argument("--force", action="store_true", help="redo what is up to date")
+    add_seed_option(parser, "of the bootstrap")
+    add_force_option(parser)
 
 
 def run_agreement(options: argparse.Namespace) -> None:
@@ -77,8 +78,8 @@ def run_agreement(options: argparse.Namespace) -> None:
         raise UserError("--resamples must be above 0")
     recorded = {name: getattr(options, name) for name in ("metrics", "target", "resamples", "seed")}
     manifest = Manifest.of("agreement", recorded, [options.labels, *options.scores])
-    if not options.force and manifest.is_current([options.out]):
-        print(f"{options.out} is up to date (use --force to redo)")
+    stage = Stage(manifest, [options.out])
+    if stage.is_up_to_date(options.force):
         print(agreement_overview(pd.read_csv(options.out, sep="\t")))
         return
     answers = read_answers(options.labels)
@@ -87,9 +88,8 @@ def run_agreement(options: argparse.Namespace) -> None:
     table = agreement_table(
         joined, metrics, target=options.target, resamples=options.resamples, seed=options.seed
     )
-    with atomic_output(options.out) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
-    manifest.write([options.out])
+    with stage.publish() as (file,):
+        table.to_csv(file, sep="\t", index=False, float_format="%.6g")
     if left_out := answers["image"].nunique() - int(table["n_images"].iloc[0]):
         print(
             f"note: {left_out} images are left out: some model has no reconstruction of them, or no "

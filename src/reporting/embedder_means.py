@@ -16,7 +16,7 @@ RECIPE, SCORE = "recipe", "ers"
 def embedder_means(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a recipe, in the order of their first rows: the mean of every other column of ``rows``.
 
-    ``rows`` has one row for each training, as ``attack_ranking.py --compare`` writes them. Where a recipe
+    ``rows`` has one row for each training, as ``audits.rankings --compare`` writes them. Where a recipe
     was trained with several seeds, ``<column>_low`` and ``<column>_high`` follow (95 % t interval), and
     ``seeds``, how many they were. Raises ``UserError`` for a table of another kind.
     """

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
+from src.artifacts.stage import Stage
 from src.datasets.catalogue import count_images
 from src.datasets.interactions import Interactions, load_interactions
 from src.metrics import category_hit_ratio as category
@@ -227,13 +227,11 @@ def evaluate(evaluation: Evaluation, metric: str, *, force: bool) -> pd.DataFram
         require_same_recommenders(evaluation.layout, (evaluation.baseline, evaluation.run))
     path = evaluation.layout.metric(metric, evaluation.run)
     options, inputs = evaluation.options(metric), evaluation.inputs(metric)
-    manifest = Manifest.of("evaluate_rec", options, inputs)
-    if not force and manifest.is_current([path]):
-        print(f"{path} is up to date (use --force to redo)")
+    stage = Stage(Manifest.of("evaluate_rec", options, inputs), [path])
+    if stage.is_up_to_date(force):
         return pd.read_csv(path, sep="\t", dtype={"className": str, "k": "Int64"})
     table = evaluation.table(metric)
-    with atomic_output(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, float_format="%.9g")
-    manifest.write([path])
+    with stage.publish() as (file,):
+        table.to_csv(file, sep="\t", index=False, float_format="%.9g")
     print(f"wrote {path}")
     return table

@@ -43,7 +43,7 @@ COLUMNS = (
 
 
 def ranking_record(layout: Layout, extractor: str) -> Path:
-    """Where ``attack_ranking.py`` leaves what it found out about an extractor, for this table."""
+    """Where ``audits.rankings`` leaves what it found out about an extractor, for this table."""
     return layout.result(f"attack_ranking_{extractor}.json")
 
 
@@ -92,7 +92,7 @@ class Extractor:
     classes: Classes
     """Of the clean catalogue."""
     ranking: Mapping[str, Any]
-    """Record of ``attack_ranking.py``."""
+    """Record of ``audits.rankings``."""
 
     @classmethod
     def read(cls, layout: Layout, name: str) -> "Extractor":
@@ -100,7 +100,8 @@ class Extractor:
         record = ranking_record(layout, name)
         if not record.is_file():
             raise UserError(
-                f"missing file: {record}: run attack_ranking.py with --out {record.with_suffix('.tsv')}"
+                f"missing file: {record}: run python -m audits.rankings with --out "
+                f"{record.with_suffix('.tsv')}"
             )
         return cls(name, read_classes(clean_classes(layout, name)), read_record(record))
 
@@ -110,7 +111,7 @@ class Extractor:
         if len(scores) != 1:
             raise UserError(
                 f"{self.name} has {len(scores)} robustness scores, and its row shows one: run "
-                "attack_ranking.py with --profile rob28 or rob224"
+                "python -m audits.rankings with --profile rob28 or rob224"
             )
         return {
             "accuracy": held_out_accuracy(self.classes, held_out),

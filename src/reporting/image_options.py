@@ -1,13 +1,19 @@
-"""The options of ``evaluate_images.py score``; no framework is loaded."""
+"""The options of ``audits.images score``; no framework is loaded."""
 
 import argparse
 from pathlib import Path
 
 from src.artifacts.errors import UserError
 from src.attacks.settings import add_attack_options
-from src.cli import add_common_options, add_extractor_options, add_fidelity_option
+from src.cli import (
+    add_common_options,
+    add_extractor_options,
+    add_fidelity_option,
+    require_not_negative,
+)
 from src.defences.options import add_preprocess_option
 from src.metrics.image_quality import IMAGE_METRICS
+from src.training.semsim_command import add_scoring_option
 
 
 def add_score_options(parser: argparse.ArgumentParser) -> None:
@@ -56,9 +62,7 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
         "--lpips_size", type=int, default=0, help="side to which it resizes; 0: as images are"
     )
     how.add_argument("--semsim", type=Path, metavar="FILE", help="a SemSim, as train writes it")
-    how.add_argument(
-        "--published_scoring", action="store_true", help="SemSim of features of any length"
-    )
+    add_scoring_option(how)
     add_attack_options(parser, attack="fgsm", eps=4.0)
     add_extractor_options(parser)
     add_preprocess_option(parser)
@@ -73,5 +77,4 @@ def check_score_options(options: argparse.Namespace) -> None:
         raise UserError("--originals and --out are for --attacked folders")
     if options.all and options.conditions:
         raise UserError("--all and --conditions: give one of them")
-    if options.lpips_size < 0:
-        raise UserError("--lpips_size must not be negative")
+    require_not_negative(options, "lpips_size")

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from src.artifacts.atomic import atomic_outputs
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.reconstructions import originals_folder
+from src.artifacts.stage import Stage
 from src.datasets.catalogue import Catalogue, choose_resize, describe_reading
 from src.defences.defence import NONE
 from src.extractors.architectures import imagenet_weights_file
@@ -277,9 +277,8 @@ def score_folders(
         beside = [originals_folder(folder, untransformed=of) for of in (False, True)]
         inputs += [originals] if originals else [path for path in beside if path.is_dir()]
     described = {**measures.described, "psnr_at_most": MOST_DB}
-    manifest = Manifest.of("evaluate_images", described, inputs)
-    if not measures.options.force and manifest.is_current(outputs):
-        print(f"{table} is up to date (use --force to redo)")
+    stage = Stage(Manifest.of("evaluate_images", described, inputs), outputs)
+    if stage.is_up_to_date(measures.options.force):
         print(overview(pd.read_csv(outputs[1], sep="\t")))
         return
     tables, rows = [], []
@@ -295,15 +294,14 @@ def score_folders(
         rows.append({"model": condition.name, **summary_row(images, features)})
     joint, means = pd.concat(tables), pd.DataFrame(rows)
     joint = joint[["model", *(name for name in joint if name != "model")]]
-    _write(dict(zip(outputs, (joint, means), strict=True)))
-    manifest.write(outputs)
+    _write(stage, joint, means)
     print(overview(means))
-    print("written:", *outputs, sep="\n  ")
+    stage.say_written()
 
 
-def _write(tables: Mapping[Path, pd.DataFrame]) -> None:
-    with atomic_outputs(*tables) as files:
-        for file, table in zip(files, tables.values(), strict=True):
+def _write(stage: Stage, *tables: pd.DataFrame) -> None:
+    with stage.publish() as files:
+        for file, table in zip(files, tables, strict=True):
             table.to_csv(file, sep="\t", index=False, float_format="%.6g")
 
 
@@ -349,16 +347,14 @@ def _score_experiment(measures: Measures, layout: Layout, experiment: Experiment
     if "features" in measures.names:
         inputs += [layout.features(experiment), layout.features(experiment.clean)]
     inputs += measures.weights.values()
-    manifest = Manifest.of("evaluate_images", measures.described, inputs)
-    if not measures.options.force and manifest.is_current([table]):
-        print(f"{table} is up to date (use --force to redo)")
+    stage = Stage(Manifest.of("evaluate_images", measures.described, inputs), [table])
+    if stage.is_up_to_date(measures.options.force):
         return
     condition = experiment_condition(layout, experiment)
     features = None
     if "features" in measures.names:
         features = stored_features(layout, experiment, condition.changed.ids)
-    _write({table: measures.table(condition, features)})
-    manifest.write([table])
+    _write(stage, measures.table(condition, features))
     print(f"wrote {table}")
 
 

@@ -17,7 +17,7 @@ RANK = "_rank"
 def leak_ranks(conditions: pd.DataFrame) -> pd.DataFrame:
     """A row a condition, those that leak most first, with the mean and the rank of every metric.
 
-    ``conditions`` is a table of means as ``evaluate_images.py --attacked`` writes it: model, images and
+    ``conditions`` is a table of means as ``audits.images --attacked`` writes it: model, images and
     metrics. Rank 1 is the condition whose reconstructions are closest to their originals; equal means
     share a rank, and the last is where there is none, since nothing was reconstructed. Images that were
     found exactly count as 100 dB (``agreement.MOST_DB``) in the means of PSNR. Rows are sorted by

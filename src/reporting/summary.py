@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src.artifacts.atomic import atomic_output
 from src.artifacts.classes import read_attacked_classes
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, read_record
+from src.artifacts.stage import Stage
 from src.metrics import attack as attack_metrics
 from src.metrics.category_hit_ratio import category_hit_ratio, ncdcg
 from src.reporting.changes import Change, Measure, Measured, changes_of
@@ -194,13 +194,12 @@ def tabulated(
     path: Path, manifest: Manifest, make: Callable[[], pd.DataFrame], *, force: bool
 ) -> pd.DataFrame:
     """The table at ``path`` (TSV), made and written unless ``manifest`` says that it is current."""
-    if not force and manifest.is_current([path]):
-        print(f"{path} is up to date (use --force to redo)")
+    stage = Stage(manifest, [path])
+    if stage.is_up_to_date(force):
         return pd.read_csv(path, sep="\t", dtype={"k": "Int64"})
     table = make()
-    with atomic_output(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
-    manifest.write([path])
+    with stage.publish() as (file,):
+        table.to_csv(file, sep="\t", index=False, float_format="%.6g")
     print(f"wrote {path}")
     return table
 

@@ -82,7 +82,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         "--adversary",
         choices=tuple(dict.fromkeys((*ATTACKS, *PRESETS))),
         help="who perturbs a classifier's images, in place of the recipe's own: an attack of stage 3 "
-        "or of evaluate_robustness.py",
+        "or of audits.robustness",
     )
     parser.add_argument(
         "--arp",

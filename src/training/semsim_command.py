@@ -1,11 +1,12 @@
-"""Subcommands of ``evaluate_images.py`` that train a SemSim and make synthetic triplets."""
+"""Subcommands of ``audits.images`` that train a SemSim and make synthetic triplets."""
 
 import argparse
 from pathlib import Path
 
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
-from src.artifacts.parts import Parts
+from src.artifacts.stage import Stage
+from src.cli import add_force_option, add_gpu_option, add_seed_option
 
 _RECORDED = (
     "arch", "size", "anchor", "psnr_weighted", "epochs", "batch", "lr", "held_out",
@@ -45,17 +46,17 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--held_out", type=float, default=0.1, help="share of the originals held out of training"
     )
+    add_scoring_option(parser)
+    add_seed_option(parser, "of weights and every random choice")
+    add_gpu_option(parser)
+    add_force_option(parser)
+
+
+def add_scoring_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--published_scoring",
         action="store_true",
-        help="judge by features that are not scaled to length 1, as the published code does",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of weights and of all random choices"
-    )
-    parser.add_argument("--gpu", type=int, default=0, help="CUDA device; -1 is the CPU")
-    parser.add_argument(
-        "--force", action="store_true", help="train even if the model is up to date"
+        help="SemSim of features that are not scaled to length 1, as the published code does",
     )
 
 
@@ -77,9 +78,9 @@ def run_train(options: argparse.Namespace) -> None:
     manifest = Manifest.of(
         "train_semsim", {name: getattr(options, name) for name in _RECORDED}, [options.triplets]
     )
-    outputs = [options.out, log_file_of(options.out)]
-    if not options.force and manifest.is_current(outputs):
-        print(f"{options.out} is up to date (use --force to redo)")
+    log_file = log_file_of(options.out)
+    stage = Stage(manifest, [options.out, log_file])
+    if stage.is_up_to_date(options.force):
         return
     judged = read_judged_images(options.triplets, options.size)
     if not judged.human:
@@ -102,15 +103,13 @@ def run_train(options: argparse.Namespace) -> None:
         options.psnr_weighted,
         options.seed,
     )
-    parts = Parts.of(manifest, options.out)
-    state_file = parts.folder / "training.pt"
+    state_file = stage.parts.folder / "training.pt"
     log = train_semsim(triplets, model, schedule, state_file, held_out=held_out_triplets)
     save_semsim(options.out, model)
-    write_log(outputs[1], log)
-    manifest.write(outputs)
-    parts.discard()
+    write_log(log_file, log)
+    stage.record()
     print(report(model, held_out_triplets, log, normalised=not options.published_scoring))
-    print("written:", *outputs, sep="\n  ")
+    stage.say_written()
 
 
 def add_triplets_options(parser: argparse.ArgumentParser) -> None:
@@ -124,10 +123,8 @@ def add_triplets_options(parser: argparse.ArgumentParser) -> None:
         "--max_images", type=int, default=600, help="number of images, chosen at random"
     )
     parser.add_argument("--size", type=int, default=32, help="side in pixels of the written images")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the choice and of the damage")
-    parser.add_argument(
-        "--force", action="store_true", help="write again even if the folder is up to date"
-    )
+    add_seed_option(parser, "of the choice and of the damage")
+    add_force_option(parser)
 
 
 def run_triplets(options: argparse.Namespace) -> None:

@@ -175,23 +175,23 @@ LIST_MEASURES: Commands = [
 
 AUDITS: Commands = [
     (
-        "attack_rec",
-        f"attack_rec.py {SHOP} --epoch 2 --topk 10 --seed 0 1 --model VBPR AMR BPRMF AMF"
+        "parameters",
+        f"-m audits.parameters {SHOP} --epoch 2 --topk 10 --seed 0 1 --model VBPR AMR BPRMF AMF"
         " --attack fgsm bim pgd --eps 0.25 0.5 --steps 2 --lists",
     ),
     (
-        "attack_rec on features",
-        f"attack_rec.py {SHOP} --epoch 2 --topk 10 --model VBPR --tables features --negatives sampled"
-        " --draws 2 --user_share 0.5 --output attack_features",
+        "parameters on features",
+        f"-m audits.parameters {SHOP} --epoch 2 --topk 10 --model VBPR --tables features"
+        " --negatives sampled --draws 2 --user_share 0.5 --output attack_features",
     ),
     (
-        "attack_ranking",
-        f"attack_ranking.py {SHOP} --checkpoint models/embedder/net.pt --resize 28 --profile rob28"
+        "rankings",
+        f"-m audits.rankings {SHOP} --checkpoint models/embedder/net.pt --resize 28 --profile rob28"
         f" --pgditer 2 --max_images 6 --compare results/embedders.tsv hm {ON_CPU}",
     ),
     (
-        "attack_ranking with other attacks",
-        f"attack_ranking.py {SHOP} --checkpoint models/embedder/net.pt --resize 28 --max_images 4"
+        "rankings with other attacks",
+        f"-m audits.rankings {SHOP} --checkpoint models/embedder/net.pt --resize 28 --max_images 4"
         " --attack FOA:M=3:pgditer=2 SPQA:pm=+:M=2:pgditer=2 --compat paper --repeats 2 --no_nmi"
         f" --save_images results/attacked --out results/ranking.tsv {ON_CPU}",
     ),
@@ -200,48 +200,48 @@ AUDITS: Commands = [
         "summarize.py --embedders results/embedders.tsv results/embedder_means.tsv",
     ),
     (
-        "evaluate_attention",
-        f"evaluate_attention.py {PLAIN} {ATTACK} {PGD} --score_model VBPR --score_epoch 2"
+        "attention",
+        f"-m audits.attention {PLAIN} {ATTACK} {PGD} --score_model VBPR --score_epoch 2"
         " --minimal_eps 4",
     ),
     (
-        "evaluate_robustness",
-        f"evaluate_robustness.py --checkpoint models/plain/net.pt --dataset catalogue --data data/shop"
+        "robustness",
+        f"-m audits.robustness --checkpoint models/plain/net.pt --dataset catalogue --data data/shop"
         " --resize 32 --max_images 4 --autoattack fast --masking --surrogate models/arp/net.pt"
         " --attacks clean fgsm stepll r_stepll iterll pgd20 pgd100 cw keep20 push20 autoattack"
         f" --out results/robust.tsv --compare results/recipes.tsv plain {ON_CPU}",
     ),
     ("means of recipes", "summarize.py --robust_accuracy results/recipes.tsv"),
-    ("evaluate_images", f"evaluate_images.py score --all {PLAIN}"),
+    ("images", f"-m audits.images score --all {PLAIN}"),
     (
-        "evaluate_images triplets",
-        "evaluate_images.py triplets --images data/shop/original/images --max_images 12"
+        "images triplets",
+        "-m audits.images triplets --images data/shop/original/images --max_images 12"
         " --out results/triplets",
     ),
     (
-        "evaluate_images train",
-        "evaluate_images.py train --triplets results/triplets --arch cifar_resnet8 --epochs 1"
+        "images train",
+        "-m audits.images train --triplets results/triplets --arch cifar_resnet8 --epochs 1"
         f" --out models/semsim.pt {ON_CPU}",
     ),
     (
-        "evaluate_images agreement",
-        "evaluate_images.py agreement --labels answers.csv --resamples 20 --out results/agreement.tsv",
+        "images agreement",
+        "-m audits.images agreement --labels answers.csv --resamples 20 --out results/agreement.tsv",
     ),
     (
-        "invert_gradients",
-        "invert_gradients.py --arch lenet_zhu --random_weights --dataset catalogue --data data/shop"
+        "leaks",
+        "-m audits.leaks --arch lenet_zhu --random_weights --dataset catalogue --data data/shop"
         " --size 32 --n_images 2 --optim inversed --iterations 8 --defence none prune_70"
         f" --out reconstructions {ON_CPU}",
     ),
     (
-        "invert_gradients of a checkpoint",
-        "invert_gradients.py --checkpoint models/plain/net.pt --dataset catalogue --data data/shop"
+        "leaks of a checkpoint",
+        "-m audits.leaks --checkpoint models/plain/net.pt --dataset catalogue --data data/shop"
         " --size 32 --n_images 2 --optim dlg --iterations 1 --labels analytic"
         f" --out reconstructions --no_grid {ON_CPU}",
     ),
     (
-        "evaluate_images of reconstructions",
-        "evaluate_images.py score --attacked"
+        "images of reconstructions",
+        "-m audits.images score --attacked"
         " reconstructions/lenet_zhu_0_inversed_aug_auglist__rlabel_False"
         " reconstructions/lenet_zhu_0_inversed_aug_auglist__rlabel_False_defense_prune_70"
         f" --semsim models/semsim.pt --metrics mse psnr ssim semsim --out results/leaks.tsv {ON_CPU}",
@@ -252,7 +252,7 @@ AUDITS: Commands = [
     ),
     (
         "convert_checkpoint",
-        "convert_checkpoint.py models/plain/net.pt models/converted.pt --i_trust_this_file",
+        "-m audits.convert_checkpoint models/plain/net.pt models/converted.pt --i_trust_this_file",
     ),
 ]
 
@@ -280,8 +280,8 @@ DEFENCE: Commands = [
         f" --experiment_name free_{PGD_NAME} free_{NOISE_NAME} --load_weights_from free_original",
     ),
     (
-        "attack_ranking of an extractor",
-        f"attack_ranking.py {SHOP} --checkpoint models/free/net.pt --pgditer 1 --max_images 4"
+        "rankings of an extractor",
+        f"-m audits.rankings {SHOP} --checkpoint models/free/net.pt --pgditer 1 --max_images 4"
         f" --out results/shop/attack_ranking_free.tsv {ON_CPU}",
     ),
     (
@@ -323,20 +323,20 @@ BAD_CALLS: Commands = [
     ("summarize, K beyond", f"summarize.py {SHOP} --topk 30 --fidelity corrected --list_of_k 31"),
     ("summarize, no data set", "summarize.py --dataset none"),
     ("report, no data set", "report.py --dataset none"),
-    ("attack_rec, not trained", f"attack_rec.py {SHOP} --epoch 77"),
-    ("attack_rec, no features", f"attack_rec.py {SHOP} --epoch 2 --model BPRMF --tables features"),
-    ("attack_ranking, unknown attack", f"attack_ranking.py {SHOP} --attack XX:pm=+"),
-    ("attack_ranking, half a folder", f"attack_ranking.py {SHOP} --images data/shop"),
-    ("evaluate_attention, not attacked", f"evaluate_attention.py {PLAIN} {ATTACK} --eps 3"),
-    ("evaluate_attention, no share", f"evaluate_attention.py {PLAIN} {ATTACK} {PGD} --share 2"),
-    ("evaluate_robustness, unknown attack", "evaluate_robustness.py --data none --attacks none_such"),
-    ("evaluate_robustness, no set", "evaluate_robustness.py --data none --dataset catalogue"),
-    ("evaluate_images, two kinds", "evaluate_images.py score --attacked none --all"),
-    ("evaluate_images, no data set", "evaluate_images.py score --dataset none"),
-    ("invert_gradients, no network", "invert_gradients.py --data none"),
-    ("invert_gradients, no preset", "invert_gradients.py --data none --arch lenet --epochs 0 --optim x"),
-    ("convert_checkpoint, not trusted", "convert_checkpoint.py models/plain/net.pt models/other.pt"),
-    ("convert_checkpoint, no file", "convert_checkpoint.py none.pt models/other.pt --i_trust_this_file"),
+    ("parameters, not trained", f"-m audits.parameters {SHOP} --epoch 77"),
+    ("parameters, no features", f"-m audits.parameters {SHOP} --epoch 2 --model BPRMF --tables features"),
+    ("rankings, unknown attack", f"-m audits.rankings {SHOP} --attack XX:pm=+"),
+    ("rankings, half a folder", f"-m audits.rankings {SHOP} --images data/shop"),
+    ("attention, not attacked", f"-m audits.attention {PLAIN} {ATTACK} --eps 3"),
+    ("attention, no share", f"-m audits.attention {PLAIN} {ATTACK} {PGD} --share 2"),
+    ("robustness, unknown attack", "-m audits.robustness --data none --attacks none_such"),
+    ("robustness, no set", "-m audits.robustness --data none --dataset catalogue"),
+    ("images, two kinds", "-m audits.images score --attacked none --all"),
+    ("images, no data set", "-m audits.images score --dataset none"),
+    ("leaks, no network", "-m audits.leaks --data none"),
+    ("leaks, no preset", "-m audits.leaks --data none --arch lenet --epochs 0 --optim x"),
+    ("convert_checkpoint, not trusted", "-m audits.convert_checkpoint models/plain/net.pt models/out.pt"),
+    ("convert_checkpoint, no file", "-m audits.convert_checkpoint none.pt out.pt --i_trust_this_file"),
 ]  # fmt: skip
 
 EVERYTHING: Commands = [

@@ -23,7 +23,7 @@ def run_commands(commands: Commands, folder: Path) -> Iterator[tuple[str, dict]]
 
     One thread alone, so that the same seed gives the same bytes.
     """
-    for script in ROOT.glob("*.py"):
+    for script in ROOT.glob("*.py"):  # audits are found by PYTHONPATH
         (folder / script.name).symlink_to(script)
     (folder / "answers.csv").write_text(ANSWERS)
     environment = {

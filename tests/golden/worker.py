@@ -4,6 +4,7 @@ Reads one JSON object a line, ``{"arguments": [script, ...], "stdout": path, "st
 answers each with the exit code of the script.
 """
 
+import functools
 import gc
 import importlib
 import json
@@ -11,6 +12,7 @@ import os
 import runpy
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 # torch comes first: each of the two brings an LLVM, and the other order aborts Python.
@@ -48,16 +50,18 @@ def main() -> None:
     redirect(2, script["stderr"])
     # The folder of this file would shadow libraries by the names of its modules.
     sys.path[0] = str(Path.cwd())
-    sys.argv = script["arguments"]
+    is_module = script["arguments"][0] == "-m"
+    sys.argv = script["arguments"][is_module:]
+    start = functools.partial(runpy.run_module, alter_sys=True) if is_module else runpy.run_path
     # Taking down this process's many libraries would take longer than most scripts.
-    os._exit(run_to_the_end())
+    os._exit(run_to_the_end(start))
 
 
-def run_to_the_end() -> int:
-    """The exit code of the script of ``sys.argv``; the streams are flushed."""
+def run_to_the_end(start: Callable[..., object]) -> int:
+    """Return the exit code of the script or module that ``sys.argv`` begins with; flush the streams."""
     code: object = 0
     try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        start(sys.argv[0], run_name="__main__")
     except SystemExit as end:
         code = end.code
     except BaseException:

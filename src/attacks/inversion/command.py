@@ -1,4 +1,4 @@
-"""Options of ``invert_gradients.py`` and the objects they name; reading them loads no framework."""
+"""Options of ``audits.leaks`` and the objects they name; reading them loads no framework."""
 
 import argparse
 import math
@@ -11,7 +11,14 @@ import numpy as np
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import read_record
 from src.artifacts.reconstructions import condition_name, read_images
-from src.cli import Parser
+from src.cli import (
+    Parser,
+    add_force_option,
+    add_gpu_option,
+    add_seed_option,
+    require_counts,
+    require_not_negative,
+)
 
 if TYPE_CHECKING:
     from src.attacks.inversion.presets import Preset
@@ -135,7 +142,7 @@ def add_inversion_options(parser: Parser) -> None:
         default=16,
         help="targets of a stack, which are attacked together; a kill loses at most one stack",
     )
-    attack.add_argument("--seed", type=int, default=0, help="seed of all random choices")
+    add_seed_option(attack)
 
     parser.add_argument(
         "--out", type=Path, help="parent of the output folders (default: reconstructions/<dataset>)"
@@ -145,21 +152,14 @@ def add_inversion_options(parser: Parser) -> None:
         action="store_true",
         help="do not draw grid.png of all conditions, for several scripts that run at once",
     )
-    parser.add_argument("--gpu", type=int, default=0, help="CUDA device; -1 is the CPU")
-    parser.add_argument(
-        "--force", action="store_true", help="attack again even if the results are up to date"
-    )
+    add_gpu_option(parser)
+    add_force_option(parser)
 
 
 def check_inversion_options(options: argparse.Namespace) -> None:
     """Raise ``UserError`` for options that contradict each other, and set those that follow."""
-    for name in ("n_images", "batch_targets", "local_steps", "shared_batch"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name} must be at least 1")
-    for name in ("seed", "epochs", "size"):
-        if (getattr(options, name) or 0) < 0:
-            raise UserError(f"--{name} must not be negative")
+    require_counts(options, "n_images", "batch_targets", "local_steps", "shared_batch")
+    require_not_negative(options, "seed", "epochs", "size")
     if not (math.isfinite(options.local_lr) and options.local_lr > 0):
         raise UserError("--local_lr must be a positive number")
     options.random_weights |= options.epochs == 0 and options.checkpoint is None

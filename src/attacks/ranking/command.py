@@ -1,4 +1,4 @@
-"""Options of ``attack_ranking.py`` and the attacks that they name."""
+"""Options of ``audits.rankings`` and the attacks that they name."""
 
 import argparse
 from dataclasses import replace
@@ -6,7 +6,17 @@ from pathlib import Path
 
 from src.artifacts.errors import UserError
 from src.attacks.profiles import COMPAT, PROFILES, AttackSpec, parse_attack
-from src.cli import Parser, add_common_options, add_model_options, pixel_levels
+from src.cli import (
+    Parser,
+    add_checkpoint_options,
+    add_common_options,
+    add_model_options,
+    add_picture_options,
+    add_seed_option,
+    pixel_levels,
+    require_counts,
+    require_not_negative,
+)
 
 
 def add_ranking_options(parser: Parser) -> None:
@@ -19,16 +29,10 @@ def add_ranking_options(parser: Parser) -> None:
         help="a retrieval set, whose test part is attacked; --dataset names its layout: fashion, cub, "
         "cars, sop, folder, catalogue, ...",
     )
-    source.add_argument("--images", type=Path, help="folder of pictures <item>.png")
-    source.add_argument("--labels", type=Path, help="CSV of --images: item, category, label")
+    add_picture_options(source)
 
     add_model_options(parser)
-    parser.add_argument(
-        "--batch", type=int, help="images in one forward pass (default: depends on their size)"
-    )
-    parser.add_argument(
-        "--checkpoint", type=Path, help="the embedder, instead of --defense and --model_*"
-    )
+    add_checkpoint_options(parser, "embedder")
 
     attacks = parser.add_argument_group("the attacks")
     attacks.add_argument("--profile", choices=PROFILES, help="a published set (default: rob224)")
@@ -66,7 +70,7 @@ def add_ranking_options(parser: Parser) -> None:
         default=1,
         help="repeats with other random images and targets, for intervals",
     )
-    attacks.add_argument("--seed", type=int, default=0, help="seed of all random choices")
+    add_seed_option(attacks)
 
     parser.add_argument("--no_nmi", action="store_true", help="skip NMI, which needs clustering")
     parser.add_argument(
@@ -92,12 +96,8 @@ def check_ranking_options(options: argparse.Namespace) -> None:
         raise UserError("--images and --labels belong together")
     if options.images and options.data:
         raise UserError("give either --data or --images and --labels")
-    for name in ("repeats", "max_images", "batch"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name} must be at least 1")
-    if options.seed < 0:
-        raise UserError("--seed must not be negative")
+    require_counts(options, "repeats", "max_images", "batch")
+    require_not_negative(options, "seed")
 
 
 def attacks_of(options: argparse.Namespace) -> tuple[AttackSpec, ...]:

@@ -1,11 +1,20 @@
-"""The options of ``evaluate_robustness.py``."""
+"""The options of ``audits.robustness``."""
 
 import argparse
 from pathlib import Path
 
 from src.artifacts.errors import UserError
 from src.attacks.robustness.trials import CHOICES, USUAL, Trial, masking_suite, suite
-from src.cli import Parser, add_common_options, add_model_options, pixel_levels
+from src.cli import (
+    Parser,
+    add_checkpoint_options,
+    add_common_options,
+    add_model_options,
+    add_seed_option,
+    pixel_levels,
+    require_counts,
+    require_not_negative,
+)
 from src.defences.options import add_preprocess_option
 
 _LARGEST_EPS = 255
@@ -34,10 +43,7 @@ def add_robustness_options(parser: Parser) -> None:
 
     add_model_options(parser)
     add_preprocess_option(parser)
-    parser.add_argument(
-        "--checkpoint", type=Path, help="the classifier, instead of --defense and --model_*"
-    )
-    parser.add_argument("--batch", type=int, help="images in one forward pass (default: by size)")
+    add_checkpoint_options(parser, "classifier")
 
     attacks = parser.add_argument_group("the attacks")
     attacks.add_argument(
@@ -62,7 +68,7 @@ def add_robustness_options(parser: Parser) -> None:
     attacks.add_argument(
         "--restarts", type=int, default=1, help="of r_stepll, pgd20, pgd100 and cw"
     )
-    attacks.add_argument("--seed", type=int, default=0, help="of every random choice")
+    add_seed_option(attacks)
 
     parser.add_argument(
         "--masking",
@@ -97,14 +103,10 @@ def add_robustness_options(parser: Parser) -> None:
 
 def check_robustness_options(options: argparse.Namespace) -> None:
     """``UserError`` for options that do not fit together."""
-    for name in ("max_images", "batch", "restarts"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name} must be at least 1")
+    require_counts(options, "max_images", "batch", "restarts")
     if not 0 < options.eps <= _LARGEST_EPS:
         raise UserError(f"--eps must be above 0 and at most {_LARGEST_EPS} grey levels")
-    if options.seed < 0:
-        raise UserError("--seed must not be negative")
+    require_not_negative(options, "seed")
     if options.surrogate and not options.masking:
         raise UserError("--surrogate belongs to --masking")
     if options.surrogate_arch and not options.surrogate:

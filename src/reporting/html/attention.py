@@ -1,4 +1,4 @@
-"""Attention of the attacked experiments that ``evaluate_attention.py`` has seen."""
+"""Attention of the attacked experiments that ``audits.attention`` has seen."""
 
 import io
 from dataclasses import dataclass

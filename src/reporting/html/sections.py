@@ -110,16 +110,16 @@ def _attention(study: Study) -> Section:
     anchor, title = "attention", "Where attention goes"
     blocks = attention_blocks(study)
     if blocks:
-        text = ["What evaluate_attention.py found in the attacked images of each experiment."]
+        text = ["What audits.attention found in the attacked images of each experiment."]
         return Section(anchor, title, text, blocks)
-    return Section(anchor, title, missing=_same_attack(study, "evaluate_attention.py"))
+    return Section(anchor, title, missing=_same_attack(study, "-m audits.attention"))
 
 
 def _image_quality(study: Study) -> Section:
     anchor, title = "quality", "Image quality"
     if table := image_quality_table(study.layout):
         return Section(anchor, title, blocks=[table])
-    missing = f"python evaluate_images.py score --dataset {study.layout.dataset} --all"
+    missing = f"python -m audits.images score --dataset {study.layout.dataset} --all"
     return Section(anchor, title, missing=missing)
 
 

@@ -36,16 +36,16 @@ def study_sections(layout: Layout) -> list[tuple[str, str, Sequence[str], list[A
     return [
         _section(
             layout, "robust", "Robust accuracy", _ROBUST, {"accuracy": ("low", "high")},
-            f"python evaluate_robustness.py --checkpoint <file> --data <path> --dataset <set> "
+            f"python -m audits.robustness --checkpoint <file> --data <path> --dataset <set> "
             f"--out results/{name}/robust_accuracy.tsv",
         ),
         _section(
             layout, "ranking", "Attacks on rankings", _RANKING, {"after": ("ci_low", "ci_high")},
-            f"python attack_ranking.py --dataset {name} ...", _EMBEDDERS, _EXTRACTORS,
+            f"python -m audits.rankings --dataset {name} ...", _EMBEDDERS, _EXTRACTORS,
         ),
         _section(
             layout, "parameters", "Attacks on parameters", _PARAMETERS,
-            {"decrease": ("ci_low", "ci_high")}, f"python attack_rec.py --dataset {name} ...",
+            {"decrease": ("ci_low", "ci_high")}, f"python -m audits.parameters --dataset {name} ...",
         ),
     ]  # fmt: skip
 
@@ -94,7 +94,7 @@ def _with_interval(value: str, low: float, high: float) -> str:
 
 
 def image_quality_table(layout: Layout) -> Table | None:
-    """What ``evaluate_images.py`` left of the data set, if anything."""
+    """What ``audits.images`` left of the data set, if anything."""
     path = layout.result("image_quality.tsv")
     if not path.is_file():
         return None

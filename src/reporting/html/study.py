@@ -11,6 +11,7 @@ import pandas as pd
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
+from src.cli import require_within_lists
 from src.reporting.changes import Measure
 from src.reporting.comparable import require_same_extractors, require_same_recommenders
 from src.reporting.html.estimates import (
@@ -60,8 +61,8 @@ class Study:
         attacked = attacked_experiments(layout)
         require_same_recommenders(layout, runs)
         require_same_extractors(layout, attacked)
-        if runs and not 1 <= k <= (length := min(run.top_k for run in runs)):
-            raise UserError(f"K = {k} is not within the lists: it must be 1 to {length}")
+        if runs:
+            require_within_lists([k], min(run.top_k for run in runs))
         return cls(layout, k, tuple(runs), tuple(attacked))
 
     @cached_property

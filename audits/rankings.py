@@ -7,7 +7,7 @@ from typing import Any
 
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
-from src.artifacts.parts import Parts
+from src.artifacts.stage import Stage
 from src.attacks.profiles import COMPAT
 from src.attacks.ranking.command import add_ranking_options, attacks_of, check_ranking_options
 from src.cli import Parser, run
@@ -64,8 +64,8 @@ def main() -> None:
     table = options.out or layout.result("attack_ranking.tsv")
     record = table.with_suffix(".json")
     outputs = [table, record, *([options.save_images] if options.save_images else [])]
-    if not options.force and manifest.is_current(outputs):
-        print(f"{table} is up to date (use --force to redo)")
+    stage = Stage(manifest, outputs)
+    if stage.is_up_to_date(options.force):
         finish(options, read_record(record))
         return
 
@@ -81,12 +81,10 @@ def main() -> None:
     )
     embeddings = task.victim.gallery.embeddings.cpu().numpy()
     benign = Benign.of(embeddings, images.labels, options.seed, with_nmi=not options.no_nmi)
-    parts = Parts.of(manifest, table)
-    outcome = Outcome.of(benign, study.run(task, parts))
+    outcome = Outcome.of(benign, study.run(task, stage.parts))
     content = write_outcome(outcome, described, table, record)
-    manifest.write(outputs)
-    parts.discard()
-    print("written:", *outputs, sep="\n  ")
+    stage.record()
+    stage.say_written()
     finish(options, content)
 
 

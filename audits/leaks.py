@@ -4,8 +4,8 @@ import sys
 from dataclasses import asdict, replace
 
 from src.artifacts.manifest import Manifest
-from src.artifacts.parts import Parts
 from src.artifacts.reconstructions import originals_folder
+from src.artifacts.stage import Stage
 from src.attacks.inversion.command import (
     NO_DEFENCE,
     RECONSTRUCTIONS,
@@ -82,8 +82,8 @@ def main() -> None:
         )
         originals = [originals_folder(folder, untransformed=state) for state in (False, True)]
         outputs = [*outputs_of(folder, attacked), *originals]
-        if not options.force and manifest.is_current(outputs):
-            print(f"{folder} is up to date (use --force to redo)")
+        stage = Stage(manifest, outputs, folder)
+        if stage.is_up_to_date(options.force):
             continue
         attack = InversionAttack(
             extractor,
@@ -95,11 +95,10 @@ def main() -> None:
             options.batch_targets,
             options.seed,
         )
-        parts = Parts.of(manifest, outputs[0])
-        outcome = attack.run(parts, f"{options.optim}, {defence.name if defence else 'open'}")
+        shown = f"{options.optim}, {defence.name if defence else 'open'}"
+        outcome = attack.run(stage.parts, shown)
         write_condition(folder, described, outcome, attacked, untransformed)
-        manifest.write(outputs)
-        parts.discard()
+        stage.record()
     print(overview(folders))
     grids = [] if options.no_grid else [draw_conditions(options.out, folders)]
     print("written:", *folders, *grids, sep="\n  ")

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from src.artifacts.atomic import atomic_outputs
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
+from src.artifacts.stage import Stage
 from src.attacks.attention_command import (
     RECORDED,
     add_attention_options,
@@ -66,8 +66,8 @@ def main() -> None:
     described = {name: getattr(options, name) for name in RECORDED}
     manifest = Manifest.of("evaluate_attention", {**recorded.options(), **described}, inputs)
     outputs = [layout.attention(experiment, ending) for ending in ENDINGS]
-    if not options.force and manifest.is_current(outputs):
-        print(f"{outputs[0]} is up to date (use --force to redo)")
+    stage = Stage(manifest, outputs)
+    if stage.is_up_to_date(options.force):
         print(attention_overview(*(pd.read_csv(path, sep="\t") for path in outputs[:2])))
         return
 
@@ -106,14 +106,13 @@ def main() -> None:
     after = np.stack([attacked[row] for row in rows])
     erased = study.erase(before, observed.clean.maps["class"][rows])
     shown = [Shown(*of) for of in zip(rows, before, after, erased, strict=True)]
-    with atomic_outputs(*outputs) as (images_file, summary_file, panels_file, scatter_file):
+    with stage.publish() as (images_file, summary_file, panels_file, scatter_file):
         table.to_csv(images_file, sep="\t", index=False, float_format="%.6g")
         summary.to_csv(summary_file, sep="\t", index=False, float_format="%.6g")
         draw_panels(observed, shown, extractor.labels, panels_file)
         draw_outcomes(table, scatter_file)
-    manifest.write(outputs)
     print(attention_overview(table, summary))
-    print("written:", *outputs, sep="\n  ")
+    stage.say_written()
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 import importlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
+from src.artifacts.program import program
 from src.attacks.settings import attack_settings, experiment
 from src.cli import Parser, fidelity_of, run
 from src.defences.options import model_dir_of
@@ -51,7 +51,7 @@ def score(arguments: Sequence[str]) -> None:
 def other(command: str, arguments: Sequence[str]) -> None:
     module, purpose = OTHERS[command]
     commands = importlib.import_module(module)
-    parser = Parser(purpose, prog=f"{Path(sys.argv[0]).name} {command}")
+    parser = Parser(purpose, prog=" ".join([*program(), command]))
     getattr(commands, f"add_{command}_options")(parser)
     getattr(commands, f"run_{command}")(parser.parse_args(arguments))
 

@@ -46,6 +46,7 @@ def main() -> None:
 
     from src.artifacts.layout import Layout
     from src.artifacts.manifest import Manifest
+    from src.artifacts.stage import Stage
     from src.recommenders.attacking import TrainedRecommender, input_files
     from src.recommenders.data import load_training_data
     from src.recommenders.models import Model
@@ -90,8 +91,8 @@ def main() -> None:
     inputs = [path for _, run in runs for path in input_files(layout, run)]
     inputs += [options.user_file] if options.user_file else []
     manifest = Manifest.of("attack_rec", described, dict.fromkeys(inputs))
-    if not options.force and manifest.is_current(outputs):
-        print(f"{results[0]} is up to date (use --force to redo)")
+    stage = Stage(manifest, outputs)
+    if stage.is_up_to_date(options.force):
         print(effects_overview(read_effects(results[1])))
         return
 
@@ -111,7 +112,7 @@ def main() -> None:
                 bar.update()
     outcome = Outcome.of(study, ranks, threat.attacked_users)
     effects = write_outcome(outcome, described, options.dataset, results)
-    manifest.write(outputs)
+    stage.record()
     print(effects_overview(effects))
     print("wrote", *results)
 

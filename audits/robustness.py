@@ -6,7 +6,7 @@ from pathlib import Path
 
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
-from src.artifacts.parts import Parts
+from src.artifacts.stage import Stage
 from src.attacks.robustness.command import (
     add_robustness_options,
     check_robustness_options,
@@ -63,8 +63,8 @@ def main() -> None:
     table = options.out or layout.result("robust_accuracy.tsv")
     masking_file = table.with_name(f"{table.stem}_masking{table.suffix}")
     outputs = [table, masking_file] if masking else [table]
-    if not options.force and manifest.is_current(outputs):
-        print(f"{table} is up to date (use --force to redo)")
+    stage = Stage(manifest, outputs)
+    if stage.is_up_to_date(options.force):
         finish(options, outputs)
         return
 
@@ -83,16 +83,14 @@ def main() -> None:
         seed=options.seed,
         surrogate=surrogate and LabelledVictim.of(surrogate, images),
     )
-    parts = Parts.of(manifest, table)
-    outcomes = runner.run(tuple(dict.fromkeys((*trials, *masking))), parts)
+    outcomes = runner.run(tuple(dict.fromkeys((*trials, *masking))), stage.parts)
     tables = [accuracy_table({trial: outcomes[trial] for trial in trials}, recipe, options.seed)]
     if masking:
         found = {trial: outcomes[trial] for trial in masking}
         tables.append(masking_table(found, recipe, options.seed))
     write_tables(dict(zip(outputs, tables, strict=True)))
-    manifest.write(outputs)
-    parts.discard()
-    print("written:", *outputs, sep="\n  ")
+    stage.record()
+    stage.say_written()
     finish(options, outputs)
 
 

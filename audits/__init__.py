@@ -1,0 +1,1 @@
+"""Measurements beside the pipeline: each module is a command, and its docstring says what it answers."""
