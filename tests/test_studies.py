@@ -235,11 +235,28 @@ def test_names_are_the_published_ones():
         "cw_774_770_conf0_lr0.005_c0.01_max_it1000",
         "noise_774_770_eps4.0_linf",
     ]
-    assert not any("noise" in name for name in study.retrained_attacks)
+    assert study.retrained_attacks == list(study.attack_options), "noise is the control of both"
     assert study.list_endings([0, 1])[:2] == ["_top150_ep4000_VBPR", "_top150_ep4000_VBPR_seed1"]
     assert study.list_endings([2], "test_time")[1] == "_top150_ep4000_AMR_testtime_seed2"
     assert study.weight_endings(["{seed}"]) == ["_step4000_VBPR{seed}", "_step4000_AMR{seed}"]
-    assert study.control_seeds == (3, 4, 5)
+
+
+def test_attacks_on_lists_are_named_and_wait_for_their_recommender():
+    options = "--objective rank --score_model AMR --score_epoch 2 --score_seed 1 --items class:9"
+    entries = {
+        "attacks": ["--attack_type noise --eps 8 --items class:9"],
+        "test_time_attacks": [f"--attack_type apgd --eps 8 {options}"],
+        "recommenders": ["VBPR", "AMR"],
+        "recommender_options": "--lr 0.05",
+        "promotion": True,
+        "seeds": [0, 1],
+    }
+    study = Study.of(Entries.of(SMALL | entries))
+    noise, ranked = study.attack_options
+    assert study.retrained_attacks == [noise]
+    assert ranked.endswith("_rank_eps8.0_nb_iter100_linf_AMR-ep2-lr0.05-seed1_n9")
+    assert study.scored_by(ranked) == ["_step2_AMR_lr0.05_seed1"]
+    assert study.scored_by(noise) == []
 
 
 def test_options_of_recommenders_show_in_names():
@@ -277,7 +294,7 @@ def test_entries_fill_the_options_of_others():
     assert study.extractors[0].options == "--defense 0 --arch resnet18 --model_file w.pt"
     assert "cw_3_4_conf0_lr0.005_c0.01_max_it10" in study.attack_options
     assert study.recommender_options == "--batch_size 512 --lr 0.05"
-    assert study.seeds == (5, 7) and study.control_seeds == (8, 9)
+    assert study.seeds == (5, 7)
 
 
 def test_choices_bring_entries_along():
@@ -313,7 +330,14 @@ HALF["b"]["options"] += " --precision bf16"
         ({"seeds": "a"}, "seeds: 'a' is no whole number"),
         ({"seeds": [0, 0]}, "seeds: .* each once"),
         ({"seeds": []}, "seeds: there is none"),
-        ({"seeds": [0], "control_seeds": [0]}, "0 is among the seeds"),
+        (
+            {"attacks": ["--attack_type pgd --objective rank"]},
+            "rank needs --score_model with one of",
+        ),
+        (
+            {"attacks": ["--attack_type pgd --objective rank --score_model VBPR --score_epoch 3"]},
+            "--score_epoch 2",
+        ),
         ({"epoch": None}, "epoch is missing"),
         ({"epochs": 3}, "epochs: there is no such entry"),
         ({"job_per_seed": "yes"}, "job_per_seed: it is true or false"),

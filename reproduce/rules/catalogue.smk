@@ -19,12 +19,12 @@ LISTS, WEIGHTS = f"rec_results/{study.dataset}", f"rec_model_weights/{study.data
 LOGS = f"{RESULTS}/logs"
 CLEAN, ATTACKED = "{extractor}original", "{extractor}{attack}"
 CLEAN_JOB, ATTACKED_JOB = "{wildcards.extractor}original", "{wildcards.extractor}{wildcards.attack}"
-CLEAN_SEEDS = [*study.seeds, *study.control_seeds]
 SEED = "{seed}" if study.job_per_seed else ""
 DEVICE = f"--dataset {study.dataset} --gpu {GPU}"
 RANKINGS = f"{RESULTS}/attack_ranking_{{name}}"
 PREPARE = f"{study.prepare} --dataset {study.dataset}" if study.prepare else ""
 PREPARED = study.prepared
+PROMOTION = [f"{RESULTS}/promotion.tsv"] if study.promotion else []
 FINAL = [f"{RESULTS}/report.html"]
 
 
@@ -75,7 +75,7 @@ def runs(experiment, endings, **values):
 
 
 def clean_runs():
-    return runs(CLEAN, study.list_endings(CLEAN_SEEDS))
+    return runs(CLEAN, study.list_endings(study.seeds))
 
 
 def every_run():
@@ -135,6 +135,10 @@ rule attack:
         f"{DATA}/{CLEAN}/classes.csv",
         f"{DATA}/{CLEAN}/features.npy",
         lambda wildcards: study.resembled(wildcards.extractor, wildcards.attack),
+        lambda wildcards: [
+            f"{WEIGHTS}/{wildcards.extractor}original{ending}.npz"
+            for ending in study.scored_by(wildcards.attack)
+        ],
     output:
         update(f"{DATA}/{ATTACKED}/classes.csv"),
         update(f"{DATA}/{ATTACKED}/features.npy"),
@@ -177,13 +181,13 @@ rule recommend:
         PREPARED,
         f"{DATA}/{CLEAN}/features.npy",
     output:
-        update(trained_lists(CLEAN, CLEAN_SEEDS)),
+        update(trained_lists(CLEAN, study.seeds)),
         update(
             f"{WEIGHTS}/{CLEAN}{ending}.npz"
-            for ending in study.weight_endings([SEED] if SEED else CLEAN_SEEDS)
+            for ending in study.weight_endings([SEED] if SEED else study.seeds)
         ),
     params:
-        options=training_options(CLEAN, CLEAN_SEEDS),
+        options=training_options(CLEAN, study.seeds),
     log:
         f"{LOGS}/recommend/{CLEAN}{SEED}.log",
     threads: THREADS
@@ -203,7 +207,7 @@ if study.blind:
         output:
             update(f"{LISTS}/{run}.tsv" for run in study.blind_lists),
         params:
-            options=list_options(["original"], CLEAN_SEEDS, study.blind),
+            options=list_options(["original"], study.seeds, study.blind),
         log:
             f"{LOGS}/recommend_without_images.log",
         threads: THREADS
@@ -329,10 +333,35 @@ rule summarize:
         "{PYTHON}summarize.py {params.options}"
 
 
+if study.promotion:
+
+    rule promotion:
+        input:
+            expand(
+                f"{DATA}/{ATTACKED}/features.npy",
+                extractor=study.by_prefix,
+                attack=study.attack_options,
+            ),
+            [f"{WEIGHTS}/{run}.npz" for run in runs(CLEAN, study.weight_endings(study.seeds))],
+            expand(f"{LISTS}/{{run}}.tsv", run=RUNS),
+        output:
+            update(PROMOTION),
+        params:
+            options=f"--dataset {study.dataset} --model {' '.join(study.visual)} "
+            f"--epoch {study.epoch} --seed {' '.join(map(str, study.seeds))}",
+        log:
+            f"{LOGS}/promotion.log",
+        message:
+            "exposure and places of the attacked items; log: {log}"
+        shell:
+            "{AUDIT}promotion {params.options} > {log} 2>&1"
+
+
 rule report:
     input:
         f"{RESULTS}/evaluation.txt",
         f"{RESULTS}/summary.tsv",
+        PROMOTION,
     output:
         update(f"{RESULTS}/report.html"),
     params:

@@ -25,12 +25,11 @@ from src.cli import (
 )
 from src.defences.options import add_preprocess_option, model_dir_of
 from src.recommenders.command import add_recommender_options, run_of
+from src.recommenders.read_out import add_score_options, weights_text
 from src.recommenders.registry import RECOMMENDERS
 
 PROTOCOLS = ("retrained", "test_time")
 DEFAULT_RECOMMENDERS = ("VBPR", "AMR")
-CONTROL = "noise"
-"""The attack that is a control at test time: no recommender is retrained on it."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +69,13 @@ class Study:
     target: int
     extractors: tuple[StudiedExtractor, ...]
     attacks: tuple[str, ...]
-    """The options of each, without the pair of classes."""
+    """The options of each, without the pair of classes; noise is the control of the others."""
+    test_time_attacks: tuple[str, ...]
+    """Further ones, which no recommender is retrained on."""
     recommenders: tuple[str, ...]
     epoch: int
     seeds: tuple[int, ...]
-    """Of the recommenders that face the attacks."""
-    control_seeds: tuple[int, ...]
-    """Of further recommenders on the clean features: what another seed changes by itself."""
+    """Of the recommenders."""
     prepare: str
     """Source and options of ``prepare_dataset.py``; empty for a data set that is there already."""
     recommender_options: str
@@ -86,6 +85,8 @@ class Study:
     """K of the summary."""
     rankings: str
     """Options of ``audits.rankings``, which then judges every extractor; empty: it does not."""
+    promotion: bool
+    """Whether exposure and places of the attacked items are measured: ``audits.promotion``."""
     job_per_seed: bool
     """Whether each seed is a job of its own, for long trainings on many machines. Otherwise one job
     trains an experiment's recommenders with all seeds, and starts TensorFlow once."""
@@ -93,8 +94,6 @@ class Study:
     @classmethod
     def of(cls, entries: Entries) -> "Study":
         """Read a file; raises ``UserError`` for what is missing, unknown or impossible."""
-        seeds = entries.numbers("seeds")
-        further = tuple(max(seeds) + 1 + n for n in range(len(seeds)))
         extractors = entries.mapping("extractors")
         study = cls(
             dataset=check_name(entries.text("dataset"), "dataset"),
@@ -105,16 +104,17 @@ class Study:
                 for name, of in extractors.items()
             ),
             attacks=entries.texts("attacks"),
+            test_time_attacks=entries.texts("test_time_attacks", ()),
             recommenders=entries.choices("recommenders", RECOMMENDERS, DEFAULT_RECOMMENDERS),
             epoch=entries.number("epoch"),
-            seeds=seeds,
-            control_seeds=entries.numbers("control_seeds", further),
+            seeds=entries.numbers("seeds"),
             prepare=entries.text("prepare", ""),
             recommender_options=entries.text("recommender_options", ""),
             protocols=entries.choices("protocols", PROTOCOLS, PROTOCOLS),
             topk=entries.number("topk", 150),
             list_of_k=entries.numbers("list_of_k", (20, 50)),
             rankings=entries.text("rankings", ""),
+            promotion=entries.flag("promotion", False),
             job_per_seed=entries.flag("job_per_seed", False),
         )
         for part in (entries, *extractors.values()):
@@ -135,13 +135,11 @@ class Study:
                 f"recommenders: {self.blind[0]} reads no images, so its only experiment is {CLEAN}: "
                 f"name the extractor {CLEAN} too"
             )
-        if both := sorted(set(self.seeds) & set(self.control_seeds)):
-            raise UserError(f"control_seeds: {both[0]} is among the seeds too")
         names = list(self.attack_options)
-        if len(names) < len(self.attacks):
+        if len(names) < len(self.all_attacks):
             raise UserError("attacks: two of them have the same name")
         for extractor in self.extractors:
-            of_extractor = [self._attacked(extractor, attack) for attack in self.attacks]
+            of_extractor = [self._attacked(extractor, attack) for attack in self.all_attacks]
             if {named.extractor for named in of_extractor} != {extractor.name}:
                 raise UserError(
                     f"extractors: {extractor.name}: its options are those of "
@@ -154,6 +152,10 @@ class Study:
                     f"of {self.extractors[0].name}: give --precision to all extractors alike"
                 )
         self._runs("retrained")
+
+    @property
+    def all_attacks(self) -> tuple[str, ...]:
+        return (*self.attacks, *self.test_time_attacks)
 
     @property
     def visual(self) -> list[str]:
@@ -194,7 +196,15 @@ class Study:
     def attack_options(self) -> dict[str, str]:
         """The options of each attack, by its part of experiment names."""
         first = self.extractors[0]
-        return {_attack_part(self._attacked(first, attack)): attack for attack in self.attacks}
+        return {_attack_part(self._attacked(first, attack)): attack for attack in self.all_attacks}
+
+    def scored_by(self, attack: str) -> list[str]:
+        """The ending of the weights that an attack on lists reads, if it is one: ``_step100_VBPR``."""
+        options = self._attack_options(self.extractors[0], self.attack_options[attack])
+        if options.objective == "class":
+            return []
+        run = self._scored(options)
+        return [run.weights_name.removeprefix(run.experiment.name)]
 
     def resembled(self, prefix: str, attack: str) -> list[str]:
         """The report of the attack that noise resembles (``--like``), if the study runs it."""
@@ -206,7 +216,8 @@ class Study:
     @property
     def retrained_attacks(self) -> list[str]:
         """The names of the attacks on whose features recommenders are retrained."""
-        return [name for name in self.attack_options if Experiment.parse(name).attack != CONTROL]
+        first = self.extractors[0]
+        return [_attack_part(self._attacked(first, attack)) for attack in self.attacks]
 
     @property
     def fidelity(self) -> str:
@@ -227,7 +238,7 @@ class Study:
     @property
     def seed_parts(self) -> dict[str, int]:
         """Every seed by what names say of it."""
-        return seed_parts((*self.seeds, *self.control_seeds))
+        return seed_parts(self.seeds)
 
     def list_endings(self, seeds: Iterable[int | str], protocol: str = "retrained") -> list[str]:
         """What names of lists have after the experiment's: ``_top150_ep100_VBPR_seed1``.
@@ -240,11 +251,11 @@ class Study:
     @property
     def blind_lists(self) -> list[str]:
         """Names of the lists of recommenders that read no images, with every seed."""
-        options, seeds = self._recommender_options, (*self.seeds, *self.control_seeds)
+        options = self._recommender_options
         return [
             run_of(options, name, Experiment(), self.topk, seed).name
             for name in self.blind
-            for seed in seeds
+            for seed in self.seeds
         ]
 
     def weight_endings(self, seeds: Iterable[int | str]) -> list[str]:
@@ -267,15 +278,39 @@ class Study:
 
     def _attacked(self, extractor: StudiedExtractor, attack: str) -> Experiment:
         """The attacked experiment, named as the verb names it."""
+        options = self._attack_options(extractor, attack)
+        fidelity = fidelity_of(options)
+        settings = attack_settings(options, fidelity)
+        recommender = weights_text(self._scored(options)) if settings.objective else ""
+        return experiment(settings, model_dir_of(options), fidelity, recommender)
+
+    def _scored(self, options: argparse.Namespace) -> Run:
+        """The recommender whose lists an attack is after; ``UserError`` where the study has none."""
+        if options.score_model not in self.visual or options.score_epoch != self.epoch:
+            raise UserError(
+                f"attacks: --objective {options.objective} needs --score_model with one of "
+                f"{', '.join(self.visual)} and --score_epoch {self.epoch}"
+            )
+        if options.score_seed not in self.seeds:
+            raise UserError(f"attacks: --score_seed {options.score_seed} is none of the seeds")
+        return run_of(
+            self._recommender_options,
+            options.score_model,
+            Experiment(),
+            self.topk,
+            options.score_seed,
+        )
+
+    def _attack_options(self, extractor: StudiedExtractor, attack: str) -> argparse.Namespace:
+        """The options of stage 3, as it reads them."""
         parser = OptionsParser(f"attacks: {attack}")
         add_attack_options(parser)
         add_extractor_options(parser)
         add_preprocess_option(parser)
         add_fidelity_option(parser)
+        add_score_options(parser)
         pair = f"--origin_class {self.origin} --target_class {self.target}"
-        options = parser.parse_args(shlex.split(f"{pair} {attack} {extractor.options}"))
-        fidelity = fidelity_of(options)
-        return experiment(attack_settings(options, fidelity), model_dir_of(options), fidelity)
+        return parser.parse_args(shlex.split(f"{pair} {attack} {extractor.options}"))
 
 
 def _attack_part(attacked: Experiment) -> str:

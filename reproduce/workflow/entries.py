@@ -111,7 +111,9 @@ class Entries:
         return value
 
     def texts(self, key: str, default: Any = _MISSING) -> tuple[str, ...]:
-        """Return one or more texts."""
+        """Return one or more texts; an empty list only if ``default`` is given."""
+        if default is not _MISSING and self._value(key, default) in ([], ()):
+            return ()
         return tuple(
             self._filled(key, self._scalar(key, value)) for value in self._list(key, default)
         )
