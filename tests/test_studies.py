@@ -375,7 +375,7 @@ def test_a_dry_run_prints_the_commands(place):
     assert "error: no data set at data/amazon_men" in output
     output = place.run(place.small(gpu=0, job_per_seed=True), "--dry-run", "--printshellcmds")
     commands = re.findall(rf"python {ROOT}/(\w+\.py) (.*)", output)
-    assert Counter(verb for verb, _ in commands)["rec_generator.py"] == 4
+    assert Counter(verb for verb, _ in commands)["rec_generator.py"] == 3
     for verb, options in commands:
         assert (ROOT / verb).exists()
         assert "--dataset small" in options
