@@ -9,6 +9,7 @@ from src.attacks.clean import CleanSources
 from src.attacks.command import AttackCommand
 from src.cli import run
 from src.datasets.catalogue import describe_reading, open_whole_catalogue
+from src.defences.defence import Defence
 from src.extractors.weights import weights_of
 
 
@@ -82,6 +83,8 @@ def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gp
         resembled and change_sizes(resembled, start.image_ids),
     )
     print(f"{len(start.image_ids)} images of class {settings.origin}: {start.labels[0]}")
+    if extractor is not undefended:
+        print(describe_defence(options.preprocess, settings.unaware))
     parts = Parts.of(manifest, folder)
     unfinished = parts.folder / folder.name
     campaign.attack(unfinished, parts)
@@ -94,6 +97,14 @@ def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gp
     before, after = outcome.success_rates
     print(f"success rate: {before:.2f} % before rounding, {after:.2f} % of the stored images")
     print("written:", *(folder / name for name in OUTPUTS), sep="\n  ")
+
+
+def describe_defence(defence: Defence, unaware: bool) -> str:
+    """Say what stands in front of the network, and what the attack sees of it."""
+    if unaware:
+        return f"judged through {defence.text}, which the attack does not know"
+    draws = ", one draw in each pass" if defence.is_random else ""
+    return f"attacked through {defence.text} (backward: {defence.backward}{draws})"
 
 
 if __name__ == "__main__":
