@@ -2,9 +2,6 @@
 
 import io
 import re
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -26,27 +23,13 @@ from src.defences.registry import (
     parse_defence,
 )
 from src.extractors.extractor import fast_copy
-
-
-def example_of_the_page() -> type[Defence]:
-    page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
-    code = re.search(r"```python\n# src/defences/(\w+)\.py\n(.*?)```", page, re.DOTALL)
-    module = ModuleType(f"example_{code[1]}")
-    sys.modules[module.__name__] = module
-    exec(code[2], module.__dict__)
-    [found] = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and value.__module__ == module.__name__
-    ]
-    return found
-
+from tests.page_examples import example_of_the_page
 
 CHAIN = "resize:side=100+jpeg:quality=75+bits:n=3"
 DEFENDED = {
     **{kind: row() for kind, row in DEFENCES.items()},
     "a chain": parse_defence(CHAIN),
-    "the example": example_of_the_page()(),
+    "the example": example_of_the_page("defences")(),
 }
 
 

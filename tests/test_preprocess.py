@@ -65,7 +65,7 @@ def pair(shop):
 
 
 def decoded(images, quality=50):
-    """What is left of ``images`` (N, H, W, 3) in files that Pillow writes."""
+    """JPEGs of ``images`` (N, H, W, 3) that Pillow writes, read back."""
     left = []
     for image in images:
         stream = io.BytesIO()
