@@ -7,6 +7,8 @@ from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
 from src.attacks.clean import CleanSources
 from src.attacks.command import AttackCommand
+from src.attacks.registry import Noise
+from src.attacks.settings import AttackSettings
 from src.cli import run
 from src.datasets.catalogue import describe_reading, open_whole_catalogue
 from src.defences.defence import Defence
@@ -84,7 +86,7 @@ def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gp
     )
     print(f"{len(start.image_ids)} images of class {settings.origin}: {start.labels[0]}")
     if extractor is not undefended:
-        print(describe_defence(options.preprocess, settings.unaware))
+        print(describe_defence(options.preprocess, settings))
     parts = Parts.of(manifest, folder)
     unfinished = parts.folder / folder.name
     campaign.attack(unfinished, parts)
@@ -99,9 +101,9 @@ def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gp
     print("written:", *(folder / name for name in OUTPUTS), sep="\n  ")
 
 
-def describe_defence(defence: Defence, unaware: bool) -> str:
+def describe_defence(defence: Defence, settings: AttackSettings) -> str:
     """Say what stands in front of the network, and what the attack sees of it."""
-    if unaware:
+    if settings.unaware or isinstance(settings.attack, Noise):
         return f"judged through {defence.text}, which the attack does not know"
     draws = ", one draw in each pass" if defence.is_random else ""
     return f"attacked through {defence.text} (backward: {defence.backward}{draws})"
