@@ -149,18 +149,18 @@ def test_the_stand_in_is_close_to_the_encoder(quality):
     assert error < (IMAGES - exact).abs().mean() / 2
 
 
-def test_the_stand_in_raises_what_the_encoder_leaves_more_than_the_identity_does():
-    """A pattern too fine for the encoder: the identity follows it, the stand-in knows that it is lost."""
+@pytest.mark.parametrize("defence", [JPEG(30), MedianFilter(5)], ids=lambda defence: defence.text)
+def test_a_stand_in_raises_what_is_left_of_a_fine_pattern_more_than_the_identity_does(defence):
+    """The identity follows a pattern that is too fine to be left; the stand-in knows what is lost."""
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(IMAGES.shape, generator=generator)
 
     def gain(gradient: torch.Tensor) -> float:
         moved = (IMAGES + 8 / 255 * gradient.sign()).clamp(0, 1)
-        change = stored_as_jpeg(moved, 30) - stored_as_jpeg(IMAGES, 30)
-        return float((change * direction).sum())
+        return float(((defence(moved) - defence(IMAGES)) * direction).sum())
 
     images = IMAGES.clone().requires_grad_()
-    (through,) = torch.autograd.grad((JPEG(30)(images) * direction).sum(), images)
+    (through,) = torch.autograd.grad((defence(images) * direction).sum(), images)
     assert gain(through) > 1.5 * gain(direction) > 0
 
 
