@@ -8,9 +8,12 @@ from src.artifacts.parts import Parts
 from src.artifacts.stage import Stage
 from src.attacks.clean import CleanSources
 from src.attacks.command import AttackCommand
+from src.attacks.registry import Noise
+from src.attacks.settings import AttackSettings
 from src.cli import run
 from src.datasets.catalogue import describe_reading, open_whole_catalogue
 from src.datasets.interactions import load_interactions
+from src.defences.defence import Defence
 from src.extractors.weights import weights_of
 from src.recommenders.audience import audience_of
 from src.recommenders.data import TrainingData
@@ -95,6 +98,8 @@ def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gp
     )
     what = settings.items.name or f"class {settings.origin}: {start.labels[0]}"
     print(f"{len(start.image_ids)} images of {what}")
+    if extractor is not undefended:
+        print(describe_defence(options.preprocess, settings))
     parts = Parts.of(manifest, folder)
     unfinished = parts.folder / folder.name
     campaign.attack(unfinished, parts)
@@ -107,6 +112,14 @@ def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gp
     before, after = outcome.success_rates
     print(f"success rate: {before:.2f} % before rounding, {after:.2f} % of the stored images")
     stage.say_written()
+
+
+def describe_defence(defence: Defence, settings: AttackSettings) -> str:
+    """Say what stands in front of the network, and what the attack sees of it."""
+    if settings.unaware or isinstance(settings.attack, Noise):
+        return f"judged through {defence.text}, which the attack does not know"
+    draws = ", one draw in each pass" if defence.is_random else ""
+    return f"attacked through {defence.text} (backward: {defence.backward}{draws})"
 
 
 if __name__ == "__main__":

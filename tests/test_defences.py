@@ -2,9 +2,6 @@
 
 import io
 import re
-import sys
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -26,27 +23,13 @@ from src.defences.registry import (
     parse_defence,
 )
 from src.extractors.extractor import fast_copy
-
-
-def example_of_the_page() -> type[Defence]:
-    page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
-    code = re.search(r"```python\n# src/defences/(\w+)\.py\n(.*?)```", page, re.DOTALL)
-    module = ModuleType(f"example_{code[1]}")
-    sys.modules[module.__name__] = module
-    exec(code[2], module.__dict__)
-    [found] = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and value.__module__ == module.__name__
-    ]
-    return found
-
+from tests.page_examples import example_of_the_page
 
 CHAIN = "resize:side=100+jpeg:quality=75+bits:n=3"
 DEFENDED = {
     **{kind: row() for kind, row in DEFENCES.items()},
     "a chain": parse_defence(CHAIN),
-    "the example": example_of_the_page()(),
+    "the example": example_of_the_page("defences")(),
 }
 
 
@@ -166,18 +149,18 @@ def test_the_stand_in_is_close_to_the_encoder(quality):
     assert error < (IMAGES - exact).abs().mean() / 2
 
 
-def test_the_stand_in_raises_what_the_encoder_leaves_more_than_the_identity_does():
-    """A pattern too fine for the encoder: the identity follows it, the stand-in knows that it is lost."""
+@pytest.mark.parametrize("defence", [JPEG(30), MedianFilter(5)], ids=lambda defence: defence.text)
+def test_a_stand_in_raises_what_is_left_of_a_fine_pattern_more_than_the_identity_does(defence):
+    """The identity follows a pattern that is too fine to be left; the stand-in knows what is lost."""
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(IMAGES.shape, generator=generator)
 
     def gain(gradient: torch.Tensor) -> float:
         moved = (IMAGES + 8 / 255 * gradient.sign()).clamp(0, 1)
-        change = stored_as_jpeg(moved, 30) - stored_as_jpeg(IMAGES, 30)
-        return float((change * direction).sum())
+        return float(((defence(moved) - defence(IMAGES)) * direction).sum())
 
     images = IMAGES.clone().requires_grad_()
-    (through,) = torch.autograd.grad((JPEG(30)(images) * direction).sum(), images)
+    (through,) = torch.autograd.grad((defence(images) * direction).sum(), images)
     assert gain(through) > 1.5 * gain(direction) > 0
 
 

@@ -187,9 +187,8 @@ def test_the_attack_moves_images_within_its_budget(project):
 
 
 def test_the_defence_stands_in_front_of_the_extractor(project):
-    _, *attacked, robustness = project.run_example("extractor")
+    _, *attacked = project.run_example("extractor")
     assert ["success rate" in printed for printed in attacked] == [True, True]
-    assert "fgsm" in robustness
     data = project.folder / "data/tiny"
     clean, defended = (
         np.load(data / name / "features.npy") for name in ("original", "crop-share0.8_original")

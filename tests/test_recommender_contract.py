@@ -1,11 +1,7 @@
 """Every row of ``RECOMMENDERS``, and the example of docs/extending.md, keep the contract's promises."""
 
 import functools
-import re
-import sys
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,25 +16,12 @@ from src.recommenders.parameter_attack import ParameterAttack
 from src.recommenders.ranking import top_k
 from src.recommenders.recommender import Recommender
 from src.recommenders.registry import RECOMMENDERS
+from tests.page_examples import example_of_the_page
 
 N_USERS, N_ITEMS, N_FEATURES = 7, 9, 5
 
 
-def example_of_the_page() -> type[Recommender]:
-    page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
-    code = re.search(r"```python\n# src/recommenders/(\w+)\.py\n(.*?)```", page, re.DOTALL)
-    module = ModuleType(f"example_{code[1]}")
-    sys.modules[module.__name__] = module
-    exec(code[2], module.__dict__)
-    [found] = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and value.__module__ == module.__name__
-    ]
-    return found
-
-
-KINDS = {**RECOMMENDERS, "the example": example_of_the_page()}
+KINDS = {**RECOMMENDERS, "the example": example_of_the_page("recommenders")}
 CASES = [
     pytest.param(kind, form, id=f"{name}{label}")
     for name, kind in KINDS.items()

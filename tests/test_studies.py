@@ -259,6 +259,16 @@ def test_attacks_on_lists_are_named_and_wait_for_their_recommender():
     assert study.scored_by(noise) == []
 
 
+def test_a_defence_in_front_is_an_extractor_of_its_own():
+    extractors = {
+        **SMALL["extractors"],
+        "jpeg-quality50": {"options": "--preprocess jpeg:quality=50"},
+        "b.bits-n3": {"options": "--defense 1 --model_dir b --preprocess bits:n=3"},
+    }
+    study = Study.of(Entries.of(SMALL | {"extractors": extractors}))
+    assert [of.prefix for of in study.extractors][-2:] == ["jpeg-quality50_", "b.bits-n3_"]
+
+
 def test_options_of_recommenders_show_in_names():
     study = Study.of(Entries.of(SMALL | {"recommender_options": "--form full --fidelity paper"}))
     assert study.list_endings([0, 1]) == [
@@ -359,6 +369,8 @@ HALF["b"]["options"] += " --precision bf16"
         ({"extractors": {"original": "--defense 0"}}, "entries of its own"),
         ({"extractors": {"original": {"optoins": ""}}}, "optoins: there is no such entry"),
         ({"extractors": DEFENDED}, "its options are those of madry"),
+        ({"extractors": {"a": {"options": "--preprocess bits:n=3"}}}, "are those of bits-n3"),
+        ({"extractors": {"bits-n9": {"options": "--preprocess bits:n=9"}}}, "from 1 to 8, not 9"),
         ({"extractors": HALF}, "give --precision to all"),
         ({"extractors": {"original": {"train": "--recipe plain"}}}, "train: .*--out"),
     ],

@@ -54,7 +54,7 @@ class Campaign:
     features_precision: Precision = "fp32"
     """Of the stored images' features: that of the clean features they are compared with."""
     attacked: Extractor | None = None
-    """What the attack sees where that is not ``extractor``, which judges."""
+    """The extractor that the attack sees; None is ``extractor``, which judges."""
     sizes: Mapping[int, float] | None = None
     """L2 norms in grey levels of the changes that noise resembles, by image id."""
     audience: Audience | None = None

@@ -41,9 +41,17 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
 
 def median(images: Tensor, side: int) -> Tensor:
     """Median of each channel in windows of ``side`` x ``side`` pixels; edges are repeated."""
-    padded = F.pad(images, (side // 2,) * 4, mode="replicate")
-    windows = padded.unfold(2, side, 1).unfold(3, side, 1)
+    windows = _padded(images, side).unfold(2, side, 1).unfold(3, side, 1)
     return windows.flatten(start_dim=4).median(dim=4).values
+
+
+def mean(images: Tensor, side: int) -> Tensor:
+    """Mean of each channel in windows of ``side`` x ``side`` pixels; edges are repeated."""
+    return F.avg_pool2d(_padded(images, side), side, stride=1)
+
+
+def _padded(images: Tensor, side: int) -> Tensor:
+    return F.pad(images, (side // 2,) * 4, mode="replicate")
 
 
 def _resample(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -75,10 +75,14 @@ class Blur(Defence):
 
 @dataclass(frozen=True)
 class MedianFilter(Defence):
-    """The median of a window around each pixel: Xu et al., "Feature Squeezing", NDSS 2018."""
+    """The median of a window around each pixel: Xu et al., "Feature Squeezing", NDSS 2018.
+
+    Backward, the identity is too weak: with a window of 5 pixels PGD that follows it misses half of the
+    images that it reaches by the mean of the window.
+    """
 
     kind: ClassVar = "median_filter"
-    backward: ClassVar = "the identity"
+    backward: ClassVar = "the mean of the window"
 
     side: int = parameter(3, "pixels of the window, odd", least=3, most=15)
 
@@ -88,10 +92,10 @@ class MedianFilter(Defence):
             raise UserError(f"{self.kind}: side is odd, not {self.side}")
 
     def __call__(self, images: "Tensor") -> "Tensor":
-        from src.defences.filters import median
+        from src.defences.filters import mean, median
         from src.defences.surrogate import with_gradient_of
 
-        return with_gradient_of(median(images, self.side), images)
+        return with_gradient_of(median(images, self.side), mean(images, self.side))
 
 
 DEFENCES: dict[str, type[Defence]] = {

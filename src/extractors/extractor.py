@@ -26,7 +26,7 @@ class Prediction:
 
 
 class Preprocess(Protocol):
-    """What stands in front of a network: images in, images of the same shape out."""
+    """A step in front of a network: images in, images of the same shape out."""
 
     @property
     def text(self) -> str:
@@ -72,7 +72,7 @@ class Extractor(nn.Module):
         self.precision: Precision = "fp32"
         """Precision of the forward pass (autocast); parameters stay float32."""
         self.preprocess: Preprocess | None = None
-        """What changes images before they are normalised; None leaves them as they are."""
+        """Changes images before they are normalised; None leaves them as they are."""
         self.trained_size: int | None = None
         """Side in pixels of the images that the parameters were trained on; None where no file says."""
         self.weights_file: Path | None = None

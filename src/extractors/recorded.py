@@ -22,7 +22,7 @@ class RecordedExtractor:
     """Side in pixels of the images that the network read; 0 for native sizes."""
     precision: "Precision"
     preprocess: str | None = None
-    """What stands in front of the network (``Defence.text``); None where nothing does."""
+    """Text of the defence in front of the network; None where there is none."""
 
     @classmethod
     def of(cls, extractor: "Extractor", resize: int, precision: "Precision") -> "RecordedExtractor":

@@ -269,6 +269,15 @@ DEFENCE: Commands = [
     ("evaluate_attack of noise on free", f"evaluate_attack.py {FREE} {ATTACK} {NOISE}"),
     ("feature_loss on free", f"feature_loss.py {FREE} {ATTACK} {PGD}"),
     ("feature_loss of noise on free", f"feature_loss.py {FREE} {ATTACK} {NOISE}"),
+    ("classify through jpeg", f"classify_extract.py {PLAIN} --preprocess jpeg:quality=50"),
+    (
+        "pgd through jpeg",
+        f"classify_extract_attack.py {PLAIN} {ATTACK} {PGD} --preprocess jpeg:quality=50",
+    ),
+    (
+        "pgd that does not know jpeg",
+        f"classify_extract_attack.py {PLAIN} {ATTACK} {PGD} --preprocess jpeg:quality=50 --unaware",
+    ),
     (
         "recommend after the defence",
         f"rec_generator.py {LISTS} --model VBPR --seed 0 1"
@@ -290,7 +299,7 @@ DEFENCE: Commands = [
         " --extractors free",
     ),
 ]
-"""The main path once more with a defended extractor."""
+"""The main path once more with defended extractors."""
 
 REPORT: Commands = [
     ("report", f"report.py {SHOP} --topk 20 --epoch 2 --fidelity corrected"),

@@ -1,0 +1,202 @@
+"""A defence in front of the extractor, from stage 1 to the measures: ``--preprocess``."""
+
+import importlib
+import io
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from src.artifacts.classes import read_attacked_classes, read_classes
+from src.artifacts.features import read_features
+from src.artifacts.layout import Layout
+from src.artifacts.manifest import read_record
+from src.attacks.storage import to_pixels
+from src.cli import run
+from src.datasets.catalogue import open_catalogue
+from src.extractors.architectures import build_network
+from src.extractors.checkpoints import load_extractor, save_extractor
+from src.extractors.extractor import Extractor
+
+ARCH = "squeezenet1_1"
+N_IMAGES = 8
+JPEG = ("--preprocess", "jpeg:quality=50")
+
+
+def script(name, root, *arguments):
+    """Run a top-level script in this process; returns its exit code."""
+    command = [name, "--root", root, "--dataset", "shop", "--gpu", "-1", "--workers", "0"]
+    command += ["--model_file", root / "plain.pt"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [*map(str, command), *map(str, arguments)])
+        return run(importlib.import_module(name).main)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A data set whose extractor has seen its images plainly, and through JPEG."""
+    root = tmp_path_factory.mktemp("shop")
+    images = Layout("shop", root).images
+    images.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for item in range(N_IMAGES):
+        coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC)
+        picture.save(images / f"{item}.png")
+    torch.manual_seed(0)
+    network = build_network(ARCH, 4)
+    network.classifier[1].weight.data *= 30
+    labels = [f"kind {n}" for n in range(4)]
+    save_extractor(root / "plain.pt", Extractor(network, labels, "classifier.1", arch=ARCH))
+    assert script("classify_extract", root) == 0
+    assert script("classify_extract", root, *JPEG) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def pair(shop):
+    """Options of the most frequent class that the defended extractor sees, and of another."""
+    classes = read_classes(shop / "data/shop/jpeg-quality50_original/classes.csv")
+    origin = int(np.bincount(classes.numbers, minlength=4).argmax())
+    return ["--origin_class", origin, "--target_class", (origin + 1) % 4]
+
+
+def decoded(images, quality=50):
+    """JPEGs of ``images`` (N, H, W, 3) that Pillow writes, read back."""
+    left = []
+    for image in images:
+        stream = io.BytesIO()
+        Image.fromarray(image).save(stream, "JPEG", quality=quality)
+        left.append(np.asarray(Image.open(stream)))
+    return np.stack(left)
+
+
+def predicted(root, folder, through_jpeg=True):
+    catalogue = open_catalogue(folder, resize=0)
+    images = np.stack([catalogue[position] for position in range(len(catalogue))])
+    extractor = load_extractor(None, root / "plain.pt")
+    with torch.no_grad():
+        return extractor(to_pixels(decoded(images) if through_jpeg else images))
+
+
+def test_stage_1_describes_what_the_encoder_leaves_of_the_files(shop):
+    folder = shop / "data/shop"
+    expected = predicted(shop, folder / "original/images")
+    features = read_features(folder / "jpeg-quality50_original/features.npy")
+    np.testing.assert_allclose(features, expected.features, rtol=1e-4, atol=1e-5)
+    plain = read_features(folder / "original/features.npy")
+    assert not np.allclose(features, plain, rtol=1e-2)
+
+
+def test_manifests_name_the_defence_only_where_there_is_one(shop):
+    folder = shop / "data/shop"
+    defended, plain = (
+        read_record(folder / name / "classes.csv")["options"]
+        for name in ("jpeg-quality50_original", "original")
+    )
+    assert defended == {**plain, "preprocess": "jpeg:quality=50"}
+    assert "preprocess" not in plain
+
+
+@pytest.fixture(scope="module")
+def attacked(shop, pair):
+    """Folders of the experiments of an attack that knows the defence, and of one that does not."""
+    for unaware in ([], ["--unaware"]):
+        assert script("classify_extract_attack", shop, *pair, *JPEG, *unaware) == 0
+    origin, target = pair[1], pair[3]
+    name = f"jpeg-quality50_pgd_{origin}_{target}_eps8.0_eps_it8.0_nb_it10_linf"
+    return shop / "data/shop" / name, shop / "data/shop" / f"{name}_unaware"
+
+
+def test_stored_images_are_judged_through_the_defence(shop, pair, attacked):
+    for folder in attacked:
+        expected = predicted(shop, folder / "images")
+        classes, _ = read_attacked_classes(folder / "classes.csv")
+        assert classes.numbers.tolist() == expected.logits.argmax(dim=1).tolist()
+        features = read_features(folder / "features.npy")[classes.image_ids]
+        np.testing.assert_allclose(features, expected.features, rtol=1e-4, atol=1e-5)
+        report = pd.read_csv(folder / "attack.tsv", sep="\t")
+        assert report["success"].tolist() == (classes.numbers == pair[3]).astype(int).tolist()
+        assert report["linf"].max() <= 8
+
+
+def margins(root, pair, folder, through_jpeg):
+    """By how much the target leads over the origin, mean of the attacked images."""
+    logits = predicted(root, folder / "images", through_jpeg).logits
+    return float((logits[:, pair[3]] - logits[:, pair[1]]).mean())
+
+
+def test_each_attack_is_best_at_what_it_knows(shop, pair, attacked):
+    knowing, unaware = attacked
+    through = [margins(shop, pair, folder, True) for folder in (knowing, unaware)]
+    plain = [margins(shop, pair, folder, False) for folder in (knowing, unaware)]
+    assert through[0] > through[1]
+    assert plain[1] > plain[0]
+
+
+def test_an_unaware_attack_finds_what_it_finds_on_the_undefended_network(
+    shop, pair, attacked, capsys
+):
+    """It starts from the images that the defended network puts in the class."""
+    assert script("classify_extract_attack", shop, *pair) == 0
+    name = attacked[1].name.removeprefix("jpeg-quality50_").removesuffix("_unaware")
+    undefended = shop / "data/shop" / name / "images"
+    images = {file.name: file.read_bytes() for file in undefended.iterdir()}
+    if sorted(images) != sorted(file.name for file in (attacked[1] / "images").iterdir()):
+        pytest.skip("the defence changes which images are attacked")
+    assert images == {file.name: file.read_bytes() for file in (attacked[1] / "images").iterdir()}
+
+
+def test_the_measures_find_the_experiment_by_the_same_options(shop, pair, attacked):
+    for name in ("evaluate_attack", "feature_loss"):
+        options = [*pair, *JPEG, "--attack_type", "pgd", "--eps", 8]
+        assert script(name, shop, *options) == 0
+        assert script(name, shop, *options, "--unaware") == 0
+    for folder in attacked:
+        assert any("features_dist" in file.name for file in folder.iterdir())
+
+
+def test_a_study_of_attention_looks_through_the_defence(shop, pair, attacked):
+    assert script("evaluate_attention", shop, *pair, *JPEG) == 0
+    record = read_record(attacked[0] / "attention.tsv")
+    assert record["options"]["preprocess"] == "jpeg:quality=50"
+
+
+def test_robust_accuracy_through_a_defence(shop, tmp_path):
+    pd.DataFrame({"item": range(N_IMAGES), "category": np.arange(N_IMAGES) % 4}).assign(
+        label=lambda table: "kind " + table["category"].astype(str)
+    ).to_csv(shop / "data/shop/items.csv", index=False)
+    command = ["evaluate_robustness", "--dataset", "catalogue", "--data", shop / "data/shop"]
+    command += ["--checkpoint", shop / "plain.pt", "--part", "all", "--attacks", "clean", "fgsm"]
+    command += ["--gpu", -1, "--out", tmp_path / "robust.tsv", *JPEG]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", list(map(str, command)))
+        assert run(importlib.import_module("evaluate_robustness").main) == 0
+    table = pd.read_csv(tmp_path / "robust.tsv", sep="\t")
+    assert set(table["recipe"]) == {"plain.jpeg-quality50"}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("classify_extract", ["--preprocess", "jpeg:quality=x"], "whole number from 1 to 100"),
+        ("classify_extract", ["--preprocess", "resize:side=48"], "would not shrink images of 48x48"),
+        ("classify_extract_attack", ["--preprocess", "jpeg:quality=60"], "--preprocess jpeg:quality=60"),
+        ("classify_extract_attack", ["--unaware"], "add --preprocess"),
+        ("classify_extract_attack", [*JPEG, "--fidelity", "paper"], "leave one of them out"),
+        ("classify_extract_attack", [*JPEG, "--unaware", "--attack_type", "noise"], "noise sees none"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_in_one_line(shop, capsys, name, arguments, message):
+    before = sorted(path.name for path in (shop / "data/shop").iterdir())
+    try:
+        code = script(name, shop, *arguments)
+    except SystemExit as error:
+        code = error.code
+    said = capsys.readouterr().err.splitlines()
+    assert code == 2
+    assert message in said[-1] and said[-1].startswith("error: ")
+    assert sorted(path.name for path in (shop / "data/shop").iterdir()) == before
