@@ -233,11 +233,10 @@ def test_names_are_the_published_ones():
         "cw_774_770_conf0_lr0.005_c0.01_max_it1000",
         "noise_774_770_eps4.0_linf",
     ]
-    assert not any("noise" in name for name in study.retrained_attacks)
     assert study.list_endings([0, 1])[:2] == ["_top150_ep4000_VBPR", "_top150_ep4000_VBPR_seed1"]
     assert study.list_endings([2], "test_time")[1] == "_top150_ep4000_AMR_testtime_seed2"
     assert study.weight_endings(["{seed}"]) == ["_step4000_VBPR{seed}", "_step4000_AMR{seed}"]
-    assert study.control_seeds == (3, 4, 5)
+    assert study.seeds == (0, 1, 2)
 
 
 def test_options_of_recommenders_show_in_names():
@@ -275,7 +274,7 @@ def test_entries_fill_the_options_of_others():
     assert study.extractors[0].options == "--defense 0 --arch resnet18 --model_file w.pt"
     assert "cw_3_4_conf0_lr0.005_c0.01_max_it10" in study.attack_options
     assert study.recommender_options == "--batch_size 512 --lr 0.05"
-    assert study.seeds == (5, 7) and study.control_seeds == (8, 9)
+    assert study.seeds == (5, 7)
 
 
 def test_choices_bring_entries_along():
@@ -311,7 +310,6 @@ HALF["b"]["options"] += " --precision bf16"
         ({"seeds": "a"}, "seeds: 'a' is no whole number"),
         ({"seeds": [0, 0]}, "seeds: .* each once"),
         ({"seeds": []}, "seeds: there is none"),
-        ({"seeds": [0], "control_seeds": [0]}, "0 is among the seeds"),
         ({"epoch": None}, "epoch is missing"),
         ({"epochs": 3}, "epochs: there is no such entry"),
         ({"job_per_seed": "yes"}, "job_per_seed: it is true or false"),
@@ -347,9 +345,9 @@ def test_a_wrong_study_is_refused_in_one_line(entries, message):
 def test_a_dry_run_prints_the_commands(place):
     output = place.run(STUDIES / "var.yaml", "--dry-run", "-p", expect=2)
     assert "error: no data set at data/amazon_men" in output
-    output = place.run(place.small(gpu=0, job_per_seed=True), "--dry-run", "--printshellcmds")
+    output = place.run(place.small(gpu=0, job_per_seed=True, seeds=[0, 1]), "--dry-run", "--printshellcmds")
     commands = re.findall(rf"python {ROOT}/(\w+\.py) (.*)", output)
-    assert Counter(verb for verb, _ in commands)["rec_generator.py"] == 4
+    assert Counter(verb for verb, _ in commands)["rec_generator.py"] == 5
     for verb, options in commands:
         assert (ROOT / verb).exists()
         assert "--dataset small" in options

@@ -19,7 +19,6 @@ LISTS, WEIGHTS = f"rec_results/{study.dataset}", f"rec_model_weights/{study.data
 LOGS = f"{RESULTS}/logs"
 CLEAN, ATTACKED = "{extractor}original", "{extractor}{attack}"
 CLEAN_JOB, ATTACKED_JOB = "{wildcards.extractor}original", "{wildcards.extractor}{wildcards.attack}"
-CLEAN_SEEDS = [*study.seeds, *study.control_seeds]
 SEED = "{seed}" if study.job_per_seed else ""
 DEVICE = f"--dataset {study.dataset} --gpu {GPU}"
 RANKINGS = f"{RESULTS}/attack_ranking_{{name}}"
@@ -75,14 +74,14 @@ def runs(experiment, endings, **values):
 
 
 def clean_runs():
-    return runs(CLEAN, study.list_endings(CLEAN_SEEDS))
+    return runs(CLEAN, study.list_endings(study.seeds))
 
 
 def every_run():
     names = clean_runs() + study.blind_lists
     if "retrained" in study.protocols:
         endings = study.list_endings(study.seeds)
-        names += runs(ATTACKED, endings, attack=study.retrained_attacks)
+        names += runs(ATTACKED, endings, attack=study.attack_options)
     if "test_time" in study.protocols:
         endings = study.list_endings(study.seeds, "test_time")
         names += runs(ATTACKED, endings, attack=study.attack_options)
@@ -177,13 +176,13 @@ rule recommend:
         PREPARED,
         f"{DATA}/{CLEAN}/features.npy",
     output:
-        update(trained_lists(CLEAN, CLEAN_SEEDS)),
+        update(trained_lists(CLEAN, study.seeds)),
         update(
             f"{WEIGHTS}/{CLEAN}{ending}.npz"
-            for ending in study.weight_endings([SEED] if SEED else CLEAN_SEEDS)
+            for ending in study.weight_endings([SEED] if SEED else study.seeds)
         ),
     params:
-        options=training_options(CLEAN, CLEAN_SEEDS),
+        options=training_options(CLEAN, study.seeds),
     log:
         f"{LOGS}/recommend/{CLEAN}{SEED}.log",
     threads: THREADS
@@ -203,7 +202,7 @@ if study.blind:
         output:
             update(f"{LISTS}/{run}.tsv" for run in study.blind_lists),
         params:
-            options=list_options(["original"], CLEAN_SEEDS, study.blind),
+            options=list_options(["original"], study.seeds, study.blind),
         log:
             f"{LOGS}/recommend_without_images.log",
         threads: THREADS

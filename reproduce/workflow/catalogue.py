@@ -29,8 +29,6 @@ from src.recommenders.registry import RECOMMENDERS
 
 PROTOCOLS = ("retrained", "test_time")
 DEFAULT_RECOMMENDERS = ("VBPR", "AMR")
-CONTROL = "noise"
-"""The attack that is a control at test time: no recommender is retrained on it."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +72,7 @@ class Study:
     recommenders: tuple[str, ...]
     epoch: int
     seeds: tuple[int, ...]
-    """Of the recommenders that face the attacks."""
-    control_seeds: tuple[int, ...]
-    """Of further recommenders on the clean features: what another seed changes by itself."""
+    """Of all recommenders."""
     prepare: str
     """Source and options of ``prepare_dataset.py``; empty for a data set that is there already."""
     recommender_options: str
@@ -94,7 +90,6 @@ class Study:
     def of(cls, entries: Entries) -> "Study":
         """Read a file; raises ``UserError`` for what is missing, unknown or impossible."""
         seeds = entries.numbers("seeds")
-        further = tuple(max(seeds) + 1 + n for n in range(len(seeds)))
         extractors = entries.mapping("extractors")
         study = cls(
             dataset=check_name(entries.text("dataset"), "dataset"),
@@ -108,7 +103,6 @@ class Study:
             recommenders=entries.choices("recommenders", RECOMMENDERS, DEFAULT_RECOMMENDERS),
             epoch=entries.number("epoch"),
             seeds=seeds,
-            control_seeds=entries.numbers("control_seeds", further),
             prepare=entries.text("prepare", ""),
             recommender_options=entries.text("recommender_options", ""),
             protocols=entries.choices("protocols", PROTOCOLS, PROTOCOLS),
@@ -135,8 +129,6 @@ class Study:
                 f"recommenders: {self.blind[0]} reads no images, so its only experiment is {CLEAN}: "
                 f"name the extractor {CLEAN} too"
             )
-        if both := sorted(set(self.seeds) & set(self.control_seeds)):
-            raise UserError(f"control_seeds: {both[0]} is among the seeds too")
         names = list(self.attack_options)
         if len(names) < len(self.attacks):
             raise UserError("attacks: two of them have the same name")
@@ -204,11 +196,6 @@ class Study:
         return [f"data/{self.dataset}/{prefix}{name}/attack.tsv"] if known else []
 
     @property
-    def retrained_attacks(self) -> list[str]:
-        """The names of the attacks on whose features recommenders are retrained."""
-        return [name for name in self.attack_options if Experiment.parse(name).attack != CONTROL]
-
-    @property
     def fidelity(self) -> str:
         """Of the recommenders."""
         return self._recommender_options.fidelity
@@ -227,7 +214,7 @@ class Study:
     @property
     def seed_parts(self) -> dict[str, int]:
         """Every seed by what names say of it."""
-        return seed_parts((*self.seeds, *self.control_seeds))
+        return seed_parts(self.seeds)
 
     def list_endings(self, seeds: Iterable[int | str], protocol: str = "retrained") -> list[str]:
         """What names of lists have after the experiment's: ``_top150_ep100_VBPR_seed1``.
@@ -240,11 +227,11 @@ class Study:
     @property
     def blind_lists(self) -> list[str]:
         """Names of the lists of recommenders that read no images, with every seed."""
-        options, seeds = self._recommender_options, (*self.seeds, *self.control_seeds)
+        options = self._recommender_options
         return [
             run_of(options, name, Experiment(), self.topk, seed).name
             for name in self.blind
-            for seed in seeds
+            for seed in self.seeds
         ]
 
     def weight_endings(self, seeds: Iterable[int | str]) -> list[str]:
