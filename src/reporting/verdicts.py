@@ -17,7 +17,7 @@ _ERROR = 0.05
 
 
 def corrected(table: pd.DataFrame) -> pd.DataFrame:
-    """Add ``p_holm`` and ``verdict`` to rows of ``effect_rows``.
+    """Put ``p_holm`` and ``verdict`` in the place of ``p_net`` in rows of ``effect_rows``.
 
     One training of an extractor cannot tell what another one would do, so that nothing is tested and
     every verdict is undecided. Within the family an effect has to survive the correction. Noise is the
@@ -36,7 +36,7 @@ def corrected(table: pd.DataFrame) -> pd.DataFrame:
         ~several | (by_chance & (np.array(said) == "effect")), "undecided", said
     )
     table.loc[table["attack"].str.startswith(f"{CONTROL}_"), "verdict"] = ""
-    return table
+    return table.drop(columns="p_net")
 
 
 def in_family(table: pd.DataFrame) -> pd.Series:
