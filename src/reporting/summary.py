@@ -352,8 +352,17 @@ def effect_rows(
 
     clean = [of.clean for of in comparisons]
     changes = compare(seeds, clean, attacked)
-    by_noise = compare(controlled, clean, noise) if controlled else {}
     net = compare(controlled, noise, attacked) if controlled else {}
+    mean_before = {
+        measure: np.mean(
+            [
+                of.measured[of.clean[seed], experiment.origin][measure].mean()
+                for of in comparisons
+                for seed in controlled
+            ]
+        )
+        for measure in net
+    }
     outcomes = np.array([attack_outcome(of.layout, experiment) for of in comparisons])
     rows = []
     for (metric, k), change in changes.items():
@@ -384,7 +393,7 @@ def effect_rows(
         if (metric, k) in net:
             told = net[metric, k]
             row |= {
-                "noise_effect": by_noise[metric, k].change,
+                "noise_effect": told.before - mean_before[metric, k],
                 "net_effect": told.change,
                 "net_low": told.low,
                 "net_high": told.high,

@@ -58,8 +58,9 @@ def tests_of(table: pd.DataFrame) -> str:
     for trainings in (now, 2 * now):
         found = [_smallest(row, trainings) for _, row in tested.iterrows()]
         line += (
-            f"\n{trainings} extractor trainings find a net effect of {format_number(min(found), 2)} to "
-            f"{format_number(max(found), 2)}, by comparison, with a probability of 80 %"
+            f"\nwith {trainings} extractor trainings a net effect is found with a probability of 80 % "
+            f"from {format_number(min(found), 2)} (the steadiest comparison) to "
+            f"{format_number(max(found), 2)} (the least steady) on"
         )
     return line
 
