@@ -1,4 +1,4 @@
-"""What an attack at test time does when its features keep their clean length.
+"""Lists under attacks at test time whose features keep their clean length.
 
 The features of ReLU networks grow under any high-frequency pattern, and the scores of VBPR and AMR are
 linear in them. With each attacked feature scaled back to the length of the clean one, what is left of

@@ -1,4 +1,4 @@
-"""What each attack changes beyond noise of the same size, and whether another training would agree.
+"""Changes under each attack, beyond noise of the same size and over trainings of the extractors.
 
 ``retrained``: a new recommender on the attacked features against one on the clean features, seed by
 seed. ``test_time``: the recommender of the clean features scores the attacked ones. The control of both

@@ -1,4 +1,4 @@
-"""Which net effects of a summary are tested, corrected for their number, and what is concluded."""
+"""Tests of the net effects of a summary, corrected for their number, and verdicts."""
 
 import numpy as np
 import pandas as pd
