@@ -378,7 +378,7 @@ def effect_rows(
     mean_before = {
         measure: np.mean(
             [
-                of.measured[of.clean[seed], experiment.origin][measure].mean()
+                of.measured[of.clean[seed], experiment.origin][measure]
                 for of in comparisons
                 for seed in controlled
             ]
