@@ -43,6 +43,12 @@ def parse_options() -> argparse.Namespace:
         help="a net effect within this share of the value before the attack is equivalent to none",
     )
     parser.add_argument(
+        "--norm_restored",
+        action="store_true",
+        help="also score attacked features at their clean length (VBPR, AMR at test time), which ranks "
+        "the catalogue once for each run",
+    )
+    parser.add_argument(
         "--extractors",
         nargs="+",
         default=[],
@@ -138,7 +144,9 @@ def main() -> None:
     ks = tuple(sorted(set(options.list_of_k)))
     shortest = min(rec_run.top_k for of_layout in runs for rec_run in of_layout)
     require_within_lists(ks, shortest)
-    summary = write_summary(layouts, runs, ks, options.margin, force=options.force)
+    summary = write_summary(
+        layouts, runs, ks, options.margin, restore=options.norm_restored, force=options.force
+    )
     print(summary_overview(summary))
     if options.extractors:
         table = write_extractors_table(

@@ -110,9 +110,9 @@ def test_attacked_run_is_tested_against_the_clean_one(monkeypatch, layout):
     origin = row(read(layout, "chr", ATTACK), classId=7, k=3)
     assert origin["score"] == 2 and origin["score_before"] == 1 and origin["change"] == 1
     expected = stats.ttest_rel(HITS_AFTER, HITS_BEFORE).pvalue
-    assert origin["p_value_t"] == pytest.approx(expected)
+    assert origin["p_within_run_t"] == pytest.approx(expected)
     expected = stats.wilcoxon(HITS_AFTER, HITS_BEFORE, method="asymptotic").pvalue
-    assert origin["p_value_wilcoxon"] == pytest.approx(expected)
+    assert origin["p_within_run_wilcoxon"] == pytest.approx(expected)
 
 
 def test_ncdcg_and_its_tests(monkeypatch, layout):
@@ -124,9 +124,9 @@ def test_ncdcg_and_its_tests(monkeypatch, layout):
     origin = row(read(layout, "ncdcg", ATTACK), classId=7)
     assert origin["score_before"] == pytest.approx(before.mean())
     assert origin["score"] == pytest.approx(after.mean())
-    assert origin["p_value_t"] == pytest.approx(stats.ttest_rel(after, before).pvalue)
+    assert origin["p_within_run_t"] == pytest.approx(stats.ttest_rel(after, before).pvalue)
     expected = stats.wilcoxon(after, before, method="asymptotic").pvalue
-    assert origin["p_value_wilcoxon"] == pytest.approx(expected)
+    assert origin["p_within_run_wilcoxon"] == pytest.approx(expected)
     assert row(read(layout, "ncdcg", "original"), classId=7)["score"] == pytest.approx(
         before.mean()
     )
@@ -139,7 +139,11 @@ def test_equal_lists_change_by_exactly_nothing(monkeypatch, layout):
     assert evaluate(monkeypatch, layout, "--metric", "ncdcg", "--list_of_k", "1", "2", "3") == 0
     table = read(layout, "ncdcg", ATTACK)
     assert (table["change"] == 0).all()
-    assert (table["p_value_t"] == 1).all() and (table["p_value_wilcoxon"] == 1).all()
+    attack = Experiment.parse(ATTACK)
+    tested = table["classId"].isin([attack.origin, attack.target])
+    for name in ("p_within_run_t", "p_within_run_wilcoxon"):
+        assert (table.loc[tested, name] == 1).all() and table.loc[~tested, name].isna().all()
+    assert 0 < tested.sum() < len(table)
 
 
 def test_accuracy_of_the_held_out_items(monkeypatch, layout):
@@ -148,7 +152,9 @@ def test_accuracy_of_the_held_out_items(monkeypatch, layout):
     assert table["metric"].tolist() == ["hr", "hr", "ndcg", "ndcg", "auc"]
     hit = row(table, metric="hr", k=3)
     assert hit["before"] == 0.75 and hit["score"] == 0.5 and hit["change"] == -0.25
-    assert hit["p_value_t"] == pytest.approx(stats.ttest_rel([1, 0, 0, 1], [1, 1, 0, 1]).pvalue)
+    assert hit["p_within_run_t"] == pytest.approx(
+        stats.ttest_rel([1, 0, 0, 1], [1, 1, 0, 1]).pvalue
+    )
     gain = row(table, metric="ndcg", k=3)
     assert gain["score"] == pytest.approx((1 / math.log2(3) + 1 / math.log2(4)) / 4)
     area = row(table, metric="auc")
@@ -167,7 +173,7 @@ def test_accuracy_of_lists_without_ranks(monkeypatch, layout):
     assert table["metric"].tolist() == ["hr", "hr", "ndcg", "ndcg"]
     assert table["score"].tolist()[:2] == [0.25, 0.75]
     attacked = read(layout, "accuracy", ATTACK)  # AUC is known after the attack only
-    assert row(attacked, metric="auc").isna()[["before", "change", "p_value_t"]].all()
+    assert row(attacked, metric="auc").isna()[["before", "change", "p_within_run_t"]].all()
     assert row(attacked, metric="hr", k=3)["before"] == 0.75
 
 
@@ -200,15 +206,15 @@ def test_bias_of_an_attacked_run_is_tested_against_the_clean_one(monkeypatch, la
         assert found["before"] == pytest.approx(before.mean())
         assert found["score"] == pytest.approx(after.mean())
         assert found["change"] == pytest.approx(after.mean() - before.mean())
-        assert found["p_value_t"] == pytest.approx(stats.ttest_rel(after, before).pvalue)
+        assert found["p_within_run_t"] == pytest.approx(stats.ttest_rel(after, before).pvalue)
         expected = stats.wilcoxon(after, before, method="asymptotic").pvalue
-        assert found["p_value_wilcoxon"] == pytest.approx(expected)
+        assert found["p_within_run_wilcoxon"] == pytest.approx(expected)
     covered = row(table, metric="coverage", k=1)
     assert covered["before"] == 3 / 6 and covered["score"] == pytest.approx(1 / 6)
     assert covered["change"] == pytest.approx(-2 / 6)
     uneven = row(table, metric="gini", k=1)
     assert uneven["score"] == pytest.approx(1 - 1 / 6) and uneven["before"] < uneven["score"]
-    assert uneven[["ci_low", "ci_high", "p_value_t", "p_value_wilcoxon"]].isna().all()
+    assert uneven[["ci_low", "ci_high", "p_within_run_t", "p_within_run_wilcoxon"]].isna().all()
     shown = capsys.readouterr().out
     assert "bias, K = 3" in shown and "gini" in shown
 

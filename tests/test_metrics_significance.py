@@ -14,6 +14,7 @@ from src.metrics.significance import (
     decrease_interval,
     interval_of_sums,
     mean_interval,
+    paired_t_test,
     paired_tests,
 )
 
@@ -208,3 +209,11 @@ def test_mean_interval_over_seeds_is_students():
     theirs = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     np.testing.assert_allclose([low, high], [theirs.low, theirs.high])
     assert np.isnan(mean_interval(values[:1])).all()
+
+
+def test_paired_t_test_is_students():
+    differences = np.random.default_rng(0).normal(0.2, 1, (20, 3))
+    differences[:, 2] = 0
+    found = paired_t_test(differences)
+    assert found[:2] == pytest.approx(stats.ttest_1samp(differences[:, :2], 0).pvalue)
+    assert found[2] == 1 and np.isnan(paired_t_test(differences[:1])).all()

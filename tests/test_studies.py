@@ -385,9 +385,11 @@ def test_a_wrong_study_is_refused_in_one_line(entries, message):
 def test_a_dry_run_prints_the_commands(place):
     output = place.run(STUDIES / "var.yaml", "--dry-run", "-p", expect=2)
     assert "error: no data set at data/amazon_men" in output
-    output = place.run(place.small(gpu=0, job_per_seed=True), "--dry-run", "--printshellcmds")
+    output = place.run(
+        place.small(gpu=0, job_per_seed=True, seeds=[0, 1]), "--dry-run", "--printshellcmds"
+    )
     commands = re.findall(rf"python {ROOT}/(\w+\.py) (.*)", output)
-    assert Counter(verb for verb, _ in commands)["rec_generator.py"] == 3
+    assert Counter(verb for verb, _ in commands)["rec_generator.py"] == 5
     for verb, options in commands:
         assert (ROOT / verb).exists()
         assert "--dataset small" in options

@@ -75,7 +75,7 @@ class Study:
     recommenders: tuple[str, ...]
     epoch: int
     seeds: tuple[int, ...]
-    """Of the recommenders."""
+    """Of all recommenders."""
     prepare: str
     """Source and options of ``prepare_dataset.py``; empty for a data set that is there already."""
     recommender_options: str

@@ -155,6 +155,20 @@ def paired_tests(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.
     return p_t.reshape(shape), p_wilcoxon.reshape(shape)
 
 
+def paired_t_test(differences: np.ndarray) -> np.ndarray:
+    """Return p-values of Student's t-test that the mean of ``differences`` (n, ...) is 0.
+
+    They have the shape of one row: 1 where no pair differs, NaN if there is a single pair.
+    """
+    n = len(differences)
+    if n < 2:
+        return np.full(differences.shape[1:], np.nan)
+    error = differences.std(axis=0, ddof=1) / np.sqrt(n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = 2 * stdtr(n - 1, -np.abs(differences.mean(axis=0) / error))
+    return np.where((differences == 0).all(axis=0), 1.0, p)
+
+
 def tests_of_changes(
     column: np.ndarray, change: np.ndarray, n: int, n_columns: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.metrics.effects import Factor, nested_interval
-from src.metrics.significance import paired_tests
+from src.metrics.significance import paired_t_test
 
 Measure = tuple[str, int | None]
 """Name of a metric and its K; AUC has none."""
@@ -82,14 +82,15 @@ def _changes(trainings: Sequence[Pairs], measures: Sequence[Measure]) -> list[Ch
         )
         for at in (0, 1)
     )
-    interval = nested_interval(after - before, FACTORS)
+    differences = after - before
+    interval = nested_interval(differences, FACTORS)
     unknown = np.full(len(measures), np.nan)
     bounds = [interval.low, interval.high, interval.p_value]
     if before.shape[0] * before.shape[1] == 1:
         bounds = [unknown] * 3
     units = (1, 2) if len(trainings) > 1 else (0, 2)
-    p_values, _ = paired_tests(before.mean(axis=units), after.mean(axis=units))
-    within, _ = paired_tests(before.mean(axis=(0, 1)), after.mean(axis=(0, 1)))
+    p_values = paired_t_test(differences.mean(axis=units))
+    within = paired_t_test(differences.mean(axis=(0, 1)))
     sds = [interval.sds.get(factor.name, unknown) for factor in FACTORS]
     numbers = np.stack(
         [

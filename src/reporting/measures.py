@@ -54,8 +54,8 @@ def diversity_values(items: np.ndarray, n_items: int, ks: Sequence[int]) -> dict
 def table_of_users(after: Measured, before: Measured | None = None) -> pd.DataFrame:
     """Mean over users of every measure, its interval and, against ``before``, its change and tests.
 
-    Columns metric, k, score, ci_low, ci_high (before, change, p_value_t, p_value_wilcoxon). A measure
-    that is not known before has no change.
+    Columns metric, k, score, ci_low, ci_high (before, change, p_within_run_t, p_within_run_wilcoxon). A
+    measure that is not known before has no change.
     """
     values = np.stack(list(after.values()), axis=1)
     table = _named(after)
@@ -69,7 +69,7 @@ def table_of_users(after: Measured, before: Measured | None = None) -> pd.DataFr
     table["change"] = table["score"] - table["before"]
     known = table["before"].notna()
     p_values = significance.paired_tests(values_before[:, known], values[:, known])
-    table.loc[known, ["p_value_t", "p_value_wilcoxon"]] = np.stack(p_values, axis=1)
+    table.loc[known, ["p_within_run_t", "p_within_run_wilcoxon"]] = np.stack(p_values, axis=1)
     return table
 
 

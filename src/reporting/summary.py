@@ -1,4 +1,4 @@
-"""What each attack changes beyond noise of the same size, and whether another training would agree.
+"""Changes under each attack, beyond noise of the same size and over trainings of the extractors.
 
 ``retrained``: a new recommender on the attacked features against one on the clean features, seed by
 seed. ``test_time``: the recommender of the clean features scores the attacked ones. The control of both
@@ -30,6 +30,7 @@ from src.reporting.comparable import (
     require_same_recommenders,
 )
 from src.reporting.measures import METRICS, accuracy_values
+from src.reporting.norm_restored import can_restore, read_files, restored_lists
 from src.reporting.runs import (
     held_out_files,
     read_categories,
@@ -73,6 +74,7 @@ COLUMNS = (
     "sd_extractor",
     "sd_recommender",
     "sd_user",
+    "norm_restored_effect",
 )
 MARGIN = 0.1
 """Share of the value before the attack up to which a net effect is as good as none."""
@@ -138,17 +140,20 @@ def comparisons_of(
     return [tuple(members) for members in groups.values()]
 
 
-def summarise(groups: Sequence[Sequence["Comparison"]], margin: float = MARGIN) -> pd.DataFrame:
+def summarise(
+    groups: Sequence[Sequence["Comparison"]], margin: float = MARGIN, *, restore: bool = False
+) -> pd.DataFrame:
     """One row for each extractor, attack, recommender, protocol, metric and k: ``COLUMNS``.
 
     CHR and nCDCG are those of the attacked class, whose members are the extractor's clean classes.
+    ``restore``: compute ``norm_restored_effect`` too, which ranks the catalogue once for each run.
     """
     rows = []
     for comparisons in groups:
         require_one_configuration(comparisons)
         attacked = [key for comparison in comparisons for key in comparison.attacked]
         for experiment, protocol in dict.fromkeys(attacked):
-            rows += effect_rows(comparisons, experiment, protocol, margin)
+            rows += effect_rows(comparisons, experiment, protocol, margin, restore=restore)
     table = corrected(pd.DataFrame(sorted(rows, key=_place)))[list(COLUMNS)]
     table["k"] = table["k"].astype("Int64")
     return table
@@ -160,6 +165,7 @@ def write_summary(
     ks: Sequence[int],
     margin: float = MARGIN,
     *,
+    restore: bool = False,
     force: bool,
 ) -> pd.DataFrame:
     """Make ``summary.tsv`` and ``runs.tsv`` in the results of the first data set; return the summary.
@@ -180,14 +186,25 @@ def write_summary(
         "trainings": [layout.dataset for layout in layouts[1:]],
         "ks": ks,
         "margin": margin,
+        "norm_restored": restore,
     }
     hashes: dict[str, str] = {}
     for layout, of_layout in zip(layouts, runs, strict=True):
-        of_files = Manifest.of("summarize", {}, input_files(layout, of_layout)).inputs
+        files = input_files(layout, of_layout)
+        if restore:
+            restored = [run for run in of_layout if can_restore(layout, run)]
+            weights = (file for run in restored for file in read_files(layout, run))
+            files = sorted({*files, *weights, layout.training_set})
+        of_files = Manifest.of("summarize", {}, files).inputs
         hashes |= {f"{layout.dataset}/{name}": of for name, of in of_files.items()}
     manifest = replace(Manifest.of("summarize", options, ()), inputs=hashes)
     tabulated(layouts[0].runs_table, manifest, lambda: runs_table(groups), force=force)
-    return tabulated(layouts[0].summary, manifest, lambda: summarise(groups, margin), force=force)
+    return tabulated(
+        layouts[0].summary,
+        manifest,
+        lambda: summarise(groups, margin, restore=restore),
+        force=force,
+    )
 
 
 def tabulated(
@@ -320,7 +337,12 @@ def require_one_configuration(comparisons: Sequence[Comparison]) -> None:
 
 
 def effect_rows(
-    comparisons: Sequence[Comparison], experiment: Experiment, protocol: str, margin: float = MARGIN
+    comparisons: Sequence[Comparison],
+    experiment: Experiment,
+    protocol: str,
+    margin: float = MARGIN,
+    *,
+    restore: bool = False,
 ) -> list[dict[str, object]]:
     """The rows of one attack under one protocol: ``COLUMNS`` and the p-value ``p_net``.
 
@@ -351,8 +373,18 @@ def effect_rows(
 
     clean = [of.clean for of in comparisons]
     changes = compare(seeds, clean, attacked)
-    by_noise = compare(controlled, clean, noise) if controlled else {}
     net = compare(controlled, noise, attacked) if controlled else {}
+    mean_before = {
+        measure: np.mean(
+            [
+                of.measured[of.clean[seed], experiment.origin][measure]
+                for of in comparisons
+                for seed in controlled
+            ]
+        )
+        for measure in net
+    }
+    restored = _restored_effects(comparisons, experiment, protocol, seeds) if restore else {}
     outcomes = np.array([attack_outcome(of.layout, experiment) for of in comparisons])
     rows = []
     for (metric, k), change in changes.items():
@@ -378,12 +410,13 @@ def effect_rows(
             "extractor_seeds": len(comparisons),
             "recommender_seeds": len(seeds),
             "p_within_run": change.p_within_run,
+            "norm_restored_effect": restored.get((metric, k), np.nan),
         }
         told = change
         if (metric, k) in net:
             told = net[metric, k]
             row |= {
-                "noise_effect": by_noise[metric, k].change,
+                "noise_effect": told.before - mean_before[metric, k],
                 "net_effect": told.change,
                 "net_low": told.low,
                 "net_high": told.high,
@@ -402,6 +435,26 @@ def effect_rows(
             row[f"sd_{level}"] = getattr(told, f"sd_{level}")
         rows.append(row)
     return rows
+
+
+def _restored_effects(
+    comparisons: Sequence[Comparison], experiment: Experiment, protocol: str, seeds: Sequence[int]
+) -> dict[Measure, float]:
+    """Return the changes of the lists' measures when features keep their clean length.
+
+    Empty unless all runs can be scored again.
+    """
+    runs = [(of, of.attacked[experiment, protocol][seed]) for of in comparisons for seed in seeds]
+    if not all(can_restore(of.layout, run) for of, run in runs):
+        return {}
+    changes: dict[Measure, list[float]] = {}
+    for comparison, run in runs:
+        members = read_categories(comparison.layout, experiment).members(experiment.origin)
+        lists = restored_lists(comparison.layout, run, comparison.users[0], comparison.ks[-1])
+        before = comparison.measured[comparison.clean[run.seed], experiment.origin]
+        for measure, values in category_values(lists, members, comparison.ks).items():
+            changes.setdefault(measure, []).append(values.mean() - before[measure].mean())
+    return {measure: float(np.mean(of)) for measure, of in changes.items()}
 
 
 def category_values(

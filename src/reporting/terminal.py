@@ -19,8 +19,8 @@ _COLUMNS = {
     "score_before": "before",
     "before": "before",
     "change": "change",
-    "p_value_t": "p (t-test)",
-    "p_value_wilcoxon": "p (Wilcoxon)",
+    "p_within_run_t": "p within run (t)",
+    "p_within_run_wilcoxon": "(Wilcoxon)",
 }
 """Columns of stage 2b's files and what they are called on the terminal."""
 

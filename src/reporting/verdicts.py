@@ -1,4 +1,4 @@
-"""Which net effects of a summary are tested, corrected for their number, and what is concluded."""
+"""Tests of the net effects of a summary, corrected for their number, and verdicts."""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ _ERROR = 0.05
 
 
 def corrected(table: pd.DataFrame) -> pd.DataFrame:
-    """Add ``p_holm`` and ``verdict`` to rows of ``effect_rows``.
+    """Put ``p_holm`` and ``verdict`` in the place of ``p_net`` in rows of ``effect_rows``.
 
     One training of an extractor cannot tell what another one would do, so that nothing is tested and
     every verdict is undecided. Within the family an effect has to survive the correction. Noise is the
@@ -36,7 +36,7 @@ def corrected(table: pd.DataFrame) -> pd.DataFrame:
         ~several | (by_chance & (np.array(said) == "effect")), "undecided", said
     )
     table.loc[table["attack"].str.startswith(f"{CONTROL}_"), "verdict"] = ""
-    return table
+    return table.drop(columns="p_net")
 
 
 def in_family(table: pd.DataFrame) -> pd.Series:
@@ -58,8 +58,9 @@ def tests_of(table: pd.DataFrame) -> str:
     for trainings in (now, 2 * now):
         found = [_smallest(row, trainings) for _, row in tested.iterrows()]
         line += (
-            f"\n{trainings} extractor trainings find a net effect of {format_number(min(found), 2)} to "
-            f"{format_number(max(found), 2)}, by comparison, with a probability of 80 %"
+            f"\nwith {trainings} extractor trainings a net effect is found with a probability of 80 % "
+            f"from {format_number(min(found), 2)} (the steadiest comparison) to "
+            f"{format_number(max(found), 2)} (the least steady) on"
         )
     return line
 
