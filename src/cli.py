@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import PUBLISHED
+from src.artifacts.experiments import HEADS, LINEAR, PUBLISHED
 from src.artifacts.fidelity import FIDELITIES, Fidelity
 
 EXIT_BAD_INPUT = 2
@@ -138,6 +138,20 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     """Which network reads the images, and how. Shared by the stages that classify."""
     add_model_options(parser)
     parser.add_argument(
+        "--head",
+        choices=tuple(HEADS),
+        default=LINEAR,
+        help="linear: the classes of the checkpoint; class_means: the class of --classes whose mean of "
+        "features is nearest; none: features alone, classes are those of --classes",
+    )
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="with --head none and class_means: CSV of item and category, the shop's own classes; they "
+        "are numbered in the order of their names",
+    )
+    parser.add_argument(
         "--image_batch",
         type=int,
         default=None,
@@ -152,8 +166,13 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
 
 
 def model_dir_of(options: argparse.Namespace) -> str | None:
-    """The folder that names a defended extractor's experiments; None for the undefended one."""
-    return options.model_dir if options.defense else None
+    """Return what names an extractor's experiments: its folder below models/, and its head.
+
+    None is the undefended extractor with its linear head. Folders: ``dinov2``, ``dinov2-means``; without
+    a defence ``means``.
+    """
+    model_dir = options.model_dir if options.defense else None
+    return "-".join(filter(None, (model_dir, HEADS[options.head]))) or None
 
 
 def fidelity_of(options: argparse.Namespace) -> Fidelity:

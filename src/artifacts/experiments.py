@@ -18,6 +18,10 @@ CLEAN = "original"
 UNTARGETED = "any"
 PUBLISHED = "published"
 
+LINEAR, NONE, CLASS_MEANS = "linear", "none", "class_means"
+HEADS = {LINEAR: "", NONE: "none", CLASS_MEANS: "means"}
+"""Heads of extractors, and what names of experiments show of them."""
+
 _ATTACKED = re.compile(
     rf"(?:(?P<model_dir>.+)_)?(?!{CLEAN}_)(?P<attack>[a-z][a-z0-9]*)"
     rf"_(?P<origin>\d+)_(?P<target>\d+|{UNTARGETED})_(?P<parameters>.+)"

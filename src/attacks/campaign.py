@@ -104,7 +104,7 @@ class Campaign:
             predictions = replace(predictions, features=rounded.features)
         images = pd.DataFrame(columns).sort_values("image", ignore_index=True)
         goal = self._goal(len(stored))
-        hit = predictions.numbers == goal.classes.numpy()
+        hit = predictions.classes == goal.classes.numpy()
         images.insert(2, "success", hit if goal.targeted else ~hit)
         return Outcome(images, predictions)
 
@@ -188,7 +188,7 @@ class Outcome:
         predicted = self.predictions
         return Classes(
             self.images["image"].to_numpy(),
-            predicted.numbers,
+            predicted.classes,
             predicted.labels,
             predicted.probabilities.astype(np.float64),
         )

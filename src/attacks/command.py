@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import Experiment
+from src.artifacts.experiments import CLASS_MEANS, LINEAR, NONE, Experiment
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.layout import Layout
 from src.attacks.registry import Noise
@@ -54,6 +54,7 @@ class AttackCommand:
         options = parser.parse_args()
         fidelity = fidelity_of(options)
         settings = attack_settings(options, fidelity)
+        _check_head(options.head, settings, fidelity)
         layout = Layout(options.dataset, options.root)
         layout.require_data()
         return cls(
@@ -99,4 +100,21 @@ class AttackCommand:
             command += f" --model_dir {options.model_dir}"
         if options.model_file:
             command += f" --model_file {options.model_file}"
-        return command + (f" --arch {options.arch}" if options.arch else "")
+        if options.arch:
+            command += f" --arch {options.arch}"
+        if options.head != LINEAR:
+            command += f" --head {options.head} --classes {options.classes}"
+        return command
+
+
+def _check_head(head: str, settings: AttackSettings, fidelity: Fidelity) -> None:
+    """Raise ``UserError`` for a head whose extractor the attack cannot aim at."""
+    if head == NONE:
+        raise UserError(
+            f"--head {NONE} scores no classes, and --attack_type {settings.kind} aims at one: attack "
+            f"--head {CLASS_MEANS}"
+        )
+    if head != LINEAR and settings.attack.precise:
+        raise UserError(f"--attack_type {settings.kind} reads the weights of a linear head")
+    if head != LINEAR and "undefended" in (fidelity.origin_classes, fidelity.base_features):
+        raise UserError(f"--fidelity {fidelity.name} is for linear heads, as published")

@@ -96,14 +96,5 @@ class _CountedWatch(Watched):
 
 
 def _normalised(extractor: Extractor) -> Extractor:
-    """The same network for points that are normalised already."""
-    inner = Extractor(
-        extractor.network,
-        extractor.labels,
-        extractor.head_name,
-        arch=extractor.arch,
-        mean=(0, 0, 0),
-        std=(1, 1, 1),
-    ).to(extractor.device)
-    inner.precision = extractor.precision
-    return inner
+    """Return the extractor for points that are normalised already."""
+    return extractor.replaced(mean=(0, 0, 0), std=(1, 1, 1))
