@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import HEADS, LINEAR, PUBLISHED
+from src.artifacts.experiments import CLASS_MEANS, HEADS, LINEAR, PUBLISHED
 from src.artifacts.fidelity import FIDELITIES, Fidelity
 
 EXIT_BAD_INPUT = 2
@@ -173,6 +173,16 @@ def model_dir_of(options: argparse.Namespace) -> str | None:
     """
     model_dir = options.model_dir if options.defense else None
     return "-".join(filter(None, (model_dir, HEADS[options.head]))) or None
+
+
+def extractor_options(model_dir: str | None) -> str:
+    """Return the options of stage 3 for the extractor that ``model_dir_of`` names ``model_dir``."""
+    folder, head = model_dir or "", ""
+    for suffix in filter(None, HEADS.values()):
+        if f"-{folder}".endswith(f"-{suffix}"):
+            folder = folder.removesuffix(suffix).removesuffix("-")
+            head = f" --head {CLASS_MEANS} --classes FILE"
+    return (f"--defense 1 --model_dir {folder}" if folder else "--defense 0") + head
 
 
 def fidelity_of(options: argparse.Namespace) -> Fidelity:

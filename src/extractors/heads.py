@@ -10,6 +10,14 @@ from torch import Tensor, nn
 
 from src.artifacts.item_classes import ItemClasses
 
+LEAD = 10.0
+"""Mean lead of the nearest class over the next one, in logits, that a catalogue's images have.
+
+Squared distances have any size: far under 1 between embeddings of length 1, thousands for others. Where
+leads are tiny the cross-entropy hardly depends on the competing class; where they are large the softmax
+is exactly 1 and its gradient 0. In both cases gradient attacks fail, and an undefended network looks
+robust."""
+
 
 class Linear(nn.Module):
     """The layer ``layer`` of the network, which scores the classes."""
@@ -31,22 +39,32 @@ class NoHead(nn.Module):
 
 
 class ClassMeans(nn.Module):
-    """Logits -|f - m_c|^2 of features f, where m_c is the mean of class c."""
+    """Logits -s |f - m_c|^2 of features f, where m_c is the mean of class c and s > 0 is one number."""
 
     means: Tensor
 
-    def __init__(self, means: Tensor) -> None:
-        """Classify by the rows of ``means`` (C, D). Raises ``ValueError`` unless they are finite."""
+    def __init__(self, means: Tensor, sharpness: float = 1.0) -> None:
+        """Classify by the rows of ``means`` (C, D); ``sharpness`` is s.
+
+        Raises ``ValueError`` unless the means are finite.
+        """
         super().__init__()
         if not means.isfinite().all():
             raise ValueError("class means hold NaN or infinite values")
         self.register_buffer("means", means)
+        self.sharpness = sharpness
 
     @classmethod
     def of(cls, features: np.ndarray, item_classes: ItemClasses) -> "ClassMeans":
-        """Describe the classes of a catalogue by the ``features`` (items, D) of its images."""
-        classes = torch.from_numpy(item_classes.classes)
-        return cls(class_means(torch.from_numpy(features), classes, len(item_classes.labels)))
+        """Describe the classes of a catalogue by the ``features`` (items, D) of its images.
+
+        The sharpness makes ``LEAD`` the mean lead of the nearest class.
+        """
+        read, classes = torch.from_numpy(features), torch.from_numpy(item_classes.classes)
+        head = cls(class_means(read, classes, len(item_classes.labels)))
+        nearest = head(read, read).topk(min(2, len(head.means)), dim=1).values
+        lead = float((nearest[:, 0] - nearest[:, -1]).mean())
+        return cls(head.means, LEAD / lead if lead > 0 else 1.0)
 
     def forward(self, features: Tensor, output: Tensor) -> Tensor:
         """Return logits (N, C) of ``features`` (N, D)."""
@@ -54,7 +72,7 @@ class ClassMeans(nn.Module):
         centre = self.means.mean(dim=0)
         features, means = features - centre, self.means - centre
         squares = features.square().sum(dim=1, keepdim=True) + means.square().sum(dim=1)
-        return 2 * features @ means.T - squares
+        return self.sharpness * (2 * features @ means.T - squares)
 
 
 Head = Linear | NoHead | ClassMeans

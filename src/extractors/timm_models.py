@@ -133,7 +133,7 @@ class TimmModel:
 
 
 class _BeforeHeads(nn.Module):
-    """What the heads of a network of timm read."""
+    """Features that the heads of a network of timm read."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -149,7 +149,9 @@ class Measures:
 
     @cached_property
     def extractor(self) -> Extractor:
-        return load_extractor(self.options.arch, self.weights["features"], self.device)
+        return load_extractor(
+            self.options.arch, self.weights["features"], self.device, self.options.head
+        )
 
     def describe(self, condition: Condition) -> Features:
         """The features of the images and of their originals, one forward each."""
