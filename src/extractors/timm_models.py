@@ -100,7 +100,10 @@ class TimmModel:
         try:
             network = _create(timm.create_model, self.name, options)
         except (RuntimeError, KeyError, AttributeError) as error:
-            raise ValueError(str(error)) from error
+            # torch lists all keys, one line for each kind of difference; the first key is enough.
+            differences = str(error).splitlines()
+            first = (differences[1:] or differences)[0].partition(",")[0]
+            raise ValueError(first.strip()) from error
         return network if self.head else _BeforeHeads(network)
 
     def cached_weights(self, option: str) -> Path:
