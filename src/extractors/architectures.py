@@ -52,9 +52,9 @@ def build_headless(
 ) -> Extractor:
     """An extractor of features alone: the inputs of the layer ``cut``, which is left out of the network.
 
-    None cuts nothing: the features are the output of the network. It is initialised at random but for
-    encoders of timm, which take ``published`` weights in any form that timm translates; ``ValueError``
-    where they do not fit.
+    None cuts nothing, and the features are the output of the network. Parameters are drawn at random.
+    Encoders of timm alone take ``published`` weights, in any form that timm translates. Raises
+    ``ValueError`` where these do not fit.
     """
     if is_timm(check_name(arch)) and cut is None:
         network = TimmModel.of(arch).build_encoder(published)

@@ -101,7 +101,10 @@ def _load_classifier(checkpoint: Checkpoint, arch: str, path: Path) -> Extractor
 
 
 def _load_headless(checkpoint: Checkpoint, arch: str, path: Path) -> Extractor:
-    """Read the network without its head: classes that somebody trained are on top of it."""
+    """Build the network without its head.
+
+    A checkpoint with classes of its own has them in a linear head, whatever was published without one.
+    """
     cut = cut_of(arch) if checkpoint.labels is None else head_of(arch)
     entries = _in_our_terms(checkpoint, arch)
     if cut is not None:
@@ -110,7 +113,7 @@ def _load_headless(checkpoint: Checkpoint, arch: str, path: Path) -> Extractor:
         extractor = build_headless(arch, cut, entries)
     except ValueError as error:
         raise UserError(f"{path} is not a checkpoint of {arch}: {error} (--arch?)") from error
-    if is_timm(arch) and cut is None:
+    if is_timm(arch) and cut is None:  # timm has translated and loaded them
         entries = extractor.network.state_dict()
     _check_entries(entries, extractor.network.state_dict(), arch, path)
     extractor.network.load_state_dict(entries)
