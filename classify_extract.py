@@ -4,13 +4,15 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from src.artifacts.classes import Classes, write_classes
-from src.artifacts.experiments import Experiment
+from src.artifacts.experiments import CLASS_MEANS, NO_HEAD, Experiment
 from src.artifacts.features import write_features
+from src.artifacts.item_classes import ItemClasses
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
@@ -18,11 +20,15 @@ from src.cli import Parser, add_common_options, add_extractor_options, run
 from src.datasets.catalogue import (
     choose_resize,
     describe_reading,
+    image_ids,
     open_whole_catalogue,
     require_images,
 )
 from src.defences.options import add_preprocess_option, model_dir_of
-from src.extractors.weights import weights_of
+from src.extractors.weights import item_classes_of, weights_of
+
+if TYPE_CHECKING:
+    from src.extractors.inference import Predictions
 
 
 def main() -> None:
@@ -35,14 +41,23 @@ def main() -> None:
     layout.require_data()
     weights = weights_of(options, layout)
     require_images(layout.images)
+    item_classes = item_classes_of(options)
+    if item_classes:
+        item_classes.require_items(image_ids(layout.images))
 
     from src.extractors.distribution import process_group
 
     with process_group(options.gpu) as gpu:
-        extract(options, layout, weights, gpu)
+        extract(options, layout, weights, item_classes, gpu)
 
 
-def extract(options: argparse.Namespace, layout: Layout, weights: Path | None, gpu: int) -> None:
+def extract(
+    options: argparse.Namespace,
+    layout: Layout,
+    weights: Path | None,
+    item_classes: ItemClasses | None,
+    gpu: int,
+) -> None:
     """Each process predicts its share of the images; process 0 joins the shares and writes."""
     from src.extractors.checkpoints import load_extractor
     from src.extractors.device import Loading, select_device
@@ -54,14 +69,18 @@ def extract(options: argparse.Namespace, layout: Layout, weights: Path | None, g
     catalogue = open_whole_catalogue(layout.images, options.resize)
     device = select_device(gpu)
     loading = Loading.on(device, options.image_batch, options.workers)
-    extractor = options.preprocess.in_front_of(load_extractor(options.arch, weights, device))
+    extractor = options.preprocess.in_front_of(
+        load_extractor(options.arch, weights, device, options.head)
+    )
     trained_size = extractor.trained_size
     catalogue = replace(
         catalogue, resize=choose_resize(catalogue.sizes, options.resize, trained_size)
     )
     print(describe_reading(catalogue.sizes, catalogue.resize, trained_size))
 
-    recorded = RecordedExtractor.of(extractor, catalogue.resize, options.precision)
+    recorded = RecordedExtractor.of(
+        extractor, catalogue.resize, options.precision, options.head, item_classes
+    )
     manifest = Manifest.of(
         "classify_extract",
         {**recorded.options(), "image_batch": loading.batch_size},
@@ -89,23 +108,38 @@ def extract(options: argparse.Namespace, layout: Layout, weights: Path | None, g
     if rank():
         return
     predictions = join_parts(extractor, catalogue, parts, batch_size=loading.batch_size)
-    classes = Classes(
-        catalogue.ids, predictions.numbers, predictions.labels, predictions.probabilities
-    )
+    classes = classes_of(predictions, catalogue.ids, item_classes, options.head)
     with stage.publish() as (classes_file, features_file, notes_file):
         write_classes(classes_file, classes)
         write_features(features_file, predictions.features)
         notes = pd.DataFrame(predictions.notes, columns=["item", "note"])
         notes.to_csv(notes_file, sep="\t", index=False)
     say_classes(classes)
+    if options.head == CLASS_MEANS:
+        own = 100 * np.mean(classes.classes == item_classes.classes)
+        print(f"{own:.1f} % of the items are nearest to the mean of their own class")
     for item, note in predictions.notes:
         print(f"image {item}: {note}")
     stage.say_written()
 
 
+def classes_of(
+    predictions: "Predictions", ids: np.ndarray, item_classes: ItemClasses | None, head: str
+) -> Classes:
+    """The classes that the head predicts; those of the shop where there is no head."""
+    if head == NO_HEAD:
+        labels = [item_classes.labels[number] for number in item_classes.classes]
+        return Classes(ids, item_classes.classes, labels, np.ones(len(ids)))
+    if head == CLASS_MEANS:
+        from src.extractors.inference import classify
+
+        predictions = classify(predictions, item_classes)
+    return Classes(ids, predictions.classes, predictions.labels, predictions.probabilities)
+
+
 def say_classes(classes: Classes, top: int = 10) -> None:
     """Print the most frequent classes: candidates for the origin and target of an attack."""
-    numbers, counts = np.unique(classes.numbers, return_counts=True)
+    numbers, counts = np.unique(classes.classes, return_counts=True)
     print(f"{len(numbers)} classes seen; the most frequent:")
     for row in np.argsort(-counts, kind="stable")[:top]:
         print(f"{counts[row]:7d}  {numbers[row]:4d}  {classes.label_of(numbers[row])}")

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from src.artifacts.item_classes import ItemClasses
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
 from src.artifacts.stage import Stage
@@ -11,10 +12,10 @@ from src.attacks.command import AttackCommand
 from src.attacks.registry import Noise
 from src.attacks.settings import AttackSettings
 from src.cli import run
-from src.datasets.catalogue import describe_reading, open_whole_catalogue
+from src.datasets.catalogue import describe_reading, image_ids, open_whole_catalogue
 from src.datasets.interactions import load_interactions
 from src.defences.defence import Defence
-from src.extractors.weights import weights_of
+from src.extractors.weights import item_classes_of, weights_of
 from src.recommenders.audience import audience_of
 from src.recommenders.data import TrainingData
 from src.recommenders.read_out import load_recommender
@@ -25,14 +26,23 @@ def main() -> None:
     clean = CleanSources.of(command.layout, command.experiment, command.fidelity)
     clean.require(command.stage_1)
     weights = weights_of(command.options, command.layout)
+    item_classes = item_classes_of(command.options)
+    if item_classes:
+        item_classes.require_items(image_ids(command.layout.images))
 
     from src.extractors.distribution import process_group
 
     with process_group(command.options.gpu) as gpu:
-        attack(command, clean, weights, gpu)
+        attack(command, clean, weights, item_classes, gpu)
 
 
-def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gpu: int) -> None:
+def attack(
+    command: AttackCommand,
+    clean: CleanSources,
+    weights: Path | None,
+    item_classes: ItemClasses | None,
+    gpu: int,
+) -> None:
     """Each process attacks its share of the images; process 0 reads back what they stored."""
     from src.attacks.campaign import OUTPUTS, Campaign, change_sizes, publish
     from src.extractors.checkpoints import load_extractor
@@ -44,14 +54,18 @@ def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gp
     resembled = command.resembled
     device = select_device(gpu)
     loading = Loading.on(device, options.image_batch, options.workers)
-    undefended = load_extractor(options.arch, weights, device)
+    undefended = load_extractor(options.arch, weights, device, options.head)
     extractor = options.preprocess.in_front_of(undefended)
-    settings.check_classes(extractor.n_classes, options.num_classes)
-
     kept = clean.recorded
     resize = kept.resize if options.resize is None else options.resize
-    recorded = RecordedExtractor.of(extractor, resize, settings.precision)
+    recorded = RecordedExtractor.of(
+        extractor, resize, settings.precision, options.head, item_classes
+    )
     clean.require_same(recorded)
+    if item_classes:
+        undefended = clean.with_class_means(undefended, item_classes)
+        extractor = options.preprocess.in_front_of(undefended)
+    settings.check_classes(extractor.n_classes, options.num_classes)
     manifest = Manifest.of(
         "classify_extract_attack",
         {

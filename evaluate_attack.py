@@ -42,10 +42,10 @@ def success_table(
     """The row of success_results.tsv; rates in percent, probabilities means over the images."""
     settings = command.settings
     if settings.target is None:
-        rate = misclassification_rate(attacked.numbers, settings.origin)
+        rate = misclassification_rate(attacked.classes, settings.origin)
     else:
-        rate = success_rate(attacked.numbers, settings.target)
-    n = len(attacked.numbers)
+        rate = success_rate(attacked.classes, settings.target)
+    n = len(attacked.classes)
     return {
         "experiment": command.experiment.name,
         "attack": settings.kind,
@@ -89,7 +89,7 @@ def success_lines(
 def label_of(number: int, known: list[Classes]) -> str:
     """What the extractor calls class ``number``, if any of its predictions says so."""
     for classes in known:
-        if number in classes.numbers:
+        if number in classes.classes:
             return classes.label_of(number)
     return f"class {number}"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import PUBLISHED
+from src.artifacts.experiments import CLASS_MEANS, HEADS, LINEAR, PUBLISHED
 from src.artifacts.fidelity import FIDELITIES, Fidelity
 from src.artifacts.program import program
 
@@ -155,6 +155,20 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     """Which network reads the images, and how. Shared by the stages that classify."""
     add_model_options(parser)
     parser.add_argument(
+        "--head",
+        choices=tuple(HEADS),
+        default=LINEAR,
+        help="linear: the classes of the checkpoint; class_means: the class of --classes whose mean of "
+        "features is nearest; none: features alone, classes are those of --classes",
+    )
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="with --head none and class_means: CSV of item and category, the shop's own classes; they "
+        "are numbered in the order of their names",
+    )
+    parser.add_argument(
         "--image_batch",
         type=int,
         default=None,
@@ -166,6 +180,16 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="processes that read images (default: 0 on the CPU, 8 on a GPU)",
     )
+
+
+def extractor_options(model_dir: str | None) -> str:
+    """Return the options of stage 3 for the extractor that ``model_dir_of`` names ``model_dir``."""
+    folder, head = model_dir or "", ""
+    for suffix in filter(None, HEADS.values()):
+        if f"-{folder}".endswith(f"-{suffix}"):
+            folder = folder.removesuffix(suffix).removesuffix("-")
+            head = f" --head {CLASS_MEANS} --classes FILE"
+    return (f"--defense 1 --model_dir {folder}" if folder else "--defense 0") + head
 
 
 def add_checkpoint_options(parser: argparse.ArgumentParser, network: str) -> None:

@@ -274,8 +274,8 @@ def test_attacked_classes_keep_where_they_started(tmp_path):
     header = "ImageID,ClassNum,ClassStr,Prob,ClassNumStart,ClassStrStart,ProbStart"
     assert path.read_text().splitlines()[0] == header
     attacked, before = read_attacked_classes(path)
-    assert attacked.numbers.tolist() == [774, 770]
-    assert before.numbers.tolist() == [7, 7]
+    assert attacked.classes.tolist() == [774, 770]
+    assert before.classes.tolist() == [7, 7]
     assert before.probabilities.tolist() == [0.25, 0.5]
 
 

@@ -285,7 +285,7 @@ def test_stage_3(draw_images, tiny_checkpoint, tmp_path, monkeypatch):
         return run(importlib.import_module(name).main)
 
     assert script("classify_extract") == 0
-    numbers = read_classes(data / "original" / "classes.csv").numbers
+    numbers = read_classes(data / "original" / "classes.csv").classes
     origin = int(np.bincount(numbers).argmax())
     options = ["--attack_type", "attention", "--attention_weight", -1.5, "--nb_iter", 3, "--eps", 8]
     options += ["--origin_class", origin, "--target_class", (origin + 1) % 5]

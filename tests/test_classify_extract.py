@@ -66,7 +66,7 @@ def test_defended_extractor_writes_classes_features_and_record(stage, tree):
     np.testing.assert_array_equal(read_features(folder / "features.npy", 9), expected.features)
     classes = read_classes(folder / "classes.csv")
     np.testing.assert_array_equal(classes.image_ids, np.arange(9))
-    np.testing.assert_array_equal(classes.numbers, expected.numbers)
+    np.testing.assert_array_equal(classes.classes, expected.classes)
     assert list(classes.labels) == expected.labels
     np.testing.assert_allclose(classes.probabilities, expected.probabilities)
     assert "9 images of 48x48 pixels, not resized" in out

@@ -78,7 +78,7 @@ def root(shop, tmp_path):
 def pair(root, experiment="original"):
     """The most frequent class, and the one it is most easily taken for."""
     classes = read_classes(root / "data" / "shop" / experiment / "classes.csv")
-    counts = np.bincount(classes.numbers, minlength=4)
+    counts = np.bincount(classes.classes, minlength=4)
     origin = int(counts.argmax())
     return origin, (origin + 1) % 4
 
@@ -113,7 +113,7 @@ def test_the_artifacts_of_an_attack(root, capsys):
     assert sorted(int(p.stem) for p in (folder / "images").iterdir()) == ids.tolist()
     attacked, start = read_attacked_classes(folder / "classes.csv")
     assert attacked.image_ids.tolist() == ids.tolist()
-    assert start.numbers.tolist() == [origin] * len(ids)
+    assert start.classes.tolist() == [origin] * len(ids)
     np.testing.assert_allclose(start.probabilities, clean.rows(ids).probabilities)
 
     # What the network makes of the files is what stands in the tables.
@@ -123,7 +123,7 @@ def test_the_artifacts_of_an_attack(root, capsys):
     extractor = load_extractor(None, root / "plain.pt")
     with torch.no_grad():
         prediction = extractor(to_pixels(levels))
-    assert prediction.logits.argmax(dim=1).tolist() == attacked.numbers.tolist()
+    assert prediction.logits.argmax(dim=1).tolist() == attacked.classes.tolist()
     features = read_features(folder / "features.npy", N_IMAGES)
     original = read_features(root / "data" / "shop" / "original" / "features.npy")
     np.testing.assert_allclose(features[ids], prediction.features, rtol=1e-4, atol=1e-5)
@@ -139,7 +139,7 @@ def test_the_artifacts_of_an_attack(root, capsys):
     assert report["linf"].tolist() == np.abs(change).reshape(len(ids), -1).max(axis=1).tolist()
     l2 = np.linalg.norm(change.reshape(len(ids), -1), axis=1) / 255
     np.testing.assert_allclose(report["l2"], l2, rtol=1e-5)
-    assert report["success"].tolist() == (attacked.numbers == target).astype(int).tolist()
+    assert report["success"].tolist() == (attacked.classes == target).astype(int).tolist()
     assert report["passes"].tolist() == [10] * len(ids)
     assert f"{100 * report['success'].mean():.2f} % of the stored images" in capsys.readouterr().out
 
@@ -233,7 +233,7 @@ def test_every_attack_runs_and_keeps_its_budget(root, options):
     report = pd.read_csv(folder / "attack.tsv", sep="\t")
     attacked, _ = read_attacked_classes(folder / "classes.csv")
     origin, target = pair(root)
-    hit = attacked.numbers != origin if "--untargeted" in options else attacked.numbers == target
+    hit = attacked.classes != origin if "--untargeted" in options else attacked.classes == target
     assert report["success"].tolist() == hit.astype(int).tolist()
     if "--eps" in options:
         eps = float(options[options.index("--eps") + 1])
@@ -287,7 +287,7 @@ def test_the_papers_mode_takes_the_undefended_extractors_classes_and_features(ro
     ids = read_classes(data / "original" / "classes.csv").of(pair(root)[0])
     attacked, start = read_attacked_classes(folder / "classes.csv")
     assert attacked.image_ids.tolist() == ids.tolist()
-    assert set(start.numbers) == {pair(root)[0]}
+    assert set(start.classes) == {pair(root)[0]}
     features = read_features(folder / "features.npy")
     others = np.setdiff1d(np.arange(N_IMAGES), ids)
     undefended = read_features(data / "original" / "features.npy")
@@ -332,7 +332,7 @@ def test_bad_options_are_one_line(root, capsys, options, message):
 
 
 def test_a_class_without_images(root, capsys):
-    seen = set(read_classes(root / "data" / "shop" / "original" / "classes.csv").numbers.tolist())
+    seen = set(read_classes(root / "data" / "shop" / "original" / "classes.csv").classes.tolist())
     absent = next(number for number in range(4) if number not in seen)
     target = (absent + 1) % 4
     assert attack(root, "--origin_class", absent, "--target_class", target) == 2

@@ -188,7 +188,7 @@ def stage_1() -> Script:
 def stage_3(shop, monkeypatch) -> Script:
     """An attack with random starts on the most frequent class; stage 1 is done."""
     alone((STAGE_1[0], f"{STAGE_1[1]} --resize 40"), monkeypatch)
-    origin = int(np.bincount(read_classes(shop / "original" / "classes.csv").numbers).argmax())
+    origin = int(np.bincount(read_classes(shop / "original" / "classes.csv").classes).argmax())
     options = f"{STAGE_1[1]} --origin_class {origin} --target_class {(origin + 1) % 5}"
     return classify_extract_attack.main, f"{options} --attack_type pgd --nb_iter 3 --seed 4"
 

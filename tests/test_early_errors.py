@@ -24,6 +24,7 @@ def shop(tmp_path_factory):
     images = root / "data" / "shop" / "original" / "images"
     images.mkdir(parents=True)
     (images / "0.jpg").write_bytes(b"never read")
+    (root / "items.csv").write_text("1,hats\n")
     return root
 
 
@@ -35,6 +36,11 @@ CALLS = {
     f"classify_extract {SHOP} --model_file no.pt": "no checkpoint at no.pt",
     "classify_extract --dataset absent": "no data set at",
     f"classify_extract {SHOP} --arch timm:vit_base_patch16_clip_224.openai": "timm",
+    f"classify_extract {SHOP} --head none": "add --classes FILE",
+    f"classify_extract {SHOP} --head none --classes no.csv": "missing file: no.csv",
+    f"classify_extract {SHOP} --head class_means --classes items.csv": "no class of item 0",
+    f"classify_extract_attack {SHOP} --head none": "attack --head class_means",
+    f"classify_extract_attack {SHOP} --origin_class hats": "classes have numbers",
     "classify_extract_attack --dataset absent": "no data set at",
     f"classify_extract_attack {SHOP}": "run first: python classify_extract.py",
     f"{TRAIN} --arch resnet5 {SET}": "no classifier 'resnet5'",

@@ -25,8 +25,9 @@ from src.extractors.architectures import (
     split_arch,
 )
 from src.extractors.checkpoints import load_extractor, load_pretrained, save_extractor
-from src.extractors.embedders import SHARPNESS, class_means, set_class_means
+from src.extractors.embedders import SHARPNESS, set_class_means
 from src.extractors.extractor import IMAGENET_MEAN, IMAGENET_STD, fast_copy
+from src.extractors.heads import class_means
 
 LABELS = ("shirt", "shoe", "hat", "bag")
 N_IMAGES = 12
@@ -250,13 +251,13 @@ def test_stages_1_and_3_take_an_embedder(mode, tmp_path):
     classes = read_classes(stored / "classes.csv")
     np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(features, extractor(pixels).features, rtol=1e-4, atol=1e-5)
-    assert classes.numbers.tolist() == nearest(torch.from_numpy(features), means).tolist()
-    assert classes.numbers[: len(LABELS)].tolist() == list(range(len(LABELS)))
+    assert classes.classes.tolist() == nearest(torch.from_numpy(features), means).tolist()
+    assert classes.classes[: len(LABELS)].tolist() == list(range(len(LABELS)))
     assert classes.labels[:4] == list(LABELS)
 
     attack = ["--origin_class", 0, "--target_class", 1, "--eps", 32, "--nb_iter", 20]
     assert script("classify_extract_attack", tmp_path, *attack) == 0
     (folder,) = (tmp_path / "data" / "shop").glob("hm_pgd_0_1_*")
     attacked, start = read_attacked_classes(folder / "classes.csv")
-    assert set(start.numbers) == {0}
-    assert set(attacked.numbers) == {1}
+    assert set(start.classes) == {0}
+    assert set(attacked.classes) == {1}

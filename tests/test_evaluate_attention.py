@@ -576,7 +576,7 @@ def attacked_shop(tmp_path_factory):
         path = root / "rec_model_weights" / "shop" / f"original_step3_{label}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_weights(path, weights)
-    numbers = read_classes(root / "data" / "shop" / "original" / "classes.csv").numbers
+    numbers = read_classes(root / "data" / "shop" / "original" / "classes.csv").classes
     origin = int(np.bincount(numbers, minlength=4).argmax())
     attack = ["--origin_class", origin, "--target_class", (origin + 1) % 4, "--eps", 1]
     assert script("classify_extract_attack", root, *attack) == 0

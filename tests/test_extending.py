@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from torchvision import models
 
 from src.artifacts.tables import read_top_k, write_pairs
 
@@ -124,6 +126,7 @@ def project(tmp_path_factory, tiny_checkpoint) -> Project:
     )
     write_digits(folder / "digits", rng)
     shutil.copy(tiny_checkpoint, folder / "tiny.pt")
+    write_backbone(folder / "dino.pth")
     project = Project(folder)
     project.run("python classify_extract.py --dataset tiny --model_file tiny.pt --gpu -1")
     return project
@@ -148,9 +151,17 @@ def write_digits(folder: Path, rng: np.random.Generator) -> None:
         np.savetxt(folder / f"optdigits.{part}", rows, fmt="%d", delimiter=",")
 
 
+def write_backbone(path: Path) -> None:
+    """ResNet50 without its last layer, as DINO publishes it, with random weights."""
+    torch.manual_seed(0)
+    network = models.resnet50()
+    network.fc = torch.nn.Identity()
+    torch.save(network.state_dict(), path)
+
+
 def test_there_is_an_example_of_everything():
     assert list(EXAMPLES) == [
-        "attack", "extractor", "training", "recommender", "metric", "set",
+        "backbone", "attack", "extractor", "training", "recommender", "metric", "set",
     ]  # fmt: skip
 
 
@@ -175,6 +186,15 @@ def test_the_added_code_is_formatted_as_ours(project):
             text=True,
         )
         assert result.returncode == 0, result.stdout
+
+
+def test_the_backbone_is_attacked_by_classes_of_the_shop(project):
+    stage_1, stage_3 = project.run_example("backbone")
+    assert "nearest to the mean of their own class" in stage_1
+    assert "success rate" in stage_3
+    folder = project.folder / "data/tiny/means_original"
+    assert np.load(folder / "features.npy").shape == (N_ITEMS, 2048)
+    assert set(pd.read_csv(folder / "classes.csv")["ClassStr"]) <= {"left", "right"}
 
 
 def test_the_attack_moves_images_within_its_budget(project):

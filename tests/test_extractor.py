@@ -114,7 +114,7 @@ def test_inceptions_normalise_as_their_imagenet_weights_expect(images):
 
 
 def test_a_network_without_a_head_for_the_labels_is_an_error():
-    with pytest.raises(ValueError, match="fc has 6 outputs for 7 labels"):
+    with pytest.raises(ValueError, match="the head has 6 outputs for 7 labels"):
         Extractor(build_network("resnet18", 6), "abcdefg", "fc")
 
 

@@ -31,13 +31,13 @@ def test_values_are_those_of_one_image_at_a_time(tiny_extractor, catalogue):
         np.testing.assert_allclose(
             predictions.features[position], expected.features[0], rtol=1e-4, atol=1e-5
         )
-        assert predictions.numbers[position] == expected.logits.argmax()
+        assert predictions.classes[position] == expected.logits.argmax()
         np.testing.assert_allclose(
             predictions.probabilities[position], expected.logits.softmax(1).max(), rtol=1e-4
         )
-    assert predictions.labels == [tiny_extractor.labels[number] for number in predictions.numbers]
+    assert predictions.labels == [tiny_extractor.labels[number] for number in predictions.classes]
     assert predictions.features.dtype == np.float32
-    assert predictions.numbers.dtype == np.int64
+    assert predictions.classes.dtype == np.int64
     assert predictions.notes == []
 
 
@@ -46,7 +46,7 @@ def test_batches_and_workers_do_not_change_values(tiny_extractor, catalogue, bat
     expected = quietly(tiny_extractor, catalogue, batch_size=5)
     got = quietly(tiny_extractor, catalogue, batch_size=batch_size, workers=workers)
     np.testing.assert_allclose(got.features, expected.features, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(got.numbers, expected.numbers)
+    np.testing.assert_array_equal(got.classes, expected.classes)
 
 
 def test_rows_follow_the_positions_asked_for(tiny_extractor, catalogue):
@@ -122,7 +122,7 @@ def test_finished_parts_are_taken_up_and_the_result_is_the_same(
     work()
     assert len(calls) == 2
     resumed = join_parts(tiny_extractor, catalogue, parts, batch_size=2)
-    for name in ("numbers", "probabilities", "features"):
+    for name in ("classes", "probabilities", "features"):
         np.testing.assert_array_equal(getattr(resumed, name), getattr(expected, name))
     assert resumed.labels == expected.labels
     assert resumed.notes == expected.notes == [(1, "converted from L")]

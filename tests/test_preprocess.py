@@ -60,7 +60,7 @@ def shop(tmp_path_factory):
 def pair(shop):
     """Options of the most frequent class that the defended extractor sees, and of another."""
     classes = read_classes(shop / "data/shop/jpeg-quality50_original/classes.csv")
-    origin = int(np.bincount(classes.numbers, minlength=4).argmax())
+    origin = int(np.bincount(classes.classes, minlength=4).argmax())
     return ["--origin_class", origin, "--target_class", (origin + 1) % 4]
 
 
@@ -115,11 +115,11 @@ def test_stored_images_are_judged_through_the_defence(shop, pair, attacked):
     for folder in attacked:
         expected = predicted(shop, folder / "images")
         classes, _ = read_attacked_classes(folder / "classes.csv")
-        assert classes.numbers.tolist() == expected.logits.argmax(dim=1).tolist()
+        assert classes.classes.tolist() == expected.logits.argmax(dim=1).tolist()
         features = read_features(folder / "features.npy")[classes.image_ids]
         np.testing.assert_allclose(features, expected.features, rtol=1e-4, atol=1e-5)
         report = pd.read_csv(folder / "attack.tsv", sep="\t")
-        assert report["success"].tolist() == (classes.numbers == pair[3]).astype(int).tolist()
+        assert report["success"].tolist() == (classes.classes == pair[3]).astype(int).tolist()
         assert report["linf"].max() <= 8
 
 

@@ -171,10 +171,15 @@ WITHOUT_CLASSES = [
 TUNED = ("timm:vit_base_patch16_clip_224.openai_ft_in1k", SMALL, ARCH)
 
 
-def test_networks_without_a_head_of_classes_are_not_served(timm):
+SMALL_CLIP = "timm:vit_xsmall_patch16_clip_224.tinyclip_yfcc15m"
+
+
+def test_networks_without_a_head_of_classes_need_another_head(timm):
     for arch in WITHOUT_CLASSES:
-        with pytest.raises(UserError, match="no head of classes"):
+        with pytest.raises(UserError, match=r"no head of classes.*--head none --classes FILE"):
             load_extractor(arch)
+    with pytest.raises(UserError, match=r"one last layer.*--head none --classes FILE"):
+        load_extractor("timm:crossvit_9_240.in1k")
     for arch in TUNED:
         TimmModel.of(arch).require_classes()
 
@@ -194,6 +199,34 @@ def passes(check, arch):
     except UserError:
         return False
     return True
+
+
+@pytest.mark.parametrize("open_clip", [False, True])
+def test_features_of_clip_are_the_embeddings_after_the_projection(timm, tmp_path, open_clip):
+    torch.manual_seed(0)
+    network = timm.create_model(SMALL_CLIP.removeprefix("timm:"), num_classes=512).eval()
+    network.head.bias.data.zero_()
+    entries = network.state_dict()
+    if open_clip:
+        trunk = {k: v for k, v in entries.items() if not k.startswith("head.")}
+        entries = {f"visual.trunk.{key}": value for key, value in trunk.items()}
+        entries |= {"visual.head.proj.weight": network.head.weight, "logit_scale": torch.ones(())}
+    torch.save(dict(entries), tmp_path / "clip.pt")
+    extractor = load_extractor(SMALL_CLIP, tmp_path / "clip.pt", head="none")
+    assert extractor.mean.flatten().tolist() == pytest.approx(normalisation(SMALL_CLIP)[0])
+    images = torch.rand(2, 3, 224, 224)
+    expected = network((images - extractor.mean) / extractor.std)
+    torch.testing.assert_close(extractor(images).features, expected, rtol=1e-4, atol=1e-5)
+    assert extractor(images[..., :32, :64]).features.shape == (2, 512)
+
+
+def test_weights_of_another_encoder_are_named(timm, tmp_path):
+    torch.save(timm.create_model("test_vit", num_classes=5).state_dict(), tmp_path / "other.pth")
+    with pytest.raises(
+        UserError, match=r"other\.pth is not a checkpoint of timm:vit_xsmall"
+    ) as raised:
+        load_extractor(SMALL_CLIP, tmp_path / "other.pth", head="none")
+    assert len(str(raised.value)) < 300
 
 
 def test_a_backbone_without_classes_serves_an_embedder_and_a_new_head(timm, tmp_path):

@@ -17,20 +17,20 @@ ATTACKED_COLUMNS = (*CLEAN_COLUMNS, "ClassNumStart", "ClassStrStart", "ProbStart
 class Classes:
     """Predictions of a set of images, ordered by image id.
 
-    ``image_ids`` and ``numbers`` are (n,) int64, ``probabilities`` is (n,) float64 in [0, 1] (the
+    ``image_ids`` and ``classes`` are (n,) int64, ``probabilities`` is (n,) float64 in [0, 1] (the
     softmax maximum), ``labels`` has n strings.
     """
 
     image_ids: np.ndarray
-    numbers: np.ndarray
+    classes: np.ndarray
     labels: Sequence[str]
     probabilities: np.ndarray
 
     def of(self, class_number: int) -> np.ndarray:
         """Return the ids of images predicted as ``class_number``; ``UserError`` if there are none."""
-        ids = self.image_ids[self.numbers == class_number]
+        ids = self.image_ids[self.classes == class_number]
         if len(ids) == 0:
-            present = ", ".join(map(str, np.unique(self.numbers)[:20]))
+            present = ", ".join(map(str, np.unique(self.classes)[:20]))
             raise UserError(f"no image is classified as class {class_number}; classes: {present}")
         return ids
 
@@ -39,13 +39,13 @@ class Classes:
         where = np.searchsorted(self.image_ids, image_ids)
         return Classes(
             self.image_ids[where],
-            self.numbers[where],
+            self.classes[where],
             [self.labels[row] for row in where],
             self.probabilities[where],
         )
 
     def label_of(self, class_number: int) -> str:
-        where = np.flatnonzero(self.numbers == class_number)
+        where = np.flatnonzero(self.classes == class_number)
         return self.labels[where[0]] if len(where) else f"class {class_number}"
 
 
@@ -74,7 +74,7 @@ def read_attacked_classes(path: Path) -> tuple[Classes, Classes]:
 
 
 def _frame(classes: Classes) -> pd.DataFrame:
-    columns = (classes.image_ids, classes.numbers, classes.labels, classes.probabilities)
+    columns = (classes.image_ids, classes.classes, classes.labels, classes.probabilities)
     return pd.DataFrame(dict(zip(CLEAN_COLUMNS, columns, strict=True)))
 
 

@@ -21,6 +21,10 @@ LIST_OBJECTIVES = ("score", "rank", "insa", "expa")
 """What an attack on lists raises; its name stands where attacks on classes have the target."""
 DEMOTE = "demote-"
 
+LINEAR, NO_HEAD, CLASS_MEANS = "linear", "none", "class_means"
+HEADS = {LINEAR: "", NO_HEAD: "none", CLASS_MEANS: "means"}
+"""Heads of extractors, and what names of experiments show of them."""
+
 _ATTACKED = re.compile(
     rf"(?:(?P<model_dir>.+)_)?(?!{CLEAN}_)(?P<attack>[a-z][a-z0-9]*)"
     rf"_(?P<origin>\d+|random\d+|ids-[A-Za-z0-9.-]+)"

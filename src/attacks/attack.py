@@ -43,7 +43,10 @@ class Victim(Protocol):
     """Limits of every coordinate; None where there are none."""
 
     def __call__(self, images: "Tensor") -> "Prediction":
-        """Logits (N, C) and features (N, D) of ``images`` (N, 3, H, W), with gradients."""
+        """Logits (N, C) and features (N, D) of ``images`` (N, 3, H, W), with gradients.
+
+        The logits are None where the extractor has no head.
+        """
         ...
 
 

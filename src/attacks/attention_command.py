@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import LINEAR
 from src.cli import pixel_levels
 
 LARGEST = 8.0
@@ -56,7 +57,11 @@ def add_attention_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_attention_options(options: argparse.Namespace) -> None:
-    """Raise ``UserError`` for numbers that mean nothing."""
+    """Raise ``UserError`` for numbers that mean nothing and for a head without weights."""
+    if options.head != LINEAR:
+        raise UserError(
+            f"attention is read from the weights of a linear head, not --head {options.head}"
+        )
     if not 0 < options.share < 1:
         raise UserError(f"--share must be above 0 and below 1, not {options.share}")
     if options.minimal_eps is not None and not 0 < options.minimal_eps < math.inf:

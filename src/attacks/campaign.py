@@ -118,7 +118,7 @@ class Campaign:
         rows = np.arange(len(self.image_ids))
         if self.audience is None:
             goal = self._goal(rows)
-            hit = predictions.numbers == goal.classes.numpy()
+            hit = predictions.classes == goal.classes.numpy()
             return hit if goal.targeted else ~hit
         features = torch.from_numpy(predictions.features).to(self.extractor.device)
         of_batches = [
@@ -217,7 +217,7 @@ class Outcome:
         predicted = self.predictions
         return Classes(
             self.images["image"].to_numpy(),
-            predicted.numbers,
+            predicted.classes,
             predicted.labels,
             predicted.probabilities.astype(np.float64),
         )

@@ -10,6 +10,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features
 from src.artifacts.fidelity import Fidelity
+from src.artifacts.item_classes import ItemClasses
 from src.artifacts.layout import Layout
 from src.attacks.items import Items
 from src.attacks.settings import AttackSettings
@@ -75,6 +76,14 @@ class CleanSources:
             of_class = classes.of(settings.origin)
         ids = items.choose(of_class, interactions.popularity)
         return classes.rows(ids)
+
+    def with_class_means(self, extractor: "Extractor", item_classes: ItemClasses) -> "Extractor":
+        """Return ``extractor`` with the head of class means that stage 1 classified by."""
+        from src.extractors.heads import ClassMeans
+
+        path = self.layout.features(self.own)
+        head = ClassMeans.of(read_features(path, len(item_classes.items)), item_classes)
+        return extractor.replaced(head=head.to(extractor.device), labels=item_classes.labels)
 
     def read_features(self, n_items: int, extractor: "Extractor") -> np.ndarray:
         """(n_items, D) float32; ``UserError`` when they do not fit the attacked extractor's."""

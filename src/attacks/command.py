@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import DEMOTE, LIST_OBJECTIVES, Experiment, Run
+from src.artifacts.experiments import (
+    CLASS_MEANS,
+    DEMOTE,
+    LINEAR,
+    LIST_OBJECTIVES,
+    NO_HEAD,
+    Experiment,
+    Run,
+)
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.layout import Layout
 from src.attacks.items import Items
@@ -61,6 +69,7 @@ class AttackCommand:
         options = parser.parse_args()
         fidelity = fidelity_of(options)
         settings = attack_settings(options, fidelity)
+        _check_head(options.head, settings, fidelity)
         layout = Layout(options.dataset, options.root)
         layout.require_data()
         model_dir = model_dir_of(options)
@@ -125,4 +134,21 @@ class AttackCommand:
             command += f" --model_file {options.model_file}"
         if options.preprocess.text != NONE:
             command += f" --preprocess {options.preprocess.text}"
-        return command + (f" --arch {options.arch}" if options.arch else "")
+        if options.arch:
+            command += f" --arch {options.arch}"
+        if options.head != LINEAR:
+            command += f" --head {options.head} --classes {options.classes}"
+        return command
+
+
+def _check_head(head: str, settings: AttackSettings, fidelity: Fidelity) -> None:
+    """Raise ``UserError`` for a head whose extractor the attack cannot aim at."""
+    if head == NO_HEAD:
+        raise UserError(
+            f"--head {NO_HEAD} scores no classes, and --attack_type {settings.kind} aims at one: attack "
+            f"--head {CLASS_MEANS}"
+        )
+    if head != LINEAR and settings.attack.precise:
+        raise UserError(f"--attack_type {settings.kind} reads the weights of a linear head")
+    if head != LINEAR and "undefended" in (fidelity.origin_classes, fidelity.base_features):
+        raise UserError(f"--fidelity {fidelity.name} is for linear heads, as published")

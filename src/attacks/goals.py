@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from src.artifacts.errors import UserError
 from src.attacks.attack import Goal, Victim
 from src.extractors.extractor import Prediction
 
@@ -20,7 +21,7 @@ class ClassGoal:
 
     def __call__(self, prediction: Prediction) -> Tensor:
         """Cross-entropy (N,) of the class to reach, or minus that of the class to leave."""
-        loss = functional.cross_entropy(prediction.logits, self.classes, reduction="none")
+        loss = functional.cross_entropy(logits_of(prediction), self.classes, reduction="none")
         return loss if self.targeted else -loss
 
     def achieved(self, prediction: Prediction) -> Tensor:
@@ -29,8 +30,9 @@ class ClassGoal:
 
     def missed_by(self, prediction: Prediction) -> Tensor:
         """Lead (N,) in logits of the best wrong class: of any other, or of the class to leave."""
-        own = prediction.logits.gather(1, self.classes[:, None])[:, 0]
-        others = prediction.logits.scatter(1, self.classes[:, None], -torch.inf).max(dim=1).values
+        logits = logits_of(prediction)
+        own = logits.gather(1, self.classes[:, None])[:, 0]
+        others = logits.scatter(1, self.classes[:, None], -torch.inf).max(dim=1).values
         return others - own if self.targeted else own - others
 
     def reached(self, prediction: Prediction, confidence: float = 0.0) -> Tensor:
@@ -39,7 +41,7 @@ class ClassGoal:
         The margin is taken from the target's logit, or added to that of the class to leave, before
         the largest logit is looked for.
         """
-        logits = prediction.logits
+        logits = logits_of(prediction)
         margin = -confidence if self.targeted else confidence
         shifted = logits.scatter_add(
             1, self.classes[:, None], logits.new_full((len(logits), 1), margin)
@@ -51,6 +53,13 @@ class ClassGoal:
 
     def to(self, device: torch.device) -> "ClassGoal":
         return ClassGoal(self.classes.to(device), self.targeted)
+
+
+def logits_of(prediction: Prediction) -> Tensor:
+    """Return the logits (N, C); ``UserError`` where the extractor has no head."""
+    if prediction.logits is None:
+        raise UserError("an extractor without a head scores no classes, so that none can be a goal")
+    return prediction.logits
 
 
 def predict_reached(victim: Victim, images: Tensor, goal: Goal) -> Tensor:

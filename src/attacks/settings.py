@@ -12,6 +12,7 @@ from typing import Any, Literal
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import DEMOTE, LIST_OBJECTIVES, Experiment
 from src.artifacts.fidelity import Fidelity
+from src.artifacts.item_classes import read_item_classes
 from src.attacks.attack import Attack, options_of
 from src.attacks.items import Items, add_items_options, items_of
 from src.attacks.registry import ATTACKS, PGD, Noise
@@ -135,10 +136,14 @@ def add_attack_options(
         "--attack_type", default=attack, help=f"one of {', '.join(ATTACKS)} (noise: a control)"
     )
     group.add_argument(
-        "--origin_class", type=int, default=defaults.origin, help="class whose images are attacked"
+        "--origin_class",
+        default=defaults.origin,
+        help="class whose images are attacked: its number, or its name in --classes",
     )
     group.add_argument(
-        "--target_class", type=int, default=defaults.target, help="class they are to be taken for"
+        "--target_class",
+        default=defaults.target,
+        help="class they are to be taken for: its number, or its name in --classes",
     )
     group.add_argument(
         "--untargeted", action="store_true", help="only leave the origin class; no target"
@@ -250,16 +255,18 @@ def _given(kind: str, options: argparse.Namespace) -> Iterator[tuple[str, object
 def attack_settings(options: argparse.Namespace, fidelity: Fidelity) -> AttackSettings:
     """The settings that parsed options describe; raises ``UserError`` for what cannot be run."""
     attack = attack_of(options.attack_type, options)
+    origin = _class_of("origin_class", options)
+    target = None if options.untargeted else _class_of("target_class", options)
     if isinstance(attack, Noise) and attack.like:
-        attack = replace(attack, like=_resembled(attack.like, options))
+        attack = replace(attack, like=_resembled(attack.like, (origin, target), options))
     on_lists = options.objective != "class"
     if options.demote and not on_lists:
         raise UserError("--demote needs an --objective in lists: score, rank, insa or expa")
     settings = AttackSettings(
         kind=options.attack_type,
         attack=attack,
-        origin=options.origin_class,
-        target=None if options.untargeted or on_lists else options.target_class,
+        origin=origin,
+        target=None if on_lists else target,
         objective=(DEMOTE if options.demote else "") + options.objective if on_lists else "",
         top_k=options.k,
         items=items_of(options),
@@ -291,7 +298,19 @@ def _check_preprocess(
         raise UserError("--unaware is for attacks that see a network; noise sees none")
 
 
-def _resembled(name: str, options: argparse.Namespace) -> str:
+def _class_of(option: str, options: argparse.Namespace) -> int:
+    """The number of the class that an option names or numbers."""
+    text = str(getattr(options, option))
+    if options.classes:
+        return read_item_classes(options.classes).class_of(text, option)
+    if not text.removeprefix("-").isdecimal():
+        raise UserError(
+            f"--{option} {text}: classes have numbers; those of --classes FILE have names too"
+        )
+    return int(text)
+
+
+def _resembled(name: str, classes: tuple[int, int | None], options: argparse.Namespace) -> str:
     """What ``name``, an attack on the same classes and the same extractor, has after its classes.
 
     The extractor's part of the name may be left out. ``UserError`` for another kind of experiment.
@@ -301,10 +320,9 @@ def _resembled(name: str, options: argparse.Namespace) -> str:
         raise UserError(f"--like {name}: no attack has changed its images")
     if liked.model_dir not in (None, model_dir_of(options)):
         raise UserError(f"--like {name}: it is an attack on another extractor")
-    target = None if options.untargeted else options.target_class
     if liked.objective:
         return f"{liked.attack}_{liked.objective}_{liked.parameters}"
-    if (liked.origin, liked.target) != (options.origin_class, target):
+    if (liked.origin, liked.target) != classes:
         raise UserError(f"--like {name}: its classes are not --origin_class and --target_class")
     return f"{liked.attack}_{liked.parameters}"
 

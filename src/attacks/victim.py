@@ -102,13 +102,4 @@ def _normalised(extractor: Extractor) -> Extractor:
     """
     if extractor.preprocess is not None:
         raise ValueError(f"{extractor.preprocess.text} reads pixels, not normalised points")
-    inner = Extractor(
-        extractor.network,
-        extractor.labels,
-        extractor.head_name,
-        arch=extractor.arch,
-        mean=(0, 0, 0),
-        std=(1, 1, 1),
-    ).to(extractor.device)
-    inner.precision = extractor.precision
-    return inner
+    return extractor.replaced(mean=(0, 0, 0), std=(1, 1, 1))

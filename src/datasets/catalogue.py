@@ -121,6 +121,11 @@ def require_images(folder: Path) -> list[Path]:
     return paths
 
 
+def image_ids(folder: Path) -> np.ndarray:
+    """Return the item ids (n,) int64 of the images of ``folder``, ascending."""
+    return np.array(sorted(map(_item_id, require_images(folder))), np.int64)
+
+
 def open_catalogue(
     folder: Path, resize: int | None = None, trained_size: int | None = None
 ) -> Catalogue:

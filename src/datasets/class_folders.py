@@ -105,7 +105,7 @@ def _read_categories(
                 f"category) nor {classes.relative_to(layout.data)} (run classify_extract.py first)"
             )
         seen = read_classes(classes)
-        return seen.image_ids, seen.numbers, dict(zip(seen.numbers, seen.labels, strict=True))
+        return seen.image_ids, seen.classes, dict(zip(seen.classes, seen.labels, strict=True))
     table = _read_category_table(labels or layout.item_categories)
     names = table["label"] if "label" in table else "category " + table["category"].astype(str)
     return (

@@ -3,6 +3,7 @@
 import argparse
 
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import HEADS
 from src.defences.defence import NONE, Defence, parameters_of
 from src.defences.registry import DEFENCES, parse_defence
 
@@ -25,14 +26,16 @@ def add_preprocess_option(parser: argparse.ArgumentParser) -> None:
 
 
 def model_dir_of(options: argparse.Namespace) -> str | None:
-    """The folder that names a defended extractor's experiments; None for the undefended one.
+    """Return what names an extractor's experiments: its folder below models/, its head, its defence.
 
-    It says which checkpoint, and after a point which defence stands in front of it.
+    None is the undefended extractor with its linear head and nothing in front of it. Others:
+    ``dinov2``, ``dinov2-means``, ``free_adv.jpeg-quality50``; without a defended model ``means``.
     """
-    parts = [options.model_dir] if options.defense else []
+    model_dir = options.model_dir if options.defense else None
+    parts = ["-".join(filter(None, (model_dir, HEADS[options.head])))]
     if options.preprocess.text != NONE:
         parts.append(options.preprocess.folder)
-    return ".".join(parts) or None
+    return ".".join(filter(None, parts)) or None
 
 
 def _defence(text: str) -> Defence:

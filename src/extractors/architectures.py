@@ -1,10 +1,10 @@
 """Building the networks of the table (``zoo``), and the weights that are published of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import WeightsEnum
 
@@ -12,14 +12,15 @@ from src.artifacts.errors import UserError
 from src.extractors import networks
 from src.extractors.embedders import Embedder
 from src.extractors.extractor import Extractor
+from src.extractors.heads import NoHead
 from src.extractors.timm_models import TimmModel
 from src.extractors.zoo import (
     ARCHITECTURES,
     DEFAULT_ARCH,
     EMBEDDER_HEAD,
-    TORCHVISION,
     check_name,
     is_timm,
+    no_classes,
     split_arch,
 )
 
@@ -27,8 +28,7 @@ from src.extractors.zoo import (
 def check_arch(arch: str) -> str:
     """Return ``arch`` if there is such a network with a head of classes; ``UserError`` otherwise."""
     backbone, _ = split_arch(check_name(arch))
-    if is_timm(backbone):
-        TimmModel.of(backbone)
+    head_of(backbone)
     return arch
 
 
@@ -47,13 +47,39 @@ def build_extractor(arch: str, labels: Sequence[str]) -> Extractor:
     return Extractor(network, labels, head_of(arch), arch=arch, mean=mean, std=std)
 
 
+def build_headless(
+    arch: str, cut: str | None, published: Mapping[str, Tensor] | None = None
+) -> Extractor:
+    """An extractor of features alone: the inputs of the layer ``cut``, which is left out of the network.
+
+    None cuts nothing, and the features are the output of the network. Parameters are drawn at random.
+    Encoders of timm alone take ``published`` weights, in any form that timm translates. Raises
+    ``ValueError`` where these do not fit.
+    """
+    if is_timm(check_name(arch)) and cut is None:
+        network = TimmModel.of(arch).build_encoder(published)
+    else:
+        network = build_network(arch, 1) if _has_head(arch) else _build_backbone(arch, 1)
+    if cut is not None:
+        network.set_submodule(cut, nn.Identity())
+    mean, std = normalisation(arch)
+    return Extractor(network, (), NoHead(), features=cut, arch=arch, mean=mean, std=std)
+
+
+def _has_head(arch: str) -> bool:
+    return arch not in ARCHITECTURES or ARCHITECTURES[arch].head is not None
+
+
 def _build_backbone(arch: str, n_outputs: int) -> nn.Module:
+    """A network with ``n_outputs`` outputs, or the one of a row without a head."""
     if is_timm(arch):
         return TimmModel.of(arch).build(n_outputs)
     row = ARCHITECTURES[arch]
-    if arch in TORCHVISION:
-        return models.get_model(row.builder, weights=None, num_classes=n_outputs, **row.options)
-    return getattr(networks, row.builder)(n_outputs, **row.options)
+    if hasattr(networks, row.builder):
+        outputs = (n_outputs,) if row.head else ()
+        return getattr(networks, row.builder)(*outputs, **row.options)
+    counts = {"num_classes": n_outputs} if row.head else {}
+    return models.get_model(row.builder, weights=None, **counts, **row.options)
 
 
 def _embedding_backbone(arch: str, dim: int) -> nn.Module:
@@ -71,11 +97,29 @@ def _embedding_backbone(arch: str, dim: int) -> nn.Module:
 
 
 def head_of(arch: str) -> str:
-    """Name of the layer that has one output for each class, and whose inputs are the features."""
+    """Name of the layer that has one output for each class, and whose inputs are the features.
+
+    ``UserError`` for a network without one.
+    """
     backbone, dim = split_arch(arch)
     if dim is not None:
         return EMBEDDER_HEAD
-    return TimmModel.of(backbone).head if is_timm(backbone) else ARCHITECTURES[backbone].head
+    if is_timm(backbone):
+        return TimmModel.of(backbone).require_head()
+    if (head := ARCHITECTURES[backbone].head) is None:
+        raise no_classes(arch)
+    return head
+
+
+def cut_of(arch: str) -> str | None:
+    """Name of the layer that is left out of published weights without their head; None cuts nothing."""
+    backbone, dim = split_arch(arch)
+    if dim is not None:
+        return EMBEDDER_HEAD
+    if is_timm(backbone):
+        return TimmModel.of(backbone).cut
+    row = ARCHITECTURES[backbone]
+    return row.head or row.cut
 
 
 def last_layers(arch: str) -> tuple[str, ...]:
@@ -111,7 +155,7 @@ def imagenet_weights_file(arch: str, option: str = "--model_file") -> Path:
     the file's name and place where there is no network, and where nobody has published such weights.
     ``option`` names a file instead.
     """
-    if "+" in check_arch(arch) or not (is_timm(arch) or ARCHITECTURES[arch].weights):
+    if "+" in check_name(arch) or not (is_timm(arch) or ARCHITECTURES[arch].weights):
         raise UserError(f"there are no ImageNet weights of {arch}: name a checkpoint with {option}")
     if is_timm(arch):
         return TimmModel.of(arch).cached_weights(option)

@@ -17,9 +17,12 @@ from torch import Tensor, nn
 
 from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import LINEAR
 from src.extractors.architectures import (
+    build_headless,
     build_network,
     check_arch,
+    cut_of,
     head_of,
     imagenet_labels,
     imagenet_weights_file,
@@ -30,7 +33,7 @@ from src.extractors.extractor import Extractor
 from src.extractors.optional import optional_library
 from src.extractors.timm_models import TimmModel
 from src.extractors.weights import IMAGENET
-from src.extractors.zoo import DEFAULT_ARCH, is_timm, split_arch
+from src.extractors.zoo import DEFAULT_ARCH, check_name, is_timm, split_arch
 
 FORMAT = "var"
 _CONTAINERS = ("model", "state_dict")
@@ -59,40 +62,62 @@ def load_extractor(
     arch: str | None = None,
     weights: Path | None = None,
     device: torch.device | str = "cpu",
+    head: str = LINEAR,
 ) -> Extractor:
     """Build the extractor of a checkpoint file, in evaluation mode, frozen, on ``device``.
 
+    With another ``head`` than the linear one it is an extractor of features alone, and its weights need
+    no classes; a head of class means is added later (``Extractor.replaced``).
     ``arch`` None takes the architecture that the file records, else ResNet50. ``weights`` None takes
     torchvision's ImageNet weights. Raises ``UserError`` naming the file, and the first offending key,
     when it is no checkpoint or belongs to another architecture.
     """
     if arch is not None:
-        check_arch(arch)
-        if weights is None:
+        (check_arch if head == LINEAR else check_name)(arch)
+        if weights is None and head == LINEAR:
             _require_classes(arch)
     path = weights or imagenet_weights_file(arch or DEFAULT_ARCH)
     checkpoint = read_checkpoint(path)
     if arch and checkpoint.arch and arch != checkpoint.arch:
         raise UserError(f"{path} is a {checkpoint.arch}, but --arch says {arch}")
     arch = arch or checkpoint.arch or DEFAULT_ARCH
+    load = _load_classifier if head == LINEAR else _load_headless
+    extractor = load(checkpoint, arch, path).replaced(mean=checkpoint.mean, std=checkpoint.std)
+    extractor.trained_size = checkpoint.size
+    extractor.weights_file = path
+    return extractor.to(device).eval().requires_grad_(False)
+
+
+def _load_classifier(checkpoint: Checkpoint, arch: str, path: Path) -> Extractor:
     if checkpoint.labels is None:
         _require_classes(arch)
     state_dict = _in_our_terms(checkpoint, arch)
     network, n_classes = _build_for(state_dict, arch, path)
     _check_entries(state_dict, network.state_dict(), arch, path)
     network.load_state_dict(state_dict)
+    labels = checkpoint.labels or default_labels(n_classes)
     mean, std = normalisation(arch)
-    extractor = Extractor(
-        network,
-        checkpoint.labels or default_labels(n_classes),
-        head_of(arch),
-        arch=arch,
-        mean=checkpoint.mean or mean,
-        std=checkpoint.std or std,
-    )
-    extractor.trained_size = checkpoint.size
-    extractor.weights_file = path
-    return extractor.to(device).eval().requires_grad_(False)
+    return Extractor(network, labels, head_of(arch), arch=arch, mean=mean, std=std)
+
+
+def _load_headless(checkpoint: Checkpoint, arch: str, path: Path) -> Extractor:
+    """Build the network without its head.
+
+    A checkpoint with classes of its own has them in a linear head, whatever was published without one.
+    """
+    cut = cut_of(arch) if checkpoint.labels is None else head_of(arch)
+    entries = _in_our_terms(checkpoint, arch)
+    if cut is not None:
+        entries = _without([cut], entries)
+    try:
+        extractor = build_headless(arch, cut, entries)
+    except ValueError as error:
+        raise UserError(f"{path} is not a checkpoint of {arch}: {error} (--arch?)") from error
+    if is_timm(arch) and cut is None:  # timm has translated and loaded them
+        entries = extractor.network.state_dict()
+    _check_entries(entries, extractor.network.state_dict(), arch, path)
+    extractor.network.load_state_dict(entries)
+    return extractor
 
 
 def _require_classes(arch: str) -> None:

@@ -51,15 +51,3 @@ def set_means(head: nn.Linear, means: Tensor) -> None:
     with torch.no_grad():
         head.weight.copy_(2 * SHARPNESS * means)
         head.bias.copy_(-SHARPNESS * means.square().sum(dim=1))
-
-
-def class_means(embeddings: Tensor, labels: Tensor, n_classes: int) -> Tensor:
-    """Return the mean of the ``embeddings`` (n, dim) of each label, (n_classes, dim).
-
-    ``labels`` are (n,) int64. Raises ``ValueError`` for a class without an embedding.
-    """
-    counts = labels.bincount(minlength=n_classes)
-    if (counts == 0).any():
-        raise ValueError(f"class {int(counts.argmin())} has no embedding")
-    sums = embeddings.new_zeros(n_classes, embeddings.shape[1]).index_add_(0, labels, embeddings)
-    return sums / counts[:, None]

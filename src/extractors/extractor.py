@@ -1,4 +1,4 @@
-"""The one interface of every image network: pixels in, logits and features out of one forward."""
+"""Contract of every image network: pixels in, logits and features out of one forward."""
 
 import copy
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from src.artifacts.errors import UserError
+from src.extractors.heads import ClassMeans, Head, Linear, NoHead
 from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -19,9 +20,12 @@ _AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float1
 
 @dataclass(frozen=True)
 class Prediction:
-    """Output of a network for N images: ``logits`` (N, C) and ``features`` (N, D), both float32."""
+    """Output of an extractor for N images: ``logits`` (N, C) and ``features`` (N, D), both float32.
 
-    logits: Tensor
+    ``logits`` is None for an extractor without a head.
+    """
+
+    logits: Tensor | None
     features: Tensor
 
 
@@ -39,12 +43,12 @@ class Preprocess(Protocol):
 
 
 class Extractor(nn.Module):
-    """A backbone and a head of classes: reads pixels in [0, 1], returns logits and features.
+    """A backbone and a head: reads pixels in [0, 1], returns logits and features.
 
-    The features are the input of the head; a map is averaged over its positions (ResNet50: the 2048 of
-    its pooling). The features of an embedder (``embedders.Embedder``) have length 1. Images of one
-    channel are read as grey. Pixels are normalised inside and never clamped, so gradients reach every
-    pixel.
+    The features are the input of a layer of the network, or its output. Maps and tokens are averaged
+    over their positions (ResNet50: the 2048 of its pooling). The features of an embedder
+    (``embedders.Embedder``) have length 1. Images of one channel are read as grey. Pixels are normalised
+    inside and never clamped, so gradients reach every pixel.
     """
 
     mean: Tensor
@@ -54,16 +58,19 @@ class Extractor(nn.Module):
         self,
         network: nn.Module,
         labels: Sequence[str],
-        head: str,
+        head: str | Head,
         *,
+        features: str | None = None,
         arch: str = "",
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
-        """``labels`` names the classes in order, ``head`` the layer of ``network`` that scores them.
+        """``labels`` names the classes in order, none for ``NoHead``.
 
-        ``arch`` is the name that the network was built by. Raises ``ValueError`` when the head has not
-        one output for each label.
+        ``head`` scores them; the name of a layer of ``network`` stands for ``Linear``. ``features`` is
+        the layer whose input they are; None is the output of ``network``. A linear head reads its own
+        input. ``arch`` is the name that the network was built by. Raises ``ValueError`` when the head
+        has not one output for each label.
         """
         super().__init__()
         self.network = network
@@ -77,12 +84,12 @@ class Extractor(nn.Module):
         """Side in pixels of the images that the parameters were trained on; None where no file says."""
         self.weights_file: Path | None = None
         """File that the parameters were read from; None where they were drawn at random."""
-        self.head_name = head
-        n_outputs = len(network.get_submodule(head).weight)
+        self.head = Linear(head) if isinstance(head, str) else head
+        self.features_layer = self.head.layer if isinstance(self.head, Linear) else features
+        """Name of the layer whose input the features are; None where they are the network's output."""
+        n_outputs = 0 if isinstance(self.head, NoHead) else len(self._class_weights)
         if n_outputs != len(self.labels):
-            raise ValueError(
-                f"the head {head} has {n_outputs} outputs for {len(self.labels)} labels"
-            )
+            raise ValueError(f"the head has {n_outputs} outputs for {len(self.labels)} labels")
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(3, 1, 1))
 
@@ -92,29 +99,78 @@ class Extractor(nn.Module):
 
     @property
     def n_features(self) -> int:
-        return self.network.get_submodule(self.head_name).weight.shape[1]
+        """Number of features that the head reads; ``ValueError`` without a head."""
+        return self._class_weights.shape[1]
+
+    @property
+    def head_name(self) -> str:
+        """Name of the layer that is the linear head; ``ValueError`` for any other head."""
+        if not isinstance(self.head, Linear):
+            raise ValueError(f"{self.arch} has no linear head")
+        return self.head.layer
 
     @property
     def device(self) -> torch.device:
         return self.mean.device
 
+    @property
+    def _class_weights(self) -> Tensor:
+        """A row of each class: of the linear layer's weight, or its mean."""
+        if isinstance(self.head, ClassMeans):
+            return self.head.means
+        return self.network.get_submodule(self.head_name).weight
+
     def forward(self, images: Tensor) -> Prediction:
         """Classify ``images`` (N, 3 or 1, height, width), float in [0, 1], on this extractor's device."""
         if self.preprocess is not None:
             images = _changed(images, self.preprocess)
-        head_inputs: list[Tensor] = []
-        head = self.network.get_submodule(self.head_name)
-        hook = head.register_forward_pre_hook(lambda _, inputs: head_inputs.append(inputs[0]))
-        try:
-            dtype = _AUTOCAST[self.precision]
-            with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
-                logits = self.network((images - self.mean) / self.std)
-        finally:
-            hook.remove()
-        features = head_inputs[0].float()
+        dtype = _AUTOCAST[self.precision]
+        with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
+            features, output = self._read((images - self.mean) / self.std)
+        features = features.float()
         if features.ndim == 4:
             features = features.mean(dim=(2, 3))
-        return Prediction(logits.float(), features)
+        elif features.ndim == 3:
+            features = features.mean(dim=1)
+        return Prediction(self.head(features, output.float()), features)
+
+    def _read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features and output of the network for normalised ``images``."""
+        if self.features_layer is None:
+            output = self.network(images)
+            return output, output
+        inputs: list[Tensor] = []
+        layer = self.network.get_submodule(self.features_layer)
+        hook = layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
+        try:
+            output = self.network(images)
+        finally:
+            hook.remove()
+        return inputs[0], output
+
+    def replaced(
+        self,
+        *,
+        network: nn.Module | None = None,
+        head: ClassMeans | None = None,
+        labels: Sequence[str] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> "Extractor":
+        """Return an extractor with the given parts; it shares all others with this one."""
+        other = Extractor(
+            network or self.network,
+            self.labels if labels is None else labels,
+            head or self.head,
+            features=self.features_layer,
+            arch=self.arch,
+            mean=self.mean.flatten().tolist() if mean is None else mean,
+            std=self.std.flatten().tolist() if std is None else std,
+        ).to(self.device)
+        other.precision, other.training = self.precision, self.training
+        other.preprocess = self.preprocess
+        other.trained_size, other.weights_file = self.trained_size, self.weights_file
+        return other
 
 
 def _changed(images: Tensor, preprocess: Preprocess) -> Tensor:

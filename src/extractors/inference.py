@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,13 +12,16 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from src.artifacts.errors import UserError
+from src.artifacts.item_classes import ItemClasses
 from src.artifacts.parts import Parts
 from src.extractors.architectures import input_size
 from src.extractors.distribution import of_share, own_share, rank
 from src.extractors.extractor import Extractor, Precision, fast_copy
+from src.extractors.heads import ClassMeans
 
 _PARTS = 256
 _IMAGES_PER_PART = 1024
+_COLUMNS = ("classes", "probabilities", "features")
 
 _Result = tuple[np.ndarray, Mapping[str, np.ndarray]]
 """Positions of images, and what was found in them: a row each, and the notes on some."""
@@ -42,16 +45,16 @@ class Images(Protocol):
 class Predictions:
     """What an extractor makes of n images, in the order of the positions asked for.
 
-    ``numbers`` (n,) int64 are the predicted classes, ``probabilities`` (n,) float32 their softmax,
-    ``labels`` their n names; ``features`` is (n, D) float32. ``notes`` lists (position, note) of the
-    files that were truncated or not RGB.
+    ``features`` is (n, D) float32. ``notes`` lists (position, note) of the files that were truncated or
+    not RGB. ``classes`` (n,) int64 are the predicted classes, ``probabilities`` (n,) float32 their
+    softmax; both are None where the extractor has no head. ``labels`` are the names of the classes.
     """
 
-    numbers: np.ndarray
-    probabilities: np.ndarray
-    labels: list[str]
     features: np.ndarray
     notes: list[tuple[int, str]]
+    classes: np.ndarray | None
+    probabilities: np.ndarray | None
+    labels: list[str]
 
 
 def predict(
@@ -120,6 +123,14 @@ def join_parts(
     return _collect(extractor, np.arange(len(images)), found)
 
 
+def classify(predictions: Predictions, item_classes: ItemClasses) -> Predictions:
+    """Classify all items of a catalogue by the nearest class mean of their features."""
+    features = torch.from_numpy(predictions.features)
+    found = _classes_of(ClassMeans.of(predictions.features, item_classes)(features, features))
+    labels = [item_classes.labels[number] for number in found["classes"]]
+    return replace(predictions, **found, labels=labels)
+
+
 def _plan(images: Images, batch_size: int) -> list[list[np.ndarray]]:
     """Parts, each a list of batches; the same in every run, by however many processes.
 
@@ -145,20 +156,22 @@ def _collect(
     extractor: Extractor, positions: np.ndarray, results: Iterable[_Result]
 ) -> Predictions:
     """Enter results, which cover ``positions`` in any order, into one table."""
-    table = {
-        "numbers": np.empty(len(positions), np.int64),
-        "probabilities": np.empty(len(positions), np.float32),
-        "features": np.empty((len(positions), extractor.n_features), np.float32),
-    }
+    table: dict[str, np.ndarray] = {}
     notes: list[tuple[int, str]] = []
     ascending = np.argsort(positions)
     for done, arrays in results:
         rows = ascending[np.searchsorted(positions, done, sorter=ascending)]
-        for name, column in table.items():
-            column[rows] = arrays[name]
+        for name in [name for name in _COLUMNS if name in arrays]:
+            values = arrays[name]
+            if name not in table:
+                table[name] = np.empty((len(positions), *values.shape[1:]), values.dtype)
+            table[name][rows] = values
         notes.extend(zip(arrays["noted"].tolist(), arrays["notes"].tolist(), strict=True))
-    labels = [extractor.labels[number] for number in table["numbers"]]
-    return Predictions(labels=labels, notes=sorted(notes), **table)
+    classes = table.get("classes")
+    labels = [] if classes is None else [extractor.labels[number] for number in classes]
+    return Predictions(
+        table["features"], sorted(notes), classes, table.get("probabilities"), labels
+    )
 
 
 def _join(results: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -207,7 +220,6 @@ def _forward(extractor: Extractor, pixels: Tensor) -> dict[str, np.ndarray]:
         images = pixels.to(extractor.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
             prediction = extractor(images)
-            probabilities, numbers = prediction.logits.softmax(dim=1).max(dim=1)
     except torch.OutOfMemoryError as error:
         if len(pixels) == 1:
             raise UserError("the GPU cannot hold the network and one image") from error
@@ -216,11 +228,14 @@ def _forward(extractor: Extractor, pixels: Tensor) -> dict[str, np.ndarray]:
     except (RuntimeError, AssertionError) as error:
         remedy = f"--resize {input_size(extractor.arch)}"
         raise unreadable_size(extractor, pixels.shape, remedy, error) from error
-    return {
-        "numbers": numbers.cpu().numpy(),
-        "probabilities": probabilities.cpu().numpy(),
-        "features": prediction.features.cpu().numpy(),
-    }
+    scored = {} if prediction.logits is None else _classes_of(prediction.logits)
+    return {**scored, "features": prediction.features.cpu().numpy()}
+
+
+def _classes_of(logits: Tensor) -> dict[str, np.ndarray]:
+    """The class with the largest of the ``logits`` (N, C) of each image, and its softmax."""
+    probabilities, classes = logits.softmax(dim=1).max(dim=1)
+    return {"classes": classes.cpu().numpy(), "probabilities": probabilities.cpu().numpy()}
 
 
 class _Reader(Dataset):

@@ -1,10 +1,12 @@
 """Record of the extractor that made the clean features, so that later stages use the same one."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import LINEAR
+from src.artifacts.item_classes import ItemClasses
 from src.artifacts.manifest import fingerprint, read_record, record_path
 
 if TYPE_CHECKING:
@@ -24,27 +26,40 @@ class RecordedExtractor:
     preprocess: str | None = None
     """Text of the defence in front of the network; None where there is none."""
 
+    head: str = LINEAR
+    item_classes: str = ""
+    """SHA-256 of the table of the items' classes; empty for a linear head."""
+
     @classmethod
-    def of(cls, extractor: "Extractor", resize: int, precision: "Precision") -> "RecordedExtractor":
-        """Describe an extractor that ``load_extractor`` made."""
+    def of(
+        cls,
+        extractor: "Extractor",
+        resize: int,
+        precision: "Precision",
+        head: str = LINEAR,
+        item_classes: ItemClasses | None = None,
+    ) -> "RecordedExtractor":
+        """Describe an extractor that ``load_extractor`` made, and the head that scores its features."""
         weights, preprocess = fingerprint(extractor.weights_file), extractor.preprocess
-        return cls(extractor.arch, weights, resize, precision, preprocess and preprocess.text)
+        classes = fingerprint(item_classes.path) if item_classes else ""
+        preprocess = preprocess and preprocess.text
+        return cls(extractor.arch, weights, resize, precision, preprocess, head, classes)
 
     @classmethod
     def read(cls, classes: Path) -> "RecordedExtractor":
         """Read the extractor of ``classes.csv`` and the ``features.npy`` beside it from the manifest."""
         options = read_record(classes).get("options", {})
         try:
-            required = {name: options[name] for name in ("arch", "weights", "resize", "precision")}
-            return cls(**required, preprocess=options.get("preprocess"))
-        except KeyError as error:
+            return cls(**{of.name: options[of.name] for of in fields(cls) if of.name in options})
+        except TypeError as error:
             raise UserError(
                 f"no record of the extractor in {record_path(classes)}: run classify_extract.py first"
             ) from error
 
     def options(self) -> dict[str, Any]:
-        """Return the fields that are not None as JSON values for ``Manifest.of``."""
-        return {of: value for of, value in asdict(self).items() if value is not None}
+        """Return the fields as JSON values for ``Manifest.of``, without those at their defaults."""
+        values = asdict(self)
+        return {of.name: values[of.name] for of in fields(self) if values[of.name] != of.default}
 
     def require_same(self, clean: "RecordedExtractor", classes: Path) -> None:
         """Raise ``UserError`` unless this is the extractor ``clean`` that made ``classes``.
@@ -52,7 +67,7 @@ class RecordedExtractor:
         Rows of different extractors in one feature matrix are not comparable. The precision may differ,
         since it changes features only by rounding.
         """
-        for what in ("arch", "weights", "resize", "preprocess"):
+        for what in ("arch", "weights", "resize", "preprocess", "head", "item_classes"):
             if getattr(self, what) != getattr(clean, what):
                 raise UserError(
                     f"{classes} was made with {what} {getattr(clean, what)}, this run has "

@@ -7,15 +7,16 @@ Baselines of Kurakin et al. 2017 and Tramer et al. 2018, trained on single-step 
     timm:inception_resnet_v2.tf_ens_adv_in1k     ens_adv_inception_resnet_v2
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from src.artifacts.errors import UserError
 from src.extractors.optional import optional_library
-from src.extractors.zoo import TIMM, no_classes
+from src.extractors.zoo import TIMM, WITHOUT_CLASSES, no_classes
 
 _CLASS_LISTS = {1000, 11221, 11821, 19168, 21841, 21842, 21843, 115217}
 """Lengths of the lists of classes that timm's classifiers tell apart (ImageNet-1k, -12k, -21k, -22k,
@@ -33,8 +34,8 @@ class TimmModel:
     """Side in pixels of the images that it was trained on."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    head: str
-    """Name of the last layer."""
+    head: str | None
+    """Name of the last layer; None where there is not one last layer."""
     n_outputs: int
     """Width of the published head; 0 where none is published."""
     repository: str | None
@@ -49,17 +50,32 @@ class TimmModel:
             published = timm.get_pretrained_cfg(name, allow_unregistered=False)
         except RuntimeError as error:
             raise UserError(f"--arch {arch}: {error}") from error
-        if not isinstance(published.classifier, str):
-            raise UserError(f"--arch {arch} is no classifier with one last layer")
         return cls(
             name,
             published.input_size[-1],
             published.mean,
             published.std,
-            published.classifier,
+            published.classifier if isinstance(published.classifier, str) else None,
             published.num_classes,
             published.hf_hub_id,
         )
+
+    def require_head(self) -> str:
+        """Return the name of the last layer; ``UserError`` where there is not one last layer."""
+        if self.head is None:
+            raise UserError(
+                f"--arch {TIMM}{self.name} is no classifier with one last layer; {WITHOUT_CLASSES}"
+            )
+        return self.head
+
+    @property
+    def cut(self) -> str | None:
+        """Layer whose inputs are the features of the published weights.
+
+        None for encoders (CLIP, SigLIP, DINOv2), whose features are their output, and for networks
+        with several heads, whose features are what their heads read.
+        """
+        return self.head if self.n_outputs in _CLASS_LISTS else None
 
     def require_classes(self) -> None:
         """``UserError`` where the published weights have no head of classes (CLIP, SigLIP, DINOv2)."""
@@ -70,6 +86,25 @@ class TimmModel:
         """Build a randomly initialised network with ``n_outputs`` outputs."""
         timm = optional_library("timm")
         return timm.create_model(self.name, pretrained=False, num_classes=n_outputs)
+
+    def build_encoder(self, published: Mapping[str, Tensor] | None = None) -> nn.Module:
+        """Build the network whose output is the features, with ``published`` weights or random ones.
+
+        timm translates weights of other libraries (open_clip, DINOv2). Transformers read images of any
+        size that their patches divide. ``ValueError`` where the weights do not fit.
+        """
+        timm = optional_library("timm")
+        options: dict[str, Any] = {"num_classes": self.n_outputs}
+        if published is not None:
+            options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": published}}
+        try:
+            network = _create(timm.create_model, self.name, options)
+        except (RuntimeError, KeyError, AttributeError) as error:
+            # torch lists all keys, one line for each kind of difference; the first key is enough.
+            differences = str(error).splitlines()
+            first = (differences[1:] or differences)[0].partition(",")[0]
+            raise ValueError(first.strip()) from error
+        return network if self.head else _BeforeHeads(network)
 
     def cached_weights(self, option: str) -> Path:
         """Return the file of the published weights in the hub's cache, without a download.
@@ -98,3 +133,22 @@ class TimmModel:
             else value
             for key, value in state_dict.items()
         }
+
+
+class _BeforeHeads(nn.Module):
+    """Features that the heads of a network of timm read."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network.forward_head(self.network.forward_features(images), pre_logits=True)
+
+
+def _create(create: Callable[..., nn.Module], name: str, options: Mapping[str, Any]) -> nn.Module:
+    """Let transformers that can do so interpolate their positions to other sizes of images."""
+    try:
+        return create(name, dynamic_img_size=True, **options)
+    except TypeError:  # no such option
+        return create(name, **options)

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import LINEAR
+from src.artifacts.item_classes import ItemClasses, read_item_classes
 from src.artifacts.layout import Layout
 from src.extractors.zoo import check_classifier, check_name
 
@@ -17,13 +19,31 @@ IMAGENET = "imagenet"
 def weights_of(options: argparse.Namespace, layout: Layout) -> Path | None:
     """The checkpoint that ``--checkpoint`` or the model options name; None stands for ImageNet weights.
 
-    Raises ``UserError`` for a missing file, an unknown ``--arch``, and one without a head of classes.
+    Raises ``UserError`` for a missing file, an unknown ``--arch``, and one without a head of classes
+    unless ``--head`` does without.
     """
     path = getattr(options, "checkpoint", None)
     if path is None:
         path = weights_path(layout, options.defense, options.model_dir, options.model_file)
-    check_network(options.arch, path)
+    check_network(options.arch, path, published=getattr(options, "head", LINEAR) == LINEAR)
     return path
+
+
+def item_classes_of(options: argparse.Namespace) -> ItemClasses | None:
+    """The shop's own classes, from ``--classes``; None for a linear head, which brings its classes.
+
+    Raises ``UserError`` where ``--head`` and ``--classes`` do not fit together.
+    """
+    if options.head == LINEAR:
+        if options.classes:
+            raise UserError("--classes belongs to --head none and --head class_means")
+        return None
+    if options.classes is None:
+        raise UserError(
+            f"--head {options.head} takes its classes from the shop: add --classes FILE, a CSV of item "
+            "and category"
+        )
+    return read_item_classes(options.classes)
 
 
 def check_network(arch: str | None, checkpoint: Path | None, *, published: bool = True) -> None:

@@ -24,12 +24,13 @@ _HALF = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network with a head of classes, and the images that it reads."""
+    """A network and the images that it reads."""
 
     builder: str
     """Name of torchvision's function, or of a class of ``networks``."""
-    head: str
-    """Name of the layer whose outputs are the logits and whose inputs are the features."""
+    head: str | None
+    """Name of the layer whose outputs are the logits and whose inputs are the features; None for a
+    backbone, which is published without classes."""
     size: int = 224
     """Side of its images in pixels."""
     mean: tuple[float, ...] = IMAGENET_MEAN
@@ -38,6 +39,9 @@ class Architecture:
     """Arguments of the builder beside the number of outputs."""
     weights: Literal["torchvision"] | None = "torchvision"
     """Who publishes ImageNet weights."""
+    cut: str | None = None
+    """Layer that is left out of a backbone, so that its inputs are the features; None takes the output of
+    the network."""
 
 
 _TORCHVISION_HEADS = {
@@ -108,13 +112,19 @@ SMALL_NETWORKS = {
     "lenet_zhu": replace(_CIFAR100, builder="LeNetZhu", head="7"),
 }
 
-ARCHITECTURES = {**TORCHVISION, **SMALL_NETWORKS}
+ARCHITECTURES = {
+    **TORCHVISION,
+    **SMALL_NETWORKS,
+}
 
 
 _ENCODERS = re.compile(r"clip.*\.|siglip|\..*clip|dinov|\.dino|mae|aimv2|vit_pe_|jepa")
 """Families of timm that are trained without classes. An untagged CLIP may be a tuned one."""
 _TUNED = re.compile(r"_ft_in\d|augreg_in\d")
 """Tags of members that were trained on classes afterwards."""
+WITHOUT_CLASSES = (
+    "stages 1 and 3 serve it with --head none --classes FILE or --head class_means --classes FILE"
+)
 
 
 def check_name(arch: str) -> str:
@@ -144,15 +154,21 @@ def check_classifier(arch: str) -> None:
     asked when the weights are (``TimmModel.require_classes``).
     """
     check_name(arch)
-    if is_timm(arch) and "+" not in arch and not _TUNED.search(arch) and _ENCODERS.search(arch):
+    if "+" in arch:
+        return
+    if is_timm(arch):
+        lacks_classes = _ENCODERS.search(arch) and not _TUNED.search(arch)
+    else:
+        lacks_classes = ARCHITECTURES[arch].head is None
+    if lacks_classes:
         raise no_classes(arch)
 
 
 def no_classes(arch: str) -> UserError:
-    """The error of a network whose published weights score no classes."""
+    """Return the error for a network whose published weights score no classes."""
     return UserError(
-        f"--arch {arch}: its published weights have no head of classes, and a network without one is "
-        "not served: choose a classifier (timm's names of classifiers end in _in1k, _in12k, ...)"
+        f"--arch {arch}: its published weights have no head of classes; {WITHOUT_CLASSES}, else choose a "
+        "classifier (timm's names of classifiers end in _in1k, _in12k, ...)"
     )
 
 

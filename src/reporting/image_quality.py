@@ -151,7 +151,9 @@ class Measures:
 
     @cached_property
     def extractor(self) -> Extractor:
-        undefended = load_extractor(self.options.arch, self.weights["features"], self.device)
+        undefended = load_extractor(
+            self.options.arch, self.weights["features"], self.device, self.options.head
+        )
         return self.options.preprocess.in_front_of(undefended)
 
     def describe(self, condition: Condition) -> Features:

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from src.artifacts.experiments import Experiment
+from src.cli import extractor_options
 
 PAIRS = 3
 
@@ -22,10 +23,7 @@ def suggest_pairs(table: pd.DataFrame, k: int, min_items: int) -> list[tuple[int
 
 def attack_command(dataset: str, experiment: Experiment, origin: int, target: int) -> str:
     """The command of stage 3 for a pair, with PGD as an example."""
-    defense = (
-        f"--defense 1 --model_dir {experiment.model_dir}" if experiment.model_dir else "--defense 0"
-    )
     return (
         f"python classify_extract_attack.py --dataset {dataset} --attack_type pgd "
-        f"--origin_class {origin} --target_class {target} {defense}"
+        f"--origin_class {origin} --target_class {target} {extractor_options(experiment.model_dir)}"
     )

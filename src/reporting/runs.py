@@ -135,7 +135,7 @@ def read_categories(layout: Layout, experiment: Experiment) -> Categories:
     gap = np.flatnonzero(predictions.image_ids != np.arange(len(predictions.image_ids)))
     if len(gap):
         raise UserError(f"{path} has no row of item {gap[0]}: ids must run 0..n-1 without gaps")
-    numbers, of_item = np.unique(predictions.numbers, return_inverse=True)
+    numbers, of_item = np.unique(predictions.classes, return_inverse=True)
     return Categories(predictions, numbers, of_item)
 
 

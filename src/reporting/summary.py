@@ -502,9 +502,9 @@ def attack_outcome(layout: Layout, experiment: Experiment) -> tuple[float, float
         return np.nan, np.nan
     attacked, _ = read_attacked_classes(layout.classes(experiment))
     if experiment.target is None:
-        success = attack_metrics.misclassification_rate(attacked.numbers, experiment.origin)
+        success = attack_metrics.misclassification_rate(attacked.classes, experiment.origin)
     else:
-        success = attack_metrics.success_rate(attacked.numbers, experiment.target)
+        success = attack_metrics.success_rate(attacked.classes, experiment.target)
     clean_file, attacked_file = layout.features(experiment.clean), layout.features(experiment)
     if not (clean_file.is_file() and attacked_file.is_file()):
         return success, np.nan

@@ -10,8 +10,9 @@ from src.attacks.freezing import frozen
 from src.attacks.goals import ClassGoal
 from src.attacks.victim import ExtractorVictim
 from src.extractors.architectures import input_size
-from src.extractors.embedders import class_means, set_class_means
+from src.extractors.embedders import set_class_means
 from src.extractors.extractor import Extractor
+from src.extractors.heads import class_means
 from src.extractors.inference import unreadable_size
 from src.training.pictures import UNCHANGED, Augmentation, PictureSet, read_ahead, to_images
 

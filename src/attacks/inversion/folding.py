@@ -22,16 +22,7 @@ def fold_norms(extractor: Extractor) -> Extractor:
     """
     with frozen(extractor):  # the trace must record the branches of evaluation mode
         network = _folded(extractor.network)
-    folded = Extractor(
-        network,
-        extractor.labels,
-        extractor.head_name,
-        arch=extractor.arch,
-        mean=extractor.mean.flatten().tolist(),
-        std=extractor.std.flatten().tolist(),
-    )
-    folded.precision = extractor.precision
-    return folded.to(extractor.device)
+    return extractor.replaced(network=network)
 
 
 def _folded(network: nn.Module) -> nn.Module:

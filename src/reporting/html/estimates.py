@@ -106,9 +106,9 @@ def success_estimate(layout: Layout, experiment: Experiment) -> Estimate:
     """Success rate in percent with Wilson's interval; without a target, of leaving the origin."""
     attacked, _ = read_attacked_classes(layout.classes(experiment))
     if experiment.target is None:
-        hits = attacked.numbers != experiment.origin
+        hits = attacked.classes != experiment.origin
     else:
-        hits = attacked.numbers == experiment.target
+        hits = attacked.classes == experiment.target
     low, high = wilson_interval(int(hits.sum()), len(hits))
     return Estimate(100 * hits.mean(), 100 * low, 100 * high)
 

@@ -136,7 +136,7 @@ class Shelf:
         if self.lists:
             gain = sum(lists.gained(attacked.image_ids, self.study.k) for lists in self.lists)
         else:
-            hit = attacked.numbers != clean.numbers
+            hit = attacked.classes != clean.classes
             gain = np.where(hit, attacked.probabilities, -attacked.probabilities)
         return dict(zip(attacked.image_ids.tolist(), np.asarray(gain).tolist(), strict=True))
 
@@ -150,7 +150,7 @@ class Shelf:
             raise UserError(f"item {item} is not among the attacked ones of {self.experiment.name}")
         clean, attacked = (of.rows(np.array([item])) for of in self.classes)
         target = self.experiment.target
-        number = int(attacked.numbers[0])
+        number = int(attacked.classes[0])
         succeeded = number == target if target is not None else number != self.experiment.origin
         ranks = tuple(self._item_ranks(lists, item, users) for lists in self.lists)
         return Card(item, succeeded, self._pictures(item, clean, attacked), ranks)
