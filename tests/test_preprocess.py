@@ -160,7 +160,7 @@ def test_the_measures_find_the_experiment_by_the_same_options(shop, pair, attack
 
 
 def test_a_study_of_attention_looks_through_the_defence(shop, pair, attacked):
-    assert script("evaluate_attention", shop, *pair, *JPEG) == 0
+    assert script("audits.attention", shop, *pair, *JPEG) == 0
     record = read_record(attacked[0] / "attention.tsv")
     assert record["options"]["preprocess"] == "jpeg:quality=50"
 
@@ -169,12 +169,12 @@ def test_robust_accuracy_through_a_defence(shop, tmp_path):
     pd.DataFrame({"item": range(N_IMAGES), "category": np.arange(N_IMAGES) % 4}).assign(
         label=lambda table: "kind " + table["category"].astype(str)
     ).to_csv(shop / "data/shop/items.csv", index=False)
-    command = ["evaluate_robustness", "--dataset", "catalogue", "--data", shop / "data/shop"]
+    command = ["audits.robustness", "--dataset", "catalogue", "--data", shop / "data/shop"]
     command += ["--checkpoint", shop / "plain.pt", "--part", "all", "--attacks", "clean", "fgsm"]
     command += ["--gpu", -1, "--out", tmp_path / "robust.tsv", *JPEG]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", list(map(str, command)))
-        assert run(importlib.import_module("evaluate_robustness").main) == 0
+        assert run(importlib.import_module("audits.robustness").main) == 0
     table = pd.read_csv(tmp_path / "robust.tsv", sep="\t")
     assert set(table["recipe"]) == {"plain.jpeg-quality50"}
 

@@ -145,13 +145,8 @@ def test_lists_are_ranked_by_the_product_of_the_factors(kind, form):
     np.testing.assert_allclose(listed, best, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("kind", "form"), CASES)
-def test_directions_are_the_gradients_of_scores(kind, form):
-    recommender, features, item, step = fitted(kind, form), data_of(kind).features, 4, 0.25
-    directions = recommender.directions(features, item)
-    if not kind.reads_images:
-        assert directions is None
-        return
+def slopes_of(recommender: Recommender, features: np.ndarray, item: int, step: float) -> np.ndarray:
+    """Return finite differences of every user's score of ``item``: (users, features)."""
 
     def scores(shift: np.ndarray) -> np.ndarray:
         moved = features.copy()
@@ -161,11 +156,23 @@ def test_directions_are_the_gradients_of_scores(kind, form):
 
     shifts = step * np.eye(N_FEATURES, dtype=np.float32)
     slopes = [(scores(shift) - scores(-shift)) / (2 * step) for shift in shifts]
+    return np.stack(slopes, axis=1)
+
+
+@pytest.mark.parametrize(("kind", "form"), CASES)
+def test_directions_are_the_gradients_of_scores(kind, form):
+    recommender, features, item, step = fitted(kind, form), data_of(kind).features, 4, 0.25
+    directions = recommender.directions(features, item)
+    if not kind.reads_images:
+        assert directions is None
+        return
+
+    slopes = slopes_of(recommender, features, item, step)
     assert directions.dtype == np.float32 and np.abs(directions).max() > 1e-3
-    np.testing.assert_allclose(directions, np.stack(slopes, axis=1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(directions, slopes, rtol=1e-4, atol=1e-5)
     some = np.array([5, 2])
-    slopes = recommender.slopes(some)
-    assert slopes is None or np.allclose(slopes, directions[some], rtol=1e-6)
+    own = recommender.slopes(some)
+    assert own is None or np.allclose(own, directions[some], rtol=1e-6)
 
 
 @pytest.mark.parametrize("form", ["shared", "full"])
@@ -181,16 +188,9 @@ def test_longer_features_of_the_same_direction_score_the_same_when_length_is_not
     for one, other in zip(recommender.factors(features), recommender.factors(longer), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
-    def scores(shift: np.ndarray) -> np.ndarray:
-        moved = features.copy()
-        moved[item] += shift
-        users, items = recommender.factors(moved)
-        return users.astype(np.float64) @ items[item].astype(np.float64)
-
-    shifts = step * np.eye(N_FEATURES, dtype=np.float32)
-    slopes = [(scores(shift) - scores(-shift)) / (2 * step) for shift in shifts]
+    slopes = slopes_of(recommender, features, item, step)
     directions = recommender.directions(features, item)
-    np.testing.assert_allclose(directions, np.stack(slopes, axis=1), rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(directions, slopes, rtol=1e-2, atol=1e-3)
     assert np.abs(directions @ features[item]).max() < 1e-4
 
 
