@@ -129,6 +129,7 @@ def parameters_of(defence: type[Defence]) -> list[Field]:
 
 
 def expected(of: Field) -> str:
-    """The values that a parameter may have, in words: ``quality is a whole number from 1 to 100``."""
+    """The values that a parameter may have: ``side (of the square) is a whole number from 1 to 9``."""
     number = "a whole number" if isinstance(of.default, int) else "a number"
-    return f"{of.name} is {number} from {of.metadata['least']:g} to {of.metadata['most']:g}"
+    least, most = of.metadata["least"], of.metadata["most"]
+    return f"{of.name} ({of.metadata['help']}) is {number} from {least:g} to {most:g}"
