@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,8 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
 from src.cli import Parser, add_common_options, add_extractor_options, model_dir_of, run
-from src.datasets.catalogue import (
-    choose_resize,
-    describe_reading,
-    open_whole_catalogue,
-    require_images,
-)
+from src.datasets.catalogue import choose_resize, describe_reading, open_whole_catalogue
+from src.datasets.image_files import require_images
 from src.extractors.weights import weights_of
 
 
@@ -50,17 +45,17 @@ def extract(options: argparse.Namespace, layout: Layout, weights: Path | None, g
     from src.extractors.recorded import RecordedExtractor
 
     experiment = Experiment(model_dir_of(options))
-    catalogue = open_whole_catalogue(layout.images, options.resize)
+    catalogue = open_whole_catalogue(layout.images)
     device = select_device(gpu)
     loading = Loading.on(device, options.image_batch, options.workers)
     extractor = load_extractor(options.arch, weights, device)
     trained_size = extractor.trained_size
-    catalogue = replace(
-        catalogue, resize=choose_resize(catalogue.sizes, options.resize, trained_size)
-    )
-    print(describe_reading(catalogue.sizes, catalogue.resize, trained_size))
+    sizes = catalogue.store.sizes
+    resize = choose_resize(sizes, options.resize, trained_size)
+    catalogue = catalogue.resized(resize)
+    print(describe_reading(sizes, resize, trained_size))
 
-    recorded = RecordedExtractor.of(extractor, catalogue.resize, options.precision)
+    recorded = RecordedExtractor.of(extractor, resize, options.precision)
     manifest = Manifest.of(
         "classify_extract",
         {**recorded.options(), "image_batch": loading.batch_size},

@@ -65,7 +65,7 @@ def attack(command: AttackCommand, clean: CleanSources, weights: Path | None, gp
         return
 
     catalogue = open_whole_catalogue(layout.images, resize)
-    print(describe_reading(catalogue.sizes, resize, extractor.trained_size))
+    print(describe_reading(catalogue.store.sizes, resize, extractor.trained_size))
     start = clean.read_start(settings.origin)
     features = clean.read_features(len(catalogue), extractor)
     campaign = Campaign(

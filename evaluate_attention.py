@@ -69,7 +69,7 @@ def main() -> None:
         return
 
     clean = open_whole_catalogue(layout.images, recorded.resize)
-    print(describe_reading(clean.sizes, recorded.resize, extractor.trained_size))
+    print(describe_reading(clean.store.sizes, recorded.resize, extractor.trained_size))
     attacked = open_catalogue(layout.attacked_images(experiment), resize=0)
     positions = clean.positions(attacked.ids)
     drawn = attacked.positions(np.array(options.items)) if options.items else None
@@ -94,7 +94,7 @@ def main() -> None:
     objects = None
     if options.boxes:
         grid = observed.clean.maps["class"].shape[1:]
-        objects = read_object_cells(options.boxes, attacked.ids, clean.sizes[positions], grid)
+        objects = read_object_cells(options.boxes, attacked.ids, clean.store.sizes[positions], grid)
     table = attention_table(observed, object_sizes(clean, positions), objects)
     summary = attention_summary(table)
 

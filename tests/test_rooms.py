@@ -15,7 +15,8 @@ FLOORS = (
     {"reporting"},
     {"training"},
     {"attacks", "recommenders"},
-    {"extractors", "datasets"},
+    {"extractors"},
+    {"datasets"},
     {"cli"},
     {"artifacts"},
 )

@@ -3,6 +3,7 @@
 Whole images are squashed to the given size, as in the stages that read a catalogue.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,12 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
 from src.artifacts.tables import read_labelled
-from src.datasets.catalogue import (
-    SQUASHED,
-    choose_resize,
-    image_files,
-    image_size,
-    open_catalogue,
-)
-from src.datasets.labelled_images import FileImages, Splitting, number_classes
+from src.datasets.catalogue import SQUASHED, choose_resize, open_catalogue
+from src.datasets.image_files import image_files, image_size
+from src.datasets.image_set import ImageFiles, ImageSet, number_classes
+from src.datasets.image_splitting import Splitting
 
-Parts = tuple[FileImages, FileImages]
+Parts = tuple[ImageSet, ImageSet]
 
 
 def read_class_folders(
@@ -32,15 +29,15 @@ def read_class_folders(
     if not path.is_dir():
         raise UserError(f"no folder at {path}")
     folders = sorted(f for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))
-    files = [f"{f.name}/{image.name}" for f in folders for image in sorted(image_files(f))]
+    files = [image for folder in folders for image in sorted(image_files(folder))]
     if not files:
         raise UserError(
             f"no images in the folders of {path}: expected <class>/<image>.jpg, .png, ..."
         )
-    labels, names = number_classes(np.array([file.partition("/")[0] for file in files]))
-    sizes = np.array([image_size(path / file) for file in files], np.int64)
-    side = _side(path, sizes, size, trained_size)
-    return splitting.part(FileImages(path, np.array(files), labels, tuple(names.tolist()), side))
+    classes, labels = number_classes(np.array([file.parent.name for file in files]))
+    sizes = np.array([image_size(file) for file in files], np.int64)
+    store = ImageFiles(tuple(files), _side(path, sizes, size, trained_size), sizes=sizes)
+    return splitting.part(ImageSet.of(store, classes, labels.tolist(), inputs=[path]))
 
 
 def read_catalogue(
@@ -58,12 +55,17 @@ def read_catalogue(
     layout = _layout_of(path)
     items, categories, names = _read_categories(layout, labels)
     catalogue = open_catalogue(layout.images, 0)
-    rows = catalogue.positions(items)
-    side = _side(layout.images, catalogue.sizes[rows], size, trained_size)
-    files = np.array([catalogue.paths[row].name for row in rows])
-    numbers, present = number_classes(categories)
-    class_names = tuple(names[category] for category in present)
-    return splitting.part(FileImages(layout.images, files, numbers, class_names, side))
+    store = catalogue.store.take(catalogue.positions(items))
+    side = _side(layout.images, store.sizes, size, trained_size)
+    classes, present = number_classes(categories)
+    images = ImageSet.of(
+        replace(store, resize=side),
+        classes,
+        [names[category] for category in present],
+        ids=items,
+        inputs=_inputs(layout, labels),
+    )
+    return splitting.part(images)
 
 
 def _side(folder: Path, sizes: np.ndarray, size: int | None, trained_size: int | None) -> int:
@@ -79,11 +81,11 @@ def _side(folder: Path, sizes: np.ndarray, size: int | None, trained_size: int |
     return resize or int(sizes[0, 0])
 
 
-def catalogue_files(path: Path) -> list[Path]:
-    """Return the paths that ``read_catalogue`` reads from ``data/<dataset>`` without ``labels``."""
-    layout = _layout_of(path)
+def _inputs(layout: Layout, labels: Path | None) -> list[Path]:
+    """Return the image folder of a data set, and the file that its categories come from."""
     known = layout.item_categories.is_file()
-    return [layout.images, layout.item_categories if known else layout.classes(Experiment())]
+    usual = layout.item_categories if known else layout.classes(Experiment())
+    return [layout.images, labels or usual]
 
 
 def _layout_of(path: Path) -> Layout:

@@ -3,16 +3,17 @@
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.parts import Parts
+from src.datasets.image_set import ImageSet
+from src.datasets.read_ahead import read_ahead
 from src.extractors.architectures import input_size
 from src.extractors.distribution import of_share, own_share, rank
 from src.extractors.extractor import Extractor, Precision, fast_copy
@@ -22,20 +23,6 @@ _IMAGES_PER_PART = 1024
 
 _Result = tuple[np.ndarray, Mapping[str, np.ndarray]]
 """Positions of images, and what was found in them: a row each, and the notes on some."""
-
-
-class Images(Protocol):
-    """What inference asks of a catalogue."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, position: int) -> tuple[np.ndarray, str | None]:
-        """(height, width, 3) uint8 RGB and a note on what was unusual about the file, if anything."""
-        ...
-
-    def batches(self, positions: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-        """Split ``positions`` into batches of images of equal size."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +43,7 @@ class Predictions:
 
 def predict(
     extractor: Extractor,
-    images: Images,
+    images: ImageSet,
     positions: np.ndarray | None = None,
     *,
     batch_size: int = 32,
@@ -67,8 +54,8 @@ def predict(
     """Classify and describe the images at ``positions`` (distinct; default: all) in one forward each.
 
     Runs on the extractor's device. Memory holds the feature matrix and a few batches. ``workers``
-    processes read ahead; 0 reads in this one. ``progress`` labels the bar; None shows none. Raises
-    ``UserError`` for a file that is no image and for a size the network cannot read.
+    threads read ahead; 0 read no batch before it is needed. ``progress`` labels the bar; None shows
+    none. Raises ``UserError`` for a file that is no image and for a size the network cannot read.
     """
     positions = np.arange(len(images)) if positions is None else np.asarray(positions)
     batches = list(images.batches(positions, batch_size))
@@ -79,7 +66,7 @@ def predict(
 
 def predict_parts(
     extractor: Extractor,
-    images: Images,
+    images: ImageSet,
     parts: Parts,
     *,
     batch_size: int = 32,
@@ -112,7 +99,7 @@ def predict_parts(
 
 
 def join_parts(
-    extractor: Extractor, images: Images, parts: Parts, *, batch_size: int = 32
+    extractor: Extractor, images: ImageSet, parts: Parts, *, batch_size: int = 32
 ) -> Predictions:
     """What ``predict_parts`` has found; ``UserError`` where a part is not finished."""
     plan = _plan(images, batch_size)
@@ -120,7 +107,7 @@ def join_parts(
     return _collect(extractor, np.arange(len(images)), found)
 
 
-def _plan(images: Images, batch_size: int) -> list[list[np.ndarray]]:
+def _plan(images: ImageSet, batch_size: int) -> list[list[np.ndarray]]:
     """Parts, each a list of batches; the same in every run, by however many processes.
 
     A part is what a kill can cost and what is shared out: the images make ``_PARTS`` of them where
@@ -166,28 +153,15 @@ def _join(results: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _forward_all(
-    extractor: Extractor, images: Images, batches: Sequence[np.ndarray], workers: int
+    extractor: Extractor, images: ImageSet, batches: Sequence[np.ndarray], workers: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """One result for each batch, in order; files are read ahead while the network works."""
-    if not batches:
-        return
-    on_gpu = extractor.device.type == "cuda"
-    loader = DataLoader(
-        _Reader(images),
-        batch_sampler=batches,
-        collate_fn=lambda batch: batch,
-        num_workers=workers,
-        pin_memory=on_gpu,
-        prefetch_factor=4 if workers else None,
-    )
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise batch
-        pixels, noted, notes = batch
+    """Yield a result for each batch, in order; files are read ahead while the network works."""
+    read = partial(_read, images, pinned=extractor.device.type == "cuda")
+    for _, (pixels, notes) in read_ahead(read, batches, workers):
         yield {
             **_forward(extractor, pixels),
-            "noted": np.array(noted, np.int64),
-            "notes": np.array(notes, str),
+            "noted": np.array(list(notes), np.int64),
+            "notes": np.array(list(notes.values()), str),
         }
 
 
@@ -223,22 +197,11 @@ def _forward(extractor: Extractor, pixels: Tensor) -> dict[str, np.ndarray]:
     }
 
 
-class _Reader(Dataset):
-    """Reads whole batches: (pixels (N, height, width, 3) uint8, noted positions, their notes).
-
-    What a user can cause is returned and not raised: a loader's process would wrap it in a traceback.
-    """
-
-    def __init__(self, images: Images) -> None:
-        self.images = images
-
-    def __getitems__(
-        self, positions: Sequence[int]
-    ) -> tuple[Tensor, list[int], list[str]] | UserError:
-        try:
-            read = [self.images.read(position) for position in positions]
-        except UserError as error:
-            return error
-        notes = {int(p): note for p, (_, note) in zip(positions, read, strict=True) if note}
-        pixels = torch.from_numpy(np.stack([image for image, _ in read]))
-        return pixels, list(notes), list(notes.values())
+def _read(
+    images: ImageSet, positions: np.ndarray, *, pinned: bool
+) -> tuple[Tensor, dict[int, str]]:
+    """Read a batch: (m, height, width, 3) uint8, and by position the notes on its files."""
+    read = [images.read(position) for position in positions]
+    pixels = torch.from_numpy(np.stack([image for image, _ in read]))
+    notes = {int(p): note for p, (_, note) in zip(positions, read, strict=True) if note}
+    return pixels.pin_memory() if pinned else pixels, notes
