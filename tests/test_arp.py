@@ -242,7 +242,7 @@ def test_adversaries_of_classifiers(name):
         losses = [functional.cross_entropy(logits, classes) for logits in (benign, moved)]
         assert losses[1] < losses[0]
     else:
-        losses = [functional.cross_entropy(logits, views.labels) for logits in (benign, moved)]
+        losses = [functional.cross_entropy(logits, views.classes) for logits in (benign, moved)]
         assert losses[1] > losses[0]
 
 

@@ -363,8 +363,8 @@ def test_barlow_twins_by_loops():
     views = views_of(RECIPES["none"])
     value = barlow_twins(views)
     anchors, positives, _ = views.triplets.of(views.benign.features.detach().double())
-    counts = views.labels.bincount()
-    kept = [k for k, row in enumerate(views.triplets.anchor) if counts[views.labels[row]] >= 3]
+    counts = views.classes.bincount()
+    kept = [k for k, row in enumerate(views.triplets.anchor) if counts[views.classes[row]] >= 3]
     assert 2 < len(kept) <= 8
 
     def standard(column):

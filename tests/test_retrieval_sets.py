@@ -16,7 +16,7 @@ from scipy.io import savemat
 from src.artifacts.classes import Classes, write_classes
 from src.artifacts.errors import UserError
 from src.datasets.image_set import ImageArray, ImageSet
-from src.datasets.image_splitting import Splitting
+from src.datasets.image_splitting import random_halves
 from src.datasets.retrieval import LAYOUTS, RetrievalSet, open_retrieval_set
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -92,9 +92,9 @@ def test_an_archive_of_arrays(tmp_path):
     )
     assert_digits(open_retrieval_set("fashion", path))
     np.savez(path, x=x_train, y=y_train)
-    found = open_retrieval_set("mnist", path, splitting=Splitting(train_share=2 / 3))
+    found = open_retrieval_set("mnist", path)
     assert (len(found.train), len(found.test)) == (20, 10)
-    assert np.bincount(found.test.classes).tolist() == [1] * 10
+    assert np.bincount(found.test.classes).tolist() == [1] * 10  # of three, two are for training
     together = np.concatenate([found.train.pixels(), found.test.pixels()])
     assert sorted(map(bytes, together)) == sorted(map(bytes, x_train))
 
@@ -122,9 +122,6 @@ def test_wrong_arrays_are_named(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"no \.npz archive"):
         open_retrieval_set("mnist", path)
-    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
-    with pytest.raises(UserError, match="not split again"):
-        open_retrieval_set("mnist", path, splitting=Splitting())
 
 
 def test_damaged_idx_files_are_named(tmp_path):
@@ -366,32 +363,21 @@ def classes(tmp_path) -> Path:
 
 
 def test_a_folder_of_classes_by_images(classes):
-    found = open_retrieval_set("folder", classes, size=28, splitting=Splitting(train_share=0.75))
+    found = open_retrieval_set("folder", classes, size=28)
     assert found.train.labels == found.test.labels == ("ant", "bee", "cat", "dog")
-    assert np.bincount(found.train.classes).tolist() == [3] * 4
-    assert np.bincount(found.test.classes).tolist() == [1] * 4
+    assert np.bincount(found.train.classes).tolist() == [2] * 4
+    assert np.bincount(found.test.classes).tolist() == [2] * 4
     files = {*found.train.store.paths, *found.test.store.paths}
     assert len(files) == 16
     # Images of the wanted size come as they are.
     assert found.test.side == found.train.side == 28
     shades = found.test.pixels()[:, 9, 9, 0]
     assert (shades // 40).tolist() == found.test.classes.tolist()
-    again = open_retrieval_set("folder", classes, size=28, splitting=Splitting(train_share=0.75))
+    again = open_retrieval_set("folder", classes, size=28)
     assert again.train.store.paths == found.train.store.paths
-    other = Splitting(train_share=0.75, seed=1)
-    other = open_retrieval_set("folder", classes, splitting=other)
-    assert other.train.store.paths != found.train.store.paths
-    assert other.test.side == 28  # the images' own
+    assert open_retrieval_set("folder", classes).test.side == 28  # the images' own
     assert open_retrieval_set("folder", classes, trained_size=32).test.side == 32
     assert open_retrieval_set("folder", classes, size=0, trained_size=32).test.side == 28
-
-
-def test_a_folder_of_classes_by_classes(classes):
-    splitting = Splitting(by="classes", train_share=0.25)
-    found = open_retrieval_set("folder", classes, splitting=splitting)
-    assert found.train.labels == ("ant",)
-    assert found.test.labels == ("bee", "cat", "dog")
-    assert found.test.classes.tolist() == [0] * 4 + [1] * 4 + [2] * 4
 
 
 def test_a_folder_without_classes_is_an_error(tmp_path):
@@ -427,10 +413,10 @@ def test_a_catalogue_with_categories(shop):
         assert np.abs(reds - 20 * items).max() <= 3
     assert found.test.side == found.train.side == 64
 
-    # Another table takes precedence, and need not list every item or name its categories.
-    own = shop.parent.parent / "own.csv"
-    pd.DataFrame({"item": [0, 1, 2, 3], "category": [4, 4, 9, 9]}).to_csv(own, index=False)
-    found = open_retrieval_set("catalogue", shop, labels=own, size=32)
+    # The table need not list every item or name its categories.
+    own = pd.DataFrame({"item": [0, 1, 2, 3], "category": [4, 4, 9, 9]})
+    own.to_csv(shop / "items.csv", index=False)
+    found = open_retrieval_set("catalogue", shop, size=32)
     assert found.train.labels == ("category 4", "category 9")
     assert len(found.train) == len(found.test) == 2
 
@@ -444,9 +430,6 @@ def test_results_of_later_stages_are_no_input_of_a_catalogue(shop):
     assert found.train.inputs == found.test.inputs == (images, shop / "original" / "classes.csv")
     (shop / "items.csv").write_text("item,category\n0,1\n1,1\n2,2\n")
     assert open_retrieval_set("catalogue", shop).test.inputs == (images, shop / "items.csv")
-    own = shop / "own.csv"
-    own.write_text("item,category\n0,1\n1,1\n2,2\n")
-    assert open_retrieval_set("catalogue", shop, labels=own).test.inputs == (images, own)
 
 
 def test_a_catalogue_with_what_an_extractor_saw(shop):
@@ -456,7 +439,7 @@ def test_a_catalogue_with_what_an_extractor_saw(shop):
     labels = [f"kind {number}" for number in numbers]
     seen = Classes(np.arange(9), numbers, labels, np.full(9, 0.5))
     write_classes(shop / "original" / "classes.csv", seen)
-    found = open_retrieval_set("catalogue", shop, splitting=Splitting())
+    found = open_retrieval_set("catalogue", shop)
     assert found.train.labels == ("kind 3", "kind 770", "kind 774")
     assert np.bincount(found.train.classes).tolist() == [1, 2, 2]  # one image cannot be in both
     assert np.bincount(found.test.classes).tolist() == [0, 2, 2]
@@ -474,8 +457,6 @@ def test_wrong_category_tables_are_named(shop):
         path.write_text(content)
         with pytest.raises(UserError, match=problem):
             open_retrieval_set("catalogue", shop)
-    with pytest.raises(UserError, match="missing file"):
-        open_retrieval_set("catalogue", shop, labels=shop / "none.csv")
     with pytest.raises(UserError, match="expected data/<dataset>"):
         open_retrieval_set("catalogue", shop / "original")
 
@@ -489,54 +470,33 @@ def test_choices_that_a_layout_does_not_leave(tmp_path):
         open_retrieval_set("cub", tmp_path / "none")
     with pytest.raises(UserError, match="the size of mnist cannot be chosen"):
         open_retrieval_set("mnist", tmp_path, size=32)
-    with pytest.raises(UserError, match="the splitting of cub cannot be chosen"):
-        open_retrieval_set("cub", tmp_path, splitting=Splitting())
-    with pytest.raises(UserError, match="the labels of folder cannot be chosen"):
-        open_retrieval_set("folder", tmp_path, labels=tmp_path)
     with pytest.raises(UserError, match="images of -1 pixels"):
         open_retrieval_set("folder", tmp_path, size=-1)
     with pytest.raises(UserError, match="images of cub have no size in common"):
         open_retrieval_set("cub", tmp_path, size=0)
-    for share in (0.0, 1.0):
-        with pytest.raises(UserError, match="not between 0 and 1"):
-            Splitting(train_share=share)
-    with pytest.raises(UserError, match="seed"):
-        Splitting(seed=-1)
     assert list(LAYOUTS) == [
         "mnist", "fashion", "cifar10", "cifar100", "cub", "cars", "sop", "folder", "catalogue",
     ]  # fmt: skip
 
 
-@given(
-    counts=st.lists(st.integers(1, 9), min_size=2, max_size=6),
-    share=st.floats(0.05, 0.95),
-    by=st.sampled_from(["images", "classes"]),
-    seed=st.integers(0, 5),
-)
-def test_the_parts_of_a_split(counts, share, by, seed):
-    """Nothing is lost or twice; shares hold within each class, and of the classes."""
+@given(counts=st.lists(st.integers(1, 9), min_size=2, max_size=6), seed=st.integers(0, 5))
+def test_random_halves(counts, seed):
+    """Nothing is lost or twice, and each class is halved."""
     if max(counts) < 2:
         counts[0] = 2
     classes = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
     numbered = np.arange(len(classes), dtype=np.uint8).reshape(-1, 1, 1, 1)
     images = ImageSet.of(ImageArray(numbered), classes, "abcdef"[: len(counts)])
-    train, test = Splitting(by, share, seed).part(images)
+    train, test = random_halves(images)
     assert sorted([*train.ids, *test.ids]) == list(range(len(classes)))
     for part in (train, test):
         assert (np.diff(part.ids) > 0).all()  # in the old order
         assert part.pixels().ravel().tolist() == part.ids.tolist()
-        labels = [part.labels[number] for number in part.classes]
-        assert labels == [images.labels[classes[row]] for row in part.ids]
-    if by == "classes":
-        assert not set(train.labels) & set(test.labels)
-        n_training = min(max(round(share * len(counts)), 1), len(counts) - 1)
-        assert train.labels == images.labels[:n_training]
-        assert test.labels == images.labels[n_training:]
-    else:
-        got = np.bincount(train.classes, minlength=len(counts))
-        for n, n_train in zip(counts, got, strict=True):
-            assert n_train == 1 if n == 1 else 1 <= n_train <= n - 1
-            assert abs(n_train - share * n) <= 1
+        assert part.labels == images.labels
+        np.testing.assert_array_equal(part.classes, classes[part.ids])
+    for n, n_train in zip(counts, np.bincount(train.classes, minlength=len(counts)), strict=True):
+        assert n_train == 1 if n == 1 else 1 <= n_train <= n - 1
+        assert abs(n_train - n / 2) <= 0.5
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real data are not here")

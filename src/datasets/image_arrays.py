@@ -14,7 +14,7 @@ import numpy as np
 from src.artifacts.errors import UserError
 from src.datasets.image_files import folder_with
 from src.datasets.image_set import ImageArray, ImageSet
-from src.datasets.image_splitting import Splitting
+from src.datasets.image_splitting import random_halves
 
 Parts = tuple[ImageSet, ImageSet]
 
@@ -33,13 +33,10 @@ _NPZ = "an .npz with x_train, y_train, x_test, y_test"
 _DAMAGED = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile)
 
 
-def read_mnist(
-    path: Path, name: str, labels: Sequence[str], splitting: Splitting | None = None
-) -> Parts:
+def read_mnist(path: Path, name: str, labels: Sequence[str]) -> Parts:
     """Read MNIST or a set in its format: ``<name>/raw/*-ubyte[.gz]`` below ``path``, or an ``.npz``."""
     if path.suffix == ".npz":
-        return read_npz(path, labels, splitting)
-    _require_unparted(path, splitting)
+        return read_npz(path, labels)
     marker = "train-images-idx3-ubyte"
     folder = folder_with(
         path,
@@ -82,11 +79,10 @@ def _read_idx(path: Path, n_dims: int) -> np.ndarray:
     return values.reshape(shape)
 
 
-def read_cifar10(path: Path, splitting: Splitting | None) -> Parts:
+def read_cifar10(path: Path) -> Parts:
     """Read ``cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin`` in or at ``path``, or ``.npz``."""
     if path.suffix == ".npz":
-        return read_npz(path, CIFAR10, splitting)
-    _require_unparted(path, splitting)
+        return read_npz(path, CIFAR10)
     folder = _cifar_folder(path, "cifar-10-batches-bin", "test_batch.bin", "cifar-10-binary.tar.gz")
     batches = [f"data_batch_{number}.bin" for number in range(1, 6)]
     train = np.concatenate([_read_cifar_rows(folder / batch, 1) for batch in batches])
@@ -94,12 +90,11 @@ def read_cifar10(path: Path, splitting: Splitting | None) -> Parts:
     return _from_cifar_rows(train, 1, CIFAR10, folder), _from_cifar_rows(test, 1, CIFAR10, folder)
 
 
-def read_cifar100(path: Path, splitting: Splitting | None) -> Parts:
+def read_cifar100(path: Path) -> Parts:
     """Read ``cifar-100-binary/{train,test}.bin`` in or at ``path``, or ``.npz``; classes are fine."""
     labels = tuple(f"class {number}" for number in range(_N_CIFAR100))
     if path.suffix == ".npz":
-        return read_npz(path, labels, splitting)
-    _require_unparted(path, splitting)
+        return read_npz(path, labels)
     folder = _cifar_folder(path, "cifar-100-binary", "test.bin", "cifar-100-binary.tar.gz")
     names_file = folder / "fine_label_names.txt"
     if names_file.is_file():
@@ -138,8 +133,8 @@ def _from_cifar_rows(
     return _labelled(np.ascontiguousarray(pixels), rows[:, n_classes - 1], labels, folder)
 
 
-def read_npz(path: Path, labels: Sequence[str], splitting: Splitting | None = None) -> Parts:
-    """Read x_train, y_train, x_test, y_test, or x and y, which ``splitting`` divides.
+def read_npz(path: Path, labels: Sequence[str]) -> Parts:
+    """Read x_train, y_train, x_test, y_test, or x and y, which are divided into halves.
 
     Images are (n, side, side) or (n, side, side, 3 or 1) uint8, classes (n,) or (n, 1) integers.
     """
@@ -151,21 +146,14 @@ def read_npz(path: Path, labels: Sequence[str], splitting: Splitting | None = No
     except (*_DAMAGED, AttributeError, TypeError) as error:  # a bare .npy has no files
         raise UserError(f"{path} is no .npz archive of plain arrays: {error}") from error
     if {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys():
-        _require_unparted(path, splitting)
         train, test = (
             _labelled(arrays[f"x_{part}"], arrays[f"y_{part}"], labels, path)
             for part in ("train", "test")
         )
         return train, test
     if {"x", "y"} <= arrays.keys():
-        together = _labelled(arrays["x"], arrays["y"], labels, path)
-        return (splitting or Splitting()).part(together)
+        return random_halves(_labelled(arrays["x"], arrays["y"], labels, path))
     raise UserError(f"{path} has neither x_train, y_train, x_test, y_test nor x and y")
-
-
-def _require_unparted(path: Path, splitting: Splitting | None) -> None:
-    if splitting is not None:
-        raise UserError(f"{path} has a training and a test part already: it is not split again")
 
 
 def _labelled(

@@ -31,7 +31,7 @@ def open_labelled_folder(
     names = rows.drop_duplicates("category").set_index("category")["label"].sort_index()
     return replace(
         pictures,
-        classes=rows["category"].to_numpy(np.int64),
+        classes=np.array(rows["category"], np.int64),
         labels=tuple(names.astype(str)),
         inputs=(folder, table),
     )

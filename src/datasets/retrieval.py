@@ -11,7 +11,6 @@ from src.artifacts.errors import UserError
 from src.datasets.class_folders import read_catalogue, read_class_folders
 from src.datasets.image_arrays import CLOTHES, DIGITS, read_cifar10, read_cifar100, read_mnist
 from src.datasets.image_set import ImageSet, joined
-from src.datasets.image_splitting import Splitting
 from src.datasets.unseen_classes import read_cars, read_cub, read_sop
 
 
@@ -45,24 +44,21 @@ class SetLayout:
     """Numbers of training and test images of the complete set."""
 
 
-_UNPARTED: Mapping[str, Any] = {"splitting": None}
-_FROM_FILES: Mapping[str, Any] = {"size": 224}
-_SQUASHED: Mapping[str, Any] = {"size": None, "splitting": Splitting(), "trained_size": None}
+_CROPPED: Mapping[str, Any] = {"size": 224}
+_SQUASHED: Mapping[str, Any] = {"size": None, "trained_size": None}
 
 LAYOUTS: dict[str, SetLayout] = {
-    "mnist": SetLayout(
-        partial(read_mnist, name="MNIST", labels=DIGITS), _UNPARTED, (60_000, 10_000)
-    ),
+    "mnist": SetLayout(partial(read_mnist, name="MNIST", labels=DIGITS), {}, (60_000, 10_000)),
     "fashion": SetLayout(
-        partial(read_mnist, name="FashionMNIST", labels=CLOTHES), _UNPARTED, (60_000, 10_000)
+        partial(read_mnist, name="FashionMNIST", labels=CLOTHES), {}, (60_000, 10_000)
     ),
-    "cifar10": SetLayout(read_cifar10, _UNPARTED, (50_000, 10_000)),
-    "cifar100": SetLayout(read_cifar100, _UNPARTED, (50_000, 10_000)),
-    "cub": SetLayout(read_cub, _FROM_FILES, (5_864, 5_924)),
-    "cars": SetLayout(read_cars, _FROM_FILES, (8_054, 8_131)),
-    "sop": SetLayout(read_sop, _FROM_FILES, (59_551, 60_502)),
+    "cifar10": SetLayout(read_cifar10, {}, (50_000, 10_000)),
+    "cifar100": SetLayout(read_cifar100, {}, (50_000, 10_000)),
+    "cub": SetLayout(read_cub, _CROPPED, (5_864, 5_924)),
+    "cars": SetLayout(read_cars, _CROPPED, (8_054, 8_131)),
+    "sop": SetLayout(read_sop, _CROPPED, (59_551, 60_502)),
     "folder": SetLayout(read_class_folders, _SQUASHED),
-    "catalogue": SetLayout(read_catalogue, {**_SQUASHED, "labels": None}),
+    "catalogue": SetLayout(read_catalogue, _SQUASHED),
 }
 
 
@@ -88,16 +84,13 @@ def open_retrieval_set(
     *,
     size: int | None = None,
     trained_size: int | None = None,
-    splitting: Splitting | None = None,
-    labels: Path | None = None,
 ) -> RetrievalSet:
     """Open the set at ``path``, which has the layout ``name`` (see ``LAYOUTS``).
 
     Choices left None are the layout's own. ``size``: side in pixels of what networks read, for sets of
     image files; 0 is the native size. ``trained_size``: side that the network was trained on, which is
-    read where no ``size`` is given. ``splitting``: for sets without published parts. ``labels``: the
-    categories of a catalogue. Small sets are read at once, those of files whenever images are asked
-    for. Prints a warning where a published set is not complete. Raises ``UserError`` for an unknown
+    read where no ``size`` is given. Small sets are read at once, those of files whenever images are
+    asked for. Prints a warning if a published set is not complete. Raises ``UserError`` for an unknown
     layout, a choice that it does not leave, and files that are missing or damaged.
     """
     check_set(name, path)
@@ -111,12 +104,7 @@ def open_retrieval_set(
             raise UserError(f"the images of {name} have no size in common: give a side in pixels")
         size = trained_size if size is None and in_files else size or None
         trained_size = None
-    given = {
-        "size": size,
-        "trained_size": trained_size,
-        "splitting": splitting,
-        "labels": labels,
-    }
+    given = {"size": size, "trained_size": trained_size}
     chosen = {choice: value for choice, value in given.items() if value is not None}
     if fixed := chosen.keys() - layout.choices.keys():
         raise UserError(f"the {min(fixed)} of {name} cannot be chosen")

@@ -51,7 +51,7 @@ class AdversaryBatch:
     extractor: Extractor
     images: Tensor
     """(m, C, H, W) float in [0, 1]."""
-    labels: Tensor
+    classes: Tensor
     """(m,) int64."""
     miner: Miner
     metric: str
@@ -70,7 +70,7 @@ class AdversaryBatch:
         return self.extractor(self.images)
 
     def mine(self, benign: Prediction) -> Triplets:
-        return self.miner(benign.features, self.labels, self.generator)
+        return self.miner(benign.features, self.classes, self.generator)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Adversary:
         return Inner(
             points,
             benign=lambda: Prediction(benign().logits[rows], benign().features[rows]),
-            labels=batch.labels[rows],
+            classes=batch.classes[rows],
             anchors=None,
             metric=batch.metric,
             wanted=None,
@@ -167,7 +167,7 @@ class Adversary:
 
         def attended_cells(attended: Prediction, rows: Tensor) -> Tensor:
             return self.gate.cells.of(
-                batch.read_map(batch.watched, attended, batch.labels[rows]).detach()
+                batch.read_map(batch.watched, attended, batch.classes[rows]).detach()
             )
 
         def look(points: Tensor) -> Tensor:
@@ -193,7 +193,7 @@ class Adversary:
         benign = batch.predict()
         triplets = batch.mine(benign)
         wanted = self.destination and self.destination(
-            benign.features, batch.labels, batch.last_loss, batch.generator
+            benign.features, batch.classes, batch.last_loss, batch.generator
         )
         anchors_stay = self.perturbs == "pn"
         rows = torch.stack(triplets[1:] if anchors_stay else triplets)
@@ -204,7 +204,7 @@ class Adversary:
             inner = partial(
                 Inner,
                 benign=lambda: Prediction(benign.logits[perturbed], benign.features[perturbed]),
-                labels=batch.labels[perturbed],
+                classes=batch.classes[perturbed],
                 anchors=benign.features[triplets.anchor[kept]] if anchors_stay else None,
                 metric=batch.metric,
                 wanted=None if wanted is None else wanted[kept],
@@ -243,7 +243,7 @@ class Adversary:
 
 @dataclass(frozen=True)
 class AttackAdversary(Adversary):
-    """Perturbs all images by an attack of ``registry.ATTACKS`` or ``PRESETS``, away from their labels.
+    """Perturbs all images by an attack of ``registry.ATTACKS`` or ``PRESETS``, away from their classes.
 
     An attack of ``ATTACKS`` by steps within a ball takes the steps of ``budget``; others take their own.
     """
@@ -264,7 +264,7 @@ class AttackAdversary(Adversary):
 
     def _attack(self, batch: AdversaryBatch, benign: Callable[[], Prediction]) -> Tensor:
         seed = int(torch.randint(2**31, (), generator=batch.generator))
-        images, goal = batch.images, ClassGoal(batch.labels, targeted=False)
+        images, goal = batch.images, ClassGoal(batch.classes, targeted=False)
         # Attacks draw from the global generator, which belongs to our caller.
         with torch.random.fork_rng([images.device] if images.is_cuda else []):
             torch.manual_seed(seed)

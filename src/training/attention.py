@@ -59,12 +59,12 @@ class Attention:
             )
         return watched
 
-    def maps(self, watched: Watched, attended: Attended, labels: Tensor) -> Tensor:
-        """Of images with ``labels`` (N,) int64; gradients flow through."""
+    def maps(self, watched: Watched, attended: Attended, classes: Tensor) -> Tensor:
+        """Return the maps of images of ``classes`` (N,) int64; gradients flow through."""
         if self.map == "energy":
             return energy(attended.maps)
-        classes = labels if self.label == "true" else attended.logits.argmax(dim=1)
-        directions = class_directions(watched.extractor, classes)
+        shown = classes if self.label == "true" else attended.logits.argmax(dim=1)
+        directions = class_directions(watched.extractor, shown)
         gradient = watched.gradient(
             attended, directions, differentiable=attended.maps.requires_grad
         )

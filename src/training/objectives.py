@@ -26,7 +26,7 @@ class Inner:
     negatives."""
     benign: Callable[[], Prediction]
     """Of the same images unperturbed, without gradient; forwarded only if somebody asks."""
-    labels: Tensor
+    classes: Tensor
     """Of the perturbed images, (n,) int64."""
     anchors: Tensor | None
     """Benign embeddings (t, d) of the anchors where these are not perturbed."""
@@ -55,7 +55,7 @@ Objective = Callable[[Inner], Tensor]
 
 def misclassify(inner: Inner) -> Tensor:
     """-CE (Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018)."""
-    return -functional.cross_entropy(inner.points.logits, inner.labels, reduction="none")
+    return -functional.cross_entropy(inner.points.logits, inner.classes, reduction="none")
 
 
 def resemble_least_likely(inner: Inner) -> Tensor:

@@ -57,16 +57,16 @@ def train_step(
     recipe: Recipe,
     state: State,
     images: Tensor,
-    labels: Tensor,
+    classes: Tensor,
     generator: torch.Generator,
 ) -> float:
-    """One step on ``images`` (m, C, H, W) in [0, 1] and ``labels`` (m,) int64; the loss before it.
+    """One step on ``images`` (m, C, H, W) in [0, 1] and ``classes`` (m,) int64; the loss before it.
 
     The loss is that of all processes, without the recipe's terms. An adversary differentiates pixels
     only, in evaluation mode; the weight gradients are those of the one forward that the loss reads.
     """
     set_mode(extractor, recipe.batch_norm)
-    views = perturbed_views(extractor, recipe, state, images, labels, generator)
+    views = perturbed_views(extractor, recipe, state, images, classes, generator)
     loss = recipe.loss(views)
     share = recipe.share_of_terms(state.step / state.n_steps)
     terms = [(weight, term, term(views)) for weight, term in recipe.terms]
@@ -101,7 +101,7 @@ def perturbed_views(
     recipe: Recipe,
     state: State,
     images: Tensor,
-    labels: Tensor,
+    classes: Tensor,
     generator: torch.Generator,
 ) -> Views:
     """The batch and what the recipe's adversary makes of it; nothing is forwarded for training yet."""
@@ -110,7 +110,7 @@ def perturbed_views(
     batch = AdversaryBatch(
         extractor,
         images,
-        labels,
+        classes,
         recipe.miner,
         metric,
         state.last_loss,
@@ -126,7 +126,7 @@ def perturbed_views(
     return Views(
         state.watched or extractor,
         images,
-        labels,
+        classes,
         metric,
         recipe.miner,
         generator,

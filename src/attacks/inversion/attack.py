@@ -169,7 +169,7 @@ class InversionAttack:
             progress=bar.update,
         )
         if self.labels == "joint":
-            inferred = found.labels.argmax(dim=-1)
+            inferred = found.shares.argmax(dim=-1)
         else:
             inferred = observe.given if self.labels == "analytic" else torch.full_like(classes, -1)
         batch, n = self.sharing.batch, images.shape[:-3].numel()

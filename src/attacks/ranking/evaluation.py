@@ -131,9 +131,9 @@ class RankingTask:
         generator: torch.Generator,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         gallery, attack = self.victim.gallery, build_ranking_attack(spec, self.definitions)
-        own = torch.from_numpy(positions).to(gallery.labels.device)
+        own = torch.from_numpy(positions).to(gallery.classes.device)
         aim = attack.select(gallery, own, generator)
-        images = to_pixels(levels, gallery.labels.device)
+        images = to_pixels(levels, gallery.classes.device)
 
         loss = attack.objective(self.attacker.gallery, aim)
         attacked, one_step_early = Descent(spec, self.nes).run(
