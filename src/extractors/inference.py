@@ -27,7 +27,7 @@ _Result = tuple[np.ndarray, Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Predictions:
-    """What an extractor makes of n images, in the order of the positions asked for.
+    """Predictions of an extractor for n images, in the order of the positions asked for.
 
     ``numbers`` (n,) int64 are the predicted classes, ``probabilities`` (n,) float32 their softmax,
     ``labels`` their n names; ``features`` is (n, D) float32. ``notes`` lists (position, note) of the
@@ -74,7 +74,7 @@ def predict_parts(
     precision: Precision = "fp32",
     progress: str | None = "images",
 ) -> None:
-    """``predict`` for all images into ``parts``, of which the finished ones are not done again.
+    """Predict all images into ``parts``; finished parts are not predicted again.
 
     Where ``torchrun`` has started several processes each does its share of what is left. What a part
     holds depends on the images and ``batch_size`` only.
@@ -101,14 +101,14 @@ def predict_parts(
 def join_parts(
     extractor: Extractor, images: ImageSet, parts: Parts, *, batch_size: int = 32
 ) -> Predictions:
-    """What ``predict_parts`` has found; ``UserError`` where a part is not finished."""
+    """Return the predictions of ``predict_parts``; ``UserError`` if a part is not finished."""
     plan = _plan(images, batch_size)
     found = ((np.concatenate(batches), parts.read(n)) for n, batches in enumerate(plan))
     return _collect(extractor, np.arange(len(images)), found)
 
 
 def _plan(images: ImageSet, batch_size: int) -> list[list[np.ndarray]]:
-    """Parts, each a list of batches; the same in every run, by however many processes.
+    """Return the parts, each a list of batches, which any number of processes plans alike.
 
     A part is what a kill can cost and what is shared out: the images make ``_PARTS`` of them where
     there are so many batches, and more where they would exceed ``_IMAGES_PER_PART``.
@@ -168,7 +168,7 @@ def _forward_all(
 def unreadable_size(
     extractor: Extractor, shape: Sequence[int], remedy: str, error: Exception
 ) -> UserError:
-    """What to raise where a network stumbles over images of ``shape`` (N, height, width, 3)."""
+    """Return the error for a network that cannot read images of ``shape`` (N, height, width, 3)."""
     height, width = shape[1:3]
     return UserError(
         f"{extractor.arch} cannot read images of {width}x{height} pixels ({error}): try {remedy}"
@@ -176,7 +176,7 @@ def unreadable_size(
 
 
 def _forward(extractor: Extractor, pixels: Tensor) -> dict[str, np.ndarray]:
-    """Predictions of uint8 ``pixels`` (N, height, width, 3); halves what does not fit on the GPU."""
+    """Predict uint8 ``pixels`` (N, height, width, 3); a batch that the GPU cannot hold is halved."""
     try:
         images = pixels.to(extractor.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():

@@ -43,7 +43,7 @@ class Condition:
 
 
 def experiment_condition(layout: Layout, experiment: Experiment) -> Condition:
-    """What stage 3 wrote, beside the clean images at the size at which they were attacked."""
+    """Return the images of stage 3 and the clean images at the size at which they were attacked."""
     resize = RecordedExtractor.read(layout.classes(experiment)).resize
     clean = open_whole_catalogue(layout.images, resize)
     attacked = open_catalogue(layout.attacked_images(experiment), resize=0)
@@ -57,7 +57,7 @@ def experiment_condition(layout: Layout, experiment: Experiment) -> Condition:
 
 
 def folder_condition(folder: Path, originals: Path | None = None) -> Condition:
-    """The images of ``folder``, each beside its original.
+    """Return the images of ``folder``, each beside its original.
 
     Without ``originals`` the folder holds reconstructions, and beside it stand their transformed and,
     where they are kept, their untransformed originals. In ``originals`` an image is found by position
@@ -92,13 +92,13 @@ def folder_condition(folder: Path, originals: Path | None = None) -> Condition:
 
 
 def condition_of(folder: Path) -> str:
-    """What a folder's images are called: by its name, or by that of the experiment that it is part of."""
+    """Return the name of a folder's images: its own, or that of the experiment that it is part of."""
     path = folder.resolve()
     return path.parent.name if path.name == "images" else path.name
 
 
 def _images_by_name(folder: Path) -> dict[tuple[int | str, ...], Path]:
-    """By (position, class) where all names say both, otherwise by (stem,), ascending."""
+    """Return files by (position, class) if all names say both, otherwise by (stem,), ascending."""
     if not folder.is_dir():
         raise UserError(f"no folder of images at {folder}")
     files = sorted(image_files(folder), key=lambda path: natural_order(path.name))
@@ -124,19 +124,19 @@ def _images_by_stem(files: Sequence[Path]) -> dict[tuple[int | str, ...], Path]:
 
 
 def natural_order(name: str) -> list[tuple[float, str]]:
-    """Sorts names as people do: eps2.0 before eps16.0."""
+    """Return a key that sorts names as people do: eps2.0 before eps16.0."""
     parts = re.split(r"(\d+(?:\.\d+)?)", name)
     return [(float(part or 0), "") if i % 2 else (0.0, part) for i, part in enumerate(parts)]
 
 
 def _catalogue(paths: Collection[Path]) -> ImageSet:
-    """Images in that order, at their native sizes."""
+    """Return the images of ``paths`` in their order, at their native sizes."""
     sizes = np.array([image_size(path) for path in paths], np.int64)
     return ImageSet.of(ImageFiles(tuple(paths), sizes=sizes))
 
 
 def attacked_experiments(layout: Layout) -> list[Experiment]:
-    """All that stage 3 has left, the undefended extractor's first; ``UserError`` when there is none."""
+    """Return the experiments of stage 3, the undefended extractor's first; ``UserError`` without any."""
     found = []
     for folder in layout.require_data().iterdir():
         try:
@@ -153,7 +153,10 @@ def attacked_experiments(layout: Layout) -> list[Experiment]:
 def read_condition(
     condition: Condition, rows: np.ndarray
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """(n, height, width, 3) float64 in [0, 1] each; ``UserError`` for sizes that differ."""
+    """Read changed images and, by ending, their originals: (n, height, width, 3) float64 in [0, 1].
+
+    ``UserError`` for an image whose size is not that of its original.
+    """
     changed = condition.changed.batch(rows)
     originals = {}
     for ending, images in condition.originals.items():

@@ -18,7 +18,7 @@ from src.reporting.agreement import capped
 
 
 def image_table(outcome: Outcome, attacked: ImageSet, untransformed: ImageSet) -> pd.DataFrame:
-    """A row an image: cost and restart, MSE (pixels in [0, 1]) and PSNR (dB) of what files hold.
+    """Return a row for each image: cost, restart, MSE (pixels in [0, 1]), PSNR (dB) of the stored file.
 
     Both are against the attacked image and, with the ending ``_untransformed``, against the image as it
     was before it was transformed; NaN where every restart diverged (-1), since the file then shows no
@@ -42,7 +42,7 @@ def image_table(outcome: Outcome, attacked: ImageSet, untransformed: ImageSet) -
 
 
 def condition_record(described: Mapping[str, Any], table: pd.DataFrame) -> dict[str, Any]:
-    """What was done, as ``described``, and what came out, in values that JSON knows.
+    """Return the options ``described`` and the results, in values that JSON knows.
 
     Means are over the images that did not diverge, None where all did; PSNR is ``capped`` in them.
     ``labels_recovered`` is the share of images whose label was found, None where labels were given.
@@ -97,7 +97,7 @@ def conditions_in(root: Path) -> list[Path]:
 
 
 def outputs_of(folder: Path, images: ImageSet) -> list[Path]:
-    """What a condition consists of, but for the originals; others may add files to ``folder``."""
+    """Return the files of a condition without its originals; others may add files to ``folder``."""
     places = zip(images.ids, images.classes, strict=True)
     pictures = [folder / f"{image_id}_{number}_rec.png" for image_id, number in places]
     return [record_of(folder), folder / METRICS, *pictures]

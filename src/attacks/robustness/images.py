@@ -1,4 +1,4 @@
-"""Which class of a network each image of an evaluation belongs to."""
+"""Classes of a network for the images of an evaluation."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ from src.extractors.extractor import Extractor
 
 
 def network_classes(images: ImageSet, extractor: Extractor) -> np.ndarray:
-    """The class of ``extractor`` that each image belongs to, (n,) int64.
+    """Return the class of ``extractor`` that each image belongs to, (n,) int64.
 
-    Classes are matched by name; where the checkpoint names none, by number. ``UserError`` where the
-    network has not the classes of the images.
+    Classes are matched by name, or by number if the checkpoint names none. ``UserError`` if the network
+    lacks a class of the images.
     """
     numbers = {name: number for number, name in enumerate(extractor.labels)}
     present = [images.labels[number] for number in np.unique(images.classes)]
