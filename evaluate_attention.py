@@ -99,8 +99,7 @@ def main() -> None:
     summary = attention_summary(table)
 
     rows = telling_rows(observed, table) if drawn is None else drawn
-    before = np.stack([clean[position] for position in positions[rows]])
-    after = np.stack([attacked[row] for row in rows])
+    before, after = clean.batch(positions[rows]), attacked.batch(rows)
     erased = study.erase(before, observed.clean.maps["class"][rows])
     shown = [Shown(*of) for of in zip(rows, before, after, erased, strict=True)]
     with atomic_outputs(*outputs) as (images_file, summary_file, panels_file, scatter_file):
