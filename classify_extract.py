@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +21,8 @@ from src.datasets.catalogue import (
     describe_reading,
     image_ids,
     open_whole_catalogue,
-    require_images,
 )
+from src.datasets.image_files import require_images
 from src.defences.options import add_preprocess_option, model_dir_of
 from src.extractors.weights import item_classes_of, weights_of
 
@@ -66,20 +65,20 @@ def extract(
     from src.extractors.recorded import RecordedExtractor
 
     experiment = Experiment(model_dir_of(options))
-    catalogue = open_whole_catalogue(layout.images, options.resize)
+    catalogue = open_whole_catalogue(layout.images)
     device = select_device(gpu)
     loading = Loading.on(device, options.image_batch, options.workers)
     extractor = options.preprocess.in_front_of(
         load_extractor(options.arch, weights, device, options.head)
     )
     trained_size = extractor.trained_size
-    catalogue = replace(
-        catalogue, resize=choose_resize(catalogue.sizes, options.resize, trained_size)
-    )
-    print(describe_reading(catalogue.sizes, catalogue.resize, trained_size))
+    sizes = catalogue.store.sizes
+    resize = choose_resize(sizes, options.resize, trained_size)
+    catalogue = catalogue.resized(resize)
+    print(describe_reading(sizes, resize, trained_size))
 
     recorded = RecordedExtractor.of(
-        extractor, catalogue.resize, options.precision, options.head, item_classes
+        extractor, resize, options.precision, options.head, item_classes
     )
     manifest = Manifest.of(
         "classify_extract",

@@ -89,7 +89,7 @@ def attack(
         return
 
     catalogue = open_whole_catalogue(layout.images, resize)
-    print(describe_reading(catalogue.sizes, resize, extractor.trained_size))
+    print(describe_reading(catalogue.store.sizes, resize, extractor.trained_size))
     features = clean.read_features(len(catalogue), extractor)
     start = clean.read_start(settings)
     audience = None

@@ -99,8 +99,7 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     from src.training.loop import train
     from src.training.options import job_of
     from src.training.outcome import accuracies, log_file_of, write_log
-    from src.training.pictures import ChosenPictures
-    from src.training.sources import open_source
+    from src.training.sources import choose_pictures, open_pictures
 
     job = job_of(options, recipe_options_of(options))
     for note in () if rank() else job.notes():
@@ -110,20 +109,23 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
         return
     if options.out is None:
         raise UserError("--out is missing: where the checkpoint goes")
-    source = open_source(options, job)
+    training, held_out = open_pictures(options, job)
+    weights = [] if job.pretrained in (None, IMAGENET) else [Path(job.pretrained)]
     manifest = Manifest.of(
         "train_extractor",
         {**job.described(), **{name: getattr(options, name) for name in RECORDED}},
-        source.inputs,
+        [*training.inputs, *weights],
     )
     log_file = log_file_of(options.out)
     stage = Stage(manifest, [options.out, log_file])
     if stage.is_up_to_date(options.force):
         return
 
-    training, held_out = source.read()
     if options.max_pictures:
-        training = ChosenPictures(training, options.max_pictures, options.seed)
+        training = choose_pictures(training, options.max_pictures, options.seed)
+    if options.images:
+        # Pictures of a folder are decoded once for all epochs; a published set may exceed the memory.
+        training, held_out = training.in_memory(), held_out.in_memory()
     n, n_categories = len(training), len(training.labels)
     print(f"{n} pictures in {n_categories} categories to train on, {len(held_out)} held out")
     if cost := job.cost():
@@ -149,7 +151,7 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
         print(accuracies(extractor, held_out, job, options.seed))
     if job.is_embedder and len(held_out):
         embeddings = embed(extractor, held_out, augmentation=job.schedule.augmentation).numpy()
-        r1 = retrieval(embeddings, held_out.categories.numpy()).means()["r1"]
+        r1 = retrieval(embeddings, held_out.classes).means()["r1"]
         print(f"R@1 among held-out pictures: {r1:.1f} %")
     print(f"written: {options.out}, {log_file}")
 

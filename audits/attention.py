@@ -72,7 +72,7 @@ def main() -> None:
         return
 
     clean = open_whole_catalogue(layout.images, recorded.resize)
-    print(describe_reading(clean.sizes, recorded.resize, extractor.trained_size))
+    print(describe_reading(clean.store.sizes, recorded.resize, extractor.trained_size))
     attacked = open_catalogue(layout.attacked_images(experiment), resize=0)
     positions = clean.positions(attacked.ids)
     drawn = attacked.positions(np.array(options.drawn)) if options.drawn else None
@@ -97,13 +97,12 @@ def main() -> None:
     objects = None
     if options.boxes:
         grid = observed.clean.maps["class"].shape[1:]
-        objects = read_object_cells(options.boxes, attacked.ids, clean.sizes[positions], grid)
+        objects = read_object_cells(options.boxes, attacked.ids, clean.store.sizes[positions], grid)
     table = attention_table(observed, object_sizes(clean, positions), objects)
     summary = attention_summary(table)
 
     rows = telling_rows(observed, table) if drawn is None else drawn
-    before = np.stack([clean[position] for position in positions[rows]])
-    after = np.stack([attacked[row] for row in rows])
+    before, after = clean.batch(positions[rows]), attacked.batch(rows)
     erased = study.erase(before, observed.clean.maps["class"][rows])
     shown = [Shown(*of) for of in zip(rows, before, after, erased, strict=True)]
     with stage.publish() as (images_file, summary_file, panels_file, scatter_file):

@@ -1,7 +1,7 @@
 """Reconstruct images from the gradients that training on them shares, defended or not."""
 
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from src.artifacts.manifest import Manifest
 from src.artifacts.reconstructions import originals_folder
@@ -13,9 +13,8 @@ from src.attacks.inversion.command import (
     add_inversion_options,
     check_inversion_options,
     condition_of,
-    inputs_of,
+    open_inverted_images,
     preset_of,
-    read_labelled_pixels,
 )
 from src.cli import Parser, run
 from src.datasets.catalogue import describe_side
@@ -53,14 +52,16 @@ def main() -> None:
     trained = TrainingRecord.of(options)
     augmentation = parse_augmentation(trained.augmentation)
     extractor = load_trained(options)
-    untransformed = read_labelled_pixels(options, extractor and extractor.trained_size)
-    side = untransformed.pixels.shape[1]
+    untransformed = open_inverted_images(options, extractor and extractor.trained_size)
+    side = untransformed.side
     print(describe_side(side, extractor and extractor.trained_size))
-    pixels = torch.from_numpy(untransformed.pixels).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(untransformed.pixels()).permute(0, 3, 1, 2)
     moved = augmentation.training(pixels, torch.Generator().manual_seed(options.seed))
-    attacked = replace(untransformed, pixels=moved.permute(0, 2, 3, 1).contiguous().numpy())
-    extractor = extractor or build_untrained(options, untransformed.class_names)
+    attacked = untransformed.with_pixels(moved.permute(0, 2, 3, 1).contiguous().numpy())
+    extractor = extractor or build_untrained(options, untransformed.labels)
 
+    checkpoint = [options.checkpoint] if options.checkpoint else []
+    inputs = [*untransformed.inputs, *checkpoint]
     folders = []
     for defence in dict.fromkeys(defences):
         name = condition_of(options, extractor.arch, trained, defence and defence.name)
@@ -78,7 +79,7 @@ def main() -> None:
         folder = options.out / name
         folders.append(folder)
         manifest = Manifest.of(
-            "invert_gradients", {**described, "ids": attacked.ids.tolist()}, inputs_of(options)
+            "invert_gradients", {**described, "ids": attacked.ids.tolist()}, inputs
         )
         originals = [originals_folder(folder, untransformed=state) for state in (False, True)]
         outputs = [*outputs_of(folder, attacked), *originals]

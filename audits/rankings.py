@@ -12,8 +12,8 @@ from src.attacks.profiles import COMPAT
 from src.attacks.ranking.command import add_ranking_options, attacks_of, check_ranking_options
 from src.cli import Parser, run
 from src.datasets.catalogue import describe_side
-from src.datasets.class_folders import catalogue_files
-from src.datasets.labelled_images import LabelledImages, PixelImages
+from src.datasets.image_set import ImageSet
+from src.datasets.labelled_folder import open_labelled_folder
 from src.datasets.retrieval import check_pictures, check_set, open_retrieval_set
 from src.extractors.weights import check_network, weights_of
 
@@ -46,7 +46,7 @@ def main() -> None:
 
     device = select_device(options.gpu)
     extractor = load_extractor(options.arch, weights, device)
-    images, inputs = open_images(options, layout, extractor.trained_size)
+    images = open_images(options, layout, extractor.trained_size)
     print(describe_side(images.side, extractor.trained_size))
     batch = options.batch or usual_batch(images.side, device)
     study = Study(attacks, options.repeats, options.max_images, options.seed, options.save_images)
@@ -59,7 +59,7 @@ def main() -> None:
         "batch": batch,
         "save_images": options.save_images and str(options.save_images),
     }
-    inputs += [options.transfer] if options.transfer else []
+    inputs = [*images.inputs, *([options.transfer] if options.transfer else [])]
     manifest = Manifest.of("attack_ranking", described, inputs)
     table = options.out or layout.result("attack_ranking.tsv")
     record = table.with_suffix(".json")
@@ -80,7 +80,7 @@ def main() -> None:
         batch_size=batch,
     )
     embeddings = task.victim.gallery.embeddings.cpu().numpy()
-    benign = Benign.of(embeddings, images.labels, options.seed, with_nmi=not options.no_nmi)
+    benign = Benign.of(embeddings, images.classes, options.seed, with_nmi=not options.no_nmi)
     outcome = Outcome.of(benign, study.run(task, stage.parts))
     content = write_outcome(outcome, described, table, record)
     stage.record()
@@ -109,22 +109,15 @@ def require_files(options: argparse.Namespace, layout: Layout) -> None:
         layout.require_data()
 
 
-def open_images(
-    options: argparse.Namespace, layout: Layout, trained_size: int | None
-) -> tuple[LabelledImages, list[Path]]:
-    """Open the images to rank and attack; also return the files of the images and their classes."""
-    from src.training.pictures import read_pictures
-
+def open_images(options: argparse.Namespace, layout: Layout, trained_size: int | None) -> ImageSet:
+    """Open the images to rank and attack."""
     if options.images:
-        pictures = read_pictures(options.images, options.labels, options.resize, trained_size)
-        pixels = pictures.pixels.permute(0, 2, 3, 1).numpy()
-        images = PixelImages(pixels, pictures.categories.numpy(), pictures.labels)
-        return images, [options.images, options.labels]
+        folder, table = options.images, options.labels
+        return open_labelled_folder(folder, table, options.resize, trained_size).in_memory()
     sizes = {"size": options.resize, "trained_size": trained_size}
     if options.data:
-        return open_retrieval_set(options.dataset, options.data, **sizes).test, [options.data]
-    images = open_retrieval_set("catalogue", layout.data, **sizes).test
-    return images, catalogue_files(layout.data)
+        return open_retrieval_set(options.dataset, options.data, **sizes).test
+    return open_retrieval_set("catalogue", layout.data, **sizes).test
 
 
 if __name__ == "__main__":

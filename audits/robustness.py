@@ -58,7 +58,7 @@ def main() -> None:
         "trials": [repr(trial) for trial in (*trials, *masking)],
         "batch": batch,
     }
-    inputs = [options.data, *([options.surrogate] if options.surrogate else [])]
+    inputs = [*images.inputs, *([options.surrogate] if options.surrogate else [])]
     manifest = Manifest.of("evaluate_robustness", described, inputs)
     table = options.out or layout.result("robust_accuracy.tsv")
     masking_file = table.with_name(f"{table.stem}_masking{table.suffix}")

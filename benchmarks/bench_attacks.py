@@ -72,7 +72,7 @@ def read_images(folder: Path | None, n: int) -> Tensor:
     if folder is None:
         return torch.rand(n, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     catalogue = open_catalogue(folder, resize=224)
-    return to_pixels(np.stack([catalogue[p] for p in range(min(n, len(catalogue)))]))
+    return to_pixels(catalogue.batch(np.arange(min(n, len(catalogue)))))
 
 
 def compare_gradient_attacks(

@@ -46,22 +46,22 @@ def best_seconds(work: Callable[[], object], device: torch.device, repeats: int)
 
 
 def step_seconds(
-    extractor: Extractor, recipe: Recipe, images: torch.Tensor, labels: torch.Tensor, repeats: int
+    extractor: Extractor, recipe: Recipe, images: torch.Tensor, classes: torch.Tensor, repeats: int
 ) -> float:
     optimizer = torch.optim.SGD(extractor.network.parameters(), lr=1e-6)
     state, generator = State.of(recipe, extractor, n_steps=1), torch.Generator().manual_seed(0)
 
     def work() -> None:
-        train_step(extractor, [optimizer], recipe, state, images, labels, generator)
+        train_step(extractor, [optimizer], recipe, state, images, classes, generator)
 
     return best_seconds(work, images.device, repeats)
 
 
 def map_seconds(
-    extractor: Extractor, images: torch.Tensor, labels: torch.Tensor, repeats: int
+    extractor: Extractor, images: torch.Tensor, classes: torch.Tensor, repeats: int
 ) -> tuple[float, float]:
     """Measure the seconds of the closed form and of Grad-CAM on one batch, including the forward."""
-    watched, directions = Watched(extractor.eval()), class_directions(extractor, labels).detach()
+    watched, directions = Watched(extractor.eval()), class_directions(extractor, classes).detach()
 
     def read() -> None:
         watched.attention(watched(images), directions)
@@ -81,16 +81,16 @@ def measure(arch: str, options: argparse.Namespace) -> None:
     extractor.to(device, memory_format=torch.channels_last)
     side = min(input_size(arch), options.size)
     images = torch.rand(options.batch, 3, side, side, device=device)
-    labels = torch.randint(N_CLASSES, (options.batch,), device=device)
+    classes = torch.randint(N_CLASSES, (options.batch,), device=device)
     print(f"{arch}, {side} pixels, {options.batch} pictures, {options.steps} inner steps")
     unit = None
     for name in TIMED:
         recipe = recipe_named(name, options.steps)
-        took = step_seconds(extractor, recipe, images, labels, options.repeats)
+        took = step_seconds(extractor, recipe, images, classes, options.repeats)
         unit = unit or took
         stated = cost_of(recipe).total
         print(f"  {name:9s} {1e3 * took:8.1f} ms: {took / unit:5.2f} units, {stated:.2f} stated")
-    closed, differentiated = map_seconds(extractor, images, labels, options.repeats)
+    closed, differentiated = map_seconds(extractor, images, classes, options.repeats)
     print(
         f"  maps      {1e3 * closed:8.1f} ms in closed form, {1e3 * differentiated:.1f} by Grad-CAM: "
         f"{differentiated / closed:.2f}x"

@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument(
         "--batch", type=int, default=8, help="images in one forward pass of our side"
     )
-    parser.add_argument("--workers", type=int, default=0, help="processes that read images")
+    parser.add_argument("--workers", type=int, default=0, help="threads that read images")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch")
     parser.add_argument("--memory_of", type=int, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -53,7 +53,7 @@ def measure_speed(options: argparse.Namespace) -> None:
         catalogue = draw_catalogue(Path(folder), options.images)
         extractor = build_extractor(options.arch)
         variants: dict[str, Callable[[], object]] = {
-            "two forwards an image": lambda: two_forwards(extractor, catalogue.paths),
+            "two forwards an image": lambda: two_forwards(extractor, catalogue.store.paths),
             "ours, fp32": lambda: ours(extractor, catalogue, options, "fp32"),
             "ours, bf16": lambda: ours(extractor, catalogue, options, "bf16"),
         }

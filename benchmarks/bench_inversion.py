@@ -61,19 +61,19 @@ def one_at_a_time(extractor: Extractor, image: Tensor, label: Tensor, steps: int
     return (points * std + mean).detach()
 
 
-def stacked(extractor: Extractor, images: Tensor, labels: Tensor, steps: int) -> Tensor:
-    observe = gradients_of(extractor, cross_entropy, labels)
+def stacked(extractor: Extractor, images: Tensor, classes: Tensor, steps: int) -> Tensor:
+    observe = gradients_of(extractor, cross_entropy, classes)
     preset = replace(PRESET, iterations=steps)
     found = reconstruct(observe, observe(images), images.shape, preset, seed=0, targets=len(images))
     return found.images
 
 
-def check(extractor: Extractor, images: Tensor, labels: Tensor) -> None:
+def check(extractor: Extractor, images: Tensor, classes: Tensor) -> None:
     """Exit unless all sides find the same first image."""
-    first = images[:1], labels[:1]
+    first = images[:1], classes[:1]
     for name, work in (("single", stacked), ("peer", one_at_a_time)):
         steps = CHECKED_STEPS[name]
-        ours = stacked(extractor, images, labels, steps)[:1]
+        ours = stacked(extractor, images, classes, steps)[:1]
         apart = (ours - work(extractor, *first, steps)).abs().max().item()
         if apart > TOLERANCE:
             raise SystemExit(f"pixels of stack and {name} are {apart:.1e} apart")
@@ -87,8 +87,8 @@ def measure(arch: str, options: argparse.Namespace) -> None:
     side, most = input_size(arch), max(options.targets)
     coarse = torch.rand(most, 3, 4, 4, device=device)
     images = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bilinear")
-    labels = torch.arange(most, device=device) % N_CLASSES
-    check(extractor, images[:2], labels[:2])
+    classes = torch.arange(most, device=device) % N_CLASSES
+    check(extractor, images[:2], classes[:2])
     rates: dict[int, list[float]] = {n: [] for n in (0, 1, *options.targets)}
     for _ in range(1 + options.repeats):  # the first run only warms up
         for n, measured in rates.items():
@@ -96,7 +96,7 @@ def measure(arch: str, options: argparse.Namespace) -> None:
             chosen = slice(0, max(n, 1))
             lasted = seconds(
                 lambda work=work, chosen=chosen: work(
-                    extractor, images[chosen], labels[chosen], options.steps
+                    extractor, images[chosen], classes[chosen], options.steps
                 ),
                 device,
             )

@@ -59,14 +59,14 @@ def bare_rate(extractor: Extractor, images: torch.Tensor, device: torch.device) 
 
 
 def step_rate(
-    extractor: Extractor, recipe: Recipe, images: torch.Tensor, labels: torch.Tensor, steps: int
+    extractor: Extractor, recipe: Recipe, images: torch.Tensor, classes: torch.Tensor, steps: int
 ) -> float:
     """Measure image passes per second of one training step."""
     optimizer = torch.optim.Adam(extractor.parameters(), lr=1e-6)
     generator = torch.Generator().manual_seed(0)
 
     def work() -> None:
-        train_step(extractor, [optimizer], recipe, State(), images, labels, generator)
+        train_step(extractor, [optimizer], recipe, State(), images, classes, generator)
 
     return passes(len(images) // 2, steps) / seconds(work, images.device)
 
@@ -80,7 +80,7 @@ def measure(arch: str, options: argparse.Namespace) -> None:
     side = options.size if arch == "resnet18" and options.size else input_size(arch)
     channels = 1 if arch == "c2f2" else 3
     images = torch.rand(2 * options.batch, channels, side, side, device=device)
-    labels = torch.randint(N_CLASSES, (options.batch,), device=device).repeat_interleave(2)
+    classes = torch.randint(N_CLASSES, (options.batch,), device=device).repeat_interleave(2)
     triplets = torch.rand(3 * options.batch, channels, side, side, device=device)
     recipes = {name: recipe_of(name, options.steps) for name in ("l2", "et")}
     rates: dict[str, list[float]] = {"bare": [], **{name: [] for name in recipes}}
@@ -88,7 +88,7 @@ def measure(arch: str, options: argparse.Namespace) -> None:
         extractor.train()
         rates["bare"].append(bare_rate(extractor, triplets, device))
         for name, recipe in recipes.items():
-            rates[name].append(step_rate(extractor, recipe, images, labels, options.steps))
+            rates[name].append(step_rate(extractor, recipe, images, classes, options.steps))
     best = {name: max(measured[1:]) for name, measured in rates.items()}
     print(f"{arch}, {side} pixels, {options.batch} pairs, {options.steps} inner steps")
     print(f"  bare network   {best['bare']:9.1f} images/s forward and backward")

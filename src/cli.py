@@ -178,7 +178,7 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         default=None,
-        help="processes that read images (default: 0 on the CPU, 8 on a GPU)",
+        help="threads that read images (default: 0 on the CPU, 8 on a GPU)",
     )
 
 

@@ -13,6 +13,7 @@ import train_extractor
 from src.artifacts.errors import UserError
 from src.attacks.registry import ATTACKS, PRESETS, attack_named
 from src.cli import run
+from src.datasets.image_set import ImageSet
 from src.extractors.architectures import build_extractor
 from src.extractors.attention import (
     Watched,
@@ -30,16 +31,17 @@ from src.training.loop import Schedule, train
 from src.training.losses import MixedCrossEntropy
 from src.training.objectives import misclassify
 from src.training.options import PUBLISHED_ARP
-from src.training.pictures import UNCHANGED, Pictures
+from src.training.pictures import UNCHANGED
 from src.training.recipes import CLASSIFIER_ADVERSARIES, RECIPES
 from src.training.steps import State, perturbed_views, set_mode, train_step
 from src.training.views import Views
+from tests.image_sets import image_set, tensors
 
 EPS = 8 / 255
 ATTENTIVE = ("preserve", "rectify", "arp", "arp_strong")
 
 
-def shapes(n: int = 32, side: int = 32, seed: int = 0) -> Pictures:
+def shapes(n: int = 32, side: int = 32, seed: int = 0) -> ImageSet:
     """A bright square or a bright cross at a random place on a dark ground."""
     generator = torch.Generator().manual_seed(seed)
     categories = torch.arange(n) % 2
@@ -52,7 +54,7 @@ def shapes(n: int = 32, side: int = 32, seed: int = 0) -> Pictures:
             window[:, :, 4:6] += 150
         else:
             window += 150
-    return Pictures(pixels.clamp(0, 255).to(torch.uint8), categories, ("square", "cross"))
+    return image_set(pixels.clamp(0, 255), categories, ("square", "cross"))
 
 
 def network(arch: str = "cifar_resnet8", n_classes: int = 2) -> Extractor:
@@ -61,8 +63,8 @@ def network(arch: str = "cifar_resnet8", n_classes: int = 2) -> Extractor:
 
 
 def batch(n: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
-    pictures = shapes(n)
-    return pictures.pixels.float() / 255, pictures.categories
+    pixels, classes = tensors(shapes(n))
+    return pixels.float() / 255, classes
 
 
 def generator() -> torch.Generator:
@@ -240,7 +242,7 @@ def test_adversaries_of_classifiers(name):
         losses = [functional.cross_entropy(logits, classes) for logits in (benign, moved)]
         assert losses[1] < losses[0]
     else:
-        losses = [functional.cross_entropy(logits, views.labels) for logits in (benign, moved)]
+        losses = [functional.cross_entropy(logits, views.classes) for logits in (benign, moved)]
         assert losses[1] > losses[0]
 
 
@@ -449,8 +451,7 @@ def run_script(monkeypatch, *arguments: object) -> int:
 
 def written_set(path) -> None:
     pictures = shapes(60)
-    pixels = pictures.pixels.permute(0, 2, 3, 1).numpy()
-    np.savez(path, x=pixels, y=pictures.categories.numpy())
+    np.savez(path, x=pictures.pixels(), y=pictures.classes)
 
 
 def test_the_script_trains_logs_and_continues_to_the_same_bytes(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,6 @@
 import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from src.attacks.ranking.descent import NES, Descent
 from src.attacks.ranking.evaluation import Ranker, RankingTask, choose_positions
 from src.attacks.ranking.gallery import Gallery
 from src.attacks.ranking.kinds import KINDS, build_ranking_attack
+from src.datasets.image_set import ImageArray, ImageSet
 
 CORRECT, PAPER = COMPAT["correct"], COMPAT["paper"]
 N, G, D = 5, 40, 6
@@ -34,9 +35,9 @@ def generator(seed: int = 0) -> torch.Generator:
 def gallery() -> Gallery:
     """40 points in 4 classes of unlike sizes, one of them a single image."""
     points = functional.normalize(torch.randn(G, D, generator=generator(1)))
-    labels = torch.randint(3, (G,), generator=generator(2))
-    labels[-1] = 3
-    return Gallery(points, labels)
+    classes = torch.randint(3, (G,), generator=generator(2))
+    classes[-1] = 3
+    return Gallery(points, classes)
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ def test_greedy_targets_are_the_nearest(gallery, own):
     for position, first, other in zip(own.tolist(), top.tolist(), unmatching.tolist(), strict=True):
         order = ranking(gallery, position)
         assert first == order[:1]
-        strangers = [x for x in order if gallery.labels[x] != gallery.labels[position]]
+        strangers = [x for x in order if gallery.classes[x] != gallery.classes[position]]
         assert other == strangers[:1]
 
 
@@ -187,8 +188,8 @@ def test_the_published_gtm_takes_an_index_of_the_subset(gallery, own):
     aimed = aims.nearest_unmatching_as_published(gallery, own, generator()).items
     for position, index in zip(own.tolist(), aimed[:, 0].tolist(), strict=True):
         order = ranking(gallery, position)
-        label = gallery.labels[order[0]]
-        subset = [x for x in range(G) if gallery.labels[x] != label]
+        label = gallery.classes[order[0]]
+        subset = [x for x in range(G) if gallery.classes[x] != label]
         nearest = next(x for x in order if x in subset)
         assert index == subset.index(nearest)
 
@@ -209,8 +210,8 @@ def expected_loss(spec: AttackSpec, gallery: Gallery, aim: Aim, row: int, point:
         return mean(hinge(sign * (to(c) - to(x))) for c in chosen for x in everyone)
 
     own = int(aim.own[row])
-    matching = [x for x in everyone if gallery.labels[x] == gallery.labels[own] and x != own]
-    unmatching = [x for x in everyone if gallery.labels[x] != gallery.labels[own]]
+    matching = [x for x in everyone if gallery.classes[x] == gallery.classes[own] and x != own]
+    unmatching = [x for x in everyone if gallery.classes[x] != gallery.classes[own]]
     match spec.kind:
         case "CA":
             return mean(
@@ -267,12 +268,12 @@ def test_the_published_ltm_counts_the_query_itself(gallery, own, embeddings):
         far = [
             distance(embeddings[row], gallery.embeddings[x])
             for x in range(G)
-            if gallery.labels[x] != gallery.labels[position]
+            if gallery.classes[x] != gallery.classes[position]
         ]
         near = [
             distance(embeddings[row], gallery.embeddings[x])
             for x in range(G)
-            if gallery.labels[x] == gallery.labels[position]
+            if gallery.classes[x] == gallery.classes[position]
         ]
         assert float(values[row]) == pytest.approx(hinge(max(far) - min(near)), abs=1e-5)
 
@@ -280,7 +281,7 @@ def test_the_published_ltm_counts_the_query_itself(gallery, own, embeddings):
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_gradients_are_those_of_finite_differences(spec, gallery, own, embeddings):
     """In double precision, where differences are exact enough."""
-    double = Gallery(functional.normalize(gallery.embeddings.double()), gallery.labels)
+    double = Gallery(functional.normalize(gallery.embeddings.double()), gallery.classes)
     spec = replace(spec, balance=0.0)  # the weight of SPQA is not differentiated
     attack = build_ranking_attack(spec, CORRECT)
     loss = attack.objective(double, attack.select(double, own, generator()))
@@ -311,7 +312,7 @@ def expected_scores(spec: AttackSpec, gallery: Gallery, aim: Aim, row: int, poin
     def in_query(chosen: list[int]) -> float:
         return mean(percentile(point, distance(point, points[c])) for c in chosen)
 
-    matched = [gallery.labels[x] == gallery.labels[own] for x in order]
+    matched = [gallery.classes[x] == gallery.classes[own] for x in order]
     r1 = 100.0 * bool(matched[0]) if any(matched) else math.nan
     match spec.kind:
         case "CA":
@@ -369,28 +370,14 @@ def test_ties_do_not_come_first():
 # From images to scores.
 
 
-@dataclass
-class Drawn:
-    """Images in classes, in memory."""
-
-    levels: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, positions: np.ndarray) -> np.ndarray:
-        return self.levels[positions]
-
-
 @pytest.fixture(scope="module")
-def drawn() -> Drawn:
+def drawn() -> ImageSet:
     """300 images of 6 classes, 8x8, grey; each class lights another part of the image."""
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, 6, 300)
+    classes = rng.integers(0, 6, 300)
     bases = rng.integers(40, 200, (6, 8, 8, 1))
-    levels = (bases[labels] + rng.integers(-40, 41, (300, 8, 8, 1))).clip(0, 255)
-    return Drawn(levels.astype(np.uint8), labels)
+    levels = (bases[classes] + rng.integers(-40, 41, (300, 8, 8, 1))).clip(0, 255)
+    return ImageSet.of(ImageArray(levels.astype(np.uint8)), classes, "abcdef")
 
 
 def random_embedder(seed: int):
@@ -424,7 +411,7 @@ def test_every_attack_does_its_job_within_its_budget(spec, task, drawn):
     stored = []
     found = replace(task, store=lambda *what: stored.append(what)).run(spec, POSITIONS, (0,))
     for _, positions, attacked, levels in stored:
-        np.testing.assert_array_equal(levels, drawn.levels[positions])
+        np.testing.assert_array_equal(levels, drawn.batch(positions))
         clean = torch.from_numpy(levels).permute(0, 3, 1, 2) / 255
         assert 0 <= attacked.min() <= attacked.max() <= 1
         assert (attacked - clean).abs().max() <= 32 / 255 + 1e-6
@@ -478,7 +465,7 @@ def losses_after(task: RankingTask, spec: AttackSpec, nes: NES | None = None) ->
     own = torch.from_numpy(POSITIONS)
     aim = attack.select(task.victim.gallery, own, generator())
     loss = attack.objective(task.victim.gallery, aim)
-    images = torch.from_numpy(task.images.read(POSITIONS)).permute(0, 3, 1, 2) / 255
+    images = torch.from_numpy(task.images.batch(POSITIONS)).permute(0, 3, 1, 2) / 255
 
     def objective(points: Tensor) -> Tensor:
         return loss(task.victim.embed(points))
@@ -521,7 +508,7 @@ def test_one_step_is_fgsm(task):
     attacked = []
     spec = parse_attack("TMA:eps=8/255:pgditer=1")
     replace(task, store=lambda *what: attacked.append(what[2])).run(spec, POSITIONS[:4], (0,))
-    clean = torch.from_numpy(task.images.read(POSITIONS[:4])).permute(0, 3, 1, 2) / 255
+    clean = torch.from_numpy(task.images.batch(POSITIONS[:4])).permute(0, 3, 1, 2) / 255
     moved = (attacked[0] - clean).abs()
     inside = (clean > 8 / 255) & (clean < 1 - 8 / 255)
     torch.testing.assert_close(moved[inside], torch.full_like(moved[inside], 8 / 255))

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from src.artifacts.errors import UserError
-from src.datasets.catalogue import SQUASHED, open_catalogue, open_whole_catalogue, read_image
+from src.datasets.catalogue import SQUASHED, open_catalogue, open_whole_catalogue
+from src.datasets.image_files import read_image
 
 
 def save(path, size=(8, 6), mode="RGB", value=100):
@@ -19,7 +20,7 @@ def test_images_are_ordered_by_number(tmp_path):
         save(tmp_path / f"{number}.png", value=number)
     catalogue = open_catalogue(tmp_path)
     assert catalogue.ids.tolist() == [0, 9, 10, 100]
-    assert [catalogue[position][0, 0, 0] for position in range(4)] == [0, 9, 10, 100]
+    assert [catalogue.image(position)[0, 0, 0] for position in range(4)] == [0, 9, 10, 100]
     assert catalogue.positions(np.array([100, 9])).tolist() == [3, 1]
     with pytest.raises(UserError, match="no image for item 11"):
         catalogue.positions(np.array([9, 11]))
@@ -28,13 +29,13 @@ def test_images_are_ordered_by_number(tmp_path):
 def test_unlike_sizes_are_squashed_and_equal_sizes_kept(tmp_path):
     save(tmp_path / "same" / "0.png")
     save(tmp_path / "same" / "1.jpg")
-    assert open_catalogue(tmp_path / "same")[1].shape == (6, 8, 3)
+    assert open_catalogue(tmp_path / "same").image(1).shape == (6, 8, 3)
     save(tmp_path / "unlike" / "0.png")
     save(tmp_path / "unlike" / "1.png", size=(30, 10))
     unlike = open_catalogue(tmp_path / "unlike")
-    assert unlike.resize == SQUASHED and unlike[1].shape == (SQUASHED, SQUASHED, 3)
+    assert unlike.side == SQUASHED and unlike.image(1).shape == (SQUASHED, SQUASHED, 3)
     native = open_catalogue(tmp_path / "unlike", resize=0)
-    assert native[1].shape == (10, 30, 3)
+    assert native.image(1).shape == (10, 30, 3)
 
 
 def test_batches_hold_images_of_one_size(tmp_path):
@@ -44,7 +45,7 @@ def test_batches_hold_images_of_one_size(tmp_path):
     batches = list(catalogue.batches(np.arange(7), 2))
     assert sorted(np.concatenate(batches).tolist()) == list(range(7))
     for batch in batches:
-        assert len(batch) <= 2 and len({catalogue[position].shape for position in batch}) == 1
+        assert len(batch) <= 2 and len({catalogue.image(p).shape for p in batch}) == 1
 
 
 def test_unusual_files_are_read_and_noted(tmp_path):

@@ -119,7 +119,7 @@ def test_the_artifacts_of_an_attack(root, capsys):
     # What the network makes of the files is what stands in the tables.
     stored = open_catalogue(folder / "images", resize=0)
     before = open_catalogue(root / "data" / "shop" / "original" / "images")
-    levels = np.stack([stored[p] for p in range(len(stored))])
+    levels = stored.pixels()
     extractor = load_extractor(None, root / "plain.pt")
     with torch.no_grad():
         prediction = extractor(to_pixels(levels))
@@ -134,7 +134,7 @@ def test_the_artifacts_of_an_attack(root, capsys):
     assert report.columns.tolist() == [
         "image", "success_before_rounding", "success", "linf", "l2", "passes",
     ]  # fmt: skip
-    change = levels.astype(int) - np.stack([before[p] for p in before.positions(ids)])
+    change = levels.astype(int) - before.batch(before.positions(ids))
     assert np.abs(change).max() <= 8
     assert report["linf"].tolist() == np.abs(change).reshape(len(ids), -1).max(axis=1).tolist()
     l2 = np.linalg.norm(change.reshape(len(ids), -1), axis=1) / 255
@@ -249,7 +249,7 @@ def test_pgd_and_noise_in_an_l1_ball_are_held_to_it(root):
         stored = open_catalogue(attacked_folder(root, options[0]) / "images", resize=0)
         clean = open_catalogue(root / "data" / "shop" / "original" / "images")
         for row, position in enumerate(clean.positions(stored.ids)):
-            assert 0 < np.abs(stored[row].astype(int) - clean[position]).sum() <= 900
+            assert 0 < np.abs(stored.image(row).astype(int) - clean.image(position)).sum() <= 900
 
 
 def test_noise_resembles_an_attack_image_by_image(root, capsys):

@@ -48,7 +48,7 @@ def test_another_seed_gives_another_set(small, tmp_path):
 
 def test_stages_can_read_it(small):
     catalogue = open_whole_catalogue(small.images)
-    assert len(catalogue) == 40 and catalogue[7].shape == (32, 32, 3)
+    assert len(catalogue) == 40 and catalogue.image(7).shape == (32, 32, 3)
     data = load_interactions(small, 40)
     assert data.n_users == 30 and len(data.test) == 30
     assert data.degrees.min() >= FEWEST - 1 and data.degrees.max() <= MOST - 1

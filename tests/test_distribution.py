@@ -24,7 +24,7 @@ from src.artifacts.classes import read_classes
 from src.artifacts.errors import UserError
 from src.artifacts.parts import Parts
 from src.cli import run
-from src.datasets.catalogue import Catalogue
+from src.datasets.image_set import ImageSet
 from src.extractors.distribution import own_share, process_group, rank
 from src.training import loop
 
@@ -141,10 +141,10 @@ def is_killed_after(n_parts: int) -> Setting:
 def cannot_read() -> None:
     """Setting: an image that the others do not read is broken."""
 
-    def read(self: Catalogue, position: int) -> None:
-        raise UserError(f"{self.paths[position].name} is broken")
+    def read(self: ImageSet, position: int) -> None:
+        raise UserError(f"{self.store.paths[position].name} is broken")
 
-    Catalogue.read = read
+    ImageSet.read = read
 
 
 def problems(ended: list[Ended]) -> list[str]:

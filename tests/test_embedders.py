@@ -238,7 +238,7 @@ def test_stages_1_and_3_take_an_embedder(mode, tmp_path):
         picture = Image.fromarray(coarse).resize((28, 28), Image.Resampling.BICUBIC)
         picture.save(images / f"{item}.png")
     catalogue = open_catalogue(images)
-    pixels = torch.from_numpy(np.stack([catalogue[p] for p in range(N_IMAGES)]))
+    pixels = torch.from_numpy(catalogue.pixels())
     pixels = pixels.permute(0, 3, 1, 2) / 255
 
     extractor = embedder_of("c2f2+32")

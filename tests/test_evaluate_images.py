@@ -17,7 +17,8 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.reconstructions import write_reconstructions
 from src.cli import run
-from src.datasets.catalogue import open_catalogue, read_image
+from src.datasets.catalogue import open_catalogue
+from src.datasets.image_files import read_image
 from src.extractors.checkpoints import load_extractor
 from src.extractors.inference import predict
 from src.extractors.perceptual import frechet_distance

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from src.attacks.robustness.trials import CLEAN, Trial, TrialResult, masking_sui
 from src.attacks.victim import ExtractorVictim
 from src.cli import Parser, run
 from src.datasets.image_arrays import CIFAR10
-from src.datasets.labelled_images import PixelImages
+from src.datasets.image_set import ImageArray, ImageSet
 from src.datasets.retrieval import RetrievalSet
 from src.extractors.architectures import build_extractor
 from src.extractors.attention import Watched, class_directions
@@ -220,20 +221,20 @@ def test_where_only_the_tuned_copy_is_fooled_the_network_is_attacked(network, im
 # The images
 
 
-def numbered(n: int, names: tuple[str, ...], first: int = 0) -> PixelImages:
+def numbered(n: int, names: tuple[str, ...], first: int = 0) -> ImageSet:
     """Image p is filled with ``first`` + p and has the class p modulo the number of names."""
     pixels = np.broadcast_to(np.arange(first, first + n)[:, None, None, None], (n, 4, 4, 3))
-    return PixelImages(pixels.astype(np.uint8), np.arange(n) % len(names), names)
+    return ImageSet.of(ImageArray(pixels.astype(np.uint8)), np.arange(n) % len(names), names)
 
 
 def test_all_are_the_images_of_both_parts():
     names = ("a", "b")
     both = RetrievalSet(numbered(5, names), numbered(4, names, first=5))
     joined = both.all()
-    assert len(joined) == 9 and joined.side == 4 and joined.class_names == names
-    assert joined.labels.tolist() == [0, 1, 0, 1, 0, 0, 1, 0, 1]
+    assert len(joined) == 9 and joined.side == 4 and joined.labels == names
+    assert joined.classes.tolist() == [0, 1, 0, 1, 0, 0, 1, 0, 1]
     for positions in ([8, 0, 5, 4, 1], [0, 1], [7]):
-        assert joined.read(np.array(positions))[:, 0, 0, 0].tolist() == positions
+        assert joined.batch(np.array(positions))[:, 0, 0, 0].tolist() == positions
     with pytest.raises(UserError, match="differ in classes"):
         RetrievalSet(numbered(5, names), numbered(4, ("a", "c"))).all()
 
@@ -252,7 +253,7 @@ def test_classes_are_matched_by_name():
     assert network_classes(images, Named("c", "x", "a", "b")).tolist() == [2, 3, 0, 2, 3, 0]
     unnamed = Named("class 0", "class 1", "class 2")
     assert network_classes(images, unnamed).tolist() == [0, 1, 2, 0, 1, 2]
-    present = PixelImages(images.pixels, images.labels % 2, images.class_names)
+    present = replace(images, classes=images.classes % 2)
     assert network_classes(present, Named("b", "a")).tolist() == [1, 0, 1, 1, 0, 1]
     for labels in (("a", "b", "x"), ("class 0", "class 1")):
         with pytest.raises(UserError, match=r"net\.pt has no class"):

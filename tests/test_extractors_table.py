@@ -110,7 +110,7 @@ def test_a_row_joins_the_stages(layout):
 
 def test_accuracy_counts_held_out_pictures_alone(layout):
     held_out = open_retrieval_set("catalogue", layout.data).test
-    items = [int(file.partition(".")[0]) for file in held_out.files]
+    items = held_out.ids
     assert len(items) == N_ITEMS // 2
     labels = NAMES[CATEGORIES].copy()
     labels[np.setdiff1d(np.arange(N_ITEMS), items)] = "hat"  # wrong, but trained on

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.datasets.catalogue import read_image
+from src.datasets.image_files import read_image
 from src.metrics.image_quality import (
     IMAGE_METRICS,
     lp_norm,

@@ -8,7 +8,8 @@ from PIL import Image
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
-from src.datasets.catalogue import Catalogue, open_catalogue
+from src.datasets.catalogue import open_catalogue
+from src.datasets.image_set import ImageFiles, ImageSet
 from src.extractors import inference
 from src.extractors.device import Loading
 from src.extractors.inference import join_parts, predict, predict_parts
@@ -26,7 +27,7 @@ def quietly(*arguments, **options):
 def test_values_are_those_of_one_image_at_a_time(tiny_extractor, catalogue):
     predictions = quietly(tiny_extractor, catalogue, batch_size=4)
     for position in range(len(catalogue)):
-        image = torch.tensor(catalogue[position]).permute(2, 0, 1)[None].float() / 255
+        image = torch.tensor(catalogue.image(position)).permute(2, 0, 1)[None].float() / 255
         expected = tiny_extractor(image)
         np.testing.assert_allclose(
             predictions.features[position], expected.features[0], rtol=1e-4, atol=1e-5
@@ -67,7 +68,7 @@ def test_images_of_unlike_native_sizes_keep_their_rows(tiny_extractor, draw_imag
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_truncated_and_grey_images_are_noted(tiny_extractor, catalogue, workers):
-    truncated, grey = catalogue.paths[3], catalogue.paths[5]
+    truncated, grey = catalogue.store.paths[3], catalogue.store.paths[5]
     truncated.write_bytes(truncated.read_bytes()[:-200])
     Image.open(grey).convert("L").save(grey)
     predictions = quietly(tiny_extractor, catalogue, batch_size=4, workers=workers)
@@ -76,7 +77,7 @@ def test_truncated_and_grey_images_are_noted(tiny_extractor, catalogue, workers)
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_corrupt_image_is_one_line(tiny_extractor, catalogue, workers):
-    catalogue.paths[6].write_bytes(b"no image")
+    catalogue.store.paths[6].write_bytes(b"no image")
     with pytest.raises(UserError, match=r"6\.jpg is not a readable image") as error:
         quietly(tiny_extractor, catalogue, workers=workers)
     assert "Traceback" not in str(error.value)
@@ -95,7 +96,7 @@ def test_finished_parts_are_taken_up_and_the_result_is_the_same(
     tiny_extractor, catalogue, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(inference, "_PARTS", 3)
-    Image.open(catalogue.paths[1]).convert("L").save(catalogue.paths[1])
+    Image.open(catalogue.store.paths[1]).convert("L").save(catalogue.store.paths[1])
     expected = quietly(tiny_extractor, catalogue, batch_size=2)
     parts = Parts.of(Manifest.of("stage", {}, []), tmp_path / "classes.csv")
 
@@ -135,7 +136,7 @@ def test_finished_parts_are_taken_up_and_the_result_is_the_same(
     [(11, 2, 6, 2), (2978, 8, 373, 8), (100_000, 8, 261, 384), (2_000_000, 8, 1954, 1024)],
 )
 def test_parts_are_many_and_small_enough_to_be_shared(n, batch_size, n_parts, largest):
-    images = Catalogue(paths=(None,) * n, ids=np.arange(n), resize=224)
+    images = ImageSet.of(ImageFiles((None,) * n, resize=224))
     plan = inference._plan(images, batch_size)
     assert len(plan) == n_parts
     assert max(sum(map(len, part)) for part in plan) == largest

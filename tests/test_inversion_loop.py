@@ -319,8 +319,8 @@ def test_labels_are_found_beside_images(optimizer, extractor, observed, images):
     if optimizer == "lbfgs":
         preset = replace(PRESETS["dlg"], iterations=5)
     found = reconstruct(hidden, observed, images.shape, preset, seed=0, n_classes=5)
-    torch.testing.assert_close(found.labels.sum(dim=1), torch.ones(3))
-    assert found.labels.argmax(dim=1).tolist() == LABELS.tolist()
+    torch.testing.assert_close(found.shares.sum(dim=1), torch.ones(3))
+    assert found.shares.argmax(dim=1).tolist() == LABELS.tolist()
 
 
 def test_defences_of_what_is_shared_protect(observe, observed, images):

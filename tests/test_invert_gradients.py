@@ -16,13 +16,12 @@ from audits import leaks
 from src.artifacts.reconstructions import originals_folder, read_pairs
 from src.attacks.inversion import attack
 from src.attacks.inversion.command import (
-    LabelledPixels,
     TrainingRecord,
     add_inversion_options,
     check_inversion_options,
     condition_of,
+    open_inverted_images,
     preset_of,
-    read_labelled_pixels,
 )
 from src.cli import Parser, run
 from src.reporting.reconstruction_tables import conditions_in, title
@@ -309,10 +308,10 @@ def test_grey_images_are_read_in_colour(tmp_path):
     x, y = np.arange(4 * 28 * 28, dtype=np.uint8).reshape(4, 28, 28), np.arange(4)
     np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
     options = options_of(*UNTRAINED, "--data", path, "--dataset", "fashion", "--part", "all")
-    images = read_labelled_pixels(options)
-    assert isinstance(images, LabelledPixels) and len(images) == 8
-    assert images.pixels.shape == (8, 28, 28, 3)
-    assert (images.pixels == np.concatenate([x, x])[..., None]).all()
+    images = open_inverted_images(options)
+    assert len(images) == 8 and images.ids.tolist() == list(range(8))
+    assert images.pixels().shape == (8, 28, 28, 3)
+    assert (images.pixels() == np.concatenate([x, x])[..., None]).all()
 
 
 # Options
@@ -370,4 +369,4 @@ def test_labels_that_the_network_does_not_know_are_an_error(
     script, tmp_path, tiny_checkpoint, capsys
 ):
     assert script("--checkpoint", tiny_checkpoint) == 2
-    assert "an image has label 9, but the network knows 5 classes" in capsys.readouterr().err
+    assert "an image has class 9, but the network knows 5 classes" in capsys.readouterr().err

@@ -380,14 +380,14 @@ def test_reductions_of_the_triplet_loss():
 
 
 @pytest.mark.parametrize(("name", "metric"), EVERY)
-@pytest.mark.parametrize("labels", [LABELS * 0, torch.arange(N) // 2, torch.arange(N) // 6])
-def test_values_and_gradients_are_finite_whatever_the_labels(name, metric, labels):
+@pytest.mark.parametrize("classes", [LABELS * 0, torch.arange(N) // 2, torch.arange(N) // 6])
+def test_values_and_gradients_are_finite_whatever_the_labels(name, metric, classes):
     embeddings = torch.randn(N, 6, generator=torch.Generator().manual_seed(0))
     embeddings[1] = embeddings[0]
     embeddings[4] = embeddings[0]
     embeddings.requires_grad_()
-    triplets = MINERS["softhard"](embeddings, labels, torch.Generator().manual_seed(0))
-    value = METRIC_LOSSES[name](embeddings, labels, triplets, metric)
+    triplets = MINERS["softhard"](embeddings, classes, torch.Generator().manual_seed(0))
+    value = METRIC_LOSSES[name](embeddings, classes, triplets, metric)
     assert value.shape == ()
     assert value >= -1e-6  # rounding of a loss of 0
     (gradient,) = torch.autograd.grad(value, embeddings)
@@ -396,10 +396,10 @@ def test_values_and_gradients_are_finite_whatever_the_labels(name, metric, label
 
 @pytest.mark.parametrize("name", ["triplet", "snr", "quad", "rhom", "ms"])
 def test_separated_classes_have_no_loss(name):
-    labels = torch.arange(N) // 2
-    embeddings = torch.eye(6)[labels].requires_grad_()
-    triplets = MINERS["random"](embeddings, labels, torch.Generator().manual_seed(0))
-    value = METRIC_LOSSES[name](embeddings, labels, triplets, "N")
+    classes = torch.arange(N) // 2
+    embeddings = torch.eye(6)[classes].requires_grad_()
+    triplets = MINERS["random"](embeddings, classes, torch.Generator().manual_seed(0))
+    value = METRIC_LOSSES[name](embeddings, classes, triplets, "N")
     assert value.item() == pytest.approx(0.005 if name == "snr" else 0, abs=1e-7)
     if name != "snr":
         assert (torch.autograd.grad(value, embeddings)[0] == 0).all()
@@ -422,27 +422,27 @@ def test_a_descent_of_each_loss_separates_classes():
 
 
 def test_second_negatives_have_a_third_label():
-    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    classes = torch.tensor([0, 0, 1, 1, 2, 2])
     column = torch.tensor
     triplets = Triplets(column([0, 2, 4]), column([1, 3, 5]), column([2, 5, 0]))
-    positions, exist = second_negatives(labels, triplets)
+    positions, exist = second_negatives(classes, triplets)
     assert positions.tolist() == [4, 0, 2]
     assert exist.all()
     two = Triplets(column([0, 2]), column([1, 3]), column([2, 0]))
-    _, exist = second_negatives(labels.clamp_max(1), two)
+    _, exist = second_negatives(classes.clamp_max(1), two)
     assert not exist.any()
     embeddings = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
-    loss = METRIC_LOSSES["quad"](embeddings, labels.clamp_max(1), two, "N")
+    loss = METRIC_LOSSES["quad"](embeddings, classes.clamp_max(1), two, "N")
     assert loss == triplet_loss(*two.of(embeddings))
 
 
 def test_multi_similarity_ignores_anchors_without_hard_pairs():
-    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    classes = torch.tensor([0, 0, 1, 1, 2, 2])
     angles = torch.tensor([0.0, 0.1, 1.5, 1.6, 1.55, 1.65])
     embeddings = torch.stack([angles.cos(), angles.sin()], dim=1)
     every = torch.arange(3) * 2
-    whole = multi_similarity_loss(embeddings, labels, Triplets(every, every + 1, every))
-    hard = multi_similarity_loss(embeddings, labels, Triplets(every[1:], every[1:] + 1, every[1:]))
+    whole = multi_similarity_loss(embeddings, classes, Triplets(every, every + 1, every))
+    hard = multi_similarity_loss(embeddings, classes, Triplets(every[1:], every[1:] + 1, every[1:]))
     torch.testing.assert_close(whole, hard)
 
 

@@ -29,13 +29,13 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def embeddings_of(labels: Tensor, dim: int = 5, pull: float = 1.0, seed: int = 0) -> Tensor:
+def embeddings_of(classes: Tensor, dim: int = 5, pull: float = 1.0, seed: int = 0) -> Tensor:
     """Random directions of random lengths; the larger ``pull``, the closer those of one label."""
     generator = seeded(seed)
-    centres = torch.randn(int(labels.max()) + 1, dim, generator=generator, dtype=torch.float64)
-    noise = torch.randn(len(labels), dim, generator=generator, dtype=torch.float64)
-    lengths = 0.2 + torch.rand(len(labels), 1, generator=generator, dtype=torch.float64)
-    return lengths * (pull * centres[labels] + noise)
+    centres = torch.randn(int(classes.max()) + 1, dim, generator=generator, dtype=torch.float64)
+    noise = torch.randn(len(classes), dim, generator=generator, dtype=torch.float64)
+    lengths = 0.2 + torch.rand(len(classes), 1, generator=generator, dtype=torch.float64)
+    return lengths * (pull * centres[classes] + noise)
 
 
 def unit_distances(embeddings: Tensor) -> np.ndarray:
@@ -43,9 +43,9 @@ def unit_distances(embeddings: Tensor) -> np.ndarray:
     return np.array([[np.linalg.norm(a - b) for b in unit] for a in unit])
 
 
-def expected_sets(name: str, embeddings: Tensor, labels: Tensor) -> list[tuple[set, set]]:
+def expected_sets(name: str, embeddings: Tensor, classes: Tensor) -> list[tuple[set, set]]:
     """(positives, negatives) that the definition allows, anchor by anchor."""
-    d, y, everything = unit_distances(embeddings), labels.tolist(), range(len(labels))
+    d, y, everything = unit_distances(embeddings), classes.tolist(), range(len(classes))
     sets = []
     for a in range(0, len(y), 2):
         same = {j for j in everything if y[j] == y[a]}
@@ -98,19 +98,19 @@ def test_every_choice_is_allowed_and_everything_allowed_is_chosen(name, pull):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", ALL)
 def test_choices_are_allowed_in_large_batches(name, seed):
-    labels = torch.randint(9, (64,), generator=seeded(seed)).repeat_interleave(2)
-    embeddings = embeddings_of(labels, dim=16, pull=0.7, seed=seed)
-    triplets = ALL[name](embeddings, labels, seeded(seed))
-    expected = expected_sets(name, embeddings, labels)
+    classes = torch.randint(9, (64,), generator=seeded(seed)).repeat_interleave(2)
+    embeddings = embeddings_of(classes, dim=16, pull=0.7, seed=seed)
+    triplets = ALL[name](embeddings, classes, seeded(seed))
+    expected = expected_sets(name, embeddings, classes)
     for row, (positives, negatives) in enumerate(expected):
         assert int(triplets.positive[row]) in positives
         assert int(triplets.negative[row]) in negatives
 
 
-def draws(miner, embeddings: Tensor, labels: Tensor, n: int) -> Triplets:
+def draws(miner, embeddings: Tensor, classes: Tensor, n: int) -> Triplets:
     """``n`` draws, (n, t) each."""
     generator = seeded(7)
-    drawn = [miner(embeddings, labels, generator) for _ in range(n)]
+    drawn = [miner(embeddings, classes, generator) for _ in range(n)]
     return Triplets(*(torch.stack(column) for column in zip(*drawn, strict=True)))
 
 
@@ -155,49 +155,49 @@ def test_distance_weighted_negatives_follow_the_inverse_density(dim):
 
 def test_distance_weighting_survives_512_dimensions_and_equal_embeddings():
     """Where exp would overflow; a negative at distance 0 has an infinite weight."""
-    labels = torch.arange(20).repeat_interleave(2)
+    classes = torch.arange(20).repeat_interleave(2)
     embeddings = torch.randn(40, 512, generator=seeded())
     embeddings[31] = embeddings[0]
     embeddings[30] = -embeddings[2]
     for seed in range(20):
-        negatives = DistanceWeighted()(embeddings, labels, seeded(seed)).negative
+        negatives = DistanceWeighted()(embeddings, classes, seeded(seed)).negative
         assert negatives[:2].tolist() == [31, 30]
-        assert (labels[negatives] != labels[::2]).all()
+        assert (classes[negatives] != classes[::2]).all()
 
 
 def test_with_widely_separated_classes_softhard_may_take_the_anchor_itself():
-    labels = torch.arange(8).repeat_interleave(2)
-    embeddings = torch.eye(8)[labels] + 0.01 * torch.randn(16, 8, generator=seeded())
-    drawn = draws(Softhard(), embeddings, labels, 500)
+    classes = torch.arange(8).repeat_interleave(2)
+    embeddings = torch.eye(8)[classes] + 0.01 * torch.randn(16, 8, generator=seeded())
+    drawn = draws(Softhard(), embeddings, classes, 500)
     own = (drawn.positive == drawn.anchor).float().mean()
     assert own == pytest.approx(0.5, abs=0.03)  # of the two images of its label
-    drawn = draws(Softhard(allow_self=False), embeddings, labels, 50)
+    drawn = draws(Softhard(allow_self=False), embeddings, classes, 50)
     assert (drawn.positive == drawn.anchor + 1).all()
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_without_another_label_the_negative_is_any_image(name):
-    labels = torch.zeros(8, dtype=torch.int64)
-    drawn = draws(ALL[name], embeddings_of(labels), labels, 300)
+    classes = torch.zeros(8, dtype=torch.int64)
+    drawn = draws(ALL[name], embeddings_of(classes), classes, 300)
     for chosen in drawn.negative.T:
         assert_frequencies(chosen, dict.fromkeys(range(8), 1.0))
 
 
 def test_the_smallest_batch_has_one_triplet():
-    labels = torch.tensor([4, 4])
+    classes = torch.tensor([4, 4])
     for miner in ALL.values():
-        triplets = miner(embeddings_of(labels), labels, seeded())
+        triplets = miner(embeddings_of(classes), classes, seeded())
         assert [len(positions) for positions in triplets] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("name", ["random", "semihard", "softhard", "distance", "distance_switch"])
 def test_a_seed_gives_the_same_triplets_and_another_seed_others(name):
-    labels = torch.arange(10).repeat_interleave(4)
-    embeddings = embeddings_of(labels, dim=16, pull=0.2)
+    classes = torch.arange(10).repeat_interleave(4)
+    embeddings = embeddings_of(classes, dim=16, pull=0.2)
 
     def mined(seed: int) -> list:
         generator = seeded(seed)
-        return [MINERS[name](embeddings, labels, generator).negative.tolist() for _ in range(3)]
+        return [MINERS[name](embeddings, classes, generator).negative.tolist() for _ in range(3)]
 
     assert mined(0) == mined(0)
     assert mined(0) != mined(1)

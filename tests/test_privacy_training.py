@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from src.artifacts.errors import UserError
 from src.cli import Parser
+from src.datasets.image_set import ImageSet
 from src.extractors.extractor import Extractor
 from src.training import loop
 from src.training.accuracy import accuracy
@@ -17,8 +18,10 @@ from src.training.command import add_recipe_options, add_schedule_options, recip
 from src.training.gradient_defence import defend_gradients
 from src.training.loop import Schedule, train
 from src.training.options import CONSERVATIVE, Job, job_of
-from src.training.pictures import AUGMENTATIONS, PADDED, Pictures, parse_augmentation
+from src.training.pictures import AUGMENTATIONS, PADDED, parse_augmentation
 from src.training.recipes import RECIPES
+from src.training.sources import hold_out
+from tests.image_sets import image_set
 
 POLICY = "ats:3-1-7+43-18-18"
 MODES = (*AUGMENTATIONS, POLICY)
@@ -34,12 +37,12 @@ def tiny_classifier() -> Extractor:
     return Extractor(nn.Sequential(*layers, nn.Flatten(), nn.Linear(4, 3)), ["r", "g", "b"], "5")
 
 
-def colour_pictures() -> Pictures:
+def colour_pictures() -> ImageSet:
     """96 noisy pictures whose colour channel tells the category."""
     pixels = torch.randint(0, 120, (96, 3, 16, 16), generator=seeded())
     categories = torch.arange(96) % 3
     pixels[torch.arange(96), categories] += 60
-    return Pictures(pixels.to(torch.uint8), categories, ("red", "green", "blue"))
+    return image_set(pixels, categories, ("red", "green", "blue"))
 
 
 def job(*arguments: str) -> Job:
@@ -135,7 +138,7 @@ def test_checkpoints_from_before_these_options_stay_current():
 
 @pytest.mark.parametrize("name", ["none", "crop", "ats:43-18-18+25"])
 def test_every_mode_learns(name, tmp_path):
-    training, held_out = colour_pictures().split(0.25, seed=0)
+    training, held_out = hold_out(colour_pictures(), 0.25, seed=0)
     extractor = tiny_classifier()
     private = {"batch_size": 8, "augmentation": parse_augmentation(name)}
     schedule = Schedule(20, **(CONSERVATIVE | private))
@@ -204,7 +207,7 @@ def test_noise_of_one_step_is_that_of_the_defence(tmp_path):
 
 
 def test_pruned_gradients_still_teach(tmp_path):
-    training, held_out = colour_pictures().split(0.25, seed=0)
+    training, held_out = hold_out(colour_pictures(), 0.25, seed=0)
     extractor = tiny_classifier()
     schedule = Schedule(20, 8, gradient_defence="prune_50")
     train(extractor, training, RECIPES["plain"], schedule, tmp_path / "state")

@@ -18,6 +18,7 @@ from torch.nn import functional
 import train_extractor
 from src.artifacts.errors import UserError
 from src.cli import run
+from src.datasets.image_set import ImageSet
 from src.extractors.checkpoints import load_extractor
 from src.extractors.embedders import Embedder
 from src.extractors.extractor import Extractor, Prediction
@@ -31,10 +32,11 @@ from src.training.losses import OfEmbeddings
 from src.training.miners import MINERS, Triplets
 from src.training.objectives import HARDNESS_OBJECTIVES, Inner
 from src.training.options import build_recipe
-from src.training.pictures import UNCHANGED, Pictures
+from src.training.pictures import UNCHANGED
 from src.training.recipes import RECIPES, Mix, altered, hardness_manipulation, parts
 from src.training.steps import State, perturbed_views, set_mode, train_step
 from src.training.terms import barlow_twins, intraclass_structure
+from tests.image_sets import image_set
 
 EPS, STEP = 16 / 255, 4 / 255
 METRIC_RECIPES = [
@@ -361,8 +363,8 @@ def test_barlow_twins_by_loops():
     views = views_of(RECIPES["none"])
     value = barlow_twins(views)
     anchors, positives, _ = views.triplets.of(views.benign.features.detach().double())
-    counts = views.labels.bincount()
-    kept = [k for k, row in enumerate(views.triplets.anchor) if counts[views.labels[row]] >= 3]
+    counts = views.classes.bincount()
+    kept = [k for k, row in enumerate(views.triplets.anchor) if counts[views.classes[row]] >= 3]
     assert 2 < len(kept) <= 8
 
     def standard(column):
@@ -396,12 +398,12 @@ def test_a_mix_follows_both_recipes():
     assert draws.count(mix.first) + draws.count(mix.second) == 200
 
 
-def coloured_pictures(n: int = 48) -> Pictures:
+def coloured_pictures(n: int = 48) -> ImageSet:
     source = generator(0)
     categories = torch.arange(n) % 4
     pixels = torch.randint(0, 120, (n, 3, 8, 8), generator=source)
     pixels[torch.arange(n), categories % 3] += 60 * (categories > 0)[:, None, None]
-    return Pictures(pixels.to(torch.uint8), categories, ("a", "b", "c", "d"))
+    return image_set(pixels, categories, ("a", "b", "c", "d"))
 
 
 SCHEDULE = Schedule(4, 8, 1e-2, "adam", weight_decay=1e-4, augmentation=UNCHANGED, seed=3)
@@ -530,10 +532,8 @@ def on_disk(tmp_path) -> Path:
     pictures = coloured_pictures(40)
     (tmp_path / "images").mkdir()
     lines = ["item,category,label"]
-    for item, (pixels, category) in enumerate(
-        zip(pictures.pixels, pictures.categories.tolist(), strict=True)
-    ):
-        image = Image.fromarray(pixels.permute(1, 2, 0).numpy()).resize((28, 28))
+    for item, category in enumerate(pictures.classes):
+        image = Image.fromarray(pictures.image(item)).resize((28, 28))
         image.save(tmp_path / "images" / f"{item}.png")
         lines.append(f"{item},{category},{pictures.labels[category]}")
     (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
@@ -566,7 +566,7 @@ def test_the_script_trains_an_embedder_that_loads_like_any_checkpoint(on_disk, m
 
 
 def test_the_script_trains_on_a_retrieval_set(on_disk, monkeypatch, capsys):
-    for item, category in enumerate(coloured_pictures(40).categories.tolist()):
+    for item, category in enumerate(coloured_pictures(40).classes):
         folder = on_disk / "set" / "abcd"[category]
         folder.mkdir(parents=True, exist_ok=True)
         (on_disk / "images" / f"{item}.png").rename(folder / f"{item}.png")

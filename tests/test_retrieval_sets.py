@@ -15,15 +15,16 @@ from scipy.io import savemat
 
 from src.artifacts.classes import Classes, write_classes
 from src.artifacts.errors import UserError
-from src.datasets.class_folders import catalogue_files
-from src.datasets.labelled_images import FileImages, PixelImages, Splitting
+from src.datasets.image_set import ImageArray, ImageSet
+from src.datasets.image_splitting import random_halves
 from src.datasets.retrieval import LAYOUTS, RetrievalSet, open_retrieval_set
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
-def everything(part) -> np.ndarray:
-    return part.read(np.arange(len(part)))
+def names(part: ImageSet) -> list[str]:
+    """File names with the names of their folders."""
+    return ["/".join(path.parts[-2:]) for path in part.store.paths]
 
 
 def paint(path: Path, shade: int, size: tuple[int, int] = (40, 20), mode: str = "RGB") -> None:
@@ -53,12 +54,12 @@ def write_idx(folder: Path, packed: bool) -> None:
 
 
 def assert_digits(found: RetrievalSet) -> None:
-    for part, (pixels, labels) in zip((found.train, found.test), PARTS.values(), strict=True):
-        assert np.array_equal(everything(part), pixels[..., None])
-        assert part.labels.dtype == np.int64
-        assert part.labels.tolist() == labels.tolist()
-    assert found.size == found.train.side == 28
-    assert found.train.class_names == found.test.class_names
+    for part, (pixels, classes) in zip((found.train, found.test), PARTS.values(), strict=True):
+        assert np.array_equal(part.pixels(), pixels[..., None])
+        assert part.classes.dtype == np.int64
+        assert part.classes.tolist() == classes.tolist()
+    assert found.test.side == found.train.side == 28
+    assert found.train.labels == found.test.labels
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -70,7 +71,7 @@ def test_mnist_in_torchvisions_raw_layout(name, folder, packed, tmp_path, capsys
         assert_digits(found)
     (warning, *_) = capsys.readouterr().err.splitlines()
     assert "30 training and 20 test images" in warning and "60000 and 10000" in warning
-    assert found.test.class_names[9] == {"mnist": "9", "fashion": "Ankle boot"}[name]
+    assert found.test.labels[9] == {"mnist": "9", "fashion": "Ankle boot"}[name]
 
 
 def test_mnist_as_torchvision_reads_it(tmp_path):
@@ -79,8 +80,8 @@ def test_mnist_as_torchvision_reads_it(tmp_path):
     found = open_retrieval_set("mnist", tmp_path)
     images = mnist.read_image_file(str(tmp_path / "raw" / "t10k-images-idx3-ubyte"))
     labels = mnist.read_label_file(str(tmp_path / "raw" / "t10k-labels-idx1-ubyte"))
-    assert np.array_equal(everything(found.test)[..., 0], images.numpy())
-    assert np.array_equal(found.test.labels, labels.numpy())
+    assert np.array_equal(found.test.pixels()[..., 0], images.numpy())
+    assert np.array_equal(found.test.classes, labels.numpy())
 
 
 def test_an_archive_of_arrays(tmp_path):
@@ -91,10 +92,10 @@ def test_an_archive_of_arrays(tmp_path):
     )
     assert_digits(open_retrieval_set("fashion", path))
     np.savez(path, x=x_train, y=y_train)
-    found = open_retrieval_set("mnist", path, splitting=Splitting(train_share=2 / 3))
+    found = open_retrieval_set("mnist", path)
     assert (len(found.train), len(found.test)) == (20, 10)
-    assert np.bincount(found.test.labels).tolist() == [1] * 10
-    together = np.concatenate([everything(found.train), everything(found.test)])
+    assert np.bincount(found.test.classes).tolist() == [1] * 10  # of three, two are for training
+    together = np.concatenate([found.train.pixels(), found.test.pixels()])
     assert sorted(map(bytes, together)) == sorted(map(bytes, x_train))
 
 
@@ -111,19 +112,16 @@ def test_wrong_arrays_are_named(tmp_path):
     assert "neither x_train" in problem(x_train=x, y_train=y)
     assert "float64" in problem(x=x / 255, y=y)
     assert "not square" in problem(x=x[:, :20], y=y)
-    assert "30 images but labels are uint8 (29,)" in problem(x=x, y=y[1:])
-    assert "labels must be 0 to 9" in problem(x=x, y=y + 1)
-    assert "labels are float64" in problem(x=x, y=y * 1.0)
+    assert "30 images but classes are uint8 (29,)" in problem(x=x, y=y[1:])
+    assert "classes must be 0 to 9" in problem(x=x, y=y + 1)
+    assert "classes are float64" in problem(x=x, y=y * 1.0)
     assert "there are no images" in problem(x=x[:0], y=y[:0])
     assert "there are no images" in problem(x_train=x, y_train=y, x_test=x[:0], y_test=y[:0])
-    assert "labels are uint8 ()" in problem(x=x, y=y[0])
+    assert "classes are uint8 ()" in problem(x=x, y=y[0])
     assert "no .npz archive" in problem(x=np.array([{}]), y=y)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"no \.npz archive"):
         open_retrieval_set("mnist", path)
-    np.savez(path, x_train=x, y_train=y, x_test=x, y_test=y)
-    with pytest.raises(UserError, match="not split again"):
-        open_retrieval_set("mnist", path, splitting=Splitting())
 
 
 def test_damaged_idx_files_are_named(tmp_path):
@@ -164,11 +162,11 @@ def test_cifar10_in_its_binary_version(tmp_path):
     np.column_stack([test_labels, planes(test)]).tofile(folder / "test_batch.bin")
     for path in (tmp_path, folder):
         found = open_retrieval_set("cifar10", path)
-        assert np.array_equal(everything(found.train), train)
-        assert np.array_equal(everything(found.test), test)
-        assert found.train.labels.tolist() == train_labels.tolist()
-        assert found.test.labels.tolist() == test_labels.tolist()
-        assert found.size == 32 and found.test.class_names[3] == "cat"
+        assert np.array_equal(found.train.pixels(), train)
+        assert np.array_equal(found.test.pixels(), test)
+        assert found.train.classes.tolist() == train_labels.tolist()
+        assert found.test.classes.tolist() == test_labels.tolist()
+        assert found.test.side == 32 and found.test.labels[3] == "cat"
     (folder / "data_batch_3.bin").write_bytes(b"short")
     with pytest.raises(UserError, match=r"data_batch_3\.bin does not hold rows of 3073 bytes"):
         open_retrieval_set("cifar10", tmp_path)
@@ -185,12 +183,12 @@ def test_cifar100_has_its_fine_labels(tmp_path):
     rows.tofile(folder / "train.bin")
     rows[:2].tofile(folder / "test.bin")
     found = open_retrieval_set("cifar100", tmp_path)
-    assert found.train.labels.tolist() == fine.tolist()
-    assert np.array_equal(everything(found.test), pixels[:2])
-    assert found.train.class_names[7] == "class 7"
+    assert found.train.classes.tolist() == fine.tolist()
+    assert np.array_equal(found.test.pixels(), pixels[:2])
+    assert found.train.labels[7] == "class 7"
     names = [f"thing_{number}" for number in range(100)]
     (folder / "fine_label_names.txt").write_text("\n".join(names) + "\n\n")
-    assert open_retrieval_set("cifar100", tmp_path).train.class_names == tuple(names)
+    assert open_retrieval_set("cifar100", tmp_path).train.labels == tuple(names)
 
 
 class Malicious:
@@ -241,24 +239,20 @@ def cub(tmp_path) -> Path:
 def test_cub_trains_on_the_first_hundred_classes(cub, capsys):
     for path in (cub, cub / "CUB_200_2011"):
         found = open_retrieval_set("cub", path)
-        assert found.train.class_names == ("001.Albatross", "100.Pelican")
-        assert found.test.class_names == ("101.Pelican", "200.Yellowthroat")
-        assert found.train.labels.tolist() == [1, 1, 0, 0]
-        assert found.test.labels.tolist() == [1, 1, 0, 0]
-        assert [Path(file).stem for file in found.test.files] == [
-            "200_1",
-            "200_0",
-            "101_1",
-            "101_0",
-        ]
+        assert found.train.labels == ("001.Albatross", "100.Pelican")
+        assert found.test.labels == ("101.Pelican", "200.Yellowthroat")
+        assert found.train.classes.tolist() == [1, 1, 0, 0]
+        assert found.test.classes.tolist() == [1, 1, 0, 0]
+        stems = [path.stem for path in found.test.store.paths]
+        assert stems == ["200_1", "200_0", "101_1", "101_0"]
     assert "5864 and 5924" in capsys.readouterr().err
-    assert (found.size, found.train.side, found.test.side) == (224, 256, 224)
-    assert everything(found.train).shape == (4, 256, 256, 3)
+    assert (found.train.side, found.test.side) == (256, 224)
+    assert found.train.pixels().shape == (4, 256, 256, 3)
     # JPEG keeps one colour almost as it is; the grey picture (number 3) has three equal channels.
-    tested = everything(found.test)
+    tested = found.test.pixels()
     assert tested.shape == (4, 224, 224, 3)
     assert np.abs(tested[0, 5, 5].astype(int) - (210, 0, 45)).max() <= 3
-    grey = found.train.read(np.array([0]))
+    grey = found.train.batch(np.array([0]))
     assert (grey == grey[..., :1]).all()
 
 
@@ -268,19 +262,19 @@ def test_the_middle_of_the_squashed_image_is_tested(cub):
     Image.fromarray(generator.integers(0, 256, (300, 200, 3), dtype=np.uint8)).save(path)
     found = open_retrieval_set("cub", cub)
     squashed = Image.open(path).resize((256, 256), Image.Resampling.BICUBIC)
-    assert np.array_equal(found.test.read(np.array([3]))[0], np.asarray(squashed)[16:240, 16:240])
+    assert np.array_equal(found.test.batch(np.array([3]))[0], np.asarray(squashed)[16:240, 16:240])
     small = open_retrieval_set("cub", cub, size=56)
-    assert (small.size, small.train.side) == (56, 64)
+    assert (small.test.side, small.train.side) == (56, 64)
 
 
 def test_images_are_read_when_they_are_asked_for(cub):
     found = open_retrieval_set("cub", cub)
-    path = cub / "CUB_200_2011" / "images" / found.test.files[1]
+    path = found.test.store.paths[1]
     path.write_bytes(b"no image")
-    found.test.read(np.array([0, 3, 3]))
+    found.test.batch(np.array([0, 3, 3]))
     with pytest.raises(UserError, match="is not a readable image"):
-        found.test.read(np.array([0, 1]))
-    assert found.test.read(np.array([], int)).shape == (0, 224, 224, 3)
+        found.test.batch(np.array([0, 1]))
+    assert found.test.batch(np.array([], int)).shape == (0, 224, 224, 3)
     path.unlink()
     with pytest.raises(UserError, match=f"missing file: {path}"):
         open_retrieval_set("cub", cub)
@@ -323,11 +317,11 @@ def test_cars_train_on_the_first_half(tmp_path):
     write_cars(tmp_path / "cars", [98, 196, 99, 1, 98])
     for path in (tmp_path, tmp_path / "cars"):
         found = open_retrieval_set("cars", path)
-        assert found.train.class_names == ("car 1", "car 98")
-        assert found.train.labels.tolist() == [1, 0, 1]
-        assert found.test.class_names == ("car 99", "car 196")
-        assert found.test.labels.tolist() == [1, 0]
-    assert everything(found.test).shape == (2, 224, 224, 3)
+        assert found.train.labels == ("car 1", "car 98")
+        assert found.train.classes.tolist() == [1, 0, 1]
+        assert found.test.labels == ("car 99", "car 196")
+        assert found.test.classes.tolist() == [1, 0]
+    assert found.test.pixels().shape == (2, 224, 224, 3)
     annotations = tmp_path / "cars" / "cars_annos.mat"
     savemat(annotations, {"annotations": np.zeros(3)})
     with pytest.raises(UserError, match=r"cars_annos\.mat does not hold the annotations"):
@@ -348,11 +342,11 @@ def test_sop_has_its_parts_in_two_tables(tmp_path):
             lines.append(f"{image} {product} {kind} {file}")
         (folder / f"Ebay_{part}.txt").write_text("\n".join(lines) + "\n")
     found = open_retrieval_set("sop", tmp_path)
-    assert found.train.labels.tolist() == [0, 0, 1]
-    assert found.test.labels.tolist() == [0, 1]
-    assert found.test.class_names == ("product 11319", "product 11320")
-    assert found.test.files.tolist() == ["cabinet_final/4_0.JPG", "cabinet_final/5_0.JPG"]
-    assert everything(found.train).shape == (3, 256, 256, 3)
+    assert found.train.classes.tolist() == [0, 0, 1]
+    assert found.test.classes.tolist() == [0, 1]
+    assert found.test.labels == ("product 11319", "product 11320")
+    assert names(found.test) == ["cabinet_final/4_0.JPG", "cabinet_final/5_0.JPG"]
+    assert found.train.pixels().shape == (3, 256, 256, 3)
     (folder / "Ebay_test.txt").write_text("image_id\n")
     with pytest.raises(UserError, match="training or test classes only"):
         open_retrieval_set("sop", tmp_path)
@@ -369,32 +363,21 @@ def classes(tmp_path) -> Path:
 
 
 def test_a_folder_of_classes_by_images(classes):
-    found = open_retrieval_set("folder", classes, size=28, splitting=Splitting(train_share=0.75))
-    assert found.train.class_names == found.test.class_names == ("ant", "bee", "cat", "dog")
-    assert np.bincount(found.train.labels).tolist() == [3] * 4
-    assert np.bincount(found.test.labels).tolist() == [1] * 4
-    files = {*found.train.files, *found.test.files}
+    found = open_retrieval_set("folder", classes, size=28)
+    assert found.train.labels == found.test.labels == ("ant", "bee", "cat", "dog")
+    assert np.bincount(found.train.classes).tolist() == [2] * 4
+    assert np.bincount(found.test.classes).tolist() == [2] * 4
+    files = {*found.train.store.paths, *found.test.store.paths}
     assert len(files) == 16
     # Images of the wanted size come as they are.
-    assert found.size == found.train.side == 28
-    shades = everything(found.test)[:, 9, 9, 0]
-    assert (shades // 40).tolist() == found.test.labels.tolist()
-    again = open_retrieval_set("folder", classes, size=28, splitting=Splitting(train_share=0.75))
-    assert again.train.files.tolist() == found.train.files.tolist()
-    other = Splitting(train_share=0.75, seed=1)
-    other = open_retrieval_set("folder", classes, splitting=other)
-    assert other.train.files.tolist() != found.train.files.tolist()
-    assert other.size == 28  # the images' own
-    assert open_retrieval_set("folder", classes, trained_size=32).size == 32
-    assert open_retrieval_set("folder", classes, size=0, trained_size=32).size == 28
-
-
-def test_a_folder_of_classes_by_classes(classes):
-    splitting = Splitting(by="classes", train_share=0.25)
-    found = open_retrieval_set("folder", classes, splitting=splitting)
-    assert found.train.class_names == ("ant",)
-    assert found.test.class_names == ("bee", "cat", "dog")
-    assert found.test.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert found.test.side == found.train.side == 28
+    shades = found.test.pixels()[:, 9, 9, 0]
+    assert (shades // 40).tolist() == found.test.classes.tolist()
+    again = open_retrieval_set("folder", classes, size=28)
+    assert again.train.store.paths == found.train.store.paths
+    assert open_retrieval_set("folder", classes).test.side == 28  # the images' own
+    assert open_retrieval_set("folder", classes, trained_size=32).test.side == 32
+    assert open_retrieval_set("folder", classes, size=0, trained_size=32).test.side == 28
 
 
 def test_a_folder_without_classes_is_an_error(tmp_path):
@@ -420,28 +403,33 @@ def test_a_catalogue_with_categories(shop):
         shop / "items.csv", index=False
     )
     found = open_retrieval_set("catalogue", shop)
-    assert found.train.class_names == found.test.class_names == ("hat", "bag", "shoe")
+    assert found.train.labels == found.test.labels == ("hat", "bag", "shoe")
     category = dict(zip(table["item"], table["category"], strict=True))
     for part in (found.train, found.test):
-        items = [int(Path(file).stem) for file in part.files]
-        assert [{3: 0, 5: 1, 7: 2}[category[item]] for item in items] == part.labels.tolist()
-        reds = everything(part)[:, 50, 50, 0].astype(int)
-        assert np.abs(reds - 20 * np.array(items)).max() <= 3
-    assert found.size == found.train.side == 64
+        items = part.ids
+        assert [{3: 0, 5: 1, 7: 2}[category[item]] for item in items] == part.classes.tolist()
+        assert [int(path.stem) for path in part.store.paths] == items.tolist()
+        reds = part.pixels()[:, 50, 50, 0].astype(int)
+        assert np.abs(reds - 20 * items).max() <= 3
+    assert found.test.side == found.train.side == 64
 
-    # Another table takes precedence, and need not list every item or name its categories.
-    own = shop.parent.parent / "own.csv"
-    pd.DataFrame({"item": [0, 1, 2, 3], "category": [4, 4, 9, 9]}).to_csv(own, index=False)
-    found = open_retrieval_set("catalogue", shop, labels=own, size=32)
-    assert found.train.class_names == ("category 4", "category 9")
+    # The table need not list every item or name its categories.
+    own = pd.DataFrame({"item": [0, 1, 2, 3], "category": [4, 4, 9, 9]})
+    own.to_csv(shop / "items.csv", index=False)
+    found = open_retrieval_set("catalogue", shop, size=32)
+    assert found.train.labels == ("category 4", "category 9")
     assert len(found.train) == len(found.test) == 2
 
 
 def test_results_of_later_stages_are_no_input_of_a_catalogue(shop):
     images = shop / "original" / "images"
-    assert catalogue_files(shop) == [images, shop / "original" / "classes.csv"]
-    (shop / "items.csv").write_text("item,category\n0,1\n")
-    assert catalogue_files(shop) == [images, shop / "items.csv"]
+    numbers = np.arange(9) % 2
+    seen = Classes(np.arange(9), numbers, [f"kind {n}" for n in numbers], np.full(9, 0.5))
+    write_classes(shop / "original" / "classes.csv", seen)
+    found = open_retrieval_set("catalogue", shop)
+    assert found.train.inputs == found.test.inputs == (images, shop / "original" / "classes.csv")
+    (shop / "items.csv").write_text("item,category\n0,1\n1,1\n2,2\n")
+    assert open_retrieval_set("catalogue", shop).test.inputs == (images, shop / "items.csv")
 
 
 def test_a_catalogue_with_what_an_extractor_saw(shop):
@@ -451,10 +439,10 @@ def test_a_catalogue_with_what_an_extractor_saw(shop):
     labels = [f"kind {number}" for number in numbers]
     seen = Classes(np.arange(9), numbers, labels, np.full(9, 0.5))
     write_classes(shop / "original" / "classes.csv", seen)
-    found = open_retrieval_set("catalogue", shop, splitting=Splitting())
-    assert found.train.class_names == ("kind 3", "kind 770", "kind 774")
-    assert np.bincount(found.train.labels).tolist() == [1, 2, 2]  # one image cannot be in both
-    assert np.bincount(found.test.labels).tolist() == [0, 2, 2]
+    found = open_retrieval_set("catalogue", shop)
+    assert found.train.labels == ("kind 3", "kind 770", "kind 774")
+    assert np.bincount(found.train.classes).tolist() == [1, 2, 2]  # one image cannot be in both
+    assert np.bincount(found.test.classes).tolist() == [0, 2, 2]
 
 
 def test_wrong_category_tables_are_named(shop):
@@ -469,8 +457,6 @@ def test_wrong_category_tables_are_named(shop):
         path.write_text(content)
         with pytest.raises(UserError, match=problem):
             open_retrieval_set("catalogue", shop)
-    with pytest.raises(UserError, match="missing file"):
-        open_retrieval_set("catalogue", shop, labels=shop / "none.csv")
     with pytest.raises(UserError, match="expected data/<dataset>"):
         open_retrieval_set("catalogue", shop / "original")
 
@@ -484,66 +470,38 @@ def test_choices_that_a_layout_does_not_leave(tmp_path):
         open_retrieval_set("cub", tmp_path / "none")
     with pytest.raises(UserError, match="the size of mnist cannot be chosen"):
         open_retrieval_set("mnist", tmp_path, size=32)
-    with pytest.raises(UserError, match="the splitting of cub cannot be chosen"):
-        open_retrieval_set("cub", tmp_path, splitting=Splitting())
-    with pytest.raises(UserError, match="the labels of folder cannot be chosen"):
-        open_retrieval_set("folder", tmp_path, labels=tmp_path)
     with pytest.raises(UserError, match="images of -1 pixels"):
         open_retrieval_set("folder", tmp_path, size=-1)
     with pytest.raises(UserError, match="images of cub have no size in common"):
         open_retrieval_set("cub", tmp_path, size=0)
-    for share in (0.0, 1.0):
-        with pytest.raises(UserError, match="not between 0 and 1"):
-            Splitting(train_share=share)
-    with pytest.raises(UserError, match="seed"):
-        Splitting(seed=-1)
     assert list(LAYOUTS) == [
         "mnist", "fashion", "cifar10", "cifar100", "cub", "cars", "sop", "folder", "catalogue",
     ]  # fmt: skip
 
 
-@given(
-    counts=st.lists(st.integers(1, 9), min_size=2, max_size=6),
-    share=st.floats(0.05, 0.95),
-    by=st.sampled_from(["images", "classes"]),
-    seed=st.integers(0, 5),
-)
-def test_the_parts_of_a_split(counts, share, by, seed):
-    """Nothing is lost or twice; shares hold within each class, and of the classes."""
+@given(counts=st.lists(st.integers(1, 9), min_size=2, max_size=6), seed=st.integers(0, 5))
+def test_random_halves(counts, seed):
+    """Nothing is lost or twice, and each class is halved."""
     if max(counts) < 2:
         counts[0] = 2
-    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
-    numbered = np.arange(len(labels), dtype=np.uint8).reshape(-1, 1, 1, 1)
-    images = PixelImages(numbered, labels, tuple("abcdef"[: len(counts)]))
-    train, test = Splitting(by, share, seed).part(images)
-    rows = np.concatenate([train.pixels.ravel(), test.pixels.ravel()])
-    assert sorted(rows) == list(range(len(labels)))
+    classes = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    numbered = np.arange(len(classes), dtype=np.uint8).reshape(-1, 1, 1, 1)
+    images = ImageSet.of(ImageArray(numbered), classes, "abcdef"[: len(counts)])
+    train, test = random_halves(images)
+    assert sorted([*train.ids, *test.ids]) == list(range(len(classes)))
     for part in (train, test):
-        assert (np.diff(part.pixels.ravel().astype(int)) > 0).all()  # in the old order
-        names = [part.class_names[label] for label in part.labels]
-        assert names == [images.class_names[labels[row]] for row in part.pixels.ravel()]
-    if by == "classes":
-        assert not set(train.class_names) & set(test.class_names)
-        n_training = min(max(round(share * len(counts)), 1), len(counts) - 1)
-        assert train.class_names == images.class_names[:n_training]
-        assert test.class_names == images.class_names[n_training:]
-    else:
-        got = np.bincount(train.labels, minlength=len(counts))
-        for n, n_train in zip(counts, got, strict=True):
-            assert n_train == 1 if n == 1 else 1 <= n_train <= n - 1
-            assert abs(n_train - share * n) <= 1
-
-
-def test_parts_are_small_to_send_to_a_process(classes):
-    part = open_retrieval_set("folder", classes).train
-    copy = pickle.loads(pickle.dumps(part))
-    assert isinstance(copy, FileImages)
-    assert np.array_equal(copy.read(np.array([2])), part.read(np.array([2])))
+        assert (np.diff(part.ids) > 0).all()  # in the old order
+        assert part.pixels().ravel().tolist() == part.ids.tolist()
+        assert part.labels == images.labels
+        np.testing.assert_array_equal(part.classes, classes[part.ids])
+    for n, n_train in zip(counts, np.bincount(train.classes, minlength=len(counts)), strict=True):
+        assert n_train == 1 if n == 1 else 1 <= n_train <= n - 1
+        assert abs(n_train - n / 2) <= 0.5
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real data are not here")
 def test_real_fashion_mnist(capsys):
     found = open_retrieval_set("fashion", SHARED / "fashion_mnist.npz")
-    assert (len(found.train), len(found.test), found.size) == (20_000, 10_000, 28)
-    assert np.bincount(found.test.labels).tolist() == [1000] * 10
+    assert (len(found.train), len(found.test), found.test.side) == (20_000, 10_000, 28)
+    assert np.bincount(found.test.classes).tolist() == [1000] * 10
     assert "20000 training and 10000 test images" in capsys.readouterr().err

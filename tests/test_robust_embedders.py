@@ -11,12 +11,12 @@ from src.artifacts.parts import Parts
 from src.attacks.profiles import COMPAT, PROFILES
 from src.attacks.ranking.evaluation import RankingTask
 from src.attacks.ranking.study import Study
-from src.datasets.labelled_images import PixelImages
+from src.datasets.image_set import ImageArray, ImageSet
 from src.extractors.architectures import build_extractor
 from src.reporting.ranking_attacks import Benign, Outcome
 from src.training.adversaries import Budget
 from src.training.loop import Schedule, train
-from src.training.pictures import UNCHANGED, SetPictures
+from src.training.pictures import UNCHANGED
 from src.training.recipes import RECIPES, Recipe
 from src.training.terms import intraclass_structure
 
@@ -24,35 +24,37 @@ EPS = 40 / 255
 N_CLASSES = 8
 
 
-def patterns(n: int, seed: int) -> PixelImages:
+def patterns(n: int, seed: int) -> ImageSet:
     """28 x 28 pictures of blurred patterns, one for each class, shifted and under noise."""
     shapes = torch.rand(N_CLASSES, 1, 5, 5, generator=torch.Generator().manual_seed(0)) > 0.5
     large = functional.interpolate(shapes.float(), size=(28, 28), mode="bilinear")[:, 0]
     rng = np.random.default_rng(seed)
-    labels = np.arange(n) % N_CLASSES
+    classes = np.arange(n) % N_CLASSES
     shifts = rng.integers(-2, 3, (n, 2))
     pictures = np.stack(
         [
-            np.roll(large[label].numpy(), shift, (0, 1))
-            for label, shift in zip(labels, shifts, strict=True)
+            np.roll(large[number].numpy(), shift, (0, 1))
+            for number, shift in zip(classes, shifts, strict=True)
         ]
     )
     pictures = pictures * rng.uniform(0.6, 1, (n, 1, 1)) + rng.normal(0, 0.1, pictures.shape)
     pixels = (255 * pictures.clip(0, 1)).astype(np.uint8)[..., None]
-    return PixelImages(pixels, labels, tuple(f"pattern {number}" for number in range(N_CLASSES)))
+    return ImageSet.of(
+        ImageArray(pixels), classes, [f"pattern {number}" for number in range(N_CLASSES)]
+    )
 
 
 def scores(recipe: Recipe, folder) -> tuple[float, float]:
     """(R@1, ERS) in percent after a short training."""
     torch.manual_seed(0)
-    pictures, held_out = SetPictures(patterns(1024, 1)), patterns(160, 2)
+    pictures, held_out = patterns(1024, 1), patterns(160, 2)
     extractor = build_extractor("c2f2+64", pictures.labels)
     schedule = Schedule(2, 16, 1e-3, "adam", weight_decay=1e-7, augmentation=UNCHANGED)
     train(extractor, pictures, recipe, schedule, folder / "state.pt")
     attacks = tuple(replace(spec, eps=EPS, step=EPS / 4, steps=6) for spec in PROFILES["rob28"])
     task = RankingTask.of(extractor, held_out, COMPAT["correct"])
     embeddings = task.victim.gallery.embeddings.numpy()
-    benign = Benign.of(embeddings, held_out.labels, 0, with_nmi=False)
+    benign = Benign.of(embeddings, held_out.classes, 0, with_nmi=False)
     outcome = Outcome.of(benign, Study(attacks).run(task, Parts(folder / "parts")))
     assert not benign.collapsed
     return benign.measures["r1"], outcome.robustness()["ers"][0]

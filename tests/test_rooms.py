@@ -16,7 +16,8 @@ FLOORS = (
     {"training"},
     {"attacks"},
     {"recommenders", "defences"},
-    {"extractors", "datasets"},
+    {"extractors"},
+    {"datasets"},
     {"cli"},
     {"artifacts"},
 )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from src.artifacts.errors import UserError
 from src.attacks.attack import Budget
 from src.attacks.storage import norms, to_levels, to_pixels, write_images
-from src.datasets.catalogue import read_image
+from src.datasets.image_files import read_image
 from src.extractors.extractor import IMAGENET_MEAN, IMAGENET_STD
 
 LEVELS = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)

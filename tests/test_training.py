@@ -14,6 +14,8 @@ import train_extractor
 from src.artifacts.errors import UserError
 from src.attacks.registry import FGSM
 from src.cli import run
+from src.datasets.image_set import ImageSet
+from src.datasets.labelled_folder import open_labelled_folder
 from src.extractors.checkpoints import load_extractor
 from src.extractors.extractor import Extractor
 from src.training import loop
@@ -21,16 +23,11 @@ from src.training.accuracy import accuracy
 from src.training.adversaries import AdversaryBatch, Budget, Free
 from src.training.loop import Schedule, train
 from src.training.miners import MINERS
-from src.training.pictures import (
-    Augmentation,
-    ChosenPictures,
-    Pictures,
-    flip_and_shift,
-    read_ahead,
-    read_pictures,
-)
+from src.training.pictures import Augmentation, flip_and_shift, read_pixels
 from src.training.recipes import RECIPES, altered
+from src.training.sources import choose_pictures, hold_out
 from src.training.steps import State, train_step
+from tests.image_sets import image_set, tensors
 
 EPS = 4 / 255
 CLASSIFY = ("plain", "madry", "free", "trades")
@@ -55,13 +52,13 @@ def tiny_classifier(n_classes: int = 3) -> Extractor:
     return Extractor(network, [f"kind {number}" for number in range(n_classes)], "5")
 
 
-def colour_pictures(n: int = 96, size: int = 16) -> Pictures:
+def colour_pictures(n: int = 96, size: int = 16) -> ImageSet:
     """Noisy pictures whose colour channel tells the category."""
     generator = torch.Generator().manual_seed(0)
     categories = torch.arange(n) % 3
     pixels = torch.randint(0, 120, (n, 3, size, size), generator=generator)
     pixels[torch.arange(n), categories] += 60
-    return Pictures(pixels.to(torch.uint8), categories, ("red", "green", "blue"))
+    return image_set(pixels, categories, ("red", "green", "blue"))
 
 
 def test_free_at_is_the_algorithm_of_the_paper():
@@ -146,7 +143,7 @@ def test_a_stopped_training_ends_with_the_same_weights(name, stopped_after_an_ep
 
 
 def test_training_learns_and_accuracy_falls_under_attack(tmp_path):
-    training, held_out = colour_pictures().split(0.25, seed=0)
+    training, held_out = hold_out(colour_pictures(), 0.25, seed=0)
     extractor = tiny_classifier()
     train(extractor, training, RECIPES["plain"], Schedule(12, 8), tmp_path / "state")
     assert accuracy(extractor, held_out) > 0.9
@@ -193,35 +190,34 @@ def test_crops_are_windows_in_training_and_the_middle_afterwards():
 def test_pictures_are_read_ahead_in_their_order():
     pictures = colour_pictures(60)
     batches = torch.randperm(60).split(4)
-    seen = list(read_ahead(pictures, batches))
+    seen = list(read_pixels(pictures, batches))
+    expected_pixels, _ = tensors(pictures)
     assert len(seen) == 15
     for (rows, pixels), expected in zip(seen, batches, strict=True):
         assert torch.equal(rows, expected)
-        assert torch.equal(pixels, pictures.pixels[expected])
+        assert torch.equal(pixels, expected_pixels[expected])
     with pytest.raises(IndexError):
-        list(read_ahead(pictures, [torch.tensor([60])]))
+        list(read_pixels(pictures, [torch.tensor([60])]))
 
 
 def test_a_choice_of_pictures_is_a_smaller_set_of_the_same_kind():
     pictures = colour_pictures(30)
-    chosen = ChosenPictures(pictures, 7, seed=1)
-    assert len(chosen) == len(chosen.categories) == 7
-    rows = torch.tensor([4, 0])
-    np.testing.assert_array_equal(chosen.read(rows), pictures.pixels[chosen.rows[rows]])
-    names = [chosen.labels[category] for category in chosen.categories]
-    assert names == [pictures.labels[pictures.categories[row]] for row in chosen.rows]
-    assert len(chosen.rows.unique()) == 7
-    one = ChosenPictures(pictures, 1, seed=1)  # two of three categories are gone
-    assert (len(one.labels), one.categories.tolist()) == (1, [0])
+    chosen = choose_pictures(pictures, 7, seed=1)
+    assert len(chosen) == len(chosen.classes) == len(set(chosen.ids)) == 7
+    np.testing.assert_array_equal(chosen.pixels(), pictures.pixels()[chosen.ids])
+    names = [chosen.labels[number] for number in chosen.classes]
+    assert names == [pictures.labels[pictures.classes[row]] for row in chosen.ids]
+    one = choose_pictures(pictures, 1, seed=1)  # two of three categories are gone
+    assert (len(one.labels), one.classes.tolist()) == (1, [0])
 
 
 def test_split_is_a_partition():
     pictures = colour_pictures(30)
-    training, held_out = pictures.split(0.2, seed=1)
+    training, held_out = hold_out(pictures, 0.2, seed=1)
     assert (len(training), len(held_out)) == (24, 6)
-    together = torch.cat([training.pixels, held_out.pixels]).flatten(1).float().sum(dim=1)
-    expected = pictures.pixels.flatten(1).float().sum(dim=1)
-    assert sorted(together.tolist()) == sorted(expected.tolist())
+    assert sorted([*training.ids, *held_out.ids]) == list(range(30))
+    for part in (training, held_out):
+        np.testing.assert_array_equal(part.pixels(), pictures.pixels()[part.ids])
 
 
 @pytest.fixture
@@ -229,22 +225,20 @@ def pictures_on_disk(tmp_path) -> Path:
     pictures = colour_pictures(60)
     (tmp_path / "images").mkdir()
     lines = ["item,category,label"]
-    for item, pixels in enumerate(pictures.pixels):
-        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / "images" / f"{item}.png")
-        category = int(pictures.categories[item])
+    for item, category in enumerate(pictures.classes):
+        Image.fromarray(pictures.image(item)).save(tmp_path / "images" / f"{item}.png")
         lines.append(f"{item},{category},{pictures.labels[category]}")
     (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
     return tmp_path
 
 
 def test_pictures_are_read_exactly(pictures_on_disk):
-    read = read_pictures(pictures_on_disk / "images", pictures_on_disk / "labels.csv")
-    expected = colour_pictures(60)
-    assert torch.equal(read.pixels, expected.pixels)
-    assert torch.equal(read.categories, expected.categories)
-    assert read.labels == expected.labels
-    resized = read_pictures(pictures_on_disk / "images", pictures_on_disk / "labels.csv", 24)
-    assert resized.pixels.shape == (60, 3, 24, 24)
+    files = (pictures_on_disk / "images", pictures_on_disk / "labels.csv")
+    read, expected = open_labelled_folder(*files), colour_pictures(60)
+    np.testing.assert_array_equal(read.pixels(), expected.pixels())
+    np.testing.assert_array_equal(read.classes, expected.classes)
+    assert (read.labels, read.inputs) == (expected.labels, files)
+    assert open_labelled_folder(*files, 24).pixels().shape == (60, 24, 24, 3)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +257,7 @@ def test_wrong_labels_are_one_line(pictures_on_disk, table, problem):
     labels = pictures_on_disk / "labels.csv"
     labels.write_text(table)
     with pytest.raises(UserError, match=problem):
-        read_pictures(pictures_on_disk / "images", labels)
+        open_labelled_folder(pictures_on_disk / "images", labels)
 
 
 def test_the_script_writes_a_checkpoint_like_any_other(pictures_on_disk, monkeypatch, capsys):

@@ -116,9 +116,9 @@ def _pictures(folder: Path) -> Iterator[Path]:
 
 
 def read_images(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read labelled images ``{id}_{label}_*.png`` of one size, in ascending order of id.
+    """Read images with classes ``{id}_{label}_*.png`` of one size, in ascending order of id.
 
-    Returns ids (n,) int64, labels (n,) int64 and pixels (n, height, width, 3) uint8. Raises
+    Returns ids (n,) int64, classes (n,) int64 and pixels (n, height, width, 3) uint8. Raises
     ``UserError`` as ``read_images_by_name`` does, and for sizes that differ and unreadable files.
     """
     files = read_images_by_name(folder)
@@ -126,8 +126,8 @@ def read_images(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for path, image in zip(files.values(), images, strict=True):
         if image.shape != images[0].shape:
             raise UserError(f"{path} is not of the size of the other images of {folder}")
-    ids, labels = np.array(list(files), np.int64).T
-    return ids, labels, np.stack(images)
+    ids, classes = np.array(list(files), np.int64).T
+    return ids, classes, np.stack(images)
 
 
 def _pixels(path: Path) -> np.ndarray:
@@ -193,7 +193,7 @@ def _size(path: Path) -> tuple[int, int]:
 def write_reconstructions(
     folder: Path,
     ids: Sequence[int],
-    labels: Sequence[int],
+    classes: Sequence[int],
     reconstructions: np.ndarray,
     originals: np.ndarray,
     untransformed: np.ndarray,
@@ -212,8 +212,8 @@ def write_reconstructions(
         staging = partial_path(place)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        for number, label, image in zip(ids, labels, images, strict=True):
-            Image.fromarray(image).save(staging / f"{number}_{label}_{kind}.png")
+        for image_id, number, image in zip(ids, classes, images, strict=True):
+            Image.fromarray(image).save(staging / f"{image_id}_{number}_{kind}.png")
         shutil.rmtree(place, ignore_errors=True)
         staging.replace(place)
     return places[0][0], places[1][0], places[2][0]

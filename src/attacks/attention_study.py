@@ -20,7 +20,8 @@ from src.attacks.observed import Explained, Observed, Seen
 from src.attacks.pgd import pgd
 from src.attacks.storage import to_levels, to_pixels
 from src.attacks.victim import ExtractorVictim
-from src.datasets.catalogue import Catalogue
+from src.datasets.image_set import ImageSet
+from src.datasets.read_ahead import read_ahead
 from src.extractors.attention import Watched, class_directions, erase, fill_of, top_cells
 from src.extractors.extractor import Extractor
 from src.extractors.lime_explanations import explain
@@ -54,7 +55,7 @@ class AttentionStudy:
     def extractor(self) -> Extractor:
         return self.watched.extractor
 
-    def read(self, images: Catalogue, positions: np.ndarray, progress: str) -> Seen:
+    def read(self, images: ImageSet, positions: np.ndarray, progress: str) -> Seen:
         """One forward of the images at ``positions``.
 
         Raises ``UserError`` where their maps differ in size, or have a single cell.
@@ -68,7 +69,7 @@ class AttentionStudy:
         return Seen(np.concatenate(logits), joined)
 
     def read_erased(
-        self, images: Catalogue, positions: np.ndarray, seen: Seen
+        self, images: ImageSet, positions: np.ndarray, seen: Seen
     ) -> dict[str, np.ndarray]:
         """By read-out: probability (n,) of the origin class without what the read-out attends to."""
         # The class attacked is the predicted one as a rule: then two read-outs have equal maps.
@@ -92,7 +93,7 @@ class AttentionStudy:
         erased = self._erase(to_pixels(levels, self.extractor.device), maps)
         return to_levels(erased, levels)
 
-    def minimal_eps(self, images: Catalogue, positions: np.ndarray, largest: float) -> np.ndarray:
+    def minimal_eps(self, images: ImageSet, positions: np.ndarray, largest: float) -> np.ndarray:
         """(n,) float64: the smallest budget in grey levels at which PGD succeeds; see ``minimal_eps``."""
         classes = self.origin if self.target is None else self.target
         found = []
@@ -108,7 +109,7 @@ class AttentionStudy:
         return np.concatenate(found)
 
     def explain(
-        self, clean: Catalogue, attacked: Catalogue, observed: Observed, n: int, seed: int
+        self, clean: ImageSet, attacked: ImageSet, observed: Observed, n: int, seed: int
     ) -> Explained:
         """LIME of ``n`` images by chance, before and after, for the class that each is taken for."""
         n = min(n, len(attacked))
@@ -117,7 +118,7 @@ class AttentionStudy:
         masks = [
             explain(
                 self.extractor,
-                np.stack([images[at] for at in where]),
+                images.batch(where),
                 seen.predicted[rows],
                 seed=seed,
                 batch_size=self.batch_size,
@@ -129,15 +130,16 @@ class AttentionStudy:
         ]
         return Explained(rows, *masks)
 
-    def _batches(self, images: Catalogue, positions: np.ndarray, progress: str) -> Iterator[Tensor]:
+    def _batches(self, images: ImageSet, positions: np.ndarray, progress: str) -> Iterator[Tensor]:
         """Pixels (N, 3, height, width) in [0, 1] in the order of ``positions``."""
-        if not images.resize and len(np.unique(images.sizes[positions], axis=0)) > 1:
+        if len(images.store.of_one_size(positions)) > 1:
             raise UserError(
                 "images of unlike sizes have maps of unlike sizes: run stages 1 and 3 with --resize"
             )
         with tqdm(total=len(positions), desc=progress, unit="img") as bar:
-            for batch in images.batches(positions, self.batch_size):
-                yield to_pixels(np.stack([images[at] for at in batch]), self.extractor.device)
+            batches = images.batches(positions, self.batch_size)
+            for batch, levels in read_ahead(images.batch, batches):
+                yield to_pixels(levels, self.extractor.device)
                 bar.update(len(batch))
 
     def _attend(self, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -178,8 +180,8 @@ class AttentionStudy:
 
 def observe(
     study: AttentionStudy,
-    clean: Catalogue,
-    attacked: Catalogue,
+    clean: ImageSet,
+    attacked: ImageSet,
     success: np.ndarray,
     largest: float | None = None,
 ) -> Observed:

@@ -24,7 +24,8 @@ from src.attacks.repeated import BestOfRestarts, Rechecked, Restarted
 from src.attacks.settings import AttackSettings
 from src.attacks.storage import norms, to_levels, to_pixels, write_images
 from src.attacks.victim import ExtractorVictim
-from src.datasets.catalogue import Catalogue, open_catalogue
+from src.datasets.catalogue import open_catalogue
+from src.datasets.image_set import ImageSet
 from src.extractors.distribution import of_share, own_share, rank
 from src.extractors.extractor import Extractor, Precision, Prediction
 from src.extractors.inference import Predictions, predict
@@ -47,7 +48,7 @@ class Campaign:
     extractor: Extractor
     settings: AttackSettings
     fidelity: Fidelity
-    catalogue: Catalogue
+    catalogue: ImageSet
     image_ids: np.ndarray
     batch_size: int = 32
     workers: int = 0
@@ -137,7 +138,7 @@ class Campaign:
     ) -> dict[str, np.ndarray]:
         """Attack and store one batch; returns its columns of the outcome."""
         device = self.extractor.device
-        clean = np.stack([self.catalogue[position] for position in positions])
+        clean = self.catalogue.batch(positions)
         goal = self._goal(np.searchsorted(self.image_ids, self.catalogue.ids[positions])).to(device)
         passes = victim.all_passes
         # The caller's random state stays as it is.
@@ -189,7 +190,7 @@ class Campaign:
         """The goal of all images, on the extractor's device."""
         return list_goal(self.settings.objective, self.audience, self.extractor.device)
 
-    def _predict(self, stored: Catalogue, precision: Precision) -> Predictions:
+    def _predict(self, stored: ImageSet, precision: Precision) -> Predictions:
         return predict(
             self.extractor,
             stored,

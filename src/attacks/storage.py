@@ -18,7 +18,7 @@ from torch import Tensor
 from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
 from src.attacks.attack import Budget
-from src.datasets.catalogue import read_image
+from src.datasets.image_files import read_image
 
 SUFFIX = ".tiff"
 _SLACK = 1e-6

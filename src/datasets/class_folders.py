@@ -3,6 +3,7 @@
 Whole images are squashed to the given size, as in the stages that read a catalogue.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,57 +14,50 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
 from src.artifacts.tables import read_labelled
-from src.datasets.catalogue import (
-    SQUASHED,
-    choose_resize,
-    image_files,
-    image_size,
-    open_catalogue,
-)
-from src.datasets.labelled_images import FileImages, Splitting, number_classes
+from src.datasets.catalogue import SQUASHED, choose_resize, open_catalogue
+from src.datasets.image_files import image_files, image_size
+from src.datasets.image_set import ImageFiles, ImageSet, number_classes
+from src.datasets.image_splitting import random_halves
 
-Parts = tuple[FileImages, FileImages]
+Parts = tuple[ImageSet, ImageSet]
 
 
-def read_class_folders(
-    path: Path, size: int | None, splitting: Splitting, trained_size: int | None
-) -> Parts:
+def read_class_folders(path: Path, size: int | None, trained_size: int | None) -> Parts:
     """Read ``<class>/<image>`` below ``path``; classes stand in the order of their names."""
     if not path.is_dir():
         raise UserError(f"no folder at {path}")
     folders = sorted(f for f in path.iterdir() if f.is_dir() and not f.name.startswith("."))
-    files = [f"{f.name}/{image.name}" for f in folders for image in sorted(image_files(f))]
+    files = [image for folder in folders for image in sorted(image_files(folder))]
     if not files:
         raise UserError(
             f"no images in the folders of {path}: expected <class>/<image>.jpg, .png, ..."
         )
-    labels, names = number_classes(np.array([file.partition("/")[0] for file in files]))
-    sizes = np.array([image_size(path / file) for file in files], np.int64)
-    side = _side(path, sizes, size, trained_size)
-    return splitting.part(FileImages(path, np.array(files), labels, tuple(names.tolist()), side))
+    classes, labels = number_classes(np.array([file.parent.name for file in files]))
+    sizes = np.array([image_size(file) for file in files], np.int64)
+    store = ImageFiles(tuple(files), _side(path, sizes, size, trained_size), sizes=sizes)
+    return random_halves(ImageSet.of(store, classes, labels.tolist(), inputs=[path]))
 
 
-def read_catalogue(
-    path: Path,
-    size: int | None,
-    splitting: Splitting,
-    labels: Path | None,
-    trained_size: int | None,
-) -> Parts:
+def read_catalogue(path: Path, size: int | None, trained_size: int | None) -> Parts:
     """Read the catalogue of the data set in the folder ``data/<dataset>``, its categories as classes.
 
-    The categories come from ``labels`` (CSV: item, category and optionally label), else from the data
-    set's ``items.csv`` of the same form, else from the undefended extractor's ``classes.csv``.
+    The categories come from the data set's ``items.csv`` (item, category and optionally label), else
+    from the undefended extractor's ``classes.csv``.
     """
     layout = _layout_of(path)
-    items, categories, names = _read_categories(layout, labels)
+    items, categories, names = _read_categories(layout)
     catalogue = open_catalogue(layout.images, 0)
-    rows = catalogue.positions(items)
-    side = _side(layout.images, catalogue.sizes[rows], size, trained_size)
-    files = np.array([catalogue.paths[row].name for row in rows])
-    numbers, present = number_classes(categories)
-    class_names = tuple(names[category] for category in present)
-    return splitting.part(FileImages(layout.images, files, numbers, class_names, side))
+    store = catalogue.store.take(catalogue.positions(items))
+    side = _side(layout.images, store.sizes, size, trained_size)
+    classes, present = number_classes(categories)
+    images = ImageSet.of(
+        replace(store, resize=side),
+        classes,
+        [names[category] for category in present],
+        ids=items,
+        inputs=_inputs(layout),
+    )
+    return random_halves(images)
 
 
 def _side(folder: Path, sizes: np.ndarray, size: int | None, trained_size: int | None) -> int:
@@ -79,9 +73,8 @@ def _side(folder: Path, sizes: np.ndarray, size: int | None, trained_size: int |
     return resize or int(sizes[0, 0])
 
 
-def catalogue_files(path: Path) -> list[Path]:
-    """Return the paths that ``read_catalogue`` reads from ``data/<dataset>`` without ``labels``."""
-    layout = _layout_of(path)
+def _inputs(layout: Layout) -> list[Path]:
+    """Return the image folder of a data set, and the file that its categories come from."""
     known = layout.item_categories.is_file()
     return [layout.images, layout.item_categories if known else layout.classes(Experiment())]
 
@@ -93,12 +86,10 @@ def _layout_of(path: Path) -> Layout:
     return Layout(path.name, path.parent.parent)
 
 
-def _read_categories(
-    layout: Layout, labels: Path | None
-) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+def _read_categories(layout: Layout) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
     """Return items (n,), their categories (n,) and the name of each category."""
     classes = layout.classes(Experiment())
-    if labels is None and not layout.item_categories.is_file():
+    if not layout.item_categories.is_file():
         if not classes.is_file():
             raise UserError(
                 f"no categories in {layout.data}: neither {layout.item_categories.name} (columns item, "
@@ -106,7 +97,7 @@ def _read_categories(
             )
         seen = read_classes(classes)
         return seen.image_ids, seen.classes, dict(zip(seen.classes, seen.labels, strict=True))
-    table = _read_category_table(labels or layout.item_categories)
+    table = _read_category_table(layout.item_categories)
     names = table["label"] if "label" in table else "category " + table["category"].astype(str)
     return (
         table["item"].to_numpy(),

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from src.artifacts.errors import UserError
-from src.datasets.labelled_images import PixelImages, Splitting, folder_with
+from src.datasets.image_files import folder_with
+from src.datasets.image_set import ImageArray, ImageSet
+from src.datasets.image_splitting import random_halves
 
-Parts = tuple[PixelImages, PixelImages]
+Parts = tuple[ImageSet, ImageSet]
 
 DIGITS = tuple("0123456789")
 CLOTHES = (
@@ -31,13 +33,10 @@ _NPZ = "an .npz with x_train, y_train, x_test, y_test"
 _DAMAGED = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile)
 
 
-def read_mnist(
-    path: Path, name: str, class_names: Sequence[str], splitting: Splitting | None = None
-) -> Parts:
+def read_mnist(path: Path, name: str, labels: Sequence[str]) -> Parts:
     """Read MNIST or a set in its format: ``<name>/raw/*-ubyte[.gz]`` below ``path``, or an ``.npz``."""
     if path.suffix == ".npz":
-        return read_npz(path, class_names, splitting)
-    _require_unparted(path, splitting)
+        return read_npz(path, labels)
     marker = "train-images-idx3-ubyte"
     folder = folder_with(
         path,
@@ -49,7 +48,7 @@ def read_mnist(
         _labelled(
             _read_idx(folder / f"{part}-images-idx3-ubyte", 3),
             _read_idx(folder / f"{part}-labels-idx1-ubyte", 1),
-            class_names,
+            labels,
             folder / part,
         )
         for part in ("train", "t10k")
@@ -80,11 +79,10 @@ def _read_idx(path: Path, n_dims: int) -> np.ndarray:
     return values.reshape(shape)
 
 
-def read_cifar10(path: Path, splitting: Splitting | None) -> Parts:
+def read_cifar10(path: Path) -> Parts:
     """Read ``cifar-10-batches-bin/{data_batch_1..5,test_batch}.bin`` in or at ``path``, or ``.npz``."""
     if path.suffix == ".npz":
-        return read_npz(path, CIFAR10, splitting)
-    _require_unparted(path, splitting)
+        return read_npz(path, CIFAR10)
     folder = _cifar_folder(path, "cifar-10-batches-bin", "test_batch.bin", "cifar-10-binary.tar.gz")
     batches = [f"data_batch_{number}.bin" for number in range(1, 6)]
     train = np.concatenate([_read_cifar_rows(folder / batch, 1) for batch in batches])
@@ -92,20 +90,19 @@ def read_cifar10(path: Path, splitting: Splitting | None) -> Parts:
     return _from_cifar_rows(train, 1, CIFAR10, folder), _from_cifar_rows(test, 1, CIFAR10, folder)
 
 
-def read_cifar100(path: Path, splitting: Splitting | None) -> Parts:
-    """Read ``cifar-100-binary/{train,test}.bin`` in or at ``path``, or an ``.npz``, with fine labels."""
-    class_names = tuple(f"class {number}" for number in range(_N_CIFAR100))
+def read_cifar100(path: Path) -> Parts:
+    """Read ``cifar-100-binary/{train,test}.bin`` in or at ``path``, or ``.npz``; classes are fine."""
+    labels = tuple(f"class {number}" for number in range(_N_CIFAR100))
     if path.suffix == ".npz":
-        return read_npz(path, class_names, splitting)
-    _require_unparted(path, splitting)
+        return read_npz(path, labels)
     folder = _cifar_folder(path, "cifar-100-binary", "test.bin", "cifar-100-binary.tar.gz")
     names_file = folder / "fine_label_names.txt"
     if names_file.is_file():
-        class_names = tuple(names_file.read_text(errors="replace").split())
+        labels = tuple(names_file.read_text(errors="replace").split())
     train, test = (_read_cifar_rows(folder / f"{part}.bin", 2) for part in ("train", "test"))
     return (
-        _from_cifar_rows(train, 2, class_names, folder),
-        _from_cifar_rows(test, 2, class_names, folder),
+        _from_cifar_rows(train, 2, labels, folder),
+        _from_cifar_rows(test, 2, labels, folder),
     )
 
 
@@ -117,27 +114,27 @@ def _cifar_folder(path: Path, name: str, marker: str, archive: str) -> Path:
     return folder_with(path, (marker,), (name,), advice)
 
 
-def _read_cifar_rows(path: Path, n_labels: int) -> np.ndarray:
-    """Read rows (n, n_labels + 3072) uint8: labels, then the red, green and blue planes."""
+def _read_cifar_rows(path: Path, n_classes: int) -> np.ndarray:
+    """Read rows (n, n_classes + 3072) uint8: class numbers, then the red, green and blue planes."""
     if not path.is_file():
         raise UserError(f"missing file: {path}")
     values = np.fromfile(path, np.uint8)
-    length = n_labels + int(np.prod(_CIFAR_SHAPE))
+    length = n_classes + int(np.prod(_CIFAR_SHAPE))
     if not values.size or values.size % length:
         raise UserError(f"{path} does not hold rows of {length} bytes: it is incomplete")
     return values.reshape(-1, length)
 
 
 def _from_cifar_rows(
-    rows: np.ndarray, n_labels: int, class_names: Sequence[str], folder: Path
-) -> PixelImages:
-    """Convert rows to images with the last label, which in CIFAR-100 is the fine one."""
-    pixels = rows[:, n_labels:].reshape(-1, *_CIFAR_SHAPE).transpose(0, 2, 3, 1)
-    return _labelled(np.ascontiguousarray(pixels), rows[:, n_labels - 1], class_names, folder)
+    rows: np.ndarray, n_classes: int, labels: Sequence[str], folder: Path
+) -> ImageSet:
+    """Convert rows to images of their last class, which in CIFAR-100 is the fine one."""
+    pixels = rows[:, n_classes:].reshape(-1, *_CIFAR_SHAPE).transpose(0, 2, 3, 1)
+    return _labelled(np.ascontiguousarray(pixels), rows[:, n_classes - 1], labels, folder)
 
 
-def read_npz(path: Path, class_names: Sequence[str], splitting: Splitting | None = None) -> Parts:
-    """Read x_train, y_train, x_test, y_test, or x and y, which ``splitting`` divides.
+def read_npz(path: Path, labels: Sequence[str]) -> Parts:
+    """Read x_train, y_train, x_test, y_test, or x and y, which are divided into halves.
 
     Images are (n, side, side) or (n, side, side, 3 or 1) uint8, classes (n,) or (n, 1) integers.
     """
@@ -149,41 +146,34 @@ def read_npz(path: Path, class_names: Sequence[str], splitting: Splitting | None
     except (*_DAMAGED, AttributeError, TypeError) as error:  # a bare .npy has no files
         raise UserError(f"{path} is no .npz archive of plain arrays: {error}") from error
     if {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys():
-        _require_unparted(path, splitting)
         train, test = (
-            _labelled(arrays[f"x_{part}"], arrays[f"y_{part}"], class_names, path)
+            _labelled(arrays[f"x_{part}"], arrays[f"y_{part}"], labels, path)
             for part in ("train", "test")
         )
         return train, test
     if {"x", "y"} <= arrays.keys():
-        together = _labelled(arrays["x"], arrays["y"], class_names, path)
-        return (splitting or Splitting()).part(together)
+        return random_halves(_labelled(arrays["x"], arrays["y"], labels, path))
     raise UserError(f"{path} has neither x_train, y_train, x_test, y_test nor x and y")
 
 
-def _require_unparted(path: Path, splitting: Splitting | None) -> None:
-    if splitting is not None:
-        raise UserError(f"{path} has a training and a test part already: it is not split again")
-
-
 def _labelled(
-    pixels: np.ndarray, labels: np.ndarray, class_names: Sequence[str], source: Path
-) -> PixelImages:
+    pixels: np.ndarray, classes: np.ndarray, labels: Sequence[str], source: Path
+) -> ImageSet:
     """Check shapes, types and ranges, and return the images; ``UserError`` names ``source``."""
     if pixels.ndim and not len(pixels):
         raise UserError(f"{source}: there are no images in it, or in a part of it")
     pixels = pixels[..., None] if pixels.ndim == 3 else pixels
-    labels = labels.reshape(-1) if labels.ndim and labels.size == len(labels) else labels
+    classes = classes.reshape(-1) if classes.ndim and classes.size == len(classes) else classes
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
         raise UserError(
             f"{source}: images are {pixels.dtype} {pixels.shape}, not uint8 (n, side, side)"
         )
     if pixels.shape[1] != pixels.shape[2]:
         raise UserError(f"{source}: images of {pixels.shape[2]}x{pixels.shape[1]} are not square")
-    if labels.shape != (len(pixels),) or not np.issubdtype(labels.dtype, np.integer):
+    if classes.shape != (len(pixels),) or not np.issubdtype(classes.dtype, np.integer):
         raise UserError(
-            f"{source}: {len(pixels)} images but labels are {labels.dtype} {labels.shape}"
+            f"{source}: {len(pixels)} images but classes are {classes.dtype} {classes.shape}"
         )
-    if labels.min() < 0 or labels.max() >= len(class_names):
-        raise UserError(f"{source}: labels must be 0 to {len(class_names) - 1}")
-    return PixelImages(pixels, labels.astype(np.int64), tuple(class_names))
+    if classes.min() < 0 or classes.max() >= len(labels):
+        raise UserError(f"{source}: classes must be 0 to {len(labels) - 1}")
+    return ImageSet.of(ImageArray(pixels), classes, labels)

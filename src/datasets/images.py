@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
-from src.datasets.catalogue import image_files, read_image
+from src.datasets.image_files import image_files, read_image
 
 OK = "ok"
 NO_IMAGE = "no image"

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,68 +10,60 @@ from typing import Any
 from src.artifacts.errors import UserError
 from src.datasets.class_folders import read_catalogue, read_class_folders
 from src.datasets.image_arrays import CLOTHES, DIGITS, read_cifar10, read_cifar100, read_mnist
-from src.datasets.labelled_images import JoinedImages, LabelledImages, Splitting
+from src.datasets.image_set import ImageSet, joined
 from src.datasets.unseen_classes import read_cars, read_cub, read_sop
 
 
 @dataclass(frozen=True)
 class RetrievalSet:
-    """Labelled images to train an embedding on and to test its rankings on.
+    """Images to train a network on and to test it on.
 
-    The two parts have the same classes where their ``class_names`` agree, else disjoint ones.
+    The two parts have the same classes if their ``labels`` agree, else disjoint ones.
     """
 
-    train: LabelledImages
-    test: LabelledImages
+    train: ImageSet
+    test: ImageSet
 
-    @property
-    def size(self) -> int:
-        """Side in pixels of what networks read. Larger training images are to be cropped to it."""
-        return self.test.side
-
-    def all(self) -> LabelledImages:
-        """Both parts; ``UserError`` where they have not the same classes and size."""
+    def all(self) -> ImageSet:
+        """Return both parts as one set; ``UserError`` if they differ in classes or size."""
         first, second = self.train, self.test
-        if (first.class_names, first.side) != (second.class_names, second.side):
+        if (first.labels, first.side) != (second.labels, second.side):
             raise UserError("the parts of this set differ in classes or size: use one of them")
-        return JoinedImages(first, second)
+        return joined(first, second)
 
 
 @dataclass(frozen=True)
 class SetLayout:
-    """How a kind of set lies on a disk."""
+    """Files of a kind of set, and the function that reads them."""
 
-    read: Callable[..., tuple[LabelledImages, LabelledImages]]
-    """Called with a path and the choices; returns (to train on, to test on)."""
+    read: Callable[..., tuple[ImageSet, ImageSet]]
+    """Function of a path and the choices that returns the images to train on and to test on."""
     choices: Mapping[str, Any]
-    """What can be chosen of it, and what is chosen otherwise."""
+    """Choices that a caller has, with their defaults."""
     published: tuple[int, int] | None = None
-    """How many training and test images there are where nothing is missing."""
+    """Numbers of training and test images of the complete set."""
 
 
-_UNPARTED: Mapping[str, Any] = {"splitting": None}
-_FROM_FILES: Mapping[str, Any] = {"size": 224}
-_SQUASHED: Mapping[str, Any] = {"size": None, "splitting": Splitting(), "trained_size": None}
+_CROPPED: Mapping[str, Any] = {"size": 224}
+_SQUASHED: Mapping[str, Any] = {"size": None, "trained_size": None}
 
 LAYOUTS: dict[str, SetLayout] = {
-    "mnist": SetLayout(
-        partial(read_mnist, name="MNIST", class_names=DIGITS), _UNPARTED, (60_000, 10_000)
-    ),
+    "mnist": SetLayout(partial(read_mnist, name="MNIST", labels=DIGITS), {}, (60_000, 10_000)),
     "fashion": SetLayout(
-        partial(read_mnist, name="FashionMNIST", class_names=CLOTHES), _UNPARTED, (60_000, 10_000)
+        partial(read_mnist, name="FashionMNIST", labels=CLOTHES), {}, (60_000, 10_000)
     ),
-    "cifar10": SetLayout(read_cifar10, _UNPARTED, (50_000, 10_000)),
-    "cifar100": SetLayout(read_cifar100, _UNPARTED, (50_000, 10_000)),
-    "cub": SetLayout(read_cub, _FROM_FILES, (5_864, 5_924)),
-    "cars": SetLayout(read_cars, _FROM_FILES, (8_054, 8_131)),
-    "sop": SetLayout(read_sop, _FROM_FILES, (59_551, 60_502)),
+    "cifar10": SetLayout(read_cifar10, {}, (50_000, 10_000)),
+    "cifar100": SetLayout(read_cifar100, {}, (50_000, 10_000)),
+    "cub": SetLayout(read_cub, _CROPPED, (5_864, 5_924)),
+    "cars": SetLayout(read_cars, _CROPPED, (8_054, 8_131)),
+    "sop": SetLayout(read_sop, _CROPPED, (59_551, 60_502)),
     "folder": SetLayout(read_class_folders, _SQUASHED),
-    "catalogue": SetLayout(read_catalogue, {**_SQUASHED, "labels": None}),
+    "catalogue": SetLayout(read_catalogue, _SQUASHED),
 }
 
 
 def check_set(name: str, path: Path) -> None:
-    """``UserError`` for an unknown layout, and where there is nothing at ``path``."""
+    """Raise ``UserError`` for an unknown layout, and if there is nothing at ``path``."""
     if name not in LAYOUTS:
         raise UserError(f"no data set layout {name!r}: choose from {', '.join(LAYOUTS)}")
     if not path.exists():
@@ -79,7 +71,7 @@ def check_set(name: str, path: Path) -> None:
 
 
 def check_pictures(images: Path, labels: Path) -> None:
-    """``UserError`` where the folder of pictures or the table of their categories is missing."""
+    """Raise ``UserError`` if the folder of pictures or the table of their categories is missing."""
     if not images.is_dir():
         raise UserError(f"no image folder at {images}")
     if not labels.is_file():
@@ -92,16 +84,13 @@ def open_retrieval_set(
     *,
     size: int | None = None,
     trained_size: int | None = None,
-    splitting: Splitting | None = None,
-    labels: Path | None = None,
 ) -> RetrievalSet:
     """Open the set at ``path``, which has the layout ``name`` (see ``LAYOUTS``).
 
     Choices left None are the layout's own. ``size``: side in pixels of what networks read, for sets of
     image files; 0 is the native size. ``trained_size``: side that the network was trained on, which is
-    read where no ``size`` is given. ``splitting``: for sets without published parts. ``labels``: the
-    categories of a catalogue. Small sets are read at once, those of files whenever images are asked
-    for. Prints a warning where a published set is not complete. Raises ``UserError`` for an unknown
+    read where no ``size`` is given. Small sets are read at once, those of files whenever images are
+    asked for. Prints a warning if a published set is not complete. Raises ``UserError`` for an unknown
     layout, a choice that it does not leave, and files that are missing or damaged.
     """
     check_set(name, path)
@@ -115,12 +104,7 @@ def open_retrieval_set(
             raise UserError(f"the images of {name} have no size in common: give a side in pixels")
         size = trained_size if size is None and in_files else size or None
         trained_size = None
-    given = {
-        "size": size,
-        "trained_size": trained_size,
-        "splitting": splitting,
-        "labels": labels,
-    }
+    given = {"size": size, "trained_size": trained_size}
     chosen = {choice: value for choice, value in given.items() if value is not None}
     if fixed := chosen.keys() - layout.choices.keys():
         raise UserError(f"the {min(fixed)} of {name} cannot be chosen")
@@ -132,4 +116,5 @@ def open_retrieval_set(
             f"has {layout.published[0]} and {layout.published[1]}",
             file=sys.stderr,
         )
-    return RetrievalSet(train, test)
+    inputs = train.inputs or (path,)
+    return RetrievalSet(replace(train, inputs=inputs), replace(test, inputs=inputs))

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from src.artifacts.atomic import partial_path
 from src.artifacts.errors import UserError
-from src.datasets.catalogue import read_image
+from src.datasets.image_files import read_image
 from src.datasets.images import find_images
 from src.datasets.retrieval import open_retrieval_set
 from src.datasets.triplet_folders import ROOT, SYNTHETIC, squashed
@@ -100,22 +100,22 @@ def damaged(
 def choose_images(
     source: Path, layout: str | None, n: int, side: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose at most ``n`` random images: (pixels (m, side, side, 3) uint8, labels (m,) int64).
+    """Choose at most ``n`` random images: (pixels (m, side, side, 3) uint8, classes (m,) int64).
 
     ``source`` is a set in the ``layout`` (``retrieval.LAYOUTS``), of which the training part is used, or,
-    if ``layout`` is None, a folder of images, whose labels are 0.
+    if ``layout`` is None, a folder of images, all of class 0.
     """
     if layout is None:
         files = list(find_images(source).values())
         rows = _choice(len(files), n, seed)
         images = [read_image(files[row])[0] for row in rows]
-        labels = np.zeros(len(rows), np.int64)
+        classes = np.zeros(len(rows), np.int64)
     else:
         chosen = open_retrieval_set(layout, source).train
         rows = _choice(len(chosen), n, seed)
-        pixels, labels = chosen.read(rows), chosen.labels[rows]
+        pixels, classes = chosen.batch(rows), chosen.classes[rows]
         images = list(np.broadcast_to(pixels, (*pixels.shape[:3], 3)))
-    return np.stack([squashed(image, side) for image in images]), labels
+    return np.stack([squashed(image, side) for image in images]), classes
 
 
 def _choice(n_all: int, n: int, seed: int) -> np.ndarray:
@@ -123,9 +123,9 @@ def _choice(n_all: int, n: int, seed: int) -> np.ndarray:
 
 
 def write_synthetic_triplets(
-    folder: Path, pixels: np.ndarray, labels: np.ndarray, *, seed: int = 0
+    folder: Path, pixels: np.ndarray, classes: np.ndarray, *, seed: int = 0
 ) -> None:
-    """Write ``pixels`` (n, side, side, 3) uint8 of classes ``labels`` (n,) with all their damages.
+    """Write ``pixels`` (n, side, side, 3) uint8 of ``classes`` (n,) with all their damages.
 
     Image 12 of class 3 gets ``train_with_ori/12/12_3_ori.png``, mild damages such as
     ``12/12_3_rec_synthetic_mild_blur.png`` and strong damages in ``-12/``. ``folder`` is replaced as a
@@ -140,7 +140,7 @@ def write_synthetic_triplets(
     with tqdm(total=len(pixels), desc="damaging images", unit="image") as bar:
         for first in range(0, len(pixels), _ORIGINALS_AT_ONCE):
             block = slice(first, first + _ORIGINALS_AT_ONCE)
-            _write_block(staged / ROOT, first, pixels[block], labels[block], rng)
+            _write_block(staged / ROOT, first, pixels[block], classes[block], rng)
             bar.update(len(pixels[block]))
     (staged / NOTE).write_text(NOT_HUMAN + "\n")
     shutil.rmtree(folder, ignore_errors=True)
@@ -148,20 +148,20 @@ def write_synthetic_triplets(
 
 
 def _write_block(
-    root: Path, first: int, pixels: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+    root: Path, first: int, pixels: np.ndarray, classes: np.ndarray, rng: np.random.Generator
 ) -> None:
     """Write the images ``first``, ``first`` + 1, ... with all damages."""
-    _write(root, "", "ori", first, labels, pixels)
+    _write(root, "", "ori", first, classes, pixels)
     for name in DAMAGES:
         for sign, extent, strengths in (("", "mild", MILD), ("-", "strong", STRONG)):
             ending = f"rec_{SYNTHETIC}_{extent}_{name}"
-            _write(root, sign, ending, first, labels, damaged(pixels, name, strengths, rng))
+            _write(root, sign, ending, first, classes, damaged(pixels, name, strengths, rng))
 
 
 def _write(
-    root: Path, sign: str, ending: str, first: int, labels: np.ndarray, pixels: np.ndarray
+    root: Path, sign: str, ending: str, first: int, classes: np.ndarray, pixels: np.ndarray
 ) -> None:
-    for image_id, (label, image) in enumerate(zip(labels, pixels, strict=True), first):
+    for image_id, (number, image) in enumerate(zip(classes, pixels, strict=True), first):
         folder = root / f"{sign}{image_id}"
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(folder / f"{image_id}_{label}_{ending}.png")
+        Image.fromarray(image).save(folder / f"{image_id}_{number}_{ending}.png")

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.reconstructions import parse_image_name
-from src.datasets.catalogue import image_files, read_image
+from src.datasets.image_files import image_files, read_image
 
 ORIGINAL, RECOGNISABLE, UNRECOGNISABLE, OTHER = range(4)
 """Roles of an image."""

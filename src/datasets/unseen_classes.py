@@ -13,9 +13,10 @@ import pandas as pd
 from scipy.io import loadmat
 
 from src.artifacts.errors import UserError
-from src.datasets.labelled_images import FileImages, folder_with, number_classes
+from src.datasets.image_files import folder_with
+from src.datasets.image_set import ImageFiles, ImageSet, number_classes
 
-Parts = tuple[FileImages, FileImages]
+Parts = tuple[ImageSet, ImageSet]
 
 _N_CUB_TRAINING = 100
 _N_CARS_TRAINING = 98
@@ -110,14 +111,17 @@ def _parts(
     files, classes = table["file"].to_numpy(str), table["class"].to_numpy()
     resize = round(size * _RESIZE_TO_CROP)
 
-    def images(rows: np.ndarray, crop: int | None) -> FileImages:
+    def images(rows: np.ndarray, crop: int) -> ImageSet:
         if not rows.any():
             raise UserError(f"{folder} has training or test classes only")
-        labels, present = number_classes(classes[rows])
+        numbers, present = number_classes(classes[rows])
         if unnamed := set(present) - names.keys():
             raise UserError(f"{folder}: class {min(unnamed)} has no name")
-        class_names = tuple(names[number] for number in present)
-        return FileImages(folder, files[rows], labels, class_names, resize, crop).require_files()
+        paths = tuple(folder / file for file in files[rows])
+        if missing := next((path for path in paths if not path.is_file()), None):
+            raise UserError(f"missing file: {missing}")
+        labels = [names[number] for number in present]
+        return ImageSet.of(ImageFiles(paths, resize, crop), numbers, labels)
 
     training = np.asarray(training)
-    return images(training, None), images(~training, size)
+    return images(training, 0), images(~training, size)

@@ -30,7 +30,7 @@ def select_device(gpu: int) -> torch.device:
 
 @dataclass(frozen=True)
 class Loading:
-    """Loading of images: ``batch_size`` in one forward, read by ``workers`` processes."""
+    """Loading of images: ``batch_size`` in one forward, read by ``workers`` threads."""
 
     batch_size: int
     workers: int

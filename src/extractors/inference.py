@@ -3,17 +3,18 @@
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.item_classes import ItemClasses
 from src.artifacts.parts import Parts
+from src.datasets.image_set import ImageSet
+from src.datasets.read_ahead import read_ahead
 from src.extractors.architectures import input_size
 from src.extractors.distribution import of_share, own_share, rank
 from src.extractors.extractor import Extractor, Precision, fast_copy
@@ -27,23 +28,9 @@ _Result = tuple[np.ndarray, Mapping[str, np.ndarray]]
 """Positions of images, and what was found in them: a row each, and the notes on some."""
 
 
-class Images(Protocol):
-    """What inference asks of a catalogue."""
-
-    def __len__(self) -> int: ...
-
-    def read(self, position: int) -> tuple[np.ndarray, str | None]:
-        """(height, width, 3) uint8 RGB and a note on what was unusual about the file, if anything."""
-        ...
-
-    def batches(self, positions: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-        """Split ``positions`` into batches of images of equal size."""
-        ...
-
-
 @dataclass(frozen=True)
 class Predictions:
-    """What an extractor makes of n images, in the order of the positions asked for.
+    """Predictions of an extractor for n images, in the order of the positions asked for.
 
     ``features`` is (n, D) float32. ``notes`` lists (position, note) of the files that were truncated or
     not RGB. ``classes`` (n,) int64 are the predicted classes, ``probabilities`` (n,) float32 their
@@ -59,7 +46,7 @@ class Predictions:
 
 def predict(
     extractor: Extractor,
-    images: Images,
+    images: ImageSet,
     positions: np.ndarray | None = None,
     *,
     batch_size: int = 32,
@@ -70,8 +57,8 @@ def predict(
     """Classify and describe the images at ``positions`` (distinct; default: all) in one forward each.
 
     Runs on the extractor's device. Memory holds the feature matrix and a few batches. ``workers``
-    processes read ahead; 0 reads in this one. ``progress`` labels the bar; None shows none. Raises
-    ``UserError`` for a file that is no image and for a size the network cannot read.
+    threads read ahead; 0 read no batch before it is needed. ``progress`` labels the bar; None shows
+    none. Raises ``UserError`` for a file that is no image and for a size the network cannot read.
     """
     positions = np.arange(len(images)) if positions is None else np.asarray(positions)
     batches = list(images.batches(positions, batch_size))
@@ -82,7 +69,7 @@ def predict(
 
 def predict_parts(
     extractor: Extractor,
-    images: Images,
+    images: ImageSet,
     parts: Parts,
     *,
     batch_size: int = 32,
@@ -90,7 +77,7 @@ def predict_parts(
     precision: Precision = "fp32",
     progress: str | None = "images",
 ) -> None:
-    """``predict`` for all images into ``parts``, of which the finished ones are not done again.
+    """Predict all images into ``parts``; finished parts are not predicted again.
 
     Where ``torchrun`` has started several processes each does its share of what is left. What a part
     holds depends on the images and ``batch_size`` only.
@@ -115,9 +102,9 @@ def predict_parts(
 
 
 def join_parts(
-    extractor: Extractor, images: Images, parts: Parts, *, batch_size: int = 32
+    extractor: Extractor, images: ImageSet, parts: Parts, *, batch_size: int = 32
 ) -> Predictions:
-    """What ``predict_parts`` has found; ``UserError`` where a part is not finished."""
+    """Return the predictions of ``predict_parts``; ``UserError`` if a part is not finished."""
     plan = _plan(images, batch_size)
     found = ((np.concatenate(batches), parts.read(n)) for n, batches in enumerate(plan))
     return _collect(extractor, np.arange(len(images)), found)
@@ -131,8 +118,8 @@ def classify(predictions: Predictions, item_classes: ItemClasses) -> Predictions
     return replace(predictions, **found, labels=labels)
 
 
-def _plan(images: Images, batch_size: int) -> list[list[np.ndarray]]:
-    """Parts, each a list of batches; the same in every run, by however many processes.
+def _plan(images: ImageSet, batch_size: int) -> list[list[np.ndarray]]:
+    """Return the parts, each a list of batches, which any number of processes plans alike.
 
     A part is what a kill can cost and what is shared out: the images make ``_PARTS`` of them where
     there are so many batches, and more where they would exceed ``_IMAGES_PER_PART``.
@@ -179,35 +166,22 @@ def _join(results: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _forward_all(
-    extractor: Extractor, images: Images, batches: Sequence[np.ndarray], workers: int
+    extractor: Extractor, images: ImageSet, batches: Sequence[np.ndarray], workers: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """One result for each batch, in order; files are read ahead while the network works."""
-    if not batches:
-        return
-    on_gpu = extractor.device.type == "cuda"
-    loader = DataLoader(
-        _Reader(images),
-        batch_sampler=batches,
-        collate_fn=lambda batch: batch,
-        num_workers=workers,
-        pin_memory=on_gpu,
-        prefetch_factor=4 if workers else None,
-    )
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise batch
-        pixels, noted, notes = batch
+    """Yield a result for each batch, in order; files are read ahead while the network works."""
+    read = partial(_read, images, pinned=extractor.device.type == "cuda")
+    for _, (pixels, notes) in read_ahead(read, batches, workers):
         yield {
             **_forward(extractor, pixels),
-            "noted": np.array(noted, np.int64),
-            "notes": np.array(notes, str),
+            "noted": np.array(list(notes), np.int64),
+            "notes": np.array(list(notes.values()), str),
         }
 
 
 def unreadable_size(
     extractor: Extractor, shape: Sequence[int], remedy: str, error: Exception
 ) -> UserError:
-    """What to raise where a network stumbles over images of ``shape`` (N, height, width, 3)."""
+    """Return the error for a network that cannot read images of ``shape`` (N, height, width, 3)."""
     height, width = shape[1:3]
     return UserError(
         f"{extractor.arch} cannot read images of {width}x{height} pixels ({error}): try {remedy}"
@@ -215,7 +189,7 @@ def unreadable_size(
 
 
 def _forward(extractor: Extractor, pixels: Tensor) -> dict[str, np.ndarray]:
-    """Predictions of uint8 ``pixels`` (N, height, width, 3); halves what does not fit on the GPU."""
+    """Predict uint8 ``pixels`` (N, height, width, 3); a batch that the GPU cannot hold is halved."""
     try:
         images = pixels.to(extractor.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
@@ -238,22 +212,11 @@ def _classes_of(logits: Tensor) -> dict[str, np.ndarray]:
     return {"classes": classes.cpu().numpy(), "probabilities": probabilities.cpu().numpy()}
 
 
-class _Reader(Dataset):
-    """Reads whole batches: (pixels (N, height, width, 3) uint8, noted positions, their notes).
-
-    What a user can cause is returned and not raised: a loader's process would wrap it in a traceback.
-    """
-
-    def __init__(self, images: Images) -> None:
-        self.images = images
-
-    def __getitems__(
-        self, positions: Sequence[int]
-    ) -> tuple[Tensor, list[int], list[str]] | UserError:
-        try:
-            read = [self.images.read(position) for position in positions]
-        except UserError as error:
-            return error
-        notes = {int(p): note for p, (_, note) in zip(positions, read, strict=True) if note}
-        pixels = torch.from_numpy(np.stack([image for image, _ in read]))
-        return pixels, list(notes), list(notes.values())
+def _read(
+    images: ImageSet, positions: np.ndarray, *, pinned: bool
+) -> tuple[Tensor, dict[int, str]]:
+    """Read a batch: (m, height, width, 3) uint8, and by position the notes on its files."""
+    read = [images.read(position) for position in positions]
+    pixels = torch.from_numpy(np.stack([image for image, _ in read]))
+    notes = {int(p): note for p, (_, note) in zip(positions, read, strict=True) if note}
+    return pixels.pin_memory() if pinned else pixels, notes

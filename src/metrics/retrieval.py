@@ -47,16 +47,16 @@ class Retrieval:
         return means | {"first_rank": _mean_known(self.first_rank)}
 
 
-def retrieval(embeddings: np.ndarray, labels: np.ndarray) -> Retrieval:
-    """Query every row of ``embeddings`` (n, d) against the other rows; ``labels`` (n,) integers.
+def retrieval(embeddings: np.ndarray, classes: np.ndarray) -> Retrieval:
+    """Query every row of ``embeddings`` (n, d) against the other rows; ``classes`` (n,) integers.
 
     Works on blocks of queries, so that memory holds ``_ENTRIES_AT_ONCE`` distances and not n * n.
     """
-    blocks = [_measure(matches) for matches in _ranked_matches(embeddings, labels)]
+    blocks = [_measure(matches) for matches in _ranked_matches(embeddings, classes)]
     return Retrieval(*np.concatenate(blocks, axis=1))
 
 
-def _ranked_matches(embeddings: np.ndarray, labels: np.ndarray) -> Iterator[np.ndarray]:
+def _ranked_matches(embeddings: np.ndarray, classes: np.ndarray) -> Iterator[np.ndarray]:
     """Yield blocks (queries, n - 1) bool that say which places of a query's ranking match.
 
     The bits of a non-negative distance, read as an integer, keep its order and leave the highest bit
@@ -74,7 +74,7 @@ def _ranked_matches(embeddings: np.ndarray, labels: np.ndarray) -> Iterator[np.n
         np.maximum(distances, 0, out=distances)
         keys = distances.view(np.uint32)
         keys <<= 1
-        keys |= labels[own, None] == labels
+        keys |= classes[own, None] == classes
         keys[np.arange(len(own)), own] = np.iinfo(np.uint32).max
         keys.sort(axis=1)
         yield (keys[:, :-1] & 1).astype(bool)
@@ -103,8 +103,8 @@ def _mean_known(values: np.ndarray) -> float:
     return float(known.mean()) if len(known) else np.nan
 
 
-def nmi(embeddings: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
-    """Return the normalised mutual information, in percent, of ``labels`` and as many clusters.
+def nmi(embeddings: np.ndarray, classes: np.ndarray, seed: int = 0) -> float:
+    """Return the normalised mutual information, in percent, of ``classes`` and as many clusters.
 
     The mutual information is divided by the mean of the two entropies. k-means runs once, from a
     k-means++ start under ``seed``.
@@ -113,9 +113,9 @@ def nmi(embeddings: np.ndarray, labels: np.ndarray, seed: int = 0) -> float:
     from sklearn.cluster import KMeans
     from sklearn.metrics import normalized_mutual_info_score
 
-    n_classes = len(np.unique(labels))
+    n_classes = len(np.unique(classes))
     clusters = KMeans(n_classes, n_init=1, random_state=seed).fit_predict(embeddings)
-    return 100 * float(normalized_mutual_info_score(labels, clusters))
+    return 100 * float(normalized_mutual_info_score(classes, clusters))
 
 
 def spread(embeddings: np.ndarray) -> float:
@@ -128,13 +128,13 @@ def spread(embeddings: np.ndarray) -> float:
     return float(np.sqrt(2 * deviations / max(n - 1, 1)))
 
 
-def chance(labels: np.ndarray) -> float:
+def chance(classes: np.ndarray) -> float:
     """Return R@1, in percent, of a random ranking: the share of other images of the query's class.
 
     The mean is over queries with a match, as in ``Retrieval.means``.
     """
-    _, counts = np.unique(labels, return_counts=True)
+    _, counts = np.unique(classes, return_counts=True)
     counts = counts[counts > 1]
     if not len(counts):
         return np.nan
-    return 100 * float(np.average((counts - 1) / (len(labels) - 1), weights=counts))
+    return 100 * float(np.average((counts - 1) / (len(classes) - 1), weights=counts))

@@ -7,7 +7,8 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from src.attacks.observed import Observed
-from src.datasets.catalogue import Catalogue
+from src.datasets.image_set import ImageSet
+from src.datasets.read_ahead import read_ahead
 from src.metrics.attention import FURTHER_SHARES, incompleteness, scatter, shift
 from src.metrics.explanations import attention_agreement, support_overlap
 from src.metrics.object_size import object_size
@@ -60,10 +61,11 @@ _LIME = ("lime_iou", f"lime_agreement_{CLEAN}", f"lime_agreement_{ATTACKED}")
 _IMAGES_AT_ONCE = 64
 
 
-def object_sizes(images: Catalogue, positions: np.ndarray) -> np.ndarray:
+def object_sizes(images: ImageSet, positions: np.ndarray) -> np.ndarray:
     """``object_size`` (n,) of the images at ``positions``, all of one size, some at a time."""
     batches = images.batches(positions, _IMAGES_AT_ONCE)
-    return np.concatenate([object_size(np.stack([images[at] for at in of])) for of in batches])
+    read = read_ahead(images.batch, batches)
+    return np.concatenate([object_size(levels) for _, levels in read])
 
 
 def attention_table(

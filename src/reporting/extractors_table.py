@@ -13,7 +13,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
-from src.datasets.labelled_images import FileImages
+from src.datasets.image_set import ImageSet
 from src.datasets.retrieval import open_retrieval_set
 from src.reporting.ranking_attacks import read_record
 from src.reporting.summary import tabulated
@@ -105,7 +105,7 @@ class Extractor:
             )
         return cls(name, read_classes(clean_classes(layout, name)), read_record(record))
 
-    def described(self, held_out: FileImages) -> dict[str, object]:
+    def described(self, held_out: ImageSet) -> dict[str, object]:
         """``OF_EXTRACTOR``; ``UserError`` unless the record has one Empirical Robustness Score."""
         scores = self.ranking["robustness"]
         if len(scores) != 1:
@@ -127,17 +127,17 @@ def clean_classes(layout: Layout, extractor: str) -> Path:
     return layout.classes(Experiment(None if known else extractor))
 
 
-def held_out_accuracy(predicted: Classes, held_out: FileImages) -> float:
+def held_out_accuracy(predicted: Classes, held_out: ImageSet) -> float:
     """Percent of the held-out pictures in their own category; NaN where no class is a category.
 
     Categories are compared by name, as an extractor trained elsewhere numbers its classes otherwise.
     """
-    names = np.array(held_out.class_names)
+    names = np.array(held_out.labels)
     labels = pd.Series(predicted.labels, index=predicted.image_ids)
     if not labels.isin(names).any():
         return np.nan
-    items = [int(Path(file).stem) for file in held_out.files]
-    return float(100 * (labels.loc[items].to_numpy() == names[held_out.labels]).mean())
+    seen = labels.loc[held_out.ids].to_numpy()
+    return float(100 * (seen == names[held_out.classes]).mean())
 
 
 def _of_attack(measures: pd.DataFrame) -> dict[str, object]:

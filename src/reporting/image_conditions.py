@@ -1,9 +1,8 @@
 """Images that were changed, beside what they were made from: attacked experiments and plain folders."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +19,9 @@ from src.artifacts.reconstructions import (
     read_images_by_name,
     read_pairs,
 )
-from src.datasets.catalogue import (
-    Catalogue,
-    image_files,
-    image_size,
-    open_catalogue,
-    open_whole_catalogue,
-)
+from src.datasets.catalogue import open_catalogue, open_whole_catalogue
+from src.datasets.image_files import image_files, image_size
+from src.datasets.image_set import ImageFiles, ImageSet
 from src.extractors.recorded import RecordedExtractor
 
 LEADING = ("model", "image", "label", "success")
@@ -38,8 +33,8 @@ class Condition:
     """Images that were changed in one way, and what they were made from."""
 
     name: str
-    changed: Catalogue
-    originals: Mapping[str, Catalogue]
+    changed: ImageSet
+    originals: Mapping[str, ImageSet]
     """Row by row those of ``changed``, by the ending that the columns of their comparison have."""
     known: Mapping[str, np.ndarray]
     """(n,) each: the columns of ``LEADING`` that are known."""
@@ -48,7 +43,7 @@ class Condition:
 
 
 def experiment_condition(layout: Layout, experiment: Experiment) -> Condition:
-    """What stage 3 wrote, beside the clean images at the size at which they were attacked."""
+    """Return the images of stage 3 and the clean images at the size at which they were attacked."""
     resize = RecordedExtractor.read(layout.classes(experiment)).resize
     clean = open_whole_catalogue(layout.images, resize)
     attacked = open_catalogue(layout.attacked_images(experiment), resize=0)
@@ -56,18 +51,13 @@ def experiment_condition(layout: Layout, experiment: Experiment) -> Condition:
     if len(unreported := np.setdiff1d(attacked.ids, report.index)):
         raise UserError(f"{layout.attack_report(experiment)} lacks image {unreported[0]}")
     positions = clean.positions(attacked.ids)
-    originals = replace(
-        clean,
-        paths=tuple(clean.paths[position] for position in positions),
-        ids=attacked.ids,
-        sizes=clean.sizes[positions],
-    )
+    originals = clean.take(positions)
     known = {"image": attacked.ids, "success": report["success"].loc[attacked.ids].to_numpy()}
     return Condition(experiment.name, attacked, {"": originals}, known)
 
 
 def folder_condition(folder: Path, originals: Path | None = None) -> Condition:
-    """The images of ``folder``, each beside its original.
+    """Return the images of ``folder``, each beside its original.
 
     Without ``originals`` the folder holds reconstructions, and beside it stand their transformed and,
     where they are kept, their untransformed originals. In ``originals`` an image is found by position
@@ -102,13 +92,13 @@ def folder_condition(folder: Path, originals: Path | None = None) -> Condition:
 
 
 def condition_of(folder: Path) -> str:
-    """What a folder's images are called: by its name, or by that of the experiment that it is part of."""
+    """Return the name of a folder's images: its own, or that of the experiment that it is part of."""
     path = folder.resolve()
     return path.parent.name if path.name == "images" else path.name
 
 
 def _images_by_name(folder: Path) -> dict[tuple[int | str, ...], Path]:
-    """By (position, class) where all names say both, otherwise by (stem,), ascending."""
+    """Return files by (position, class) if all names say both, otherwise by (stem,), ascending."""
     if not folder.is_dir():
         raise UserError(f"no folder of images at {folder}")
     files = sorted(image_files(folder), key=lambda path: natural_order(path.name))
@@ -134,19 +124,19 @@ def _images_by_stem(files: Sequence[Path]) -> dict[tuple[int | str, ...], Path]:
 
 
 def natural_order(name: str) -> list[tuple[float, str]]:
-    """Sorts names as people do: eps2.0 before eps16.0."""
+    """Return a key that sorts names as people do: eps2.0 before eps16.0."""
     parts = re.split(r"(\d+(?:\.\d+)?)", name)
     return [(float(part or 0), "") if i % 2 else (0.0, part) for i, part in enumerate(parts)]
 
 
-def _catalogue(paths: Collection[Path]) -> Catalogue:
-    """Images in that order, at their native sizes."""
+def _catalogue(paths: Collection[Path]) -> ImageSet:
+    """Return the images of ``paths`` in their order, at their native sizes."""
     sizes = np.array([image_size(path) for path in paths], np.int64)
-    return Catalogue(tuple(paths), np.arange(len(paths)), 0, sizes)
+    return ImageSet.of(ImageFiles(tuple(paths), sizes=sizes))
 
 
 def attacked_experiments(layout: Layout) -> list[Experiment]:
-    """All that stage 3 has left, the undefended extractor's first; ``UserError`` when there is none."""
+    """Return the experiments of stage 3, the undefended extractor's first; ``UserError`` without any."""
     found = []
     for folder in layout.require_data().iterdir():
         try:
@@ -160,29 +150,23 @@ def attacked_experiments(layout: Layout) -> list[Experiment]:
     return sorted(found, key=lambda of: (of.model_dir or "", natural_order(of.name)))
 
 
-def read_ahead(
-    condition: Condition, batches: Sequence[np.ndarray]
-) -> Iterator[tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]:
-    """(rows, changed images, originals by ending); the next batch is read while one is measured."""
-    with ThreadPoolExecutor(1) as reader:
-        ahead = [reader.submit(_read, condition, rows) for rows in batches[:1]]
-        for number, rows in enumerate(batches):
-            changed, originals = ahead.pop().result()
-            following = batches[number + 1 : number + 2]
-            ahead += [reader.submit(_read, condition, rows) for rows in following]
-            yield rows, changed, originals
+def read_condition(
+    condition: Condition, rows: np.ndarray
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Read changed images and, by ending, their originals: (n, height, width, 3) float64 in [0, 1].
 
-
-def _read(condition: Condition, rows: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """(n, height, width, 3) float64 in [0, 1] each; ``UserError`` for sizes that differ."""
-    changed = np.stack([condition.changed[row] for row in rows])
+    ``UserError`` for an image whose size is not that of its original.
+    """
+    changed = condition.changed.batch(rows)
     originals = {}
     for ending, images in condition.originals.items():
-        read = [images[row] for row in rows]
+        read = [images.image(row) for row in rows]
         for row, image in zip(rows, read, strict=True):
             if image.shape != changed.shape[1:]:
                 sizes = [f"{of.shape[-2]}x{of.shape[-3]}" for of in (changed, image)]
-                path = condition.changed.paths[row]
-                raise UserError(f"{path} has {sizes[0]} pixels, {images.paths[row]} {sizes[1]}")
+                path = condition.changed.store.paths[row]
+                raise UserError(
+                    f"{path} has {sizes[0]} pixels, {images.store.paths[row]} {sizes[1]}"
+                )
         originals[ending] = np.stack(read) / 255
     return changed / 255, originals

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.reconstructions import originals_folder
 from src.artifacts.stage import Stage
-from src.datasets.catalogue import Catalogue, choose_resize, describe_reading
+from src.datasets.catalogue import choose_resize, describe_reading
+from src.datasets.image_set import ImageSet
+from src.datasets.read_ahead import read_ahead
 from src.defences.defence import NONE
 from src.extractors.architectures import imagenet_weights_file
 from src.extractors.checkpoints import load_extractor
@@ -48,7 +50,7 @@ from src.reporting.image_conditions import (
     condition_of,
     experiment_condition,
     folder_condition,
-    read_ahead,
+    read_condition,
 )
 from src.reporting.summary import attack_outcome, tabulated
 from src.reporting.terminal import format_table
@@ -161,13 +163,13 @@ class Measures:
         originals = {ending: self._features(of) for ending, of in condition.originals.items()}
         return Features(self._features(condition.changed), originals)
 
-    def _features(self, images: Catalogue) -> np.ndarray:
+    def _features(self, images: ImageSet) -> np.ndarray:
         trained_size = self.extractor.trained_size
-        resize = choose_resize(images.sizes, self.options.resize, trained_size)
-        print(describe_reading(images.sizes, resize, trained_size))
+        resize = choose_resize(images.store.sizes, self.options.resize, trained_size)
+        print(describe_reading(images.store.sizes, resize, trained_size))
         return predict(
             self.extractor,
-            replace(images, resize=resize),
+            images.resized(resize),
             batch_size=self.loading.batch_size,
             workers=self.loading.workers,
             precision=self.options.precision,
@@ -185,7 +187,8 @@ class Measures:
             np.arange(len(condition.changed)), self.loading.batch_size
         )
         with tqdm(total=len(condition.changed), desc=condition.name, unit="img") as bar:
-            for rows, changed, originals in read_ahead(condition, list(batches)):
+            read = read_ahead(partial(read_condition, condition), batches)
+            for rows, (changed, originals) in read:
                 for metric in self.metrics:
                     seen = metric.describe(changed)
                     for ending, images in originals.items():

@@ -49,13 +49,13 @@ class Benign:
 
     @classmethod
     def of(
-        cls, embeddings: np.ndarray, labels: np.ndarray, seed: int, *, with_nmi: bool
+        cls, embeddings: np.ndarray, classes: np.ndarray, seed: int, *, with_nmi: bool
     ) -> "Benign":
         """Measure ``embeddings`` (n, d) of length 1; ``seed`` is that of k-means."""
-        measures = retrieval(embeddings, labels).means()
+        measures = retrieval(embeddings, classes).means()
         if with_nmi:
-            measures["nmi"] = nmi(embeddings, labels, seed)
-        return cls(measures, chance(labels), spread(embeddings))
+            measures["nmi"] = nmi(embeddings, classes, seed)
+        return cls(measures, chance(classes), spread(embeddings))
 
     @property
     def collapsed(self) -> bool:

@@ -11,15 +11,14 @@ import pandas as pd
 from src.artifacts.atomic import atomic_outputs
 from src.artifacts.reconstructions import METRICS, write_reconstructions
 from src.attacks.inversion.attack import Outcome
-from src.attacks.inversion.command import UNRECORDED, LabelledPixels
+from src.attacks.inversion.command import UNRECORDED
+from src.datasets.image_set import ImageSet
 from src.metrics.image_quality import mse, psnr
 from src.reporting.agreement import capped
 
 
-def image_table(
-    outcome: Outcome, attacked: LabelledPixels, untransformed: LabelledPixels
-) -> pd.DataFrame:
-    """A row an image: cost and restart, MSE (pixels in [0, 1]) and PSNR (dB) of what files hold.
+def image_table(outcome: Outcome, attacked: ImageSet, untransformed: ImageSet) -> pd.DataFrame:
+    """Return a row for each image: cost, restart, MSE (pixels in [0, 1]), PSNR (dB) of the stored file.
 
     Both are against the attacked image and, with the ending ``_untransformed``, against the image as it
     was before it was transformed; NaN where every restart diverged (-1), since the file then shows no
@@ -29,21 +28,21 @@ def image_table(
     found = outcome.pixels / 255
     columns: dict[str, np.ndarray] = {
         "id": attacked.ids,
-        "label": attacked.labels,
-        "label_found": outcome.labels,
+        "label": attacked.classes,
+        "label_found": outcome.classes,
         "cost": outcome.costs,
         "restart": outcome.restarts,
         "seconds": outcome.seconds,
     }
     for ending, images in (("", attacked), ("_untransformed", untransformed)):
         for name, metric in (("mse", mse), ("psnr", psnr)):
-            values = metric(images.pixels / 255, found)
+            values = metric(images.pixels() / 255, found)
             columns[f"{name}{ending}"] = np.where(converged, values, np.nan)
     return pd.DataFrame(columns)
 
 
 def condition_record(described: Mapping[str, Any], table: pd.DataFrame) -> dict[str, Any]:
-    """What was done, as ``described``, and what came out, in values that JSON knows.
+    """Return the options ``described`` and the results, in values that JSON knows.
 
     Means are over the images that did not diverge, None where all did; PSNR is ``capped`` in them.
     ``labels_recovered`` is the share of images whose label was found, None where labels were given.
@@ -68,18 +67,18 @@ def write_condition(
     folder: Path,
     described: Mapping[str, Any],
     outcome: Outcome,
-    attacked: LabelledPixels,
-    untransformed: LabelledPixels,
+    attacked: ImageSet,
+    untransformed: ImageSet,
 ) -> None:
     """Write the three folders of images, ``<folder>/metric.tsv`` and ``<folder>.json``."""
     table = image_table(outcome, attacked, untransformed)
     write_reconstructions(
         folder,
         attacked.ids.tolist(),
-        attacked.labels.tolist(),
+        attacked.classes.tolist(),
         outcome.pixels,
-        attacked.pixels,
-        untransformed.pixels,
+        attacked.pixels(),
+        untransformed.pixels(),
     )
     record = condition_record(described, table)
     with atomic_outputs(folder / METRICS, record_of(folder)) as (metrics_file, record_file):
@@ -97,10 +96,10 @@ def conditions_in(root: Path) -> list[Path]:
     return sorted(folder for folder in root.iterdir() if record_of(folder).is_file())
 
 
-def outputs_of(folder: Path, images: LabelledPixels) -> list[Path]:
-    """What a condition consists of, but for the originals; others may add files to ``folder``."""
-    places = zip(images.ids, images.labels, strict=True)
-    pictures = [folder / f"{number}_{label}_rec.png" for number, label in places]
+def outputs_of(folder: Path, images: ImageSet) -> list[Path]:
+    """Return the files of a condition without its originals; others may add files to ``folder``."""
+    places = zip(images.ids, images.classes, strict=True)
+    pictures = [folder / f"{image_id}_{number}_rec.png" for image_id, number in places]
     return [record_of(folder), folder / METRICS, *pictures]
 
 

@@ -9,17 +9,18 @@ from src.attacks.attack import Attack
 from src.attacks.freezing import frozen
 from src.attacks.goals import ClassGoal
 from src.attacks.victim import ExtractorVictim
+from src.datasets.image_set import ImageSet
 from src.extractors.architectures import input_size
 from src.extractors.embedders import set_class_means
 from src.extractors.extractor import Extractor
 from src.extractors.heads import class_means
 from src.extractors.inference import unreadable_size
-from src.training.pictures import UNCHANGED, Augmentation, PictureSet, read_ahead, to_images
+from src.training.pictures import UNCHANGED, Augmentation, read_pixels, to_images
 
 
 def accuracy(
     extractor: Extractor,
-    pictures: PictureSet,
+    pictures: ImageSet,
     attack: Attack | None = None,
     batch_size: int = 64,
     augmentation: Augmentation = UNCHANGED,
@@ -31,18 +32,18 @@ def accuracy(
     """
     victim = ExtractorVictim(extractor, fast=True)
     right = 0
-    for images, categories in _batches(extractor, pictures, batch_size, augmentation):
+    for images, classes in _batches(extractor, pictures, batch_size, augmentation):
         if attack is not None:
             with frozen(*victim.networks):
-                images = attack(victim, images, ClassGoal(categories, targeted=False))
+                images = attack(victim, images, ClassGoal(classes, targeted=False))
         with frozen(extractor), torch.no_grad():
-            right += int((extractor(images).logits.argmax(dim=1) == categories).sum())
+            right += int((extractor(images).logits.argmax(dim=1) == classes).sum())
     return right / len(pictures)
 
 
 def embed(
     extractor: Extractor,
-    pictures: PictureSet,
+    pictures: ImageSet,
     batch_size: int = 64,
     augmentation: Augmentation = UNCHANGED,
 ) -> Tensor:
@@ -53,13 +54,14 @@ def embed(
 
 
 def readable_size(
-    extractor: Extractor, pictures: PictureSet, augmentation: Augmentation
+    extractor: Extractor, pictures: ImageSet, augmentation: Augmentation
 ) -> int | None:
     """Return the side in pixels of what ``extractor`` reads of ``pictures``; None where it is no square.
 
     Raises ``UserError`` where the network cannot read images of that size.
     """
-    pixels = augmentation.testing(pictures.read(torch.tensor([0])))
+    _, pixels = next(read_pixels(pictures, [torch.tensor([0])]))
+    pixels = augmentation.testing(pixels)
     height, width = pixels.shape[2:]
     try:
         with frozen(extractor), torch.no_grad():
@@ -71,18 +73,19 @@ def readable_size(
 
 
 def fill_class_means(
-    extractor: Extractor, pictures: PictureSet, augmentation: Augmentation = UNCHANGED
+    extractor: Extractor, pictures: ImageSet, augmentation: Augmentation = UNCHANGED
 ) -> None:
     """Make ``extractor``, an embedder, classify by the nearest class mean of the ``pictures``."""
     embeddings = embed(extractor, pictures, augmentation=augmentation)
-    means = class_means(embeddings, pictures.categories, extractor.n_classes)
+    means = class_means(embeddings, torch.from_numpy(pictures.classes), extractor.n_classes)
     set_class_means(extractor, means.to(extractor.device))
 
 
 def _batches(
-    extractor: Extractor, pictures: PictureSet, batch_size: int, augmentation: Augmentation
+    extractor: Extractor, pictures: ImageSet, batch_size: int, augmentation: Augmentation
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches (images in [0, 1], categories) on the extractor's device."""
-    for rows, pixels in read_ahead(pictures, torch.arange(len(pictures)).split(batch_size)):
+    """Yield batches (images in [0, 1], class numbers) on the extractor's device."""
+    classes = torch.from_numpy(pictures.classes)
+    for rows, pixels in read_pixels(pictures, torch.arange(len(pictures)).split(batch_size)):
         images = to_images(augmentation.testing(pixels), extractor.device)
-        yield images, pictures.categories[rows].to(extractor.device)
+        yield images, classes[rows].to(extractor.device)

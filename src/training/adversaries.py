@@ -26,7 +26,7 @@ Perturbs = Literal["all", "pn", "apn"]
 """All images of the batch, or positives and negatives of its triplets, or anchors as well."""
 
 Start = Callable[[Tensor, float, torch.Generator], Tensor]
-"""Of images, the budget's radius and a source of random numbers: where the descent begins."""
+"""Function of images, the budget's radius and a generator that returns the first points of a descent."""
 
 
 @dataclass(frozen=True)
@@ -39,72 +39,72 @@ class Budget:
 
 
 def near_start(images: Tensor, eps: float, generator: torch.Generator) -> Tensor:
-    """Close to the images, where a divergence from them has a gradient (TRADES)."""
+    """Return points close to the images, where a divergence from them has a gradient (TRADES)."""
     noise = torch.randn(images.shape, generator=generator, device=generator.device)
     return images + (1e-3 * noise).to(images.device).clamp(-eps, eps)
 
 
 @dataclass(frozen=True)
 class AdversaryBatch:
-    """A batch as an adversary finds it."""
+    """Batch that an adversary perturbs, and the network that it fools."""
 
     extractor: Extractor
     images: Tensor
     """(m, C, H, W) float in [0, 1]."""
-    labels: Tensor
-    """(m,) int64."""
+    classes: Tensor
+    """(m,) int64 class numbers."""
     miner: Miner
     metric: str
     last_loss: float
-    """The loss of the step before."""
+    """Loss of the step before."""
     generator: torch.Generator
     watched: Watched | None = None
-    """The extractor whose maps the recipe reads, by ``read_map``."""
+    """Extractor whose maps the recipe reads by ``read_map``."""
     read_map: MapReader | None = None
     notes: dict[str, Tensor] = field(default_factory=dict)
-    """What the adversary notes for the log, by name, as scalars."""
+    """Scalars by name that the adversary notes for the log."""
 
     @torch.no_grad()
     def predict(self) -> Prediction:
-        """Of the benign images."""
+        """Return the prediction for the benign images."""
         return self.extractor(self.images)
 
     def mine(self, benign: Prediction) -> Triplets:
-        return self.miner(benign.features, self.labels, self.generator)
+        return self.miner(benign.features, self.classes, self.generator)
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Strong samples: who still has the attention of the benign image is perturbed further.
+    """Gate of strong samples: images that keep the attention of the benign image are perturbed further.
 
-    Wu et al. 2018, whose published code freezes by mistake what should go on.
+    The code of Wu et al. 2018 freezes these images by mistake.
     """
 
     overlap: float = 0.5
-    """IoU of the attended cells, benign and perturbed, above which an image goes on."""
+    """IoU of the attended cells, benign and perturbed, above which an image is perturbed further."""
     steps: int = 4
-    """At most so many more."""
+    """Largest number of further steps."""
     cells: Cells = TOP_CELLS
 
 
 @dataclass(frozen=True)
 class Adversary:
-    """Solves the inner problem anew for every batch, by projected gradient descent."""
+    """Adversary that solves the inner problem anew for every batch by projected gradient descent."""
 
     perturbs: Perturbs
     objective: Objective
     destination: Destination | None = None
-    """Which hardness the triplets are to have; None where the objective does not ask."""
+    """Hardness that the triplets are to have; None if the objective needs none."""
     start: Start | None = None
-    """Of all images; None: the benign ones, from which triplets begin in any case."""
+    """First points of all images; None for the benign images, from which triplets begin in any case."""
     budget: Budget = Budget(8 / 255, 1 / 255, 8)
     leap: float | None = None
-    """A single step of this share of the radius in place of the budget's walk."""
+    """Share of the radius that a single step takes instead of the budget's walk; None for the walk."""
     gate: Gate | None = None
 
     @property
     def steps(self) -> int:
-        """Of the walk, without those that a gate may add."""
+        """Number of steps of the walk, without those that a gate may add."""
         return self.budget.steps if self.leap is None else 1
 
     @property
@@ -146,11 +146,11 @@ class Adversary:
     def _inner(
         batch: AdversaryBatch, benign: Callable[[], Prediction], points: Prediction, rows: Tensor
     ) -> Inner:
-        """Of the images ``rows`` of the batch, perturbed to what gave ``points``."""
+        """Return the inner problem of the images ``rows``, whose perturbed prediction is ``points``."""
         return Inner(
             points,
             benign=lambda: Prediction(benign().logits[rows], benign().features[rows]),
-            labels=batch.labels[rows],
+            classes=batch.classes[rows],
             anchors=None,
             metric=batch.metric,
             wanted=None,
@@ -167,7 +167,7 @@ class Adversary:
 
         def attended_cells(attended: Prediction, rows: Tensor) -> Tensor:
             return self.gate.cells.of(
-                batch.read_map(batch.watched, attended, batch.labels[rows]).detach()
+                batch.read_map(batch.watched, attended, batch.classes[rows]).detach()
             )
 
         def look(points: Tensor) -> Tensor:
@@ -193,18 +193,18 @@ class Adversary:
         benign = batch.predict()
         triplets = batch.mine(benign)
         wanted = self.destination and self.destination(
-            benign.features, batch.labels, batch.last_loss, batch.generator
+            benign.features, batch.classes, batch.last_loss, batch.generator
         )
         anchors_stay = self.perturbs == "pn"
         rows = torch.stack(triplets[1:] if anchors_stay else triplets)
 
         def objective(kept: Tensor) -> Callable[[Tensor], Tensor]:
-            """Of the triplets at the positions ``kept``."""
+            """Return the objective of the triplets at the positions ``kept``."""
             perturbed = rows[:, kept].flatten()
             inner = partial(
                 Inner,
                 benign=lambda: Prediction(benign.logits[perturbed], benign.features[perturbed]),
-                labels=batch.labels[perturbed],
+                classes=batch.classes[perturbed],
                 anchors=benign.features[triplets.anchor[kept]] if anchors_stay else None,
                 metric=batch.metric,
                 wanted=None if wanted is None else wanted[kept],
@@ -243,7 +243,7 @@ class Adversary:
 
 @dataclass(frozen=True)
 class AttackAdversary(Adversary):
-    """Perturbs all images by an attack of ``registry.ATTACKS`` or ``PRESETS``, away from their labels.
+    """Perturbs all images by an attack of ``registry.ATTACKS`` or ``PRESETS``, away from their classes.
 
     An attack of ``ATTACKS`` by steps within a ball takes the steps of ``budget``; others take their own.
     """
@@ -264,7 +264,7 @@ class AttackAdversary(Adversary):
 
     def _attack(self, batch: AdversaryBatch, benign: Callable[[], Prediction]) -> Tensor:
         seed = int(torch.randint(2**31, (), generator=batch.generator))
-        images, goal = batch.images, ClassGoal(batch.labels, targeted=False)
+        images, goal = batch.images, ClassGoal(batch.classes, targeted=False)
         # Attacks draw from the global generator, which belongs to our caller.
         with torch.random.fork_rng([images.device] if images.is_cuda else []):
             torch.manual_seed(seed)

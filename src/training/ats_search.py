@@ -57,10 +57,10 @@ def score_policies(
     trained: Extractor,
     untrained: Extractor,
     pixels: Tensor,
-    labels: Tensor,
+    classes: Tensor,
     seed: int = 0,
 ) -> list[PolicyScore]:
-    """Score each policy on ``pixels`` (n, 3, H, W) uint8 of classes ``labels`` (n,) int64.
+    """Score each policy on ``pixels`` (n, 3, H, W) uint8 of ``classes`` (n,) int64.
 
     Gradients come from the network ``trained`` (on part of the data, without a policy), Jacobians from
     the network ``untrained``. All policies get the same noise and the same random choices.
@@ -72,7 +72,7 @@ def score_policies(
     return [
         PolicyScore(
             policy,
-            privacy_scores(trained, policy(pixels, drawn()), labels, drawn()),
+            privacy_scores(trained, policy(pixels, drawn()), classes, drawn()),
             accuracy_score(untrained, policy(pixels, drawn())),
         )
         for policy in policies
@@ -80,9 +80,9 @@ def score_policies(
 
 
 def privacy_scores(
-    extractor: Extractor, pixels: Tensor, labels: Tensor, generator: torch.Generator
+    extractor: Extractor, pixels: Tensor, classes: Tensor, generator: torch.Generator
 ) -> np.ndarray:
-    """Return the privacy scores (n,) of transformed ``pixels`` (n, 3, H, W) uint8 of classes ``labels``.
+    """Return the privacy scores (n,) of transformed ``pixels`` (n, 3, H, W) uint8 of ``classes``.
 
     A score is the area under sim(t), t from 0 to 1, the mean over parameter tensors of the cosine between
     the cross-entropy gradients of the image and of (1 - t) noise + t image, with noise uniform in [0, 1].
@@ -93,22 +93,22 @@ def privacy_scores(
         parameters = dict(extractor.named_parameters())
         shares = torch.linspace(0, 1, N_POINTS, device=images.device)
 
-        def loss(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        def loss(parameters: dict[str, Tensor], image: Tensor, number: Tensor) -> Tensor:
             logits = functional_call(extractor, parameters, (image[None],)).logits
-            return functional.cross_entropy(logits, label[None])
+            return functional.cross_entropy(logits, number[None])
 
-        def similarities(image: Tensor, start: Tensor, label: Tensor) -> Tensor:
-            wanted = grad(loss)(parameters, image, label)
+        def similarities(image: Tensor, start: Tensor, number: Tensor) -> Tensor:
+            wanted = grad(loss)(parameters, image, number)
 
             def similarity(t: Tensor) -> Tensor:
-                found = grad(loss)(parameters, start + t * (image - start), label)
+                found = grad(loss)(parameters, start + t * (image - start), number)
                 cosines = [_cosine(found[name], wanted[name]) for name in parameters]
                 return torch.stack(cosines).mean()
 
             return vmap(similarity)(shares)
 
         curves = vmap(similarities, chunk_size=_IMAGES_AT_ONCE)(
-            images, noise, labels.to(images.device)
+            images, noise, classes.to(images.device)
         )
     return torch.trapezoid(curves, shares, dim=1).cpu().numpy()
 

@@ -39,14 +39,14 @@ _NO_SCALE = 1e-5
 
 @dataclass(frozen=True)
 class Attention:
-    """The maps that a recipe reads: (N, h, w), signed, of every image by itself."""
+    """Maps (N, h, w) that a recipe reads: signed, and each of one image alone."""
 
     layer: str | None = None
-    """Of the network; None: the last one with spatial maps."""
+    """Layer of the network; None for the last one with spatial maps."""
     map: Literal["cam", "gradcam", "energy"] = "cam"
-    """cam: in closed form only. gradcam: by differentiation where there is none. energy: no read-out."""
+    """cam: closed form only. gradcam: differentiation if there is no closed form. energy: no read-out."""
     label: Literal["true", "pred"] = "true"
-    """The class whose read-out is mapped."""
+    """Class whose read-out is mapped: the true or the predicted one."""
     scale: Literal["image", "batch"] = "image"
     """batch: as published, divided by the root mean square of the gradient over the whole batch."""
 
@@ -59,12 +59,12 @@ class Attention:
             )
         return watched
 
-    def maps(self, watched: Watched, attended: Attended, labels: Tensor) -> Tensor:
-        """Of images with ``labels`` (N,) int64; gradients flow through."""
+    def maps(self, watched: Watched, attended: Attended, classes: Tensor) -> Tensor:
+        """Return the maps of images of ``classes`` (N,) int64; gradients flow through."""
         if self.map == "energy":
             return energy(attended.maps)
-        classes = labels if self.label == "true" else attended.logits.argmax(dim=1)
-        directions = class_directions(watched.extractor, classes)
+        shown = classes if self.label == "true" else attended.logits.argmax(dim=1)
+        directions = class_directions(watched.extractor, shown)
         gradient = watched.gradient(
             attended, directions, differentiable=attended.maps.requires_grad
         )
@@ -75,16 +75,16 @@ class Attention:
 
 @dataclass(frozen=True)
 class Cells:
-    """Which cells of a map count as attended."""
+    """Rule that says which cells of a map count as attended."""
 
     kind: Literal["hard_topq", "hard_mean", "soft"] = "hard_topq"
     share: float = 0.125
-    """Of hard_topq."""
+    """Share of the cells that hard_topq marks."""
     norm: Norm = "l2"
-    """Of the map whose mean hard_mean takes; the mean of a softmax is 1 / hw."""
+    """Normalisation of the map whose mean hard_mean takes; the mean of a softmax is 1 / hw."""
 
     def of(self, maps: Tensor) -> Tensor:
-        """(N, h, w): bool, or in (0, 1) where soft; only soft cells have a gradient."""
+        """Mark cells (N, h, w): bool, or soft ones in (0, 1), which alone have a gradient."""
         match self.kind:
             case "hard_topq":
                 return top_cells(maps.detach(), self.share)
@@ -103,14 +103,14 @@ class Preserve:
 
     norm: Norm = "l2"
     distance: Literal["l2", "l1", "cos", "js"] = "l2"
-    """l2 is the squared one."""
+    """l2 is the squared distance."""
     teacher: Literal["self", "stopgrad", "frozen"] = "self"
-    """Whose map of the benign image is the standard: the network's, the same without a gradient, or
-    that of the network before training."""
+    """Source of the benign map: the network, the network without a gradient, or the network before
+    training."""
     enlarged: bool = False
-    """As published: compared pixel by pixel after bilinear enlargement."""
+    """True compares pixel by pixel after bilinear enlargement, as published."""
     reduction: Literal["mean", "sum"] = "mean"
-    """Over the images; the published sum makes the term's weight grow with the batch."""
+    """Reduction over the images; the published sum makes the term's weight grow with the batch."""
 
     def __call__(self, views: Views) -> Tensor:
         clean = {
@@ -126,7 +126,7 @@ class Preserve:
 
 
 def enlarge(maps: Tensor, images: Tensor) -> Tensor:
-    """Maps (N, h, w) bilinearly to the size of ``images`` (N, C, H, W)."""
+    """Enlarge maps (N, h, w) bilinearly to the size of ``images`` (N, C, H, W)."""
     return functional.interpolate(maps[:, None], images.shape[2:], mode="bilinear").squeeze(1)
 
 
@@ -142,17 +142,18 @@ class Rectify:
     fill: Fill = "mean"
     branches: Literal["both", "clean", "adv"] = "both"
     every: int = 1
-    """Only each so many-th step, then with so many times the weight."""
+    """The term counts in every so many-th step, with so many times the weight."""
     batch_norm: Literal["eval", "separate", "shared"] = "separate"
-    """Of erased images: running statistics; those of their batch; or also leaving a trace in them. With
-    eval the term is won by letting the two modes of batch norm drift apart: the network in training
-    then withstands images that fool it in use (CIFAR-10: 10 % under PGD-20 where separate leaves 27)."""
+    """Statistics of batch norm for erased images: running ones (eval), those of their batch (separate),
+    or those of their batch, which also change the running ones (shared). With eval the term is won by
+    letting the two modes of batch norm drift apart: the network in training then withstands images that
+    fool it in use (CIFAR-10: 10 % under PGD-20 where separate leaves 27)."""
     cap: float | None = None
-    """Of the sum over classes: a prediction that has changed so much need not change more."""
+    """Largest useful sum over classes: a prediction that changed so much need not change more."""
     enlarged: bool = False
-    """As published: cells are pixels of the softmax of the map after bilinear enlargement."""
+    """True takes pixels of the softmax of the enlarged map as cells, as published."""
     over_classes: Literal["sum", "mean"] = "sum"
-    """mean: as published; it vanishes for many classes, and is not halved."""
+    """mean is as published: it vanishes for many classes, and is not halved."""
 
     def __call__(self, views: Views) -> Tensor:
         if views.step % self.every:

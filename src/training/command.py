@@ -1,4 +1,4 @@
-"""The options that choose a recipe, as ``train_extractor.py`` takes them; no framework is loaded."""
+"""Options of ``train_extractor.py`` that choose a recipe; reading them loads no framework."""
 
 import argparse
 from dataclasses import dataclass, fields
@@ -9,7 +9,7 @@ from src.attacks.registry import ATTACKS, PRESETS
 
 @dataclass(frozen=True)
 class RecipeOptions:
-    """What a user says about a recipe; None leaves it as the recipe has it."""
+    """Choices of a user about a recipe; None leaves the recipe's own."""
 
     recipe: str = "plain"
     loss: str | None = None
@@ -26,9 +26,9 @@ class RecipeOptions:
     """Weight of the Barlow Twins term."""
     batch_norm: str | None = None
     steps: int | None = None
-    """Of the inner descent."""
+    """Number of steps of the inner descent."""
     adversary: str | None = None
-    """Who perturbs the images of a classifier."""
+    """Name of the adversary that perturbs the images of a classifier."""
     arp: tuple[str, ...] = ()
     """KEY=VALUE of a recipe with attention."""
 

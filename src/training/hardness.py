@@ -57,11 +57,11 @@ class Destination(Protocol):
     """The hardness at which perturbed triplets stop, for the anchors of a batch in their order."""
 
     def __call__(
-        self, embeddings: Tensor, labels: Tensor, last_loss: float, generator: torch.Generator
+        self, embeddings: Tensor, classes: Tensor, last_loss: float, generator: torch.Generator
     ) -> Tensor:
         """Return the destination (n / 2,) of the triplets of a batch, without gradient.
 
-        Inputs are clean embeddings (n, d) of pairs, labels (n,) and the loss of the previous step.
+        Inputs are clean embeddings (n, d) of pairs, classes (n,) and the loss of the previous step.
         Distances are on the unit sphere.
         """
         ...
@@ -75,9 +75,9 @@ class OfMiner:
 
     @torch.no_grad()
     def __call__(
-        self, embeddings: Tensor, labels: Tensor, last_loss: float, generator: torch.Generator
+        self, embeddings: Tensor, classes: Tensor, last_loss: float, generator: torch.Generator
     ) -> Tensor:
-        return hardness(*self.miner(embeddings, labels, generator).of(embeddings))
+        return hardness(*self.miner(embeddings, classes, generator).of(embeddings))
 
     def __str__(self) -> str:
         return f"H of {self.miner}"
@@ -90,7 +90,7 @@ class Constant:
     value: float
 
     def __call__(
-        self, embeddings: Tensor, labels: Tensor, last_loss: float, generator: torch.Generator
+        self, embeddings: Tensor, classes: Tensor, last_loss: float, generator: torch.Generator
     ) -> Tensor:
         return _for_each_anchor(self.value, embeddings)
 
@@ -108,7 +108,7 @@ class LossGuided:
     ceiling: float = 0.2
 
     def __call__(
-        self, embeddings: Tensor, labels: Tensor, last_loss: float, generator: torch.Generator
+        self, embeddings: Tensor, classes: Tensor, last_loss: float, generator: torch.Generator
     ) -> Tensor:
         return _for_each_anchor(self.at(last_loss), embeddings)
 
@@ -129,10 +129,10 @@ class Boosted:
     ceiling: float = 0.2
 
     def __call__(
-        self, embeddings: Tensor, labels: Tensor, last_loss: float, generator: torch.Generator
+        self, embeddings: Tensor, classes: Tensor, last_loss: float, generator: torch.Generator
     ) -> Tensor:
         boost = self.xi * (1 - normalised_loss(last_loss, self.ceiling))
-        return self.destination(embeddings, labels, last_loss, generator) + boost
+        return self.destination(embeddings, classes, last_loss, generator) + boost
 
     def __str__(self) -> str:
         return f"{self.destination} + {self.xi:g} (1 - {_lbar(self.ceiling)})"

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from src.attacks.inversion.defences import parse_defence
+from src.datasets.image_set import ImageSet
 from src.extractors.checkpoints import write_plain
 from src.extractors.distribution import n_processes, rank, wait_for_all
 from src.extractors.extractor import Extractor, Precision
 from src.training.gradient_defence import defend_gradients
 from src.training.metric_losses import LEARNT_LR
-from src.training.pictures import SHIFTED, Augmentation, PictureSet, read_ahead, to_images
+from src.training.pictures import SHIFTED, Augmentation, read_pixels, to_images
 from src.training.recipes import Training, drawn, parts
 from src.training.steps import State, train_step
 
@@ -51,7 +52,7 @@ class Schedule:
 
 def train(
     extractor: Extractor,
-    pictures: PictureSet,
+    pictures: ImageSet,
     training: Training,
     schedule: Schedule,
     state_file: Path,
@@ -83,6 +84,7 @@ def train(
     first_epoch = _restore(state_file, extractor.network, optimizers, state, log)
     state.step = first_epoch * n_batches * recipe.replays
     augment = schedule.augmentation.training
+    all_classes = torch.from_numpy(pictures.classes)
     with tqdm(
         total=n_steps, initial=state.step, desc="training", unit="step", disable=rank() > 0
     ) as bar:
@@ -91,13 +93,13 @@ def train(
             generator = _seeded(schedule.seed, epoch)
             # All processes use equal noise, since they must alter the mean gradient alike.
             noise.manual_seed(generator.initial_seed() + _NOISE)
-            batches = list(recipe.batches(pictures.categories, batch_size, generator))
+            batches = list(recipe.batches(all_classes, batch_size, generator))
             if rank():
                 generator.manual_seed(generator.initial_seed() + 31 * rank())
             own = batches[rank() :: n_processes()][:n_batches]
-            for rows, pixels in read_ahead(pictures, own):
+            for rows, pixels in read_pixels(pictures, own):
                 images = to_images(augment(pixels, generator), extractor.device)
-                labels = pictures.categories[rows].to(extractor.device)
+                classes = all_classes[rows].to(extractor.device)
                 for _ in range(recipe.replays):
                     if schedule.optimizer == "sgd":
                         _set_lr(optimizers[0], _lr(schedule, state.step, n_steps))
@@ -107,7 +109,7 @@ def train(
                         drawn(training, generator),
                         state,
                         images,
-                        labels,
+                        classes,
                         generator,
                     )
                     bar.update()

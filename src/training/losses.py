@@ -33,7 +33,7 @@ class CrossEntropy:
     metric: str = "N"
 
     def __call__(self, views: Views) -> Tensor:
-        return functional.cross_entropy(views.trained_on.logits, views.trained_labels)
+        return functional.cross_entropy(views.trained_on.logits, views.trained_classes)
 
     def parameters(self, device: torch.device) -> dict[str, nn.Parameter]:
         return {}
@@ -47,8 +47,8 @@ class MixedCrossEntropy:
     metric: str = "N"
 
     def __call__(self, views: Views) -> Tensor:
-        benign = functional.cross_entropy(views.benign.logits, views.labels)
-        perturbed = functional.cross_entropy(views.perturbed.logits, views.labels)
+        benign = functional.cross_entropy(views.benign.logits, views.classes)
+        perturbed = functional.cross_entropy(views.perturbed.logits, views.classes)
         return self.weight * (benign + perturbed)
 
     def parameters(self, device: torch.device) -> dict[str, nn.Parameter]:
@@ -70,7 +70,7 @@ class OfEmbeddings:
     def __call__(self, views: Views) -> Tensor:
         return metric_loss(self.name, self.metric)(
             views.trained_on.features,
-            views.trained_labels,
+            views.trained_classes,
             views.trained_triplets,
             self.metric,
             self.margin,

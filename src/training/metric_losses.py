@@ -128,7 +128,7 @@ def snr_loss(
 
 def quadruplet_loss(
     embeddings: Tensor,
-    labels: Tensor,
+    classes: Tensor,
     triplets: Triplets,
     metric: str = "N",
     margin: float | None = None,
@@ -136,10 +136,10 @@ def quadruplet_loss(
     """Return ``triplet_loss`` plus the mean of relu(d(a, p) - d(n, n2) + margin / 2).
 
     Chen et al., "Beyond triplet loss", CVPR 2017. Labels of a, n and n2 all differ; n2 is the next such
-    image after n in the batch, whose order is random. A batch of two labels lacks the second term.
+    image after n in the batch, whose order is random. A batch of two classes lacks the second term.
     """
     margin = default_margin(metric) if margin is None else margin
-    second, exists = second_negatives(labels, triplets)
+    second, exists = second_negatives(classes, triplets)
     anchor, positive, negative = triplets.of(embeddings)
     hinge = triplet_loss(anchor, positive, negative, metric, margin)
     to_second = distance(negative, embeddings[second], metric)
@@ -147,22 +147,24 @@ def quadruplet_loss(
     return hinge + (push * exists).mean()
 
 
-def second_negatives(labels: Tensor, triplets: Triplets) -> tuple[Tensor, Tensor]:
-    """Find the next image of a third label: (positions (t,) int64, whether there is one (t,) bool).
+def second_negatives(classes: Tensor, triplets: Triplets) -> tuple[Tensor, Tensor]:
+    """Find the next image of a third class: (positions (t,) int64, whether there is one (t,) bool).
 
     The search starts after the negative and continues from the start of the batch after its end.
     """
-    third = (labels[triplets.anchor, None] != labels) & (labels[triplets.negative, None] != labels)
-    ahead = (torch.arange(len(labels), device=labels.device) - triplets.negative[:, None]) % len(
-        labels
+    third = (classes[triplets.anchor, None] != classes) & (
+        classes[triplets.negative, None] != classes
     )
-    nearest = ahead.masked_fill(~third, len(labels)).argmin(dim=1)
+    ahead = (torch.arange(len(classes), device=classes.device) - triplets.negative[:, None]) % len(
+        classes
+    )
+    nearest = ahead.masked_fill(~third, len(classes)).argmin(dim=1)
     return nearest, third.any(dim=1)
 
 
 def rhomboid_loss(
     embeddings: Tensor,
-    labels: Tensor,
+    classes: Tensor,
     triplets: Triplets,
     metric: str = "N",
     margin: float | None = None,
@@ -177,7 +179,7 @@ def rhomboid_loss(
 
 def lifted_loss(
     embeddings: Tensor,
-    labels: Tensor,
+    classes: Tensor,
     triplets: Triplets,
     metric: str = "E",
     margin: float | None = None,
@@ -185,10 +187,10 @@ def lifted_loss(
     """Return the mean of relu(log sum_p exp d(a, p) + log sum_n exp(1 - d(a, n))) + 0.005 ||x||.
 
     Generalised lifted structure: Hermans et al., "In Defense of the Triplet Loss", 2017. The mean is over
-    anchors; sums are over all other images of an anchor's label and all images of other labels.
+    anchors; sums are over all other images of an anchor's class and all images of other classes.
     """
     margin = 1.0 if margin is None else margin
-    same, others = _same_label(labels, triplets.anchor)
+    same, others = _same_class(classes, triplets.anchor)
     distances = pairwise_distances(embeddings[triplets.anchor], embeddings, metric)
     pull = _log_sum_exp(distances, others)
     push = _log_sum_exp(margin - distances, ~same)
@@ -197,7 +199,7 @@ def lifted_loss(
 
 def n_pair_loss(
     embeddings: Tensor,
-    labels: Tensor,
+    classes: Tensor,
     triplets: Triplets,
     metric: str = "E",
     margin: float | None = None,
@@ -205,9 +207,9 @@ def n_pair_loss(
     """Return the mean over anchors of log(1 + sum_n exp(a (n - p) / |a|)) + 0.005 ||x||.
 
     Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", NIPS 2016. The sum is
-    over all images of other labels. ``margin`` is not used.
+    over all images of other classes. ``margin`` is not used.
     """
-    same, _ = _same_label(labels, triplets.anchor)
+    same, _ = _same_class(classes, triplets.anchor)
     anchor = functional.normalize(embeddings[triplets.anchor])
     to_positive = (anchor * embeddings[triplets.positive]).sum(dim=1, keepdim=True)
     excess = _log_sum_exp(anchor @ embeddings.T - to_positive, ~same)
@@ -216,7 +218,7 @@ def n_pair_loss(
 
 def multi_similarity_loss(
     embeddings: Tensor,
-    labels: Tensor,
+    classes: Tensor,
     triplets: Triplets,
     metric: str = "N",
     margin: float | None = None,
@@ -229,7 +231,7 @@ def multi_similarity_loss(
     """
     margin = 0.1 if margin is None else margin
     alpha, beta, threshold = 2, 40, 0.5
-    same, _ = _same_label(labels, triplets.anchor)
+    same, _ = _same_class(classes, triplets.anchor)
     unit = functional.normalize(embeddings)
     cosines = unit[triplets.anchor] @ unit.T
     farthest = cosines.masked_fill(~same, torch.inf).amin(dim=1, keepdim=True)
@@ -244,7 +246,7 @@ def multi_similarity_loss(
 
 def info_nce_loss(
     embeddings: Tensor,
-    labels: Tensor,
+    classes: Tensor,
     triplets: Triplets,
     metric: str = "C",
     margin: float | None = None,
@@ -261,21 +263,21 @@ def info_nce_loss(
 
 def angular_loss(
     embeddings: Tensor,
-    labels: Tensor,
+    classes: Tensor,
     triplets: Triplets,
     metric: str = "N",
     margin: float | None = None,
 ) -> Tensor:
-    """Return the mean angular loss of (a, p) against all images of other labels, at 40 degrees.
+    """Return the mean angular loss of (a, p) against all images of other classes, at 40 degrees.
 
     Wang et al., "Deep Metric Learning with Angular Loss", ICCV 2017. ``margin`` is not used.
     """
-    return AngularLoss()(embeddings, labels, tuple(triplets))
+    return AngularLoss()(embeddings, classes, tuple(triplets))
 
 
 def nca_loss(
     embeddings: Tensor,
-    labels: Tensor,
+    classes: Tensor,
     triplets: Triplets | None = None,
     metric: str = "N",
     margin: float | None = None,
@@ -284,7 +286,7 @@ def nca_loss(
 
     Distances are squared. ``triplets`` and ``margin`` are not used.
     """
-    return NCALoss()(embeddings, labels)
+    return NCALoss()(embeddings, classes)
 
 
 @dataclass(frozen=True)
@@ -296,7 +298,7 @@ class MetricLoss:
     of_triplets: Callable[..., Tensor] | None = None
     """Function of (anchor, positive, negative, metric, margin), embeddings (t, d) row by row."""
     of_batch: Callable[..., Tensor] | None = None
-    """Function of (embeddings, labels, triplets, metric, margin)."""
+    """Function of (embeddings, classes, triplets, metric, margin)."""
     needs_triplets: bool = True
     """True if ``triplets`` must not be None."""
     learnt: Mapping[str, float] = field(default_factory=dict)
@@ -305,18 +307,18 @@ class MetricLoss:
     def __call__(
         self,
         embeddings: Tensor,
-        labels: Tensor,
+        classes: Tensor,
         triplets: Triplets | None,
         metric: str,
         margin: float | None = None,
         **learnt: Tensor,
     ) -> Tensor:
-        """Return the loss () of embeddings (n, d) float and labels (n,) int64.
+        """Return the loss () of embeddings (n, d) float and classes (n,) int64.
 
         ``learnt`` are the parameters of ``parameters``.
         """
         if self.of_batch is not None:
-            return self.of_batch(embeddings, labels, triplets, metric, margin)
+            return self.of_batch(embeddings, classes, triplets, metric, margin)
         return self.of_triplets(*triplets.of(embeddings), metric, margin, **learnt)
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -357,9 +359,9 @@ def _mean_active(values: Tensor) -> Tensor:
     return values.sum() / values.count_nonzero().clamp_min(1)
 
 
-def _same_label(labels: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
-    """Mark the images with an anchor's label, with and without the anchor itself: (t, n) bool each."""
-    same = labels[anchors, None] == labels
+def _same_class(classes: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
+    """Mark the images of an anchor's class, with and without the anchor itself: (t, n) bool each."""
+    same = classes[anchors, None] == classes
     return same, same.scatter(1, anchors[:, None], False)
 
 

@@ -1,11 +1,11 @@
 """Miners, which select triplets of a mini-batch for a metric-learning loss or an adversary.
 
-A batch holds pairs [a0, p0, a1, p1, ...] whose two images share a label. Every miner makes one triplet
+A batch holds pairs [a0, p0, a1, p1, ...] whose two images share a class. Every miner makes one triplet
 for each anchor, the even positions in their order, so that triplets of two miners align row by row.
 Distances are Euclidean on the unit sphere for every metric of the loss; they carry no gradient.
 Definitions follow Zhou and Patel, "Enhancing Adversarial Robustness for Deep Metric Learning", CVPR 2022,
 and Roth et al., "Revisiting Training Strategies and Generalization Performance in Deep Metric
-Learning", ICML 2020. If a batch holds a single label, a negative is any image of the batch.
+Learning", ICML 2020. If a batch holds a single class, a negative is any image of the batch.
 """
 
 from collections.abc import Callable
@@ -31,16 +31,16 @@ class Triplets(NamedTuple):
 
 
 Miner = Callable[[Tensor, Tensor, torch.Generator], Triplets]
-"""Function of embeddings (n, d) float, labels (n,) int64 and a generator, with even n."""
+"""Function of embeddings (n, d) float, classes (n,) int64 and a generator, with even n."""
 
 
 @dataclass(frozen=True)
 class Random:
-    """Miner of the partner as the positive and any image of another label as the negative."""
+    """Miner of the partner as the positive and any image of another class as the negative."""
 
-    def __call__(self, embeddings: Tensor, labels: Tensor, generator: torch.Generator) -> Triplets:
-        anchors, partners = pairs_of(labels)
-        return Triplets(anchors, partners, _draw(generator, _negatives(labels)))
+    def __call__(self, embeddings: Tensor, classes: Tensor, generator: torch.Generator) -> Triplets:
+        anchors, partners = pairs_of(classes)
+        return Triplets(anchors, partners, _draw(generator, _negatives(classes)))
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class Semihard:
 
     margin: float = 0.2
 
-    def __call__(self, embeddings: Tensor, labels: Tensor, generator: torch.Generator) -> Triplets:
-        anchors, partners = pairs_of(labels)
-        negatives, distances = _negatives(labels), _from_anchors(embeddings)
+    def __call__(self, embeddings: Tensor, classes: Tensor, generator: torch.Generator) -> Triplets:
+        anchors, partners = pairs_of(classes)
+        negatives, distances = _negatives(classes), _from_anchors(embeddings)
         to_partner = distances.gather(1, partners[:, None])
         semihard = (to_partner < distances) & (to_partner - distances + self.margin > 0)
         return Triplets(anchors, partners, _draw(generator, negatives & semihard, negatives))
@@ -70,9 +70,9 @@ class Softhard:
 
     allow_self: bool = True
 
-    def __call__(self, embeddings: Tensor, labels: Tensor, generator: torch.Generator) -> Triplets:
-        anchors, _ = pairs_of(labels)
-        negatives, distances = _negatives(labels), _from_anchors(embeddings)
+    def __call__(self, embeddings: Tensor, classes: Tensor, generator: torch.Generator) -> Triplets:
+        anchors, _ = pairs_of(classes)
+        negatives, distances = _negatives(classes), _from_anchors(embeddings)
         positives = ~negatives
         if not self.allow_self:
             positives = positives.scatter(1, anchors[:, None], False)
@@ -98,11 +98,11 @@ class DistanceWeighted:
 
     switch: float = 0.0
 
-    def __call__(self, embeddings: Tensor, labels: Tensor, generator: torch.Generator) -> Triplets:
-        anchors, partners = pairs_of(labels)
+    def __call__(self, embeddings: Tensor, classes: Tensor, generator: torch.Generator) -> Triplets:
+        anchors, partners = pairs_of(classes)
         if self.switch and _uniform(1, generator) < self.switch:
             return Triplets(anchors, anchors, partners)
-        negatives = _negatives(labels)
+        negatives = _negatives(classes)
         weights = _log_inverse_density(_from_anchors(embeddings), embeddings.shape[1])
         # An anchor without negatives has log weights of 0 everywhere, so its negative is any image.
         weights = weights.where(negatives, 0)
@@ -113,9 +113,9 @@ class DistanceWeighted:
 class Hardest:
     """Miner of the nearest negative, with the partner as the positive."""
 
-    def __call__(self, embeddings: Tensor, labels: Tensor, generator: torch.Generator) -> Triplets:
-        anchors, partners = pairs_of(labels)
-        negatives, distances = _negatives(labels), _from_anchors(embeddings)
+    def __call__(self, embeddings: Tensor, classes: Tensor, generator: torch.Generator) -> Triplets:
+        anchors, partners = pairs_of(classes)
+        negatives, distances = _negatives(classes), _from_anchors(embeddings)
         least = distances.where(negatives, torch.inf).amin(dim=1, keepdim=True)
         return Triplets(anchors, partners, _draw(generator, negatives & (distances == least)))
 
@@ -140,17 +140,17 @@ MINER_LETTERS = {
 """Letters of miners in the names of published experiments."""
 
 
-def pairs_of(labels: Tensor) -> tuple[Tensor, Tensor]:
+def pairs_of(classes: Tensor) -> tuple[Tensor, Tensor]:
     """Return anchors and partners, the even and the odd positions of a batch, each (n / 2,) int64."""
-    if len(labels) % 2:
-        raise ValueError(f"a batch of pairs has an even length, not {len(labels)}")
-    positions = torch.arange(len(labels), device=labels.device)
+    if len(classes) % 2:
+        raise ValueError(f"a batch of pairs has an even length, not {len(classes)}")
+    positions = torch.arange(len(classes), device=classes.device)
     return positions[::2], positions[1::2]
 
 
-def _negatives(labels: Tensor) -> Tensor:
-    """Mark the images that have another label than an anchor, (t, n) bool."""
-    return labels[::2, None] != labels
+def _negatives(classes: Tensor) -> Tensor:
+    """Mark the images that have another class than an anchor, (t, n) bool."""
+    return classes[::2, None] != classes
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
-"""What a training adversary drives its images towards.
+"""Objectives of training adversaries.
 
-An objective reads the inner problem at one point of the descent and returns what is made small: one
-value an image or a triplet, (n,), or a scalar. H is the hardness of a triplet, d(a, p) - d(a, n).
+An objective reads the inner problem at one point of the descent and returns what is made small: a
+value for each image or triplet, (n,), or a scalar. H is the hardness of a triplet, d(a, p) - d(a, n).
 """
 
 from collections.abc import Callable
@@ -19,21 +19,21 @@ from src.training.hardness import divergence, hardness, one_sided, two_sided
 
 @dataclass(frozen=True)
 class Inner:
-    """What an objective sees."""
+    """Inner problem at one point of the descent."""
 
     points: Prediction
-    """Of the perturbed images; of triplets first all anchors (unless these stay), then positives, then
-    negatives."""
+    """Prediction for the perturbed images; for triplets first all anchors (unless these stay), then
+    positives, then negatives."""
     benign: Callable[[], Prediction]
-    """Of the same images unperturbed, without gradient; forwarded only if somebody asks."""
-    labels: Tensor
-    """Of the perturbed images, (n,) int64."""
+    """Function that returns the prediction for the benign images, without gradient."""
+    classes: Tensor
+    """(n,) int64 class numbers of the perturbed images."""
     anchors: Tensor | None
     """Benign embeddings (t, d) of the anchors where these are not perturbed."""
     metric: str
-    """Of the loss: C, E or N."""
+    """Metric of the loss: C, E or N."""
     wanted: Tensor | None
-    """The hardness H_D that triplets are to have, (t,), where the adversary has a destination."""
+    """(t,) hardness H_D that the triplets are to have; None if the adversary has no destination."""
     generator: torch.Generator
 
     def triplet(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -55,7 +55,7 @@ Objective = Callable[[Inner], Tensor]
 
 def misclassify(inner: Inner) -> Tensor:
     """-CE (Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018)."""
-    return -functional.cross_entropy(inner.points.logits, inner.labels, reduction="none")
+    return -functional.cross_entropy(inner.points.logits, inner.classes, reduction="none")
 
 
 def resemble_least_likely(inner: Inner) -> Tensor:
@@ -143,5 +143,5 @@ HARDNESS_OBJECTIVES: dict[str, Objective] = {
 INDEPENDENT: frozenset[Objective] = frozenset(
     {collapse, collapse_all, invert, harden, raise_hardness, match_hardness}
 )
-"""Those that give each triplet a value of its own, without chance: a triplet whose images do not move
-in one step will not move in the next."""
+"""Objectives without chance that give each triplet a value of its own: a triplet whose images do not
+move in one step will not move in the next."""

@@ -40,11 +40,11 @@ _HM_ONLY = ("dest", "objective", "anchor")
 
 @dataclass(frozen=True)
 class Defaults:
-    """How long, how fast and against which budget a kind of network is trained."""
+    """Default schedule and budget for a kind of network."""
 
     schedule: Schedule
     eps: float
-    """In grey levels of 255, like ``step``."""
+    """Budget in grey levels of 255, like ``step``."""
     step: float
     steps: int
 
@@ -100,7 +100,7 @@ def defaults_of(arch: str, preset: str | None = None) -> Defaults:
 
 @dataclass(frozen=True)
 class Job:
-    """What ``train_extractor.py`` trains, and how."""
+    """Training of ``train_extractor.py``: network, recipe, schedule and budget."""
 
     arch: str
     dataset: str | None
@@ -110,7 +110,7 @@ class Job:
     training: Training
     schedule: Schedule
     eps: float
-    """In grey levels of 255."""
+    """Budget in grey levels of 255."""
     pretrained: str | None = None
 
     @property
@@ -118,7 +118,7 @@ class Job:
         return split_arch(self.arch)[1] is not None
 
     def notes(self) -> Iterator[str]:
-        """What a user may not expect of the recipe."""
+        """Yield properties of the recipe that a user may not expect."""
         for recipe in parts(self.training):
             if recipe.adversary is None and self.recipe == "hm":
                 yield "source and destination are the same: nothing is perturbed"
@@ -126,12 +126,12 @@ class Job:
                 yield "anchors are not perturbed, so the intraclass structure term stays at 0"
 
     def cost(self) -> Cost | None:
-        """Of a classifier's step; None of embedders, whose cost depends on their triplets."""
+        """Return the cost of a classifier's step; None for embedders: it depends on triplets."""
         recipe = parts(self.training)[0]
         return None if self.is_embedder else cost_of(recipe, has_closed_form(recipe, self.arch))
 
     def described(self) -> dict[str, object]:
-        """In values that JSON knows; what is None of the schedule is not mentioned."""
+        """Return the training in values that JSON knows, without fields of the schedule that are None."""
         return {
             "arch": self.arch,
             "pretrained": self.pretrained,
@@ -145,7 +145,7 @@ def _without_none(items: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def job_of(options: argparse.Namespace, recipe_options: RecipeOptions) -> Job:
-    """What the command line of ``train_extractor.py`` says, filled up with what is usual."""
+    """Return the training that the options of ``train_extractor.py`` name, completed with defaults."""
     arch, dataset = options.arch or "resnet18", options.dataset
     if options.C:
         for name in ("arch", "dataset"):
@@ -205,7 +205,7 @@ def has_closed_form(recipe: Recipe, arch: str) -> bool:
 
 @cache
 def _is_averaged(attention: Attention, arch: str) -> bool:
-    """Of a network that is built for the question."""
+    """Build a network ``arch`` and say whether its attention is averaged."""
     return attention.watch(build_extractor(arch, ("a", "b"))).averaged
 
 

@@ -7,10 +7,10 @@ import torch
 
 from src.artifacts.atomic import atomic_output
 from src.attacks.registry import PGD
+from src.datasets.image_set import ImageSet
 from src.extractors.extractor import Extractor
 from src.training.accuracy import accuracy
 from src.training.options import Job
-from src.training.pictures import PictureSet
 
 
 def log_file_of(checkpoint: Path) -> Path:
@@ -24,7 +24,7 @@ def write_log(path: Path, log: list[dict[str, float]]) -> None:
         pd.DataFrame(log).to_csv(temporary, sep="\t", index=False, float_format="%.6g")
 
 
-def accuracies(extractor: Extractor, held_out: PictureSet, job: Job, seed: int) -> str:
+def accuracies(extractor: Extractor, held_out: ImageSet, job: Job, seed: int) -> str:
     """Return a line with the clean and attacked accuracy on held-out pictures of the categories."""
     augmentation, pgd = job.schedule.augmentation, PGD(job.eps, eps_iter=job.eps / 4)
     torch.manual_seed(seed)

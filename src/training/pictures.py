@@ -1,165 +1,27 @@
-"""Labelled pictures for training, and their augmentation."""
+"""Pixels of training pictures as tensors, and their augmentation."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from src.artifacts.errors import UserError
-from src.artifacts.tables import read_labelled
-from src.datasets.catalogue import open_catalogue
-from src.datasets.labelled_images import LabelledImages
+from src.datasets.image_set import ImageSet
+from src.datasets.read_ahead import read_ahead
 from src.training.ats import Policy, parse_policy
 
-COLUMNS = ("item", "category", "label")
 
+def read_pixels(pictures: ImageSet, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (positions, pixels (m, C, H, W) uint8) of each of the ``batches`` of positions, in order."""
 
-class PictureSet(Protocol):
-    """Pictures of one size with their categories."""
+    def read(positions: Tensor) -> Tensor:
+        pixels = torch.from_numpy(pictures.batch(positions.numpy()))
+        return pixels.permute(0, 3, 1, 2).contiguous()
 
-    @property
-    def categories(self) -> Tensor:
-        """(n,) int64 numbers of categories, from 0."""
-        ...
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the categories."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def read(self, rows: Tensor) -> Tensor:
-        """Read the pixels (m, C, H, W) uint8 of the pictures ``rows`` (m,)."""
-        ...
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Pictures in memory: ``pixels`` (n, 3, H, W) uint8, ``categories`` (n,) int64, their ``labels``."""
-
-    pixels: Tensor
-    categories: Tensor
-    labels: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def read(self, rows: Tensor) -> Tensor:
-        return self.pixels[rows]
-
-    def __getitem__(self, rows: Tensor) -> "Pictures":
-        return Pictures(self.pixels[rows], self.categories[rows], self.labels)
-
-    def split(self, share: float, seed: int) -> tuple["Pictures", "Pictures"]:
-        """Hold out a random ``share`` of the pictures: (training, held-out) pictures."""
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        n_held_out = round(share * len(self))
-        return self[order[n_held_out:]], self[order[:n_held_out]]
-
-
-class SetPictures:
-    """Part of a retrieval set; its categories are the classes that have an image in it."""
-
-    def __init__(self, images: LabelledImages) -> None:
-        self.images = images
-        present, categories = np.unique(images.labels, return_inverse=True)
-        self.categories = torch.from_numpy(categories.astype(np.int64))
-        self.labels = tuple(images.class_names[label] for label in present)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def read(self, rows: Tensor) -> Tensor:
-        return torch.from_numpy(self.images.read(rows.numpy())).permute(0, 3, 1, 2).contiguous()
-
-
-class ChosenPictures:
-    """Random choice of ``n`` pictures of a set; its categories are those that have a picture in it."""
-
-    def __init__(self, pictures: PictureSet, n: int, seed: int) -> None:
-        self.pictures = pictures
-        generator = torch.Generator().manual_seed(seed)
-        self.rows = torch.randperm(len(pictures), generator=generator)[:n].sort().values
-        present, self.categories = pictures.categories[self.rows].unique(return_inverse=True)
-        self.labels = tuple(pictures.labels[category] for category in present)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def read(self, rows: Tensor) -> Tensor:
-        return self.pictures.read(self.rows[rows])
-
-
-def read_pictures(
-    images: Path, labels: Path, size: int | None = 0, trained_size: int | None = None
-) -> Pictures:
-    """Read the pictures that ``labels`` (CSV: item, category, label) lists from the folder ``images``.
-
-    ``catalogue.choose_resize`` says what ``size`` and ``trained_size`` mean; native sizes must be
-    equal. Raises ``UserError`` for a wrong table, a category without a picture or with
-    two labels, and items without a picture.
-    """
-    table = _read_labels(labels)
-    catalogue = open_catalogue(images, size, trained_size)
-    positions = catalogue.positions(table["item"].to_numpy(np.int64))
-    if not catalogue.resize and len(np.unique(catalogue.sizes[positions], axis=0)) > 1:
-        raise UserError(f"the pictures of {images} differ in size: give --size")
-    pixels = np.stack([catalogue[position] for position in positions])
-    names = table.drop_duplicates("category").set_index("category")["label"].sort_index()
-    return Pictures(
-        torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(),
-        torch.tensor(table["category"].to_numpy()),
-        tuple(names.astype(str)),
-    )
-
-
-def _read_labels(path: Path) -> pd.DataFrame:
-    table = read_labelled(path)
-    if missing := [column for column in COLUMNS if column not in table]:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}")
-    for column in ("item", "category"):
-        if not pd.api.types.is_integer_dtype(table[column]):
-            raise UserError(f"{path}: column {column} holds something that is not an integer")
-    if (repeated := table["item"].duplicated()).any():
-        raise UserError(f"{path}: item {table['item'][repeated].iloc[0]} stands there twice")
-    present = np.unique(table["category"])
-    if len(present) < 2 or (present != np.arange(len(present))).any():
-        raise UserError(f"{path}: categories must be 0, 1, ... without gaps, at least two")
-    labels_of = table.groupby("category")["label"].nunique(dropna=False)
-    if (labels_of > 1).any():
-        raise UserError(f"{path}: category {labels_of.idxmax()} has several labels")
-    return table
-
-
-_BATCHES_AHEAD = 4
-"""Number of batches that threads read at once while the network works."""
-
-
-def read_ahead(pictures: PictureSet, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (rows, their pixels) of each of the ``batches`` of rows, in order."""
-    with ThreadPoolExecutor(_BATCHES_AHEAD) as pool:
-        waiting: deque[tuple[Tensor, Future[Tensor]]] = deque()
-        try:
-            for rows in batches:
-                waiting.append((rows, pool.submit(pictures.read, rows)))
-                if len(waiting) > _BATCHES_AHEAD:
-                    first, pixels = waiting.popleft()
-                    yield first, pixels.result()
-            while waiting:
-                first, pixels = waiting.popleft()
-                yield first, pixels.result()
-        finally:
-            for _, pixels in waiting:
-                pixels.cancel()
+    return read_ahead(read, batches)
 
 
 def to_images(pixels: Tensor, device: torch.device) -> Tensor:

@@ -39,20 +39,20 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one training step minimises, and on which images."""
+    """Quantity that a training step minimises, and the images on which it does so."""
 
     loss: Loss
     batches: Batches
     adversary: Adversary | Free | None = None
     miner: Miner = MINERS["random"]
-    """Finds the triplets that are perturbed, where triplets are, and those of the loss."""
+    """Miner of the perturbed triplets, if triplets are perturbed, and of the triplets of the loss."""
     loss_on: Literal["perturbed", "benign"] = "perturbed"
     terms: tuple[tuple[float, Term], ...] = ()
-    """Weights and what they weigh; added to the loss."""
+    """Pairs of a weight and a term, which are added to the loss."""
     batch_norm: Literal["frozen", "train"] = "frozen"
-    """frozen: by the statistics that the network came with; its affine part is trained anyway."""
+    """frozen keeps the statistics that the network came with; the affine part is trained anyway."""
     attention: Attention | None = None
-    """The maps that terms and the adversary's gate read."""
+    """Maps that terms and the adversary's gate read."""
     warm_up: float = 0.0
     """Part of the steps in which the weights of the terms grow from 0."""
     clip_norm: float | None = None
@@ -68,7 +68,7 @@ class Recipe:
         return any(isinstance(t, Preserve) and t.teacher == "frozen" for _, t in self.terms)
 
     def share_of_terms(self, progress: float) -> float:
-        """Of their full weights, when a share ``progress`` of the steps is done."""
+        """Return the share of the terms' full weights after a share ``progress`` of the steps."""
         return min(1.0, progress / self.warm_up) if self.warm_up else 1.0
 
     @property
@@ -190,19 +190,19 @@ RECIPES: dict[str, Training] = {
 
 
 def parts(training: Training) -> tuple[Recipe, ...]:
-    """The recipes that a training follows, one or two."""
+    """Return the recipes that a training follows, one or two."""
     return (training,) if isinstance(training, Recipe) else (training.first, training.second)
 
 
 def altered(training: Training, alter: Callable[[Recipe], Recipe]) -> Training:
-    """The same with each of its recipes altered."""
+    """Return the training with each of its recipes altered."""
     if isinstance(training, Recipe):
         return alter(training)
     return replace(training, first=alter(training.first), second=alter(training.second))
 
 
 def described(value: object) -> object:
-    """A recipe, or a part of one, in values that JSON knows: functions by name, the rest by field."""
+    """Return a recipe or a part of it in values that JSON knows: functions by name, the rest by field."""
     if is_dataclass(value):
         content = {field.name: described(getattr(value, field.name)) for field in fields(value)}
         return {type(value).__name__: content}
@@ -212,7 +212,7 @@ def described(value: object) -> object:
 
 
 def drawn(training: Training, generator: torch.Generator) -> Recipe:
-    """What the next step follows."""
+    """Return the recipe of the next step."""
     if isinstance(training, Recipe):
         return training
     heads = torch.rand((), generator=generator) < training.probability

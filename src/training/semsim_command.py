@@ -146,10 +146,10 @@ def run_triplets(options: argparse.Namespace) -> None:
     if not options.force and manifest.is_current([options.out]):
         print(f"{options.out} is up to date (use --force to redo): {NOT_HUMAN}")
         return
-    pixels, labels = choose_images(
+    pixels, classes = choose_images(
         source, options.dataset, options.max_images, options.size, options.seed
     )
-    write_synthetic_triplets(options.out, pixels, labels, seed=options.seed)
+    write_synthetic_triplets(options.out, pixels, classes, seed=options.seed)
     manifest.write([options.out])
     print(f"written: {options.out}, {len(pixels)} originals; {NOT_HUMAN}")
 

@@ -2,52 +2,53 @@
 
 import argparse
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+
+import numpy as np
+import torch
 
 from src.artifacts.errors import UserError
-from src.datasets.class_folders import catalogue_files
+from src.datasets.image_set import ImageSet
+from src.datasets.labelled_folder import open_labelled_folder
 from src.datasets.retrieval import open_retrieval_set
 from src.extractors.architectures import input_size
-from src.extractors.weights import IMAGENET
 from src.training.options import Job
-from src.training.pictures import ChosenPictures, PictureSet, SetPictures, read_pictures
 
 HELD_OUT = 0.2
 """Share of the pictures of a folder that is held out of training."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """Files that determine the result, and the function that reads their pictures."""
+def open_pictures(options: argparse.Namespace, job: Job) -> tuple[ImageSet, ImageSet]:
+    """Open ``--images`` and ``--labels``, or ``--data``: pictures to train on, and held-out ones.
 
-    inputs: list[Path]
-    read: Callable[[], tuple[PictureSet, PictureSet]]
-    """Function that returns training and held-out pictures; the latter may be empty. Training pictures
-    are larger if random windows are cut from them."""
-
-
-def open_source(options: argparse.Namespace, job: Job) -> Source:
-    """Open ``--images`` and ``--labels``, or ``--data``; ``UserError`` for neither or both.
-
-    A file of pretrained weights is also an input.
+    There may be no held-out pictures. Training pictures are larger if random windows are cut from them.
+    Raises ``UserError`` for neither or both sources.
     """
-    source = _chosen_source(options, job)
-    if job.pretrained in (None, IMAGENET):
-        return source
-    return replace(source, inputs=[*source.inputs, Path(job.pretrained)])
-
-
-def _chosen_source(options: argparse.Namespace, job: Job) -> Source:
     folder = (options.images, options.labels)
     if options.data is None and None not in folder:
-        return _of_folder(*folder, _size(options.size, job), job)
+        pictures = open_labelled_folder(*folder, _size(options.size, job))
+        return hold_out(pictures, HELD_OUT, job.schedule.seed)
     if options.data is not None and folder == (None, None):
         if job.dataset is None:
             raise UserError("--data needs --dataset, the layout of the set")
-        return _of_set(options.data, job.dataset, options.size or None, options.part)
+        opened = open_retrieval_set(job.dataset, options.data, size=options.size or None)
+        if options.part == "all":
+            together = opened.all()
+            return together.renumbered(), together.take(np.arange(0)).renumbered()
+        return opened.train.renumbered(), opened.test.renumbered()
     raise UserError("say what to train on: --images and --labels, or --data and --dataset")
+
+
+def choose_pictures(pictures: ImageSet, n: int, seed: int) -> ImageSet:
+    """Choose ``n`` random pictures; their classes are those that have a picture among them."""
+    order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))
+    return pictures.take(order[:n].sort().values.numpy()).renumbered()
+
+
+def hold_out(pictures: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    """Hold out a random ``share`` of the pictures: (training, held-out) pictures."""
+    order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed)).numpy()
+    n_held_out = round(share * len(pictures))
+    return pictures.take(order[n_held_out:]), pictures.take(order[:n_held_out])
 
 
 def _size(size: int, job: Job) -> int:
@@ -58,22 +59,3 @@ def _size(size: int, job: Job) -> int:
     if job.schedule.augmentation.kind == "crop":
         return math.ceil(job.schedule.augmentation.side * 8 / 7)
     return size or (input_size(job.arch) if job.is_embedder else 0)
-
-
-def _of_folder(images: Path, labels: Path, size: int, job: Job) -> Source:
-    def read() -> tuple[PictureSet, PictureSet]:
-        return read_pictures(images, labels, size).split(HELD_OUT, job.schedule.seed)
-
-    return Source([images, labels], read)
-
-
-def _of_set(data: Path, dataset: str, size: int | None, part: str) -> Source:
-    def read() -> tuple[PictureSet, PictureSet]:
-        parts = open_retrieval_set(dataset, data, size=size)
-        if part == "all":
-            together = SetPictures(parts.all())
-            return together, ChosenPictures(together, 0, seed=0)
-        return SetPictures(parts.train), SetPictures(parts.test)
-
-    # Later stages write to a catalogue's folder, so that only the files that are read are inputs.
-    return Source(catalogue_files(data) if dataset == "catalogue" else [data], read)

@@ -20,28 +20,28 @@ from src.training.views import Views
 
 @dataclass
 class State:
-    """What one step leaves to the next, beside weights and optimisers."""
+    """State that one step leaves to the next, beside weights and optimisers."""
 
     learnt: dict[str, nn.Parameter] = field(default_factory=dict)
-    """What the loss learns beside the network, by name."""
+    """Parameters of the loss by name."""
     last_loss: float = INITIAL_LOSS
-    """The loss of the step before, without the recipe's terms; the mean over all processes."""
+    """Loss of the step before, without the recipe's terms; the mean over all processes."""
     perturbation: Tensor | None = None
-    """Of free adversarial training, in [0, 1] pixels, of the shape of its images."""
+    """Perturbation of free adversarial training in [0, 1] pixels, of the shape of its images."""
     step: int = 0
-    """How many steps were taken."""
+    """Number of steps that were taken."""
     n_steps: int = 1
-    """How many there will be."""
+    """Number of steps of the whole training."""
     watched: Watched | None = None
-    """The extractor, where the recipe reads its maps."""
+    """Extractor whose maps the recipe reads; None if it reads none."""
     teacher: Watched | None = None
-    """The same before training, frozen."""
+    """Extractor before training, frozen; None if the recipe has no teacher."""
     seen: list[dict[str, Tensor]] = field(default_factory=list)
-    """What the steps of this epoch noted, by name, as scalars on the device."""
+    """Scalars by name, on the device, that each step of this epoch noted."""
 
     @classmethod
     def of(cls, recipe: Recipe, extractor: Extractor, n_steps: int) -> "State":
-        """Before the first step."""
+        """Return the state before the first step."""
         state = cls(recipe.loss.parameters(extractor.device), n_steps=n_steps)
         if recipe.attention is not None:
             state.watched = recipe.attention.watch(extractor)
@@ -57,16 +57,16 @@ def train_step(
     recipe: Recipe,
     state: State,
     images: Tensor,
-    labels: Tensor,
+    classes: Tensor,
     generator: torch.Generator,
 ) -> float:
-    """One step on ``images`` (m, C, H, W) in [0, 1] and ``labels`` (m,) int64; the loss before it.
+    """Take a step on ``images`` (m, C, H, W) in [0, 1] of ``classes`` (m,); return the loss before it.
 
-    The loss is that of all processes, without the recipe's terms. An adversary differentiates pixels
-    only, in evaluation mode; the weight gradients are those of the one forward that the loss reads.
+    The loss is the mean over all processes, without the recipe's terms. An adversary differentiates
+    pixels only, in evaluation mode; gradients of weights come from the one forward that the loss reads.
     """
     set_mode(extractor, recipe.batch_norm)
-    views = perturbed_views(extractor, recipe, state, images, labels, generator)
+    views = perturbed_views(extractor, recipe, state, images, classes, generator)
     loss = recipe.loss(views)
     share = recipe.share_of_terms(state.step / state.n_steps)
     terms = [(weight, term, term(views)) for weight, term in recipe.terms]
@@ -92,7 +92,7 @@ def train_step(
 
 
 def name_of(term: Term) -> str:
-    """``prediction_shift``, ``preserve``."""
+    """Return the name of a term: ``prediction_shift``, ``preserve``."""
     return getattr(term, "__name__", type(term).__name__).lower()
 
 
@@ -101,16 +101,16 @@ def perturbed_views(
     recipe: Recipe,
     state: State,
     images: Tensor,
-    labels: Tensor,
+    classes: Tensor,
     generator: torch.Generator,
 ) -> Views:
-    """The batch and what the recipe's adversary makes of it; nothing is forwarded for training yet."""
+    """Return the batch with its perturbed images, before any forward of the training."""
     metric, adversary = recipe.loss.metric, recipe.adversary
     read_map = recipe.attention and recipe.attention.maps
     batch = AdversaryBatch(
         extractor,
         images,
-        labels,
+        classes,
         recipe.miner,
         metric,
         state.last_loss,
@@ -126,7 +126,7 @@ def perturbed_views(
     return Views(
         state.watched or extractor,
         images,
-        labels,
+        classes,
         metric,
         recipe.miner,
         generator,
@@ -143,7 +143,7 @@ def perturbed_views(
 
 
 def set_mode(extractor: Extractor, batch_norm: str) -> None:
-    """Training mode; with ``frozen`` batch norms keep to the statistics that they have."""
+    """Set training mode; with ``frozen`` batch norms keep the statistics that they have."""
     extractor.train()
     if batch_norm == "frozen":
         for module in extractor.modules():

@@ -45,7 +45,7 @@ def barlow_twins(views: Views) -> Tensor:
     c is the cross-correlation of the dimensions of anchors and positives, over triplets whose class has
     at least 3 images in the batch. The value is 0 for fewer than 2 such triplets.
     """
-    frequent = views.labels.bincount()[views.labels[views.triplets.anchor]] >= 3
+    frequent = views.classes.bincount()[views.classes[views.triplets.anchor]] >= 3
     anchors, positives, _ = views.trained_triplets.of(views.trained_on.features)
     if frequent.sum() < 2:
         return anchors.new_zeros(())

@@ -12,7 +12,7 @@ from src.extractors.extractor import Prediction
 from src.training.miners import Miner, Triplets
 
 MapReader = Callable[[Callable[[Tensor], Prediction], Prediction, Tensor], Tensor]
-"""Function of a watched network, its prediction for images (N, ...) and labels (N,) -> maps (N, h, w)."""
+"""Function of a watched network, its prediction for images (N, ...), classes (N,) -> maps (N, h, w)."""
 
 
 @dataclass
@@ -25,8 +25,8 @@ class Views:
     network: Callable[[Tensor], Prediction]
     images: Tensor
     """(m, C, H, W) benign images, float in [0, 1]."""
-    labels: Tensor
-    """(m,) int64 labels."""
+    classes: Tensor
+    """(m,) int64 class numbers."""
     metric: str
     """Metric of embeddings: C, E or N."""
     miner: Miner
@@ -70,17 +70,17 @@ class Views:
     @cached_property
     def benign_map(self) -> Tensor:
         """Attention maps (m, h, w) of the benign images."""
-        return self.read_map(self.network, self.benign, self.labels)
+        return self.read_map(self.network, self.benign, self.classes)
 
     @cached_property
     def perturbed_map(self) -> Tensor:
         """Attention maps (m, h, w) of the perturbed images."""
-        return self.read_map(self.network, self.perturbed, self.labels)
+        return self.read_map(self.network, self.perturbed, self.classes)
 
     @cached_property
     def teacher_map(self) -> Tensor:
         """Attention maps (m, h, w) of the benign images before training, without gradient."""
-        return self.read_map(self.teacher, self.teacher(self.images), self.labels).detach()
+        return self.read_map(self.teacher, self.teacher(self.images), self.classes).detach()
 
     @torch.no_grad()
     def noted(self) -> dict[str, Tensor]:
@@ -96,7 +96,7 @@ class Views:
         return notes | self.notes
 
     def _accuracy(self, prediction: Prediction) -> Tensor:
-        return (prediction.logits.argmax(dim=1) == self.labels).float().mean()
+        return (prediction.logits.argmax(dim=1) == self.classes).float().mean()
 
     @property
     def trained_on(self) -> Prediction:
@@ -108,7 +108,7 @@ class Views:
         """Positions in the batch: the adversary's triplets, or triplets mined from ``trained_on``."""
         if self.mined is not None:
             return self.mined
-        return self.miner(self.trained_on.features.detach(), self.labels, self.generator)
+        return self.miner(self.trained_on.features.detach(), self.classes, self.generator)
 
     @property
     def perturbed_triplets(self) -> Triplets:
@@ -116,7 +116,7 @@ class Views:
         if self.mined is None:
             return self.triplets
         n_rows = sum(map(len, self.mined))
-        return Triplets(*torch.arange(n_rows, device=self.labels.device).chunk(3))
+        return Triplets(*torch.arange(n_rows, device=self.classes.device).chunk(3))
 
     @property
     def trained_triplets(self) -> Triplets:
@@ -124,8 +124,8 @@ class Views:
         return self.triplets if self.trains_on_benign else self.perturbed_triplets
 
     @property
-    def trained_labels(self) -> Tensor:
+    def trained_classes(self) -> Tensor:
         """Labels of the rows of ``trained_on``."""
         if self.mined is None or self.trains_on_benign:
-            return self.labels
-        return self.labels[torch.cat(self.mined)]
+            return self.classes
+        return self.classes[torch.cat(self.mined)]

@@ -12,7 +12,6 @@ from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.parts import Parts
-from src.attacks.inversion.command import LabelledPixels
 from src.attacks.inversion.defences import Defence
 from src.attacks.inversion.labels import label_from_gradient
 from src.attacks.inversion.observations import (
@@ -26,6 +25,7 @@ from src.attacks.inversion.observations import (
 from src.attacks.inversion.presets import Preset
 from src.attacks.inversion.reconstruction import reconstruct
 from src.attacks.storage import to_pixels
+from src.datasets.image_set import ImageSet
 from src.extractors.architectures import build_extractor, check_arch, input_size
 from src.extractors.checkpoints import load_extractor
 from src.extractors.device import select_device
@@ -40,11 +40,11 @@ def load_trained(options: argparse.Namespace) -> Extractor | None:
     return load_extractor(options.arch, options.checkpoint, select_device(options.gpu))
 
 
-def build_untrained(options: argparse.Namespace, class_names: Sequence[str]) -> Extractor:
-    """Build a classifier of the classes ``class_names`` with the random weights of ``--seed``."""
+def build_untrained(options: argparse.Namespace, labels: Sequence[str]) -> Extractor:
+    """Build a classifier of the classes named ``labels`` with the random weights of ``--seed``."""
     arch = check_arch(options.arch)
     torch.manual_seed(options.seed)
-    extractor = build_extractor(arch, class_names).to(select_device(options.gpu))
+    extractor = build_extractor(arch, labels).to(select_device(options.gpu))
     return extractor.eval().requires_grad_(False)
 
 
@@ -60,7 +60,7 @@ class Sharing:
     local_lr: float
 
     def of(self, extractor: Extractor, given: Tensor | None) -> Observation:
-        """Return the observation of ``extractor`` with the labels, or the users of ``bpr``, ``given``."""
+        """Return the observation of ``extractor`` with the classes, or users of ``bpr``, ``given``."""
         match self.observation:
             case "gradients":
                 return gradients_of(extractor, cross_entropy, given)
@@ -79,8 +79,8 @@ class Outcome:
 
     pixels: np.ndarray
     """(n, side, side, 3) uint8."""
-    labels: np.ndarray
-    """(n,) int64 reconstructed classes; -1 if labels were given."""
+    classes: np.ndarray
+    """(n,) int64 reconstructed classes; -1 if the classes were given."""
     costs: np.ndarray
     """(n,) float32 costs of the observation to which an image belongs."""
     restarts: np.ndarray
@@ -102,25 +102,25 @@ class InversionAttack:
     """
 
     extractor: Extractor
-    images: LabelledPixels
+    images: ImageSet
     sharing: Sharing
     preset: Preset
     labels: str
-    """Source of the labels: ``given``, ``analytic`` or ``joint``."""
+    """Source of the classes: ``given``, ``analytic`` or ``joint``."""
     defence: Defence | None = None
     targets: int = 16
     """Number of targets in a stack, which are attacked together."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        largest = int(self.images.labels.max())
+        largest = int(self.images.classes.max())
         if self.sharing.observation in ("gradients", "local_steps") and (
             largest >= self.extractor.n_classes
         ):
             raise UserError(
-                f"an image has label {largest}, but the network knows {self.extractor.n_classes} classes"
+                f"an image has class {largest}, but the network knows {self.extractor.n_classes} classes"
             )
-        _check_size(self.extractor, self.images.pixels)
+        _check_size(self.extractor, self.images.batch(np.arange(1)))
 
     def run(self, parts: Parts, name: str) -> Outcome:
         """Attack all images; ``parts`` keeps finished stacks, and ``name`` labels the progress bar."""
@@ -130,7 +130,7 @@ class InversionAttack:
         ]
         done = [parts.load(number) for number in range(len(stacks))]
         steps = self.preset.restarts * self.preset.iterations
-        finished = sum(len(part["labels"]) for part in done if part is not None)
+        finished = sum(len(part["classes"]) for part in done if part is not None)
         with tqdm(
             total=len(self.images) // self.sharing.batch * steps,
             initial=finished // self.sharing.batch * steps,
@@ -148,9 +148,10 @@ class InversionAttack:
         """Attack one stack and return the fields of its ``Outcome``."""
         started = time.monotonic()
         generator = torch.Generator().manual_seed(_seed_of(self.seed, number))
-        images = self._grouped(to_pixels(self.images.pixels[rows], self.extractor.device))
-        labels = self._grouped(torch.from_numpy(self.images.labels[rows]))
-        observe = self.sharing.of(self.extractor, self._given(labels, generator))
+        stack = self.images.take(rows)
+        images = self._grouped(to_pixels(stack.pixels(), self.extractor.device))
+        classes = self._grouped(torch.from_numpy(stack.classes))
+        observe = self.sharing.of(self.extractor, self._given(classes, generator))
         observed = observe(images)
         if self.defence is not None:
             observed = self.defence.stacked(observed, generator)
@@ -163,18 +164,18 @@ class InversionAttack:
             self.preset,
             seed=self.seed,
             targets=self.targets,
-            ids=self.images.ids[rows][:: self.sharing.batch].tolist(),
+            ids=stack.ids[:: self.sharing.batch].tolist(),
             n_classes=self.extractor.n_classes if self.labels == "joint" else None,
             progress=bar.update,
         )
         if self.labels == "joint":
-            classes = found.labels.argmax(dim=-1)
+            inferred = found.shares.argmax(dim=-1)
         else:
-            classes = observe.given if self.labels == "analytic" else torch.full_like(labels, -1)
+            inferred = observe.given if self.labels == "analytic" else torch.full_like(classes, -1)
         batch, n = self.sharing.batch, images.shape[:-3].numel()
         return {
             "pixels": _to_levels(found.images.flatten(0, -4)),
-            "labels": classes.flatten().cpu().numpy(),
+            "classes": inferred.flatten().cpu().numpy(),
             "costs": found.costs.cpu().numpy().repeat(batch),
             "restarts": found.restarts.cpu().numpy().repeat(batch),
             "seconds": np.full(n, (time.monotonic() - started) / n),
@@ -185,18 +186,18 @@ class InversionAttack:
         batch = self.sharing.batch
         return of_images if batch == 1 else of_images.unflatten(0, (-1, batch))
 
-    def _given(self, labels: Tensor, generator: torch.Generator) -> Tensor | None:
-        """Return the second input of an observation: labels, or random users for ``bpr``."""
+    def _given(self, classes: Tensor, generator: torch.Generator) -> Tensor | None:
+        """Return the second input of an observation: classes, or random users for ``bpr``."""
         if self.sharing.observation == "bpr":
-            return torch.randn(len(labels), self.extractor.n_features, generator=generator)
-        return labels
+            return torch.randn(len(classes), self.extractor.n_features, generator=generator)
+        return classes
 
 
 def _check_size(extractor: Extractor, pixels: np.ndarray) -> None:
     """Raise ``UserError`` if the network cannot read images of the size of ``pixels`` (n, H, W, 3)."""
     try:
         with torch.inference_mode():
-            extractor(to_pixels(pixels[:1], extractor.device))
+            extractor(to_pixels(pixels, extractor.device))
     except (RuntimeError, AssertionError) as error:
         remedy = f"{input_size(extractor.arch)} (--size, for images in files)"
         raise unreadable_size(extractor, pixels.shape, remedy, error) from error

@@ -19,6 +19,8 @@ from src.cli import (
     require_counts,
     require_not_negative,
 )
+from src.datasets.image_set import ImageArray, ImageSet
+from src.datasets.retrieval import open_retrieval_set
 
 if TYPE_CHECKING:
     from src.attacks.inversion.presets import Preset
@@ -187,54 +189,26 @@ def preset_of(options: argparse.Namespace) -> "Preset":
     return replace(find_preset(options.optim), **{k: v for k, v in given.items() if v is not None})
 
 
-@dataclass(frozen=True)
-class LabelledPixels:
-    """Images to attack, in memory."""
-
-    ids: np.ndarray
-    """(n,) int64 positions in the set, or ids from file names."""
-    labels: np.ndarray
-    """(n,) int64 classes."""
-    pixels: np.ndarray
-    """(n, side, side, 3) uint8."""
-    class_names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
-def read_labelled_pixels(
-    options: argparse.Namespace, trained_size: int | None = None
-) -> LabelledPixels:
+def open_inverted_images(options: argparse.Namespace, trained_size: int | None = None) -> ImageSet:
     """Read the images that ``--data``, ``--dataset``, ``--part``, ``--size`` and ``--n_images`` name.
 
-    ``trained_size`` is the side in pixels that the network was trained on, where that is known.
+    Their ids are positions in the set, or ids from file names. ``trained_size`` is the side in pixels
+    that the network was trained on, if it is known.
     """
-    from src.datasets.retrieval import open_retrieval_set
-
     if options.dataset == RECONSTRUCTIONS:
-        ids, labels, pixels = read_images(options.data)
-        chosen = _chosen(len(ids), options)
-        class_names = tuple(f"class {number}" for number in range(int(labels.max()) + 1))
-        return LabelledPixels(ids[chosen], labels[chosen], pixels[chosen], class_names)
+        ids, classes, pixels = read_images(options.data)
+        labels = [f"class {number}" for number in range(int(classes.max()) + 1)]
+        images = ImageSet.of(ImageArray(pixels), classes, labels, ids=ids, inputs=[options.data])
+        return images.take(_chosen(len(ids), options))
     opened = open_retrieval_set(
         options.dataset, options.data, size=options.size, trained_size=trained_size
     )
     images = opened.all() if options.part == "all" else getattr(opened, options.part)
     chosen = _chosen(len(images), options)
-    pixels = images.read(chosen)
+    images = replace(images.take(chosen), ids=chosen)
+    pixels = images.pixels()
     # Networks and reconstructions have three channels, so the channel of grey images is repeated.
-    pixels = np.array(np.broadcast_to(pixels, (*pixels.shape[:3], 3)))
-    return LabelledPixels(chosen, images.labels[chosen], pixels, images.class_names)
-
-
-def inputs_of(options: argparse.Namespace) -> list[Path]:
-    """Return the files that determine the images; later stages add others to a catalogue's folder."""
-    from src.datasets.class_folders import catalogue_files
-
-    catalogue = options.dataset == "catalogue"
-    images = catalogue_files(options.data) if catalogue else [options.data]
-    return [*images, *([options.checkpoint] if options.checkpoint else [])]
+    return images.with_pixels(np.array(np.broadcast_to(pixels, (*pixels.shape[:3], 3))))
 
 
 def _chosen(n: int, options: argparse.Namespace) -> np.ndarray:

@@ -19,7 +19,7 @@ from src.attacks.inversion.folding import fold_norms
 from src.extractors.extractor import Extractor, Prediction
 
 Loss = Callable[[Prediction, Tensor], Tensor]
-"""Function (prediction for a target's n images, labels or users of the target) -> scalar."""
+"""Function (prediction for a target's n images, classes or users of the target) -> scalar."""
 
 Shared = tuple[Tensor, ...]
 """Shared tensors; the first axis of each counts targets."""
@@ -27,13 +27,13 @@ Shared = tuple[Tensor, ...]
 Weights = dict[str, Tensor]
 
 
-def cross_entropy(prediction: Prediction, labels: Tensor) -> Tensor:
-    """Return the mean over n images; ``labels`` are classes (n,) int64 or their shares (n, C) float.
+def cross_entropy(prediction: Prediction, classes: Tensor) -> Tensor:
+    """Return the mean over n images; ``classes`` are numbers (n,) int64 or shares (n, C) float.
 
     The published code halves the loss. That does not change cosine costs; with gradients twice as long,
     l1 and max costs are twice and l2 costs four times as large relative to the total variation.
     """
-    return functional.cross_entropy(prediction.logits, labels)
+    return functional.cross_entropy(prediction.logits, classes)
 
 
 def pairwise_ranking(prediction: Prediction, users: Tensor) -> Tensor:
@@ -56,16 +56,16 @@ class Observation:
 
     extractor: Extractor
     of_target: Callable[[Tensor, Tensor | None], Shared]
-    """Function (images (n, 3, H, W), labels or user of one target) -> tensors without a target axis."""
+    """Function (images (n, 3, H, W), classes or user of one target) -> tensors without a target axis."""
     given: Tensor | None
-    """Labels (targets,) or (targets, n), or vectors of users (targets, D)."""
+    """Classes (targets,) or (targets, n), or vectors of users (targets, D)."""
     names: tuple[str, ...]
     """Names of the shared tensors, which are those of the extractor's parameters."""
 
     def __call__(self, images: Tensor, given: Tensor | None = None) -> Shared:
         """Observe ``images`` (targets, 3, H, W) or (targets, n, 3, H, W), float in [0, 1].
 
-        ``given`` replaces the labels or users of the observation. Targets are stacked with ``vmap``,
+        ``given`` replaces the classes or users of the observation. Targets are stacked with ``vmap``,
         which is faster than a loop and gives the same values.
         """
         given = self.given if given is None else given
@@ -88,7 +88,7 @@ def gradients_of(
 ) -> Observation:
     """Return the observation of gradients of a target's ``loss`` by the parameters, in their order.
 
-    With ``cross_entropy``, ``given`` are the labels, (targets,) int64 for single images and (targets, n)
+    With ``cross_entropy``, ``given`` are the classes, (targets,) int64 for single images and (targets, n)
     for batches; with ``pairwise_ranking`` they are the users, (targets, D), of pairs of images (targets,
     2, 3, H, W). ``layers`` restricts the shared gradients to layers by their names in the network
     (``conv1``, ``layer1.0``). Raises ``UserError`` for a layer without parameters.

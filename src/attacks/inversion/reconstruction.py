@@ -47,8 +47,8 @@ class Reconstruction:
     """(targets,) int64 number of the best restart; -1 if all restarts diverged."""
     history: Tensor
     """(records, targets) costs of the best restart at even distances, the first before any step."""
-    labels: Tensor | None = None
-    """(targets, C) or (targets, n, C) shares of classes, if labels were optimised too."""
+    shares: Tensor | None = None
+    """(targets, C) or (targets, n, C) shares of classes, if classes were optimised too."""
 
     def update(self, other: "Reconstruction", better: Tensor) -> None:
         """Replace the targets marked in ``better`` (targets,) bool by those of ``other``."""
@@ -59,8 +59,8 @@ class Reconstruction:
             (self.history.T, other.history.T),
         ):
             mine[better] = theirs[better]
-        if self.labels is not None and other.labels is not None:
-            self.labels[better] = other.labels[better]
+        if self.shares is not None and other.shares is not None:
+            self.shares[better] = other.shares[better]
 
 
 def reconstruct(
@@ -77,12 +77,13 @@ def reconstruct(
 ) -> Reconstruction:
     """Find images whose observation by ``observe`` matches ``observed``.
 
-    ``shape`` is (targets, 3, H, W) or (targets, n, 3, H, W). ``observed`` is the observation of the real
-    images, possibly after a defence. With ``n_classes`` the labels of ``observe`` are not used: shares of
-    classes are optimised beside the images, as in Zhu et al. ``targets`` bounds the size of a stack and
-    thereby the memory. The starts of a target come from a random stream of ``seed``, the restart and the
-    target's entry of ``ids`` (default: its position). ``progress`` is called after every step with the
-    number of targets in it; the total is ``shape[0] * preset.restarts * preset.iterations``.
+    ``shape`` is (targets, 3, H, W) or (targets, n, 3, H, W). ``observed`` is the observation of the
+    real images, possibly after a defence. With ``n_classes`` the classes of ``observe`` are not used:
+    shares of classes are optimised beside the images, as in Zhu et al. ``targets`` bounds the size of
+    a stack and thereby the memory. The starts of a target come from a random stream of ``seed``, the
+    restart and the target's entry of ``ids`` (default: its position). ``progress`` is called after
+    every step with the number of targets in it; the total is
+    ``shape[0] * preset.restarts * preset.iterations``.
 
     Raises ``UserError`` if ``shape``, ``observed`` and ``ids`` differ in their number of targets.
     """
@@ -110,7 +111,7 @@ def reconstruct(
         *(torch.cat([getattr(part, name) for part in parts]) for name in ("images", "costs")),
         torch.cat([part.restarts for part in parts]),
         torch.cat([part.history for part in parts], dim=1),
-        None if n_classes is None else torch.cat([part.labels for part in parts]),
+        None if n_classes is None else torch.cat([part.shares for part in parts]),
     )
 
 
@@ -149,7 +150,7 @@ class _Problem:
         return (0 - mean) / std, (1 - mean) / std
 
     def start(self, seed: int, restart: int, names: Sequence[int]) -> list[Tensor]:
-        """Return the variables to optimise: points and, if labels are optimised, their logits."""
+        """Return the variables to optimise: points and, if classes are optimised, their logits."""
         rngs = [np.random.default_rng([seed, restart, name]) for name in names]
         drawn = [np.stack([_STARTS[self.preset.init](rng, self.shape) for rng in rngs])]
         if self.n_classes is not None:
@@ -265,5 +266,5 @@ def _all_diverged(problem: _Problem, like: Reconstruction) -> Reconstruction:
         torch.full_like(like.costs, torch.inf),
         torch.full_like(like.restarts, -1),
         torch.full_like(like.history, torch.nan),
-        None if like.labels is None else torch.full_like(like.labels, 1 / like.labels.shape[-1]),
+        None if like.shares is None else torch.full_like(like.shares, 1 / like.shares.shape[-1]),
     )

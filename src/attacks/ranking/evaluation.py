@@ -16,7 +16,8 @@ from src.attacks.ranking.descent import NES, Descent
 from src.attacks.ranking.gallery import Embed, Gallery, embed_with
 from src.attacks.ranking.kinds import build_ranking_attack
 from src.attacks.storage import to_pixels
-from src.datasets.labelled_images import LabelledImages
+from src.datasets.image_set import ImageSet
+from src.datasets.read_ahead import read_ahead
 from src.extractors.extractor import Extractor, Precision, fast_copy
 
 Progress = Callable[[int], object]
@@ -35,18 +36,20 @@ class Ranker:
     def of(
         cls,
         embed: Embed,
-        images: LabelledImages,
+        images: ImageSet,
         device: torch.device | str,
         batch_size: int,
         progress: Progress | None = None,
     ) -> "Ranker":
         """Embed all images once; ``UserError`` if the network cannot read them."""
         parts = []
-        for positions in _batches(np.arange(len(images)), batch_size):
-            parts.append(_embed(embed, to_pixels(images.read(positions), device)))
+        for positions, levels in read_ahead(
+            images.batch, images.batches(np.arange(len(images)), batch_size)
+        ):
+            parts.append(_embed(embed, to_pixels(levels, device)))
             if progress:
                 progress(len(positions))
-        return cls(embed, Gallery(torch.cat(parts), torch.from_numpy(images.labels).to(device)))
+        return cls(embed, Gallery(torch.cat(parts), torch.from_numpy(images.classes).to(device)))
 
 
 class Scores(NamedTuple):
@@ -60,7 +63,7 @@ class Scores(NamedTuple):
 class RankingTask:
     """Images, attacked network and source of gradients of attacks on rankings."""
 
-    images: LabelledImages
+    images: ImageSet
     victim: Ranker
     """Network whose rankings are measured, with its clean embeddings as the gallery."""
     attacker: Ranker
@@ -74,7 +77,7 @@ class RankingTask:
     def of(
         cls,
         extractor: Extractor,
-        images: LabelledImages,
+        images: ImageSet,
         definitions: Definitions,
         *,
         surrogate: Extractor | None = None,
@@ -112,21 +115,25 @@ class RankingTask:
         """
         generator = _generator(*seed, zlib.crc32(f"{spec.title} {spec.size}".encode()))
         parts = []
-        for batch in _batches(positions, self.batch_size):
-            parts.append(self._run_batch(spec, batch, generator))
+        batches = self.images.batches(positions, self.batch_size)
+        for batch, levels in read_ahead(self.images.batch, batches):
+            parts.append(self._run_batch(spec, batch, levels, generator))
             if progress:
                 progress(len(batch))
         before, after = (_joined(states) for states in zip(*parts, strict=True))
         return Scores(before, after)
 
     def _run_batch(
-        self, spec: AttackSpec, positions: np.ndarray, generator: torch.Generator
+        self,
+        spec: AttackSpec,
+        positions: np.ndarray,
+        levels: np.ndarray,
+        generator: torch.Generator,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         gallery, attack = self.victim.gallery, build_ranking_attack(spec, self.definitions)
-        own = torch.from_numpy(positions).to(gallery.labels.device)
+        own = torch.from_numpy(positions).to(gallery.classes.device)
         aim = attack.select(gallery, own, generator)
-        levels = self.images.read(positions)
-        images = to_pixels(levels, gallery.labels.device)
+        images = to_pixels(levels, gallery.classes.device)
 
         loss = attack.objective(self.attacker.gallery, aim)
         attacked, one_step_early = Descent(spec, self.nes).run(
@@ -154,10 +161,6 @@ def usual_batch(side: int, device: torch.device) -> int:
     """Return the batch size for images of ``side`` pixels: the pixels of eight of 224, 128 on a GPU."""
     images = 8 * (224 / max(side, 1)) ** 2
     return 128 if device.type == "cuda" else int(min(max(images, 8), 128))
-
-
-def _batches(positions: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    return [positions[start : start + batch_size] for start in range(0, len(positions), batch_size)]
 
 
 def _generator(*seed: int) -> torch.Generator:

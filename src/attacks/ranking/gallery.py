@@ -19,13 +19,13 @@ root has no finite slope at 0."""
 
 @dataclass(frozen=True)
 class Gallery:
-    """Clean images as ``embeddings`` (G, d) float32 of length 1 and ``labels`` (G,) int64."""
+    """Clean images as ``embeddings`` (G, d) float32 of length 1 and ``classes`` (G,) int64."""
 
     embeddings: Tensor
-    labels: Tensor
+    classes: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.classes)
 
     def distances(self, embeddings: Tensor) -> Tensor:
         """Return distances (..., G) of ``embeddings`` (..., d) of length 1 to all images."""
@@ -42,7 +42,7 @@ class Gallery:
 
     def matches(self, own: Tensor) -> Tensor:
         """Mark the images with the class of the images ``own`` (N,), which are included: (N, G) bool."""
-        return self.labels[own][:, None] == self.labels
+        return self.classes[own][:, None] == self.classes
 
 
 def paired_distance(a: Tensor, b: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from src.attacks.profiles import AttackSpec
 from src.attacks.ranking.aims import KEPT
 from src.attacks.ranking.evaluation import RankingTask, Scores, Store, choose_positions
 from src.attacks.storage import to_levels, write_images
-from src.datasets.labelled_images import LabelledImages
+from src.datasets.image_set import ImageSet
 
 _BEFORE, _AFTER = "before ", "after "
 
@@ -31,12 +31,12 @@ class Study:
     save_images: Path | None = None
     """Folder of the attacked images ``repeat_<repeat>/<attack>/<position>.png``."""
 
-    def check(self, images: LabelledImages) -> None:
+    def check(self, images: ImageSet) -> None:
         """Raise ``UserError`` if the attacks need more images or classes."""
         needed = max(spec.size for spec in self.attacks) + KEPT + 1
-        if len(images) < needed or len(np.unique(images.labels)) < 2:
+        if len(images) < needed or len(np.unique(images.classes)) < 2:
             raise UserError(
-                f"{len(images)} images of {len(np.unique(images.labels))} classes are too few: these "
+                f"{len(images)} images of {len(np.unique(images.classes))} classes are too few: these "
                 f"attacks need {needed} images and two classes"
             )
 

@@ -1,28 +1,28 @@
-"""Which class of a network each image of an evaluation belongs to."""
+"""Classes of a network for the images of an evaluation."""
 
 import numpy as np
 
 from src.artifacts.errors import UserError
-from src.datasets.labelled_images import LabelledImages
+from src.datasets.image_set import ImageSet
 from src.extractors.checkpoints import default_labels
 from src.extractors.extractor import Extractor
 
 
-def network_classes(images: LabelledImages, extractor: Extractor) -> np.ndarray:
-    """The class of ``extractor`` that each image belongs to, (n,) int64.
+def network_classes(images: ImageSet, extractor: Extractor) -> np.ndarray:
+    """Return the class of ``extractor`` that each image belongs to, (n,) int64.
 
-    Classes are matched by name; where the checkpoint names none, by number. ``UserError`` where the
-    network has not the classes of the images.
+    Classes are matched by name, or by number if the checkpoint names none. ``UserError`` if the network
+    lacks a class of the images.
     """
     numbers = {name: number for number, name in enumerate(extractor.labels)}
-    present = [images.class_names[label] for label in np.unique(images.labels)]
+    present = [images.labels[number] for number in np.unique(images.classes)]
     missing = [name for name in present if name not in numbers]
     if not missing:
-        of_label = [numbers.get(name, -1) for name in images.class_names]
-        return np.array(of_label, np.int64)[images.labels]
+        own = [numbers.get(name, -1) for name in images.labels]
+        return np.array(own, np.int64)[images.classes]
     unnamed = extractor.labels == default_labels(extractor.n_classes)
-    if unnamed and extractor.n_classes == len(images.class_names):
-        return images.labels
+    if unnamed and extractor.n_classes == len(images.labels):
+        return images.classes
     raise UserError(
         f"{extractor.weights_file or 'the network'} has no class {missing[0]!r}: its classes are "
         f"{', '.join(extractor.labels[:10])}{', ...' * (extractor.n_classes > 10)}"

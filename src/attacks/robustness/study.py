@@ -20,7 +20,8 @@ from src.attacks.robustness.images import network_classes
 from src.attacks.robustness.trials import CLEAN, Trial, TrialResult
 from src.attacks.storage import to_pixels
 from src.attacks.victim import ExtractorVictim
-from src.datasets.labelled_images import LabelledImages
+from src.datasets.image_set import ImageSet
+from src.datasets.read_ahead import read_ahead
 from src.extractors.extractor import Extractor, Precision
 
 
@@ -33,7 +34,7 @@ class LabelledVictim:
 
     @classmethod
     def of(
-        cls, extractor: Extractor, images: LabelledImages, precision: Precision = "fp32"
+        cls, extractor: Extractor, images: ImageSet, precision: Precision = "fp32"
     ) -> "LabelledVictim":
         """``UserError`` where ``extractor`` has not the classes of ``images``."""
         classes = network_classes(images, extractor)
@@ -48,7 +49,7 @@ class TrialRunner:
     """Trials on the images at ``positions`` (n,): attacks see a tuned copy, the network judges."""
 
     network: LabelledVictim
-    images: LabelledImages
+    images: ImageSet
     positions: np.ndarray
     device: torch.device
     batch_size: int = 64
@@ -79,7 +80,7 @@ class TrialRunner:
         return outcomes
 
     def _classify(self) -> TrialResult:
-        right = [self._judge(self._read(rows), rows) for rows in self._batches(self.positions)]
+        right = [self._judge(images, rows) for rows, images in self._batches(self.positions)]
         return TrialResult(np.concatenate(right), 0.0)
 
     def _attack(
@@ -90,8 +91,7 @@ class TrialRunner:
         attack = build_attack(trial, self.effort, self.restarts)
         torch.manual_seed(_seed_of(self.seed, trial))
         still_right, linf = [], 0.0
-        for rows in self._batches(self.positions[right]):
-            images = self._read(rows)
+        for rows, images in self._batches(self.positions[right]):
             goal = ClassGoal(attacked_network.classes_of(rows, self.device), targeted=False)
             attacked = perturb(attack, attacked_network.victim, images, goal)
             linf = max(linf, LEVELS * float((attacked - images).abs().max()))
@@ -114,12 +114,11 @@ class TrialRunner:
             ) from error
         return (predicted == self.network.classes_of(rows, self.device)).cpu().numpy()
 
-    def _read(self, rows: np.ndarray) -> Tensor:
-        return to_pixels(self.images.read(rows), self.device)
-
-    def _batches(self, positions: np.ndarray) -> Iterator[np.ndarray]:
-        for start in range(0, len(positions), self.batch_size):
-            yield positions[start : start + self.batch_size]
+    def _batches(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Yield (positions, images in [0, 1]) of each batch."""
+        batches = self.images.batches(positions, self.batch_size)
+        for rows, levels in read_ahead(self.images.batch, batches):
+            yield rows, to_pixels(levels, self.device)
 
 
 def build_attack(trial: Trial, effort: Effort, restarts: int) -> Attack:

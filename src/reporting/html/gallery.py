@@ -15,7 +15,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import read_record
-from src.datasets.catalogue import image_files, read_image
+from src.datasets.image_files import image_files, read_image
 from src.reporting.html.blocks import Section
 from src.reporting.html.names import CONTROL, PROTOCOLS
 from src.reporting.html.study import Study

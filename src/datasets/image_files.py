@@ -1,0 +1,86 @@
+"""Files of images: which files of a folder are images, their sizes, and reading them as RGB."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from src.artifacts.errors import UserError
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Return the files of ``folder`` with an image suffix, except hidden ones, in no fixed order."""
+    return [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    ]
+
+
+def require_images(folder: Path) -> list[Path]:
+    """Return the images of ``folder``, in no order; ``UserError`` if it is missing or empty."""
+    if not folder.is_dir():
+        raise UserError(f"no image folder at {folder}")
+    paths = image_files(folder)
+    if not paths:
+        raise UserError(f"no images in {folder}")
+    return paths
+
+
+def folder_with(path: Path, markers: Sequence[str], inside: Sequence[str], advice: str) -> Path:
+    """Return the folder of a published set: one of ``inside`` below ``path``, or ``path`` itself.
+
+    The folder must hold a file with a name from ``markers``. The message of ``UserError`` ends with
+    ``advice``.
+    """
+    for folder in (*(path / name for name in inside), path):
+        if any((folder / marker).is_file() for marker in markers):
+            return folder
+    raise UserError(f"no {markers[0]} in {path / inside[0]} nor in {path}: {advice}")
+
+
+def read_image(path: Path, resize: int = 0) -> tuple[np.ndarray, str | None]:
+    """Read (height, width, 3) uint8 RGB, and a note if the file was truncated or converted.
+
+    The decodable part of a truncated file is kept; palette, grey, CMYK and alpha images are converted.
+    Raises ``UserError`` if nothing can be decoded.
+    """
+    notes = []
+    try:
+        image = Image.open(path)
+        if image.mode != "RGB":
+            notes.append(f"converted from {image.mode}")
+        try:
+            image.load()
+        except OSError:
+            notes.append("truncated")
+            image = _load_truncated(path)
+        image = image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is not a readable image: {error}") from error
+    if resize:
+        image = image.resize((resize, resize), Image.Resampling.BICUBIC)
+    return np.asarray(image), ", ".join(notes) or None
+
+
+def _load_truncated(path: Path) -> Image.Image:
+    """Decode the existing part of a file that ends too early."""
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    try:
+        image = Image.open(path)
+        image.load()
+        return image
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Read (width, height) from the header of a file; ``UserError`` if it is no image."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except OSError as error:
+        raise UserError(f"{path} is not a readable image: {error}") from error
