@@ -212,7 +212,7 @@ def test_dinov2_through_the_stages(shop, tmp_path, capsys):
     features = read_features(shop.features(Experiment("none")), N_ITEMS)
     network.set_input_size(img_size=28)
     catalogue = open_catalogue(shop.images)
-    pixels = torch.from_numpy(np.stack([catalogue[item] for item in range(N_ITEMS)])) / 255
+    pixels = torch.from_numpy(catalogue.batch(np.arange(N_ITEMS))) / 255
     extractor = load_extractor(DINO, tmp_path / "dino.pth", head="none")
     with torch.no_grad():
         expected = network((pixels.permute(0, 3, 1, 2) - extractor.mean) / extractor.std)
@@ -275,7 +275,7 @@ def test_predictions_are_those_of_the_extractor_that_stage_3_attacks(classified,
     head = ClassMeans.of(features, read_item_classes(tmp_path / "items.csv"))
     extractor = load_extractor(None, tmp_path / "net.pt", head="class_means")
     catalogue = open_catalogue(shop.images)
-    pixels = torch.from_numpy(np.stack([catalogue[item] for item in range(N_ITEMS)])) / 255
+    pixels = torch.from_numpy(catalogue.batch(np.arange(N_ITEMS))) / 255
     logits = extractor.replaced(head=head, labels=NAMES)(pixels.permute(0, 3, 1, 2)).logits
     probabilities = logits.softmax(dim=1).max(dim=1)
     assert clean.classes.tolist() == probabilities.indices.tolist()

@@ -76,7 +76,7 @@ def decoded(images, quality=50):
 
 def predicted(root, folder, through_jpeg=True):
     catalogue = open_catalogue(folder, resize=0)
-    images = np.stack([catalogue[position] for position in range(len(catalogue))])
+    images = catalogue.batch(np.arange(len(catalogue)))
     extractor = load_extractor(None, root / "plain.pt")
     with torch.no_grad():
         return extractor(to_pixels(decoded(images) if through_jpeg else images))
