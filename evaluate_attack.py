@@ -9,8 +9,8 @@ from src.artifacts.manifest import Manifest, read_record
 from src.artifacts.stage import Stage
 from src.attacks.command import AttackCommand
 from src.cli import run
+from src.measures.comparable import require_same_extractors
 from src.metrics.attack import misclassification_rate, success_rate
-from src.reporting.comparable import require_same_extractors
 
 
 def main() -> None:

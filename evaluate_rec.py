@@ -72,10 +72,10 @@ def main() -> None:
     options = parse_options()
     ks = chosen_ks(options)
 
-    from src.reporting.evaluation import CATEGORY_METRICS, Evaluation, evaluate
-    from src.reporting.pairs import attack_command, suggest_pairs
-    from src.reporting.runs import missing_classes, select_runs
-    from src.reporting.terminal import category_overview, measures_overview
+    from src.measures.evaluation import CATEGORY_METRICS, Evaluation, evaluate
+    from src.measures.pairs import attack_command, suggest_pairs
+    from src.measures.runs import missing_classes, select_runs
+    from src.measures.terminal import category_overview, measures_overview
 
     layout = Layout(options.dataset, options.root)
     layout.require_data()

@@ -11,8 +11,8 @@ from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
 from src.attacks.command import AttackCommand
 from src.cli import run
+from src.measures.comparable import require_same_extractors
 from src.metrics.attack import feature_loss
-from src.reporting.comparable import require_same_extractors
 
 
 def main() -> None:

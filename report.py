@@ -43,8 +43,8 @@ def main() -> None:
     layout = Layout(options.dataset, options.root)
     layout.require_data()
 
-    from src.reporting.html.page import FIGURES, TABLES, write_report
-    from src.reporting.html.study import Study
+    from src.report.page import FIGURES, TABLES, write_report
+    from src.report.study import Study
 
     out = options.out or layout.results / "report.html"
     study = Study.find(layout, options.topk, options.epoch, options.fidelity, options.options)

@@ -86,7 +86,7 @@ def parse_options() -> argparse.Namespace:
 
 def compare_recipes(options: argparse.Namespace) -> None:
     """The table of ``--robust_accuracy``."""
-    from src.reporting.robust_recipes import comparison_overview, write_comparison
+    from src.measures.robust_recipes import comparison_overview, write_comparison
 
     path, comparison = write_comparison(options.robust_accuracy, options.baseline)
     print(comparison_overview(comparison))
@@ -95,7 +95,7 @@ def compare_recipes(options: argparse.Namespace) -> None:
 
 def average_embedders(source: Path, table: Path) -> None:
     """The table of ``--embedders``."""
-    from src.reporting.embedder_means import embedders_overview, write_embedder_means
+    from src.measures.embedder_means import embedders_overview, write_embedder_means
 
     print(embedders_overview(write_embedder_means(source, table)))
     print(f"written: {table}")
@@ -103,7 +103,7 @@ def average_embedders(source: Path, table: Path) -> None:
 
 def rank_leaks(source: Path, table: Path) -> None:
     """The table of ``--leaks``."""
-    from src.reporting.leak_ranks import ranks_overview, write_leak_ranks
+    from src.measures.leak_ranks import ranks_overview, write_leak_ranks
 
     print(ranks_overview(write_leak_ranks(source, table)))
     print(f"written: {table}")
@@ -121,9 +121,9 @@ def main() -> None:
         compare_recipes(options)
         return
 
-    from src.reporting.extractors_table import extractors_overview, write_extractors_table
-    from src.reporting.runs import select_configuration, unpaired_runs
-    from src.reporting.summary import summary_overview, write_summary
+    from src.measures.extractors_table import extractors_overview, write_extractors_table
+    from src.measures.runs import select_configuration, unpaired_runs
+    from src.measures.summary import summary_overview, write_summary
 
     datasets = [options.dataset, *options.trainings]
     if len(set(datasets)) < len(datasets):

@@ -45,14 +45,14 @@ def main() -> None:
     from src.extractors.checkpoints import load_extractor
     from src.extractors.device import Loading, select_device
     from src.extractors.recorded import RecordedExtractor
-    from src.reporting.attention_figures import Shown, draw_outcomes, draw_panels, telling_rows
-    from src.reporting.attention_tables import (
+    from src.measures.attention_figures import Shown, draw_outcomes, draw_panels, telling_rows
+    from src.measures.attention_tables import (
         attention_overview,
         attention_summary,
         attention_table,
         object_sizes,
     )
-    from src.reporting.object_boxes import read_object_cells
+    from src.measures.object_boxes import read_object_cells
 
     device = select_device(options.gpu)
     loading = Loading.on(device, options.image_batch, options.workers)

@@ -10,12 +10,12 @@ from src.artifacts.program import program
 from src.attacks.settings import attack_settings, experiment
 from src.cli import Parser, fidelity_of, run
 from src.defences.options import model_dir_of
-from src.reporting.image_options import add_score_options, check_score_options
+from src.measures.image_options import add_score_options, check_score_options
 
 OTHERS = {
-    "agreement": ("src.reporting.agreement", "How well metrics agree with people."),
-    "train": ("src.training.semsim_command", "Train SemSim on triplets."),
-    "triplets": ("src.training.semsim_command", "Make triplets that nobody judged."),
+    "agreement": ("src.measures.agreement", "How well metrics agree with people."),
+    "train": ("src.leaks.semsim_command", "Train SemSim on triplets."),
+    "triplets": ("src.leaks.semsim_command", "Make triplets that nobody judged."),
 }
 """The module and the purpose of every command but ``score``."""
 
@@ -37,8 +37,8 @@ def score(arguments: Sequence[str]) -> None:
             settings = attack_settings(options, fidelity)
             named = [experiment(settings, model_dir_of(options), fidelity)]
 
-    from src.reporting.image_conditions import attacked_experiments
-    from src.reporting.image_quality import TABLE, Measures, score_experiments, score_folders
+    from src.measures.image_conditions import attacked_experiments
+    from src.measures.image_quality import TABLE, Measures, score_experiments, score_folders
 
     measures = Measures(options)
     if options.attacked:

@@ -6,7 +6,11 @@ from dataclasses import asdict
 from src.artifacts.manifest import Manifest
 from src.artifacts.reconstructions import originals_folder
 from src.artifacts.stage import Stage
-from src.attacks.inversion.command import (
+from src.cli import Parser, run
+from src.datasets.catalogue import describe_side
+from src.datasets.retrieval import check_set
+from src.extractors.weights import check_network
+from src.leaks.command import (
     NO_DEFENCE,
     RECONSTRUCTIONS,
     TrainingRecord,
@@ -16,10 +20,6 @@ from src.attacks.inversion.command import (
     open_inverted_images,
     preset_of,
 )
-from src.cli import Parser, run
-from src.datasets.catalogue import describe_side
-from src.datasets.retrieval import check_set
-from src.extractors.weights import check_network
 
 RECORDED = ("dataset", "part", "size", "observation", "labels", "optim", "batch_targets", "seed")
 SHARED = ("shared_batch", "local_steps", "local_lr")
@@ -36,16 +36,16 @@ def main() -> None:
 
     import torch
 
-    from src.attacks.inversion.attack import (
+    from src.leaks.attack import (
         InversionAttack,
         Sharing,
         build_untrained,
         load_trained,
     )
-    from src.attacks.inversion.defences import parse_defence
-    from src.reporting.reconstruction_grid import draw_conditions
-    from src.reporting.reconstruction_tables import outputs_of, overview, write_condition
+    from src.measures.reconstruction_grid import draw_conditions
+    from src.measures.reconstruction_tables import outputs_of, overview, write_condition
     from src.training.pictures import parse_augmentation
+    from src.training.sharing import parse_defence
 
     preset = preset_of(options)
     defences = [None if name == NO_DEFENCE else parse_defence(name) for name in options.defence]

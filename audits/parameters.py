@@ -47,17 +47,17 @@ def main() -> None:
     from src.artifacts.layout import Layout
     from src.artifacts.manifest import Manifest
     from src.artifacts.stage import Stage
-    from src.recommenders.attacking import TrainedRecommender, input_files
-    from src.recommenders.data import load_training_data
-    from src.recommenders.models import Model
-    from src.reporting.comparable import require_same_training
-    from src.reporting.parameter_attacks import (
+    from src.measures.comparable import require_same_training
+    from src.measures.parameter_attacks import (
         Outcome,
         Study,
         effects_overview,
         read_effects,
         write_outcome,
     )
+    from src.recommenders.attacking import TrainedRecommender, input_files
+    from src.recommenders.data import load_training_data
+    from src.recommenders.models import Model
 
     layout = Layout(options.dataset, options.root)
     layout.require_data()

@@ -32,11 +32,10 @@ def parse_options() -> argparse.Namespace:
 def main() -> None:
     options = parse_options()
 
-    from src.artifacts.stage import Stage
-
     from src.artifacts.layout import Layout
     from src.artifacts.manifest import Manifest
-    from src.reporting.promotion import (
+    from src.artifacts.stage import Stage
+    from src.measures.promotion import (
         inputs_of,
         promotion_overview,
         promotion_table,

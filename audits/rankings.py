@@ -37,7 +37,7 @@ def main() -> None:
     from src.extractors.checkpoints import load_extractor
     from src.extractors.device import select_device
     from src.extractors.recorded import RecordedExtractor
-    from src.reporting.ranking_attacks import (
+    from src.measures.ranking_attacks import (
         Benign,
         Outcome,
         read_record,
@@ -90,7 +90,7 @@ def main() -> None:
 
 def finish(options: argparse.Namespace, record: dict[str, Any]) -> None:
     """Show a record and put its row into the table of embedders, if there is to be one."""
-    from src.reporting.ranking_attacks import compare, overview
+    from src.measures.ranking_attacks import compare, overview
 
     print(overview(record))
     if options.compare:

@@ -39,7 +39,7 @@ def main() -> None:
     from src.extractors.checkpoints import load_extractor
     from src.extractors.device import select_device
     from src.extractors.recorded import RecordedExtractor
-    from src.reporting.robust_accuracy import accuracy_table, masking_table, write_tables
+    from src.measures.robust_accuracy import accuracy_table, masking_table, write_tables
 
     device = select_device(options.gpu)
     extractor = options.preprocess.in_front_of(load_extractor(options.arch, weights, device))
@@ -102,7 +102,7 @@ def name_of(options: argparse.Namespace, weights: Path) -> str:
 
 def finish(options: argparse.Namespace, outputs: list[Path]) -> None:
     """Show the tables and put the first one's rows into the table of recipes, if there is to be one."""
-    from src.reporting.robust_accuracy import compare, masking_verdict, overview, read_table
+    from src.measures.robust_accuracy import compare, masking_verdict, overview, read_table
 
     table, *masking = map(read_table, outputs)
     print(overview(table))

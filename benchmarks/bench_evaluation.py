@@ -28,8 +28,8 @@ from src.artifacts.classes import Classes, write_classes
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.artifacts.tables import TopK, read_top_k, write_top_k
+from src.measures.evaluation import Evaluation, evaluate
 from src.metrics.category_hit_ratio import category_sums
-from src.reporting.evaluation import Evaluation, evaluate
 
 N_USERS, N_ITEMS, TOP_K, N_CLASSES = 24_379, 7_371, 150, 386
 KS = (1, *range(10, 101, 10))

@@ -22,12 +22,12 @@ import torch
 from timing import seconds
 from torch import Tensor
 
-from src.attacks.inversion.observations import cross_entropy, gradients_of
-from src.attacks.inversion.presets import PRESETS
-from src.attacks.inversion.reconstruction import reconstruct, total_variation
 from src.extractors.architectures import build_extractor, input_size
 from src.extractors.device import select_device
 from src.extractors.extractor import Extractor
+from src.leaks.observations import cross_entropy, gradients_of
+from src.leaks.presets import PRESETS
+from src.leaks.reconstruction import reconstruct, total_variation
 
 GOAL = 2.5
 TOLERANCE = 1e-3

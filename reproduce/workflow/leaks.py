@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from reproduce.workflow.entries import Entries
 from reproduce.workflow.options import OptionsParser
 from src.artifacts.errors import UserError
-from src.attacks.inversion.command import (
+from src.leaks.command import (
     NO_DEFENCE,
     TrainingRecord,
     add_inversion_options,

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from src.attacks.inversion.defences import Defence
+from src.training.sharing import Defence
 
 
 def defend_gradients(optimizer: Optimizer, defence: Defence, generator: torch.Generator) -> None:

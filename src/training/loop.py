@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from src.attacks.inversion.defences import parse_defence
 from src.datasets.image_set import ImageSet
 from src.extractors.checkpoints import write_plain
 from src.extractors.distribution import n_processes, rank, wait_for_all
@@ -18,6 +17,7 @@ from src.training.gradient_defence import defend_gradients
 from src.training.metric_losses import LEARNT_LR
 from src.training.pictures import SHIFTED, Augmentation, read_pixels, to_images
 from src.training.recipes import Training, drawn, parts
+from src.training.sharing import parse_defence
 from src.training.steps import State, train_step
 
 _NOISE = 500_009

@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any
 
 from src.artifacts.errors import UserError
-from src.attacks.inversion.defences import parse_defence
 from src.extractors.architectures import build_extractor, check_arch, input_size
 from src.extractors.zoo import split_arch
 from src.training.adversaries import Adversary, AttackAdversary, Budget, Free
@@ -33,6 +32,7 @@ from src.training.recipes import (
     hardness_manipulation,
     parts,
 )
+from src.training.sharing import parse_defence
 from src.training.terms import barlow_twins, intraclass_structure
 
 _HM_ONLY = ("dest", "objective", "anchor")

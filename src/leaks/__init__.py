@@ -1,0 +1,6 @@
+"""What shared gradients and features leak: reconstruction of images, and SemSim, which judges it.
+
+This room holds observations, costs, the published settings, the optimisation loop, exact solutions that
+need no optimisation, and the training of SemSim. Images are (targets, 3, H, W), or (targets, n, 3, H, W)
+if a target shares one observation of n images; the first axis always counts targets.
+"""

@@ -1,0 +1,245 @@
+"""Stage 2b: one run's category metrics, accuracy and bias, against the clean run where it is attacked."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Run
+from src.artifacts.layout import Layout
+from src.artifacts.manifest import Manifest
+from src.artifacts.stage import Stage
+from src.datasets.catalogue import count_images
+from src.datasets.interactions import Interactions, load_interactions
+from src.measures.comparable import require_same_recommenders
+from src.measures.measures import (
+    accuracy_values,
+    bias_values,
+    diversity_values,
+    table_of_lists,
+    table_of_users,
+)
+from src.measures.runs import (
+    Categories,
+    Lists,
+    held_out_files,
+    read_categories,
+    read_held_out,
+    read_lists,
+    require_same_users,
+)
+from src.metrics import category_hit_ratio as category
+from src.metrics import significance
+
+CATEGORY_METRICS = ("chr", "ncdcg")
+"""Metrics of the classes that stage 1 finds."""
+METRICS = (*CATEGORY_METRICS, "accuracy", "bias")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The metrics of one run at each of ``ks`` (ascending); what they need is read once."""
+
+    layout: Layout
+    run: Run
+    ks: tuple[int, ...]
+
+    @cached_property
+    def baseline(self) -> Run | None:
+        """The clean run that an attacked one is compared with, where it exists."""
+        if self.run.experiment.attack is None:
+            return None
+        return self.run.clean if self.layout.recommendations(self.run.clean).is_file() else None
+
+    @property
+    def classes(self) -> Path:
+        """The file that category metrics need."""
+        return self.layout.classes(self.run.experiment.clean)
+
+    @property
+    def has_classes(self) -> bool:
+        return self.classes.is_file()
+
+    @property
+    def possible_metrics(self) -> list[str]:
+        """All of ``METRICS``, where the classes are known."""
+        return [name for name in METRICS if self.has_classes or name not in CATEGORY_METRICS]
+
+    @cached_property
+    def categories(self) -> Categories:
+        return read_categories(self.layout, self.run.experiment)
+
+    @cached_property
+    def interactions(self) -> Interactions:
+        known = len(self.categories.of_item) if self.has_classes else count_images(self.layout)
+        return load_interactions(self.layout, known)
+
+    @cached_property
+    def n_items(self) -> int:
+        """The size of the catalogue, also where no extractor has seen it."""
+        return len(self.categories.of_item) if self.has_classes else self.interactions.n_items
+
+    @cached_property
+    def lists(self) -> Lists:
+        return read_lists(self.layout, self.run, self.n_items)
+
+    @cached_property
+    def baseline_lists(self) -> Lists | None:
+        if self.baseline is None:
+            return None
+        lists = read_lists(self.layout, self.baseline, self.n_items)
+        require_same_users(self.layout, self.lists.users, self.run, lists.users, self.baseline)
+        return lists
+
+    def inputs(self, metric: str) -> list[Path]:
+        """The files that ``table(metric)`` reads; ``UserError`` where the classes are not known."""
+        runs = [self.run] if self.baseline is None else [self.run, self.baseline]
+        if metric == "accuracy":
+            files = [file for run in runs for file in held_out_files(self.layout, run)]
+            return list(dict.fromkeys(files))
+        lists = map(self.layout.recommendations, runs)
+        if metric == "bias":
+            return [self.layout.training_set, *lists]
+        if not self.has_classes:
+            raise UserError(
+                f"{metric} needs {self.classes}: run classify_extract.py (stage 1) first"
+            )
+        return [self.classes, *lists]
+
+    def options(self, metric: str) -> dict[str, object]:
+        """What else than ``inputs(metric)`` determines ``table(metric)``."""
+        options = {"metric": metric, "ks": self.ks, "resamples": significance.RESAMPLES}
+        return options | {"items": self.n_items} if metric == "bias" else options
+
+    def table(self, metric: str) -> pd.DataFrame:
+        """The rows of ``<metric>/<dataset>/<run>.tsv``."""
+        if metric == "accuracy":
+            return self._accuracy()
+        if metric == "bias":
+            return self._bias()
+        return self._categories(metric)
+
+    def _categories(self, metric: str) -> pd.DataFrame:
+        """CHR or nCDCG of every class at every K, by K and then by position."""
+        groups = significance.random_groups(len(self.lists.users))
+        sums, ideal = self._sums(metric, self.lists, *groups)
+        low, high = significance.interval_of_sums(sums, groups[1])
+        score = sums.sum(axis=0) / ideal / len(self.lists.users)
+        columns = {"score": score, "ci_low": low / ideal, "ci_high": high / ideal}
+        if metric == "chr":
+            columns["score_normalised"] = score / np.array(self.ks)[:, None]
+        if self.baseline_lists is not None:
+            columns |= self._category_changes(metric, score, groups)
+
+        k_index, position = np.indices(score.shape)
+        order = np.argsort(-score, axis=1, kind="stable")
+        labels = np.array(self.categories.labels, dtype=object)
+        table = pd.DataFrame(
+            {
+                "experiment": self.run.experiment.name,
+                "classId": self.categories.numbers[order].ravel(),
+                "className": labels[order].ravel(),
+                "k": np.array(self.ks)[k_index].ravel(),
+                "position": position.ravel() + 1,
+                "items": self.categories.sizes[order].ravel(),
+            }
+            | {
+                name: np.take_along_axis(values, order, axis=1).ravel()
+                for name, values in columns.items()
+            }
+        )
+        first = ["experiment", "classId", "className", "k", "position", "score"]
+        first += ["score_normalised"] if metric == "chr" else []
+        return table[[*first, *(name for name in table if name not in first)]]
+
+    def _sums(
+        self, metric: str, lists: Lists, groups: np.ndarray, sizes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Gains summed over the users of each group (groups, ks, classes), and their ideal."""
+        n_classes = len(self.categories.numbers)
+        gains = self._gains(metric)
+        of_item = self.categories.of_item
+        sums = category.category_sums(
+            lists.items, of_item, n_classes, self.ks, gains, groups, len(sizes)
+        )
+        if metric == "chr":
+            return sums, np.ones(sums.shape[1:])
+        return sums, np.stack([category.ideal_dcg(self.categories.sizes, k) for k in self.ks])
+
+    def _gains(self, metric: str) -> np.ndarray:
+        """What a hit at each position is worth: (largest K,)."""
+        return np.ones(self.ks[-1]) if metric == "chr" else category.discounts(self.ks[-1])
+
+    def _category_changes(
+        self, metric: str, score: np.ndarray, groups: tuple[np.ndarray, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """The clean run's score, and paired tests over users of the origin and the target class.
+
+        The other classes are not tested: hundreds of tests without a hypothesis find some by chance.
+        """
+        n_users = len(self.lists.users)
+        # Summed in the same order as the score, so that equal lists differ by exactly 0.
+        sums, ideal = self._sums(metric, self.baseline_lists, *groups)
+        before = sums.sum(axis=0) / ideal / n_users
+        column, change = category.category_changes(
+            self.baseline_lists.items,
+            self.lists.items,
+            self.categories.of_item,
+            len(self.categories.numbers),
+            self.ks,
+            self._gains(metric),
+        )
+        # Every user's gain is divided by the same ideal, which no test of a class notices.
+        p_t, p_wilcoxon = significance.tests_of_changes(column, change, n_users, score.size)
+        numbers, attack = self.categories.numbers, self.run.experiment
+        tested = (numbers == attack.origin) | (numbers == attack.target)
+        p_t, p_wilcoxon = (
+            np.where(tested, p.reshape(score.shape), np.nan) for p in (p_t, p_wilcoxon)
+        )
+        return {
+            "score_before": before,
+            "change": score - before,
+            "p_within_run_t": p_t,
+            "p_within_run_wilcoxon": p_wilcoxon,
+        }
+
+    def _accuracy(self) -> pd.DataFrame:
+        """HR and nDCG at every K, and AUC where the ranks among all candidates are known."""
+        held_out = read_held_out(self.layout, self.run)
+        after = accuracy_values(held_out, self.ks)
+        if self.baseline is None:
+            return table_of_users(after)
+        clean = read_held_out(self.layout, self.baseline)
+        require_same_users(self.layout, held_out.users, self.run, clean.users, self.baseline)
+        return table_of_users(after, accuracy_values(clean, self.ks))
+
+    def _bias(self) -> pd.DataFrame:
+        """ARP, APLT, coverage and Gini index at every K."""
+        runs = (self.lists, self.baseline_lists)
+        compared = [lists.items for lists in runs if lists is not None]
+        popularity = self.interactions.popularity
+        of_users = [bias_values(items, popularity, self.ks) for items in compared]
+        of_all = [diversity_values(items, self.n_items, self.ks) for items in compared]
+        return pd.concat([table_of_users(*of_users), table_of_lists(*of_all)], ignore_index=True)
+
+
+def evaluate(evaluation: Evaluation, metric: str, *, force: bool) -> pd.DataFrame:
+    """Make ``<metric>/<dataset>/<run>.tsv`` unless it is current, say where it is, return its rows.
+
+    Raises ``UserError`` for a clean run that is of another recommender.
+    """
+    if evaluation.baseline is not None:
+        require_same_recommenders(evaluation.layout, (evaluation.baseline, evaluation.run))
+    path = evaluation.layout.metric(metric, evaluation.run)
+    options, inputs = evaluation.options(metric), evaluation.inputs(metric)
+    stage = Stage(Manifest.of("evaluate_rec", options, inputs), [path])
+    if stage.is_up_to_date(force):
+        return pd.read_csv(path, sep="\t", dtype={"className": str, "k": "Int64"})
+    table = evaluation.table(metric)
+    with stage.publish() as (file,):
+        table.to_csv(file, sep="\t", index=False, float_format="%.9g")
+    print(f"wrote {path}")
+    return table

@@ -1,0 +1,201 @@
+"""What robust extractors are worth: one row for each, from its accuracy to what PGD does to its lists."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.classes import Classes, read_classes
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment
+from src.artifacts.layout import Layout
+from src.artifacts.manifest import Manifest
+from src.datasets.image_set import ImageSet
+from src.datasets.retrieval import open_retrieval_set
+from src.measures.ranking_attacks import read_record
+from src.measures.summary import tabulated
+from src.measures.terminal import format_table
+
+METRICS = ("chr", "ncdcg", "hr")
+"""CHR and nCDCG of the attacked class, and the hits of the held-out items."""
+STATES = {
+    "before": "before",
+    "after": "after",
+    "change": "change",
+    "noise_effect": "noise",
+    "net_effect": "net",
+    "net_low": "net_low",
+    "net_high": "net_high",
+    "verdict": "verdict",
+}
+"""Columns of the summary, and what they are called after a metric's name."""
+OF_EXTRACTOR = ("accuracy", "r1", "ers", "ers_low", "ers_high", "collapsed")
+OF_ATTACK = ("items", "success_rate", "feature_loss", "auc")
+COLUMNS = (
+    *("extractor", "attack", "recommender", "k"),
+    *OF_EXTRACTOR,
+    *OF_ATTACK,
+    *(f"{metric}_{state}" for metric in METRICS for state in STATES.values()),
+)
+
+
+def ranking_record(layout: Layout, extractor: str) -> Path:
+    """Where ``audits.rankings`` leaves what it found out about an extractor, for this table."""
+    return layout.result(f"attack_ranking_{extractor}.json")
+
+
+def extractors_table(
+    layout: Layout, summary: pd.DataFrame, extractors: Sequence[str], k: int
+) -> pd.DataFrame:
+    """One row for each of the ``extractors``, attack and recommender, in their order: ``COLUMNS``.
+
+    Under the test-time protocol, where nothing but the features differs: retraining hides a change of
+    features in its own. ``summary`` is that of ``write_summary`` and knows ``k``. ``accuracy`` (percent)
+    is that on held-out pictures of the catalogue's categories, NaN for an extractor of other classes;
+    ``items`` counts the attacked ones, those that the extractor puts into the origin class; ``auc`` is
+    the recommender's before the attack. Raises ``UserError`` for an extractor that nothing is known of.
+    """
+    of_lists = (summary["k"] == k) | (summary["metric"] == "auc")
+    attacked = summary[
+        (summary["protocol"] == "test_time")
+        & ~summary["attack"].str.startswith("noise_")
+        & of_lists.fillna(False)
+    ]
+    held_out = open_retrieval_set("catalogue", layout.data).test
+    rows = []
+    for name in extractors:
+        own = attacked[attacked["extractor"] == name]
+        if own.empty:
+            raise UserError(
+                f"no attack on {name} at test time in {layout.summary}: run rec_generator.py with "
+                "--load_weights_from"
+            )
+        extractor = Extractor.read(layout, name)
+        described = extractor.described(held_out)
+        for (attack, recommender), measures in own.groupby(["attack", "recommender"]):
+            key = {"extractor": name, "attack": attack, "recommender": recommender, "k": k}
+            items = len(extractor.classes.of(Experiment.parse(attack).origin))
+            rows.append({**key, **described, "items": items, **_of_attack(measures)})
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    # The record has no bounds of a single repeat.
+    return table.astype({"k": "Int64", "ers_low": np.float64, "ers_high": np.float64})
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """What stages before left of one extractor."""
+
+    name: str
+    classes: Classes
+    """Of the clean catalogue."""
+    ranking: Mapping[str, Any]
+    """Record of ``audits.rankings``."""
+
+    @classmethod
+    def read(cls, layout: Layout, name: str) -> "Extractor":
+        """``UserError`` where a file is missing."""
+        record = ranking_record(layout, name)
+        if not record.is_file():
+            raise UserError(
+                f"missing file: {record}: run python -m audits.rankings with --out "
+                f"{record.with_suffix('.tsv')}"
+            )
+        return cls(name, read_classes(clean_classes(layout, name)), read_record(record))
+
+    def described(self, held_out: ImageSet) -> dict[str, object]:
+        """``OF_EXTRACTOR``; ``UserError`` unless the record has one Empirical Robustness Score."""
+        scores = self.ranking["robustness"]
+        if len(scores) != 1:
+            raise UserError(
+                f"{self.name} has {len(scores)} robustness scores, and its row shows one: run "
+                "python -m audits.rankings with --profile rob28 or rob224"
+            )
+        return {
+            "accuracy": held_out_accuracy(self.classes, held_out),
+            "r1": self.ranking["benign"]["r1"],
+            **{column: scores[0][column] for column in ("ers", "ers_low", "ers_high")},
+            "collapsed": self.ranking["collapsed"],
+        }
+
+
+def clean_classes(layout: Layout, extractor: str) -> Path:
+    """Stage 1's file of an extractor by its name in the summary."""
+    known = extractor == Experiment().extractor
+    return layout.classes(Experiment(None if known else extractor))
+
+
+def held_out_accuracy(predicted: Classes, held_out: ImageSet) -> float:
+    """Percent of the held-out pictures in their own category; NaN where no class is a category.
+
+    Categories are compared by name, as an extractor trained elsewhere numbers its classes otherwise.
+    """
+    names = np.array(held_out.labels)
+    labels = pd.Series(predicted.labels, index=predicted.image_ids)
+    if not labels.isin(names).any():
+        return np.nan
+    seen = labels.loc[held_out.ids].to_numpy()
+    return float(100 * (seen == names[held_out.classes]).mean())
+
+
+def _of_attack(measures: pd.DataFrame) -> dict[str, object]:
+    """``OF_ATTACK`` without ``items``, and the columns of ``METRICS``, from the summary's rows."""
+    by_metric = measures.set_index("metric")
+    row = dict(by_metric.loc["chr", ["success_rate", "feature_loss"]])
+    row["auc"] = by_metric["before"].get("auc", np.nan)
+    for metric in METRICS:
+        row |= {f"{metric}_{said}": by_metric.loc[metric, of] for of, said in STATES.items()}
+    return row
+
+
+def write_extractors_table(
+    layout: Layout, summary: pd.DataFrame, extractors: Sequence[str], k: int, *, force: bool
+) -> pd.DataFrame:
+    """Make ``results/<dataset>/robust_extractors.tsv`` unless it is current, and return its rows."""
+    categories = layout.item_categories
+    inputs = [layout.summary, *([categories] if categories.is_file() else [])]
+    for name in extractors:
+        files = (ranking_record(layout, name), clean_classes(layout, name))
+        inputs += [file for file in files if file.is_file()]
+    manifest = Manifest.of("summarize_extractors", {"names": list(extractors), "k": k}, inputs)
+    return tabulated(
+        layout.result("robust_extractors.tsv"),
+        manifest,
+        lambda: extractors_table(layout, summary, extractors, k),
+        force=force,
+    )
+
+
+_SHOWN = {
+    "extractor": "extractor",
+    "attack": "attack",
+    "recommender": "recommender",
+    "accuracy": "accuracy",
+    "r1": "R@1",
+    "ers": "ERS",
+    "auc": "AUC",
+    "items": "items",
+    "success_rate": "SR %",
+    "feature_loss": "FL",
+    **{
+        f"{metric}_{state}": f"{title}{suffix}"
+        for metric, title in (("chr", "CHR"), ("ncdcg", "nCDCG"), ("hr", "HR"))
+        for state, suffix in (
+            ("before", ""),
+            ("change", " +"),
+            ("noise", " noise"),
+            ("net", " net"),
+        )
+    },
+}
+
+
+def extractors_overview(table: pd.DataFrame) -> str:
+    """For the terminal: of each metric the value before, its change, and that under noise."""
+    rows = table[list(_SHOWN)].astype(object)
+    text = format_table(list(_SHOWN.values()), rows.to_numpy().tolist())
+    if collapsed := table["extractor"][table["collapsed"].astype(bool)].unique().tolist():
+        text += f"\n\ncollapsed, their ERS says nothing: {', '.join(collapsed)}"
+    return text

@@ -1,0 +1,420 @@
+"""How far changed images are from their originals: tables with a row an image, and a row a condition."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment
+from src.artifacts.features import read_features
+from src.artifacts.layout import Layout
+from src.artifacts.manifest import Manifest
+from src.artifacts.reconstructions import originals_folder
+from src.artifacts.stage import Stage
+from src.datasets.catalogue import choose_resize, describe_reading
+from src.datasets.image_set import ImageSet
+from src.datasets.read_ahead import read_ahead
+from src.defences.defence import NONE
+from src.extractors.architectures import imagenet_weights_file
+from src.extractors.checkpoints import load_extractor
+from src.extractors.device import Loading, select_device
+from src.extractors.extractor import Extractor
+from src.extractors.inference import predict
+from src.extractors.perceptual import (
+    FEATURE_METRICS,
+    NetworkMetric,
+    frechet_distance,
+    load_lpips,
+    lpips_metric,
+    lpips_weights_file,
+    semsim_metric,
+)
+from src.extractors.semsim import load_semsim
+from src.extractors.weights import weights_path
+from src.extractors.zoo import DEFAULT_ARCH
+from src.measures.agreement import MOST_DB, capped
+from src.measures.comparable import require_same_extractors
+from src.measures.image_conditions import (
+    LEADING,
+    Condition,
+    attacked_experiments,
+    condition_of,
+    experiment_condition,
+    folder_condition,
+    read_condition,
+)
+from src.measures.summary import attack_outcome, tabulated
+from src.measures.terminal import format_table
+from src.metrics.image_quality import IMAGE_METRICS, ImageMetric
+from src.metrics.significance import bootstrap_interval
+
+TABLE = "image_quality.tsv"
+SUCCESSFUL = "_successful"
+"""Ending of a mean over the images whose attack succeeded."""
+LOW, HIGH = "_low", "_high"
+DEFAULT_METRICS = ("mse", "psnr", "ssim", "linf", "l2")
+
+
+# What is measured
+
+
+@dataclass(frozen=True)
+class Features:
+    """An extractor's features, (n, D), of the images of a condition."""
+
+    changed: np.ndarray
+    originals: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is measured, and with which networks, as the options of the script say."""
+
+    options: argparse.Namespace
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Those asked for, or the pixels' usual ones and what the other options bring."""
+        options = self.options
+        if options.metrics:
+            return tuple(dict.fromkeys(options.metrics))
+        named = options.arch or options.model_file or options.defense
+        brought = {
+            "features": named or not options.attacked,
+            "lpips": options.lpips_weights,
+            "semsim": options.semsim,
+        }
+        return (*DEFAULT_METRICS, *(name for name, there in brought.items() if there))
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """For a manifest."""
+        chosen = {"metrics": self.names}
+        if "lpips" in self.names:
+            chosen |= {name: getattr(self.options, name) for name in ("lpips_net", "lpips_size")}
+        if "semsim" in self.names:
+            chosen["published_scoring"] = self.options.published_scoring
+        if self.describes:
+            names = ("arch", "resize", "precision")
+            chosen |= {name: getattr(self.options, name) for name in names}
+            preprocess = self.options.preprocess.text
+            chosen |= {"preprocess": preprocess} if preprocess != NONE else {}
+        return chosen
+
+    @cached_property
+    def weights(self) -> dict[str, Path]:
+        """The file of each network; ``UserError`` for one that is not there."""
+        options, files = self.options, {}
+        if "lpips" in self.names:
+            files["lpips"] = lpips_weights_file(options.lpips_net, options.lpips_weights)
+        if "semsim" in self.names:
+            if options.semsim is None:
+                raise UserError(
+                    "--metrics semsim needs --semsim FILE, as the command train writes it"
+                )
+            files["semsim"] = options.semsim
+        if self.describes:
+            layout = Layout(options.dataset, options.root)
+            named = weights_path(layout, options.defense, options.model_dir, options.model_file)
+            files["features"] = named or imagenet_weights_file(options.arch or DEFAULT_ARCH)
+        return files
+
+    @property
+    def describes(self) -> bool:
+        """Whether an extractor must describe images whose features are not stored."""
+        return "features" in self.names and bool(self.options.attacked)
+
+    @cached_property
+    def device(self) -> Any:
+        return select_device(self.options.gpu) if self.weights else select_device(-1)
+
+    @cached_property
+    def loading(self) -> Loading:
+        return Loading.on(self.device, self.options.image_batch, self.options.workers)
+
+    @cached_property
+    def metrics(self) -> list[ImageMetric | NetworkMetric]:
+        """All but the features', with their networks loaded."""
+        options, found = self.options, [IMAGE_METRICS[n] for n in self.names if n in IMAGE_METRICS]
+        if "lpips" in self.names:
+            file, size = self.weights["lpips"], options.lpips_size
+            found += [lpips_metric(load_lpips(options.lpips_net, file, self.device, size=size))]
+        if "semsim" in self.names:
+            model = load_semsim(self.weights["semsim"], self.device)
+            found += [semsim_metric(model, normalised=not options.published_scoring)]
+        return found
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        undefended = load_extractor(
+            self.options.arch, self.weights["features"], self.device, self.options.head
+        )
+        return self.options.preprocess.in_front_of(undefended)
+
+    def describe(self, condition: Condition) -> Features:
+        """The features of the images and of their originals, one forward each."""
+        originals = {ending: self._features(of) for ending, of in condition.originals.items()}
+        return Features(self._features(condition.changed), originals)
+
+    def _features(self, images: ImageSet) -> np.ndarray:
+        trained_size = self.extractor.trained_size
+        resize = choose_resize(images.store.sizes, self.options.resize, trained_size)
+        print(describe_reading(images.store.sizes, resize, trained_size))
+        return predict(
+            self.extractor,
+            images.resized(resize),
+            batch_size=self.loading.batch_size,
+            workers=self.loading.workers,
+            precision=self.options.precision,
+            progress="features",
+        ).features
+
+    def table(self, condition: Condition, features: Features | None) -> pd.DataFrame:
+        """One row an image: what is known of it, and every metric against each of its originals."""
+        columns = {
+            f"{metric.name}{ending}": np.empty(len(condition.changed))
+            for metric in self.metrics
+            for ending in condition.originals
+        }
+        batches = condition.changed.batches(
+            np.arange(len(condition.changed)), self.loading.batch_size
+        )
+        with tqdm(total=len(condition.changed), desc=condition.name, unit="img") as bar:
+            read = read_ahead(partial(read_condition, condition), batches)
+            for rows, (changed, originals) in read:
+                for metric in self.metrics:
+                    seen = metric.describe(changed)
+                    for ending, images in originals.items():
+                        values = _compare(metric, metric.describe(images), seen)
+                        columns[f"{metric.name}{ending}"][rows] = values
+                bar.update(len(rows))
+        if features:
+            columns |= {
+                f"{metric.name}{ending}": metric(original, features.changed)
+                for metric in FEATURE_METRICS.values()
+                for ending, original in features.originals.items()
+            }
+        return pd.DataFrame({**condition.known, **columns})
+
+
+def _compare(metric: ImageMetric | NetworkMetric, original: Any, changed: Any) -> np.ndarray:
+    try:
+        return metric.compare(original, changed)
+    except ValueError as error:
+        raise UserError(f"{metric.name}: {error}") from error
+
+
+# One row a condition
+
+
+def summary_row(table: pd.DataFrame, features: Features | None) -> dict[str, object]:
+    """Means of the metrics of a table of images, with intervals, and over successful attacks only.
+
+    ``<metric>``, ``<metric>_low`` and ``_high`` are the mean and its 95 % bootstrap interval over the
+    images; the same after ``<metric>_successful``; NaN without images. An image that equals its original
+    has an infinite PSNR: ``unchanged`` counts them, and in the means PSNR is ``capped``.
+    """
+    success = table["success"].to_numpy(bool) if "success" in table else None
+    row: dict[str, object] = {"images": len(table)}
+    if "psnr" in table:
+        row["unchanged"] = int(np.isinf(table["psnr"]).sum())
+    for name in [name for name in table if name not in LEADING]:
+        values = capped(name, table[name].to_numpy(float))
+        row |= _mean(name, values)
+        if success is not None:
+            row |= _mean(name + SUCCESSFUL, values[success])
+    if features:
+        row |= {
+            f"fid_features{ending}": frechet_distance(original, features.changed)
+            for ending, original in features.originals.items()
+        }
+    return row
+
+
+def _mean(name: str, values: np.ndarray) -> dict[str, float]:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return dict.fromkeys((name, name + LOW, name + HIGH), np.nan)
+    low, high = bootstrap_interval(finite)
+    return {name: finite.mean(), name + LOW: float(low), name + HIGH: float(high)}
+
+
+def metrics_of(table: pd.DataFrame) -> list[str]:
+    """The columns that are means over all images."""
+    bounded = [name for name in table if f"{name}{LOW}" in table]
+    return [name for name in bounded if not name.endswith(SUCCESSFUL)]
+
+
+def overview(table: pd.DataFrame) -> str:
+    """For the terminal: means over all images, and what else is known of a condition."""
+    bounds = {f"{name}{end}" for name in table for end in (LOW, HIGH, SUCCESSFUL)}
+    bounds |= {f"{name}{SUCCESSFUL}{end}" for name in table for end in (LOW, HIGH)}
+    left_out = [
+        name for name in table if name in bounds or name.endswith(("_net_low", "_net_high"))
+    ]
+    shown = table.drop(columns=left_out).dropna(axis="columns", how="all")
+    return format_table(list(shown), shown.astype(object).to_numpy().tolist())
+
+
+# Folders of images
+
+
+def score_folders(
+    measures: Measures, folders: Sequence[Path], originals: Path | None, table: Path
+) -> None:
+    """A row for each image of ``folders`` at ``table``, and a row a folder at ``*_conditions.tsv``.
+
+    Images whose inversion diverged are left out of both, and counted in a line.
+    """
+    names = [condition_of(folder) for folder in folders]
+    if len(set(names)) < len(names):
+        raise UserError("the folders of --attacked must have different names: they name the rows")
+    outputs = (table, table.with_name(f"{table.stem}_conditions{table.suffix}"))
+    inputs = [*folders, *measures.weights.values()]
+    for folder in folders:
+        beside = [originals_folder(folder, untransformed=of) for of in (False, True)]
+        inputs += [originals] if originals else [path for path in beside if path.is_dir()]
+    described = {**measures.described, "psnr_at_most": MOST_DB}
+    stage = Stage(Manifest.of("evaluate_images", described, inputs), outputs)
+    if stage.is_up_to_date(measures.options.force):
+        print(overview(pd.read_csv(outputs[1], sep="\t")))
+        return
+    tables, rows = [], []
+    for folder in folders:
+        condition = folder_condition(folder, originals)
+        if condition.diverged:
+            n_images = condition.diverged + len(condition.changed)
+            print(f"{folder}: {condition.diverged} of {n_images} images diverged and are left out")
+        describes = measures.describes and len(condition.changed) > 0
+        features = measures.describe(condition) if describes else None
+        images = measures.table(condition, features)
+        tables.append(images.assign(model=condition.name))
+        rows.append({"model": condition.name, **summary_row(images, features)})
+    joint, means = pd.concat(tables), pd.DataFrame(rows)
+    joint = joint[["model", *(name for name in joint if name != "model")]]
+    _write(stage, joint, means)
+    print(overview(means))
+    stage.say_written()
+
+
+def _write(stage: Stage, *tables: pd.DataFrame) -> None:
+    with stage.publish() as files:
+        for file, table in zip(files, tables, strict=True):
+            table.to_csv(file, sep="\t", index=False, float_format="%.6g")
+
+
+# Attacked experiments of a data set
+
+
+def score_experiments(
+    measures: Measures, layout: Layout, experiments: Sequence[Experiment]
+) -> None:
+    """``TABLE`` in the folder of each experiment, and then ``results/<dataset>/image_quality.tsv``."""
+    for experiment in experiments:
+        if not layout.attack_report(experiment).is_file():
+            raise UserError(
+                f"no attacked experiment at {layout.experiment(experiment)}: run "
+                "classify_extract_attack.py with the same options first"
+            )
+    require_same_extractors(layout, experiments)
+    for experiment in experiments:
+        _score_experiment(measures, layout, experiment)
+    scored = [of for of in attacked_experiments(layout) if _table_of(layout, of).is_file()]
+    inputs = [_table_of(layout, of) for of in scored]
+    for of in scored:
+        inputs += [layout.classes(of), layout.features(of), layout.features(of.clean)]
+    inputs += [layout.summary] if layout.summary.is_file() else []
+    described = {"experiments": [of.name for of in scored], "psnr_at_most": MOST_DB}
+    manifest = Manifest.of("image_quality", described, inputs)
+    table = tabulated(
+        layout.result(TABLE),
+        manifest,
+        lambda: quality_table(layout, scored),
+        force=measures.options.force,
+    )
+    print(overview(table))
+
+
+def _table_of(layout: Layout, experiment: Experiment) -> Path:
+    return layout.experiment(experiment) / TABLE
+
+
+def _score_experiment(measures: Measures, layout: Layout, experiment: Experiment) -> None:
+    table = _table_of(layout, experiment)
+    inputs = [layout.attacked_images(experiment), layout.images, layout.attack_report(experiment)]
+    if "features" in measures.names:
+        inputs += [layout.features(experiment), layout.features(experiment.clean)]
+    inputs += measures.weights.values()
+    stage = Stage(Manifest.of("evaluate_images", measures.described, inputs), [table])
+    if stage.is_up_to_date(measures.options.force):
+        return
+    condition = experiment_condition(layout, experiment)
+    features = None
+    if "features" in measures.names:
+        features = stored_features(layout, experiment, condition.changed.ids)
+    _write(stage, measures.table(condition, features))
+    print(f"wrote {table}")
+
+
+def stored_features(layout: Layout, experiment: Experiment, items: np.ndarray) -> Features:
+    """The features of ``items`` that stages 1 and 3 have left: no image is read again."""
+    clean = read_features(layout.features(experiment.clean))
+    changed = read_features(layout.features(experiment), len(clean))
+    return Features(changed[items], {"": clean[items]})
+
+
+def quality_table(layout: Layout, experiments: Sequence[Experiment]) -> pd.DataFrame:
+    """One row an experiment: what the attack does to classes, to images, and to lists."""
+    changes = pd.read_csv(layout.summary, sep="\t") if layout.summary.is_file() else None
+    rows = []
+    for experiment in experiments:
+        table = pd.read_csv(_table_of(layout, experiment), sep="\t")
+        success, loss = attack_outcome(layout, experiment)
+        features = None
+        if set(FEATURE_METRICS) <= set(table):
+            features = stored_features(layout, experiment, table["image"].to_numpy())
+        rows.append(
+            {
+                "extractor": experiment.extractor,
+                "attack": _attack_of(experiment),
+                "success_rate": success,
+                "feature_loss": loss,
+                **summary_row(table, features),
+                **({} if changes is None else chr_changes(changes, experiment)),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _attack_of(experiment: Experiment) -> str:
+    """What the summary table calls the attack, whichever extractor is under it."""
+    return replace(experiment, model_dir=None).name
+
+
+_NET = {"_net": "net_effect", "_net_low": "net_low", "_net_high": "net_high"}
+
+
+def chr_changes(summary: pd.DataFrame, experiment: Experiment) -> dict[str, float]:
+    """Change of CHR@k under the experiment, and its net effect, from the summary table.
+
+    Columns ``chr@<k>_<recommender>_<protocol>``, and the same with ``_net``, ``_net_low``, ``_net_high``.
+    """
+    mine = summary[
+        (summary["extractor"] == experiment.extractor)
+        & (summary["attack"] == _attack_of(experiment))
+        & (summary["metric"] == "chr")
+    ]
+    columns: dict[str, float] = {}
+    for row in mine.to_dict("records"):
+        name = f"chr@{int(row['k'])}_{row['recommender']}_{row['protocol']}"
+        columns[name] = row["change"]
+        for ending, column in _NET.items():
+            columns[f"{name}{ending}"] = row[column]
+    return columns

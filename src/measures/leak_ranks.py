@@ -1,0 +1,60 @@
+"""Which condition leaks most, by every metric: the table that metrics and people are compared by."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from src.artifacts.atomic import atomic_output
+from src.artifacts.errors import UserError
+from src.artifacts.reconstructions import UNTRANSFORMED
+from src.measures.image_quality import metrics_of
+from src.measures.terminal import format_table
+from src.metrics.image_quality import IMAGE_METRICS
+
+RANK = "_rank"
+
+
+def leak_ranks(conditions: pd.DataFrame) -> pd.DataFrame:
+    """A row a condition, those that leak most first, with the mean and the rank of every metric.
+
+    ``conditions`` is a table of means as ``audits.images --attacked`` writes it: model, images and
+    metrics. Rank 1 is the condition whose reconstructions are closest to their originals; equal means
+    share a rank, and the last is where there is none, since nothing was reconstructed. Images that were
+    found exactly count as 100 dB (``agreement.MOST_DB``) in the means of PSNR. Rows are sorted by
+    ``mean_rank`` over the metrics against what was attacked.
+    """
+    metrics = metrics_of(conditions)
+    if "model" not in conditions or not metrics:
+        raise UserError("the table has no conditions with metrics: columns model and mse, mse_low")
+    ranked = conditions[["model", "images"]].copy()
+    for name in metrics:
+        ranked[name] = conditions[name]
+        higher = _higher_is_closer(name)
+        ranked[name + RANK] = conditions[name].rank(ascending=not higher, na_option="bottom")
+    attacked = [name + RANK for name in metrics if not name.endswith(UNTRANSFORMED)]
+    ranked.insert(2, "mean_rank", ranked[attacked].mean(axis=1))
+    return ranked.sort_values(["mean_rank", "model"], ignore_index=True)
+
+
+def _higher_is_closer(column: str) -> bool:
+    """Distances of features, LPIPS and SemSim are lower where images are closer."""
+    metric = IMAGE_METRICS.get(column.removesuffix(UNTRANSFORMED))
+    return metric is not None and metric.higher_is_closer
+
+
+def write_leak_ranks(source: Path, path: Path) -> pd.DataFrame:
+    """Rank the conditions of the table ``source`` into ``path``; returns what was written."""
+    if not source.is_file():
+        raise UserError(f"missing file: {source}")
+    ranks = leak_ranks(pd.read_csv(source, sep="\t"))
+    with atomic_output(path) as temporary:
+        ranks.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
+    return ranks
+
+
+def ranks_overview(ranks: pd.DataFrame) -> str:
+    """For the terminal: the ranks against what was attacked, beside PSNR where it was measured."""
+    by_metric = [name for name in ranks if name.endswith(RANK) and name != "mean_rank"]
+    against_attacked = [name for name in by_metric if UNTRANSFORMED not in name]
+    shown = ranks[["model", "mean_rank", *ranks.columns.intersection(["psnr"]), *against_attacked]]
+    return format_table(list(shown), shown.astype(object).to_numpy().tolist())

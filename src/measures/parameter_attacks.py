@@ -1,0 +1,301 @@
+"""What attacks on the parameters of recommenders do to accuracy, beside what their controls do."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.atomic import atomic_outputs
+from src.artifacts.errors import UserError
+from src.artifacts.tables import TestRanks
+from src.measures.accuracy_figure import NAMES, Line, draw_accuracy
+from src.measures.terminal import format_table
+from src.metrics import ranking
+from src.metrics.significance import decrease, decrease_interval, paired_tests
+
+METRICS = ("hr", "ndcg", "auc")
+"""The columns of tables; AUC has no K."""
+CLEAN = "clean"
+"""The recommender of this name is ``attacked``, not ``clean_attacked``."""
+CONTROL = "random"
+"""The kind of attack that the others are compared with."""
+
+
+def accuracy(draws: Sequence[TestRanks], k: int) -> np.ndarray:
+    """(test users, metrics) float64: HR@k, nDCG@k and AUC of each user, averaged over draws."""
+    values = [
+        (
+            ranking.hit_ratio(draw.ranks, k),
+            ranking.ndcg(draw.ranks, k),
+            ranking.auc(draw.ranks, draw.negatives),
+        )
+        for draw in draws
+    ]
+    return np.mean(values, axis=0).T
+
+
+@dataclass(frozen=True)
+class Study:
+    """Recommenders and attacks: every attack is made on every recommender, under every seed."""
+
+    recommenders: tuple[str, ...]
+    controls: Mapping[str, str]
+    """By adversarial recommender: the plain one of as many epochs."""
+    attacks: Mapping[str, Mapping[str, object]]
+    """By name: kind, epsilon, steps, step_size, projection."""
+    threat: Mapping[str, str]
+    """What all attacks share, as columns of the table: parameters, negatives."""
+    seeds: tuple[int, ...]
+    k: int
+    """Of HR and nDCG."""
+
+    def __post_init__(self) -> None:
+        states = [self.state(*cell) for cell in self.cells]
+        if len(set(states)) < len(states):
+            twice = next(state for state in states if states.count(state) > 1)
+            raise UserError(f"two states would be called {twice!r}: choose other names")
+
+    @property
+    def cells(self) -> list[tuple[str, str | None]]:
+        """(recommender, attack) of every state; the attack None is no attack."""
+        return [(name, attack) for name in self.recommenders for attack in (None, *self.attacks)]
+
+    def state(self, recommender: str, attack: str | None) -> str:
+        """What the raw table calls a state; the first attack needs no name."""
+        if attack is None:
+            return recommender
+        if attack != next(iter(self.attacks)):
+            return f"{recommender}_{attack}"
+        return "attacked" if recommender == CLEAN else f"{recommender}_attacked"
+
+    def control_attack(self, attack: str) -> str | None:
+        """The random direction of the same eps; its own control it is not."""
+        wanted = (CONTROL, self.attacks[attack]["epsilon"])
+        for name, other in self.attacks.items():
+            if name != attack and (other["kind"], other["epsilon"]) == wanted:
+                return name
+        return None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The accuracy in every state of a study."""
+
+    study: Study
+    values: Mapping[tuple[str, str | None], np.ndarray]
+    """By (recommender, attack): (seeds, test users, metrics) float64."""
+    groups: Mapping[str, np.ndarray]
+    """(test users,) bool by name: ``all`` and, where only some are attacked, ``attacked`` and
+    ``others``."""
+
+    @classmethod
+    def of(
+        cls,
+        study: Study,
+        ranks: Mapping[tuple[str, int, str | None], Sequence[TestRanks]],
+        attacked_users: np.ndarray | None = None,
+    ) -> "Outcome":
+        """From the ranks of held-out items in each draw, by (recommender, seed, attack)."""
+        values = {
+            (name, attack): np.stack(
+                [accuracy(ranks[name, seed, attack], study.k) for seed in study.seeds]
+            )
+            for name, attack in study.cells
+        }
+        users = next(iter(ranks.values()))[0].users
+        groups = {"all": np.ones(len(users), bool)}
+        if attacked_users is not None:
+            attacked = np.isin(users, attacked_users)
+            groups |= {"attacked": attacked, "others": ~attacked}
+        return cls(study, values, {name: of for name, of in groups.items() if of.any()})
+
+    def table(self) -> pd.DataFrame:
+        """One row for each seed and state: columns seed, state, hr, ndcg, auc."""
+        rows = [
+            (seed, self.study.state(*cell), *self.values[cell][at].mean(axis=0))
+            for at, seed in enumerate(self.study.seeds)
+            for cell in self.study.cells
+        ]
+        return pd.DataFrame(rows, columns=["seed", "state", *METRICS])
+
+    def effects(self) -> pd.DataFrame:
+        """One row for each recommender, attack, group of users and metric.
+
+        ``before`` and ``after`` are means over seeds and users; ``decrease`` is from one to the other
+        in percent, ``ci_low`` and ``ci_high`` bound it with 95 % confidence over users and seeds, and
+        ``sd`` is that of the seeds' decreases. ``difference`` (percentage points) is against the plain
+        control; its p-value is a paired t-test over the seeds' decreases. What does not exist is NaN.
+        """
+        return pd.concat(
+            [
+                self._effects(recommender, attack, group)
+                for recommender in self.study.recommenders
+                for attack in self.study.attacks
+                for group in self.groups
+            ],
+            ignore_index=True,
+        ).rename(columns={"epsilon": "eps"})
+
+    def _effects(self, recommender: str, attack: str, group: str) -> pd.DataFrame:
+        """The rows of all metrics."""
+        study = self.study
+        effect = self._effect(recommender, attack, group)
+        control = study.controls.get(recommender)
+        of_control = self._effect(control, attack, group) if control else Effect.unknown(effect)
+        random = study.control_attack(attack)
+        of_random = self._effect(recommender, random, group) if random else Effect.unknown(effect)
+        ci_low, ci_high = effect.interval
+        return pd.DataFrame(
+            {
+                "recommender": recommender,
+                "attack": attack,
+                **study.attacks[attack],
+                **study.threat,
+                "users": group,
+                "metric": METRICS,
+                "k": pd.array([study.k, study.k, None], dtype="Int64"),
+                "seeds": len(study.seeds),
+                "before": effect.before.mean(axis=(0, 1)),
+                "after": effect.after.mean(axis=(0, 1)),
+                "decrease": effect.decrease,
+                "ci_low": ci_low,
+                "ci_high": ci_high,
+                "sd": pd.DataFrame(effect.of_seeds).std().to_numpy(),
+                "control": control,
+                "control_decrease": of_control.decrease,
+                "difference": effect.decrease - of_control.decrease,
+                "p_value": paired_tests(of_control.of_seeds, effect.of_seeds)[0],
+                "random_decrease": of_random.decrease,
+            }
+        )
+
+    def _effect(self, recommender: str, attack: str, group: str) -> "Effect":
+        users = self.groups[group]
+        before, after = (self.values[recommender, state][:, users] for state in (None, attack))
+        return Effect(before, after)
+
+    def lines(self) -> list[Line]:
+        """Accuracy against eps: a line for each recommender and each attack but for its eps."""
+        study = self.study
+        series: dict[str, dict[float, str]] = {}
+        for name, attack in study.attacks.items():
+            series.setdefault(_without_eps(attack), {})[float(attack["epsilon"])] = name
+        lines = []
+        for recommender in study.recommenders:
+            for label, by_eps in series.items():
+                eps = sorted({0.0, *by_eps})
+                means = [self.values[recommender, by_eps.get(e)].mean(axis=1) for e in eps]
+                kind = study.attacks[next(iter(by_eps.values()))]["kind"]
+                lines.append(Line(recommender, label, str(kind), np.array(eps), np.stack(means, 1)))
+        return lines
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One attack on one recommender: accuracy (seeds, users, metrics) before and after."""
+
+    before: np.ndarray
+    after: np.ndarray
+
+    @classmethod
+    def unknown(cls, like: "Effect") -> "Effect":
+        nothing = np.full_like(like.before, np.nan)
+        return cls(nothing, nothing)
+
+    @property
+    def decrease(self) -> np.ndarray:
+        """(metrics,) percent, of the means over seeds and users."""
+        return decrease(self.before.mean(axis=(0, 1)), self.after.mean(axis=(0, 1)))
+
+    @property
+    def of_seeds(self) -> np.ndarray:
+        """(seeds, metrics) percent."""
+        return decrease(self.before.mean(axis=1), self.after.mean(axis=1))
+
+    @property
+    def interval(self) -> tuple[np.ndarray, np.ndarray]:
+        return decrease_interval(self.before, self.after)
+
+
+def _without_eps(attack: Mapping[str, object]) -> str:
+    """An attack in words, for a legend."""
+    kind = str(attack["kind"])
+    if kind == CONTROL:
+        return "random direction"
+    if kind == "fgsm":
+        return "one step"
+    box = ", box" if attack["projection"] == "box" else ""
+    return f"{kind.upper()}, {attack['steps']} steps{box}"
+
+
+def write_outcome(
+    outcome: Outcome, options: Mapping[str, object], title: str, outputs: Sequence[Path]
+) -> pd.DataFrame:
+    """Write the raw table, the effects, their JSON record and figures; returns the effects.
+
+    ``outputs``: paths of those, in this order; figures, of which there may be none, are in the format of
+    their suffixes.
+    """
+    effects = outcome.effects()
+    with atomic_outputs(*outputs) as (raw, table, record, *figures):
+        outcome.table().to_csv(raw, sep="\t", index=False, float_format="%.6f")
+        effects.to_csv(table, sep="\t", index=False, float_format="%.6g")
+        rows = effects.astype(object).where(effects.notna(), None).to_dict("records")
+        content = {"options": options, "effects": rows}
+        record.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        if figures:
+            draw_accuracy(outcome.lines(), outcome.study.k, title, figures)
+    return effects
+
+
+def read_effects(path: Path) -> pd.DataFrame:
+    """Read the effects that ``write_outcome`` wrote."""
+    return pd.read_csv(path, sep="\t", dtype={"k": "Int64"})
+
+
+def effects_overview(effects: pd.DataFrame) -> str:
+    """A table for each metric and group of users."""
+    return "\n\n".join(
+        f"{_heading(str(metric), k, str(users))}\n{_overview(rows)}"
+        for (metric, k, users), rows in effects.groupby(
+            ["metric", "k", "users"], sort=False, dropna=False
+        )
+    )
+
+
+def _heading(metric: str, k: object, users: str) -> str:
+    name = NAMES[metric] + ("" if pd.isna(k) else f"@{k}")
+    return name if users == "all" else f"{name}, {users} users"
+
+
+def _overview(rows: pd.DataFrame) -> str:
+    columns = {
+        "recommender": rows["recommender"],
+        "attack": rows["attack"],
+        "before": rows["before"],
+        "after": rows["after"],
+        "decrease %": rows["decrease"].map(_percent),
+        "95 % interval": list(map(_interval, rows["ci_low"], rows["ci_high"])),
+        "sd": rows["sd"].map(_percent),
+        "plain control %": rows["control_decrease"].map(_percent),
+        "difference (pp)": rows["difference"].map(_percent),
+        "p": rows["p_value"],
+        "random %": rows["random_decrease"].map(_percent),
+    }
+    shown = {name: column for name, column in columns.items() if any(map(_is_shown, column))}
+    return format_table(list(shown), list(zip(*shown.values(), strict=True)))
+
+
+def _is_shown(cell: object) -> bool:
+    return cell != "" and not pd.isna(cell)
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if pd.isna(low) else f"{_percent(low)} to {_percent(high)}"
+
+
+def _percent(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:z.2f}"

@@ -1,0 +1,551 @@
+"""How far attacks push items in the lists: exposure and places, beside noise and without feature length.
+
+A row of ``promotion.tsv`` is one (extractor, recommender, threat, objective, norm, eps, scope, k). All
+values are exact over the users who may be shown an item, except places (a sample of users).
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment, Run
+from src.artifacts.layout import Layout
+from src.measures.summary import recorded_budget, resembles
+from src.measures.terminal import format_table
+from src.metrics.effects import Factor, Interval, nested_interval, verdict
+from src.recommenders.data import TrainingData, load_training_data
+from src.recommenders.delta import Changed
+from src.recommenders.models import Model
+from src.recommenders.ranking import top_k
+from src.recommenders.read_out import load_recommender, only_training, weights_text
+from src.recommenders.recommender import Recommender
+from src.recommenders.reliance import HARDLY, Reliance, visual_reliance
+
+CONTROL = "noise"
+COLUMNS = (
+    *("extractor", "recommender", "threat", "objective", "norm", "eps", "scope", "k"),
+    *("before", "after", "change", "low", "high", "control", "control_low", "control_high"),
+    *("reliance", "indicator", "items", "extractor_seeds", "recommender_seeds"),
+    *("net", "net_low", "net_high", "verdict", "weakest_level"),
+    *("restored", "place_before", "place_after", "score_shift", "improved", "attack"),
+)
+"""Columns of ``promotion.tsv``; ``restored`` is the change with the clean length of features."""
+MARGIN = 0.005
+"""Exposure within which an attack counts as doing no more than noise."""
+_PLACED_USERS = 500
+_CONVERGED = 0.02
+_TEXT_OF_RECOMMENDER = re.compile(r"[A-Z][A-Za-z-]*-ep\d+[A-Za-z0-9.+-]*")
+_STEPS = re.compile(r"nb_it(?:er)?(\d+)")
+
+TRAINING = Factor("extractor training")
+SEED = Factor("recommender seed", within=TRAINING.name)
+ITEM = Factor("item")
+USER = Factor("user")
+
+Threat = Literal["white_box", "other_seed", "other_recommender", "unaware", "transfer", "retrained"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One training of a recommender on one extractor's clean features."""
+
+    layout: Layout
+    run: Run
+    recommender: Recommender
+    data: TrainingData
+    k: int
+
+    @classmethod
+    def read(cls, layout: Layout, wanted: Run, data: TrainingData, k: int) -> "Subject":
+        """Read the weights of ``wanted``, whatever its options are; ``UserError`` without any."""
+        run, recommender = load_recommender(only_training(layout, wanted), data)
+        return cls(layout, run, recommender, data, k)
+
+    @cached_property
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.recommender.factors(self.data.features)
+
+    @cached_property
+    def reliance(self) -> Reliance:
+        return visual_reliance(self.recommender, self.data, self.k)
+
+    def changed(self, ids: np.ndarray) -> Changed:
+        return Changed(*self.factors, self.data.at_test_time, ids, self.k)
+
+    def rows(self, features: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """(n, d): the items' rows when they have their ``features`` (n, D)."""
+        moved = self.data.features.copy()
+        moved[ids] = features
+        return self.recommender.factors(moved)[1][ids]
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What one attack does to n items of one recommender at test time."""
+
+    ids: np.ndarray
+    before: np.ndarray
+    """(n,): exposure of each clean item, a share of the users who may be shown it."""
+    after: np.ndarray
+    """(n,): exposure where it alone is attacked."""
+    restored: np.ndarray
+    """(n,): exposure with the attacked features scaled back to their clean length."""
+    places: tuple[np.ndarray, np.ndarray]
+    """(n,) medians over sampled users of the place before and after."""
+    shift: np.ndarray
+    """(n,): change of the mean score."""
+    listed_before: np.ndarray
+    """(users,): attacked items in each list, all clean."""
+    listed: np.ndarray
+    """(users,): attacked items in each list when all are attacked at once."""
+
+
+class Measuring:
+    """Measures attacks on the items of one subject; what the clean run needs is computed once."""
+
+    def __init__(self, subject: Subject, ids: np.ndarray) -> None:
+        self.subject, self.ids = subject, ids
+        self.changed = subject.changed(ids)
+        self.best, self.others = self.changed.best(), self.changed.others()
+        self.clean_rows = subject.factors[1][ids]
+        n_users = len(subject.factors[0])
+        rng = np.random.default_rng(0)
+        self.sample = np.sort(rng.choice(n_users, min(_PLACED_USERS, n_users), replace=False))
+        self.before = self._exposure(self.clean_rows)
+        self.places = self._places(self.clean_rows)
+        self.listed = self._listed(self.clean_rows)
+        self.means = self.changed.mean_scores(self.clean_rows)
+
+    def push(self, features: np.ndarray) -> Pushed:
+        """Measure the items with their attacked ``features`` (n, D)."""
+        clean = self.subject.data.features[self.ids]
+        lengths = np.linalg.norm(features, axis=1, keepdims=True)
+        share = np.linalg.norm(clean, axis=1, keepdims=True) / np.maximum(lengths, 1e-12)
+        rows = self.subject.rows(features, self.ids)
+        return Pushed(
+            self.ids,
+            self.before,
+            self._exposure(rows),
+            self._exposure(self.subject.rows(features * share, self.ids)),
+            (self.places, self._places(rows)),
+            self.changed.mean_scores(rows) - self.means,
+            self.listed,
+            self._listed(rows),
+        )
+
+    def _exposure(self, rows: np.ndarray) -> np.ndarray:
+        return self.changed.users_shown(rows, self.best) / self.changed.audience
+
+    def _places(self, rows: np.ndarray) -> np.ndarray:
+        return np.nanmedian(self.changed.places(rows, self.sample), axis=0)
+
+    def _listed(self, rows: np.ndarray) -> np.ndarray:
+        lists = self.changed.lists(rows, self.others)
+        return np.isin(lists.items, self.ids).sum(axis=1)
+
+
+def retrained_lists(subject: Subject, experiment: Experiment, ids: np.ndarray) -> np.ndarray | None:
+    """(users,): attacked items in the lists of the recommender that learnt from attacked images.
+
+    None where it has not been trained.
+    """
+    run = replace(subject.run, experiment=experiment)
+    if not subject.layout.weights(run).is_file():
+        return None
+    features = np.load(subject.layout.features(experiment))
+    data = replace(subject.data, features=features)
+    _, recommender = load_recommender(subject.layout.weights(run), data)
+    lists = top_k(*recommender.factors(features), data.at_test_time, subject.k)
+    return np.isin(lists.items, ids).sum(axis=1)
+
+
+def threat_of(experiment: Experiment, run: Run) -> Threat:
+    """What the attacker of ``experiment`` knew, where the recommender of ``run`` ranks."""
+    parts = experiment.parameters.split("_")
+    if experiment.attack == "given":
+        return "transfer"
+    if "unaware" in parts:
+        return "unaware"
+    if not experiment.objective:
+        return "white_box"
+    attacked = next(part for part in parts if _TEXT_OF_RECOMMENDER.fullmatch(part))
+    own = weights_text(run)
+    if attacked == own:
+        return "white_box"
+    same = re.sub(r"-seed\d+$", "", attacked) == re.sub(r"-seed\d+$", "", own)
+    return "other_seed" if same else "other_recommender"
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """The subjects of one recommender on one extractor, by training and seed."""
+
+    subjects: Sequence[Sequence[Subject]]
+
+    @property
+    def first(self) -> Subject:
+        return self.subjects[0][0]
+
+    @cached_property
+    def attacked(self) -> list[Experiment]:
+        """Attacked experiments of the extractor that every training has, by name."""
+        found = [set(attacked_experiments(of[0].layout)) for of in self.subjects]
+        common = set.intersection(*found)
+        model_dir = self.first.run.experiment.model_dir
+        return sorted((of for of in common if of.model_dir == model_dir), key=lambda of: of.name)
+
+    @cached_property
+    def pushed(self) -> dict[Experiment, list[list[Pushed]]]:
+        """What each attack does, by training and seed."""
+        pushed: dict[Experiment, list[list[Pushed]]] = {of: [] for of in self.attacked}
+        for seeds in self.subjects:
+            measuring: dict[tuple[int, bytes], Measuring] = {}
+            for experiment in self.attacked:
+                ids = attacked_ids(seeds[0].layout, experiment)
+                features = np.load(seeds[0].layout.features(experiment), mmap_mode="r")[ids]
+                of_seeds = []
+                for number, subject in enumerate(seeds):
+                    key = number, ids.tobytes()
+                    if key not in measuring:
+                        measuring[key] = Measuring(subject, ids)
+                    of_seeds.append(measuring[key].push(features))
+                pushed[experiment].append(of_seeds)
+        return pushed
+
+    def noise(self, experiment: Experiment) -> Experiment | None:
+        """The noise on the same items that an attack is compared with; None where there is none."""
+        if experiment.attack == CONTROL:
+            return None
+        layout = self.first.layout
+        budget, ids = recorded_budget(layout, experiment), attacked_ids(layout, experiment)
+        for candidate in self.attacked:
+            if candidate.attack != CONTROL or len(attacked_ids(layout, candidate)) != len(ids):
+                continue
+            same = budget is not None and recorded_budget(layout, candidate) == budget
+            if (attacked_ids(layout, candidate) == ids).all() and (
+                same or resembles(layout, candidate, experiment)
+            ):
+                return candidate
+        return None
+
+    def retrained(self, experiment: Experiment) -> list[list[np.ndarray]] | None:
+        """Attacked items in each user's list after retraining, by training and seed; None if missing."""
+        lists = [
+            [
+                retrained_lists(subject, experiment, attacked_ids(subject.layout, experiment))
+                for subject in seeds
+            ]
+            for seeds in self.subjects
+        ]
+        return None if any(of is None for seeds in lists for of in seeds) else lists
+
+
+def attacked_experiments(layout: Layout) -> Iterator[Experiment]:
+    """Every attacked experiment of a data set that stage 3 has finished."""
+    for path in sorted(layout.data.glob("*/attack.tsv")):
+        experiment = Experiment.parse(path.parent.name)
+        if layout.features(experiment).is_file():
+            yield experiment
+
+
+def attacked_ids(layout: Layout, experiment: Experiment) -> np.ndarray:
+    """(n,) int64, ascending."""
+    table = pd.read_csv(layout.attack_report(experiment), sep="\t", usecols=["image"])
+    return np.sort(table["image"].to_numpy(np.int64))
+
+
+def promotion_rows(trainings: Trainings) -> list[dict[str, object]]:
+    """The rows of one recommender on one extractor: ``COLUMNS``, indicators still empty."""
+    rows = []
+    for experiment, pushed in trainings.pushed.items():
+        noise = trainings.noise(experiment)
+        by_noise = trainings.pushed[noise] if noise else None
+        said = _said(trainings, experiment)
+        one = _compared(
+            *_values(pushed, "before", "after", ITEM),
+            by_noise and _values(by_noise, "before", "after", ITEM),
+        )
+        flat = [of for seeds in pushed for of in seeds]
+        rows.append(
+            said
+            | {"scope": "one"}
+            | one
+            | {
+                "restored": float(np.mean([(of.restored - of.before).mean() for of in flat])),
+                "place_before": float(np.mean([of.places[0].mean() for of in flat])),
+                "place_after": float(np.mean([of.places[1].mean() for of in flat])),
+                "score_shift": float(np.mean([of.shift.mean() for of in flat])),
+                "improved": float(np.mean([(of.after > of.before).mean() for of in flat])),
+            }
+        )
+        lists = "listed_before", "listed"
+        rows.append(
+            said
+            | {"scope": "all"}
+            | _compared(
+                *_values(pushed, *lists, USER), by_noise and _values(by_noise, *lists, USER)
+            )
+        )
+        if after := trainings.retrained(experiment):
+            rows.append(
+                said
+                | {"scope": "all", "threat": "retrained"}
+                | _retrained(pushed, after, by_noise, noise and trainings.retrained(noise))
+            )
+    return rows
+
+
+def _said(trainings: Trainings, experiment: Experiment) -> dict[str, object]:
+    subject = trainings.first
+    budget = recorded_budget(subject.layout, experiment)
+    objective = experiment.objective or "class"
+    return {
+        "extractor": experiment.extractor,
+        "recommender": subject.run.model + subject.run.options,
+        "threat": threat_of(experiment, subject.run),
+        "objective": CONTROL if experiment.attack == CONTROL else objective,
+        "norm": budget[1] if budget else "2",
+        "eps": budget[0] if budget else np.nan,
+        "k": subject.k,
+        "reliance": subject.reliance.lost_hits,
+        "indicator": "",
+        "items": len(attacked_ids(subject.layout, experiment)),
+        "extractor_seeds": len(trainings.subjects),
+        "recommender_seeds": len(trainings.subjects[0]),
+        "attack": replace(experiment, model_dir=None).name,
+    }
+
+
+def _values(
+    pushed: Sequence[Sequence[Pushed]], before: str, after: str, unit: Factor
+) -> tuple[np.ndarray, np.ndarray, Factor]:
+    """Before and after by training, seed and unit; means over units where trainings have other ones."""
+    of_items = [[(getattr(of, before), getattr(of, after)) for of in seeds] for seeds in pushed]
+    same = unit is USER or all(
+        np.array_equal(of.ids, pushed[0][0].ids) for seeds in pushed for of in seeds
+    )
+    if not same:
+        of_items = [
+            [tuple(values.mean(keepdims=True) for values in pair) for pair in seeds]
+            for seeds in of_items
+        ]
+    values = np.array(of_items, np.float64)
+    return values[:, :, 0], values[:, :, 1], unit
+
+
+def _compared(
+    before: np.ndarray,
+    after: np.ndarray,
+    unit: Factor,
+    noise: tuple[np.ndarray, np.ndarray, Factor] | None,
+) -> dict[str, object]:
+    """Before, after, the change, that of noise, and their difference, with intervals."""
+    factors = (TRAINING, SEED, unit)
+    change = nested_interval(after - before, factors)
+    row = {"before": before.mean(), "after": after.mean()} | _bounds(change, "change", "")
+    row["weakest_level"] = change.weakest_level
+    if noise is None:
+        return row
+    control = noise[1] - noise[0]
+    row |= _bounds(nested_interval(control, factors), "control", "control_")
+    net = nested_interval(after - before - control, factors)
+    row |= _bounds(net, "net", "net_")
+    row["verdict"] = verdict(float(net.low), float(net.high), MARGIN)
+    return row
+
+
+def _bounds(interval: Interval, name: str, prefix: str) -> dict[str, object]:
+    return {
+        name: float(interval.effect),
+        f"{prefix}low": float(interval.low),
+        f"{prefix}high": float(interval.high),
+    }
+
+
+def _retrained(
+    pushed: Sequence[Sequence[Pushed]],
+    lists: list[list[np.ndarray]],
+    noise: Sequence[Sequence[Pushed]] | None,
+    noise_lists: list[list[np.ndarray]] | None,
+) -> dict[str, object]:
+    before, _, unit = _values(pushed, "listed_before", "listed", USER)
+    control = None
+    if noise and noise_lists:
+        control = before, np.array(noise_lists, np.float64), unit
+    return _compared(before, np.array(lists, np.float64), unit, control)
+
+
+def promotion_table(trainings: Sequence[Trainings]) -> pd.DataFrame:
+    """``promotion.tsv``: the rows of all recommenders and extractors, with indicators."""
+    rows = [row for of in trainings for row in promotion_rows(of)]
+    table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    table["verdict"] = table["verdict"].fillna("")
+    table["indicator"] = indicators(table)
+    return table
+
+
+def indicators(table: pd.DataFrame) -> list[str]:
+    """Signs that an attack failed to optimise, by row; a row with one is not evaluated.
+
+    After Pintor et al., "Indicators of attack failure", NeurIPS 2022: twice the steps gain more than 2 %,
+    a smaller budget does more, an attack that does not know the defence does more, or noise does.
+    """
+    keys = ["extractor", "recommender", "scope", "k"]
+    found: list[list[str]] = [[] for _ in range(len(table))]
+    attack = table["attack"].map(lambda name: Experiment.parse(name))
+    family = [f"{of.attack} {of.objective or of.target} {of.items or of.origin}" for of in attack]
+    steps = [_steps_of(of) for of in attack]
+    direction = np.array([-1 if of.objective.startswith("demote") else 1 for of in attack])
+    gain = table["change"].to_numpy(np.float64) * direction
+    for _, group in table.assign(family=family, row=range(len(table))).groupby([*keys, "threat"]):
+        for row in group["row"]:
+            of = table.iloc[row]
+            if of["objective"] == CONTROL or of["threat"] == "retrained":
+                continue
+            alike = [
+                other for other in group["row"] if family[other] == family[row] and other != row
+            ]
+            longer = [
+                other
+                for other in alike
+                if table.iloc[other]["eps"] == of["eps"] and steps[other] >= 2 * steps[row] > 0
+            ]
+            if any(gain[other] > gain[row] + _CONVERGED * abs(gain[row]) for other in longer):
+                found[row].append("not converged: more steps gain")
+            smaller = [other for other in alike if table.iloc[other]["eps"] < of["eps"]]
+            if any(gain[other] > gain[row] + _CONVERGED * abs(gain[row]) for other in smaller):
+                found[row].append("a smaller budget gains more")
+            loses = direction[row] * of["net"] < 0
+            if of["scope"] == "one" and of["objective"] != "class" and loses:
+                found[row].append("noise gains more")
+    return ["; ".join(of) for of in found]
+
+
+def _steps_of(experiment: Experiment) -> int:
+    match = _STEPS.search(experiment.parameters)
+    return int(match[1]) if match else 0
+
+
+def sentence(table: pd.DataFrame) -> str:
+    """What the table says, in one or two sentences for the terminal and the report."""
+    rows = table[(table["scope"] == "one") & (table["objective"] != CONTROL)]
+    rows = rows[rows["threat"] == "white_box"]
+    if rows.empty:
+        return "No attack was measured."
+    best = rows.loc[rows["change"].idxmax()]
+    said = (
+        f"The strongest attack ({best['objective']}, {best['eps']:g}/255 in L{best['norm']}) on "
+        f"{best['recommender']} with {best['extractor']} shows an item to {best['after']:.1%} of the "
+        f"users who may be shown it instead of {best['before']:.1%}"
+    )
+    if np.isfinite(best["control"]):
+        said += f"; noise of the same size to {best['before'] + best['control']:.1%}"
+    return said + "."
+
+
+def subjects_of(
+    layouts: Sequence[Layout], models: Sequence[str], epochs: int, seeds: Sequence[int], k: int
+) -> list[Trainings]:
+    """Every recommender on every extractor that has attacked experiments in all data sets.
+
+    Raises ``UserError`` for a recommender that does not look at images, for missing weights, and where
+    nothing has been attacked.
+    """
+    for model in models:
+        if not Model.parse(model).kind.reads_images:
+            raise UserError(f"{model} does not look at images: no attack on them moves its lists")
+    dirs = {of.model_dir for of in attacked_experiments(layouts[0])}
+    if not dirs:
+        raise UserError(
+            f"nothing is attacked in {layouts[0].data}: run classify_extract_attack.py first"
+        )
+    trainings = []
+    for model_dir in sorted(dirs, key=lambda of: of or ""):
+        clean = Experiment(model_dir)
+        data = [load_training_data(layout, clean) for layout in layouts]
+        for model in models:
+            label = Model.parse(model).label
+            subjects = [
+                [
+                    Subject.read(layout, Run(clean, label, epochs, seed=seed), of, k)
+                    for seed in seeds
+                ]
+                for layout, of in zip(layouts, data, strict=True)
+            ]
+            trainings.append(Trainings(subjects))
+    return trainings
+
+
+def inputs_of(trainings: Sequence[Trainings]) -> list[Path]:
+    """The files that the table is made of."""
+    files: dict[Path, None] = {}
+    for of in trainings:
+        for subject in (subject for seeds in of.subjects for subject in seeds):
+            layout = subject.layout
+            files |= dict.fromkeys((layout.training_set, *layout.held_out_sets))
+            files |= dict.fromkeys(
+                (layout.weights(subject.run), layout.features(subject.run.experiment))
+            )
+            for experiment in of.attacked:
+                files |= dict.fromkeys(
+                    (layout.attack_report(experiment), layout.features(experiment))
+                )
+                retrained = layout.weights(replace(subject.run, experiment=experiment))
+                if retrained.is_file():
+                    files[retrained] = None
+    return list(files)
+
+
+def read_promotion(path: Path) -> pd.DataFrame:
+    """Read ``promotion.tsv``."""
+    return pd.read_csv(path, sep="\t", keep_default_na=True).fillna(
+        {"indicator": "", "verdict": "", "weakest_level": ""}
+    )
+
+
+_SHOWN = {
+    "extractor": "extractor",
+    "recommender": "recommender",
+    "threat": "threat",
+    "objective": "objective",
+    "eps": "eps",
+    "scope": "scope",
+    "before": "before",
+    "after": "after",
+    "low": "low",
+    "high": "high",
+    "control": "noise",
+    "net": "net",
+    "restored": "restored",
+    "verdict": "verdict",
+}
+
+
+def promotion_overview(table: pd.DataFrame) -> str:
+    """The table for the terminal, strongest attacks first within a recommender and scope."""
+    order = table.sort_values(
+        ["extractor", "recommender", "scope", "threat", "change"],
+        ascending=[True, True, False, True, False],
+    )
+    rows = order[list(_SHOWN)].astype(object).where(order[list(_SHOWN)].notna(), np.nan)
+    text = format_table(list(_SHOWN.values()), rows.to_numpy().tolist())
+    raised = order[order["indicator"] != ""]
+    notes = [
+        f"not evaluated: {of['extractor']}, {of['recommender']}, {of['attack']}, {of['scope']}: "
+        f"{of['indicator']}"
+        for _, of in raised.iterrows()
+    ]
+    blind = order[order["reliance"] < HARDLY].drop_duplicates(["extractor", "recommender"])
+    notes += [
+        f"{of['recommender']} with {of['extractor']} hardly looks at images: permuted features cost "
+        f"{of['reliance']:.0%} of its hits"
+        for _, of in blind.iterrows()
+    ]
+    return "\n".join([text, "", *notes]) if notes else text

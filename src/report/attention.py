@@ -1,0 +1,94 @@
+"""Attention of the attacked experiments that ``audits.attention`` has seen."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image
+
+from src.artifacts.experiments import Experiment
+from src.measures.attention_tables import MEANS, MOVED, telling_outcome
+from src.report.estimates import Estimate, number
+from src.report.gallery import data_uri
+from src.report.study import Study
+from src.report.tables import Table
+
+_WIDEST = 1800
+"""Pixels of an embedded figure; the file beside the images has all of them."""
+_QUALITY = 88
+_ENDINGS = (".tsv", "_summary.tsv")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure that a stage has drawn."""
+
+    title: str
+    alt: str
+    source: str
+    """A data URI."""
+    width: int
+    """Pixels of the page where it is fully legible."""
+    kind = "drawn"
+
+
+def attention_blocks(study: Study) -> list[Table | Drawn]:
+    """A table and two figures of each experiment with ``attention.tsv``."""
+    blocks: list[Table | Drawn] = []
+    for experiment in study.attacked:
+        if all(study.layout.attention(experiment, of).is_file() for of in _ENDINGS):
+            blocks += _of_experiment(study, experiment)
+    return blocks
+
+
+def _of_experiment(study: Study, experiment: Experiment) -> list[Table | Drawn]:
+    layout = study.layout
+    images, summary = (
+        pd.read_csv(layout.attention(experiment, ending), sep="\t") for ending in _ENDINGS
+    )
+    name = f"{study.label(experiment)} on extractor {experiment.extractor}"
+    blocks: list[Table | Drawn] = [_table(experiment, name, summary, telling_outcome(images))]
+    for ending, what in (
+        ("_panels.png", "single images: clean, attacked, their attention before and after"),
+        ("_scatter.png", "how far attention moved, by the outcome of the attack"),
+    ):
+        if (path := layout.attention(experiment, ending)).is_file():
+            blocks.append(drawn(path, f"{name}: {what}", f"Attention under {name}, {what}"))
+    return blocks
+
+
+def _table(experiment: Experiment, name: str, summary: pd.DataFrame, outcome: str) -> Table:
+    """What the attack moved, and the difference between images with and without ``outcome``."""
+    rows = summary[(summary["kind"] == MOVED) & (summary["outcome"] == outcome)]
+    rows = rows[rows["measure"].isin(("1 - iou_top", "1 - pearson", "centroid_distance"))]
+    first, second = MEANS[outcome].values()
+    shown = pd.DataFrame(
+        {
+            "read-out": rows["read_out"],
+            "measure": rows["measure"],
+            "images": rows["n"],
+            first: rows["mean_success"].map(number),
+            second: rows["mean_failed"].map(number),
+            "difference": [
+                Estimate(*of).text
+                for of in rows[["difference", "difference_low", "difference_high"]].to_numpy()
+            ],
+            "p": rows["mann_whitney_p"].map(lambda p: number(p, 2)),
+        }
+    )
+    caption = "Relabelled: no attack, but a clean image asked for the target instead of its class."
+    return Table(f"attention_{experiment.name}", f"Attention, {name}", shown, rows, caption, 2)
+
+
+def drawn(path: Path, title: str, alt: str) -> Drawn:
+    """Embed a figure: as JPEG where it is large, as it holds photographs then."""
+    with Image.open(path) as image:
+        width = min(image.width, _WIDEST)
+        if path.stat().st_size < 400_000:
+            return Drawn(title, alt, data_uri(path.read_bytes(), "image/png"), width // 2)
+        height = round(image.height * width / image.width)
+        smaller = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    smaller.save(stream, "JPEG", quality=_QUALITY, optimize=True)
+    return Drawn(title, alt, data_uri(stream.getvalue(), "image/jpeg"), width // 2)

@@ -1,0 +1,133 @@
+"""Numbers with their intervals, and how they are written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.classes import read_attacked_classes
+from src.artifacts.experiments import Experiment
+from src.artifacts.features import read_features
+from src.artifacts.layout import Layout
+from src.measures.changes import Measure, Measured
+from src.measures.verdicts import NO_CONTROL
+from src.metrics.attack import feature_loss
+from src.metrics.significance import bootstrap_interval, mean_interval, wilson_interval
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and the bounds of its 95 % interval, NaN where there is none."""
+
+    value: float
+    low: float = np.nan
+    high: float = np.nan
+
+    def columns(self, name: str) -> dict[str, float]:
+        """Of a table of numbers: the value and its bounds."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+    def lines(self, decimals: int, *, sign: bool = False) -> list[str]:
+        """Value and, where there is one, interval, for two lines of a cell."""
+        value, low, high = (
+            fixed(of, decimals, sign=sign) for of in (self.value, self.low, self.high)
+        )
+        return [value] if np.isnan(self.low) else [value, f"({low}, {high})"]
+
+    @property
+    def text(self) -> str:
+        """``0.36 (0.33 to 0.39)``."""
+        if np.isnan(self.low):
+            return number(self.value)
+        return f"{number(self.value)} ({number(self.low)} to {number(self.high)})"
+
+
+def estimate_of(row: Mapping[str, float] | pd.Series, name: str) -> Estimate:
+    """What ``Estimate.columns`` wrote into a row."""
+    return Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"])
+
+
+def net_estimate(row: Mapping[str, float] | pd.Series) -> Estimate:
+    """Return the net effect of a row of the summary with its interval."""
+    return Estimate(row["net_effect"], row["net_low"], row["net_high"])
+
+
+def net_text(row: pd.Series) -> str:
+    """Return the net effect of a row in a line: ``0.3 (0.1 to 0.5)``."""
+    return NO_CONTROL if np.isnan(row["net_effect"]) else net_estimate(row).text
+
+
+def number(value: float, digits: int = 3) -> str:
+    """At most ``digits`` significant digits, a true minus sign, a dash for what does not exist."""
+    if pd.isna(value):
+        return "–"
+    return f"{value:.{digits}g}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
+
+
+def decimals_of(values: pd.Series) -> int:
+    """Decimals that show three digits of the smallest of ``values``, but 5 at most."""
+    smallest = values[values > 0].min()
+    return 3 if pd.isna(smallest) else int(np.clip(2 - np.floor(np.log10(smallest)), 1, 5))
+
+
+def fixed(value: float, decimals: int, *, sign: bool = False) -> str:
+    """With so many decimals and, for changes, a plus; zero has no sign."""
+    return f"{value:{'+' if sign else ''}z.{decimals}f}".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """A change: ``+0.03``, ``−0.01``."""
+    return ("+" if value > 0 else "") + number(value)
+
+
+def mean_of_seeds(values: np.ndarray, protocol: str) -> list[Estimate]:
+    """Means of ``values`` (seeds, users, measures), one for each measure.
+
+    ``test_time``: the recommenders are given, and users are resampled, each with the mean of the seeds.
+    ``retrained``: Student's interval over the seeds' means; a single seed has none.
+    """
+    if protocol == "test_time":
+        bounds = bootstrap_interval(values.mean(axis=0))
+    else:
+        bounds = mean_interval(values.mean(axis=1))
+    return [Estimate(*map(float, of)) for of in zip(values.mean(axis=(0, 1)), *bounds, strict=True)]
+
+
+def stacked(runs: list[Measured], measures: list[Measure]) -> np.ndarray:
+    """(seeds, users, measures) float64; users of one measure are those of every other.
+
+    Accuracy has its own users, so only measures of one kind go together.
+    """
+    return np.array([[run[measure] for measure in measures] for run in runs]).swapaxes(1, 2)
+
+
+def success_estimate(layout: Layout, experiment: Experiment) -> Estimate:
+    """Success rate in percent with Wilson's interval; without a target, of leaving the origin."""
+    attacked, _ = read_attacked_classes(layout.classes(experiment))
+    if experiment.target is None:
+        hits = attacked.classes != experiment.origin
+    else:
+        hits = attacked.classes == experiment.target
+    low, high = wilson_interval(int(hits.sum()), len(hits))
+    return Estimate(100 * hits.mean(), 100 * low, 100 * high)
+
+
+def feature_loss_estimate(layout: Layout, experiment: Experiment) -> Estimate:
+    """Mean squared distance of the features, resampled over images; NaN where features are missing."""
+    files = layout.features(experiment.clean), layout.features(experiment)
+    if not all(file.is_file() for file in files):
+        return Estimate(np.nan)
+    ids = read_attacked_classes(layout.classes(experiment))[0].image_ids
+    clean = read_features(files[0])
+    loss, _ = feature_loss(clean[ids], read_features(files[1], len(clean))[ids])
+    return resampled(loss)
+
+
+def resampled(values: np.ndarray) -> Estimate:
+    """Mean of ``values`` (n,) with a bootstrap interval; NaN is left out."""
+    known = values[~np.isnan(values)]
+    if len(known) < 2:
+        return Estimate(float(known.mean()) if len(known) else np.nan)
+    low, high = bootstrap_interval(known)
+    return Estimate(float(known.mean()), float(low), float(high))

@@ -1,0 +1,318 @@
+"""Single items before and after an attack: their pictures, their classes, their ranks in users' lists."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from src.artifacts.classes import Classes, read_attacked_classes
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment, Run
+from src.artifacts.layout import Layout
+from src.artifacts.manifest import read_record
+from src.datasets.image_files import image_files, read_image
+from src.measures.runs import Lists, read_categories, read_lists, require_same_users
+from src.report.blocks import Section
+from src.report.names import CONTROL, PROTOCOLS
+from src.report.study import Study
+
+ITEMS, USERS = 4, 3
+"""How many are shown of those that nobody asked for."""
+_FULL_SWING = 127
+"""Grey levels to which the largest change of an image is amplified."""
+_SMALLEST_SIDE = 192
+"""Pixels: smaller pictures are enlarged, pixel by pixel."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in the page."""
+
+    title: str
+    caption: str
+    alt: str
+    source: str
+    """A data URI."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where a recommender lists an item, before and after."""
+
+    recommender: str
+    reach: str
+    """How many users have it in their top K."""
+    users: tuple[tuple[int, str, str], ...]
+    """(user, rank before, rank after)."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One item under one attack."""
+
+    item: int
+    succeeded: bool
+    pictures: tuple[Picture, ...]
+    ranks: tuple[Ranks, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Items under one attack."""
+
+    title: str
+    cards: tuple[Card, ...]
+    kind = "gallery"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The lists of a recommender on clean and on attacked features; ranks count from 1, 0: not listed."""
+
+    run: Run
+    before: Lists
+    after: Lists
+
+    @classmethod
+    def read(cls, layout: Layout, run: Run, n_items: int) -> "Compared":
+        before, after = (read_lists(layout, of, n_items) for of in (run.clean, run))
+        require_same_users(layout, after.users, run, before.users, run.clean)
+        return cls(run, before, after)
+
+    def ranks(self, item: int) -> tuple[np.ndarray, np.ndarray]:
+        """(users,) before and after."""
+        return _ranks(self.before.items, item), _ranks(self.after.items, item)
+
+    def gained(self, items: np.ndarray, k: int) -> np.ndarray:
+        """(items,): in how many more top-k lists each stands than before."""
+        size = int(max(self.before.items.max(), self.after.items.max(), items.max())) + 2
+        counts = [
+            np.bincount(lists.items[:, :k].ravel() + 1, minlength=size)[1:]
+            for lists in (self.before, self.after)
+        ]
+        return (counts[1] - counts[0])[items]
+
+
+def _ranks(items: np.ndarray, item: int) -> np.ndarray:
+    listed = items == item
+    return np.where(listed.any(axis=1), listed.argmax(axis=1) + 1, 0)
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """What can be shown of one attacked experiment."""
+
+    study: Study
+    experiment: Experiment
+
+    @cached_property
+    def classes(self) -> tuple[Classes, Classes]:
+        """(clean, attacked) predictions of the attacked images."""
+        attacked, clean = read_attacked_classes(self.study.layout.classes(self.experiment))
+        return clean, attacked
+
+    @cached_property
+    def lists(self) -> list[Compared]:
+        """One of each recommender: at test time where that was run, of the smallest seed."""
+        runs: dict[str, Run] = {}
+        of_experiment = (run for run in self.study.runs if run.experiment == self.experiment)
+        for run in sorted(of_experiment, key=lambda run: (run.protocol != "test_time", run.seed)):
+            runs.setdefault(run.model, run)
+        n_items = len(read_categories(self.study.layout, self.experiment).of_item)
+        return [Compared.read(self.study.layout, run, n_items) for run in runs.values()]
+
+    def gains(self) -> dict[int, float]:
+        """Into how many further lists the attack brings each item, all recommenders together.
+
+        Where there are no lists: the probability of the class that it is taken for, negative where that
+        is still its own.
+        """
+        clean, attacked = self.classes
+        if self.lists:
+            gain = sum(lists.gained(attacked.image_ids, self.study.k) for lists in self.lists)
+        else:
+            hit = attacked.classes != clean.classes
+            gain = np.where(hit, attacked.probabilities, -attacked.probabilities)
+        return dict(zip(attacked.image_ids.tolist(), np.asarray(gain).tolist(), strict=True))
+
+    def gallery(self, items: Sequence[int], users: Sequence[int]) -> Gallery:
+        study = self.study
+        title = f"{study.label(self.experiment)} on extractor {self.experiment.extractor}"
+        return Gallery(title, tuple(self._card(item, users) for item in items))
+
+    def _card(self, item: int, users: Sequence[int]) -> Card:
+        if item not in self.classes[1].image_ids:
+            raise UserError(f"item {item} is not among the attacked ones of {self.experiment.name}")
+        clean, attacked = (of.rows(np.array([item])) for of in self.classes)
+        target = self.experiment.target
+        number = int(attacked.classes[0])
+        succeeded = number == target if target is not None else number != self.experiment.origin
+        ranks = tuple(self._item_ranks(lists, item, users) for lists in self.lists)
+        return Card(item, succeeded, self._pictures(item, clean, attacked), ranks)
+
+    def _pictures(self, item: int, clean: Classes, attacked: Classes) -> tuple[Picture, ...]:
+        layout = self.study.layout
+        folder = layout.attacked_images(self.experiment)
+        resize = read_record(layout.classes(self.experiment)).get("options", {}).get("resize") or 0
+        after = read_image(_image_of(layout.attacked_images(self.experiment), item))[0]
+        before = read_image(_image_of(layout.images, item), resize)[0]
+        if before.shape != after.shape:
+            raise UserError(f"{folder}: the image of item {item} has not the size of the clean one")
+        difference = after.astype(np.int16) - before
+        largest = int(np.abs(difference).max())
+        factor = max(1, _FULL_SWING // max(largest, 1))
+        amplified = np.clip(128 + factor * difference, 0, 255).astype(np.uint8)
+        said = [
+            f"{of.labels[0]}, {100 * of.probabilities[0]:.1f}\u00a0%" for of in (clean, attacked)
+        ]
+        changed = f"item {item}, what the attack changed by at most {largest} grey levels"
+        return (
+            Picture("original", said[0], f"item {item}, seen as {said[0]}", _png(before)),
+            Picture("attacked", said[1], f"item {item} attacked, seen as {said[1]}", _png(after)),
+            Picture(
+                f"difference ×\u00a0{factor}", f"at most {largest} levels", changed, _png(amplified)
+            ),
+        )
+
+    def _item_ranks(self, lists: Compared, item: int, users: Sequence[int]) -> Ranks:
+        before, after = lists.ranks(item)
+        k, length = self.study.k, lists.run.top_k
+        reached = [int(((of > 0) & (of <= k)).sum()) for of in (before, after)]
+        reach = f"in the top {k} of {reached[0]} → {reached[1]} of {len(before)} users"
+        shown = self._users(lists, item, users)
+        rows = [
+            (int(lists.after.users[at]), _rank(before[at], length), _rank(after[at], length))
+            for at in shown
+        ]
+        seed = f", seed {lists.run.seed}" if lists.run.seed else ""
+        name = f"{lists.run.model} {PROTOCOLS[lists.run.protocol]}{seed}"
+        return Ranks(name, reach, tuple(rows))
+
+    def _users(self, lists: Compared, item: int, users: Sequence[int]) -> np.ndarray:
+        """Rows of the users asked for, or of some drawn among those who have the item in a list."""
+        known = lists.after.users
+        if users:
+            if unknown := sorted(set(users).difference(known.tolist())):
+                raise UserError(f"user {unknown[0]} has no list in {lists.run.name}")
+            return np.searchsorted(known, users)
+        before, after = lists.ranks(item)
+        listed = np.flatnonzero((before > 0) | (after > 0))
+        rng = np.random.default_rng(item)
+        return np.sort(rng.choice(listed, min(USERS, len(listed)), replace=False))
+
+
+def telling_items(gains: Mapping[int, float]) -> list[int]:
+    """From the item of the largest gain to that of the smallest, evenly spaced in that order.
+
+    So there are failures among them.
+    """
+    order = sorted(gains, key=gains.__getitem__, reverse=True)
+    places = np.linspace(0, len(order) - 1, min(ITEMS, len(order))).round().astype(int)
+    return [order[place] for place in places]
+
+
+def gallery_section(
+    study: Study, anchor: str, title: str, items: Sequence[int], users: Sequence[int]
+) -> Section:
+    of_pair: dict[tuple, list[Shelf]] = {}
+    for shelf in shelves(study):
+        of_pair.setdefault((shelf.experiment.origin, shelf.experiment.target), []).append(shelf)
+    galleries = [
+        shelf.gallery(shown, users)
+        for of in of_pair.values()
+        for shelf, shown in _shown_items(of, items)
+    ]
+    if not galleries:
+        return Section(
+            anchor, title, missing="python classify_extract_attack.py (its images are gone)"
+        )
+    text = [
+        "The attack of the highest success rate against each extractor. " + _chosen(study, items)
+    ]
+    if study.runs:
+        drawn = "drawn among those whose lists show the item before or after"
+        text.append(f"Users: {'as asked for' if users else drawn}.")
+    return Section(anchor, title, text, galleries)
+
+
+def _chosen(study: Study, items: Sequence[int]) -> str:
+    """How the items were chosen, in words."""
+    if items:
+        return "Items as asked for."
+    order = (
+        "further lists that attacks bring them into" if study.runs else "success and probability"
+    )
+    return (
+        "Of the items that are attacked on every extractor, four, evenly spaced in the order of the "
+        f"{order}, summed over the extractors: the first gained most, the last least. Differences are "
+        "amplified around grey."
+    )
+
+
+def _shown_items(of_pair: Sequence[Shelf], items: Sequence[int]) -> list[tuple[Shelf, list[int]]]:
+    """Where they can be, the same items for every extractor."""
+    attacked = [set(shelf.classes[1].image_ids.tolist()) for shelf in of_pair]
+    if unknown := set(items).difference(*attacked):
+        raise UserError(f"item {min(unknown)} is not among the attacked ones")
+    if items:
+        found = [(shelf, [item for item in items if item in of])
+                 for shelf, of in zip(of_pair, attacked, strict=True)]  # fmt: skip
+        return [(shelf, shown) for shelf, shown in found if shown]
+    gains = [shelf.gains() for shelf in of_pair]
+    common = set.intersection(*attacked)
+    total = {item: sum(of[item] for of in gains) for item in sorted(common)}
+    same = telling_items(total)
+    return [(shelf, same or telling_items(of)) for shelf, of in zip(of_pair, gains, strict=True)]
+
+
+def shelves(study: Study) -> list[Shelf]:
+    """For each extractor and pair of classes, the attack of the highest success rate."""
+    rate = study.outcomes.set_index("experiment")["success_rate"]
+    best: dict[tuple, Experiment] = {}
+    for experiment in study.attacked:
+        if experiment.attack == CONTROL or not _has_pictures(study.layout, experiment):
+            continue
+        key = (experiment.origin, experiment.target, experiment.extractor)
+        if key not in best or rate[experiment.name] > rate[best[key].name]:
+            best[key] = experiment
+    return [Shelf(study, experiment) for experiment in best.values()]
+
+
+def _has_pictures(layout: Layout, experiment: Experiment) -> bool:
+    return layout.attacked_images(experiment).is_dir() and layout.images.is_dir()
+
+
+def _image_of(folder: Path, item: int) -> Path:
+    path = next((path for path in image_files(folder) if path.stem == str(item)), None)
+    if path is None:
+        raise UserError(f"no image of item {item} in {folder}")
+    return path
+
+
+def _rank(rank: int, length: int) -> str:
+    return str(rank) if rank else f"beyond {length}"
+
+
+def _png(pixels: np.ndarray) -> str:
+    """A data URI; small pictures are enlarged so that their pixels can be seen."""
+    image = Image.fromarray(pixels)
+    scale = -(-_SMALLEST_SIDE // min(image.size))
+    if scale > 1:
+        size = (image.width * scale, image.height * scale)
+        image = image.resize(size, Image.Resampling.NEAREST)
+    return data_uri(encoded(image, "png"), "image/png")
+
+
+def encoded(image: Image.Image, suffix: str) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format=suffix, optimize=True)
+    return stream.getvalue()
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,65 @@
+"""What experiments and measures are called where people read them."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from src.artifacts.classes import read_classes
+from src.artifacts.experiments import Experiment
+from src.artifacts.layout import Layout
+from src.measures.summary import budget_of
+
+ATTACKS = {"cw": "C&W", "noise": "noise", "attention": "attention"}
+"""Names that are not just the capital letters of the command line's."""
+CONTROL = "noise"
+METRICS = {
+    "chr": "CHR", "chr_normalised": "CHR / K", "ncdcg": "nCDCG", "hr": "HR", "ndcg": "nDCG", "auc": "AUC",
+}  # fmt: skip
+PROTOCOLS = {"test_time": "at test time", "retrained": "retrained"}
+
+
+def attack_name(experiment: Experiment) -> str:
+    """``PGD``, ``C&W``, with its norm where it is not L∞: ``FGSM L2``."""
+    name = ATTACKS.get(experiment.attack, experiment.attack.upper())
+    budget = budget_of(experiment)
+    return name if budget is None or budget[1] == "inf" else f"{name} L{budget[1]}"
+
+
+def attack_labels(experiments: Sequence[Experiment]) -> dict[str, str]:
+    """By the attack's part of the experiment name: ``PGD ε 8``, longer where that says too little.
+
+    Attacks on other classes and with other extractors share their labels.
+    """
+    attacks = {attack_part(experiment): experiment for experiment in experiments}
+    labels = {name: _short_label(experiment) for name, experiment in attacks.items()}
+    alike = Counter((labels[name], of.origin, of.target) for name, of in attacks.items())
+    return {
+        name: label if alike[label, of.origin, of.target] == 1 else f"{label}: {of.parameters}"
+        for (name, label), of in zip(labels.items(), attacks.values(), strict=True)
+    }
+
+
+def attack_part(experiment: Experiment) -> str:
+    """The experiment's name without its extractor, as the summary has it."""
+    return Experiment(
+        None, experiment.attack, experiment.origin, experiment.target, experiment.parameters
+    ).name
+
+
+def _short_label(experiment: Experiment) -> str:
+    budget = budget_of(experiment)
+    return attack_name(experiment) + (f" ε {budget[0]:g}" if budget else "")
+
+
+def pair_label(layout: Layout, experiment: Experiment) -> str:
+    """``sandal → running shoe``: the attacked class and what it shall look like."""
+    classes = read_classes(layout.classes(experiment.clean))
+    if experiment.target is None:
+        return f"{classes.label_of(experiment.origin)} → any other class"
+    return f"{classes.label_of(experiment.origin)} → {classes.label_of(experiment.target)}"
+
+
+def attack_order(experiment: Experiment) -> tuple:
+    """Sorts attacks: controls last, then by kind and by budget."""
+    budget = budget_of(experiment)
+    kind = experiment.attack or ""
+    return (kind == CONTROL, budget is None, kind, budget or (0.0, ""), experiment.name)

@@ -1,0 +1,114 @@
+"""The page itself, and the files beside it."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from tqdm import tqdm
+
+from src.artifacts.atomic import atomic_outputs
+from src.artifacts.layout import Layout
+from src.artifacts.manifest import Manifest, read_record
+from src.report.blocks import Hidden, Section
+from src.report.gallery import data_uri
+from src.report.plots import Plot
+from src.report.provenance import OWN, ran
+from src.report.sections import sections
+from src.report.study import Study
+from src.report.tables import Table
+
+TEMPLATES = Path(__file__).parent / "templates"
+FIGURES, TABLES = "figures", "tables"
+_FOLDERS = {".png": FIGURES, ".pdf": FIGURES, ".tsv": TABLES, ".tex": TABLES}
+
+
+def write_report(
+    study: Study, out: Path, items: Sequence[int], users: Sequence[int], *, force: bool
+) -> bool:
+    """Write the page, its figures (PNG, PDF) and tables (TSV, LaTeX) unless they are current.
+
+    Those lie in ``figures/`` and ``tables/`` of the data set's results. What an earlier report left there
+    and this one has not is removed. Returns whether anything was written.
+    """
+    manifest = _manifest(study, items, users)
+    earlier = _recorded(study.layout, out)
+    if not force and earlier and manifest.is_current([out, *earlier]):
+        return False
+    shown = sections(study, items, users)
+    files = _files(study.layout, shown)
+    with atomic_outputs(out, *files) as (page, *temporaries):
+        for temporary, content in zip(temporaries, files.values(), strict=True):
+            temporary.write_bytes(content)
+        page.write_text(render(study, shown), encoding="utf-8")
+    for path in set(earlier).difference(files):
+        path.unlink(missing_ok=True)
+    manifest.write([out, *files])
+    return True
+
+
+def render(study: Study, shown: Sequence[Section]) -> str:
+    """The HTML text: nothing in it is fetched from elsewhere."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"svg": _svg_uri, "groupby_runs": _runs_of_a_kind}
+    return environment.get_template("report.html.j2").render(
+        dataset=study.layout.dataset,
+        present=[section for section in shown if not section.missing],
+        absent=[section for section in shown if section.missing],
+    )
+
+
+def _runs_of_a_kind(blocks: Sequence[Any]) -> list[tuple[str, list[Any]]]:
+    """Neighbours of the same kind together."""
+    return [(kind, list(of)) for kind, of in itertools.groupby(blocks, lambda block: block.kind)]
+
+
+def _svg_uri(plot: Plot, dark: bool) -> str:
+    return data_uri(plot.rendered("svg", dark=dark), "image/svg+xml")
+
+
+def _manifest(study: Study, items: Sequence[int], users: Sequence[int]) -> Manifest:
+    """What determines the page: dates of artifacts are shown, but are no reason to make it anew."""
+    commands, versions = ran(study.layout)
+    options = {
+        "k": study.k,
+        "items": list(items),
+        "users": list(users),
+        "runs": [run.name for run in study.runs],
+        "commands": [{**asdict(command), "date": None} for command in commands],
+        "versions": versions,
+    }
+    return Manifest.of(OWN, options, [*study.inputs(), *sorted(TEMPLATES.glob("*.j2"))])
+
+
+def _files(layout: Layout, shown: Iterable[Section]) -> dict[Path, bytes]:
+    """The content of each file beside the page."""
+    blocks = [block for section in shown for block in section.blocks]
+    contents: dict[str, bytes] = {}
+    for plot in tqdm([of for of in blocks if isinstance(of, Plot)], desc="figures", leave=False):
+        contents |= {f"{plot.name}.{suffix}": plot.rendered(suffix) for suffix in ("png", "pdf")}
+    for block in blocks:
+        table = block if isinstance(block, Table) else getattr(block, "table", None)
+        if table is not None:
+            contents[f"{table.name}.tsv"] = table.tsv.encode()
+        if table is not None and not isinstance(block, Hidden):
+            contents[f"{table.name}.tex"] = table.latex.encode()
+    return {_place(layout, name): content for name, content in contents.items()}
+
+
+def _place(layout: Layout, name: str) -> Path:
+    return layout.results / _FOLDERS[Path(name).suffix] / name
+
+
+def _recorded(layout: Layout, out: Path) -> list[Path]:
+    """The files beside the page that the record of an earlier one names, in its order."""
+    names = read_record(out).get("outputs", {})
+    return [_place(layout, name) for name in names if Path(name).suffix in _FOLDERS]

@@ -1,0 +1,195 @@
+"""What there is to report of one data set: experiments, runs, and what attacks did to the lists."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment, Run
+from src.artifacts.layout import Layout
+from src.cli import require_within_lists
+from src.measures.changes import Measure
+from src.measures.comparable import require_same_extractors, require_same_recommenders
+from src.measures.runs import list_runs, select_configuration, unpaired_runs
+from src.measures.summary import Comparison, comparisons_of, effect_rows, input_files
+from src.measures.verdicts import corrected
+from src.report.estimates import (
+    Estimate,
+    feature_loss_estimate,
+    mean_of_seeds,
+    resampled,
+    stacked,
+    success_estimate,
+)
+from src.report.names import attack_labels, attack_order, attack_part, pair_label
+
+_KS = (1, 2, 5, 10, 20, 30, 40, 50, 70, 100, 150, 200, 300, 500, 1000)
+"""Points of the curves over K, as far as the lists go."""
+_OF_LISTS = ("chr", "chr_normalised", "ncdcg")
+"""Measures of the users who have lists; the others are of the users with a held-out item."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A data set's experiments and the runs of one configuration of each recommender."""
+
+    layout: Layout
+    k: int
+    """Of the tables."""
+    runs: tuple[Run, ...]
+    """Clean ones and those attacked ones that have their clean run; empty where lists are missing."""
+    attacked: tuple[Experiment, ...]
+    """Those that stage 3 has finished, in the order in which they are shown."""
+
+    @classmethod
+    def find(
+        cls,
+        layout: Layout,
+        k: int,
+        epochs: int | None,
+        fidelity: str | None,
+        options: Collection[str] | None = None,
+    ) -> "Study":
+        """``UserError`` where configurations must be chosen from, ``k`` is beyond the lists, or something
+        cannot be compared.
+        """
+        runs = attacked_runs(layout, epochs, fidelity, options)
+        attacked = attacked_experiments(layout)
+        require_same_recommenders(layout, runs)
+        require_same_extractors(layout, attacked)
+        if runs:
+            require_within_lists([k], min(run.top_k for run in runs))
+        return cls(layout, k, tuple(runs), tuple(attacked))
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """What each attack is called, by its part of the experiment name."""
+        return attack_labels(self.attacked)
+
+    def label(self, experiment: Experiment) -> str:
+        return self.labels[attack_part(experiment)]
+
+    @property
+    def attacked_extractors(self) -> list[str]:
+        return list(dict.fromkeys(experiment.extractor for experiment in self.attacked))
+
+    @cached_property
+    def pairs(self) -> dict[tuple[int | None, int | None], str]:
+        """The attacked (origin, target) classes and their names."""
+        return {
+            (experiment.origin, experiment.target): pair_label(self.layout, experiment)
+            for experiment in reversed(self.attacked)
+        }
+
+    @cached_property
+    def ks(self) -> tuple[int, ...]:
+        """At which curves are drawn, ascending; the tables' K among them."""
+        length = min(run.top_k for run in self.runs)
+        return tuple(sorted({self.k, length, *(k for k in _KS if k <= length)}))
+
+    @cached_property
+    def outcomes(self) -> pd.DataFrame:
+        """Success and feature loss of each attack, with intervals: a row an experiment."""
+        return pd.DataFrame([self._outcome(experiment) for experiment in self.attacked])
+
+    def _outcome(self, experiment: Experiment) -> dict[str, object]:
+        row: dict[str, object] = {"experiment": experiment.name}
+        row |= success_estimate(self.layout, experiment).columns("success_rate")
+        row |= feature_loss_estimate(self.layout, experiment).columns("feature_loss")
+        if (path := self.layout.attack_report(experiment)).is_file():
+            images = pd.read_csv(path, sep="\t")
+            row["images"] = len(images)
+            row["largest_change"] = images["linf"].max()
+            row |= resampled(images["l2"].to_numpy(np.float64)).columns("l2")
+        return row
+
+    @cached_property
+    def effects(self) -> pd.DataFrame:
+        """The summary's rows at every K, with the name of the experiment and intervals.
+
+        ``before``, ``after`` and ``change`` have bounds (``*_low``, ``*_high``).
+        """
+        rows = []
+        for (comparison,) in comparisons_of([self.layout], [self.runs], self.ks):
+            for experiment, protocol in comparison.attacked:
+                bounds = _intervals(comparison, experiment, protocol)
+                for row in effect_rows([comparison], experiment, protocol):
+                    of_measure = bounds[row["metric"], row["k"]]
+                    intervals = [of_measure[of].columns(of) for of in of_measure]
+                    change = {"change_low": row["low"], "change_high": row["high"]}
+                    rows.append(
+                        {"experiment": experiment.name, **row, **_merged(intervals), **change}
+                    )
+        return corrected(pd.DataFrame(rows))
+
+    def inputs(self) -> list[Path]:
+        """The files whose content determines the report, but for the shown images."""
+        files = input_files(self.layout, self.runs)
+        for experiment in self.attacked:
+            files += [self.layout.classes(experiment), self.layout.classes(experiment.clean)]
+            files += [self.layout.features(experiment), self.layout.features(experiment.clean)]
+            files += [self.layout.attack_report(experiment)]
+            files += sorted(self.layout.experiment(experiment).glob("attention*"))
+        return sorted({file for file in files if file.is_file()} | set(result_tables(self.layout)))
+
+
+def attacked_runs(
+    layout: Layout, epochs: int | None, fidelity: str | None, options: Collection[str] | None
+) -> list[Run]:
+    """The runs to report, of the longest lists where there are several; none without attacked lists."""
+    if not any(layout.recommendations_dir.glob("*.tsv")):
+        return []
+    attacked = [run for run in list_runs(layout) if run.experiment.attack]
+    if not attacked:
+        return []
+    longest = max(run.top_k for run in attacked)
+    runs = select_configuration(layout, epochs, longest, fidelity, options)
+    return sorted(set(runs).difference(unpaired_runs(runs)), key=lambda run: run.name)
+
+
+def attacked_experiments(layout: Layout) -> list[Experiment]:
+    """What stage 3 has finished, undefended extractors first."""
+    found = []
+    for path in layout.data.glob("*/classes.csv"):
+        try:
+            experiment = Experiment.parse(path.parent.name)
+        except UserError:
+            continue  # a folder of the user's own
+        if experiment.attack and layout.classes(experiment.clean).is_file():
+            found.append(experiment)
+    return sorted(
+        found,
+        key=lambda of: (of.origin, of.target or -1, of.model_dir or "", *attack_order(of)),
+    )
+
+
+def result_tables(layout: Layout) -> list[Path]:
+    """The tables that studies left in ``results/<dataset>/``."""
+    return sorted(layout.results.glob("*.tsv"))
+
+
+def _intervals(
+    comparison: Comparison, experiment: Experiment, protocol: str
+) -> Mapping[Measure, Mapping[str, Estimate]]:
+    """``before`` and ``after`` of every measure."""
+    runs = comparison.attacked[experiment, protocol]
+    origin = experiment.origin
+    before = [comparison.measured[comparison.clean[seed], origin] for seed in sorted(runs)]
+    after = [comparison.measured[runs[seed], origin] for seed in sorted(runs)]
+    common = [name for name in before[0] if all(name in run for run in (*before, *after))]
+    found: dict[Measure, dict[str, Estimate]] = {}
+    for of_lists in (True, False):
+        measures = [name for name in common if (name[0] in _OF_LISTS) == of_lists]
+        values = {"before": stacked(before, measures), "after": stacked(after, measures)}
+        for state, of_state in values.items():
+            for measure, estimate in zip(measures, mean_of_seeds(of_state, protocol), strict=True):
+                found.setdefault(measure, {})[state] = estimate
+    return found
+
+
+def _merged(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: value for part in parts for name, value in part.items()}

@@ -1,0 +1,134 @@
+"""Accuracy of the recommenders against what the strongest attack does to their lists."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from src.artifacts.experiments import Experiment
+from src.report.blocks import Section
+from src.report.estimates import estimate_of, net_text, number, signed
+from src.report.names import CONTROL, METRICS, PROTOCOLS
+from src.report.plots import NEUTRAL, Plot, styles_of
+from src.report.study import Study
+from src.report.tables import Table
+
+_ACCURACY = ("hr", "auc")
+
+
+def tradeoff_section(study: Study, anchor: str, title: str) -> Section:
+    strongest = _strongest(study)
+    if strongest.empty:
+        return Section(
+            anchor, title, missing="python classify_extract_attack.py --attack_type pgd ..."
+        )
+    data = _with_accuracy(study, strongest)
+    metrics = [metric for metric in _ACCURACY if metric in data]
+    shown = []
+    for _, row in data.iterrows():
+        line = {
+            "classes": row["classes"],
+            "extractor": row["extractor"],
+            "recommender": row["recommender"],
+            "protocol": PROTOCOLS[row["protocol"]],
+        }
+        line |= {_at_k(metric, study.k): estimate_of(row, metric).text for metric in metrics}
+        line["strongest attack"] = study.label(Experiment.parse(row["experiment"]))
+        line[f"its change of CHR@{study.k}"] = estimate_of(row, "change").text
+        line["beyond noise"] = net_text(row)
+        shown.append(line)
+    frame = pd.DataFrame(shown)
+    if len(study.pairs) == 1:
+        frame = frame.drop(columns="classes")
+    headings = list(frame).index("protocol") + 1
+    title_of_table = "Accuracy without an attack, change with the strongest"
+    table = Table("tradeoff", title_of_table, frame, data, headings=headings)
+    plots = [
+        _tradeoff_plot(study, rows, metric, protocol, pair)
+        for (protocol, pair), rows in data.groupby(["protocol", "classes"], sort=False)
+        for metric in metrics
+    ]
+    text = [
+        f"To the right: more accurate lists of clean images. Up: the strongest attack brings more of "
+        f"the attacked class into the top {study.k}. The strongest is the one of the largest change, "
+        "which chance makes larger the more attacks there are. Accuracy is the summary's before that "
+        "attack: over the same users and the same seeds as its change."
+    ]
+    return Section(anchor, title, text, [table, *plots])
+
+
+def _with_accuracy(study: Study, strongest: pd.DataFrame) -> pd.DataFrame:
+    """Add ``hr`` and ``auc`` with their bounds: the summary's values before the same attack."""
+    key = ["experiment", "recommender", "protocol"]
+    joined = strongest
+    for metric in _ACCURACY:
+        rows = study.effects[study.effects["metric"] == metric]
+        rows = rows[rows["k"].isna() | (rows["k"] == study.k)]
+        if not rows.empty:
+            names = {f"before{bound}": f"{metric}{bound}" for bound in ("", "_low", "_high")}
+            accuracy = rows.set_index(key)[list(names)].rename(columns=names)
+            joined = joined.join(accuracy, on=key)
+    return joined
+
+
+def _strongest(study: Study) -> pd.DataFrame:
+    """Of each extractor, recommender, protocol and pair, the row of the largest change of CHR@K."""
+    rows = study.effects
+    rows = rows[(rows["metric"] == "chr") & (rows["k"] == study.k)]
+    parsed = rows["experiment"].map(Experiment.parse)
+    rows = rows.assign(classes=[study.pairs[of.origin, of.target] for of in parsed])
+    rows = rows[[of.attack != CONTROL for of in parsed]]
+    keys = ["extractor", "recommender", "protocol", "classes"]
+    order = rows["change"].sort_values(ascending=False, kind="stable").index
+    strongest = rows.loc[order].drop_duplicates(keys).sort_index()
+    at_test_time = strongest["protocol"] != "test_time"
+    return strongest.iloc[np.argsort(at_test_time, kind="stable")].reset_index(drop=True)
+
+
+def _at_k(metric: str, k: int) -> str:
+    return METRICS[metric] + ("" if metric == "auc" else f"@{k}")
+
+
+def _tradeoff_plot(study: Study, rows: pd.DataFrame, metric: str, protocol: str, pair: str) -> Plot:
+    x_label, y_label = _at_k(metric, study.k), f"largest change of CHR@{study.k}"
+    said = "; ".join(
+        f"{row['extractor']}, {row['recommender']}: {number(row[metric])}, {signed(row['change'])}"
+        for _, row in rows.iterrows()
+    )
+    ending = "" if len(study.pairs) == 1 else f"_{list(study.pairs.values()).index(pair)}"
+    return Plot(
+        f"tradeoff_{metric}_{protocol}{ending}",
+        f"{x_label} against change of CHR@{study.k}, {pair}, {PROTOCOLS[protocol]}",
+        f"{x_label} of clean images and {y_label}: {said}.",
+        partial(
+            _draw_tradeoff,
+            rows=rows,
+            metric=metric,
+            x_label=x_label,
+            y_label=y_label,
+            looks=styles_of(study.attacked_extractors),
+        ),
+    )
+
+
+def _draw_tradeoff(
+    axes: Axes, rows: pd.DataFrame, metric: str, x_label: str, y_label: str,
+    looks: Mapping[str, Mapping[str, Any]],
+) -> None:  # fmt: skip
+    """Extractors are colours, and hollow where these come again; recommenders are markers."""
+    markers = {name: of["marker"] for name, of in styles_of(rows["recommender"].unique()).items()}
+    for _, row in rows.iterrows():
+        x, y = estimate_of(row, metric), estimate_of(row, "change")
+        reach = [np.nan_to_num([[of.value - of.low], [of.high - of.value]]) for of in (x, y)]
+        axes.errorbar(
+            x.value, y.value, reach[1], reach[0], linestyle="", capsize=2, elinewidth=0.7,
+            color=looks[row["extractor"]]["color"], marker=markers[row["recommender"]], markersize=5,
+            fillstyle=looks[row["extractor"]].get("fillstyle", "full"),
+            label=f"{row['extractor']}, {row['recommender']}",
+        )  # fmt: skip
+    axes.axhline(0, color=NEUTRAL, linewidth=0.8)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)

@@ -1,0 +1,323 @@
+"""Names, paths, atomic writes, manifests and the files that pass between stages."""
+
+import errno
+import json
+import resource
+import shlex
+import string
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src.artifacts.atomic import atomic_output, atomic_outputs
+from src.artifacts.classes import (
+    Classes,
+    read_attacked_classes,
+    read_classes,
+    write_attacked_classes,
+    write_classes,
+)
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment, Run
+from src.artifacts.features import read_features, write_features
+from src.artifacts.layout import Layout
+from src.artifacts.manifest import Manifest, fingerprint, read_record, record_path
+from src.artifacts.program import AUDITS
+from src.artifacts.stage import Stage
+
+PGD = "eps8.0_eps_it8.0_nb_it10_linf"
+
+
+@pytest.mark.parametrize(
+    ("model_dir", "attack", "parameters", "name"),
+    [
+        (None, "fgsm", "eps4.0_it1_linf_XX", "fgsm_774_770_eps4.0_it1_linf_XX"),
+        ("madry", "pgd", PGD, "madry_pgd_774_770_eps8.0_eps_it8.0_nb_it10_linf"),
+        ("free_adv", "mine", "x", "free_adv_mine_774_770_x"),
+    ],
+)
+def test_published_experiment_names(model_dir, attack, parameters, name):
+    experiment = Experiment(model_dir, attack, 774, 770, parameters)
+    assert experiment.name == name
+    assert Experiment.parse(name) == experiment
+
+
+def test_clean_names_and_options_beyond_the_paper():
+    assert Experiment().name == "original"
+    assert Experiment("free_adv").name == "free_adv_original"
+    attacked = Experiment("free_adv", "pgd", 1, None, f"{PGD}_restarts5")
+    assert attacked.name == "free_adv_pgd_1_any_eps8.0_eps_it8.0_nb_it10_linf_restarts5"
+    assert attacked.clean == Experiment("free_adv")
+    assert attacked.extractor == "free_adv"
+
+
+@pytest.mark.parametrize("name", ["", "../original", "pgd_774", "originals", "pgd_a_b_eps8", "a/b"])
+def test_other_experiment_names_are_refused(name):
+    with pytest.raises(UserError):
+        Experiment.parse(name)
+
+
+model_dirs = st.none() | st.text(string.ascii_lowercase + "_", min_size=1).filter(
+    lambda text: text[0] != "_" and text[-1] != "_"
+)
+
+
+@given(
+    model_dir=model_dirs,
+    epochs=st.integers(0, 9999),
+    seed=st.integers(0, 99),
+    model=st.sampled_from(["VBPR", "AMR", "VBPRfull", "BPRMF", "AMF-full", "AMFbias", "Pop"]),
+    protocol=st.sampled_from(["retrained", "test_time"]),
+    fidelity=st.sampled_from(["corrected", "paper"]),
+    attacked=st.booleans(),
+    options=st.lists(
+        st.sampled_from(
+            ["_K8", "_lr0.05", "_lr0.05-1e-05-0.001", "_reductionmean", "_eps0.3", "_adv3"]
+        )
+    ).map("".join),
+)
+def test_run_names_read_back(model_dir, epochs, seed, model, protocol, fidelity, attacked, options):
+    experiment = Experiment(model_dir)
+    if attacked:
+        experiment = Experiment(model_dir, "pgd", 774, 770, PGD)
+    run = Run(experiment, model, epochs, 150, seed, protocol, fidelity, options)
+    assert Run.parse(run.name) == run
+    weights = replace(run, protocol="retrained")
+    assert Run.parse_weights_name(weights.weights_name) == weights
+
+
+def test_published_run_and_weight_names():
+    run = Run(Experiment())
+    layout = Layout("tradesy", Path("/r"))
+    assert layout.recommendations(run) == Path(
+        "/r/rec_results/tradesy/original_top150_ep4000_VBPR.tsv"
+    )
+    assert layout.weights(replace(run, epochs=2000)).name == "original_step2000_VBPR.npz"
+    attacked = Run(Experiment(None, "pgd", 1, 2, PGD), seed=3, protocol="test_time", options="_K8")
+    assert attacked.name.endswith("_top150_ep4000_VBPR_testtime_K8_seed3")
+    assert attacked.clean == Run(Experiment(), seed=3, options="_K8")
+
+
+@pytest.mark.parametrize("dataset", ["../elsewhere", "", "a/b", ".hidden"])
+def test_data_sets_stay_inside_the_tree(dataset):
+    with pytest.raises(UserError, match="plain name"):
+        Layout(dataset)
+
+
+def test_atomic_outputs_appear_together_or_not_at_all(tmp_path):
+    first, second = tmp_path / "a.csv", tmp_path / "b.npy"
+    first.write_text("before")
+    with pytest.raises(RuntimeError), atomic_outputs(first, second) as (one, two):
+        one.write_text("half")
+        two.write_text("half")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+    assert first.read_text() == "before"
+    with atomic_outputs(first, second) as (one, two):
+        one.write_text("after")
+        two.write_text("after")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "b.npy"]
+    assert first.read_text() == "after"
+
+
+def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+    """The kernel's file-size limit stands in for a full disk: the write fails the same way."""
+    code = (
+        "import numpy as np, sys\n"
+        "from pathlib import Path\n"
+        "from src.artifacts.atomic import atomic_output\n"
+        "from src.artifacts.features import write_features\n"
+        "from src.cli import run\n"
+        "def main():\n"
+        f"    with atomic_output(Path({str(tmp_path / 'features.npy')!r})) as path:\n"
+        "        write_features(path, np.zeros((1000, 1000)))\n"
+        "sys.exit(run(main))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_manifest_follows_options_inputs_and_outputs(tmp_path):
+    source, output = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("1")
+    manifest = Manifest.of("stage", {"seed": 0}, [source])
+    assert not manifest.is_current([output])
+    output.write_text("result")
+    manifest.write([output])
+    assert manifest.is_current([output])
+    assert not Manifest.of("stage", {"seed": 1}, [source]).is_current([output])
+    assert read_record(output)["versions"]["numpy"] == np.__version__
+
+    output.write_text("edited by hand")
+    assert not manifest.is_current([output])
+    output.write_text("result")
+    source.write_text("2")
+    assert not Manifest.of("stage", {"seed": 0}, [source]).is_current([output])
+
+
+def made(outputs, source, *, force=False):
+    """Run a stage that copies ``source`` to both outputs; whether it wrote."""
+    stage = Stage(Manifest.of("copy", {"seed": 0}, [source]), outputs, name="the copies")
+    if stage.is_up_to_date(force):
+        return False
+    stage.parts.save(0, {"half": np.arange(3)})
+    with stage.publish() as files:
+        for file in files:
+            file.write_text(source.read_text())
+    stage.say_written()
+    return True
+
+
+def test_a_stage_publishes_records_and_then_skips(tmp_path, capsys):
+    source, outputs = tmp_path / "in.txt", [tmp_path / "new" / name for name in ("a.txt", "b.txt")]
+    source.write_text("1")
+    assert made(outputs, source)
+    assert capsys.readouterr().out == f"written:\n  {outputs[0]}\n  {outputs[1]}\n"
+    assert set(outputs[0].parent.iterdir()) == {*outputs, record_path(outputs[0])}
+    assert not made(outputs, source)
+    assert capsys.readouterr().out == "the copies is up to date (use --force to redo)\n"
+    assert made(outputs, source, force=True)
+    outputs[1].unlink()
+    assert made(outputs, source)
+    source.write_text("2")
+    assert made(outputs, source)
+    assert outputs[1].read_text() == "2"
+
+
+def test_a_stage_that_fails_changes_nothing_and_keeps_its_parts(tmp_path):
+    source, outputs = tmp_path / "in.txt", [tmp_path / "a.txt", tmp_path / "b.txt"]
+    source.write_text("1")
+    assert made(outputs, source)
+    source.write_text("2")
+    stage = Stage(Manifest.of("copy", {"seed": 0}, [source]), outputs)
+    stage.parts.save(0, {"half": np.arange(3)})
+    with pytest.raises(ValueError, match="broken"), stage.publish() as files:
+        files[0].write_text("half")
+        raise ValueError("broken")
+    assert [path.read_text() for path in outputs] == ["1", "1"]
+    assert not stage.manifest.is_current(outputs)
+    assert stage.parts.unfinished(1) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "program"),
+    [
+        ("report.py", ["python", "report.py"]),
+        (AUDITS / "leaks.py", ["python", "-m", "audits.leaks"]),
+    ],
+)
+def test_the_recorded_command_can_be_pasted(tmp_path, monkeypatch, script, program):
+    arguments = ["--out", "it's here.tsv", "--attack", "ES:pm=*"]
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    output = tmp_path / "out.txt"
+    output.write_text("result")
+    Manifest.of("stage", {}, []).write([output])
+    assert shlex.split(read_record(output)["command"]) == program + arguments
+
+
+def test_manifest_survives_a_broken_record(tmp_path):
+    output = tmp_path / "out.txt"
+    output.write_text("result")
+    manifest = Manifest.of("stage", {}, [])
+    (tmp_path / "out.txt.manifest.json").write_text("{half")
+    assert not manifest.is_current([output])
+
+
+def test_fingerprint_of_a_folder_is_its_names_and_bytes(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for folder in ("a", "b"):
+        (tmp_path / folder / "1.jpg").write_bytes(b"x")
+    assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b")
+    (tmp_path / "b" / "1.jpg").rename(tmp_path / "b" / "2.jpg")
+    assert fingerprint(tmp_path / "a") != fingerprint(tmp_path / "b")
+    with pytest.raises(UserError, match="missing file"):
+        fingerprint(tmp_path / "c")
+
+
+CLASSES = Classes(
+    np.array([3, 10]), np.array([774, 770]), ["sandal", 'running "shoe", red'], np.r_[0.5, 1]
+)
+
+
+def test_classes_read_back(tmp_path):
+    path = tmp_path / "classes.csv"
+    write_classes(path, CLASSES)
+    assert path.read_text().splitlines()[0] == "ImageID,ClassNum,ClassStr,Prob"
+    classes = read_classes(path)
+    assert classes.labels == CLASSES.labels
+    assert classes.of(770).tolist() == [10]
+    assert classes.label_of(774) == "sandal"
+    assert classes.rows(np.array([10])).labels == ['running "shoe", red']
+    with pytest.raises(UserError, match="no image is classified as class 5"):
+        classes.of(5)
+
+
+def test_attacked_classes_keep_where_they_started(tmp_path):
+    path = tmp_path / "classes.csv"
+    start = Classes(np.array([3, 10]), np.array([7, 7]), ["a", "a"], np.r_[0.25, 0.5])
+    write_attacked_classes(path, CLASSES, start)
+    header = "ImageID,ClassNum,ClassStr,Prob,ClassNumStart,ClassStrStart,ProbStart"
+    assert path.read_text().splitlines()[0] == header
+    attacked, before = read_attacked_classes(path)
+    assert attacked.classes.tolist() == [774, 770]
+    assert before.classes.tolist() == [7, 7]
+    assert before.probabilities.tolist() == [0.25, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("", "not a CSV"),
+        ("a,b\n1,2\n", "lacks the columns"),
+        ("ImageID,ClassNum,ClassStr,Prob\nx,1,a,0.5\n", "not a number"),
+        ("ImageID,ClassNum,ClassStr,Prob\n1,1,a,0.5\n1,1,a,0.5\n", "twice"),
+    ],
+)
+def test_wrong_classes_are_refused(tmp_path, content, complaint):
+    path = tmp_path / "classes.csv"
+    path.write_text(content)
+    with pytest.raises(UserError, match=complaint):
+        read_classes(path)
+
+
+def test_features_read_back_and_are_checked(tmp_path):
+    path = tmp_path / "features.npy"
+    features = np.arange(6, dtype=np.float64).reshape(3, 2)
+    write_features(path, features)
+    read = read_features(path, 3)
+    assert read.dtype == np.float32 and (read == features).all()
+    with pytest.raises(UserError, match="3 rows but the catalogue has 4"):
+        read_features(path, 4)
+    features[1, 1] = np.nan
+    write_features(path, features)
+    with pytest.raises(UserError, match="row 1 holds NaN"):
+        read_features(path)
+    path.write_bytes(b"not an array")
+    with pytest.raises(UserError, match="not a plain NumPy array"):
+        read_features(path)
+    np.save(path, np.array([{"a": 1}]), allow_pickle=True)
+    with pytest.raises(UserError, match="not a plain NumPy array"):
+        read_features(path)
+    with pytest.raises(UserError, match="missing file"):
+        read_features(tmp_path / "none.npy")
+
+
+def test_atomic_output_passes_errors_on(tmp_path):
+    with pytest.raises(OSError, match="space"), atomic_output(tmp_path / "x"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert json.dumps([path.name for path in tmp_path.iterdir()]) == "[]"

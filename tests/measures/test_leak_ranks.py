@@ -1,0 +1,61 @@
+"""Ranks of conditions by how much they leak."""
+
+import sys
+
+import pandas as pd
+import pytest
+
+import summarize
+from src.artifacts.errors import UserError
+from src.cli import run
+from src.measures.leak_ranks import leak_ranks
+
+MEANS = pd.DataFrame(
+    {"model": ["plain", "pruned", "noisy"], "images": [4, 4, 4]}
+    | {"mse": [0.01, 0.05, 0.03], "psnr": [20.0, 13.0, 15.0], "semsim": [0.4, 0.4, 0.9]}
+    | {"psnr_untransformed": [9.0, 10.0, 11.0]}
+)
+BOUNDS = {f"{name}{end}": 0.0 for name in MEANS.columns[2:] for end in ("_low", "_high")}
+CONDITIONS = MEANS.assign(**BOUNDS)
+
+
+def test_rank_1_leaks_most_whichever_way_a_metric_is_oriented():
+    ranks = leak_ranks(CONDITIONS).set_index("model")
+    assert ranks["mse_rank"].to_dict() == {"plain": 1, "noisy": 2, "pruned": 3}
+    assert ranks["psnr_rank"].to_dict() == {"plain": 1, "noisy": 2, "pruned": 3}
+    assert ranks["semsim_rank"].to_dict() == {"plain": 1.5, "pruned": 1.5, "noisy": 3}
+    assert ranks["psnr_untransformed_rank"].to_dict() == {"noisy": 1, "pruned": 2, "plain": 3}
+    assert list(ranks.index) == ["plain", "noisy", "pruned"]
+    assert ranks["mean_rank"]["noisy"] == pytest.approx((2 + 2 + 3) / 3)
+
+
+def test_what_could_not_be_measured_comes_last():
+    ranks = leak_ranks(CONDITIONS.assign(psnr=[None, 13.0, 15.0])).set_index("model")
+    assert ranks["psnr_rank"].to_dict() == {"noisy": 1, "pruned": 2, "plain": 3}
+
+
+def test_a_condition_of_which_nothing_was_reconstructed_is_last_by_all_metrics():
+    nothing = dict.fromkeys(CONDITIONS.columns[2:])
+    diverged = pd.DataFrame([{"model": "diverged", "images": 0, **nothing}])
+    ranks = leak_ranks(pd.concat([diverged.astype({"psnr": float}), CONDITIONS]))
+    assert ranks["model"].iloc[-1] == "diverged"
+    assert (ranks.iloc[-1].filter(like="_rank") == 4).all()
+
+
+def test_tables_without_conditions_are_refused():
+    with pytest.raises(UserError, match="no conditions with metrics"):
+        leak_ranks(MEANS)
+
+
+def test_the_script_writes_the_ranks(tmp_path, monkeypatch, capsys):
+    source, table = tmp_path / "conditions.tsv", tmp_path / "results" / "semsim.tsv"
+    CONDITIONS.to_csv(source, sep="\t", index=False)
+    monkeypatch.setattr(sys, "argv", ["summarize.py", "--leaks", str(source), str(table)])
+    assert run(summarize.main) == 0
+    written = pd.read_csv(table, sep="\t")
+    assert list(written["model"]) == ["plain", "noisy", "pruned"]
+    assert "psnr_untransformed_rank" in written and "mse_low" not in written
+    shown = capsys.readouterr().out
+    assert "psnr_rank" in shown and "untransformed" not in shown
+    source.unlink()
+    assert run(summarize.main) == 2

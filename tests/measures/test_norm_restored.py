@@ -1,0 +1,80 @@
+"""Attacked features at their clean length, scored by weights of a training."""
+
+import numpy as np
+import pytest
+
+from src.artifacts.classes import Classes, write_attacked_classes
+from src.artifacts.experiments import Experiment, Run
+from src.artifacts.features import write_features
+from src.artifacts.layout import Layout
+from src.artifacts.tables import write_pairs
+from src.measures.norm_restored import at_clean_length, can_restore, restored_lists
+from src.recommenders.hyperparameters import Hyperparameters
+from src.recommenders.weights import feature_scale, initial_weights, write_weights
+
+N_USERS, N_ITEMS, N_FEATURES, TOP = 10, 12, 5, 4
+ATTACKED = np.array([1, 4, 7])
+RUN = Run(Experiment.parse("pgd_7_9_eps8.0"), "VBPR", 3, TOP, protocol="test_time")
+
+
+@pytest.fixture
+def layout(tmp_path):
+    layout, rng = Layout("toy", tmp_path), np.random.default_rng(0)
+    layout.experiment(RUN.experiment).mkdir(parents=True)
+    layout.experiment(RUN.experiment.clean).mkdir()
+    features = rng.random((N_ITEMS, N_FEATURES)).astype(np.float32)
+    write_features(layout.features(RUN.experiment.clean), features)
+    classes = Classes(ATTACKED, np.full(3, 7), ["shoe"] * 3, np.ones(3))
+    write_attacked_classes(layout.classes(RUN.experiment), classes, classes)
+    users = np.arange(N_USERS)
+    write_pairs(layout.training_set, np.stack([users, np.zeros(N_USERS, int)], axis=1))
+    write_pairs(layout.test_set, np.stack([users, np.ones(N_USERS, int)], axis=1))
+    shapes = ((N_USERS, 4), (N_ITEMS, 4), (N_FEATURES, 4))
+    hyperparameters = Hyperparameters(factors=4)
+    weights = initial_weights(shapes, hyperparameters, feature_scale(features), 0)
+    path = layout.weights(RUN.clean)
+    path.parent.mkdir(parents=True)
+    write_weights(path, weights)
+    return layout
+
+
+def lists_of(layout, features):
+    """The lists after an attack that leaves these features, at their clean length."""
+    write_features(layout.features(RUN.experiment), features)
+    return restored_lists(layout, RUN, np.arange(N_USERS), TOP)
+
+
+def test_longer_features_alone_change_nothing(layout):
+    clean = np.load(layout.features(RUN.experiment.clean))
+    before = lists_of(layout, clean)
+    longer = clean.copy()
+    longer[ATTACKED] *= np.array([[2.0], [3.0], [0.5]], np.float32)
+    assert (lists_of(layout, longer) == before).all()
+    assert (before != 0).all()  # item 0 was trained on
+
+
+def test_other_directions_change_the_lists(layout):
+    clean = np.load(layout.features(RUN.experiment.clean))
+    turned = clean.copy()
+    turned[ATTACKED] = 100 * clean[ATTACKED][:, ::-1]
+    same_length = clean.copy()
+    same_length[ATTACKED] = clean[ATTACKED][:, ::-1]
+    assert (lists_of(layout, turned) == lists_of(layout, same_length)).all()
+    assert (lists_of(layout, turned) != lists_of(layout, clean)).any()
+
+
+def test_only_what_can_be_scored_again_is(layout):
+    clean = np.load(layout.features(RUN.experiment.clean))
+    assert not can_restore(layout, RUN)  # no attacked features yet
+    write_features(layout.features(RUN.experiment), clean)
+    assert can_restore(layout, RUN)
+    for other in ("retrained", "test_time"):
+        model = "VBPR" if other == "retrained" else "BPRMF"
+        assert not can_restore(layout, Run(RUN.experiment, model, 3, TOP, protocol=other))
+
+
+def test_features_of_zeros_stay_zero():
+    clean, features = np.ones((3, 2), np.float32), np.zeros((3, 2), np.float32)
+    features[2] = 3
+    restored = at_clean_length(features, clean, [0, 2])
+    np.testing.assert_allclose(restored, [[0, 0], [0, 0], [1, 1]], rtol=1e-6)

@@ -1,0 +1,121 @@
+"""Shared options, one-line errors and exit codes."""
+
+import argparse
+import errno
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.artifacts.errors import UserError
+from src.cli import Parser, number_list, pixel_levels, run
+
+ROOT = Path(__file__).parents[2]
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserError("features.npy\nis wrong"), 2, "error: features.npy is wrong\n"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "x.npy"),
+            2,
+            "error: no space to write x.npy",
+        ),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), 2, "error: x: No such"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_errors_are_one_line(capsys, error, code, line):
+    assert run(raising(error)) == code
+    captured = capsys.readouterr().err
+    assert captured.startswith(line) and captured.count("\n") == 1
+
+
+def test_success_and_programming_errors():
+    assert run(lambda: None) == 0
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: 1 // 0)
+
+
+def test_wrong_options_are_one_line(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        Parser("test").parse_args(["--nonsense"])
+    assert stopped.value.code == 2
+    captured = capsys.readouterr().err
+    assert captured.startswith("error: ") and captured.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "command"),
+    [("report.py", "python report.py"), (ROOT / "audits" / "leaks.py", "python -m audits.leaks")],
+)
+def test_wrong_options_name_the_command_to_ask(script, command, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(script), "--nonsense"])
+    with pytest.raises(SystemExit):
+        Parser("test").parse_args()
+    assert capsys.readouterr().err.endswith(f"(see {command} --help)\n")
+
+
+@pytest.mark.parametrize("options", [[], ["--help"]])
+def test_the_audits_are_listed_with_their_purpose(options):
+    command = [sys.executable, "-m", "audits", *options]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for audit in ROOT.glob("audits/[!_]*.py"):
+        purpose = audit.read_text().splitlines()[0].strip('"')
+        assert re.search(rf"python -m audits\.{audit.stem} +{re.escape(purpose)}$", listed, re.M)
+
+
+def test_detached_dashes_are_read_as_printed_in_the_paper_repository():
+    parser = Parser("test")
+    parser.add_argument("--origin", type=int)
+    parser.add_argument("--topk", type=int)
+    parsed = parser.parse_args(["--", "origin", "774", "--topk", "150"])
+    assert parsed == argparse.Namespace(origin=774, topk=150)
+
+
+@pytest.mark.parametrize("text", ["[0.01,1e-4,1e-3]", "0.01 1e-4 1e-3", "[0.01, 1e-4, 1e-3]"])
+def test_number_lists(text):
+    assert number_list(text) == [0.01, 1e-4, 1e-3]
+
+
+def test_number_lists_are_never_evaluated():
+    with pytest.raises(ValueError, match="could not convert"):
+        number_list("[__import__('os').getpid()]")
+
+
+@pytest.mark.parametrize(
+    ("text", "levels"), [("8", 8.0), ("8/255", 8.0), ("4.0", 4.0), ("1/10", 25.5)]
+)
+def test_budgets_in_grey_levels(text, levels):
+    assert pixel_levels(text) == pytest.approx(levels)
+
+
+@pytest.mark.parametrize("text", ["8/0", "eight", ""])
+def test_what_is_no_number_of_levels_is_refused(text):
+    with pytest.raises(ValueError):
+        pixel_levels(text)
+
+
+def test_a_reader_that_leaves_is_no_error():
+    """What ``python script.py | head -1`` does."""
+    main = "lambda: print('x' * 999_999)"
+    code = f"import sys\nfrom src.cli import run\nsys.exit(run({main}))"
+    pipe = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    pipe.stdout.close()
+    assert pipe.stderr.read() == b""
+    assert pipe.wait() == 141

@@ -1,0 +1,82 @@
+"""Wrong options and missing files are told in one line before a framework is loaded."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROBE = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+finally:
+    print(sorted({"torch", "tensorflow", "timm"} & set(sys.modules)))
+"""
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A data set with one image that nothing has classified."""
+    root = tmp_path_factory.mktemp("shop")
+    images = root / "data" / "shop" / "original" / "images"
+    images.mkdir(parents=True)
+    (images / "0.jpg").write_bytes(b"never read")
+    (root / "items.csv").write_text("1,hats\n")
+    return root
+
+
+SHOP = "--dataset shop"
+TRAIN = "train_extractor --out x.pt"
+SET = "--dataset fashion --data ."
+CALLS = {
+    f"classify_extract {SHOP} --arch resnet5": "no classifier 'resnet5'",
+    f"classify_extract {SHOP} --model_file no.pt": "no checkpoint at no.pt",
+    "classify_extract --dataset absent": "no data set at",
+    f"classify_extract {SHOP} --arch timm:vit_base_patch16_clip_224.openai": "timm",
+    f"classify_extract {SHOP} --head none": "add --classes FILE",
+    f"classify_extract {SHOP} --head none --classes no.csv": "missing file: no.csv",
+    f"classify_extract {SHOP} --head class_means --classes items.csv": "no class of item 0",
+    f"classify_extract_attack {SHOP} --head none": "attack --head class_means",
+    f"classify_extract_attack {SHOP} --origin_class hats": "classes have numbers",
+    "classify_extract_attack --dataset absent": "no data set at",
+    f"classify_extract_attack {SHOP}": "run first: python classify_extract.py",
+    f"{TRAIN} --arch resnet5 {SET}": "no classifier 'resnet5'",
+    f"{TRAIN} --pretrained no.pt {SET}": "missing file: no.pt",
+    f"{TRAIN} --images no --labels no.csv": "no image folder at no",
+    f"{TRAIN} --images . --labels no.csv": "missing file: no.csv",
+    f"{TRAIN} --dataset fashion --data no": "no data at no",
+    f"{TRAIN} --dataset nonsense --data .": "no data set layout 'nonsense'",
+    f"audits.robustness --checkpoint no.pt {SET}": "missing file: no.pt",
+    f"audits.robustness --arch resnet5 {SET}": "no classifier 'resnet5'",
+    "audits.robustness --dataset fashion --data no": "no data at no",
+    "audits.rankings --checkpoint no.pt": "missing file: no.pt",
+    "audits.rankings --arch resnet5": "no classifier 'resnet5'",
+    "audits.rankings --images . --labels no.csv": "missing file: no.csv",
+    "audits.rankings --dataset absent": "no data set at",
+    "audits.attention --dataset absent": "no data set at",
+    f"audits.attention {SHOP}": "no attacked experiment at",
+    "audits.leaks --checkpoint no.pt --data .": "missing file: no.pt",
+    "audits.leaks --random_weights --arch resnet5 --data .": "no classifier 'resnet5'",
+    "audits.leaks --random_weights --arch lenet_zhu --data no": "no data at no",
+    f"rec_generator {SHOP}": "features.npy (run the stage that writes it first)",
+    "rec_generator --dataset absent": "no data set at",
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_one_line_and_no_framework(call, shop):
+    script, *options = call.split()
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, script, *options],
+        cwd=shop,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert CALLS[call] in done.stderr
+    assert done.stdout == "[]\n"

@@ -1,0 +1,212 @@
+"""The scripts in ``reproduce/``: how their options become entries of studies.
+
+They run in a copy of the folder whose ``study.sh`` says what it was asked for.
+"""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("apr", "arp", "catalogue", "demo", "robdml", "robust_extractors", "semsim", "var")
+STUDY = """printf 'study\\t%s\\t%s\\n' "$(printf '%q ' "$@")" "$(cat "$STUDY_ENTRIES")"
+"""
+PAIRS = ("--origin_class 7 --target_class 9", "--origin_class 1 --target_class 2")
+SETUP = f"""[ "${{1:-requirements.txt}}" = requirements.txt ] || exit 9
+python() {{ printf '%s\\n' "called: $*" {" ".join(map(shlex.quote, PAIRS))}; }}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    here = tmp_path / "copy of VAR" / "reproduce"
+    here.mkdir(parents=True)
+    for path in (ROOT / "reproduce").glob("*.sh"):
+        shutil.copy(path, here)
+    (here / "study.sh").write_text(STUDY)
+    (here / "setup.sh").write_text(SETUP)
+    (here.parent / "download_datasets.sh").write_text('echo download "$@"')
+    return here.parent
+
+
+def started(folder: Path, command: str) -> subprocess.CompletedProcess:
+    script, *options = shlex.split(command)
+    words = ["bash", f"reproduce/{script}.sh", *options]
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True)
+
+
+def call(folder: Path, command: str, expect: int = 0) -> str:
+    """What ``bash reproduce/<command>`` prints, of which errors come alone."""
+    run = started(folder, command)
+    assert run.returncode == expect, run.stderr
+    if expect:
+        assert re.fullmatch(r"error: [^\n]+\n", run.stderr)
+        return run.stderr
+    assert run.stderr == ""
+    return run.stdout
+
+
+class Call(NamedTuple):
+    """What ``study.sh`` was asked for."""
+
+    arguments: list[str]
+    entries: dict[str, Any]
+
+
+def studies(output: str) -> list[Call]:
+    """Each call of ``study.sh``."""
+    lines = (line.split("\t") for line in output.splitlines() if line.startswith("study\t"))
+    return [Call(shlex.split(arguments), json.loads(entries)) for _, arguments, entries in lines]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_is_the_head_of_the_script(folder, name):
+    text = call(folder, f"{name} --help")
+    assert f"  bash reproduce/{name}.sh" in text and "[-- options of snakemake]" in text
+    assert "set -e" not in text and "#" not in text.replace("C#", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("robdml", "--dataset is missing"),
+        ("robdml --data", "--data needs a value"),
+        ("robdml --dataset cub --speed 3", "unknown option --speed"),
+        ("robdml fashion", "unknown option fashion"),
+        ("apr --short 1", "unknown option 1"),
+        ("demo 7", "unknown option 7"),
+        ("var", "name a data set"),
+        ("var amazon_men --cw 1", "unknown option --cw"),
+        ("semsim --dataset mnist", "--dataset must be"),
+        ("catalogue --name shop", "--images is missing"),
+        ("robust_extractors --dataset shop --origin 3", "--origin and --target belong together"),
+        ("robust_extractors --dataset shop --epochs abc", "--epochs must be a whole number"),
+        ("robust_extractors --dataset shop --labels none.csv", "there is no file none.csv"),
+        ("robust_extractors --dataset shop --labels reproduce/apr.sh", "no data set at data/shop"),
+    ],
+)
+def test_a_wrong_option_is_one_line(folder, command, message):
+    assert message in call(folder, command, expect=2)
+
+
+def test_options_become_entries(folder):
+    output = call(folder, "robdml --dataset 2024_05 --budget small --seeds 3 -- --dry-run -p")
+    expected = {"dataset": "2024_05", "budget": "small", "seeds": "3"}
+    assert studies(output) == [(["robdml", "--dry-run", "-p"], expected)]
+    assert studies(call(folder, 'var tradesy --epochs 9 --seeds "0 1"')) == [
+        (["var"], {"dataset": "tradesy", "epoch": "9", "seeds": "0 1"})
+    ]
+    assert studies(call(folder, "demo")) == [(["demo"], {})]
+    output = call(folder, "apr --short --seeds 0")
+    assert "download movielens-500" in output
+    assert studies(output) == [(["apr"], {"seeds": "0", "tables": "apr"})]
+    assert not list(folder.glob(".snakemake/*"))
+
+
+def test_interactions_of_ones_own_are_prepared_first(folder):
+    for name in ("trainingset.tsv", "testset.tsv", "validationset.tsv"):
+        (folder / name).touch()
+    output = call(folder, "apr --data .")
+    assert f"--train {folder}/trainingset.tsv --test {folder}/testset.tsv" in output
+    assert f"--validation {folder}/validationset.tsv" in output
+    assert studies(output) == [(["apr"], {})]
+
+
+@pytest.mark.parametrize("name", ["my data.npz", 'it\'s "quoted" #1 \\ $x.npz', "Möbel.npz"])
+def test_paths_are_absolute_and_words_of_a_shell(folder, name):
+    (folder / name).touch()
+    quoted = shlex.quote(name)
+    (of_robdml,) = studies(call(folder, f"robdml --dataset fashion --data {quoted}"))
+    assert shlex.split(of_robdml.entries["data"]) == [str(folder / name)]
+
+
+def test_the_demo_set_takes_the_place_of_what_is_missing(folder):
+    output = call(folder, "arp --budget small --gpu -1 --units 3")
+    assert "no CIFAR-10 at data/cifar10: the demo set's pictures take its place" in output
+    of_both = {"budget": "small", "gpu": "-1"}
+    assert studies(output) == [
+        (["arp"], of_both | {"units": "3", "pictures": "demo"}),
+        (["arp_catalogue"], of_both),
+    ]
+    assert studies(call(folder, "semsim")) == [(["semsim"], {"pictures": "demo"})]
+    (folder / "cifar.npz").touch()
+    (folder / "data/cifar100").mkdir(parents=True)
+    arp, _ = studies(call(folder, "arp --data cifar.npz --test cifar.npz"))
+    assert arp.entries.keys() == {"data", "test", "train_part", "test_part"}
+    (semsim,) = studies(call(folder, "semsim --dataset cifar100 --semsim cifar.npz"))
+    assert semsim.entries == {"pictures": "cifar100", "semsim": f"'{folder / 'cifar.npz'}'"}
+
+
+def test_the_classes_to_attack_are_suggested_after_the_clean_lists(folder):
+    labels = folder / "labels.csv"
+    labels.write_text("item,category\n")
+    (folder / "data/shop").mkdir(parents=True)
+    command = (
+        "robust_extractors --dataset shop --labels labels.csv --epochs 5 --pretrained none "
+        "--attack_eps '4 8'"
+    )
+    output = call(folder, command)
+    first, second = studies(output)
+    given = {"dataset": "shop", "epochs": "5", "free_epochs": "20", "pretrained": ""}
+    given["attacks"] = [
+        f"--attack_type {kind} --eps {eps}" for eps in (4, 8) for kind in ("pgd", "noise")
+    ]
+    assert first == (["robust_extractors", "clean_lists"], given | {"origin": "0", "target": "1"})
+    assert second == (["robust_extractors"], given | {"origin": "7", "target": "9"})
+    assert "category 7, to look like 9" in output
+    assert (folder / "data/shop/items.csv").read_text() == labels.read_text()
+    output = call(folder, f"{command} -- --dry-run")
+    assert len(studies(output)) == 1 and "chosen once these lists are there" in output
+
+
+@pytest.fixture
+def whole(folder) -> Path:
+    """The folder with all that a dry run needs."""
+    for path in ("study.sh", "Snakefile"):
+        shutil.copy(ROOT / "reproduce" / path, folder / "reproduce")
+    for path in (
+        "reproduce/rules",
+        "reproduce/workflow",
+        "reproduce/studies",
+        "reproduce/profiles",
+        "src",
+    ):
+        (folder / path).symlink_to(ROOT / path)
+    programs = Path(sys.executable).parent
+    (folder / "reproduce/setup.sh").write_text(f'export PATH="{programs}:$PATH"\n')
+    return folder
+
+
+@pytest.mark.slow
+def test_entries_reach_the_commands_of_the_study(whole):
+    pytest.importorskip("snakemake")
+    shop = whole / "data/1e5"
+    shop.mkdir(parents=True)
+    for name in ("trainingset.tsv", "testset.tsv"):
+        (shop / name).touch()
+    dry = "-- --dry-run --printshellcmds"
+    output = run_dry(
+        whole,
+        f"robust_extractors --dataset {shop.name} --budget small --pretrained none --epochs 2 "
+        f"--origin 3 --target 4 {dry} --config embedder_epochs=7",
+    )
+    assert f"--recipe hm --arch c2f2+512 --epochs 7 --batch 32 --data data/{shop.name}" in output
+    assert "--pretrained" not in output and "--epochs 8 --replays 4" in output
+    pictures = whole / "it's.npz"
+    pictures.touch()
+    output = run_dry(whole, f"robdml --dataset fashion --data \"it's.npz\" --seeds '0 2' {dry}")
+    assert f"--data {shlex.quote(str(pictures))} --precision fp32 --seed 2" in output
+    assert output.count("train_extractor.py") == output.count("audits.rankings") == 10
+
+
+def run_dry(folder: Path, command: str) -> str:
+    run = started(folder, command)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout + run.stderr

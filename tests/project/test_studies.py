@@ -1,0 +1,690 @@
+"""Whole studies: their files, the names they expect, and the workflow, killed, restarted and submitted.
+
+The workflow runs here with a stand-in for ``python`` that leaves a verb's files in its place.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from time import sleep
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reproduce.workflow.catalogue import Study
+from reproduce.workflow.duration import changed_entries, expected_duration
+from reproduce.workflow.entries import Entries
+from reproduce.workflow.leaks import Attack, Leaks
+from reproduce.workflow.recommenders import Part, runs_of
+from src.artifacts.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+STUDIES = ROOT / "reproduce" / "studies"
+SMALL = {
+    "dataset": "small",
+    "prepare": "demo",
+    "origin": 0,
+    "target": 1,
+    "extractors": {"original": {"options": "--defense 0"}},
+    "attacks": ["--attack_type fgsm --eps 4"],
+    "recommenders": ["VBPR"],
+    "epoch": 2,
+    "seeds": [0],
+}
+"""Seven jobs."""
+
+VERBS = '''#!{python}
+"""Leaves the files of a verb, in a moment, and says so in calls.txt and finished.txt."""
+
+import argparse, itertools, shlex, sys, time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, "{root}")
+from src.artifacts.experiments import Experiment, Run
+from src.artifacts.layout import Layout
+from src.attacks.command import AttackCommand
+from src.cli import Parser, add_common_options, add_extractor_options
+from src.defences.options import add_preprocess_option, model_dir_of
+from src.recommenders.command import run_of
+
+sys.argv = [word for word in sys.argv[1:] if word not in ("-P", "-m")]
+verb, arguments = sys.argv[0].split("/")[-1].removesuffix(".py"), sys.argv[1:]
+
+
+def note(file):
+    with Path(file).open("a") as notes:
+        notes.write(shlex.join([verb, *arguments]) + "\\n")
+
+
+def parsed(**options):
+    parser = argparse.ArgumentParser()
+    for name, settings in options.items():
+        parser.add_argument("--" + name, **settings)
+    return parser.parse_known_args(arguments)[0]
+
+
+note("calls.txt")
+dataset = parsed(dataset={{}}).dataset
+layout = Layout(dataset or "none")
+outputs = []
+if verb == "prepare_dataset":
+    outputs = [layout.training_set, layout.test_set]
+elif verb == "train_extractor":
+    outputs = [parsed(out=dict(type=Path)).out]
+elif verb == "classify_extract":
+    parser = Parser("")
+    add_common_options(parser, dataset="")
+    add_extractor_options(parser)
+    add_preprocess_option(parser)
+    experiment = Experiment(model_dir_of(parser.parse_args()))
+    outputs = [layout.classes(experiment), layout.features(experiment)]
+elif verb in ("classify_extract_attack", "evaluate_attack", "feature_loss"):
+    experiment = AttackCommand.parse("").experiment
+    outputs = {{
+        "classify_extract_attack": [layout.classes, layout.features, layout.attack_report],
+        "evaluate_attack": [layout.success_results],
+        "feature_loss": [layout.feature_loss_average],
+    }}[verb]
+    outputs = [path(experiment) for path in outputs]
+elif verb == "rec_generator":
+    from rec_generator import parse_options
+
+    options = parse_options()
+    protocol = "test_time" if options.load_weights_from else "retrained"
+    for name, model, seed in itertools.product(
+        options.experiment_name, options.model, options.seed
+    ):
+        trained = run_of(options, model, Experiment.parse(name), options.topk, seed)
+        outputs.append(layout.recommendations(replace(trained, protocol=protocol)))
+        if protocol == "retrained":
+            outputs.append(layout.weights(trained))
+elif verb == "evaluate_rec":
+    runs = [Run.parse(path.stem) for path in layout.recommendations_dir.glob("*.tsv")]
+    metrics = ("chr", "ncdcg", "accuracy", "bias")
+    outputs = [layout.metric(metric, run) for metric in metrics for run in runs]
+elif verb in ("audits.rankings", "audits.robustness"):
+    options = parsed(out=dict(type=Path), compare=dict(nargs=2, default=[]))
+    outputs = [options.out, options.out.with_suffix(".json"), *map(Path, options.compare[:1])]
+elif verb == "summarize" and "--embedders" in arguments:
+    outputs = [Path(arguments[-1])]
+elif verb == "summarize":
+    table = parsed(robust_accuracy=dict(type=Path)).robust_accuracy
+    outputs = [table.with_name(table.stem + "_summary.tsv") if table else layout.summary]
+    if "--extractors" in arguments:
+        outputs.append(layout.result("robust_extractors.tsv"))
+elif verb == "report":
+    outputs = [layout.results / "report.html"]
+time.sleep(0.05)
+for path in outputs:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("name\\n" + path.name + "\\n")
+note("finished.txt")
+'''
+
+SLURM = '''#!{python}
+"""sbatch, srun, sacct, sinfo and scancel of a cluster of one node, this machine."""
+
+import os, subprocess, sys
+from pathlib import Path
+
+folder, command = Path("{folder}"), Path(sys.argv[0]).name
+if command == "sbatch":
+    number = os.getpid()  # jobs are submitted at once, and each needs a number of its own
+    script = next(word for word in sys.argv if word.startswith("--wrap=")).removeprefix("--wrap=")
+    job = folder / f"job_{{number}}"
+    job.write_text(" ".join(sys.argv[1:]))
+    state = f"{{job}}.state"
+    run = f"({{script}}) > {{job}}.out 2>&1 && echo COMPLETED > {{state}} || echo FAILED > {{state}}"
+    environment = os.environ | {{"SLURM_JOB_ID": str(number), "SLURM_CPUS_PER_TASK": "1"}}
+    subprocess.Popen(["bash", "-c", run], env=environment, start_new_session=True)
+    print(number)
+elif command == "srun":
+    first = next(i for i, word in enumerate(sys.argv) if i and Path(word).name.startswith("python"))
+    sys.exit(subprocess.call(sys.argv[first:]))
+elif command == "sacct":
+    for job in folder.glob("job_*[0-9]"):
+        state = Path(f"{{job}}.state")
+        print(f"{{job.name[4:]}}|{{state.read_text().strip() if state.exists() else 'RUNNING'}}")
+elif command == "sinfo":
+    print("PARTITION\\nlocal*")
+'''
+
+
+def script(path: Path, text: str, **values: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text.format(python=sys.executable, root=ROOT, **values))
+    path.chmod(0o755)
+
+
+class Place:
+    """A folder where studies run, and the commands that they gave there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.programs = folder / "programs"
+        script(self.programs / "python", VERBS)
+
+    def start(self, study: Path, *options: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "reproduce/Snakefile"]
+        command += ["--configfile", study, "--directory", self.folder, "--cores", "2", "--nolock"]
+        path = {"PATH": f"{self.programs}:{os.environ['PATH']}"}
+        return subprocess.Popen(
+            [*map(str, command), *options],
+            env=os.environ | path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, study: Path, *options: str, expect: int = 0) -> str:
+        process = self.start(study, *options)
+        output, _ = process.communicate()
+        assert process.returncode == expect, output
+        return output
+
+    def small(self, **entries: object) -> Path:
+        """The file of a small study."""
+        return self.written("small", SMALL | entries)
+
+    def written(self, name: str, study: dict) -> Path:
+        path = self.folder / f"{name}.yaml"
+        path.write_text(json.dumps(study))
+        return path
+
+    def notes(self, name: str) -> list[str]:
+        path = self.folder / name
+        return path.read_text().splitlines() if path.exists() else []
+
+    @property
+    def verbs(self) -> Counter[str]:
+        return Counter(call.split()[0] for call in self.notes("calls.txt"))
+
+    @property
+    def artifacts(self) -> set[Path]:
+        """Every file that the verbs left."""
+        files = (path.relative_to(self.folder) for path in self.folder.glob("[!.]*/**/*.*"))
+        return {path for path in files if path.parts[0] != "programs" and path.suffix != ".log"}
+
+
+@pytest.fixture
+def place(tmp_path) -> Place:
+    pytest.importorskip("snakemake")
+    return Place(tmp_path)
+
+
+def read_study(name: str) -> dict:
+    yaml = pytest.importorskip("yaml")
+    return yaml.safe_load((STUDIES / f"{name}.yaml").read_text())
+
+
+def test_names_are_the_published_ones():
+    study = Study.of(Entries.of(read_study("var")))
+    assert [extractor.prefix for extractor in study.extractors] == ["", "madry_", "free_adv_"]
+    assert list(study.attack_options)[2:6] == [
+        "pgd_774_770_eps4.0_eps_it4.0_nb_it10_linf",
+        "pgd_774_770_eps8.0_eps_it8.0_nb_it10_linf",
+        "cw_774_770_conf0_lr0.005_c0.01_max_it1000",
+        "noise_774_770_eps4.0_linf",
+    ]
+    assert study.retrained_attacks == list(study.attack_options), "noise is the control of both"
+    assert study.list_endings([0, 1])[:2] == ["_top150_ep4000_VBPR", "_top150_ep4000_VBPR_seed1"]
+    assert study.list_endings([2], "test_time")[1] == "_top150_ep4000_AMR_testtime_seed2"
+    assert study.weight_endings(["{seed}"]) == ["_step4000_VBPR{seed}", "_step4000_AMR{seed}"]
+
+
+def test_attacks_on_lists_are_named_and_wait_for_their_recommender():
+    options = "--objective rank --score_model AMR --score_epoch 2 --score_seed 1 --items class:9"
+    entries = {
+        "attacks": ["--attack_type noise --eps 8 --items class:9"],
+        "test_time_attacks": [f"--attack_type apgd --eps 8 {options}"],
+        "recommenders": ["VBPR", "AMR"],
+        "recommender_options": "--lr 0.05",
+        "promotion": True,
+        "seeds": [0, 1],
+    }
+    study = Study.of(Entries.of(SMALL | entries))
+    noise, ranked = study.attack_options
+    assert study.retrained_attacks == [noise]
+    assert ranked.endswith("_rank_eps8.0_nb_iter100_linf_AMR-ep2-lr0.05-seed1_n9")
+    assert study.scored_by(ranked) == ["_step2_AMR_lr0.05_seed1"]
+    assert study.scored_by(noise) == []
+
+
+def test_a_defence_in_front_is_an_extractor_of_its_own():
+    extractors = {
+        **SMALL["extractors"],
+        "jpeg-quality50": {"options": "--preprocess jpeg:quality=50"},
+        "b.bits-n3": {"options": "--defense 1 --model_dir b --preprocess bits:n=3"},
+    }
+    study = Study.of(Entries.of(SMALL | {"extractors": extractors}))
+    assert [of.prefix for of in study.extractors][-2:] == ["jpeg-quality50_", "b.bits-n3_"]
+
+
+def test_options_of_recommenders_show_in_names():
+    study = Study.of(Entries.of(SMALL | {"recommender_options": "--form full --fidelity paper"}))
+    assert study.list_endings([0, 1]) == [
+        "_top150_ep2_VBPRfull_paper",
+        "_top150_ep2_VBPRfull_seed1_paper",
+    ]
+    options = {"recommender_options": "--lr 0.05 --lmd 2", "recommenders": ["VBPR", "AMR"]}
+    study = Study.of(Entries.of(SMALL | options))
+    assert study.list_endings([1], "test_time") == [
+        "_top150_ep2_VBPR_testtime_lr0.05_seed1",
+        "_top150_ep2_AMR_testtime_lr0.05_lmd2_seed1",
+    ]
+    assert study.weight_endings([0]) == ["_step2_VBPR_lr0.05", "_step2_AMR_lr0.05_lmd2"]
+    assert study.options_shown == ["lr0.05", "lr0.05_lmd2"]
+    assert Study.of(Entries.of(SMALL)).options_shown == ["published"]
+
+
+def test_entries_fill_the_options_of_others():
+    config = read_study("catalogue") | {
+        "dataset": "shop",
+        "images": "'my images'",
+        "train": "a.tsv",
+        "test": "b.tsv",
+        "arch": "resnet18",
+        "weights": "w.pt",
+        "origin": "3",
+        "target": 4,
+        "seeds": "5 7",
+        "cw": "--max_it 10",
+    }
+    study = Study.of(Entries.of(config))
+    assert study.prepare == "folder --images 'my images' --train a.tsv --test b.tsv"
+    assert study.extractors[0].options == "--defense 0 --arch resnet18 --model_file w.pt"
+    assert "cw_3_4_conf0_lr0.005_c0.01_max_it10" in study.attack_options
+    assert study.recommender_options == "--batch_size 512 --lr 0.05"
+    assert study.seeds == (5, 7)
+
+
+def test_choices_bring_entries_along():
+    config = {
+        "budget": "small",
+        "seeds": [3],
+        "epochs": 9,
+        "where": {
+            "budget": {"small": {"epochs": 1, "arch": "tiny", "seeds": [0]}, "full": {}},
+            "arch": {"tiny": {"size": 8, "options": "--side {size} {more}", "more": "--of {arch}"}},
+        },
+    }
+    entries = Entries.of(config)
+    assert entries.number("epochs") == 9 and entries.numbers("seeds") == (3,)
+    assert entries.text("options") == "--side 8 --of tiny"
+    entries.require_all_read()
+    with pytest.raises(UserError, match="budget: no 'huge': choose from small, full"):
+        Entries.of(config | {"budget": "huge"})
+    with pytest.raises(UserError, match="arch is missing"):
+        Entries.of(config | {"budget": "full"})
+    with pytest.raises(UserError, match="stands for itself"):
+        Entries({"options": "{more}", "more": "{options}"}).text("more")
+
+
+DEFENDED = {"free": {"options": "--defense 1 --model_dir madry"}}
+HALF = {"original": SMALL["extractors"]["original"], "b": {"options": "--defense 1 --model_dir b"}}
+HALF["b"]["options"] += " --precision bf16"
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"seeds": "a"}, "seeds: 'a' is no whole number"),
+        ({"seeds": [0, 0]}, "seeds: .* each once"),
+        ({"seeds": []}, "seeds: there is none"),
+        (
+            {"attacks": ["--attack_type pgd --objective rank"]},
+            "rank needs --score_model with one of",
+        ),
+        (
+            {"attacks": ["--attack_type pgd --objective rank --score_model VBPR --score_epoch 3"]},
+            "--score_epoch 2",
+        ),
+        ({"epoch": None}, "epoch is missing"),
+        ({"epochs": 3}, "epochs: there is no such entry"),
+        ({"job_per_seed": "yes"}, "job_per_seed: it is true or false"),
+        ({"dataset": "a/b"}, "not a plain name"),
+        ({"recommenders": ["SVD"]}, "recommenders: no 'SVD'"),
+        ({"recommenders": ["BPRMF", "Pop"]}, "none of them reads images"),
+        ({"recommenders": ["VBPR", "Pop"], "extractors": DEFENDED}, "Pop reads no images"),
+        ({"recommenders": ["AMR"]}, "AMR continues VBPR"),
+        ({"prepare": "folder --images 'my images"}, "prepare: .* No closing quotation"),
+        ({"protocols": ["other"]}, "protocols: no 'other'"),
+        ({"recommender_options": "--lr x"}, "--lr"),
+        ({"recommender_options": "--nope 1"}, "recommender_options: unrecognized"),
+        ({"attacks": ["--attack_type pgd --nope"]}, "attacks: .* unrecognized arguments: --nope"),
+        ({"attacks": ["--attack_type none"]}, "no attack 'none'"),
+        ({"attacks": ["--attack_type pgd", "--eps 8"]}, "same name"),
+        ({"target": 0}, "same class"),
+        ({"prepare": "folder --images {images}"}, "images is missing"),
+        ({"extractors": ["original"]}, "extractors: it holds names"),
+        ({"extractors": {"original": "--defense 0"}}, "entries of its own"),
+        ({"extractors": {"original": {"optoins": ""}}}, "optoins: there is no such entry"),
+        ({"extractors": DEFENDED}, "its options are those of madry"),
+        ({"extractors": {"a": {"options": "--preprocess bits:n=3"}}}, "are those of bits-n3"),
+        ({"extractors": {"bits-n9": {"options": "--preprocess bits:n=9"}}}, "from 1 to 8, not 9"),
+        ({"extractors": HALF}, "give --precision to all"),
+        ({"extractors": {"original": {"train": "--recipe plain"}}}, "train: .*--out"),
+    ],
+)
+def test_a_wrong_study_is_refused_in_one_line(entries, message):
+    with pytest.raises(UserError, match=message) as error:
+        study = Study.of(Entries.of(SMALL | entries))
+        assert study.trainings
+    assert "\n" not in str(error.value)
+
+
+def test_a_dry_run_prints_the_commands(place):
+    output = place.run(STUDIES / "var.yaml", "--dry-run", "-p", expect=2)
+    assert "error: no data set at data/amazon_men" in output
+    output = place.run(
+        place.small(gpu=0, job_per_seed=True, seeds=[0, 1]), "--dry-run", "--printshellcmds"
+    )
+    commands = re.findall(rf"python {ROOT}/(\w+\.py) (.*)", output)
+    assert Counter(verb for verb, _ in commands)["rec_generator.py"] == 5
+    for verb, options in commands:
+        assert (ROOT / verb).exists()
+        assert "--dataset small" in options
+    recommend = [options for verb, options in commands if verb == "rec_generator.py"]
+    assert any("--model VBPR --epoch 2 --topk 150 --seed 1 >" in options for options in recommend)
+    assert place.notes("calls.txt") == []
+
+
+def test_the_expected_duration_is_that_of_the_missing_jobs():
+    def line(missing, finished, minutes=10, cores=2, changed=False):
+        return expected_duration(missing, finished, 20, minutes, cores, changed=changed)
+
+    every = ["train"] * 5 + ["attack"] * 15
+    assert line(every, {}) == "about 10 minutes on 2 cores (20 of 20 jobs are missing)"
+    assert line(every, {}, cores=8).startswith("about 2 minutes on 8 cores")  # 2.5
+    assert line(every[:1], {}) == "about 1 minute on 2 cores (1 of 20 jobs are missing)"
+    assert (
+        line(every, {}, minutes=0)
+        == "no time was measured for this study (20 of 20 jobs are missing)"
+    )
+    # A job of a known rule takes 400 seconds here, the others a minute each.
+    known = {"attack": [300.0, 500.0]}
+    assert line(every[3:7], known, cores=1).startswith("about 15 minutes on 1 core (4 of")
+    assert "the file's own entries" in line(every, known, changed=True)
+    assert line(every[5:], known, minutes=0, changed=True) == (
+        "about 50 minutes on 2 cores (15 of 20 jobs are missing)"
+    )
+
+
+def test_choices_are_no_changed_entries():
+    file = {"seeds": [0, 1], "budget": "full", "where": {"budget": {"small": {"minutes": 4}}}}
+    assert not changed_entries(file | {"budget": "small"}, file)
+    assert changed_entries(file | {"seeds": "0"}, file)
+    assert changed_entries(file | {"epoch": 3}, file)
+
+
+def test_what_changed_is_looked_at_again(place):
+    study = place.small(minutes=6)
+    assert "about 6 minutes on 2 cores (10 of 10 jobs are missing)\n" in place.run(study)
+    first = place.verbs
+    assert first["rec_generator"] == 3 and first["report"] == 1
+    features = place.folder / "data/small/original/features.npy"
+    features.touch()
+    assert "Nothing to be done" in place.run(study)
+    features.write_text("other features")
+    place.run(study)
+    again = place.verbs - first
+    assert set(first) - set(again) == {"prepare_dataset", "classify_extract"}
+    assert "Nothing to be done" in place.run(study)
+    seen = place.verbs
+    again = place.run(study, "--config", "epoch=3")
+    assert re.search(r"about .* with the file's own entries.* \(6 of 10 jobs are missing\)", again)
+    assert set(place.verbs - seen) == {"rec_generator", "evaluate_rec", "summarize", "report"}
+
+
+@pytest.mark.slow
+def test_a_killed_study_finishes_without_redoing_what_was_finished(tmp_path):
+    pytest.importorskip("snakemake")
+    study = STUDIES / "demo_grid.yaml"
+    whole, killed = Place(tmp_path / "whole"), Place(tmp_path / "killed")
+    whole.run(study)
+    process = killed.start(study)
+    while len(killed.notes("finished.txt")) < 16:
+        assert process.poll() is None, "the study was over before it could be killed"
+        sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    finished = set(killed.notes("finished.txt"))
+    running = set(killed.notes("calls.txt")) - finished
+    killed.run(study)
+    calls = Counter(killed.notes("calls.txt"))
+    assert set(calls) == set(whole.notes("calls.txt"))
+    # Two jobs were running, and two may have been over without snakemake's having heard of it.
+    repeated = {call for call, times in calls.items() if times > 1}
+    assert len(repeated) <= len(running) + 4
+    assert sum(calls.values()) <= len(calls) + 4 + len(running)
+    assert killed.artifacts == whole.artifacts
+    assert "Nothing to be done" in killed.run(study)
+
+
+@pytest.mark.slow
+def test_a_study_is_submitted_to_slurm(place):
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    for command in ("sbatch", "srun", "sacct", "sinfo", "scancel"):
+        script(place.programs / command, SLURM, folder=place.folder)
+    profile = ("--workflow-profile", str(ROOT / "reproduce/profiles/slurm"))
+    quick = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "2")
+    place.run(place.small(gpu=0), *profile, *quick)
+    assert (place.folder / "results/small/report.html").exists()
+    submitted = [path.read_text() for path in place.folder.glob("job_*[0-9]")]
+    assert len(submitted) == sum(place.verbs.values()) - 3  # two are local, one has two verbs
+    on_gpu = [options for options in submitted if "--gpus=1" in options or "gpu:1" in options]
+    assert len(on_gpu) == 4
+    assert all("--mem 16000" in options for options in submitted)
+
+
+ARP = {
+    "rules": "arp",
+    "pictures": "small",
+    "data": "'my pictures.npz'",
+    "test": "{data}",
+    "recipes": {"plain": "", "pgd_at": "--steps 2"},
+    "seeds": [0, 1],
+    "baseline": "pgd_at",
+    "training": "--dataset cifar10 --arch lenet",
+    "evaluation": "--dataset cifar10",
+}
+
+
+def test_recipes_and_seeds_make_one_table(place):
+    study = place.written("arp", ARP)
+    assert "error: there is nothing at my pictures.npz" in place.run(study, expect=2)
+    (place.folder / "my pictures.npz").touch()
+    place.run(study)
+    assert place.verbs == {"train_extractor": 4, "audits.robustness": 4, "summarize": 1}
+    assert (place.folder / "results/small/arp.tsv").read_text().splitlines() == [
+        *("name", "plain_0.tsv", "pgd_at_0.tsv", "plain_1.tsv", "pgd_at_1.tsv")
+    ]
+    assert (place.folder / "results/small/arp_summary.tsv").exists()
+    (training,) = [
+        call
+        for call in place.notes("calls.txt")
+        if "--recipe pgd_at" in call and "--seed 1" in call
+    ]
+    assert training == (
+        "train_extractor --gpu -1 --data 'my pictures.npz' --dataset cifar10 --arch lenet "
+        "--recipe pgd_at --steps 2 --seed 1 --out models/arp_small_pgd_at_1/model_best.pth.tar"
+    )
+    assert "Nothing to be done" in place.run(study)
+    place.run(study, "--config", "seeds=1", "baseline=plain")
+    assert (place.folder / "results/small/arp.tsv").read_text().splitlines() == [
+        *("name", "plain_1.tsv", "pgd_at_1.tsv")
+    ]
+    assert "--baseline plain" in place.notes("calls.txt")[-1]
+
+
+@pytest.mark.parametrize("dataset", ["fashion", "cub"])
+def test_embedders_make_a_row_each(place, dataset):
+    (place.folder / "pictures").mkdir()
+    config = ("--config", f"dataset={dataset}", "budget=small", "data=pictures", "gpu=-1")
+    place.run(STUDIES / "robdml.yaml", *config, "seeds=0 4")
+    recipes = ["none", "est", "act", "hm", "hm_ics"]
+    rows = (place.folder / f"results/{dataset}/robdml/rows.tsv").read_text().splitlines()
+    assert rows[0] == "name"
+    assert rows[1:] == [f"{recipe}{seed}_row.tsv" for recipe in recipes for seed in ("", "_seed4")]
+    assert (place.folder / f"results/{dataset}/robdml.tsv").exists()
+    trainings = [call for call in place.notes("calls.txt") if call.startswith("train")]
+    assert all(f"-C {dataset}:rc2f2" in call for call in trainings)
+    assert sum("--steps 8" in call for call in trainings) == 8
+    assert all(("--size 28" in call) == (dataset == "cub") for call in trainings)
+
+
+def test_recommenders_that_read_no_images_are_trained_once_and_face_no_attack(place):
+    place.run(place.small(recommenders=["VBPR", "Pop", "BPRMF"]))
+    calls = [call for call in place.notes("calls.txt") if call.startswith("rec_generator")]
+    blind = [call for call in calls if "--model Pop BPRMF" in call]
+    assert len(blind) == 1 and "--experiment_name original --" in blind[0]
+    assert all("--model VBPR --" in call for call in calls if call not in blind)
+    dataset = SMALL["dataset"]
+    lists = {path.stem for path in (place.folder / f"rec_results/{dataset}").glob("*.tsv")}
+    assert {name.split("_")[0] for name in lists if "Pop" in name or "BPRMF" in name} == {
+        "original"
+    }
+    summarized = next(call for call in place.notes("calls.txt") if call.startswith("summarize"))
+    assert "--options published" in summarized
+
+
+def test_extractors_of_a_catalogue_are_ranked_beside_their_recommenders(place):
+    data = place.folder / "data/shop"
+    data.mkdir(parents=True)
+    for name in ("trainingset.tsv", "testset.tsv", "items.csv"):
+        (data / name).write_text(name)
+    study = STUDIES / "robust_extractors.yaml"
+    of_shop = ("--config", "dataset=shop", "budget=small", "epochs=2", "free_epochs=8")
+    place.run(study, "clean_lists", *of_shop, "origin=0", "target=1")
+    before = place.verbs
+    assert before == {"train_extractor": 7, "classify_extract": 7, "rec_generator": 7}
+    place.run(study, *of_shop, "origin=3", "target=4")
+    assert place.verbs - before == {
+        "audits.rankings": 7,
+        "classify_extract_attack": 28,
+        "evaluate_attack": 28,
+        "feature_loss": 28,
+        "rec_generator": 7,
+        "evaluate_rec": 1,
+        "summarize": 1,
+        "report": 1,
+    }
+    assert (place.folder / "results/shop/robust_extractors.tsv").exists()
+    free = next(call for call in place.notes("calls.txt") if "--recipe free" in call)
+    assert "--arch c2f2 " in free and "--epochs 8 --replays 4" in free
+    (data / "items.csv").write_text("other categories")
+    assert "train_extractor" in place.run(
+        study, *of_shop, "origin=3", "target=4", "--dry-run", "-p"
+    )
+
+
+def test_the_published_parts_attack_weights_that_they_train():
+    for part in Part.read(Entries.of(read_study("apr"))):
+        trained = {
+            run.weights_name
+            for options in part.trainings
+            for run in runs_of(options, top_k=100, seeds=[0])
+        }
+        stems = re.findall(r"=(original_step\S+)", part.attack)
+        assert len(stems) >= 2 and set(stems) <= trained
+
+
+def test_attacks_on_gradients_are_told_apart():
+    config = read_study("semsim") | {"budget": "small"}
+    attacks = Leaks.read(Entries.of(config)).attacks()
+    assert len(attacks) == 3 * (5 + 2 * 2)
+    hybrid = "cifar_resnet20_3_inversed_aug_auglist_3-1-7+43-18-18_rlabel_False"
+    assert attacks[hybrid].condition == "3-1-7+43-18-18"
+    name = "lenet_zhu_3_dlg_crop_auglist__rlabel_False_trained_prune_70_defense_prune_70"
+    expected = ("lenet_zhu", "prune_70", "--optim dlg --iterations 20 --defence prune_70")
+    assert attacks[name] == Attack(*expected)
+    config["networks"] = {"lenet_zhu": {"attacks": ["--optim dlg", "--optim dlg --seed 1"]}}
+    with pytest.raises(UserError, match="two attacks would be named lenet_zhu_3_dlg_aug"):
+        Leaks.read(Entries.of(config)).attacks()
+    config["networks"] = {
+        "lenet_zhu": {"attacks": ["", "--augmentation none", "--labels joint", "--labels analytic"]}
+    }
+    config["conditions"] = {"crop": {"train": "--augmentation crop"}}
+    mode = "lenet_zhu_3_inversed_{}_auglist__rlabel_{}"
+    names = [("crop", "False"), ("normal", "False"), ("crop", "True")]
+    assert set(Leaks.read(Entries.of(config)).attacks()) == {
+        *(mode.format(*of) for of in names), mode.format("crop", "False_labels_analytic")
+    }  # fmt: skip
+    config["budgeted_training"] = "--epochs 2"
+    config["conditions"] = {"plain": {"train": "--schedule conservative"}}
+    with pytest.raises(UserError, match="plain: --epochs and --augmentation must be said"):
+        Leaks.read(Entries.of(config)).attacks()
+
+
+@pytest.fixture
+def real_place(place) -> Place:
+    """The same with the verbs themselves."""
+    place.programs = Path(sys.executable).parent
+    return place
+
+
+@pytest.mark.slow
+def test_leaks_are_found_where_the_rules_expect_them(real_place):
+    pictures = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    np.savez(real_place.folder / "pictures.npz", x=pictures, y=np.arange(40) % 10)
+    study = {
+        "rules": "semsim",
+        "pictures": "small",
+        "data": "pictures.npz",
+        "source": "--dataset cifar10",
+        "conditions": {
+            "pruned": {"train": "--gradient_defence prune_70", "shared": "none prune_70"}
+        },
+        "networks": {"lenet_zhu": {"attacks": ["--optim inversed --iterations 2"]}},
+        "training": "--part all --epochs 1 --augmentation none",
+        "images": "--n_images 2",
+        "metrics": "mse",
+    }
+    real_place.run(real_place.written("semsim", study))
+    ranks = pd.read_csv(real_place.folder / "results/small/semsim.tsv", sep="\t")
+    name = "lenet_zhu_1_inversed_aug_auglist__rlabel_False_trained_prune_70"
+    assert set(ranks.iloc[:, 0]) == {name, f"{name}_defense_prune_70"}
+    assert (real_place.folder / "reconstructions/small/grid.png").exists()
+
+
+@pytest.mark.slow
+def test_attacked_recommenders_are_those_that_the_rules_train(real_place):
+    data = real_place.folder / "data/small"
+    data.mkdir(parents=True)
+    pairs = [(user, (user + step) % 12) for user in range(6) for step in range(5)]
+    for name, rows in (
+        ("trainingset", pairs),
+        ("testset", [(user, user + 5) for user in range(6)]),
+    ):
+        (data / f"{name}.tsv").write_text("".join(f"{user}\t{item}\n" for user, item in rows))
+    study = {
+        "rules": "apr",
+        "dataset": "small",
+        "topk": 5,
+        "seeds": [0, 2],
+        "tables": ["short"],
+        "parts": {
+            "short": {
+                "trainings": [
+                    "--model Pop BPRMF --epoch 1 --batch_size 8",
+                    "--model BPRMF AMF --epoch 2 --adv_epochs 1 --perturb full --fidelity paper "
+                    "--batch_size 8",
+                ],
+                "attack": "--eps 0.5 --compare clean=original_step1_BPRMF_batch8 "
+                "defended=original_step2_AMF-full_batch8_paper",
+            },
+            "long": {"trainings": ["--model BPRMF --epoch 100"], "attack": ""},
+        },
+    }
+    real_place.run(real_place.written("apr", study))
+    table = pd.read_csv(real_place.folder / "results/small/short.tsv", sep="\t")
+    assert {"clean", "defended"} <= set(table["state"]) and set(table["seed"]) == {0, 2}
