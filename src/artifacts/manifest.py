@@ -66,9 +66,10 @@ class Manifest:
         """Describe a stage. ``options`` must hold JSON values only, the seed included.
 
         Inputs are named by their last two path components (``original/features.npy``), so that the
-        record does not depend on where the tree stands.
+        record does not depend on where the tree stands; of two with equal ends each has as many more as
+        tell them apart.
         """
-        hashes = {input_name(path): fingerprint(path) for path in inputs}
+        hashes = {name: fingerprint(path) for name, path in _names_of(inputs).items()}
         return cls(stage, json.loads(json.dumps(dict(options))), hashes)
 
     def is_current(self, outputs: Sequence[Path]) -> bool:
@@ -96,9 +97,22 @@ class Manifest:
             temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
 
-def input_name(path: Path) -> str:
-    """What a record calls an input: ``original/features.npy``."""
-    return "/".join(path.parts[-2:])
+def input_name(path: Path, n_parts: int = 2) -> str:
+    """Return the name of an input in a record: ``original/features.npy``."""
+    return "/".join(path.parts[-n_parts:])
+
+
+def _names_of(inputs: Iterable[Path]) -> dict[str, Path]:
+    """Return different files by the shortest names that tell them apart."""
+    files = {path.absolute(): input_name(path) for path in inputs}
+    names = {}
+    for path, name in files.items():
+        rivals = [other for other in files if other != path and files[other] == name]
+        n_parts = 2
+        while any(input_name(other, n_parts) == input_name(path, n_parts) for other in rivals):
+            n_parts += 1
+        names[input_name(path, n_parts) if rivals else name] = path
+    return names
 
 
 def record_path(output: Path) -> Path:

@@ -182,6 +182,16 @@ def made(outputs, source, *, force=False):
     return True
 
 
+def test_two_inputs_with_equal_ends_have_names_and_hashes_of_their_own(tmp_path):
+    files = [tmp_path / name for name in ("a/x/in.csv", "b/x/in.csv", "c/y/in.csv")]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text(file.parts[-3])
+    inputs = Manifest.of("stage", {}, [*files, files[0]]).inputs
+    assert sorted(inputs) == ["a/x/in.csv", "b/x/in.csv", "y/in.csv"]
+    assert len(set(inputs.values())) == 3
+
+
 def test_a_stage_publishes_records_and_then_skips(tmp_path, capsys):
     source, outputs = tmp_path / "in.txt", [tmp_path / "new" / name for name in ("a.txt", "b.txt")]
     source.write_text("1")
