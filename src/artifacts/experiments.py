@@ -91,8 +91,12 @@ class Experiment:
         prefix = f"{check_name(self.model_dir, 'model_dir')}_" if self.model_dir else ""
         if self.attack is None:
             return prefix + CLEAN
-        target = self.objective or (UNTARGETED if self.target is None else self.target)
-        return f"{prefix}{self.attack}_{self.items or self.origin}_{target}_{self.parameters}"
+        return f"{prefix}{self.attack}_{self.items or self.origin}_{self.aim}_{self.parameters}"
+
+    @property
+    def aim(self) -> str:
+        """The number of the target class, ``any`` of an untargeted attack, or the objective in lists."""
+        return self.objective or (UNTARGETED if self.target is None else str(self.target))
 
     @property
     def clean(self) -> "Experiment":

@@ -101,7 +101,8 @@ class AttackSettings:
         """
         if expected not in (None, n_classes):
             raise UserError(f"--num_classes is {expected}, but the model has {n_classes} classes")
-        for option, number in (("origin", self.origin), ("target", self.target)):
+        origin = None if self.items.name else self.origin
+        for option, number in (("origin", origin), ("target", self.target)):
             if number is not None and number >= n_classes:
                 raise UserError(
                     f"--{option}_class {number}: the model has classes 0 to {n_classes - 1}"

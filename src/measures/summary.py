@@ -120,13 +120,15 @@ def comparisons_of(
     """Group runs by extractor and recommender: a comparison for each data set that has them.
 
     ``runs`` are those of each of the ``layouts``, whose extractors of one name are trainings of one
-    recipe. ``ks`` ascend. ``unpaired_runs`` are left out; ``UserError`` when nothing else is there.
+    recipe. ``ks`` ascend. ``unpaired_runs`` and attacks on items of no one class are left out;
+    ``UserError`` when nothing else is there.
     """
     groups: dict[tuple[str, str], list[Comparison]] = {}
     for layout, of_layout in zip(layouts, runs, strict=True):
         found: dict[tuple[str, str], list[Run]] = {}
         paired = set(of_layout).difference(unpaired_runs(of_layout))
-        for run in sorted(paired, key=lambda run: run.name):
+        compared = [run for run in paired if not run.experiment.items]
+        for run in sorted(compared, key=lambda run: run.name):
             found.setdefault((run.experiment.extractor, run.model), []).append(run)
         for key, members in found.items():
             comparison = Comparison(layout, tuple(members), tuple(ks))
@@ -493,15 +495,24 @@ def budget_of(experiment: Experiment) -> tuple[float, str] | None:
     return (float(eps[1]), norm[1] if norm else "inf") if eps else None
 
 
+def read_success(layout: Layout, experiment: Experiment) -> np.ndarray:
+    """Return whether the attack reached its goal with each stored image, (n,) bool."""
+    table = pd.read_csv(layout.attack_report(experiment), sep="\t", usecols=["success"])
+    return table["success"].to_numpy(bool)
+
+
 def attack_outcome(layout: Layout, experiment: Experiment) -> tuple[float, float]:
     """(success rate in percent, mean squared feature loss) of an attack; NaN where files lack.
 
-    An attack without a target succeeds where the class is no longer the origin.
+    An attack without a target succeeds where the class is no longer the origin, one on lists where more
+    users are shown the item.
     """
     if not layout.classes(experiment).is_file():
         return np.nan, np.nan
     attacked, _ = read_attacked_classes(layout.classes(experiment))
-    if experiment.target is None:
+    if experiment.objective:
+        success = 100 * read_success(layout, experiment).mean()
+    elif experiment.target is None:
         success = attack_metrics.misclassification_rate(attacked.classes, experiment.origin)
     else:
         success = attack_metrics.success_rate(attacked.classes, experiment.target)

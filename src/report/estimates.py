@@ -11,6 +11,7 @@ from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
 from src.measures.changes import Measure, Measured
+from src.measures.summary import read_success
 from src.measures.verdicts import NO_CONTROL
 from src.metrics.attack import feature_loss
 from src.metrics.significance import bootstrap_interval, mean_interval, wilson_interval
@@ -103,9 +104,11 @@ def stacked(runs: list[Measured], measures: list[Measure]) -> np.ndarray:
 
 
 def success_estimate(layout: Layout, experiment: Experiment) -> Estimate:
-    """Success rate in percent with Wilson's interval; without a target, of leaving the origin."""
+    """Success rate in percent with Wilson's interval, as ``attack_outcome`` counts it."""
     attacked, _ = read_attacked_classes(layout.classes(experiment))
-    if experiment.target is None:
+    if experiment.objective:
+        hits = read_success(layout, experiment)
+    elif experiment.target is None:
         hits = attacked.classes != experiment.origin
     else:
         hits = attacked.classes == experiment.target

@@ -221,7 +221,7 @@ def gallery_section(
 ) -> Section:
     of_pair: dict[tuple, list[Shelf]] = {}
     for shelf in shelves(study):
-        of_pair.setdefault((shelf.experiment.origin, shelf.experiment.target), []).append(shelf)
+        of_pair.setdefault((shelf.experiment.origin, shelf.experiment.aim), []).append(shelf)
     galleries = [
         shelf.gallery(shown, users)
         for of in of_pair.values()
@@ -277,7 +277,7 @@ def shelves(study: Study) -> list[Shelf]:
     for experiment in study.attacked:
         if experiment.attack == CONTROL or not _has_pictures(study.layout, experiment):
             continue
-        key = (experiment.origin, experiment.target, experiment.extractor)
+        key = (experiment.origin, experiment.aim, experiment.extractor)
         if key not in best or rate[experiment.name] > rate[best[key].name]:
             best[key] = experiment
     return [Shelf(study, experiment) for experiment in best.values()]

@@ -54,7 +54,7 @@ def summary_section(study: Study, anchor: str, title: str) -> Section:
 
 def _by_pair(study: Study, rows: pd.DataFrame) -> list[tuple[tuple, str, pd.DataFrame]]:
     """(pair of classes, protocol, their rows), in the order of ``PROTOCOLS``."""
-    pair_of = {of.name: (of.origin, of.target) for of in map(Experiment.parse, rows["experiment"])}
+    pair_of = {of.name: (of.origin, of.aim) for of in map(Experiment.parse, rows["experiment"])}
     pairs = rows["experiment"].map(pair_of)
     return [
         (pair, protocol, of)
@@ -148,7 +148,7 @@ def _curve_plot(
     name = METRICS[metric].split(" /")[0]
     before = number(at_k["before"].iloc[0])
     return Plot(
-        f"{metric}_{protocol}_{extractor}_{recommender}_{ordered[0].origin}_{ordered[0].target}",
+        f"{metric}_{protocol}_{extractor}_{recommender}_{ordered[0].origin}_{ordered[0].aim}",
         f"{name}@K of {pair.split(' →')[0]}: {extractor}, {recommender}, {PROTOCOLS[protocol]}",
         f"{name} against K up to {study.ks[-1]}. At K = {study.k}: before {before}; after {said}.",
         partial(draw_curves, curves=curves, x_label="K", y_label=_AXIS[metric], log=True),

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from src.artifacts.classes import read_classes
 from src.artifacts.experiments import Experiment
@@ -31,18 +32,16 @@ def attack_labels(experiments: Sequence[Experiment]) -> dict[str, str]:
     """
     attacks = {attack_part(experiment): experiment for experiment in experiments}
     labels = {name: _short_label(experiment) for name, experiment in attacks.items()}
-    alike = Counter((labels[name], of.origin, of.target) for name, of in attacks.items())
+    alike = Counter((labels[name], of.origin, of.aim) for name, of in attacks.items())
     return {
-        name: label if alike[label, of.origin, of.target] == 1 else f"{label}: {of.parameters}"
+        name: label if alike[label, of.origin, of.aim] == 1 else f"{label}: {of.parameters}"
         for (name, label), of in zip(labels.items(), attacks.values(), strict=True)
     }
 
 
 def attack_part(experiment: Experiment) -> str:
     """The experiment's name without its extractor, as the summary has it."""
-    return Experiment(
-        None, experiment.attack, experiment.origin, experiment.target, experiment.parameters
-    ).name
+    return replace(experiment, model_dir=None).name
 
 
 def _short_label(experiment: Experiment) -> str:
@@ -53,6 +52,8 @@ def _short_label(experiment: Experiment) -> str:
 def pair_label(layout: Layout, experiment: Experiment) -> str:
     """``sandal → running shoe``: the attacked class and what it shall look like."""
     classes = read_classes(layout.classes(experiment.clean))
+    if experiment.objective:
+        return f"{classes.label_of(experiment.origin)} → lists ({experiment.objective})"
     if experiment.target is None:
         return f"{classes.label_of(experiment.origin)} → any other class"
     return f"{classes.label_of(experiment.origin)} → {classes.label_of(experiment.target)}"

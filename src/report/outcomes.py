@@ -25,7 +25,7 @@ def attacks_section(study: Study, anchor: str, title: str) -> Section:
     for experiment in study.attacked:
         row = outcomes.loc[experiment.name]
         line = {
-            "classes": study.pairs[experiment.origin, experiment.target],
+            "classes": study.pairs[experiment.origin, experiment.aim],
             "extractor": experiment.extractor,
             "attack": study.label(experiment),
             "images": number(row.get("images", np.nan), 9),
@@ -62,7 +62,7 @@ def attacks_section(study: Study, anchor: str, title: str) -> Section:
 def _eps_plot(study: Study, pair: tuple, measure: str, label: str) -> Plot | None:
     """A line for each extractor and kind of attack; one without a budget is level. None without eps."""
     outcomes = study.outcomes.set_index("experiment")
-    of_pair = [of for of in study.attacked if (of.origin, of.target) == pair]
+    of_pair = [of for of in study.attacked if (of.origin, of.aim) == pair]
     kinds = list(dict.fromkeys(attack_name(of) for of in of_pair))
     extractors = list(dict.fromkeys(of.extractor for of in of_pair))
     budgets = sorted({budget[0] for of in of_pair if (budget := budget_of(of))})

@@ -78,10 +78,10 @@ class Study:
         return list(dict.fromkeys(experiment.extractor for experiment in self.attacked))
 
     @cached_property
-    def pairs(self) -> dict[tuple[int | None, int | None], str]:
-        """The attacked (origin, target) classes and their names."""
+    def pairs(self) -> dict[tuple[int | None, str], str]:
+        """What is attacked and for which aim, by (origin class, ``Experiment.aim``)."""
         return {
-            (experiment.origin, experiment.target): pair_label(self.layout, experiment)
+            (experiment.origin, experiment.aim): pair_label(self.layout, experiment)
             for experiment in reversed(self.attacked)
         }
 
@@ -152,18 +152,19 @@ def attacked_runs(
 
 
 def attacked_experiments(layout: Layout) -> list[Experiment]:
-    """What stage 3 has finished, undefended extractors first."""
+    """What stage 3 has finished on the images of a class, undefended extractors first."""
     found = []
     for path in layout.data.glob("*/classes.csv"):
         try:
             experiment = Experiment.parse(path.parent.name)
         except UserError:
             continue  # a folder of the user's own
-        if experiment.attack and layout.classes(experiment.clean).is_file():
+        of_class = experiment.attack and experiment.origin is not None
+        if of_class and layout.classes(experiment.clean).is_file():
             found.append(experiment)
     return sorted(
         found,
-        key=lambda of: (of.origin, of.target or -1, of.model_dir or "", *attack_order(of)),
+        key=lambda of: (of.origin, of.target or -1, of.aim, of.model_dir or "", *attack_order(of)),
     )
 
 

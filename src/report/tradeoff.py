@@ -79,7 +79,7 @@ def _strongest(study: Study) -> pd.DataFrame:
     rows = study.effects
     rows = rows[(rows["metric"] == "chr") & (rows["k"] == study.k)]
     parsed = rows["experiment"].map(Experiment.parse)
-    rows = rows.assign(classes=[study.pairs[of.origin, of.target] for of in parsed])
+    rows = rows.assign(classes=[study.pairs[of.origin, of.aim] for of in parsed])
     rows = rows[[of.attack != CONTROL for of in parsed]]
     keys = ["extractor", "recommender", "protocol", "classes"]
     order = rows["change"].sort_values(ascending=False, kind="stable").index

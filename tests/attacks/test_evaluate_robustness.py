@@ -610,4 +610,6 @@ def test_a_robust_network_is_as_robust_as_published(call, tmp_path):
     accuracy = read_table(tmp_path / "table.tsv").set_index("attack")["accuracy"]
     assert accuracy["clean"] == pytest.approx(74, abs=0.5)  # one image
     assert accuracy["pgd20"] == pytest.approx(61.5, abs=2)
-    assert accuracy["cw"] - 0.5 <= accuracy["pgd20"] <= accuracy["fgsm"], "an image is half a percent"
+    assert accuracy["cw"] - 0.5 <= accuracy["pgd20"] <= accuracy["fgsm"], (
+        "an image is half a percent"
+    )

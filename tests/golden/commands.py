@@ -103,6 +103,9 @@ FURTHER_ATTACKS: Commands = [
         ("attention kept", "--attack_type attention --nb_iter 2 --attention_weight -1"),
         ("pgd in l1", f"{PGD} --l 1 --eps 2000"),
         ("pgd of cleverhans", f"{PGD} --engine cleverhans --eps 3"),
+        ("mifgsm", "--attack_type mifgsm --nb_iter 2"),
+        ("apgd", "--attack_type apgd --nb_iter 3"),
+        ("pgd on a few", f"{PGD} --items class:2"),
         ("margin", "--attack_type margin --nb_iter 2"),
         ("stepll", "--attack_type stepll --untargeted"),
         ("rstepll", "--attack_type rstepll --untargeted"),
@@ -137,7 +140,6 @@ RECOMMENDERS: Commands = [
         f"rec_generator.py {LISTS} --model VBPR AMR --seed 0 1"
         f" --experiment_name {PGD_NAME} {NOISE_NAME} --load_weights_from original",
     ),
-    ("recommend with more clean seeds", f"rec_generator.py {LISTS} --model VBPR AMR --seed 2 3"),
 ]
 
 FURTHER_RECOMMENDERS: Commands = [
@@ -163,6 +165,23 @@ FURTHER_RECOMMENDERS: Commands = [
         "rec_generator.py --dataset pairs --epoch 4 --topk 10 --model BPRMF --keep best --verbose 2"
         f" {ON_CPU}",
     ),
+]
+
+PROMOTION: Commands = [
+    *(
+        (
+            f"attack on {aim}",
+            f"classify_extract_attack.py {PLAIN} --eps 8 --score_epoch 2 {options}",
+        )
+        for aim, options in (
+            (
+                "ranks",
+                f"{ATTACK} --attack_type apgd --nb_iter 2 --objective rank --score_model VBPR",
+            ),
+            ("scores", "--items random:4 --attack_type fgsm --objective score --score_model AMR"),
+        )
+    ),
+    ("promotion", f"-m audits.promotion {SHOP} --model VBPR AMR --epoch 2 --seed 0 1 --k 10"),
 ]
 
 LIST_MEASURES: Commands = [
@@ -332,6 +351,7 @@ BAD_CALLS: Commands = [
     ("summarize, K beyond", f"summarize.py {SHOP} --topk 30 --fidelity corrected --list_of_k 31"),
     ("summarize, no data set", "summarize.py --dataset none"),
     ("report, no data set", "report.py --dataset none"),
+    ("promotion, blind", f"-m audits.promotion {SHOP} --model BPRMF --epoch 2"),
     ("parameters, not trained", f"-m audits.parameters {SHOP} --epoch 77"),
     ("parameters, no features", f"-m audits.parameters {SHOP} --epoch 2 --model BPRMF --tables features"),
     ("rankings, unknown attack", f"-m audits.rankings {SHOP} --attack XX:pm=+"),
@@ -356,6 +376,7 @@ EVERYTHING: Commands = [
     *ATTACK_MEASURES,
     *RECOMMENDERS,
     *FURTHER_RECOMMENDERS,
+    *PROMOTION,
     *LIST_MEASURES,
     *AUDITS,
     *DEFENCE,
