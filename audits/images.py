@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
 from src.artifacts.program import program
-from src.attacks.settings import attack_settings, experiment
+from src.attacks.command import named_experiment
+from src.attacks.settings import attack_settings
 from src.cli import Parser, fidelity_of, run
 from src.defences.options import model_dir_of
 from src.measures.image_options import add_score_options, check_score_options
+from src.recommenders.read_out import score_weights_of
 
 OTHERS = {
     "agreement": ("src.measures.agreement", "How well metrics agree with people."),
@@ -35,7 +37,8 @@ def score(arguments: Sequence[str]) -> None:
         if not (named or options.all):
             fidelity = fidelity_of(options)
             settings = attack_settings(options, fidelity)
-            named = [experiment(settings, model_dir_of(options), fidelity)]
+            scored_by = score_weights_of(options, layout, Experiment(model_dir_of(options)))
+            named = [named_experiment(options, settings, fidelity, scored_by)]
 
     from src.measures.image_conditions import attacked_experiments
     from src.measures.image_quality import TABLE, Measures, score_experiments, score_folders

@@ -3,10 +3,11 @@
     python benchmarks/bench_promotion.py
     python benchmarks/bench_promotion.py --what million     1,371,980 users, on about 4 GB of memory
 
-The rank attack is PGD through a network and the scores of 10,000 users. Delta ranking finds what 315 attacked
-items of 105,542 do to every list, and for how many users each of them enters. Exit code 1 where a mark is
-missed: the rank attack takes at most 1.15 times the time of the class attack, delta ranking is at least 100
-times as fast as the full one, and takes at most 10 seconds an attack for a million users.
+The rank attack is PGD through a network and the scores of 10,000 users. Delta ranking finds what 315
+attacked items of 105,542 do to every list, and for how many users each of them enters. The exit code is 1
+where a mark is missed: the rank attack takes at most 1.15 times the time of the class attack, delta
+ranking is at least 100 times as fast as the full one, and an attack takes it at most 10 seconds for a
+million users.
 """
 
 import argparse

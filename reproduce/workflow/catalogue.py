@@ -25,7 +25,7 @@ from src.cli import (
 )
 from src.defences.options import add_preprocess_option, model_dir_of
 from src.recommenders.command import add_recommender_options, run_of
-from src.recommenders.read_out import add_score_options, weights_text
+from src.recommenders.read_out import weights_text
 from src.recommenders.registry import RECOMMENDERS
 
 PROTOCOLS = ("retrained", "test_time")
@@ -308,7 +308,6 @@ class Study:
         add_extractor_options(parser)
         add_preprocess_option(parser)
         add_fidelity_option(parser)
-        add_score_options(parser)
         pair = f"--origin_class {self.origin} --target_class {self.target}"
         return parser.parse_args(shlex.split(f"{pair} {attack} {extractor.options}"))
 

@@ -29,7 +29,27 @@ from src.cli import (
 )
 from src.defences.defence import NONE
 from src.defences.options import add_preprocess_option, model_dir_of
-from src.recommenders.read_out import add_score_options, score_weights_of, weights_text
+from src.recommenders.read_out import score_weights_of, weights_text
+
+
+def named_experiment(
+    options: argparse.Namespace,
+    settings: AttackSettings,
+    fidelity: Fidelity,
+    scored_by: Path | None,
+) -> Experiment:
+    """Name the experiment of parsed options; ``scored_by`` are the weights of ``--score_model``.
+
+    ``UserError`` for an attack on lists without them.
+    """
+    recommender = ""
+    if settings.objective:
+        if scored_by is None:
+            raise UserError(
+                f"--objective {options.objective} needs a recommender: --score_model or --weights"
+            )
+        recommender = weights_text(Run.parse_weights_name(scored_by.stem))
+    return experiment(settings, model_dir_of(options), fidelity, recommender)
 
 
 @dataclass(frozen=True)
@@ -63,7 +83,6 @@ class AttackCommand:
         add_extractor_options(parser)
         add_preprocess_option(parser)
         add_fidelity_option(parser)
-        add_score_options(parser)
         if add_options:
             add_options(parser)
         options = parser.parse_args()
@@ -72,16 +91,8 @@ class AttackCommand:
         _check_head(options.head, settings, fidelity)
         layout = Layout(options.dataset, options.root)
         layout.require_data()
-        model_dir = model_dir_of(options)
-        scored_by = score_weights_of(options, layout, Experiment(model_dir))
-        if settings.objective and scored_by is None:
-            raise UserError(
-                f"--objective {options.objective} needs a recommender: --score_model or --weights"
-            )
-        recommender = ""
-        if settings.objective:
-            recommender = weights_text(Run.parse_weights_name(scored_by.stem))
-        name = experiment(settings, model_dir, fidelity, recommender)
+        scored_by = score_weights_of(options, layout, Experiment(model_dir_of(options)))
+        name = named_experiment(options, settings, fidelity, scored_by)
         return cls(options, settings, fidelity, layout, name, scored_by)
 
     def require_attacked(self) -> None:

@@ -19,6 +19,7 @@ from src.attacks.registry import ATTACKS, PGD, Noise
 from src.cli import add_seed_option
 from src.defences.defence import NONE
 from src.defences.options import model_dir_of
+from src.recommenders.read_out import add_score_options
 
 _REFUSED = {
     "jsma": "its search over pairs of pixels needs a 150,528 x 150,528 matrix at 224 pixels",
@@ -170,6 +171,7 @@ def add_attack_options(
         help="length of the lists that --objective is after",
     )
     add_items_options(group)
+    add_score_options(parser)
     add_parameters(group, ATTACKS, eps=eps)
     group.add_argument(
         "--restarts",
