@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,17 +59,22 @@ def score_weights_of(options: argparse.Namespace, layout: Layout, clean: Experim
     return path
 
 
-def only_training(layout: Layout, wanted: Run) -> Path:
-    """The weights of ``wanted``, whatever its options are; ``UserError`` where several fit."""
+def only_training(layout: Layout, wanted: Run, options: Collection[str] | None = None) -> Path:
+    """The weights of ``wanted``, whatever its options are, or with one of ``options`` (their labels).
+
+    ``UserError`` where several fit.
+    """
     usual = layout.weights(wanted)
     found = []
     for path in sorted(usual.parent.glob(f"{wanted.experiment.name}_step*_*.npz")):
         with contextlib.suppress(UserError):
-            if replace(Run.parse_weights_name(path.stem), options="") == replace(wanted, top_k=150):
+            run = Run.parse_weights_name(path.stem)
+            is_chosen = options is None or run.options_label in options
+            if is_chosen and replace(run, options="") == replace(wanted, top_k=150):
                 found.append(path)
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise UserError(f"several trainings fit --score_model: name one by --weights: {names}")
+        raise UserError(f"several trainings of {wanted.model} fit, name one of {names}")
     return found[0] if found else usual
 
 
