@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from src.artifacts.experiments import PUBLISHED
 from src.cli import Parser, add_common_options, run
 from src.recommenders.command import positive
 
@@ -22,6 +23,13 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--epoch", type=positive, default=4000, help="their epochs")
     parser.add_argument("--seed", type=int, nargs="+", default=[0], help="their seeds")
+    parser.add_argument(
+        "--options",
+        nargs="+",
+        metavar="TEXT",
+        help="recommenders whose names show these options, such as lr0.05 and lr0.05_eps0.1, or "
+        f"{PUBLISHED} (default: the only ones there)",
+    )
     parser.add_argument("--k", type=positive, default=20, help="length of the lists")
     parser.add_argument(
         "--output", default="promotion", help="name of the table in results/<dataset>/"
@@ -49,12 +57,13 @@ def main() -> None:
         layout.require_data()
     seeds = tuple(dict.fromkeys(options.seed))
     models = tuple(dict.fromkeys(options.model))
-    trainings = subjects_of(layouts, models, options.epoch, seeds, options.k)
+    trainings = subjects_of(layouts, models, options.epoch, seeds, options.k, options.options)
     path = layouts[0].result(f"{options.output}.tsv")
     described = {
         "trainings": [layout.dataset for layout in layouts],
         "models": models,
         "epoch": options.epoch,
+        "options": options.options,
         "seeds": seeds,
         "k": options.k,
     }

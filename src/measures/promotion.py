@@ -5,7 +5,7 @@ values are exact over the users who may be shown an item, except places (a sampl
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -63,9 +63,19 @@ class Subject:
     k: int
 
     @classmethod
-    def read(cls, layout: Layout, wanted: Run, data: TrainingData, k: int) -> "Subject":
-        """Read the weights of ``wanted``, whatever its options are; ``UserError`` without any."""
-        run, recommender = load_recommender(only_training(layout, wanted), data)
+    def read(
+        cls,
+        layout: Layout,
+        wanted: Run,
+        data: TrainingData,
+        k: int,
+        options: Collection[str] | None = None,
+    ) -> "Subject":
+        """Read the weights of ``wanted``, whatever its options are or with one of ``options``.
+
+        ``UserError`` where there are none, or several.
+        """
+        run, recommender = load_recommender(only_training(layout, wanted, options), data)
         return cls(layout, run, recommender, data, k)
 
     @cached_property
@@ -451,9 +461,16 @@ def sentence(table: pd.DataFrame) -> str:
 
 
 def subjects_of(
-    layouts: Sequence[Layout], models: Sequence[str], epochs: int, seeds: Sequence[int], k: int
+    layouts: Sequence[Layout],
+    models: Sequence[str],
+    epochs: int,
+    seeds: Sequence[int],
+    k: int,
+    options: Collection[str] | None = None,
 ) -> list[Trainings]:
     """Every recommender on every extractor that has attacked experiments in all data sets.
+
+    ``options`` are labels of options of recommenders, one of which each has; None allows any.
 
     Raises ``UserError`` for a recommender that does not look at images, for missing weights, and where
     nothing has been attacked.
@@ -474,7 +491,7 @@ def subjects_of(
             label = Model.parse(model).label
             subjects = [
                 [
-                    Subject.read(layout, Run(clean, label, epochs, seed=seed), of, k)
+                    Subject.read(layout, Run(clean, label, epochs, seed=seed), of, k, options)
                     for seed in seeds
                 ]
                 for layout, of in zip(layouts, data, strict=True)
