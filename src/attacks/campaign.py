@@ -17,6 +17,7 @@ from src.artifacts.fidelity import Fidelity
 from src.artifacts.parts import Parts
 from src.attacks.attack import LEVELS, Attack, Budget, Goal
 from src.attacks.freezing import frozen
+from src.attacks.given import Given
 from src.attacks.goals import ClassGoal, predict_reached
 from src.attacks.list_goals import ListGoal, list_goal
 from src.attacks.registry import Noise
@@ -60,6 +61,8 @@ class Campaign:
     """L2 norms in grey levels of the changes that noise resembles, by image id."""
     audience: Audience | None = None
     """Users whose lists an attack on lists is after; its items are ``image_ids``."""
+    given: Mapping[int, Path] | None = None
+    """Files of images that were attacked elsewhere, by image id."""
 
     @property
     def budget(self) -> Budget | None:
@@ -114,9 +117,19 @@ class Campaign:
         images.insert(2, "success", self._succeeded(predictions))
         return Outcome(images, predictions)
 
+    @property
+    def knows_success(self) -> bool:
+        """Whether images can succeed: images given for lists need an audience for that."""
+        return not self.settings.objective or self.audience is not None
+
     def _succeeded(self, predictions: Predictions) -> np.ndarray:
-        """Whether each stored image (ascending ids) is where the attack wants it, (n,) bool."""
+        """Whether each stored image (ascending ids) is where the attack wants it, (n,).
+
+        bool; NaN where nothing says so.
+        """
         rows = np.arange(len(self.image_ids))
+        if not self.knows_success:
+            return np.full(len(rows), np.nan)
         if self.audience is None:
             goal = self._goal(rows)
             hit = predictions.classes == goal.classes.numpy()
@@ -153,9 +166,12 @@ class Campaign:
         image_ids = self.catalogue.ids[positions]
         write_images(folder, image_ids, levels, clean, self.budget)
         change = levels.astype(np.int16) - clean
+        reached = np.full(len(clean), np.nan)
+        if self.knows_success:
+            reached = predict_reached(judge, attacked, goal).cpu().numpy()
         return {
             "image": image_ids,
-            "success_before_rounding": predict_reached(judge, attacked, goal).cpu().numpy(),
+            "success_before_rounding": reached,
             "linf": norms(change, np.inf),
             "l2": norms(change, 2) / LEVELS,
             "passes": np.full(len(clean), passes / len(clean)),
@@ -168,6 +184,9 @@ class Campaign:
             attack = replace(
                 attack, sizes=tuple(self.sizes[int(image_id)] for image_id in image_ids)
             )
+        if isinstance(attack, Given) and self.given is not None:
+            files = tuple(self.given[int(image_id)] for image_id in image_ids)
+            attack = replace(attack, files=files)
         if settings.restarts > 1:
             again = Restarted if self.audience is None else BestOfRestarts
             attack = again(attack, settings.restarts)
@@ -207,7 +226,8 @@ class Outcome:
 
     ``images`` has the columns image, success_before_rounding, success (of the stored file), linf (grey
     levels) and l2 (pixels in [0, 1]) of the stored change, passes (images that the attack sent
-    through the network for one image, the mean of its batch).
+    through the network for one image, the mean of its batch). The successes are NaN where nothing says
+    what one is.
     """
 
     images: pd.DataFrame
@@ -240,7 +260,7 @@ class Outcome:
         features = clean_features.copy()
         features[self.images["image"]] = self.predictions.features
         write_features(outputs[1], features)
-        flags = {"success_before_rounding": int, "success": int}
+        flags = {"success_before_rounding": "Int64", "success": "Int64"}
         self.images.astype(flags).to_csv(outputs[2], sep="\t", index=False, float_format="%.6g")
         return outputs
 

@@ -449,6 +449,7 @@ class Noise(BudgetedAttack):
     """A control: random noise of the budget's size, or of the changes of another experiment."""
 
     takes_any_goal: ClassVar = False
+    sees_network: ClassVar = False
     template: ClassVar = "eps{eps}_l{norm}"
     norms: ClassVar = ("inf", "1", "2")
 
