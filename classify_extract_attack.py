@@ -97,11 +97,21 @@ def attack(
     start = clean.read_start(settings, given)
     if given:
         check_given(given, catalogue, settings.attack)
-    audience = None
+    audience, accounts = None, None
     if settings.objective and command.scored_by:
         data = TrainingData(load_interactions(layout, len(features)), features)
         _, recommender = load_recommender(command.scored_by, data)
         audience = audience_of(recommender, data, start.image_ids, settings.top_k)
+        if settings.attack.asks_places:
+            accounts = audience_of(
+                recommender,
+                data,
+                start.image_ids,
+                settings.top_k,
+                at_most=settings.attack.accounts,
+                seed=settings.seed,
+                with_rivals=True,
+            )
     campaign = Campaign(
         extractor,
         settings,
@@ -114,6 +124,7 @@ def attack(
         undefended if settings.unaware else extractor,
         resembled and change_sizes(resembled, start.image_ids),
         audience,
+        accounts,
         given,
     )
     what = settings.items.name or f"class {settings.origin}: {start.labels[0]}"

@@ -19,7 +19,7 @@ from src.attacks.attack import LEVELS, Attack, Budget, Goal
 from src.attacks.freezing import frozen
 from src.attacks.given import Given
 from src.attacks.goals import ClassGoal, predict_reached
-from src.attacks.list_goals import ListGoal, list_goal
+from src.attacks.list_goals import ListGoal, PlaceGoal, list_goal, place_goal
 from src.attacks.registry import Noise
 from src.attacks.repeated import BestOfRestarts, Rechecked, Restarted
 from src.attacks.settings import AttackSettings
@@ -61,6 +61,8 @@ class Campaign:
     """L2 norms in grey levels of the changes that noise resembles, by image id."""
     audience: Audience | None = None
     """Users whose lists an attack on lists is after; its items are ``image_ids``."""
+    accounts: Audience | None = None
+    """Users whose lists the attack asks for places, where it is told nothing else."""
     given: Mapping[int, Path] | None = None
     """Files of images that were attacked elsewhere, by image id."""
 
@@ -152,14 +154,16 @@ class Campaign:
         """Attack and store one batch; returns its columns of the outcome."""
         device = self.extractor.device
         clean = self.catalogue.batch(positions)
-        goal = self._goal(np.searchsorted(self.image_ids, self.catalogue.ids[positions])).to(device)
+        rows = np.searchsorted(self.image_ids, self.catalogue.ids[positions])
+        goal = self._goal(rows).to(device)
+        told = goal if self.accounts is None else self._place_goal[torch.from_numpy(rows)]
         passes = victim.all_passes
         # The caller's random state stays as it is.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(_seed_of(self.settings.seed, number))
             points = victim.to_points(to_pixels(clean, device))
             attack = self._prepared(victim, self.catalogue.ids[positions])
-            attacked = attack(victim, points, goal)
+            attacked = attack(victim, points, told)
         passes = victim.all_passes - passes
         judge = ExtractorVictim(self.extractor, self.fidelity.budget_space)
         levels = to_levels(victim.to_images(attacked), clean, self.fidelity.quantise, self.budget)
@@ -208,6 +212,11 @@ class Campaign:
     def _list_goal(self) -> ListGoal:
         """The goal of all images, on the extractor's device."""
         return list_goal(self.settings.objective, self.audience, self.extractor.device)
+
+    @cached_property
+    def _place_goal(self) -> PlaceGoal:
+        """What the attack is told of all images, on the extractor's device."""
+        return place_goal(self.settings.objective, self.accounts, self.extractor.device)
 
     def _predict(self, stored: ImageSet, precision: Precision) -> Predictions:
         return predict(

@@ -95,6 +95,10 @@ class AttackSettings:
                 f"--attack_type {self.kind} knows classes alone; --objective {self.objective} is for "
                 f"{', '.join(able)}"
             )
+        if self.attack.asks_places and self.objective.removeprefix(DEMOTE) != "rank":
+            raise UserError(
+                f"--attack_type {self.kind} is told places alone, not scores: --objective rank"
+            )
         if self.top_k < 1:
             raise UserError("--k must be at least 1")
 
