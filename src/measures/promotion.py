@@ -334,7 +334,7 @@ def _signs_of_failure(row: pd.Series, told: pd.DataFrame) -> list[str]:
 def _family(experiment: Experiment) -> str:
     """What attacks have in common that differ in budget, steps and restarts alone."""
     aim = experiment.objective or experiment.target
-    parameters = _SIZES.sub("", experiment.parameters).replace("__", "_")
+    parameters = _SIZES.sub("", experiment.parameters).strip("_")
     return f"{experiment.attack} {experiment.items or experiment.origin} {aim} {parameters}"
 
 
