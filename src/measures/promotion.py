@@ -298,7 +298,8 @@ def indicators(table: pd.DataFrame) -> list[str]:
     """Signs that an attack failed to optimise, by row; a row with one is not evaluated.
 
     After Pintor et al., "Indicators of attack failure", NeurIPS 2022: twice the steps or restarts gain
-    more than 2 %, a smaller budget does more, an attack that knows less does more, or noise does.
+    more than 2 %, a smaller budget does more, an attack that knows less does more, or noise does more than
+    an attack on this very recommender.
     """
     attacks = [Experiment.parse(name) for name in table["attack"]]
     sign = np.array([-1 if of.objective.startswith(DEMOTE) else 1 for of in attacks])
@@ -326,7 +327,9 @@ def _signs_of_failure(row: pd.Series, told: pd.DataFrame) -> list[str]:
     same = rivals[_AIM].eq(row[_AIM]).all(axis=1) & np.isclose(rivals["before"], row["before"])
     if row["threat"] == "white_box" and (same & rivals["threat"].isin(_KNOWING_LESS)).any():
         found.append("an attack that knows less gains more")
-    if row["scope"] == "one" and row["net_gain"] < 0:
+    # Images that were made for another recommender or extractor may well do no more than noise.
+    own = row["threat"] in ("white_box", "ranks_only")
+    if own and row["scope"] == "one" and row["net_gain"] < 0:
         found.append("noise gains more")
     return found
 

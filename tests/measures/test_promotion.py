@@ -237,6 +237,7 @@ TRANSFERRED = f"given_1_rank_eps8.0_linf_of_other_{APGD.format(8, 30).replace('_
         ),
         ([row(APGD.format(8, 30), 0.10, net=-0.01)], ["noise gains more"]),
         ([row("pgd_1_0_eps8.0_eps_it8.0_nb_it10_linf", 0.10, net=-0.01)], [""]),
+        ([row(TRANSFERRED, 0.10, net=-0.01, threat="transfer")], [""]),
         (
             [
                 row("apgd_1_demote-rank_eps8.0_nb_iter30_linf_VBPR-ep4", -0.004, net=-0.005),
