@@ -298,8 +298,8 @@ def indicators(table: pd.DataFrame) -> list[str]:
     """Signs that an attack failed to optimise, by row; a row with one is not evaluated.
 
     After Pintor et al., "Indicators of attack failure", NeurIPS 2022: twice the steps or restarts gain
-    more than 2 %, a smaller budget does more, an attack that knows less does more, or noise does more than
-    an attack on this very recommender.
+    more than 2 %, a smaller budget does more, an attack that knows less does more, or noise does more
+    than an attack on this very recommender.
     """
     attacks = [Experiment.parse(name) for name in table["attack"]]
     sign = np.array([-1 if of.objective.startswith(DEMOTE) else 1 for of in attacks])
