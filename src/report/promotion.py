@@ -168,7 +168,7 @@ def _line(row: pd.Series) -> dict[str, str]:
             | {"verdict": textwrap.fill(row["indicator"], _LINE)}
         )
     return line | {
-        "after": cell(row["after"], before + row["low"], before + row["high"]),
+        "after": cell(row["after"], max(before + row["low"], 0), before + row["high"]),
         "noise": cell(before + row["control"]),
         "net": cell(row["net"], row["net_low"], row["net_high"], sign=True),
         "restored": cell(before + row["restored"]),
