@@ -1,6 +1,7 @@
 """Stage 3: attack the images of one class, then classify and describe what the files hold."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from src.artifacts.item_classes import ItemClasses
@@ -9,7 +10,7 @@ from src.artifacts.parts import Parts
 from src.artifacts.stage import Stage
 from src.attacks.clean import CleanSources
 from src.attacks.command import AttackCommand
-from src.attacks.registry import Noise
+from src.attacks.given import check_given
 from src.attacks.settings import AttackSettings
 from src.cli import run
 from src.datasets.catalogue import describe_reading, image_ids, open_whole_catalogue
@@ -29,11 +30,12 @@ def main() -> None:
     item_classes = item_classes_of(command.options)
     if item_classes:
         item_classes.require_items(image_ids(command.layout.images))
+    given = command.given
 
     from src.extractors.distribution import process_group
 
     with process_group(command.options.gpu) as gpu:
-        attack(command, clean, weights, item_classes, gpu)
+        attack(command, clean, weights, item_classes, given, gpu)
 
 
 def attack(
@@ -41,6 +43,7 @@ def attack(
     clean: CleanSources,
     weights: Path | None,
     item_classes: ItemClasses | None,
+    given: Mapping[int, Path],
     gpu: int,
 ) -> None:
     """Each process attacks its share of the images; process 0 reads back what they stored."""
@@ -91,12 +94,24 @@ def attack(
     catalogue = open_whole_catalogue(layout.images, resize)
     print(describe_reading(catalogue.store.sizes, resize, extractor.trained_size))
     features = clean.read_features(len(catalogue), extractor)
-    start = clean.read_start(settings)
-    audience = None
-    if settings.objective:
+    start = clean.read_start(settings, given)
+    if given:
+        check_given(given, catalogue, settings.attack)
+    audience, accounts = None, None
+    if settings.objective and command.scored_by:
         data = TrainingData(load_interactions(layout, len(features)), features)
         _, recommender = load_recommender(command.scored_by, data)
         audience = audience_of(recommender, data, start.image_ids, settings.top_k)
+        if settings.attack.asks_places:
+            accounts = audience_of(
+                recommender,
+                data,
+                start.image_ids,
+                settings.top_k,
+                at_most=settings.attack.accounts,
+                seed=settings.seed,
+                with_rivals=True,
+            )
     campaign = Campaign(
         extractor,
         settings,
@@ -109,8 +124,12 @@ def attack(
         undefended if settings.unaware else extractor,
         resembled and change_sizes(resembled, start.image_ids),
         audience,
+        accounts,
+        given,
     )
     what = settings.items.name or f"class {settings.origin}: {start.labels[0]}"
+    if given:
+        what = settings.attack.images_from
     print(f"{len(start.image_ids)} images of {what}")
     if extractor is not undefended:
         print(describe_defence(options.preprocess, settings))
@@ -123,14 +142,15 @@ def attack(
     outcome = campaign.judge(unfinished, parts)
     manifest.write(outcome.write(unfinished, start, features))
     publish(unfinished, folder, parts)
-    before, after = outcome.success_rates
-    print(f"success rate: {before:.2f} % before rounding, {after:.2f} % of the stored images")
+    if campaign.knows_success:
+        before, after = outcome.success_rates
+        print(f"success rate: {before:.2f} % before rounding, {after:.2f} % of the stored images")
     stage.say_written()
 
 
 def describe_defence(defence: Defence, settings: AttackSettings) -> str:
     """Say what stands in front of the network, and what the attack sees of it."""
-    if settings.unaware or isinstance(settings.attack, Noise):
+    if settings.unaware or not settings.attack.sees_network:
         return f"judged through {defence.text}, which the attack does not know"
     draws = ", one draw in each pass" if defence.is_random else ""
     return f"attacked through {defence.text} (backward: {defence.backward}{draws})"

@@ -145,6 +145,10 @@ class Attack:
     """Whether it looks for the smallest change, and so ends on the boundary of a class."""
     takes_any_goal: ClassVar[bool] = True
     """Whether it moves images towards any goal; otherwise it knows classes alone."""
+    asks_places: ClassVar[bool] = False
+    """Whether it learns values of the goal alone, and of lists only the places of its items."""
+    sees_network: ClassVar[bool] = True
+    """Whether it asks the victim for anything."""
     precise: ClassVar[bool] = False
     """Whether it runs in fp32 only."""
 

@@ -17,8 +17,9 @@ from src.artifacts.fidelity import Fidelity
 from src.artifacts.parts import Parts
 from src.attacks.attack import LEVELS, Attack, Budget, Goal
 from src.attacks.freezing import frozen
+from src.attacks.given import Given
 from src.attacks.goals import ClassGoal, predict_reached
-from src.attacks.list_goals import ListGoal, list_goal
+from src.attacks.list_goals import ListGoal, PlaceGoal, list_goal, place_goal
 from src.attacks.registry import Noise
 from src.attacks.repeated import BestOfRestarts, Rechecked, Restarted
 from src.attacks.settings import AttackSettings
@@ -60,6 +61,10 @@ class Campaign:
     """L2 norms in grey levels of the changes that noise resembles, by image id."""
     audience: Audience | None = None
     """Users whose lists an attack on lists is after; its items are ``image_ids``."""
+    accounts: Audience | None = None
+    """Users whose lists the attack asks for places, where it is told nothing else."""
+    given: Mapping[int, Path] | None = None
+    """Files of images that were attacked elsewhere, by image id."""
 
     @property
     def budget(self) -> Budget | None:
@@ -114,9 +119,19 @@ class Campaign:
         images.insert(2, "success", self._succeeded(predictions))
         return Outcome(images, predictions)
 
+    @property
+    def knows_success(self) -> bool:
+        """Whether images can succeed: images given for lists need an audience for that."""
+        return not self.settings.objective or self.audience is not None
+
     def _succeeded(self, predictions: Predictions) -> np.ndarray:
-        """Whether each stored image (ascending ids) is where the attack wants it, (n,) bool."""
+        """Whether each stored image (ascending ids) is where the attack wants it, (n,).
+
+        bool; NaN where nothing says so.
+        """
         rows = np.arange(len(self.image_ids))
+        if not self.knows_success:
+            return np.full(len(rows), np.nan)
         if self.audience is None:
             goal = self._goal(rows)
             hit = predictions.classes == goal.classes.numpy()
@@ -139,23 +154,28 @@ class Campaign:
         """Attack and store one batch; returns its columns of the outcome."""
         device = self.extractor.device
         clean = self.catalogue.batch(positions)
-        goal = self._goal(np.searchsorted(self.image_ids, self.catalogue.ids[positions])).to(device)
+        rows = np.searchsorted(self.image_ids, self.catalogue.ids[positions])
+        goal = self._goal(rows).to(device)
+        told = goal if self.accounts is None else self._place_goal[torch.from_numpy(rows)]
         passes = victim.all_passes
         # The caller's random state stays as it is.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(_seed_of(self.settings.seed, number))
             points = victim.to_points(to_pixels(clean, device))
             attack = self._prepared(victim, self.catalogue.ids[positions])
-            attacked = attack(victim, points, goal)
+            attacked = attack(victim, points, told)
         passes = victim.all_passes - passes
         judge = ExtractorVictim(self.extractor, self.fidelity.budget_space)
         levels = to_levels(victim.to_images(attacked), clean, self.fidelity.quantise, self.budget)
         image_ids = self.catalogue.ids[positions]
         write_images(folder, image_ids, levels, clean, self.budget)
         change = levels.astype(np.int16) - clean
+        reached = np.full(len(clean), np.nan)
+        if self.knows_success:
+            reached = predict_reached(judge, attacked, goal).cpu().numpy()
         return {
             "image": image_ids,
-            "success_before_rounding": predict_reached(judge, attacked, goal).cpu().numpy(),
+            "success_before_rounding": reached,
             "linf": norms(change, np.inf),
             "l2": norms(change, 2) / LEVELS,
             "passes": np.full(len(clean), passes / len(clean)),
@@ -168,6 +188,9 @@ class Campaign:
             attack = replace(
                 attack, sizes=tuple(self.sizes[int(image_id)] for image_id in image_ids)
             )
+        if isinstance(attack, Given) and self.given is not None:
+            files = tuple(self.given[int(image_id)] for image_id in image_ids)
+            attack = replace(attack, files=files)
         if settings.restarts > 1:
             again = Restarted if self.audience is None else BestOfRestarts
             attack = again(attack, settings.restarts)
@@ -190,6 +213,11 @@ class Campaign:
         """The goal of all images, on the extractor's device."""
         return list_goal(self.settings.objective, self.audience, self.extractor.device)
 
+    @cached_property
+    def _place_goal(self) -> PlaceGoal:
+        """What the attack is told of all images, on the extractor's device."""
+        return place_goal(self.settings.objective, self.accounts, self.extractor.device)
+
     def _predict(self, stored: ImageSet, precision: Precision) -> Predictions:
         return predict(
             self.extractor,
@@ -207,7 +235,8 @@ class Outcome:
 
     ``images`` has the columns image, success_before_rounding, success (of the stored file), linf (grey
     levels) and l2 (pixels in [0, 1]) of the stored change, passes (images that the attack sent
-    through the network for one image, the mean of its batch).
+    through the network for one image, the mean of its batch). The successes are NaN where nothing says
+    what one is.
     """
 
     images: pd.DataFrame
@@ -240,7 +269,7 @@ class Outcome:
         features = clean_features.copy()
         features[self.images["image"]] = self.predictions.features
         write_features(outputs[1], features)
-        flags = {"success_before_rounding": int, "success": int}
+        flags = {"success_before_rounding": "Int64", "success": "Int64"}
         self.images.astype(flags).to_csv(outputs[2], sep="\t", index=False, float_format="%.6g")
         return outputs
 

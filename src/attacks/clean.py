@@ -1,5 +1,6 @@
 """What stage 1 left for an attack: which images belong to the origin class, and all clean features."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,9 +65,14 @@ class CleanSources:
             path = self.layout.classes(source)
             recorded.require_same(RecordedExtractor.read(path), path)
 
-    def read_start(self, settings: AttackSettings) -> Classes:
-        """Clean predictions of the attacked images; ``UserError`` when there is none."""
+    def read_start(self, settings: AttackSettings, given: Iterable[int] = ()) -> Classes:
+        """Clean predictions of the attacked images; ``UserError`` when there is none.
+
+        They are those of the items ``given``, or those that the settings choose.
+        """
         classes = read_classes(self.layout.classes(self.classes))
+        if ids := list(given):
+            return classes.rows(np.array(ids))
         items = settings.items
         if items == Items():
             return classes.rows(classes.of(settings.origin))

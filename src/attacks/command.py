@@ -17,6 +17,7 @@ from src.artifacts.experiments import (
 )
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.layout import Layout
+from src.attacks.given import Given, given_files
 from src.attacks.items import Items
 from src.attacks.registry import Noise
 from src.attacks.settings import AttackSettings, add_attack_options, attack_settings, experiment
@@ -40,14 +41,14 @@ def named_experiment(
 ) -> Experiment:
     """Name the experiment of parsed options; ``scored_by`` are the weights of ``--score_model``.
 
-    ``UserError`` for an attack on lists without them.
+    ``UserError`` for an attack on lists without them, but for given images.
     """
     recommender = ""
-    if settings.objective:
-        if scored_by is None:
-            raise UserError(
-                f"--objective {options.objective} needs a recommender: --score_model or --weights"
-            )
+    if settings.objective and scored_by is None and not isinstance(settings.attack, Given):
+        raise UserError(
+            f"--objective {options.objective} needs a recommender: --score_model or --weights"
+        )
+    if settings.objective and scored_by:
         recommender = weights_text(Run.parse_weights_name(scored_by.stem))
     return experiment(settings, model_dir_of(options), fidelity, recommender)
 
@@ -124,12 +125,28 @@ class AttackCommand:
         return path
 
     @property
+    def given(self) -> dict[int, Path]:
+        """Files of images that were attacked elsewhere, by item id; none for an attack.
+
+        ``UserError`` where they are not items of the catalogue.
+        """
+        attack = self.settings.attack
+        if not isinstance(attack, Given):
+            return {}
+        return given_files(attack.folder(self.layout), self.layout.images)
+
+    @property
     def chosen_by(self) -> tuple[Path, ...]:
         """Files that decide which items are attacked and for whom, besides those of stage 1."""
-        items = self.settings.items
+        items, attack = self.settings.items, self.settings.attack
         files = [self.scored_by] if self.settings.objective and self.scored_by else []
-        files += [Path(items.file)] if items.file else []
-        if self.settings.objective or items != Items():
+        by_interactions = bool(files) or items != Items()
+        if isinstance(attack, Given):
+            by_interactions = bool(files)
+            files += [attack.folder(self.layout)]
+        elif items.file:
+            files += [Path(items.file)]
+        if by_interactions:
             files += [self.layout.training_set, *self.layout.held_out_sets]
         return tuple(files)
 

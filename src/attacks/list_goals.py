@@ -118,7 +118,7 @@ class ListGoal:
         return replace(self, **moved)
 
 
-_OF_ITEMS = {"offsets", "thresholds", "weights", "clean", "temperature", "hooks"}
+_OF_ITEMS = {"offsets", "thresholds", "weights", "clean", "temperature", "hooks", "own"}
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,31 @@ class FeatureGoal(ListGoal):
         return -(prediction.features - self.hooks).square().sum(dim=1)
 
 
+@dataclass(frozen=True)
+class PlaceGoal(ListGoal):
+    """What an attacker learns who only asks at which places his items stand for accounts of his.
+
+    Minus the mean over accounts of log(place). It reads places alone: no score, no slope.
+    """
+
+    rivals: Tensor | None = None
+    """(U, I): each account's scores of the clean items, ascending."""
+    own: Tensor | None = None
+    """(N, U): scores of the clean items that are attacked."""
+
+    def places(self, prediction: Prediction) -> Tensor:
+        """(N, U) int64: the place of each image in each account's list; 1 is the first.
+
+        Equal scores count against the image, and its clean image is no rival of it.
+        """
+        scores = self.scores(prediction)
+        below = torch.searchsorted(self.rivals, scores.T.contiguous()).T
+        return 1 + self.rivals.shape[1] - below - (self.own >= scores).long()
+
+    def worth(self, prediction: Prediction) -> Tensor:
+        return -(self.places(prediction).log() * self.weights).sum(dim=1)
+
+
 _OBJECTIVES: dict[str, type[ListGoal]] = {
     "score": ScoreGoal,
     "rank": RankGoal,
@@ -177,3 +202,12 @@ def list_goal(objective: str, audience: Audience, device: torch.device) -> ListG
         hook = torch.from_numpy(audience.hook).to(device)
         goal = replace(goal, hooks=hook.expand(len(goal.clean), -1))
     return goal
+
+
+def place_goal(objective: str, accounts: Audience, device: torch.device) -> PlaceGoal:
+    """The goal of ``objective`` (``rank``, ``demote-rank``) for who asks ``accounts`` for places."""
+    goal = PlaceGoal.of(accounts, device, demote=objective.startswith(DEMOTE))
+    rivals, own = (
+        torch.from_numpy(values).to(device) for values in (accounts.rivals, accounts.scores)
+    )
+    return replace(goal, rivals=rivals, own=own)

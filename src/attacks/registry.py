@@ -416,6 +416,58 @@ class SPSA(BudgetedAttack):
 
 
 @dataclass(frozen=True)
+class Search(BudgetedAttack):
+    """An attack that asks for the value of its goal, and for neither slopes nor features.
+
+    In lists it asks at which places its items stand for ``accounts`` users, and is told nothing else of
+    the recommender. A query is one image whose value, or whose places for all accounts, it is told.
+    """
+
+    asks_places: ClassVar = True
+    template: ClassVar = "eps{eps}_queries{queries}_l{norm}"
+
+    norm: Norm = norm_option("inf")
+    queries: int = option(1000, "images that it may ask about for each image")
+    accounts: int = option(50, "users whose lists an --objective rank asks for its items' places")
+
+    @property
+    def passes(self) -> int:
+        return self.queries
+
+
+@dataclass(frozen=True)
+class NES(Search):
+    """Sign steps along slopes estimated by pairs of normal probes; the best iterate."""
+
+    eps_iter: float = option(2.0, "step in grey levels", parse=pixel_levels, suffix="step")
+    sigma: float = option(0.01, "deviation of a probe in [0, 1]")
+    pairs: int = option(32, "pairs of probes of a step")
+
+    def check(self, kind: str, space: Space = "pixel") -> None:
+        super().check(kind, space)
+        if self.queries <= 2 * self.pairs:
+            raise UserError(
+                f"--queries {self.queries} are less than one step's, {2 * self.pairs + 1}"
+            )
+
+    def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
+        from src.attacks.nes import nes
+
+        step = self.eps_iter / LEVELS
+        return nes(victim, images, goal, self.radius, step, self.queries, self.pairs, self.sigma)
+
+
+@dataclass(frozen=True)
+class Square(Search):
+    """A random search by squares (Andriushchenko et al., ECCV 2020)."""
+
+    def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
+        from src.attacks.square import square
+
+        return square(victim, images, goal, self.radius, self.queries)
+
+
+@dataclass(frozen=True)
 class AutoAttack(BudgetedAttack):
     """The ensemble of Croce and Hein."""
 
@@ -449,6 +501,7 @@ class Noise(BudgetedAttack):
     """A control: random noise of the budget's size, or of the changes of another experiment."""
 
     takes_any_goal: ClassVar = False
+    sees_network: ClassVar = False
     template: ClassVar = "eps{eps}_l{norm}"
     norms: ClassVar = ("inf", "1", "2")
 
@@ -496,6 +549,8 @@ ATTACKS: dict[str, type[Attack]] = {
     "apgd": APGD,
     "cw": CW,
     "spsa": SPSA,
+    "nes": NES,
+    "square": Square,
     "ddn": DDN,
     "noise": Noise,
     "attention": Attention,

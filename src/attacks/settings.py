@@ -14,12 +14,16 @@ from src.artifacts.experiments import DEMOTE, LIST_OBJECTIVES, Experiment
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.item_classes import read_item_classes
 from src.attacks.attack import Attack, options_of
+from src.attacks.given import GIVEN, Given
 from src.attacks.items import Items, add_items_options, items_of
 from src.attacks.registry import ATTACKS, PGD, Noise
 from src.cli import add_seed_option
 from src.defences.defence import NONE
 from src.defences.options import model_dir_of
 from src.recommenders.read_out import add_score_options
+
+KINDS: dict[str, type[Attack]] = {**ATTACKS, GIVEN: Given}
+"""All that stage 3 stores: attacks, and images that were attacked elsewhere."""
 
 _REFUSED = {
     "jsma": "its search over pairs of pixels needs a 150,528 x 150,528 matrix at 224 pixels",
@@ -32,7 +36,7 @@ class AttackSettings:
     """An attack, the pair of classes, and how the stage runs the attack."""
 
     kind: str = "pgd"
-    """Name of the attack in ``ATTACKS``."""
+    """Name of the attack in ``KINDS``."""
     attack: Attack = field(default_factory=PGD)
     origin: int = 774
     target: int | None = 770
@@ -92,6 +96,10 @@ class AttackSettings:
                 f"--attack_type {self.kind} knows classes alone; --objective {self.objective} is for "
                 f"{', '.join(able)}"
             )
+        if self.attack.asks_places and self.objective.removeprefix(DEMOTE) != "rank":
+            raise UserError(
+                f"--attack_type {self.kind} is told places alone, not scores: --objective rank"
+            )
         if self.top_k < 1:
             raise UserError("--k must be at least 1")
 
@@ -102,7 +110,9 @@ class AttackSettings:
         """
         if expected not in (None, n_classes):
             raise UserError(f"--num_classes is {expected}, but the model has {n_classes} classes")
-        origin = None if self.items.name else self.origin
+        # Given images are named after the origin class that another extractor saw.
+        is_named = isinstance(self.attack, Given) and self.objective
+        origin = None if self.items.name or is_named else self.origin
         for option, number in (("origin", origin), ("target", self.target)):
             if number is not None and number >= n_classes:
                 raise UserError(
@@ -135,7 +145,9 @@ def add_attack_options(
     defaults = AttackSettings()
     group = parser.add_argument_group("attack")
     group.add_argument(
-        "--attack_type", default=attack, help=f"one of {', '.join(ATTACKS)} (noise: a control)"
+        "--attack_type",
+        default=attack,
+        help=f"one of {', '.join(KINDS)} (noise: a control; given: images that were attacked elsewhere)",
     )
     group.add_argument(
         "--origin_class",
@@ -172,7 +184,7 @@ def add_attack_options(
     )
     add_items_options(group)
     add_score_options(parser)
-    add_parameters(group, ATTACKS, eps=eps)
+    add_parameters(group, KINDS, eps=eps)
     group.add_argument(
         "--restarts",
         type=int,
@@ -243,13 +255,13 @@ def attack_of(kind: str, options: argparse.Namespace) -> Attack:
     """The attack ``kind`` with those of its parameters that were given; the others are ignored."""
     if reason := _REFUSED.get(kind):
         raise UserError(f"--attack_type {kind} is not offered: {reason}")
-    if kind not in ATTACKS:
-        raise UserError(f"no attack {kind!r}: choose from {', '.join(ATTACKS)}")
-    return ATTACKS[kind](**dict(_given(kind, options)))
+    if kind not in KINDS:
+        raise UserError(f"no attack {kind!r}: choose from {', '.join(KINDS)}")
+    return KINDS[kind](**dict(_given(kind, options)))
 
 
 def _given(kind: str, options: argparse.Namespace) -> Iterator[tuple[str, object]]:
-    for of in options_of(ATTACKS[kind]):
+    for of in options_of(KINDS[kind]):
         value = getattr(options, of.metadata["flag"] or of.name, None)
         if value is not None:
             yield of.name, value
@@ -265,14 +277,20 @@ def attack_settings(options: argparse.Namespace, fidelity: Fidelity) -> AttackSe
     on_lists = options.objective != "class"
     if options.demote and not on_lists:
         raise UserError("--demote needs an --objective in lists: score, rank, insa or expa")
+    objective = (DEMOTE if options.demote else "") + options.objective if on_lists else ""
+    if isinstance(attack, Given):
+        _check_given(attack, objective, options)
+        if source := attack.source:
+            origin = origin if source.origin is None else source.origin
+            target, objective = source.target, source.objective
     settings = AttackSettings(
         kind=options.attack_type,
         attack=attack,
         origin=origin,
-        target=None if on_lists else target,
-        objective=(DEMOTE if options.demote else "") + options.objective if on_lists else "",
+        target=None if objective else target,
+        objective=objective,
         top_k=options.k,
-        items=items_of(options),
+        items=_items_of(attack, options),
         restarts=options.restarts,
         seed=options.seed,
         fast=options.fast or options.precision != "fp32",
@@ -297,8 +315,29 @@ def _check_preprocess(
             f"--preprocess reads pixels, and --fidelity {fidelity.name} attacks normalised images: "
             "leave one of them out"
         )
-    if settings.unaware and isinstance(settings.attack, Noise):
-        raise UserError("--unaware is for attacks that see a network; noise sees none")
+    if settings.unaware and not settings.attack.sees_network:
+        raise UserError(f"--unaware is for attacks that see a network; {settings.kind} sees none")
+
+
+def _check_given(attack: Given, objective: str, options: argparse.Namespace) -> None:
+    """Raise ``UserError`` for options that say something else of given images than their source."""
+    if options.items != "class" or options.popularity != "any":
+        raise UserError("--items and --popularity: all images of --images_from are judged")
+    attack.check(options.attack_type)
+    source = attack.source
+    if source and source.model_dir == model_dir_of(options):
+        raise UserError(f"--images_from {attack.images_from}: it is an attack on this extractor")
+    if source and objective not in ("", source.objective):
+        raise UserError(
+            f"--objective {objective}: {attack.images_from} aims at {source.objective or 'a class'}"
+        )
+
+
+def _items_of(attack: Attack, options: argparse.Namespace) -> Items:
+    """The choice of items; a folder of given images names them."""
+    if isinstance(attack, Given) and attack.source is None:
+        return Items("file", file=attack.images_from.rstrip("/"))
+    return items_of(options)
 
 
 def _class_of(option: str, options: argparse.Namespace) -> int:
@@ -335,10 +374,13 @@ def experiment(
 ) -> Experiment:
     """Name the experiment: the attack's name, and what else is not usual after it.
 
-    ``recommender`` says whose lists an attack on lists is after.
+    ``recommender`` says whose lists an attack on lists is after; it is empty where none judges given
+    images. Images of another experiment are named after it.
     """
+    if isinstance(settings.attack, Given) and settings.attack.source:
+        return settings.attack.experiment(model_dir)
     differing = {
-        recommender: settings.objective != "",
+        recommender: recommender != "",
         f"k{settings.top_k}": settings.objective != "" and settings.top_k != 20,
         settings.items.suffix: settings.items.suffix != "",
         f"restarts{settings.restarts}": settings.restarts > 1,

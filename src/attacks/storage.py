@@ -108,10 +108,11 @@ def write_images(
         if not np.array_equal(stored, image):
             raise UserError(f"{path} does not hold the image that was written: check the disk")
         if budget is not None:
-            _check(path, stored.astype(np.int16) - before, budget)
+            check_change(path, stored.astype(np.int16) - before, budget)
 
 
-def _check(path: Path, change: np.ndarray, budget: Budget) -> None:
+def check_change(path: Path, change: np.ndarray, budget: Budget) -> None:
+    """Raise ``UserError`` where the ``change`` (grey levels) of the image ``path`` exceeds ``budget``."""
     if exceeds(change[None], budget, _SLACK)[0]:
         size = norms(change[None], budget.order)[0]
         raise UserError(f"{path}: changed by {size:.3f} grey levels, over its budget {budget.eps}")

@@ -1,7 +1,7 @@
-"""How far attacks push items in the lists: exposure and places, beside noise and without feature length.
+"""The table of what attacks do to the lists: exposure and places, beside noise, with intervals.
 
-A row of ``promotion.tsv`` is one (extractor, recommender, threat, objective, norm, eps, scope, k). All
-values are exact over the users who may be shown an item, except places (a sample of users).
+A row of ``promotion.tsv`` is one (extractor, recommender, threat, objective, norm, eps, scope, k), as
+``exposure.py`` measures it.
 """
 
 import re
@@ -15,18 +15,18 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import Experiment, Run
+from src.artifacts.experiments import DEMOTE, Experiment, Run
 from src.artifacts.layout import Layout
+from src.attacks.given import GIVEN
+from src.attacks.registry import ATTACKS
+from src.measures.exposure import Measuring, Pushed, Subject, retrained_lists
 from src.measures.summary import recorded_budget, resembles
 from src.measures.terminal import format_table
 from src.metrics.effects import Factor, Interval, nested_interval, verdict
-from src.recommenders.data import TrainingData, load_training_data
-from src.recommenders.delta import Changed
+from src.recommenders.data import load_training_data
 from src.recommenders.models import Model
-from src.recommenders.ranking import top_k
-from src.recommenders.read_out import load_recommender, only_training, weights_text
-from src.recommenders.recommender import Recommender
-from src.recommenders.reliance import HARDLY, Reliance, visual_reliance
+from src.recommenders.read_out import weights_text
+from src.recommenders.reliance import HARDLY
 
 CONTROL = "noise"
 COLUMNS = (
@@ -39,147 +39,34 @@ COLUMNS = (
 """Columns of ``promotion.tsv``; ``restored`` is the change with the clean length of features."""
 MARGIN = 0.005
 """Exposure within which an attack counts as doing no more than noise."""
-_PLACED_USERS = 500
 _CONVERGED = 0.02
 _TEXT_OF_RECOMMENDER = re.compile(r"[A-Z][A-Za-z-]*-ep\d+[A-Za-z0-9.+-]*")
-_STEPS = re.compile(r"nb_it(?:er)?(\d+)")
+_SIZES = re.compile(r"(eps_it|eps|nb_iter|nb_it|restarts)(\d+(?:\.\d+)?)_?")
+_JUDGE = ["extractor", "recommender", "scope", "k"]
+_AIM = ["objective", "norm", "eps", "items"]
 
 TRAINING = Factor("extractor training")
 SEED = Factor("recommender seed", within=TRAINING.name)
 ITEM = Factor("item")
 USER = Factor("user")
 
-Threat = Literal["white_box", "other_seed", "other_recommender", "unaware", "transfer", "retrained"]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """One training of a recommender on one extractor's clean features."""
-
-    layout: Layout
-    run: Run
-    recommender: Recommender
-    data: TrainingData
-    k: int
-
-    @classmethod
-    def read(
-        cls,
-        layout: Layout,
-        wanted: Run,
-        data: TrainingData,
-        k: int,
-        options: Collection[str] | None = None,
-    ) -> "Subject":
-        """Read the weights of ``wanted``, whatever its options are or with one of ``options``.
-
-        ``UserError`` where there are none, or several.
-        """
-        run, recommender = load_recommender(only_training(layout, wanted, options), data)
-        return cls(layout, run, recommender, data, k)
-
-    @cached_property
-    def factors(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.recommender.factors(self.data.features)
-
-    @cached_property
-    def reliance(self) -> Reliance:
-        return visual_reliance(self.recommender, self.data, self.k)
-
-    def changed(self, ids: np.ndarray) -> Changed:
-        return Changed(*self.factors, self.data.at_test_time, ids, self.k)
-
-    def rows(self, features: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """(n, d): the items' rows when they have their ``features`` (n, D)."""
-        moved = self.data.features.copy()
-        moved[ids] = features
-        return self.recommender.factors(moved)[1][ids]
-
-
-@dataclass(frozen=True)
-class Pushed:
-    """What one attack does to n items of one recommender at test time."""
-
-    ids: np.ndarray
-    before: np.ndarray
-    """(n,): exposure of each clean item, a share of the users who may be shown it."""
-    after: np.ndarray
-    """(n,): exposure where it alone is attacked."""
-    restored: np.ndarray
-    """(n,): exposure with the attacked features scaled back to their clean length."""
-    places: tuple[np.ndarray, np.ndarray]
-    """(n,) medians over sampled users of the place before and after."""
-    shift: np.ndarray
-    """(n,): change of the mean score."""
-    listed_before: np.ndarray
-    """(users,): attacked items in each list, all clean."""
-    listed: np.ndarray
-    """(users,): attacked items in each list when all are attacked at once."""
-
-
-class Measuring:
-    """Measures attacks on the items of one subject; what the clean run needs is computed once."""
-
-    def __init__(self, subject: Subject, ids: np.ndarray) -> None:
-        self.subject, self.ids = subject, ids
-        self.changed = subject.changed(ids)
-        self.best, self.others = self.changed.best(), self.changed.others()
-        self.clean_rows = subject.factors[1][ids]
-        n_users = len(subject.factors[0])
-        rng = np.random.default_rng(0)
-        self.sample = np.sort(rng.choice(n_users, min(_PLACED_USERS, n_users), replace=False))
-        self.before = self._exposure(self.clean_rows)
-        self.places = self._places(self.clean_rows)
-        self.listed = self._listed(self.clean_rows)
-        self.means = self.changed.mean_scores(self.clean_rows)
-
-    def push(self, features: np.ndarray) -> Pushed:
-        """Measure the items with their attacked ``features`` (n, D)."""
-        clean = self.subject.data.features[self.ids]
-        lengths = np.linalg.norm(features, axis=1, keepdims=True)
-        share = np.linalg.norm(clean, axis=1, keepdims=True) / np.maximum(lengths, 1e-12)
-        rows = self.subject.rows(features, self.ids)
-        return Pushed(
-            self.ids,
-            self.before,
-            self._exposure(rows),
-            self._exposure(self.subject.rows(features * share, self.ids)),
-            (self.places, self._places(rows)),
-            self.changed.mean_scores(rows) - self.means,
-            self.listed,
-            self._listed(rows),
-        )
-
-    def _exposure(self, rows: np.ndarray) -> np.ndarray:
-        return self.changed.users_shown(rows, self.best) / self.changed.audience
-
-    def _places(self, rows: np.ndarray) -> np.ndarray:
-        return np.nanmedian(self.changed.places(rows, self.sample), axis=0)
-
-    def _listed(self, rows: np.ndarray) -> np.ndarray:
-        lists = self.changed.lists(rows, self.others)
-        return np.isin(lists.items, self.ids).sum(axis=1)
-
-
-def retrained_lists(subject: Subject, experiment: Experiment, ids: np.ndarray) -> np.ndarray | None:
-    """(users,): attacked items in the lists of the recommender that learnt from attacked images.
-
-    None where it has not been trained.
-    """
-    run = replace(subject.run, experiment=experiment)
-    if not subject.layout.weights(run).is_file():
-        return None
-    features = np.load(subject.layout.features(experiment))
-    data = replace(subject.data, features=features)
-    _, recommender = load_recommender(subject.layout.weights(run), data)
-    lists = top_k(*recommender.factors(features), data.at_test_time, subject.k)
-    return np.isin(lists.items, ids).sum(axis=1)
+Threat = Literal[
+    "white_box",
+    "other_seed",
+    "other_recommender",
+    "ranks_only",
+    "unaware",
+    "transfer",
+    "retrained",
+]
+_KNOWING_LESS = ("other_recommender", "ranks_only", "unaware", "transfer")
+"""Other seeds are left out: attacks on them do as well as on the own one, by chance a little better."""
 
 
 def threat_of(experiment: Experiment, run: Run) -> Threat:
     """What the attacker of ``experiment`` knew, where the recommender of ``run`` ranks."""
     parts = experiment.parameters.split("_")
-    if experiment.attack == "given":
+    if experiment.attack == GIVEN:
         return "transfer"
     if "unaware" in parts:
         return "unaware"
@@ -188,9 +75,15 @@ def threat_of(experiment: Experiment, run: Run) -> Threat:
     attacked = next(part for part in parts if _TEXT_OF_RECOMMENDER.fullmatch(part))
     own = weights_text(run)
     if attacked == own:
-        return "white_box"
+        return "ranks_only" if ATTACKS[experiment.attack].asks_places else "white_box"
     same = re.sub(r"-seed\d+$", "", attacked) == re.sub(r"-seed\d+$", "", own)
     return "other_seed" if same else "other_recommender"
+
+
+def is_control(experiment: Experiment) -> bool:
+    """Return whether the images of ``experiment`` hold noise, of this extractor or another one."""
+    given = experiment.attack == GIVEN and CONTROL in experiment.parameters.split("_")
+    return experiment.attack == CONTROL or given
 
 
 @dataclass(frozen=True)
@@ -231,12 +124,12 @@ class Trainings:
 
     def noise(self, experiment: Experiment) -> Experiment | None:
         """The noise on the same items that an attack is compared with; None where there is none."""
-        if experiment.attack == CONTROL:
+        if is_control(experiment):
             return None
         layout = self.first.layout
         budget, ids = recorded_budget(layout, experiment), attacked_ids(layout, experiment)
         for candidate in self.attacked:
-            if candidate.attack != CONTROL or len(attacked_ids(layout, candidate)) != len(ids):
+            if not is_control(candidate) or len(attacked_ids(layout, candidate)) != len(ids):
                 continue
             same = budget is not None and recorded_budget(layout, candidate) == budget
             if (attacked_ids(layout, candidate) == ids).all() and (
@@ -320,7 +213,7 @@ def _said(trainings: Trainings, experiment: Experiment) -> dict[str, object]:
         "extractor": experiment.extractor,
         "recommender": subject.run.model + subject.run.options,
         "threat": threat_of(experiment, subject.run),
-        "objective": CONTROL if experiment.attack == CONTROL else objective,
+        "objective": CONTROL if is_control(experiment) else objective,
         "norm": budget[1] if budget else "2",
         "eps": budget[0] if budget else np.nan,
         "k": subject.k,
@@ -404,59 +297,78 @@ def promotion_table(trainings: Sequence[Trainings]) -> pd.DataFrame:
 def indicators(table: pd.DataFrame) -> list[str]:
     """Signs that an attack failed to optimise, by row; a row with one is not evaluated.
 
-    After Pintor et al., "Indicators of attack failure", NeurIPS 2022: twice the steps gain more than 2 %,
-    a smaller budget does more, an attack that does not know the defence does more, or noise does.
+    After Pintor et al., "Indicators of attack failure", NeurIPS 2022: twice the steps or restarts gain
+    more than 2 %, a smaller budget does more, an attack that knows less does more, or noise does more
+    than an attack on this very recommender.
     """
-    keys = ["extractor", "recommender", "scope", "k"]
-    found: list[list[str]] = [[] for _ in range(len(table))]
-    attack = table["attack"].map(lambda name: Experiment.parse(name))
-    family = [f"{of.attack} {of.objective or of.target} {of.items or of.origin}" for of in attack]
-    steps = [_steps_of(of) for of in attack]
-    direction = np.array([-1 if of.objective.startswith("demote") else 1 for of in attack])
-    gain = table["change"].to_numpy(np.float64) * direction
-    for _, group in table.assign(family=family, row=range(len(table))).groupby([*keys, "threat"]):
-        for row in group["row"]:
-            of = table.iloc[row]
-            if of["objective"] == CONTROL or of["threat"] == "retrained":
-                continue
-            alike = [
-                other for other in group["row"] if family[other] == family[row] and other != row
-            ]
-            longer = [
-                other
-                for other in alike
-                if table.iloc[other]["eps"] == of["eps"] and steps[other] >= 2 * steps[row] > 0
-            ]
-            if any(gain[other] > gain[row] + _CONVERGED * abs(gain[row]) for other in longer):
-                found[row].append("not converged: more steps gain")
-            smaller = [other for other in alike if table.iloc[other]["eps"] < of["eps"]]
-            if any(gain[other] > gain[row] + _CONVERGED * abs(gain[row]) for other in smaller):
-                found[row].append("a smaller budget gains more")
-            loses = direction[row] * of["net"] < 0
-            if of["scope"] == "one" and of["objective"] != "class" and loses:
-                found[row].append("noise gains more")
-    return ["; ".join(of) for of in found]
+    attacks = [Experiment.parse(name) for name in table["attack"]]
+    sign = np.array([-1 if of.objective.startswith(DEMOTE) else 1 for of in attacks])
+    told = table.assign(
+        family=[_family(of) for of in attacks],
+        effort=[_effort(of) for of in attacks],
+        gain=sign * table["change"],
+        net_gain=sign * table["net"],
+    )
+    return ["; ".join(_signs_of_failure(row, told)) for _, row in told.iterrows()]
 
 
-def _steps_of(experiment: Experiment) -> int:
-    match = _STEPS.search(experiment.parameters)
-    return int(match[1]) if match else 0
+def _signs_of_failure(row: pd.Series, told: pd.DataFrame) -> list[str]:
+    if row["objective"] == CONTROL or row["threat"] == "retrained":
+        return []
+    rivals = told[told[_JUDGE].eq(row[_JUDGE]).all(axis=1)]
+    rivals = rivals[rivals["gain"] > row["gain"] + _CONVERGED * abs(row["gain"])]
+    alike = rivals[(rivals["threat"] == row["threat"]) & (rivals["family"] == row["family"])]
+    longer = (alike["eps"] == row["eps"]) & (alike["effort"] >= 2 * max(row["effort"], 1))
+    found = ["not converged: more steps gain"] if longer.any() else []
+    if (alike["eps"] < row["eps"]).any():
+        found.append("a smaller budget gains more")
+    if row["objective"] == "class":
+        return found  # no attack on classes is after exposure
+    same = rivals[_AIM].eq(row[_AIM]).all(axis=1) & np.isclose(rivals["before"], row["before"])
+    if row["threat"] == "white_box" and (same & rivals["threat"].isin(_KNOWING_LESS)).any():
+        found.append("an attack that knows less gains more")
+    # Images that were made for another recommender or extractor may well do no more than noise.
+    own = row["threat"] in ("white_box", "ranks_only")
+    if own and row["scope"] == "one" and row["net_gain"] < 0:
+        found.append("noise gains more")
+    return found
+
+
+def _family(experiment: Experiment) -> str:
+    """What attacks have in common that differ in budget, steps and restarts alone."""
+    aim = experiment.objective or experiment.target
+    parameters = _SIZES.sub("", experiment.parameters).strip("_")
+    return f"{experiment.attack} {experiment.items or experiment.origin} {aim} {parameters}"
+
+
+def _effort(experiment: Experiment) -> int:
+    """Steps of all restarts; 0 where the name shows no steps."""
+    numbers = {kind: float(number) for kind, number in _SIZES.findall(experiment.parameters)}
+    steps = numbers.get("nb_iter", numbers.get("nb_it", 0))
+    return int(steps * numbers.get("restarts", 1))
+
+
+def evaluated(table: pd.DataFrame) -> pd.Series:
+    """Return which rows have no indicator, bool."""
+    return table["indicator"] == ""
 
 
 def sentence(table: pd.DataFrame) -> str:
     """What the table says, in one or two sentences for the terminal and the report."""
     rows = table[(table["scope"] == "one") & (table["objective"] != CONTROL)]
-    rows = rows[rows["threat"] == "white_box"]
+    rows = rows[(rows["threat"] == "white_box") & evaluated(rows)]
     if rows.empty:
-        return "No attack was measured."
+        return "No attack was evaluated."
     best = rows.loc[rows["change"].idxmax()]
+    norm = "L-inf" if best["norm"] == "inf" else f"L{best['norm']}"
     said = (
-        f"The strongest attack ({best['objective']}, {best['eps']:g}/255 in L{best['norm']}) on "
-        f"{best['recommender']} with {best['extractor']} shows an item to {best['after']:.1%} of the "
-        f"users who may be shown it instead of {best['before']:.1%}"
+        f"The strongest attack ({best['objective']}, {best['eps']:g}/255 in {norm}) on "
+        f"{best['recommender']} with the extractor {best['extractor']} shows an item in the "
+        f"top {best['k']:g} of {best['after']:.1%} of the users who may be shown it, "
+        f"instead of {best['before']:.1%}"
     )
     if np.isfinite(best["control"]):
-        said += f"; noise of the same size to {best['before'] + best['control']:.1%}"
+        said += f"; noise of the same size reaches {best['before'] + best['control']:.1%}"
     return said + "."
 
 
@@ -522,9 +434,8 @@ def inputs_of(trainings: Sequence[Trainings]) -> list[Path]:
 
 def read_promotion(path: Path) -> pd.DataFrame:
     """Read ``promotion.tsv``."""
-    return pd.read_csv(path, sep="\t", keep_default_na=True).fillna(
-        {"indicator": "", "verdict": "", "weakest_level": ""}
-    )
+    table = pd.read_csv(path, sep="\t", dtype={"norm": str})
+    return table.fillna({"indicator": "", "verdict": "", "weakest_level": ""})
 
 
 _SHOWN = {
@@ -545,6 +456,16 @@ _SHOWN = {
 }
 
 
+def blind_recommenders(table: pd.DataFrame) -> list[str]:
+    """Return a line for each recommender that hardly looks at images, and so can hardly be attacked."""
+    blind = table[table["reliance"] < HARDLY].drop_duplicates(["extractor", "recommender"])
+    return [
+        f"{of['recommender']} with {of['extractor']} hardly looks at images: permuted features cost "
+        f"{of['reliance']:.0%} of its hits"
+        for _, of in blind.iterrows()
+    ]
+
+
 def promotion_overview(table: pd.DataFrame) -> str:
     """The table for the terminal, strongest attacks first within a recommender and scope."""
     order = table.sort_values(
@@ -553,16 +474,11 @@ def promotion_overview(table: pd.DataFrame) -> str:
     )
     rows = order[list(_SHOWN)].astype(object).where(order[list(_SHOWN)].notna(), np.nan)
     text = format_table(list(_SHOWN.values()), rows.to_numpy().tolist())
-    raised = order[order["indicator"] != ""]
+    raised = order[~evaluated(order)]
     notes = [
         f"not evaluated: {of['extractor']}, {of['recommender']}, {of['attack']}, {of['scope']}: "
         f"{of['indicator']}"
         for _, of in raised.iterrows()
     ]
-    blind = order[order["reliance"] < HARDLY].drop_duplicates(["extractor", "recommender"])
-    notes += [
-        f"{of['recommender']} with {of['extractor']} hardly looks at images: permuted features cost "
-        f"{of['reliance']:.0%} of its hits"
-        for _, of in blind.iterrows()
-    ]
+    notes += blind_recommenders(order)
     return "\n".join([text, "", *notes]) if notes else text

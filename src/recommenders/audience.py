@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from src.artifacts.errors import UserError
+from src.datasets.interactions import Interactions
 from src.recommenders.data import TrainingData
 from src.recommenders.delta import Changed
 from src.recommenders.recommender import Recommender
@@ -36,6 +37,9 @@ class Audience:
     """(d,) float32: clean features of the most popular item that is not one of the n."""
     unit: bool = False
     """Whether the recommender reads features of length 1."""
+    rivals: np.ndarray | None = None
+    """(u, items) float32, ascending: every user's scores of the clean items, -inf where the user has
+    trained on the item; only where places are asked for."""
 
     def __post_init__(self) -> None:
         if not self.may_see.any(axis=1).all():
@@ -50,8 +54,11 @@ def audience_of(
     *,
     at_most: int = SAMPLED_USERS,
     seed: int = 0,
+    with_rivals: bool = False,
 ) -> Audience:
     """The audience of the items ``ids`` (ascending) of a recommender, read from clean features.
+
+    A larger audience than ``at_most`` users is sampled. ``with_rivals`` costs users x items scores.
 
     ``UserError`` where scores are not linear in features: there is no attack on lists then.
     """
@@ -82,4 +89,11 @@ def audience_of(
         np.ascontiguousarray(may_see.T),
         data.features[int(np.argmax(popularity))],
         recommender.unit,
+        _rivals(users, items, interactions) if with_rivals else None,
     )
+
+
+def _rivals(users: np.ndarray, items: np.ndarray, interactions: Interactions) -> np.ndarray:
+    scores = users @ items.T
+    scores[interactions.train[:, 0], interactions.train[:, 1]] = -np.inf
+    return np.sort(scores, axis=1)

@@ -9,7 +9,13 @@ from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
 from src.measures.summary import budget_of
 
-ATTACKS = {"cw": "C&W", "noise": "noise", "attention": "attention"}
+ATTACKS = {
+    "cw": "C&W",
+    "noise": "noise",
+    "attention": "attention",
+    "given": "given",
+    "square": "Square",
+}
 """Names that are not just the capital letters of the command line's."""
 CONTROL = "noise"
 METRICS = {

@@ -11,6 +11,7 @@ from src.report.gallery import gallery_section
 from src.report.lists import curves_section, summary_section
 from src.report.names import CONTROL, PROTOCOLS
 from src.report.outcomes import attacks_section
+from src.report.promotion import promotion_section
 from src.report.provenance import attack_commands, commands_table, ran
 from src.report.studies import image_quality_table, study_sections
 from src.report.study import Study
@@ -24,6 +25,7 @@ def sections(study: Study, items: Sequence[int], users: Sequence[int]) -> list[S
     """All of them."""
     return [
         _what_was_run(study),
+        promotion_section(study.layout, "promotion", "How far attacks push items"),
         _of_lists("summary", "What the attacks do to the lists", study, summary_section),
         _of_lists("curves", "Category hit ratio and nCDCG over K", study, curves_section),
         _of_images("attacks", "What the attacks do to the images", study, attacks_section),

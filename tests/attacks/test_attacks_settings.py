@@ -101,7 +101,8 @@ def test_every_parameter_of_an_attack_can_be_given_and_is_in_its_name(kind):
         elif choices := of.metadata["choices"]:
             given, value = [f"--{flag}", choices[-1]], choices[-1]
         else:
-            text = {"eps": "9", "eps_iter": "2", "like": "cw_774_any_x"}.get(of.name, "3")
+            texts = {"eps": "9", "eps_iter": "2", "like": "cw_774_any_x", "queries": "99"}
+            text = texts.get(of.name, "3")
             given = [f"--{flag}", text]
             value = "cw_x" if of.name == "like" else of.metadata["parse"](text)
         settings = parse("--attack_type", kind, "--untargeted", *given)

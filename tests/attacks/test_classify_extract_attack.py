@@ -359,3 +359,82 @@ def test_a_full_disk_leaves_nothing_half_written(root, capsys, monkeypatch):
     assert "no space" in capsys.readouterr().err
     assert not list((root / "data" / "shop").glob("pgd*"))
     assert attack(root) == 0
+
+
+def test_images_of_another_extractors_attack_are_judged_as_they_are(root, capsys):
+    origin, target = pair(root)
+    assert attack(root, "--eps", 4) == 0
+    source = attacked_folder(root)
+    from_it = ["--attack_type", "given", "--images_from", source.name, "--eps", 4]
+    assert attack(root, *from_it, defended="robust") == 0
+    folder = attacked_folder(root, "robust_given")
+    made_by = source.name.replace(f"_{origin}_{target}_", "_")
+    assert folder.name == f"robust_given_{origin}_{target}_eps4.0_linf_of_original_{made_by}"
+    stored, before = (open_catalogue(of / "images", resize=0) for of in (folder, source))
+    assert stored.ids.tolist() == before.ids.tolist()
+    assert np.array_equal(stored.pixels(), before.pixels())
+    judged, _ = read_attacked_classes(folder / "classes.csv")
+    with torch.no_grad():
+        robust = load_extractor(None, root / "models" / "robust" / "model.pt")
+        prediction = robust(to_pixels(before.pixels()))
+    assert judged.classes.tolist() == prediction.logits.argmax(dim=1).tolist()
+    features = read_features(folder / "features.npy")
+    np.testing.assert_allclose(features[stored.ids], prediction.features, rtol=1e-4, atol=1e-5)
+    report = pd.read_csv(folder / "attack.tsv", sep="\t")
+    assert report["success"].tolist() == (judged.classes == target).astype(int).tolist()
+    own = pd.read_csv(source / "attack.tsv", sep="\t")
+    assert report["linf"].tolist() == own["linf"].tolist() and (report["passes"] == 0).all()
+
+    capsys.readouterr()
+    for options, message in (
+        ([*from_it, "--eps", 1], "over its budget 1"),
+        ([*from_it[:3], "original"], "it has not attacked any image"),
+        ([*from_it[:3], "pgd_1_2_eps4.0_linf"], "no image folder at"),
+        ([*from_it, "--items", "class:1"], "all images of --images_from are judged"),
+        ([*from_it, "--objective", "rank"], "aims at a class"),
+    ):
+        assert attack(root, *options, defended="robust") == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert attack(root, *from_it) == 2
+    assert "an attack on this extractor" in capsys.readouterr().err
+    assert len(list((root / "data" / "shop").glob("*given*"))) == 1
+
+
+def test_images_that_aim_at_lists_have_no_success_without_a_recommender(root):
+    origin, _ = pair(root)
+    assert attack(root, "--eps", 4) == 0
+    name = f"apgd_{origin}_rank_eps4.0_nb_iter9_linf_VBPR-ep3"
+    attacked_folder(root).rename(root / "data" / "shop" / name)
+    options = ["--attack_type", "given", "--images_from", name, "--eps", 4]
+    assert attack(root, *options, defended="robust") == 0
+    report = pd.read_csv(attacked_folder(root, "robust_given") / "attack.tsv", sep="\t")
+    assert report[["success", "success_before_rounding"]].isna().all().all()
+    assert report["linf"].max() == 4
+
+
+def test_a_folder_of_attacked_images_is_checked_image_by_image(root, tmp_path, capsys):
+    own = tmp_path / "mine"
+    own.mkdir()
+    clean = open_catalogue(root / "data" / "shop" / "original" / "images")
+    for item in (2, 5):
+        changed = np.clip(clean.image(item).astype(int) + 3, 0, 255).astype(np.uint8)
+        Image.fromarray(changed).save(own / f"{item}.png")
+    options = ["--attack_type", "given", "--images_from", own, "--eps", 3]
+    assert attack(root, *options) == 0
+    folder = attacked_folder(root, "given_ids-mine")
+    assert sorted(int(of.stem) for of in (folder / "images").iterdir()) == [2, 5]
+    assert pd.read_csv(folder / "attack.tsv", sep="\t")["linf"].tolist() == [3, 3]
+
+    for name, image, message in (
+        ("7", clean.image(7)[:39], "40x39 pixels, but the extractor reads its item at 40x40"),
+        ("99", clean.image(7), "99.png: no item of the catalogue has this name"),
+        ("cover", clean.image(7), "cover.png: no item of the catalogue has this name"),
+        ("7", clean.image(6), "over its budget 3"),
+    ):
+        Image.fromarray(image).save(own / f"{name}.png")
+        capsys.readouterr()
+        assert attack(root, *options) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+        (own / f"{name}.png").unlink()

@@ -1,18 +1,26 @@
 """Goals of attacks on lists, the attacks that follow them, and the choice of items."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import LIST_OBJECTIVES, Experiment, Run
+from src.artifacts.fidelity import FIDELITIES
 from src.attacks.apgd import checkpoints_of
+from src.attacks.goals import ClassGoal
 from src.attacks.items import Items, popularity_thirds
-from src.attacks.list_goals import RankGoal, list_goal
-from src.attacks.registry import APGD, FGSM, PGD, SPSA, MomentumFGSM
+from src.attacks.list_goals import RankGoal, list_goal, place_goal
+from src.attacks.registry import APGD, FGSM, NES, PGD, SPSA, MomentumFGSM, Square
+from src.attacks.settings import AttackSettings
+from src.attacks.square import side_of_square
 from src.extractors.extractor import Prediction
 from src.recommenders.audience import Audience, audience_of
+from src.recommenders.delta import Changed
 from tests.recommenders.test_delta import SCORES, by_hand, recommender
+from tests.victims import FunctionVictim
 
 CPU = torch.device("cpu")
 
@@ -145,6 +153,86 @@ def test_every_attack_follows_goals_in_lists(audience, attack, objective):
         return  # it keeps the point of most exposure, which may have a lower mean score
     assert (goal(victim(attacked)) < goal(victim(images))).all()
     assert attacked.min() >= 0 and attacked.max() <= 1
+
+
+@pytest.fixture(scope="module")
+def accounts() -> Audience:
+    return audience_of(*recommender(1.0), np.array([3, 7, 20]), 5, at_most=50, with_rivals=True)
+
+
+def test_places_are_those_of_the_lists(accounts):
+    visual, data = recommender(1.0)
+    users, items = visual.factors(data.features)
+    ids = np.array([3, 7, 20])
+    chosen = np.sort(np.random.default_rng(0).choice(200, 50, replace=False))
+    changed = Changed(users, items, data.at_test_time, ids, 5)
+    moved = data.features.copy()
+    moved[ids] += 0.7
+    goal = place_goal("rank", accounts, CPU)
+    for features in (data.features, moved):
+        places = changed.places(visual.factors(features)[1][ids], chosen)
+        found = goal.places(predicted(features[ids])).numpy().T
+        seen = ~np.isnan(places)
+        # float32 sums of other shapes may order two nearly equal scores the other way.
+        assert (found[seen] == places[seen]).mean() > 0.98
+        logs = [np.log(found[of, n]).mean() for n, of in enumerate(seen.T)]
+        np.testing.assert_allclose(-goal.worth(predicted(features[ids])), logs, rtol=1e-5)
+    down = place_goal("demote-rank", accounts, CPU)
+    np.testing.assert_array_equal(down(predicted(moved[ids])), -goal(predicted(moved[ids])))
+
+
+def test_places_have_no_slope(accounts):
+    features = torch.from_numpy(accounts.features).requires_grad_()
+    assert not place_goal("rank", accounts, CPU)(Prediction(features, features)).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("attack", "queries"),
+    [(NES(40.0, queries=200, pairs=9), 10 * 19), (Square(40.0, queries=200), 200)],
+    ids=["nes", "square"],
+)
+def test_searches_climb_by_places_alone_within_their_queries(accounts, attack, queries):
+    goal, images = place_goal("rank", accounts, CPU), torch.full((3, 1, 2, 3), 0.5)
+    network = FeatureVictim()
+    victim = FunctionVictim(lambda points: points.flatten(1) @ network.matrix)
+
+    def search(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return attack(victim, images, goal)
+
+    found = search(0)
+    assert victim.passes == 3 * queries
+    assert (found - images).abs().max() <= 40 / 255 + 1e-6
+    assert (goal(victim(found)) < goal(victim(images))).all()
+    assert torch.equal(found, search(0))
+
+
+@pytest.mark.parametrize("attack", [NES(30.0, queries=400), Square(30.0, queries=100)])
+def test_searches_reach_classes_by_the_goals_value(attack):
+    torch.manual_seed(0)
+    matrix = torch.randn(3 * 6 * 6, 4)
+    victim = FunctionVictim(lambda images: images.flatten(1) @ matrix)
+    images = torch.full((5, 3, 6, 6), 0.5)
+    goal = ClassGoal(torch.tensor([0, 1, 2, 3, 0]))
+    found = attack(victim, images, goal)
+    assert (goal(victim(found)) < goal(victim(images))).all()
+    assert (found - images).abs().max() <= 30 / 255 + 1e-6
+
+
+def test_squares_shrink_as_queries_are_spent():
+    sides = [side_of_square(spent, 100, 100) for spent in (0, 0.0011, 0.006, 0.021, 0.3, 0.9)]
+    # Shares .8, .4, .2, .1, .8 / 64 and .8 / 512 of 10,000 pixels.
+    assert sides == [89, 63, 45, 32, 11, 4]
+    assert side_of_square(0.9, 5, 5) == 1 and side_of_square(0, 3, 200) == 3
+
+
+def test_searches_are_told_places_alone():
+    settings = AttackSettings("nes", NES(), target=None, objective="score")
+    with pytest.raises(UserError, match="told places alone"):
+        settings.check(FIDELITIES["corrected"])
+    replace(settings, objective="demote-rank").check(FIDELITIES["corrected"])
+    with pytest.raises(UserError, match="one step's, 65"):
+        NES(queries=64).check("nes")
 
 
 def test_apgd_finds_the_corner_of_a_linear_goal_and_keeps_its_best_point(audience):

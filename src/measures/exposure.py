@@ -1,0 +1,146 @@
+"""How far one attack pushes items in the lists of one recommender.
+
+All values are exact over the users who may be shown an item, except places, which are those of a sample
+of users.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from src.artifacts.experiments import Experiment, Run
+from src.artifacts.layout import Layout
+from src.recommenders.data import TrainingData
+from src.recommenders.delta import Changed
+from src.recommenders.ranking import top_k
+from src.recommenders.read_out import load_recommender, only_training
+from src.recommenders.recommender import Recommender
+from src.recommenders.reliance import Reliance, visual_reliance
+
+_PLACED_USERS = 500
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One training of a recommender on one extractor's clean features."""
+
+    layout: Layout
+    run: Run
+    recommender: Recommender
+    data: TrainingData
+    k: int
+
+    @classmethod
+    def read(
+        cls,
+        layout: Layout,
+        wanted: Run,
+        data: TrainingData,
+        k: int,
+        options: Collection[str] | None = None,
+    ) -> "Subject":
+        """Read the weights of ``wanted``, whatever its options are or with one of ``options``.
+
+        ``UserError`` where there are none, or several.
+        """
+        run, recommender = load_recommender(only_training(layout, wanted, options), data)
+        return cls(layout, run, recommender, data, k)
+
+    @cached_property
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.recommender.factors(self.data.features)
+
+    @cached_property
+    def reliance(self) -> Reliance:
+        return visual_reliance(self.recommender, self.data, self.k)
+
+    def changed(self, ids: np.ndarray) -> Changed:
+        return Changed(*self.factors, self.data.at_test_time, ids, self.k)
+
+    def rows(self, features: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """(n, d): the items' rows when they have their ``features`` (n, D)."""
+        moved = self.data.features.copy()
+        moved[ids] = features
+        return self.recommender.factors(moved)[1][ids]
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What one attack does to n items of one recommender at test time."""
+
+    ids: np.ndarray
+    before: np.ndarray
+    """(n,): exposure of each clean item, a share of the users who may be shown it."""
+    after: np.ndarray
+    """(n,): exposure where it alone is attacked."""
+    restored: np.ndarray
+    """(n,): exposure with the attacked features scaled back to their clean length."""
+    places: tuple[np.ndarray, np.ndarray]
+    """(n,) medians over sampled users of the place before and after."""
+    shift: np.ndarray
+    """(n,): change of the mean score."""
+    listed_before: np.ndarray
+    """(users,): attacked items in each list, all clean."""
+    listed: np.ndarray
+    """(users,): attacked items in each list when all are attacked at once."""
+
+
+class Measuring:
+    """Measures attacks on the items of one subject; what the clean run needs is computed once."""
+
+    def __init__(self, subject: Subject, ids: np.ndarray) -> None:
+        self.subject, self.ids = subject, ids
+        self.changed = subject.changed(ids)
+        self.best, self.others = self.changed.best(), self.changed.others()
+        self.clean_rows = subject.factors[1][ids]
+        n_users = len(subject.factors[0])
+        rng = np.random.default_rng(0)
+        self.sample = np.sort(rng.choice(n_users, min(_PLACED_USERS, n_users), replace=False))
+        self.before = self._exposure(self.clean_rows)
+        self.places = self._places(self.clean_rows)
+        self.listed = self._listed(self.clean_rows)
+        self.means = self.changed.mean_scores(self.clean_rows)
+
+    def push(self, features: np.ndarray) -> Pushed:
+        """Measure the items with their attacked ``features`` (n, D)."""
+        clean = self.subject.data.features[self.ids]
+        lengths = np.linalg.norm(features, axis=1, keepdims=True)
+        share = np.linalg.norm(clean, axis=1, keepdims=True) / np.maximum(lengths, 1e-12)
+        rows = self.subject.rows(features, self.ids)
+        return Pushed(
+            self.ids,
+            self.before,
+            self._exposure(rows),
+            self._exposure(self.subject.rows(features * share, self.ids)),
+            (self.places, self._places(rows)),
+            self.changed.mean_scores(rows) - self.means,
+            self.listed,
+            self._listed(rows),
+        )
+
+    def _exposure(self, rows: np.ndarray) -> np.ndarray:
+        return self.changed.users_shown(rows, self.best) / self.changed.audience
+
+    def _places(self, rows: np.ndarray) -> np.ndarray:
+        return np.nanmedian(self.changed.places(rows, self.sample), axis=0)
+
+    def _listed(self, rows: np.ndarray) -> np.ndarray:
+        lists = self.changed.lists(rows, self.others)
+        return np.isin(lists.items, self.ids).sum(axis=1)
+
+
+def retrained_lists(subject: Subject, experiment: Experiment, ids: np.ndarray) -> np.ndarray | None:
+    """(users,): attacked items in the lists of the recommender that learnt from attacked images.
+
+    None where it has not been trained.
+    """
+    run = replace(subject.run, experiment=experiment)
+    if not subject.layout.weights(run).is_file():
+        return None
+    features = np.load(subject.layout.features(experiment))
+    data = replace(subject.data, features=features)
+    _, recommender = load_recommender(subject.layout.weights(run), data)
+    lists = top_k(*recommender.factors(features), data.at_test_time, subject.k)
+    return np.isin(lists.items, ids).sum(axis=1)

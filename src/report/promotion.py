@@ -1,0 +1,176 @@
+"""How far attacks push items in the lists, from ``promotion.tsv``."""
+
+import textwrap
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.experiments import DEMOTE
+from src.artifacts.layout import Layout
+from src.measures.promotion import CONTROL, blind_recommenders, evaluated, read_promotion, sentence
+from src.measures.verdicts import NO_CONTROL
+from src.report.blocks import Section
+from src.report.estimates import Estimate, fixed
+from src.report.plots import NEUTRAL, Curve, Plot, draw_curves, styles_of
+from src.report.tables import Table
+
+_THREATS = {
+    "white_box": "white box",
+    "other_seed": "other seed",
+    "other_recommender": "other recommender",
+    "ranks_only": "places only",
+    "unaware": "no defence",
+    "transfer": "other extractor",
+    "retrained": "white box (retrained)",
+}
+"""What the attacker knows, in the order of the table."""
+_LINE = 22
+"""Characters of a line that says why an attack is not evaluated."""
+_SUBJECT = ["extractor", "recommender"]
+_AIM = [*_SUBJECT, "threat", "objective", "norm"]
+
+
+def promotion_section(layout: Layout, anchor: str, title: str) -> Section:
+    path = layout.result("promotion.tsv")
+    if not path.is_file():
+        return Section(
+            anchor, title, missing=f"python -m audits.promotion --dataset {layout.dataset}"
+        )
+    table = read_promotion(path)
+    k = int(table["k"].iloc[0])
+    text = [
+        sentence(table),
+        f"An item that is attacked alone is shown to the users whose top {k} it enters; its exposure is "
+        "their share of those who have not trained on it. Noise is of the same size on the same items, "
+        "and net is the change beyond it. Restored is the exposure when attacked features keep "
+        "their clean length. Where the recommender was retrained all items are attacked at once, and "
+        f"values count those in a user's top {k}. Intervals are of 95 %, over trainings of the "
+        "extractor, seeds of the recommender, and items or users. An attack that failed to optimise is "
+        "not evaluated.",
+    ]
+    blocks = [*_plot(table, k), _table(table)]
+    return Section(anchor, title, text, blocks, notes=blind_recommenders(table))
+
+
+def _strongest(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The row of each group with the largest change towards its aim, evaluated ones first."""
+    direction = np.where(rows["objective"].str.startswith(DEMOTE), -1, 1)
+    told = rows.assign(gain=direction * rows["change"], evaluated=evaluated(rows))
+    told = told.sort_values(["evaluated", "gain"], ascending=False, kind="stable")
+    return told.drop_duplicates(by).drop(columns=["gain", "evaluated"])
+
+
+def _plot(table: pd.DataFrame, k: int) -> list[Plot]:
+    """Exposure against the budget, for the extractor and recommender of the largest change.
+
+    None where no attack in L-inf was evaluated.
+    """
+    rows = table[
+        (table["scope"] == "one") & (table["norm"] == "inf") & (table["threat"] == "white_box")
+    ]
+    attacks = rows[(rows["objective"] != CONTROL) & evaluated(rows)]
+    if attacks.empty:
+        return []
+    subject = attacks.loc[attacks["change"].abs().idxmax(), _SUBJECT]
+    rows, attacks = (of[of[_SUBJECT].eq(subject).all(axis=1)] for of in (rows, attacks))
+    noise = rows[rows["objective"] == CONTROL]
+    shown = pd.concat([_strongest(of, [*_AIM, "eps"]) for of in (attacks, noise)])
+    objectives = list(dict.fromkeys(attacks.sort_values("change", ascending=False)["objective"]))
+    styles = styles_of([*objectives, CONTROL], controls=[CONTROL])
+    curves = [
+        _curve(objective, of.sort_values("eps"), styles[objective])
+        for objective in (*objectives, CONTROL)
+        if not (of := shown[shown["objective"] == objective]).empty
+    ]
+    budgets = np.unique(shown["eps"])
+    clean = np.full(len(budgets), 100 * attacks["before"].mean())
+    none = np.full(len(budgets), np.nan)
+    level = {"color": NEUTRAL, "linestyle": "--", "linewidth": 1}
+    curves.append(Curve("clean", budgets, clean, none, none, level))
+    said = "; ".join(
+        f"{of.label} {', '.join(fixed(value, 2) for value in of.y)}" for of in curves[:-1]
+    )
+    extractor, recommender = subject
+    return [
+        Plot(
+            "promotion_against_eps",
+            f"Exposure of an attacked item against ε: {extractor}, {recommender}",
+            f"Percent of users whose top {k} an attacked item enters, at ε of "
+            f"{', '.join(f'{eps:g}' for eps in budgets)} grey levels: {said}; "
+            f"clean {fixed(clean[0], 2)}.",
+            partial(
+                draw_curves,
+                curves=curves,
+                x_label="ε (grey levels of 255)",
+                y_label="exposure, % of users",
+            ),
+        )
+    ]
+
+
+def _curve(objective: str, rows: pd.DataFrame, style: dict) -> Curve:
+    before = rows["before"].to_numpy(np.float64)
+    low, high = (100 * (before + rows[bound].to_numpy(np.float64)) for bound in ("low", "high"))
+    x, y = (rows[name].to_numpy(np.float64) for name in ("eps", "after"))
+    return Curve(objective, x, 100 * y, np.maximum(low, 0), high, style, bars=True)
+
+
+def _table(table: pd.DataFrame) -> Table:
+    """The strongest attack of each aim within its largest budget, and what is left after retraining."""
+    attacks = table[table["objective"] != CONTROL]
+    attacks = attacks[(attacks["scope"] == "one") | (attacks["threat"] == "retrained")]
+    largest = attacks.groupby(_AIM)["eps"].transform("max")
+    rows = _strongest(attacks[(attacks["eps"] == largest) | attacks["eps"].isna()], _AIM)
+    places = {name: list(table[name].unique()) for name in _SUBJECT} | {"threat": list(_THREATS)}
+    rows = rows.sort_values(
+        [*_SUBJECT, "threat", "change"],
+        ascending=[True, True, True, False],
+        key=lambda of: of.map(places[of.name].index) if of.name in places else of,
+        kind="stable",
+    )
+    return Table(
+        "promotion",
+        "The strongest attack of each aim",
+        pd.DataFrame([_line(row) for _, row in rows.iterrows()]),
+        table,
+        "Percent of users whom an attacked item is shown to. The file has all rows.",
+        headings=3,
+    )
+
+
+def _line(row: pd.Series) -> dict[str, str]:
+    scale, unit, decimals = (100, " %", 1) if row["scope"] == "one" else (1, "", 2)
+
+    def cell(value: float, low: float = np.nan, high: float = np.nan, *, sign: bool = False) -> str:
+        if np.isnan(value):
+            return "–"
+        said, *bounds = Estimate(*(scale * of for of in (value, low, high))).lines(
+            decimals, sign=sign
+        )
+        return "\n".join([said + unit, *bounds])
+
+    before = row["before"]
+    budget = "" if np.isnan(row["eps"]) else f" {row['eps']:g}"
+    line = {
+        "extractor": row["extractor"],
+        "recommender": row["recommender"],
+        "attacker knows": _THREATS[row["threat"]],
+        "aim": f"{row['objective']}, L{row['norm'].replace('inf', '∞')}{budget}",
+        "before": cell(before),
+    }
+    if row["indicator"]:
+        empty = dict.fromkeys(("noise", "net", "restored"), "–")
+        return (
+            line
+            | {"after": "not evaluated"}
+            | empty
+            | {"verdict": textwrap.fill(row["indicator"], _LINE)}
+        )
+    return line | {
+        "after": cell(row["after"], max(before + row["low"], 0), before + row["high"]),
+        "noise": cell(before + row["control"]),
+        "net": cell(row["net"], row["net_low"], row["net_high"], sign=True),
+        "restored": cell(before + row["restored"]),
+        "verdict": row["verdict"] or NO_CONTROL,
+    }

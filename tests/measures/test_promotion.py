@@ -1,0 +1,285 @@
+"""The table of promotion against a count by hand, who knew what, and signs of attacks that failed."""
+
+import importlib
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.artifacts.experiments import Experiment, Run
+from src.artifacts.layout import Layout
+from src.cli import run
+from src.measures.promotion import (
+    indicators,
+    is_control,
+    promotion_overview,
+    read_promotion,
+    sentence,
+    threat_of,
+)
+from tests.recommenders.test_delta import recommender
+
+IDS = np.array([3, 7, 20])
+K, EPOCHS = 5, 4
+RANK = "apgd_1_rank_eps8.0_nb_iter30_linf_VBPR-ep4_n3"
+NOISE = "noise_1_0_eps8.0_linf_n3"
+CLEAN_RUN = Run(Experiment(), "VBPR", EPOCHS)
+
+
+def audit(root, *options: object) -> int:
+    command = [
+        "promotion",
+        "--root",
+        root,
+        "--dataset",
+        "shop",
+        "--epoch",
+        EPOCHS,
+        "--k",
+        K,
+        *options,
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", list(map(str, command)))
+        return run(importlib.import_module("audits.promotion").main)
+
+
+def attacked_features(step: float) -> np.ndarray:
+    """Features that most users like more, by ``step``."""
+    visual, data = recommender(1.0)
+    moved = data.features.copy()
+    moved[IDS] += step * visual.slopes().mean(axis=0)
+    return moved
+
+
+def write_attack(layout: Layout, name: str, features: np.ndarray) -> None:
+    folder = layout.data / name
+    folder.mkdir()
+    np.save(folder / "features.npy", features)
+    pd.DataFrame({"image": IDS}).to_csv(folder / "attack.tsv", sep="\t", index=False)
+
+
+@pytest.fixture
+def shop(tmp_path) -> Layout:
+    """Sixty items, two hundred users, a VBPR, noise, and an attack that it has been retrained on."""
+    layout = Layout("shop", tmp_path)
+    visual, data = recommender(1.0)
+    (layout.data / "original").mkdir(parents=True)
+    np.save(layout.features(Experiment()), data.features)
+    for path, pairs in (
+        (layout.training_set, data.interactions.train),
+        (layout.test_set, data.interactions.test),
+    ):
+        np.savetxt(path, pairs, fmt="%d", delimiter="\t")
+    layout.weights(CLEAN_RUN).parent.mkdir(parents=True)
+    visual.save(layout.weights(CLEAN_RUN))
+    write_attack(layout, RANK, attacked_features(2.0))
+    write_attack(layout, NOISE, attacked_features(0.2))
+    tables = visual.weights.tables | {"E": visual.weights.tables["E"] / 2}
+    learnt = replace(visual, weights=replace(visual.weights, tables=tables))
+    learnt.save(layout.weights(replace(CLEAN_RUN, experiment=Experiment.parse(RANK))))
+    return layout
+
+
+def scores_by_hand(features: np.ndarray, visual=None) -> np.ndarray:
+    clean, data = recommender(1.0)
+    users, items = (visual or clean).factors(features)
+    scores = users @ items.T
+    scores[tuple(data.interactions.train.T)] = -np.inf
+    return scores
+
+
+def lists_by_hand(scores: np.ndarray) -> np.ndarray:
+    return np.argsort(-scores, axis=1, kind="stable")[:, :K]
+
+
+def exposure_by_hand(features: np.ndarray) -> float:
+    """Mean over the items of the share of users who are shown an item when it alone has its features."""
+    clean, moved = scores_by_hand(recommender(1.0)[1].features), scores_by_hand(features)
+    shares = []
+    for item in IDS:
+        scores = clean.copy()
+        scores[:, item] = moved[:, item]
+        shown = (lists_by_hand(scores) == item).any(axis=1)
+        shares.append(shown.sum() / np.isfinite(clean[:, item]).sum())
+    return float(np.mean(shares))
+
+
+def test_the_rows_of_a_shop(shop, capsys):
+    assert audit(shop.root) == 0
+    table = read_promotion(shop.result("promotion.tsv"))
+    printed = capsys.readouterr().out
+    assert printed.endswith(f"{promotion_overview(table)}\n{sentence(table)}\n")
+    rows = table.set_index(["objective", "scope", "threat"])
+    assert len(rows) == 5
+    clean, rank, noise = (
+        exposure_by_hand(features)
+        for features in (
+            recommender(1.0)[1].features,
+            attacked_features(2.0),
+            attacked_features(0.2),
+        )
+    )
+    one = rows.loc["rank", "one", "white_box"]
+    assert one["before"] == pytest.approx(clean, rel=1e-4)
+    assert one["after"] == pytest.approx(rank, rel=1e-4)
+    assert one["control"] == pytest.approx(noise - clean, abs=1e-5)
+    assert one["net"] == pytest.approx(rank - noise, abs=1e-5)
+    assert one["low"] <= one["change"] <= one["high"] and one["change"] > 0
+    assert rows.loc["noise", "one", "white_box"]["after"] == pytest.approx(noise, rel=1e-4)
+    assert (one["eps"], one["norm"], one["k"], one["items"]) == (8, "inf", K, 3)
+
+    data = recommender(1.0)[1]
+    longer = attacked_features(2.0)
+    lengths = [np.linalg.norm(of, axis=1, keepdims=True) for of in (data.features, longer)]
+    restored = exposure_by_hand(longer * lengths[0] / lengths[1])
+    assert one["restored"] == pytest.approx(restored - clean, abs=1e-5)
+    assert one["place_after"] < one["place_before"] and one["score_shift"] > 0
+
+    together = rows.loc["rank", "all", "white_box"]
+    lists = lists_by_hand(scores_by_hand(longer))
+    assert together["after"] == pytest.approx(np.isin(lists, IDS).sum(axis=1).mean(), rel=1e-4)
+    clean_lists = lists_by_hand(scores_by_hand(data.features))
+    clean_places = np.isin(clean_lists, IDS).sum(axis=1).mean()
+    visual, _ = recommender(0.5)
+    learnt = lists_by_hand(scores_by_hand(longer, visual))
+    retrained = rows.loc["rank", "all", "retrained"]
+    assert retrained["before"] == pytest.approx(clean_places, rel=1e-4)
+    assert retrained["after"] == pytest.approx(np.isin(learnt, IDS).sum(axis=1).mean(), rel=1e-4)
+    assert np.isnan(retrained["control"])
+
+
+def test_noise_on_other_items_is_no_control(shop):
+    table = shop.attack_report(Experiment.parse(NOISE))
+    pd.DataFrame({"image": [3, 7, 21]}).to_csv(table, sep="\t", index=False)
+    assert audit(shop.root) == 0
+    rows = read_promotion(shop.result("promotion.tsv"))
+    assert rows["control"].isna().all() and (rows["verdict"] == "").all()
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "threat"),
+    [
+        ("pgd_1_0_eps8.0_eps_it8.0_nb_it10_linf_n3", "VBPR_lr0.05", "white_box"),
+        ("apgd_1_rank_eps8.0_nb_iter30_linf_VBPR-ep4-lr0.05", "VBPR_lr0.05", "white_box"),
+        ("apgd_1_rank_eps8.0_nb_iter30_linf_VBPR-ep4-lr0.05", "VBPR_lr0.05_seed1", "other_seed"),
+        ("apgd_1_rank_eps8.0_nb_iter30_linf_VBPR-ep4-lr0.05", "AMR_lr0.05", "other_recommender"),
+        ("square_1_rank_eps8.0_queries99_linf_VBPR-ep4-lr0.05", "VBPR_lr0.05", "ranks_only"),
+        ("nes_1_rank_eps8.0_queries99_linf_VBPR-ep4-lr0.05", "AMR_lr0.05", "other_recommender"),
+        (
+            "given_1_rank_eps8.0_linf_of_original_apgd_eps8.0_nb_iter3_linf_VBPR-ep4-lr0.05",
+            "VBPR_lr0.05",
+            "transfer",
+        ),
+        ("apgd_1_rank_eps8.0_nb_iter3_linf_VBPR-ep4-lr0.05_unaware", "VBPR_lr0.05", "unaware"),
+    ],
+)
+def test_what_attackers_know(name, model, threat):
+    judge = Run.parse(f"original_top{K}_ep4_{model}")
+    assert threat_of(Experiment.parse(name), judge) == threat
+
+
+def test_noise_of_another_extractor_is_a_control():
+    given = "given_1_0_eps8.0_linf_of_original"
+    assert is_control(Experiment.parse(f"{given}_noise_eps8.0_linf_n3"))
+    assert not is_control(Experiment.parse(f"{given}_pgd_eps8.0_eps_it8.0_nb_it10_linf"))
+
+
+def row(attack: str, change: float, **values: object) -> dict[str, object]:
+    experiment = Experiment.parse(attack)
+    return {
+        "extractor": "original",
+        "recommender": "VBPR",
+        "threat": "white_box",
+        "objective": "noise" if is_control(experiment) else experiment.objective or "class",
+        "norm": "inf",
+        "eps": 8.0,
+        "scope": "one",
+        "k": 20,
+        "items": 3,
+        "before": 0.01,
+        "change": change,
+        "net": change - 0.001,
+        "attack": attack,
+    } | values
+
+
+APGD = "apgd_1_rank_eps{}.0_nb_iter{}_linf_VBPR-ep4"
+TRANSFERRED = f"given_1_rank_eps8.0_linf_of_other_{APGD.format(8, 30).replace('_1_rank', '')}"
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (
+            [row(APGD.format(8, 30), 0.20), row(APGD.format(8, 60), 0.21)],
+            ["not converged: more steps gain", ""],
+        ),
+        ([row(APGD.format(8, 30), 0.20), row(APGD.format(8, 60), 0.203)], ["", ""]),
+        ([row(APGD.format(8, 30), 0.20), row(APGD.format(8, 45), 0.30)], ["", ""]),
+        (
+            [row(APGD.format(8, 30), 0.20), row(APGD.format(8, 30) + "_restarts5", 0.23)],
+            ["not converged: more steps gain", ""],
+        ),
+        (
+            [row(APGD.format(8, 30), 0.10), row(APGD.format(4, 30), 0.12, eps=4.0)],
+            ["a smaller budget gains more", ""],
+        ),
+        (
+            [row(APGD.format(8, 30), 0.10), row(TRANSFERRED, 0.12, threat="transfer")],
+            ["an attack that knows less gains more", ""],
+        ),
+        (
+            [row(APGD.format(8, 30), 0.10), row(TRANSFERRED, 0.12, threat="transfer", before=0.02)],
+            ["", ""],
+        ),
+        ([row(APGD.format(8, 30), 0.10, net=-0.01)], ["noise gains more"]),
+        ([row("pgd_1_0_eps8.0_eps_it8.0_nb_it10_linf", 0.10, net=-0.01)], [""]),
+        ([row(TRANSFERRED, 0.10, net=-0.01, threat="transfer")], [""]),
+        (
+            [
+                row("apgd_1_demote-rank_eps8.0_nb_iter30_linf_VBPR-ep4", -0.004, net=-0.005),
+                row("apgd_1_demote-rank_eps8.0_nb_iter60_linf_VBPR-ep4", -0.002, net=0.001),
+            ],
+            ["", "noise gains more"],
+        ),
+        (
+            [row(APGD.format(8, 30), 0.10), row(APGD.format(8, 60), 0.2, recommender="AMR")],
+            ["", ""],
+        ),
+    ],
+)
+def test_signs_of_attacks_that_failed(rows, expected):
+    assert indicators(pd.DataFrame(rows)) == expected
+
+
+def test_the_sentence_leaves_out_what_is_not_evaluated():
+    rows = pd.DataFrame([row(APGD.format(8, 30), 0.2), row(APGD.format(8, 60), 0.1)])
+    rows = rows.assign(after=rows["before"] + rows["change"], control=np.nan, indicator=["x", ""])
+    assert "instead of 1.0%." in sentence(rows) and "of 11.0% of the users" in sentence(rows)
+    assert sentence(rows.assign(indicator="x")) == "No attack was evaluated."
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "BPRMF"], "BPRMF does not look at images"),
+        (["--epoch", 9], "original_step9_VBPR.npz: run rec_generator.py"),
+        (["--seed", 1], "original_step4_VBPR_seed1.npz: run rec_generator.py"),
+        (["--trainings", "nowhere"], "no data set at"),
+    ],
+)
+def test_bad_input_is_one_line(shop, capsys, options, message):
+    assert audit(shop.root, *options) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not shop.results.exists()
+
+
+def test_nothing_attacked(shop, capsys):
+    for name in (RANK, NOISE):
+        (shop.data / name / "attack.tsv").unlink()
+    assert audit(shop.root) == 2
+    assert "nothing is attacked in" in capsys.readouterr().err
