@@ -60,6 +60,44 @@ class StudiedExtractor:
         return list(dict.fromkeys([*self.trained, *files_in(self.options)]))
 
 
+def studies_of(entries: Entries) -> dict[str, "Study"]:
+    """Read a study once for every training of its extractors, by the data set of each.
+
+    ``extractor_seeds`` are the seeds of these trainings. In the options of extractors
+    ``{extractor_seed}`` stands for one of them and ``{dataset}`` for its data set: the study's own for
+    the first, ``<dataset>_<seed>`` for others. ``UserError`` where another seed trains nothing else.
+    """
+    dataset = entries.text("dataset")
+    seeds = entries.numbers("extractor_seeds", ())
+    if not seeds:
+        return {dataset: Study.of(entries)}
+    if "extractor_seed" in entries.values:
+        raise UserError("extractor_seed: a study has extractor_seeds, and is run once for each")
+    names = [dataset, *(f"{dataset}_{seed}" for seed in seeds[1:])]
+    studies = {
+        name: Study.of(entries.with_values(dataset=name, extractor_seed=seed))
+        for name, seed in zip(names, seeds, strict=True)
+    }
+    first, *others = studies.values()
+    for other in others:
+        if [of.name for of in other.extractors] != [of.name for of in first.extractors]:
+            raise UserError(
+                "extractor_seeds: the names of extractors must not depend on the data set"
+            )
+        for extractor, again in zip(first.extractors, other.extractors, strict=True):
+            if not extractor.train:
+                raise UserError(
+                    f"extractor_seeds: the study trains no {extractor.name}, so intervals cover the "
+                    "seeds of recommenders only: name one seed"
+                )
+            if extractor.trained == again.trained or extractor.train == again.train:
+                raise UserError(
+                    f"extractors: {extractor.name}: train needs {{extractor_seed}}, and {{dataset}} in "
+                    "the name of its checkpoint, to be another one for each of extractor_seeds"
+                )
+    return studies
+
+
 @dataclass(frozen=True)
 class Study:
     """Extractors x attacks x recommenders x seeds on one data set."""
