@@ -17,6 +17,7 @@ from reproduce.workflow.options import OptionsParser
 from reproduce.workflow.training import Training, trained_file
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import CLEAN, PUBLISHED, Experiment, Run, check_name
+from src.attacks.registry import ATTACKS
 from src.attacks.settings import add_attack_options, attack_settings, experiment
 from src.cli import (
     add_extractor_options,
@@ -107,7 +108,10 @@ class Study:
     target: int
     extractors: tuple[StudiedExtractor, ...]
     attacks: tuple[str, ...]
-    """The options of each, without the pair of classes; noise is the control of the others."""
+    """The options of each, without the pair of classes; noise is the control of the others.
+
+    In the file ``--like`` may name the kind of an attack in place of its experiment.
+    """
     test_time_attacks: tuple[str, ...]
     """Further ones, which no recommender is retrained on."""
     recommenders: tuple[str, ...]
@@ -157,8 +161,31 @@ class Study:
         )
         for part in (entries, *extractors.values()):
             part.require_all_read()
+        study = replace(
+            study,
+            attacks=tuple(map(study._with_name, study.attacks)),
+            test_time_attacks=tuple(map(study._with_name, study.test_time_attacks)),
+        )
         study.check()
         return study
+
+    def _with_name(self, attack: str) -> str:
+        """Put the name of the study's only attack of a kind in the place of ``--like KIND``."""
+        liked = re.search(r"(?<=--like )\S+", attack)
+        if not liked or liked[0] not in ATTACKS:
+            return attack
+        of_kind = [
+            of
+            for of in self.all_attacks
+            if f"--attack_type {liked[0]} " in f"{of} " and of != attack
+        ]
+        if len(of_kind) != 1:
+            raise UserError(
+                f"attacks: --like {liked[0]}: {len(of_kind)} attacks of the study are of that kind: "
+                "write the name of the experiment"
+            )
+        name = _attack_part(self._attacked(self.extractors[0], of_kind[0]))
+        return f"{attack[: liked.start()]}{name}{attack[liked.end() :]}"
 
     def check(self) -> None:
         """Raise ``UserError`` for what the stages could not run, or would run twice."""

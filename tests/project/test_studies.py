@@ -241,6 +241,40 @@ def test_names_are_the_published_ones():
     assert study.weight_endings(["{seed}"]) == ["_step4000_VBPR{seed}", "_step4000_AMR{seed}"]
 
 
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("var", {}),
+        ("demo", {}),
+        (
+            "catalogue",
+            {
+                **dict.fromkeys(("images", "train", "test", "arch", "weights"), "x"),
+                **{"dataset": "shop", "origin": 3, "target": 4, "cw": "--max_it 10"},
+            },
+        ),
+    ],
+)
+def test_every_attack_has_noise_of_its_size_under_both_protocols(name, given):
+    (study, *_) = studies_of(Entries.of(read_study(name) | given)).values()
+    [cw] = [attack for attack in study.attack_options if attack.startswith("cw_")]
+    kind, pair, parameters = re.fullmatch(r"(cw)_(\d+_\d+)_(.+)", cw).groups()
+    noise = f"noise_{pair}_like_{kind}_{parameters}"
+    assert study.resembled("madry_", noise) == [f"data/{study.dataset}/madry_{cw}/attack.tsv"]
+    assert noise in study.retrained_attacks and study.resembled("", cw) == []
+    for eps in ("4.0", "8.0"):
+        assert f"noise_{pair}_eps{eps}_linf" in study.retrained_attacks
+
+
+def test_noise_like_a_kind_needs_one_attack_of_it():
+    noise = "--attack_type noise --like ddn"
+    with pytest.raises(UserError, match="--like ddn: 0 attacks of the study"):
+        Study.of(Entries.of(SMALL | {"attacks": [noise]}))
+    two = [noise, "--attack_type ddn", "--attack_type ddn --steps 5"]
+    with pytest.raises(UserError, match="--like ddn: 2 attacks of the study"):
+        Study.of(Entries.of(SMALL | {"attacks": two}))
+
+
 def test_attacks_on_lists_are_named_and_wait_for_their_recommender():
     options = "--objective rank --score_model AMR --score_epoch 2 --score_seed 1 --items class:9"
     entries = {
