@@ -40,7 +40,7 @@ def parse_options() -> argparse.Namespace:
         "--norm_restored",
         action="store_true",
         help="also score attacked features at their clean length (VBPR, AMR at test time), which ranks "
-        "the catalogue once for each run",
+        "the catalogue once for each recommender",
     )
     parser.add_argument(
         "--extractors",
