@@ -30,6 +30,8 @@ class Lineage:
     """Each command once, in the order in which they have to be run."""
     given: Mapping[str, str]
     """Files without a manifest, which no command made, and their SHA-256 as it was recorded."""
+    links: Mapping[str, str]
+    """Links among the files, which no command made, and what they lead to."""
     changed: tuple[str, ...]
     """Sentences about files that are missing or no longer as manifests have them."""
 
@@ -47,7 +49,7 @@ def lineage(root: Path, artifact: Path, read: Mapping[Path, str]) -> Lineage:
         tracing.changed[f"{artifact} is not what its own manifest says"] = None
     tracing.follow(record["command"], read)
     commands = tuple(Command(text, tuple(sorted(tracing.left[text]))) for text in tracing.ordered())
-    return Lineage(commands, tracing.given, tuple(tracing.changed))
+    return Lineage(commands, tracing.given, tracing.links, tuple(tracing.changed))
 
 
 @dataclass
@@ -58,6 +60,7 @@ class _Tracing:
     needs: dict[str, dict[str, None]] = field(default_factory=dict)
     """Commands whose files a command read."""
     given: dict[str, str] = field(default_factory=dict)
+    links: dict[str, str] = field(default_factory=dict)
     changed: dict[str, None] = field(default_factory=dict)
     followed: set[Path] = field(default_factory=set)
     """Files beside which the manifests have been read that lead further."""
@@ -72,6 +75,8 @@ class _Tracing:
 
     def maker_of(self, path: Path, digest: str, reader: str) -> str | None:
         """Return the command that made a file which ``reader`` read, and trace that one too."""
+        linked = (of for of in (path, path.parent) if of.is_symlink())
+        self.links |= {str(of): str(of.readlink()) for of in linked}
         current = fingerprint(path) if path.exists() else None
         if current is None:
             self.changed[f"{path} is missing, which this read: {reader}"] = None

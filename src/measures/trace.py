@@ -145,6 +145,9 @@ def _names_in(row: Mapping[str, str]) -> tuple[str, ...]:
 def _text(found: Lineage) -> str:
     lines = ["files that no command made, with their SHA-256:"]
     lines += [f"  {digest}  {name}" for name, digest in found.given.items()] or ["  none"]
+    if found.links:
+        lines += ["", "links, before the commands that read through them:"]
+        lines += [f"  {link} -> {file}" for link, file in found.links.items()]
     lines += ["", "commands, in this order:"]
     for number, command in enumerate(found.commands, 1):
         left = [str(path) for path in command.left[:_SHOWN_FILES]]

@@ -167,6 +167,15 @@ def test_what_changed_and_what_lacks_a_manifest_is_named(tree, capsys):
     assert f"{tree.checkpoint} has changed since" in changed
 
 
+def test_links_are_told_from_what_commands_left(tree, capsys):
+    images = tree.layout.images
+    images.rename(images.with_name("shared"))
+    images.symlink_to("shared")
+    assert tree.trace("--where", *ROW) == 0
+    printed = capsys.readouterr().out
+    assert f"  {images} -> shared\n" in printed and "every file is as" in printed
+
+
 def test_lists_that_were_changed_are_told_from_their_ranks(tree, capsys):
     """Both files of a run have one name."""
     lists = tree.layout.recommendations(Run(PGD, "VBPR", 10, TOP, 0))
