@@ -17,6 +17,7 @@ from src.datasets.catalogue import describe_reading, image_ids, open_whole_catal
 from src.datasets.interactions import load_interactions
 from src.defences.defence import Defence
 from src.extractors.weights import item_classes_of, weights_of
+from src.measures.pairs import reversed_pair
 from src.recommenders.audience import audience_of
 from src.recommenders.data import TrainingData
 from src.recommenders.read_out import load_recommender
@@ -131,6 +132,8 @@ def attack(
     if given:
         what = settings.attack.images_from
     print(f"{len(start.image_ids)} images of {what}")
+    if not rank() and (warning := reversed_pair(layout, command.experiment)):
+        print(warning, file=sys.stderr)
     if extractor is not undefended:
         print(describe_defence(options.preprocess, settings))
     parts = Parts.of(manifest, folder)

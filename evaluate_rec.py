@@ -73,7 +73,7 @@ def main() -> None:
     ks = chosen_ks(options)
 
     from src.measures.evaluation import CATEGORY_METRICS, Evaluation, evaluate
-    from src.measures.pairs import attack_command, suggest_pairs
+    from src.measures.pairs import attack_command, reversed_pair, suggest_pairs
     from src.measures.runs import missing_classes, select_runs
     from src.measures.terminal import category_overview, measures_overview
 
@@ -107,6 +107,10 @@ def main() -> None:
                 "\nretraining alone changes these values too: summarize.py has seeds and controls"
             )
         print()
+    attacked = (rec_run.experiment for rec_run in runs if rec_run.experiment.attack)
+    warnings = dict.fromkeys(reversed_pair(layout, experiment) for experiment in attacked)
+    for warning in filter(None, warnings):
+        print(warning, file=sys.stderr)
 
 
 if __name__ == "__main__":

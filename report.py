@@ -4,8 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from src.artifacts.layout import Layout
-from src.cli import Parser, add_common_options, add_configuration_options, run
+from src.cli import (
+    Parser,
+    add_common_options,
+    add_configuration_options,
+    add_trainings_option,
+    layouts_of,
+    run,
+)
 
 
 def parse_options() -> argparse.Namespace:
@@ -35,19 +41,21 @@ def parse_options() -> argparse.Namespace:
         help="users whose lists to show (default: some that list the item)",
     )
     add_configuration_options(parser)
+    add_trainings_option(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     options = parse_options()
-    layout = Layout(options.dataset, options.root)
-    layout.require_data()
+    layout, *trainings = layouts_of(options)
 
     from src.report.page import FIGURES, TABLES, write_report
     from src.report.study import Study
 
     out = options.out or layout.results / "report.html"
-    study = Study.find(layout, options.topk, options.epoch, options.fidelity, options.options)
+    study = Study.find(
+        layout, options.topk, options.epoch, options.fidelity, options.options, trainings
+    )
     if write_report(study, out, options.items, options.users, force=options.force):
         print(f"figures: {layout.results / FIGURES}\ntables: {layout.results / TABLES}")
         print(f"report: {out}")

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 from src.artifacts.errors import UserError
-from src.artifacts.layout import Layout
 from src.cli import (
     Parser,
     add_common_options,
     add_configuration_options,
+    add_trainings_option,
+    layouts_of,
     require_within_lists,
     run,
 )
@@ -28,14 +29,7 @@ def parse_options() -> argparse.Namespace:
         "--topk", type=int, help="use lists of this many items (default: the only ones there)"
     )
     add_configuration_options(parser)
-    parser.add_argument(
-        "--trainings",
-        nargs="+",
-        default=[],
-        metavar="DATASET",
-        help="data sets with the same runs on other trainings of the extractors: effects and their "
-        "intervals are over all of them, and only then is there a verdict",
-    )
+    add_trainings_option(parser)
     parser.add_argument(
         "--margin",
         type=float,
@@ -46,7 +40,7 @@ def parse_options() -> argparse.Namespace:
         "--norm_restored",
         action="store_true",
         help="also score attacked features at their clean length (VBPR, AMR at test time), which ranks "
-        "the catalogue once for each run",
+        "the catalogue once for each recommender",
     )
     parser.add_argument(
         "--extractors",
@@ -125,15 +119,11 @@ def main() -> None:
     from src.measures.runs import select_configuration, unpaired_runs
     from src.measures.summary import summary_overview, write_summary
 
-    datasets = [options.dataset, *options.trainings]
-    if len(set(datasets)) < len(datasets):
-        raise UserError("--trainings: a data set is named twice")
     if not 0 <= options.margin < math.inf:
         raise UserError("--margin must be 0 or more")
-    layouts = [Layout(dataset, options.root) for dataset in datasets]
+    layouts = layouts_of(options)
     runs = []
     for layout in layouts:
-        layout.require_data()
         runs.append(
             select_configuration(
                 layout, options.epoch, options.topk, options.fidelity, options.options

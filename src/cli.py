@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import CLASS_MEANS, HEADS, LINEAR, PUBLISHED
 from src.artifacts.fidelity import FIDELITIES, Fidelity
+from src.artifacts.layout import Layout
 from src.artifacts.program import program
 
 EXIT_BAD_INPUT = 2
@@ -114,6 +115,28 @@ def add_configuration_options(parser: argparse.ArgumentParser) -> None:
         help="use runs whose names show these options, one or more such as lr0.05 and K8_lr0.05, or "
         f"{PUBLISHED} (default: the only ones there)",
     )
+
+
+def add_trainings_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trainings",
+        nargs="+",
+        default=[],
+        metavar="DATASET",
+        help="data sets with the same runs on other trainings of the extractors: effects and their "
+        "intervals are over all of them, and only then is there a verdict",
+    )
+
+
+def layouts_of(options: argparse.Namespace) -> list[Layout]:
+    """Return the data sets of ``--dataset`` and ``--trainings``; ``UserError`` unless all are there."""
+    names = [options.dataset, *options.trainings]
+    if len(set(names)) < len(names):
+        raise UserError("--trainings: a data set is named twice")
+    layouts = [Layout(name, options.root) for name in names]
+    for layout in layouts:
+        layout.require_data()
+    return layouts
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

@@ -1,34 +1,39 @@
 # One catalogue: data set x extractors x attacks x recommenders x seeds, stages 0 to 6.
 #
-# In the names of experiments {extractor} is nothing (undefended) or "<model_dir>_"; {seed} is nothing
-# (seed 0, or all seeds in one job) or "_seed<n>".
+# {dataset} is the study's data set or, where it trains its extractors several times, that of one training: the
+# same images and interactions, linked. In the names of experiments {extractor} is nothing (undefended) or
+# "<model_dir>_"; {seed} is nothing (seed 0, or all seeds in one job) or "_seed<n>".
 
-from reproduce.workflow.catalogue import Study
+from reproduce.workflow.catalogue import studies_of
 from src.artifacts.layout import Layout
 
 with one_line_errors():
-    study = Study.of(entries)
-    TRAININGS = study.trainings
+    STUDIES = studies_of(entries)
+    study, *OTHERS = STUDIES.values()
+    TRAININGS = {file: how for of in STUDIES.values() for file, how in of.trainings.items()}
     if not study.prepare:
         Layout(study.dataset).require_data()
         for file in study.prepared:
             require_file(file)
 
-DATA, RESULTS = f"data/{study.dataset}", f"results/{study.dataset}"
-LISTS, WEIGHTS = f"rec_results/{study.dataset}", f"rec_model_weights/{study.dataset}"
-LOGS = f"{RESULTS}/logs"
+DATA, LISTS, WEIGHTS = "data/{dataset}", "rec_results/{dataset}", "rec_model_weights/{dataset}"
+RESULTS = f"results/{study.dataset}"
+LOGS, STAGE_LOGS = f"{RESULTS}/logs", "results/{dataset}/logs"
 CLEAN, ATTACKED = "{extractor}original", "{extractor}{attack}"
 CLEAN_JOB, ATTACKED_JOB = "{wildcards.extractor}original", "{wildcards.extractor}{wildcards.attack}"
 SEED = "{seed}" if study.job_per_seed else ""
-DEVICE = f"--dataset {study.dataset} --gpu {GPU}"
+DEVICE = f"--dataset {{dataset}} --gpu {GPU}"
 RANKINGS = f"{RESULTS}/attack_ranking_{{name}}"
 PREPARE = f"{study.prepare} --dataset {study.dataset}" if study.prepare else ""
 PREPARED = study.prepared
+INTERACTIONS = [f"{DATA}/trainingset.tsv", f"{DATA}/testset.tsv"]
+TOGETHER = f"--trainings {' '.join(of.dataset for of in OTHERS)} " if OTHERS else ""
 PROMOTION = [f"{RESULTS}/promotion.tsv"] if study.promotion else []
 FINAL = [f"{RESULTS}/report.html"]
 
 
 wildcard_constraints:
+    dataset=one_of(STUDIES),
     extractor=one_of(study.by_prefix),
     attack=one_of(study.attack_options),
     seed=one_of(study.seed_parts),
@@ -37,18 +42,19 @@ wildcard_constraints:
 
 def image_options(wildcards):
     """The options of the verbs that look at images: of the extractor, and of the attack if any."""
-    options = f"{DEVICE} {study.by_prefix[wildcards.extractor].options}"
+    looking = STUDIES[wildcards.dataset].by_prefix[wildcards.extractor]
+    options = f"{DEVICE.format(dataset=wildcards.dataset)} {looking.options}"
     if "attack" in wildcards.keys():
         options += f" --origin_class {study.origin} --target_class {study.target}"
         options += f" {study.attack_options[wildcards.attack]}"
     return quoted(options)
 
 
-def list_options(experiments, seeds, recommenders=study.visual):
+def list_options(dataset, experiments, seeds, recommenders=study.visual):
     """The options of rec_generator.py."""
     return quoted(
-        f"{DEVICE} --experiment_name {' '.join(experiments)} --model {' '.join(recommenders)} "
-        f"--epoch {study.epoch} --topk {study.topk} {study.recommender_options} "
+        f"{DEVICE.format(dataset=dataset)} --experiment_name {' '.join(experiments)} "
+        f"--model {' '.join(recommenders)} --epoch {study.epoch} --topk {study.topk} {study.recommender_options} "
         f"--seed {' '.join(map(str, seeds))}"
     )
 
@@ -58,7 +64,7 @@ def training_options(experiment, seeds):
 
     def options(wildcards):
         chosen = [study.seed_parts[wildcards.seed]] if SEED else seeds
-        return list_options([experiment.format(**wildcards)], chosen)
+        return list_options(wildcards.dataset, [experiment.format(**wildcards)], chosen)
 
     return options
 
@@ -94,6 +100,7 @@ RUNS = every_run()
 
 localrules:
     clean_lists,
+    share,
     summarize,
     report,
 
@@ -101,7 +108,7 @@ localrules:
 # A target of its own: what can be known before there is a pair of classes to attack.
 rule clean_lists:
     input:
-        [f"{LISTS}/{run}.tsv" for run in clean_runs() + study.blind_lists],
+        expand(f"{LISTS}/{{run}}.tsv", dataset=study.dataset, run=clean_runs() + study.blind_lists),
 
 
 include: "preparing.smk"
@@ -110,17 +117,37 @@ include: "preparing.smk"
 include: "training.smk"
 
 
-rule classify:
+# Other trainings see the same data. Later stages write beside the links, never through them.
+rule share:
     input:
         PREPARED,
-        lambda wildcards: study.by_prefix[wildcards.extractor].files,
+    output:
+        f"{DATA}/trainingset.tsv",
+        f"{DATA}/testset.tsv",
+    wildcard_constraints:
+        dataset=one_of([of.dataset for of in OTHERS]),
+    params:
+        first=f"../{study.dataset}",
+    message:
+        "the data set {wildcards.dataset}: links to those of another training"
+    shell:
+        "mkdir -p data/{wildcards.dataset}/original && cd data/{wildcards.dataset} && "
+        "for file in {params.first}/*; do if [ -f $file ]; then ln -sf $file .; fi; done && "
+        "if [ -d {params.first}/extractor ]; then ln -sfn {params.first}/extractor extractor; fi && "
+        "ln -sfn ../{params.first}/original/images original/images"
+
+
+rule classify:
+    input:
+        INTERACTIONS,
+        lambda wildcards: STUDIES[wildcards.dataset].by_prefix[wildcards.extractor].files,
     output:
         update(f"{DATA}/{CLEAN}/classes.csv"),
         update(f"{DATA}/{CLEAN}/features.npy"),
     params:
         options=image_options,
     log:
-        f"{LOGS}/classify/{CLEAN}.log",
+        f"{STAGE_LOGS}/classify/{CLEAN}.log",
     threads: THREADS
     resources:
         gpu=ON_GPU,
@@ -134,9 +161,11 @@ rule attack:
     input:
         f"{DATA}/{CLEAN}/classes.csv",
         f"{DATA}/{CLEAN}/features.npy",
-        lambda wildcards: study.resembled(wildcards.extractor, wildcards.attack),
+        lambda wildcards: STUDIES[wildcards.dataset].resembled(
+            wildcards.extractor, wildcards.attack
+        ),
         lambda wildcards: [
-            f"{WEIGHTS}/{wildcards.extractor}original{ending}.npz"
+            f"{WEIGHTS}/{CLEAN}{ending}.npz".format(**wildcards)
             for ending in study.scored_by(wildcards.attack)
         ],
     output:
@@ -146,7 +175,7 @@ rule attack:
     params:
         options=image_options,
     log:
-        f"{LOGS}/attack/{ATTACKED}.log",
+        f"{STAGE_LOGS}/attack/{ATTACKED}.log",
     threads: THREADS
     resources:
         gpu=ON_GPU,
@@ -168,7 +197,7 @@ rule measure_attack:
     params:
         options=image_options,
     log:
-        f"{LOGS}/measure_attack/{ATTACKED}.log",
+        f"{STAGE_LOGS}/measure_attack/{ATTACKED}.log",
     message:
         f"stage 5, {ATTACKED_JOB}; log: {{log}}"
     shell:
@@ -178,7 +207,7 @@ rule measure_attack:
 
 rule recommend:
     input:
-        PREPARED,
+        INTERACTIONS,
         f"{DATA}/{CLEAN}/features.npy",
     output:
         update(trained_lists(CLEAN, study.seeds)),
@@ -189,7 +218,7 @@ rule recommend:
     params:
         options=training_options(CLEAN, study.seeds),
     log:
-        f"{LOGS}/recommend/{CLEAN}{SEED}.log",
+        f"{STAGE_LOGS}/recommend/{CLEAN}{SEED}.log",
     threads: THREADS
     resources:
         gpu=ON_GPU,
@@ -203,13 +232,15 @@ if study.blind:
 
     rule recommend_without_images:
         input:
-            PREPARED,
+            INTERACTIONS,
         output:
             update(f"{LISTS}/{run}.tsv" for run in study.blind_lists),
         params:
-            options=list_options(["original"], study.seeds, study.blind),
+            options=lambda wildcards: list_options(
+                wildcards.dataset, ["original"], study.seeds, study.blind
+            ),
         log:
-            f"{LOGS}/recommend_without_images.log",
+            f"{STAGE_LOGS}/recommend_without_images.log",
         threads: THREADS
         resources:
             gpu=ON_GPU,
@@ -222,14 +253,14 @@ if study.blind:
 # Stage 4 as published: recommenders learn from what was attacked.
 rule recommend_retrained:
     input:
-        PREPARED,
+        INTERACTIONS,
         f"{DATA}/{ATTACKED}/features.npy",
     output:
         update(trained_lists(ATTACKED, study.seeds)),
     params:
         options=training_options(ATTACKED, study.seeds),
     log:
-        f"{LOGS}/recommend_retrained/{ATTACKED}{SEED}.log",
+        f"{STAGE_LOGS}/recommend_retrained/{ATTACKED}{SEED}.log",
     threads: THREADS
     resources:
         gpu=ON_GPU,
@@ -256,10 +287,12 @@ rule recommend_at_test_time:
         ),
     params:
         options=lambda wildcards: list_options(
-            [f"{wildcards.extractor}{attack}" for attack in study.attack_options], study.seeds
+            wildcards.dataset,
+            [f"{wildcards.extractor}{attack}" for attack in study.attack_options],
+            study.seeds,
         ),
     log:
-        f"{LOGS}/recommend_at_test_time/{CLEAN}.log",
+        f"{STAGE_LOGS}/recommend_at_test_time/{CLEAN}.log",
     message:
         f"stage 4, recommenders of {CLEAN_JOB} at test time; log: {{log}}"
     shell:
@@ -269,7 +302,7 @@ rule recommend_at_test_time:
 
 rule evaluate:
     input:
-        expand(f"{LISTS}/{{run}}.tsv", run=RUNS),
+        expand(f"{LISTS}/{{run}}.tsv", dataset=study.dataset, run=RUNS),
     output:
         overview=f"{RESULTS}/evaluation.txt",
         tables=update(
@@ -296,7 +329,8 @@ rule attack_rankings:
         update(f"{RANKINGS}.json"),
     params:
         options=lambda wildcards: quoted(
-            f"{DEVICE} {study.by_name[wildcards.name].options} {study.rankings}"
+            f"{DEVICE.format(dataset=study.dataset)} "
+            f"{study.by_name[wildcards.name].options} {study.rankings}"
         ),
     log:
         f"{LOGS}/attack_rankings/{{name}}.log",
@@ -311,9 +345,10 @@ rule attack_rankings:
 
 rule summarize:
     input:
-        expand(f"{LISTS}/{{run}}.tsv", run=RUNS),
+        expand(f"{LISTS}/{{run}}.tsv", dataset=STUDIES, run=RUNS),
         expand(
             f"{DATA}/{ATTACKED}/{{measured}}",
+            dataset=STUDIES,
             extractor=study.by_prefix,
             attack=study.attack_options,
             measured=("success_results.txt", "features_dist_avg_all_attack.txt"),
@@ -323,7 +358,7 @@ rule summarize:
         update(f"{RESULTS}/summary.tsv"),
         [update(f"{RESULTS}/robust_extractors.tsv")] if study.ranked else [],
     params:
-        options=f"--dataset {study.dataset} --epoch {study.epoch} --topk {study.topk} "
+        options=f"--dataset {study.dataset} {TOGETHER}--epoch {study.epoch} --topk {study.topk} "
         f"--fidelity {study.fidelity} --options {' '.join(study.options_shown)} "
         f"--list_of_k {' '.join(map(str, study.list_of_k))} "
         + (f"--extractors {' '.join(study.ranked)}" if study.ranked else ""),
@@ -339,15 +374,20 @@ if study.promotion:
         input:
             expand(
                 f"{DATA}/{ATTACKED}/features.npy",
+                dataset=STUDIES,
                 extractor=study.by_prefix,
                 attack=study.attack_options,
             ),
-            [f"{WEIGHTS}/{run}.npz" for run in runs(CLEAN, study.weight_endings(study.seeds))],
-            expand(f"{LISTS}/{{run}}.tsv", run=RUNS),
+            expand(
+                f"{WEIGHTS}/{{run}}.npz",
+                dataset=STUDIES,
+                run=runs(CLEAN, study.weight_endings(study.seeds)),
+            ),
+            expand(f"{LISTS}/{{run}}.tsv", dataset=STUDIES, run=RUNS),
         output:
             update(PROMOTION),
         params:
-            options=f"--dataset {study.dataset} --model {' '.join(study.visual)} "
+            options=f"--dataset {study.dataset} {TOGETHER}--model {' '.join(study.visual)} "
             f"--epoch {study.epoch} --seed {' '.join(map(str, study.seeds))}",
         log:
             f"{LOGS}/promotion.log",
@@ -365,8 +405,8 @@ rule report:
     output:
         update(f"{RESULTS}/report.html"),
     params:
-        options=f"--dataset {study.dataset} --epoch {study.epoch} --fidelity {study.fidelity} "
-        f"--options {' '.join(study.options_shown)}",
+        options=f"--dataset {study.dataset} {TOGETHER}--epoch {study.epoch} "
+        f"--fidelity {study.fidelity} --options {' '.join(study.options_shown)}",
     message:
         "the report"
     shell:

@@ -17,6 +17,7 @@ from reproduce.workflow.options import OptionsParser
 from reproduce.workflow.training import Training, trained_file
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import CLEAN, PUBLISHED, Experiment, Run, check_name
+from src.attacks.registry import ATTACKS
 from src.attacks.settings import add_attack_options, attack_settings, experiment
 from src.cli import (
     add_extractor_options,
@@ -60,6 +61,44 @@ class StudiedExtractor:
         return list(dict.fromkeys([*self.trained, *files_in(self.options)]))
 
 
+def studies_of(entries: Entries) -> dict[str, "Study"]:
+    """Read a study once for every training of its extractors, by the data set of each.
+
+    ``extractor_seeds`` are the seeds of these trainings. In the options of extractors
+    ``{extractor_seed}`` stands for one of them and ``{dataset}`` for its data set: the study's own for
+    the first, ``<dataset>_<seed>`` for others. ``UserError`` where another seed trains nothing else.
+    """
+    dataset = entries.text("dataset")
+    seeds = entries.numbers("extractor_seeds", ())
+    if not seeds:
+        return {dataset: Study.of(entries)}
+    if "extractor_seed" in entries.values:
+        raise UserError("extractor_seed: a study has extractor_seeds, and is run once for each")
+    names = [dataset, *(f"{dataset}_{seed}" for seed in seeds[1:])]
+    studies = {
+        name: Study.of(entries.with_values(dataset=name, extractor_seed=seed))
+        for name, seed in zip(names, seeds, strict=True)
+    }
+    first, *others = studies.values()
+    for other in others:
+        if [of.name for of in other.extractors] != [of.name for of in first.extractors]:
+            raise UserError(
+                "extractor_seeds: the names of extractors must not depend on the data set"
+            )
+        for extractor, again in zip(first.extractors, other.extractors, strict=True):
+            if not extractor.train:
+                raise UserError(
+                    f"extractor_seeds: the study trains no {extractor.name}, so intervals cover the "
+                    "seeds of recommenders only: name one seed"
+                )
+            if extractor.trained == again.trained or extractor.train == again.train:
+                raise UserError(
+                    f"extractors: {extractor.name}: train needs {{extractor_seed}}, and {{dataset}} in "
+                    "the name of its checkpoint, to be another one for each of extractor_seeds"
+                )
+    return studies
+
+
 @dataclass(frozen=True)
 class Study:
     """Extractors x attacks x recommenders x seeds on one data set."""
@@ -69,7 +108,10 @@ class Study:
     target: int
     extractors: tuple[StudiedExtractor, ...]
     attacks: tuple[str, ...]
-    """The options of each, without the pair of classes; noise is the control of the others."""
+    """The options of each, without the pair of classes; noise is the control of the others.
+
+    In the file ``--like`` may name the kind of an attack in place of its experiment.
+    """
     test_time_attacks: tuple[str, ...]
     """Further ones, which no recommender is retrained on."""
     recommenders: tuple[str, ...]
@@ -119,8 +161,31 @@ class Study:
         )
         for part in (entries, *extractors.values()):
             part.require_all_read()
+        study = replace(
+            study,
+            attacks=tuple(map(study._with_name, study.attacks)),
+            test_time_attacks=tuple(map(study._with_name, study.test_time_attacks)),
+        )
         study.check()
         return study
+
+    def _with_name(self, attack: str) -> str:
+        """Put the name of the study's only attack of a kind in the place of ``--like KIND``."""
+        liked = re.search(r"(?<=--like )\S+", attack)
+        if not liked or liked[0] not in ATTACKS:
+            return attack
+        of_kind = [
+            of
+            for of in self.all_attacks
+            if f"--attack_type {liked[0]} " in f"{of} " and of != attack
+        ]
+        if len(of_kind) != 1:
+            raise UserError(
+                f"attacks: --like {liked[0]}: {len(of_kind)} attacks of the study are of that kind: "
+                "write the name of the experiment"
+            )
+        name = _attack_part(self._attacked(self.extractors[0], of_kind[0]))
+        return f"{attack[: liked.start()]}{name}{attack[liked.end() :]}"
 
     def check(self) -> None:
         """Raise ``UserError`` for what the stages could not run, or would run twice."""

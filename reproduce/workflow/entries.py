@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,10 @@ class Entries:
                 raise UserError(f"{choices.place}{choice} must hold entries")
             values = {**brought_by[choice], **values}
         return cls(values, read={*COMMON, *where, *(set(values) - given)})
+
+    def with_values(self, **values: Any) -> "Entries":
+        """Return these entries with some in the place of their own, which need not be read."""
+        return replace(self, values={**self.values, **values}, read={*self.read, *values})
 
     def text(self, key: str, default: Any = _MISSING) -> str:
         return self._filled(key, self._scalar(key, self._value(key, default)))

@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from src.artifacts.atomic import PARTIAL_PREFIX, atomic_output
 from src.artifacts.errors import UserError
 from src.artifacts.program import program
 
+RECORD_SUFFIX = ".manifest.json"
 _PACKAGES = ("numpy", "pandas", "pillow", "torch", "torchvision", "tensorflow", "cleverhans")
 
 
@@ -80,7 +82,7 @@ class Manifest:
             and recorded.get("options") == self.options
             and recorded.get("inputs") == self.inputs
             and all(path.exists() for path in outputs)
-            and recorded.get("outputs") == {path.name: fingerprint(path) for path in outputs}
+            and recorded.get("outputs") == _hashes(outputs)
         )
 
     def write(self, outputs: Sequence[Path]) -> None:
@@ -90,7 +92,7 @@ class Manifest:
             "command": shlex.join([*program(), *sys.argv[1:]]),
             "options": self.options,
             "inputs": self.inputs,
-            "outputs": {path.name: fingerprint(path) for path in outputs},
+            "outputs": _hashes(outputs),
             "versions": {"var": __version__, "python": sys.version.split()[0], **_versions()},
         }
         with atomic_output(record_path(outputs[0])) as temporary:
@@ -117,7 +119,16 @@ def _names_of(inputs: Iterable[Path]) -> dict[str, Path]:
 
 def record_path(output: Path) -> Path:
     """Where the manifest of ``output`` stands: ``classes.csv`` -> ``classes.csv.manifest.json``."""
-    return output.with_name(f"{output.name}.manifest.json")
+    return output.with_name(f"{output.name}{RECORD_SUFFIX}")
+
+
+def _hashes(outputs: Sequence[Path]) -> dict[str, str]:
+    """Hash outputs by name; those that share a name are told apart by their folders."""
+    shared = Counter(path.name for path in outputs)
+    return {
+        path.name if shared[path.name] == 1 else input_name(path): fingerprint(path)
+        for path in outputs
+    }
 
 
 def read_record(output: Path) -> dict[str, Any]:

@@ -7,7 +7,13 @@ from typing import Any
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
-from src.artifacts.manifest import fingerprint, first_difference, input_name, read_record
+from src.artifacts.manifest import (
+    RECORD_SUFFIX,
+    fingerprint,
+    first_difference,
+    input_name,
+    read_record,
+)
 from src.recommenders.command import difference_text
 
 _COMPARED = ("seed",)
@@ -77,8 +83,8 @@ def require_other_trainings(layouts: Sequence[Layout], clean: Collection[Experim
 def training_seed(layout: Layout, clean: Experiment) -> int | None:
     """The seed with which the extractor of a clean experiment was trained, where that is recorded."""
     weights = read_record(layout.classes(clean)).get("options", {}).get("weights")
-    for path in sorted((layout.root / "models").glob("**/*.manifest.json")):
-        record = read_record(path.with_name(path.name.removesuffix(".manifest.json")))
+    for path in sorted((layout.root / "models").glob(f"**/*{RECORD_SUFFIX}")):
+        record = read_record(path.with_name(path.name.removesuffix(RECORD_SUFFIX)))
         if weights and weights in record.get("outputs", {}).values():
             return record["options"].get("seed")
     return None

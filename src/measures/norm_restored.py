@@ -5,20 +5,22 @@ linear in them. With each attacked feature scaled back to the length of the clea
 an effect is that of its direction.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from src.artifacts.classes import read_attacked_classes
-from src.artifacts.experiments import Run
+from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
+from src.artifacts.tables import TopK
 from src.datasets.interactions import load_interactions
 from src.recommenders.data import TrainingData
+from src.recommenders.delta import Changed
 from src.recommenders.factor_models import FactorModel
 from src.recommenders.models import Model
-from src.recommenders.ranking import top_k
 
 
 def can_restore(layout: Layout, run: Run) -> bool:
@@ -31,28 +33,62 @@ def can_restore(layout: Layout, run: Run) -> bool:
 
 
 def read_files(layout: Layout, run: Run) -> list[Path]:
-    """The files that ``restored_lists`` reads, but for the interactions."""
+    """The files that ``Restored`` reads, but for the interactions."""
     experiment = run.experiment
     features = [layout.features(experiment.clean), layout.features(experiment)]
     return [layout.weights(run.clean), layout.classes(experiment), *features]
 
 
-def restored_lists(layout: Layout, run: Run, users: np.ndarray, length: int) -> np.ndarray:
-    """Rank the catalogue with every attacked feature at its clean length: (len(users), length) items.
+@dataclass(frozen=True)
+class Restored:
+    """A recommender of clean features that ranks what attacks on some items leave, at clean length."""
 
-    ``users`` are those with lists.
-    """
-    clean = read_features(layout.features(run.experiment.clean))
-    features = read_features(layout.features(run.experiment), len(clean))
-    attacked = read_attacked_classes(layout.classes(run.experiment))[0].image_ids
-    features = at_clean_length(features, clean, attacked)
-    data = TrainingData(load_interactions(layout, len(clean)), features)
-    model = Model.parse(run.model)
-    recommender = model.kind.load(layout.weights(run.clean), data, model.form)
-    return top_k(*recommender.factors(features), data.at_test_time, length).items[users]
+    layout: Layout
+    run: Run
+    """The clean run."""
+    ids: tuple[int, ...]
+    """The attacked items, ascending."""
+    length: int
+    """Of the lists."""
+
+    @classmethod
+    def of(cls, layout: Layout, run: Run, length: int) -> "Restored":
+        """Describe what the attacked ``run`` needs: equal for runs that can share its ranking."""
+        attacked, _ = read_attacked_classes(layout.classes(run.experiment))
+        return cls(layout, run.clean, tuple(sorted(attacked.image_ids.tolist())), length)
+
+    def lists(self, experiment: Experiment) -> np.ndarray:
+        """Return the lists (users, length) of items, all attacked features at their clean length."""
+        clean = self._data.features
+        features = read_features(self.layout.features(experiment), len(clean))
+        restored = at_clean_length(features, clean, np.array(self.ids))
+        _, items = self._recommender.factors(restored)
+        return self._changed.lists(items[self._changed.ids], self._others).items
+
+    @cached_property
+    def _data(self) -> TrainingData:
+        clean = read_features(self.layout.features(self.run.experiment))
+        return TrainingData(load_interactions(self.layout, len(clean)), clean)
+
+    @cached_property
+    def _recommender(self) -> FactorModel:
+        model = Model.parse(self.run.model)
+        return model.kind.load(self.layout.weights(self.run), self._data, model.form)
+
+    @cached_property
+    def _changed(self) -> Changed:
+        users, items = self._recommender.factors(self._data.features)
+        interactions, ids = self._data.at_test_time, np.array(self.ids)
+        shown = ids[interactions.popularity[ids] < interactions.n_users]
+        return Changed(users, items, interactions, shown, self.length)
+
+    @cached_property
+    def _others(self) -> TopK:
+        """The best items that no attack changes, ranked once for all attacks."""
+        return self._changed.others()
 
 
-def at_clean_length(features: np.ndarray, clean: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+def at_clean_length(features: np.ndarray, clean: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """Scale the rows ``ids`` of ``features`` (items, d) to the L2 norms of those of ``clean``."""
     lengths, wanted = (np.linalg.norm(of[ids], axis=1, keepdims=True) for of in (features, clean))
     restored = features.copy()

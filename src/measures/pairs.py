@@ -2,10 +2,13 @@
 
 import pandas as pd
 
-from src.artifacts.experiments import Experiment
+from src.artifacts.experiments import Experiment, Run
+from src.artifacts.layout import Layout
 from src.cli import extractor_options
 
 PAIRS = 3
+K = 20
+"""Length of the lists in which the classes of a pair are compared, if they were measured there."""
 
 
 def suggest_pairs(table: pd.DataFrame, k: int, min_items: int) -> list[tuple[int, int]]:
@@ -26,4 +29,37 @@ def attack_command(dataset: str, experiment: Experiment, origin: int, target: in
     return (
         f"python classify_extract_attack.py --dataset {dataset} --attack_type pgd "
         f"--origin_class {origin} --target_class {target} {extractor_options(experiment.model_dir)}"
+    )
+
+
+def reversed_pair(layout: Layout, attacked: Experiment) -> str:
+    """Return a warning if clean lists hold more of the origin class than of the target.
+
+    Such an attack turns popular items into unpopular ones, so that what the lists gain says nothing of
+    promotion. The CHR of both classes is the mean of what stage 2b has written for the clean runs of the
+    extractor. Empty where it has written none, and for attacks without two classes.
+    """
+    if attacked.origin is None or attacked.target is None:
+        return ""
+    folder = layout.metric("chr", Run(attacked.clean)).parent
+    tables = [
+        pd.read_csv(path, sep="\t")
+        for path in sorted(folder.glob(f"{attacked.clean.name}_top*.tsv"))
+        if Run.parse(path.stem).experiment == attacked.clean
+    ]
+    common = set.intersection(*(set(table["k"]) for table in tables)) if tables else None
+    if not common:
+        return ""
+    k = K if K in common else max(common)
+    rows = pd.concat(table[table["k"] == k] for table in tables)
+    means = [
+        rows.loc[rows["classId"] == number, "score"].sum() / len(tables)
+        for number in (attacked.origin, attacked.target)
+    ]
+    if means[0] <= means[1]:
+        return ""
+    return (
+        f"warning: on {attacked.extractor} the origin class {attacked.origin} is recommended more than "
+        f"the target {attacked.target} (CHR@{k} {means[0]:.3g} and {means[1]:.3g} in clean lists): this "
+        "attack does not turn unpopular items into popular ones"
     )

@@ -18,6 +18,7 @@ from src.metrics.ranking_robustness import (
     collapsed,
     empirical_robustness_score,
     score_interval,
+    term_score,
 )
 from src.metrics.retrieval import chance, nmi, retrieval, spread
 
@@ -114,7 +115,7 @@ class Outcome:
             "ci_low": low,
             "ci_high": high,
             "term": term,
-            "score": TERMS[term](mean) if term else np.nan,
+            "score": term_score(term, mean) if term else np.nan,
         }
 
     def robustness(self) -> pd.DataFrame:

@@ -28,7 +28,7 @@ from src.measures.comparable import (
     require_same_recommenders,
 )
 from src.measures.measures import METRICS, accuracy_values
-from src.measures.norm_restored import can_restore, read_files, restored_lists
+from src.measures.norm_restored import Restored, can_restore, read_files
 from src.measures.runs import (
     held_out_files,
     read_categories,
@@ -148,7 +148,7 @@ def summarise(
     """One row for each extractor, attack, recommender, protocol, metric and k: ``COLUMNS``.
 
     CHR and nCDCG are those of the attacked class, whose members are the extractor's clean classes.
-    ``restore``: compute ``norm_restored_effect`` too, which ranks the catalogue once for each run.
+    ``restore``: compute ``norm_restored_effect`` too; it ranks the catalogue once for each recommender.
     """
     rows = []
     for comparisons in groups:
@@ -301,6 +301,15 @@ class Comparison:
             for seed in seeds
         ]
 
+    def restored(self, run: Run) -> Restored:
+        """Return what ranks again for an attacked run; runs on the same items share it."""
+        needed = Restored.of(self.layout, run, self.ks[-1])
+        return self._restored.setdefault(needed, needed)
+
+    @cached_property
+    def _restored(self) -> dict[Restored, Restored]:
+        return {}
+
     def noise(self, experiment: Experiment, protocol: str) -> dict[int, Run]:
         """Return the runs on the noise that is the control of an attack, by seed.
 
@@ -452,7 +461,7 @@ def _restored_effects(
     changes: dict[Measure, list[float]] = {}
     for comparison, run in runs:
         members = read_categories(comparison.layout, experiment).members(experiment.origin)
-        lists = restored_lists(comparison.layout, run, comparison.users[0], comparison.ks[-1])
+        lists = comparison.restored(run).lists(experiment)[comparison.users[0]]
         before = comparison.measured[comparison.clean[run.seed], experiment.origin]
         for measure, values in category_values(lists, members, comparison.ks).items():
             changes.setdefault(measure, []).append(values.mean() - before[measure].mean())

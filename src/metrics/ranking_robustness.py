@@ -25,16 +25,26 @@ TERMS: Mapping[str, Callable[[float], float]] = {
 """Conversion of each attack's result to a score out of 100; 0 if the attack reaches its aim fully.
 
 Percentiles, recalls (R@1) and the share of retained top candidates are percentages; ES:D is a distance
-on the unit sphere, in [0, 2].
+on the unit sphere, in [0, 2]. ``term_score`` keeps the scores in [0, 100].
 """
 
 SMALLEST_SPREAD = 0.1
 CHANCES = 2.0
 
 
+def term_score(term: str, measured: float) -> float:
+    """Return the score of one term, in [0, 100].
+
+    Without the bounds TMA could have more, where the target is on the other side of the sphere, and so
+    could CA+ and QA+, where the drawn images stand below the middle of the ranking: such a term would
+    make up for others in which the attack succeeds. No published term is out of bounds.
+    """
+    return float(np.clip(TERMS[term](measured), 0, 100))
+
+
 def terms_scored(measured: Mapping[str, float]) -> dict[str, float]:
     """Return the score of every term of ``TERMS``; ``KeyError`` if ``measured`` lacks one."""
-    return {term: score(measured[term]) for term, score in TERMS.items()}
+    return {term: term_score(term, measured[term]) for term in TERMS}
 
 
 def empirical_robustness_score(measured: Mapping[str, float]) -> float:

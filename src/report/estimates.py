@@ -1,6 +1,6 @@
 """Numbers with their intervals, and how they are written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,11 @@ from src.artifacts.classes import read_attacked_classes
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
-from src.measures.changes import Measure, Measured
+from src.measures.changes import FACTORS, Measure, Measured
 from src.measures.summary import read_success
 from src.measures.verdicts import NO_CONTROL
 from src.metrics.attack import feature_loss
+from src.metrics.effects import nested_interval
 from src.metrics.significance import bootstrap_interval, mean_interval, wilson_interval
 
 
@@ -82,25 +83,35 @@ def signed(value: float) -> str:
     return ("+" if value > 0 else "") + number(value)
 
 
-def mean_of_seeds(values: np.ndarray, protocol: str) -> list[Estimate]:
-    """Means of ``values`` (seeds, users, measures), one for each measure.
+def mean_of_runs(values: np.ndarray, protocol: str) -> list[Estimate]:
+    """Means of ``values`` (trainings, seeds, users, measures), one for each measure.
 
-    ``test_time``: the recommenders are given, and users are resampled, each with the mean of the seeds.
-    ``retrained``: Student's interval over the seeds' means; a single seed has none.
+    Over several trainings of the extractor the interval is that of effects. With one training at
+    ``test_time`` the recommenders are given, and users are resampled, each with the mean of the seeds;
+    ``retrained``: Student's interval over the seeds' means, of which a single seed has none.
     """
-    if protocol == "test_time":
-        bounds = bootstrap_interval(values.mean(axis=0))
+    if len(values) > 1:
+        interval = nested_interval(values, FACTORS)
+        bounds = interval.low, interval.high
+    elif protocol == "test_time":
+        bounds = bootstrap_interval(values[0].mean(axis=0))
     else:
-        bounds = mean_interval(values.mean(axis=1))
-    return [Estimate(*map(float, of)) for of in zip(values.mean(axis=(0, 1)), *bounds, strict=True)]
+        bounds = mean_interval(values[0].mean(axis=1))
+    means = values.mean(axis=(0, 1, 2))
+    return [Estimate(*map(float, of)) for of in zip(means, *bounds, strict=True)]
 
 
-def stacked(runs: list[Measured], measures: list[Measure]) -> np.ndarray:
-    """(seeds, users, measures) float64; users of one measure are those of every other.
+def stacked(trainings: Sequence[Sequence[Measured]], measures: Sequence[Measure]) -> np.ndarray:
+    """Return (trainings, seeds, users, measures) float64 of the runs of each training.
 
     Accuracy has its own users, so only measures of one kind go together.
     """
-    return np.array([[run[measure] for measure in measures] for run in runs]).swapaxes(1, 2)
+    return np.array(
+        [
+            [np.stack([run[measure] for measure in measures], axis=-1) for run in runs]
+            for runs in trainings
+        ]
+    )
 
 
 def success_estimate(layout: Layout, experiment: Experiment) -> Estimate:

@@ -27,8 +27,9 @@ _CURVES = ("chr_normalised", "ncdcg")
 _AXIS = {"chr_normalised": "CHR@K / K (share of the list)", "ncdcg": "nCDCG@K"}
 _INTERVALS = (
     "Intervals are of 95 %. Those of changes are over trainings, seeds and users together (none where "
-    "there is one run); those of values before and after are over users at test time, and over seeds, "
-    "with Student's t, where recommenders were retrained."
+    "there is one run); those of values before and after too where there are several trainings, and "
+    "otherwise over users at test time, and over seeds, with Student's t, where recommenders were "
+    "retrained."
 )
 
 
@@ -45,11 +46,26 @@ def summary_section(study: Study, anchor: str, title: str) -> Section:
         "change beyond that under noise of the same size, with the same seeds. "
         f"CHR@{study.k} counts the items of the attacked class in a user's top {study.k}. An item is of "
         "the class that the extractor sees in its clean image, whatever its maker calls it.",
-        "One training of an extractor cannot tell what another one would do: whether the attacks have an "
-        "effect stays undecided until summarize.py --trainings compares several. "
-        f"{_INTERVALS}",
+        f"{_trainings_text(study)} {_INTERVALS}",
     ]
     return Section(anchor, title, text, blocks)
+
+
+def _trainings_text(study: Study) -> str:
+    """Say whether verdicts can be had from so many trainings of the extractors."""
+    if not study.others:
+        return (
+            "One training of an extractor cannot tell what another one would do: whether the attacks "
+            "have an effect stays undecided until report.py and summarize.py get several with "
+            "--trainings."
+        )
+    names = ", ".join(layout.dataset for layout, _ in study.others)
+    return (
+        f"The lists, here and below, are those of {1 + len(study.others)} trainings of the extractors "
+        f"together (data sets {study.layout.dataset}, {names}); everything about images is of the first. "
+        "The last line of a cell is the verdict on the net effect: effect, equivalent (to none, within a "
+        "tenth of the value before) or undecided."
+    )
 
 
 def _by_pair(study: Study, rows: pd.DataFrame) -> list[tuple[tuple, str, pd.DataFrame]]:
@@ -101,7 +117,8 @@ def _cell(row: pd.Series, decimals: int) -> str:
     if np.isnan(row["net_effect"]):
         return "\n".join([*lines, NO_CONTROL])
     net, *interval = net_estimate(row).lines(decimals, sign=True)
-    return "\n".join([*lines, f"net {net}", *interval])
+    verdict = [row["verdict"]] if row["extractor_seeds"] > 1 else []
+    return "\n".join([*lines, f"net {net}", *interval, *verdict])
 
 
 def curves_section(study: Study, anchor: str, title: str) -> Section:

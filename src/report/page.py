@@ -83,6 +83,7 @@ def _manifest(study: Study, items: Sequence[int], users: Sequence[int]) -> Manif
         "items": list(items),
         "users": list(users),
         "runs": [run.name for run in study.runs],
+        "trainings": [layout.dataset for layout, _ in study.others],
         "commands": [{**asdict(command), "date": None} for command in commands],
         "versions": versions,
     }

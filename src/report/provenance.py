@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 
 from src.artifacts.layout import Layout
+from src.artifacts.manifest import RECORD_SUFFIX
 
-_RECORD = ".manifest.json"
 _PLACE = re.compile(r" --root \S+")
 """Where the tree stands changes nothing in it."""
 _ORDER = (
@@ -83,13 +83,13 @@ def _records(layout: Layout) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Every record of the data set, and those of the checkpoints that its images were seen by."""
     weights: set[str] = set()
     folders = (layout.root / top / layout.dataset for top in _TOPS)
-    for path in (path for folder in folders for path in sorted(folder.rglob(f"*{_RECORD}"))):
+    for path in (path for folder in folders for path in sorted(folder.rglob(f"*{RECORD_SUFFIX}"))):
         record = _read(path)
         if record.get("stage") == OWN:
             continue
         weights.add(str(record.get("options", {}).get("weights")))
         yield path, record
-    for path in sorted((layout.root / "models").rglob(f"*{_RECORD}")):
+    for path in sorted((layout.root / "models").rglob(f"*{RECORD_SUFFIX}")):
         record = _read(path)
         if weights.intersection(record.get("outputs", {}).values()):
             yield path, record

@@ -13,14 +13,24 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.cli import require_within_lists
 from src.measures.changes import Measure
-from src.measures.comparable import require_same_extractors, require_same_recommenders
+from src.measures.comparable import (
+    require_other_trainings,
+    require_same_extractors,
+    require_same_recommenders,
+)
 from src.measures.runs import list_runs, select_configuration, unpaired_runs
-from src.measures.summary import Comparison, comparisons_of, effect_rows, input_files
+from src.measures.summary import (
+    Comparison,
+    comparisons_of,
+    effect_rows,
+    input_files,
+    require_one_configuration,
+)
 from src.measures.verdicts import corrected
 from src.report.estimates import (
     Estimate,
     feature_loss_estimate,
-    mean_of_seeds,
+    mean_of_runs,
     resampled,
     stacked,
     success_estimate,
@@ -44,6 +54,9 @@ class Study:
     """Clean ones and those attacked ones that have their clean run; empty where lists are missing."""
     attacked: tuple[Experiment, ...]
     """Those that stage 3 has finished, in the order in which they are shown."""
+    others: tuple[tuple[Layout, tuple[Run, ...]], ...] = ()
+    """Data sets with the same runs on other trainings of the extractors. What attacks do to the lists is
+    shown over all of them; images, their outcomes and everything else are those of ``layout``."""
 
     @classmethod
     def find(
@@ -53,17 +66,24 @@ class Study:
         epochs: int | None,
         fidelity: str | None,
         options: Collection[str] | None = None,
+        trainings: Sequence[Layout] = (),
     ) -> "Study":
-        """``UserError`` where configurations must be chosen from, ``k`` is beyond the lists, or something
+        """Read what there is of a data set and of ``trainings``, the ``others``.
+
+        ``UserError`` where configurations must be chosen from, ``k`` is beyond the lists, or something
         cannot be compared.
         """
-        runs = attacked_runs(layout, epochs, fidelity, options)
+        layouts = [layout, *trainings]
+        runs = [attacked_runs(of, epochs, fidelity, options) for of in layouts]
         attacked = attacked_experiments(layout)
-        require_same_recommenders(layout, runs)
-        require_same_extractors(layout, attacked)
-        if runs:
-            require_within_lists([k], min(run.top_k for run in runs))
-        return cls(layout, k, tuple(runs), tuple(attacked))
+        for of, of_layout in zip(layouts, runs, strict=True):
+            require_same_recommenders(of, of_layout)
+            require_same_extractors(of, attacked_experiments(of))
+            if of_layout:
+                require_within_lists([k], min(run.top_k for run in of_layout))
+        require_other_trainings(layouts, {of.clean for of in attacked})
+        first, *others = map(tuple, runs)
+        return cls(layout, k, first, tuple(attacked), tuple(zip(trainings, others, strict=True)))
 
     @cached_property
     def labels(self) -> dict[str, str]:
@@ -113,11 +133,15 @@ class Study:
 
         ``before``, ``after`` and ``change`` have bounds (``*_low``, ``*_high``).
         """
+        layouts, runs = zip((self.layout, self.runs), *self.others, strict=True)
         rows = []
-        for (comparison,) in comparisons_of([self.layout], [self.runs], self.ks):
-            for experiment, protocol in comparison.attacked:
-                bounds = _intervals(comparison, experiment, protocol)
-                for row in effect_rows([comparison], experiment, protocol):
+        for comparisons in comparisons_of(layouts, runs, self.ks):
+            require_one_configuration(comparisons)
+            if comparisons[0].layout != self.layout:
+                continue  # what the report's own data set lacks has no name in it
+            for experiment, protocol in comparisons[0].attacked:
+                bounds = _intervals(comparisons, experiment, protocol)
+                for row in effect_rows(comparisons, experiment, protocol):
                     of_measure = bounds[row["metric"], row["k"]]
                     intervals = [of_measure[of].columns(of) for of in of_measure]
                     change = {"change_low": row["low"], "change_high": row["high"]}
@@ -129,6 +153,7 @@ class Study:
     def inputs(self) -> list[Path]:
         """The files whose content determines the report, but for the shown images."""
         files = input_files(self.layout, self.runs)
+        files += [file for layout, runs in self.others for file in input_files(layout, runs)]
         for experiment in self.attacked:
             files += [self.layout.classes(experiment), self.layout.classes(experiment.clean)]
             files += [self.layout.features(experiment), self.layout.features(experiment.clean)]
@@ -174,20 +199,27 @@ def result_tables(layout: Layout) -> list[Path]:
 
 
 def _intervals(
-    comparison: Comparison, experiment: Experiment, protocol: str
+    comparisons: Sequence[Comparison], experiment: Experiment, protocol: str
 ) -> Mapping[Measure, Mapping[str, Estimate]]:
-    """``before`` and ``after`` of every measure."""
-    runs = comparison.attacked[experiment, protocol]
-    origin = experiment.origin
-    before = [comparison.measured[comparison.clean[seed], origin] for seed in sorted(runs)]
-    after = [comparison.measured[runs[seed], origin] for seed in sorted(runs)]
-    common = [name for name in before[0] if all(name in run for run in (*before, *after))]
+    """``before`` and ``after`` of every measure, over the trainings and seeds of ``effect_rows``."""
+    comparisons = [of for of in comparisons if (experiment, protocol) in of.attacked]
+    attacked = [of.attacked[experiment, protocol] for of in comparisons]
+    seeds = sorted(set.intersection(*map(set, attacked)))
+    measured = {
+        state: [
+            [of.measured[runs[seed], experiment.origin] for seed in seeds]
+            for of, runs in zip(comparisons, by_seed, strict=True)
+        ]
+        for state, by_seed in (("before", [of.clean for of in comparisons]), ("after", attacked))
+    }
+    flat = [run for trainings in measured.values() for runs in trainings for run in runs]
+    common = [name for name in flat[0] if all(name in run for run in flat)]
     found: dict[Measure, dict[str, Estimate]] = {}
     for of_lists in (True, False):
         measures = [name for name in common if (name[0] in _OF_LISTS) == of_lists]
-        values = {"before": stacked(before, measures), "after": stacked(after, measures)}
-        for state, of_state in values.items():
-            for measure, estimate in zip(measures, mean_of_seeds(of_state, protocol), strict=True):
+        for state, trainings in measured.items():
+            estimates = mean_of_runs(stacked(trainings, measures), protocol) if measures else []
+            for measure, estimate in zip(measures, estimates, strict=True):
                 found.setdefault(measure, {})[state] = estimate
     return found
 

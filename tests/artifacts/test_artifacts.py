@@ -169,6 +169,21 @@ def test_manifest_follows_options_inputs_and_outputs(tmp_path):
     assert not Manifest.of("stage", {"seed": 0}, [source]).is_current([output])
 
 
+def test_outputs_that_share_a_name_are_told_apart(tmp_path):
+    outputs = [tmp_path / folder / "a.tsv" for folder in ("lists", "ranks")]
+    for output in outputs:
+        output.parent.mkdir()
+        output.write_text(output.parent.name)
+    manifest = Manifest.of("stage", {}, [])
+    manifest.write(outputs)
+    assert set(read_record(outputs[0])["outputs"]) == {"lists/a.tsv", "ranks/a.tsv"}
+    for output in outputs:
+        assert manifest.is_current(outputs)
+        output.write_text("changed")
+        assert not manifest.is_current(outputs)
+        output.write_text(output.parent.name)
+
+
 def made(outputs, source, *, force=False):
     """Run a stage that copies ``source`` to both outputs; whether it wrote."""
     stage = Stage(Manifest.of("copy", {"seed": 0}, [source]), outputs, name="the copies")

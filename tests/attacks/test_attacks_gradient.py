@@ -9,12 +9,14 @@ from cleverhans.torch.attacks.fast_gradient_method import fast_gradient_method
 from cleverhans.torch.attacks.projected_gradient_descent import projected_gradient_descent
 from cleverhans.torch.attacks.spsa import spsa
 from torch import nn
+from torchvision.transforms.functional import normalize
 
 from src.artifacts.errors import UserError
 from src.attacks.freezing import frozen
 from src.attacks.goals import ClassGoal
 from src.attacks.registry import CW, DDN, FGSM, PGD, SPSA, AutoAttack, MarginPGD, Noise
 from src.attacks.repeated import Rechecked, Restarted
+from src.attacks.storage import to_levels
 from src.attacks.victim import ExtractorVictim
 from src.extractors.extractor import Extractor
 from tests.victims import FunctionVictim, predicted
@@ -118,6 +120,25 @@ def test_the_normalised_space_is_the_published_one(extractor, images, goal):
     assert torch.equal(ours, theirs)
     assert victim.to_images(ours).min() >= 0
     torch.testing.assert_close(victim.to_images(points), images)
+
+
+def test_truncated_images_lose_the_levels_that_the_published_code_loses(extractor):
+    """It calls torchvision's ``normalize`` twice."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    victim = ExtractorVictim(extractor.replaced(mean=mean, std=std), "normalised")
+    levels = torch.arange(256).expand(1, 3, 1, 256)
+    images = victim.to_images(victim.to_points(levels / 255))
+    clean = levels.permute(0, 2, 3, 1).numpy().astype(np.uint8)
+    stored = to_levels(images, clean, "truncate")
+    lost = clean.astype(int) - stored
+    assert set(np.unique(lost)) == {0, 1}
+    assert lost.sum(axis=(0, 1, 2)).tolist() == [104, 26, 94]
+    theirs = normalize(
+        normalize(levels[0] / 255, mean, std),
+        [-m / s for m, s in zip(mean, std, strict=True)],
+        [1 / s for s in std],
+    )
+    assert torch.equal(images[0], theirs.clamp(0, 1))
 
 
 def test_the_tuned_victim_agrees_but_for_rounding(extractor, images, goal):

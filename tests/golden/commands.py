@@ -192,6 +192,7 @@ LIST_MEASURES: Commands = [
         "summarize",
         f"summarize.py {SHOP} --epoch 2 --topk 30 --fidelity corrected --list_of_k 10 20",
     ),
+    ("trace a row", "-m audits.trace results/shop/summary.tsv 1"),
 ]
 
 AUDITS: Commands = [
@@ -356,6 +357,8 @@ BAD_CALLS: Commands = [
     ("evaluate_rec, no lists", f"evaluate_rec.py {SHOP} --topk 29"),
     ("summarize, K beyond", f"summarize.py {SHOP} --topk 30 --fidelity corrected --list_of_k 31"),
     ("summarize, no data set", "summarize.py --dataset none"),
+    ("trace, no row", "-m audits.trace results/shop/summary.tsv 0"),
+    ("trace, no table", "-m audits.trace results/none/summary.tsv 1"),
     ("report, no data set", "report.py --dataset none"),
     ("promotion, blind", f"-m audits.promotion {SHOP} --model BPRMF --epoch 2"),
     ("parameters, not trained", f"-m audits.parameters {SHOP} --epoch 77"),

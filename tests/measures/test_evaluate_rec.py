@@ -13,7 +13,7 @@ from src.artifacts.classes import Classes, write_classes
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.artifacts.tables import TestRanks, TopK, write_pairs, write_test_ranks, write_top_k
-from src.measures.pairs import attack_command, suggest_pairs
+from src.measures.pairs import attack_command, reversed_pair, suggest_pairs
 from src.measures.runs import NOT_LISTED, read_held_out
 from src.measures.terminal import format_table
 
@@ -404,3 +404,17 @@ def test_tables_align_text_left_and_numbers_right():
     assert format_table(["name", "n"], [["a", 1], ["bcdef", 12.34567], ["", float("nan")]]) == (
         "name       n\n-----  -----\na          1\nbcdef  12.35\n"
     )
+
+
+def test_a_pair_from_popular_to_unpopular_is_warned_of(monkeypatch, layout, capsys):
+    # In the top 3 of clean lists there are 1.0 items of class 7, 1.25 of class 8 and .75 of class 9.
+    upwards = Experiment.parse(ATTACK.replace("_7_9_", "_7_8_"))
+    downwards, untargeted = Experiment.parse(ATTACK), Experiment.parse("pgd_7_any_eps8.0")
+    assert downwards.origin == 7 and downwards.target == 9
+    assert reversed_pair(layout, downwards) == ""  # no CHR of clean lists is there yet
+    assert evaluate(monkeypatch, layout, "--metric", "chr", "--list_of_k", "1", "3") == 0
+    errors = capsys.readouterr().err
+    assert errors.count("warning") == errors.count("\n") == 1
+    assert "the origin class 7 is recommended more than the target 9 (CHR@3 1 and 0.75" in errors
+    assert reversed_pair(layout, downwards) == errors.strip()
+    assert reversed_pair(layout, upwards) == reversed_pair(layout, untargeted) == ""

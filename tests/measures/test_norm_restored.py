@@ -8,8 +8,12 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.tables import write_pairs
-from src.measures.norm_restored import at_clean_length, can_restore, restored_lists
+from src.datasets.interactions import load_interactions
+from src.measures.norm_restored import Restored, at_clean_length, can_restore
+from src.recommenders.data import TrainingData
 from src.recommenders.hyperparameters import Hyperparameters
+from src.recommenders.models import Model
+from src.recommenders.ranking import top_k
 from src.recommenders.weights import feature_scale, initial_weights, write_weights
 
 N_USERS, N_ITEMS, N_FEATURES, TOP = 10, 12, 5, 4
@@ -41,7 +45,7 @@ def layout(tmp_path):
 def lists_of(layout, features):
     """The lists after an attack that leaves these features, at their clean length."""
     write_features(layout.features(RUN.experiment), features)
-    return restored_lists(layout, RUN, np.arange(N_USERS), TOP)
+    return Restored.of(layout, RUN, TOP).lists(RUN.experiment)
 
 
 def test_longer_features_alone_change_nothing(layout):
@@ -63,6 +67,27 @@ def test_other_directions_change_the_lists(layout):
     assert (lists_of(layout, turned) != lists_of(layout, clean)).any()
 
 
+def test_lists_are_those_of_the_whole_catalogue_ranked_again(layout):
+    clean = np.load(layout.features(RUN.experiment.clean))
+    turned = clean.copy()
+    turned[ATTACKED] = clean[ATTACKED][:, ::-1]
+    found = lists_of(layout, 5 * turned)
+    data = TrainingData(load_interactions(layout, N_ITEMS), clean)
+    recommender = Model.parse("VBPR").kind.load(
+        layout.weights(RUN.clean), data, Model.parse("VBPR").form
+    )
+    turned = at_clean_length(turned, clean, ATTACKED)
+    ranked = top_k(*recommender.factors(turned), data.at_test_time, TOP).items
+    assert (found == ranked).all()
+
+
+def test_an_item_that_all_users_have_is_in_no_list(layout):
+    classes = Classes(np.array([0, 1]), np.full(2, 7), ["shoe"] * 2, np.ones(2))
+    write_attacked_classes(layout.classes(RUN.experiment), classes, classes)
+    found = lists_of(layout, 3 * np.load(layout.features(RUN.experiment.clean)))
+    assert (found != 0).all()
+
+
 def test_only_what_can_be_scored_again_is(layout):
     clean = np.load(layout.features(RUN.experiment.clean))
     assert not can_restore(layout, RUN)  # no attacked features yet
@@ -76,5 +101,5 @@ def test_only_what_can_be_scored_again_is(layout):
 def test_features_of_zeros_stay_zero():
     clean, features = np.ones((3, 2), np.float32), np.zeros((3, 2), np.float32)
     features[2] = 3
-    restored = at_clean_length(features, clean, [0, 2])
+    restored = at_clean_length(features, clean, np.array([0, 2]))
     np.testing.assert_allclose(restored, [[0, 0], [0, 0], [1, 1]], rtol=1e-6)

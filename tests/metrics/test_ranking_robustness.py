@@ -53,6 +53,14 @@ def test_published_scores_follow_from_their_ten_terms(name):
     assert score == pytest.approx(float(ROWS[name][-1]), abs=0.1)
 
 
+def test_no_term_makes_up_for_others():
+    best = dict(zip(TERMS, [50, 0, 50, 0, 0, 0, 100, 100, 100, 100], strict=True))
+    assert set(terms_scored(best).values()) == {100}
+    beyond = best | {"tma": -0.4, "ca+": 61, "qa+": 55}
+    assert terms_scored(beyond) == terms_scored(best)
+    assert terms_scored(best | {"es:d": 2.0 + 1e-6})["es:d"] == 0
+
+
 def test_the_row_of_cub_by_hand():
     scores = terms_scored(measured(ROWS["CUB HM&ICS-32"]))
     by_hand = [31.0, 62.3, 33.2, 69.1, 24.7, 74.7, 17.9, 16.7, 27.3, 2.9]

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reproduce.workflow.catalogue import Study
+from reproduce.workflow.catalogue import Study, studies_of
 from reproduce.workflow.duration import changed_entries, expected_duration
 from reproduce.workflow.entries import Entries
 from reproduce.workflow.leaks import Attack, Leaks
@@ -239,6 +239,40 @@ def test_names_are_the_published_ones():
     assert study.list_endings([0, 1])[:2] == ["_top150_ep4000_VBPR", "_top150_ep4000_VBPR_seed1"]
     assert study.list_endings([2], "test_time")[1] == "_top150_ep4000_AMR_testtime_seed2"
     assert study.weight_endings(["{seed}"]) == ["_step4000_VBPR{seed}", "_step4000_AMR{seed}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("var", {}),
+        ("demo", {}),
+        (
+            "catalogue",
+            {
+                **dict.fromkeys(("images", "train", "test", "arch", "weights"), "x"),
+                **{"dataset": "shop", "origin": 3, "target": 4, "cw": "--max_it 10"},
+            },
+        ),
+    ],
+)
+def test_every_attack_has_noise_of_its_size_under_both_protocols(name, given):
+    (study, *_) = studies_of(Entries.of(read_study(name) | given)).values()
+    [cw] = [attack for attack in study.attack_options if attack.startswith("cw_")]
+    kind, pair, parameters = re.fullmatch(r"(cw)_(\d+_\d+)_(.+)", cw).groups()
+    noise = f"noise_{pair}_like_{kind}_{parameters}"
+    assert study.resembled("madry_", noise) == [f"data/{study.dataset}/madry_{cw}/attack.tsv"]
+    assert noise in study.retrained_attacks and study.resembled("", cw) == []
+    for eps in ("4.0", "8.0"):
+        assert f"noise_{pair}_eps{eps}_linf" in study.retrained_attacks
+
+
+def test_noise_like_a_kind_needs_one_attack_of_it():
+    noise = "--attack_type noise --like ddn"
+    with pytest.raises(UserError, match="--like ddn: 0 attacks of the study"):
+        Study.of(Entries.of(SMALL | {"attacks": [noise]}))
+    two = [noise, "--attack_type ddn", "--attack_type ddn --steps 5"]
+    with pytest.raises(UserError, match="--like ddn: 2 attacks of the study"):
+        Study.of(Entries.of(SMALL | {"attacks": two}))
 
 
 def test_attacks_on_lists_are_named_and_wait_for_their_recommender():
@@ -688,3 +722,72 @@ def test_attacked_recommenders_are_those_that_the_rules_train(real_place):
     real_place.run(real_place.written("apr", study))
     table = pd.read_csv(real_place.folder / "results/small/short.tsv", sep="\t")
     assert {"clean", "defended"} <= set(table["state"]) and set(table["seed"]) == {0, 2}
+
+
+TRAINED = {
+    "original": {
+        "options": "--defense 0 --model_file models/{dataset}.pt",
+        "train": "--out models/{dataset}.pt --seed {extractor_seed}",
+    }
+}
+"""Extractors of ``SMALL`` that can be trained several times."""
+
+
+def test_every_training_of_the_extractors_has_a_data_set_and_one_summary(place):
+    study = place.small(extractors=TRAINED, extractor_seeds=[3, 4])
+    (place.folder / "models").mkdir()
+    place.run(study)
+    calls = place.notes("calls.txt")
+    once = {"prepare_dataset", "evaluate_rec", "summarize", "report"}
+    assert {verb for verb, times in place.verbs.items() if times == 1} == once
+    assert [call for call in calls if call.startswith("train_extractor")] == [
+        "train_extractor --gpu -1 --out models/small.pt --seed 3",
+        "train_extractor --gpu -1 --out models/small_4.pt --seed 4",
+    ]
+    by_dataset = {
+        name: [
+            call.replace(f"--dataset {name} ", "").replace(f"models/{name}.pt", "models/small.pt")
+            for call in calls
+            if f"--dataset {name} " in call and call.split()[0] not in once
+        ]
+        for name in ("small", "small_4")
+    }
+    assert sorted(by_dataset["small"]) == sorted(by_dataset["small_4"]) != []
+    for verb in ("summarize", "report"):
+        (call,) = [call for call in calls if call.startswith(verb)]
+        assert call.startswith(f"{verb} --dataset small --trainings small_4 ")
+    shared = place.folder / "data/small_4/trainingset.tsv"
+    assert shared.is_symlink() and shared.samefile(place.folder / "data/small/trainingset.tsv")
+    assert not (place.folder / "data/small_4/original/features.npy").is_symlink()
+    assert "Nothing to be done" in place.run(study)
+
+
+@pytest.mark.parametrize(
+    ("entries", "line"),
+    [
+        (
+            {"extractors": SMALL["extractors"]},
+            "the study trains no original, so intervals cover the seeds of recommenders only",
+        ),
+        (
+            {"extractors": {"original": {"options": "", "train": "--out a --seed 0"}}},
+            "extractors: original: train needs {extractor_seed}",
+        ),
+        ({"extractor_seed": 1}, "extractor_seed: a study has extractor_seeds"),
+        (
+            {
+                "extractors": {
+                    "{dataset}": {
+                        "options": "--defense 1 --model_dir {dataset}",
+                        "train": "--out a",
+                    }
+                }
+            },
+            "the names of extractors must not depend on the data set",
+        ),
+    ],
+)
+def test_trainings_that_would_be_one_are_refused(entries, line):
+    config = SMALL | {"extractors": TRAINED, "extractor_seeds": "0 1"} | entries
+    with pytest.raises(UserError, match=re.escape(line)):
+        studies_of(Entries.of(config))

@@ -22,6 +22,7 @@ from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.tables import TestRanks, TopK, write_test_ranks, write_top_k
+from src.measures.runs import list_runs
 from src.measures.summary import comparisons_of, summarise
 from src.report.estimates import Estimate, decimals_of, fixed, number, signed
 from src.report.gallery import Shelf, telling_items
@@ -233,6 +234,47 @@ def test_attacks_have_intervals_and_labels_are_escaped(monkeypatch, layout, undr
     assert row["feature_loss_low"] < row["feature_loss"] < row["feature_loss_high"]
     assert row["largest_change"] == 4  # of the image that changed most; the mean is 2.5
     assert row["l2"] == 2.5 and "mean L2 of the change" in Page(text).text
+
+
+def test_lists_of_several_trainings_are_pooled_with_verdicts(monkeypatch, layout, undrawn):
+    other = Layout("toy_1", layout.root)
+    for name in (PGD_8, NOISE):
+        write_images(other, name, (9, 9, 9, 9))
+    write_lists(other, "original", CLEAN_HITS)
+    write_lists(other, PGD_8, more(3, 1, 1, 1, 1, 1, 1, 2), protocol="test_time")
+    write_lists(other, NOISE, more(0, 0, 0, 0, 0, 0, 0, 1), protocol="test_time")
+    code, text = make(monkeypatch, layout, "--trainings", "toy_1")
+    assert code == 0 and "2 trainings of the extractors" in Page(text).text
+    runs = [
+        [run for run in list_runs(of) if run.protocol == "test_time" or not run.experiment.attack]
+        for of in (layout, other)
+    ]
+    summary = summarise(comparisons_of([layout, other], runs, [4]))
+    summary = summary[summary["metric"] == "chr"].set_index("attack")
+    shown = table(layout, "summary_chr_test_time").set_index("experiment")
+    columns = ["before", "after", "net_effect", "net_low", "net_high", "extractor_seeds"]
+    for name in (PGD_8, NOISE, PGD_4):
+        for column in columns:
+            assert shown.loc[name, column] == pytest.approx(
+                summary.loc[name, column], rel=1e-5, nan_ok=True
+            )
+        assert shown.loc[name, "after_low"] <= shown.loc[name, "after"]
+    assert shown.loc[[PGD_8, PGD_4], "extractor_seeds"].tolist() == [2, 1]
+    verdict = summary.loc[PGD_8, "verdict"]
+    assert shown.loc[PGD_8, "verdict"] == verdict
+    cells = (layout.results / "tables" / "summary_chr_test_time.tex").read_text()
+    assert cells.count(verdict) == 1, "in the cell of the attack that both trainings have"
+
+
+def test_trainings_of_unlike_interactions_are_no_report(monkeypatch, layout, capsys):
+    other = Layout("toy_1", layout.root)
+    write_images(other, PGD_8)
+    for of, rows in ((layout, "0\t1\n"), (other, "0\t2\n")):
+        of.training_set.write_text(rows)
+    code, _ = make(monkeypatch, layout, "--trainings", "toy_1")
+    assert code == 2 and "hold other interactions" in capsys.readouterr().err
+    code, _ = make(monkeypatch, layout, "--trainings", "toy")
+    assert code == 2 and "named twice" in capsys.readouterr().err
 
 
 def test_accuracy_beside_an_attack_is_the_summarys(monkeypatch, layout, undrawn):
