@@ -33,13 +33,13 @@ def main() -> None:
 
     from src.attacks.ranking.descent import NES
     from src.attacks.ranking.evaluation import RankingTask, usual_batch
-    from src.attacks.ranking.study import Study
+    from src.attacks.ranking.study import RankingStudy
     from src.extractors.checkpoints import load_extractor
     from src.extractors.device import select_device
     from src.extractors.recorded import RecordedExtractor
     from src.measures.ranking_attacks import (
         Benign,
-        Outcome,
+        RankingOutcome,
         read_record,
         write_outcome,
     )
@@ -49,7 +49,9 @@ def main() -> None:
     images = open_images(options, layout, extractor.trained_size)
     print(describe_side(images.side, extractor.trained_size))
     batch = options.batch or usual_batch(images.side, device)
-    study = Study(attacks, options.repeats, options.max_images, options.seed, options.save_images)
+    study = RankingStudy(
+        attacks, options.repeats, options.max_images, options.seed, options.save_images
+    )
     study.check(images)
 
     described = {
@@ -81,7 +83,7 @@ def main() -> None:
     )
     embeddings = task.victim.gallery.embeddings.cpu().numpy()
     benign = Benign.of(embeddings, images.classes, options.seed, with_nmi=not options.no_nmi)
-    outcome = Outcome.of(benign, study.run(task, stage.parts))
+    outcome = RankingOutcome.of(benign, study.run(task, stage.parts))
     content = write_outcome(outcome, described, table, record)
     stage.record()
     stage.say_written()

@@ -3,11 +3,11 @@
 # In the names of experiments {extractor} is nothing (undefended) or "<model_dir>_"; {seed} is nothing
 # (seed 0, or all seeds in one job) or "_seed<n>".
 
-from reproduce.workflow.catalogue import Study
+from reproduce.workflow.catalogue import CatalogueStudy
 from src.artifacts.layout import Layout
 
 with one_line_errors():
-    study = Study.of(entries)
+    study = CatalogueStudy.of(entries)
     TRAININGS = study.trainings
     if not study.prepare:
         Layout(study.dataset).require_data()

@@ -61,7 +61,7 @@ class StudiedExtractor:
 
 
 @dataclass(frozen=True)
-class Study:
+class CatalogueStudy:
     """Extractors x attacks x recommenders x seeds on one data set."""
 
     dataset: str
@@ -92,7 +92,7 @@ class Study:
     trains an experiment's recommenders with all seeds, and starts TensorFlow once."""
 
     @classmethod
-    def of(cls, entries: Entries) -> "Study":
+    def of(cls, entries: Entries) -> "CatalogueStudy":
         """Read a file; raises ``UserError`` for what is missing, unknown or impossible."""
         extractors = entries.mapping("extractors")
         study = cls(

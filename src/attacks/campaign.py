@@ -26,7 +26,7 @@ from src.attacks.storage import norms, to_levels, to_pixels, write_images
 from src.attacks.victim import ExtractorVictim
 from src.datasets.catalogue import open_catalogue
 from src.datasets.image_set import ImageSet
-from src.extractors.distribution import of_share, own_share, rank
+from src.extractors.distribution import own_share, rank, share_label
 from src.extractors.extractor import Extractor, Precision, Prediction
 from src.extractors.inference import Predictions, predict
 from src.recommenders.audience import Audience
@@ -87,7 +87,7 @@ class Campaign:
             tqdm(
                 total=(finished + sum(len(batches[number]) for number in own)) * per_image,
                 initial=finished * per_image,
-                desc=of_share(f"{self.settings.kind}, image passes"),
+                desc=share_label(f"{self.settings.kind}, image passes"),
                 unit="pass",
                 disable=rank() > 0,
             ) as bar,
@@ -101,7 +101,7 @@ class Campaign:
                 # An attack may need fewer passes than it could.
                 bar.update(finished * per_image - bar.n)
 
-    def judge(self, folder: Path, parts: Parts) -> "Outcome":
+    def judge(self, folder: Path, parts: Parts) -> "AttackOutcome":
         """Read back what ``attack`` has stored of all batches, and classify it in fp32."""
         found = [parts.read(number) for number in range(len(self._batches()))]
         columns = {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
@@ -112,7 +112,7 @@ class Campaign:
             predictions = replace(predictions, features=rounded.features)
         images = pd.DataFrame(columns).sort_values("image", ignore_index=True)
         images.insert(2, "success", self._succeeded(predictions))
-        return Outcome(images, predictions)
+        return AttackOutcome(images, predictions)
 
     def _succeeded(self, predictions: Predictions) -> np.ndarray:
         """Whether each stored image (ascending ids) is where the attack wants it, (n,) bool."""
@@ -202,7 +202,7 @@ class Campaign:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AttackOutcome:
     """What became of each attacked image, in ascending order of image id.
 
     ``images`` has the columns image, success_before_rounding, success (of the stored file), linf (grey

@@ -16,7 +16,7 @@ from src.artifacts.parts import Parts
 from src.datasets.image_set import ImageSet
 from src.datasets.read_ahead import read_ahead
 from src.extractors.architectures import input_size
-from src.extractors.distribution import of_share, own_share, rank
+from src.extractors.distribution import own_share, rank, share_label
 from src.extractors.extractor import Extractor, Precision, fast_copy
 from src.extractors.heads import ClassMeans
 
@@ -91,7 +91,7 @@ def predict_parts(
     with tqdm(
         total=finished + _n_images(batches),
         initial=finished,
-        desc=progress and of_share(progress),
+        desc=progress and share_label(progress),
         unit="img",
         disable=progress is None or rank() > 0,
     ) as bar:

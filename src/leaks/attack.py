@@ -74,7 +74,7 @@ class Sharing:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class InversionOutcome:
     """Reconstructions of n images, in the order of the images."""
 
     pixels: np.ndarray
@@ -89,7 +89,7 @@ class Outcome:
     """(n,) float64 time per image, the time of its stack divided by the stack's images."""
 
     @classmethod
-    def of(cls, parts: list[Mapping[str, np.ndarray]]) -> "Outcome":
+    def of(cls, parts: list[Mapping[str, np.ndarray]]) -> "InversionOutcome":
         return cls(**{key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
 
 
@@ -122,7 +122,7 @@ class InversionAttack:
             )
         _check_size(self.extractor, self.images.batch(np.arange(1)))
 
-    def run(self, parts: Parts, name: str) -> Outcome:
+    def run(self, parts: Parts, name: str) -> InversionOutcome:
         """Attack all images; ``parts`` keeps finished stacks, and ``name`` labels the progress bar."""
         per_stack = self.targets * self.sharing.batch
         stacks = [
@@ -142,10 +142,10 @@ class InversionAttack:
                 if done[number] is None:
                     done[number] = self._attack_stack(number, rows, bar)
                     parts.save(number, done[number])
-        return Outcome.of(done)
+        return InversionOutcome.of(done)
 
     def _attack_stack(self, number: int, rows: slice, bar: tqdm) -> dict[str, np.ndarray]:
-        """Attack one stack and return the fields of its ``Outcome``."""
+        """Attack one stack and return the fields of its ``InversionOutcome``."""
         started = time.monotonic()
         generator = torch.Generator().manual_seed(_seed_of(self.seed, number))
         stack = self.images.take(rows)

@@ -19,8 +19,8 @@ from src.measures.attention_tables import (
     RELABELLED,
     SUCCESS,
     measures_of,
+    outcome_to_show,
     outcomes_of,
-    telling_outcome,
 )
 from src.metrics.attention import top_cells
 from src.metrics.significance import bootstrap_interval, wilson_interval
@@ -74,7 +74,7 @@ class Shown:
     """The clean one without what its class attends to."""
 
 
-def telling_rows(observed: Observed, table: pd.DataFrame) -> np.ndarray:
+def rows_to_draw(observed: Observed, table: pd.DataFrame) -> np.ndarray:
     """Rows of the successes whose attention moved furthest, then of the failures where it moved least.
 
     By the correlation of the maps of the origin class. Where there are too few failures, the successes
@@ -216,7 +216,7 @@ def draw_outcomes(table: pd.DataFrame, path: Path) -> None:
     intervals: of means by bootstrap, of rates by Wilson (1927). Where nearly all attacks ended alike,
     images whose smallest budget is small (easy) are held against the others (hard).
     """
-    name = telling_outcome(table)
+    name = outcome_to_show(table)
     outcome = outcomes_of(table)[name]
     measures = measures_of(table)
     with mpl.rc_context(LOOK | {"axes.grid": False}):

@@ -215,7 +215,7 @@ def outcomes_of(table: pd.DataFrame) -> dict[str, np.ndarray]:
     return outcomes
 
 
-def telling_outcome(table: pd.DataFrame) -> str:
+def outcome_to_show(table: pd.DataFrame) -> str:
     """The outcome to show: ``SUCCESS``, unless nearly all images share it and ``EASY`` is known."""
     outcomes = outcomes_of(table)
     rarer = int(outcomes[SUCCESS].sum())
@@ -293,7 +293,7 @@ def _correlation(table: pd.DataFrame, measure: Measure) -> dict[str, float]:
 
 def attention_overview(table: pd.DataFrame, summary: pd.DataFrame) -> str:
     """For the terminal: the most telling measures, for the outcome that differs between images."""
-    name = telling_outcome(table)
+    name = outcome_to_show(table)
     outcome = outcomes_of(table)[name]
     rows = summary[summary["outcome"] == name]
     columns = {"read_out": "read-out", "measure": "measure", **MEANS[name], **_COLUMNS}

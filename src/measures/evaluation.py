@@ -36,7 +36,7 @@ from src.metrics import significance
 
 CATEGORY_METRICS = ("chr", "ncdcg")
 """Metrics of the classes that stage 1 finds."""
-METRICS = (*CATEGORY_METRICS, "accuracy", "bias")
+MEASURABLE = (*CATEGORY_METRICS, "accuracy", "bias")
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Evaluation:
 
     @property
     def possible_metrics(self) -> list[str]:
-        """All of ``METRICS``, where the classes are known."""
-        return [name for name in METRICS if self.has_classes or name not in CATEGORY_METRICS]
+        """All of ``MEASURABLE``, where the classes are known."""
+        return [name for name in MEASURABLE if self.has_classes or name not in CATEGORY_METRICS]
 
     @cached_property
     def categories(self) -> Categories:

@@ -19,7 +19,7 @@ from src.measures.ranking_attacks import read_record
 from src.measures.summary import tabulated
 from src.measures.terminal import format_table
 
-METRICS = ("chr", "ncdcg", "hr")
+LIST_METRICS = ("chr", "ncdcg", "hr")
 """CHR and nCDCG of the attacked class, and the hits of the held-out items."""
 STATES = {
     "before": "before",
@@ -38,7 +38,7 @@ COLUMNS = (
     *("extractor", "attack", "recommender", "k"),
     *OF_EXTRACTOR,
     *OF_ATTACK,
-    *(f"{metric}_{state}" for metric in METRICS for state in STATES.values()),
+    *(f"{metric}_{state}" for metric in LIST_METRICS for state in STATES.values()),
 )
 
 
@@ -141,11 +141,11 @@ def held_out_accuracy(predicted: Classes, held_out: ImageSet) -> float:
 
 
 def _of_attack(measures: pd.DataFrame) -> dict[str, object]:
-    """``OF_ATTACK`` without ``items``, and the columns of ``METRICS``, from the summary's rows."""
+    """``OF_ATTACK`` without ``items``, and the columns of ``LIST_METRICS``, from the summary's rows."""
     by_metric = measures.set_index("metric")
     row = dict(by_metric.loc["chr", ["success_rate", "feature_loss"]])
     row["auc"] = by_metric["before"].get("auc", np.nan)
-    for metric in METRICS:
+    for metric in LIST_METRICS:
         row |= {f"{metric}_{said}": by_metric.loc[metric, of] for of, said in STATES.items()}
     return row
 

@@ -16,7 +16,7 @@ from src.measures.terminal import format_table
 from src.metrics import ranking
 from src.metrics.significance import decrease, decrease_interval, paired_tests
 
-METRICS = ("hr", "ndcg", "auc")
+ACCURACY_METRICS = ("hr", "ndcg", "auc")
 """The columns of tables; AUC has no K."""
 CLEAN = "clean"
 """The recommender of this name is ``attacked``, not ``clean_attacked``."""
@@ -38,7 +38,7 @@ def accuracy(draws: Sequence[TestRanks], k: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Study:
+class ParameterStudy:
     """Recommenders and attacks: every attack is made on every recommender, under every seed."""
 
     recommenders: tuple[str, ...]
@@ -81,10 +81,10 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ParameterOutcome:
     """The accuracy in every state of a study."""
 
-    study: Study
+    study: ParameterStudy
     values: Mapping[tuple[str, str | None], np.ndarray]
     """By (recommender, attack): (seeds, test users, metrics) float64."""
     groups: Mapping[str, np.ndarray]
@@ -94,10 +94,10 @@ class Outcome:
     @classmethod
     def of(
         cls,
-        study: Study,
+        study: ParameterStudy,
         ranks: Mapping[tuple[str, int, str | None], Sequence[TestRanks]],
         attacked_users: np.ndarray | None = None,
-    ) -> "Outcome":
+    ) -> "ParameterOutcome":
         """From the ranks of held-out items in each draw, by (recommender, seed, attack)."""
         values = {
             (name, attack): np.stack(
@@ -119,7 +119,7 @@ class Outcome:
             for at, seed in enumerate(self.study.seeds)
             for cell in self.study.cells
         ]
-        return pd.DataFrame(rows, columns=["seed", "state", *METRICS])
+        return pd.DataFrame(rows, columns=["seed", "state", *ACCURACY_METRICS])
 
     def effects(self) -> pd.DataFrame:
         """One row for each recommender, attack, group of users and metric.
@@ -155,7 +155,7 @@ class Outcome:
                 **study.attacks[attack],
                 **study.threat,
                 "users": group,
-                "metric": METRICS,
+                "metric": ACCURACY_METRICS,
                 "k": pd.array([study.k, study.k, None], dtype="Int64"),
                 "seeds": len(study.seeds),
                 "before": effect.before.mean(axis=(0, 1)),
@@ -232,7 +232,7 @@ def _without_eps(attack: Mapping[str, object]) -> str:
 
 
 def write_outcome(
-    outcome: Outcome, options: Mapping[str, object], title: str, outputs: Sequence[Path]
+    outcome: ParameterOutcome, options: Mapping[str, object], title: str, outputs: Sequence[Path]
 ) -> pd.DataFrame:
     """Write the raw table, the effects, their JSON record and figures; returns the effects.
 

@@ -63,7 +63,7 @@ class Benign:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RankingOutcome:
     """The means over images, by (attack, measure): (repeats, 2) float64, before and after."""
 
     benign: Benign
@@ -76,7 +76,7 @@ class Outcome:
         scores: Mapping[
             AttackSpec, Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]
         ],
-    ) -> "Outcome":
+    ) -> "RankingOutcome":
         """From the scores of single images, (before, after) in each repeat; NaN is left out."""
         means = {
             (spec, measure): np.array(
@@ -182,7 +182,7 @@ def _json_values(content: object) -> Any:
 
 
 def write_outcome(
-    outcome: Outcome, options: Mapping[str, object], table: Path, record: Path
+    outcome: RankingOutcome, options: Mapping[str, object], table: Path, record: Path
 ) -> dict[str, Any]:
     """Write the attacks as TSV and the record as JSON; returns the record."""
     content = outcome.record(options)

@@ -9,15 +9,17 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.atomic import atomic_outputs
-from src.artifacts.reconstructions import METRICS, write_reconstructions
+from src.artifacts.reconstructions import METRICS_FILE, write_reconstructions
 from src.datasets.image_set import ImageSet
-from src.leaks.attack import Outcome
+from src.leaks.attack import InversionOutcome
 from src.leaks.command import UNRECORDED
 from src.measures.agreement import capped
 from src.metrics.image_quality import mse, psnr
 
 
-def image_table(outcome: Outcome, attacked: ImageSet, untransformed: ImageSet) -> pd.DataFrame:
+def image_table(
+    outcome: InversionOutcome, attacked: ImageSet, untransformed: ImageSet
+) -> pd.DataFrame:
     """Return a row for each image: cost, restart, MSE (pixels in [0, 1]), PSNR (dB) of the stored file.
 
     Both are against the attacked image and, with the ending ``_untransformed``, against the image as it
@@ -66,7 +68,7 @@ def condition_record(described: Mapping[str, Any], table: pd.DataFrame) -> dict[
 def write_condition(
     folder: Path,
     described: Mapping[str, Any],
-    outcome: Outcome,
+    outcome: InversionOutcome,
     attacked: ImageSet,
     untransformed: ImageSet,
 ) -> None:
@@ -81,7 +83,7 @@ def write_condition(
         untransformed.pixels(),
     )
     record = condition_record(described, table)
-    with atomic_outputs(folder / METRICS, record_of(folder)) as (metrics_file, record_file):
+    with atomic_outputs(folder / METRICS_FILE, record_of(folder)) as (metrics_file, record_file):
         table.to_csv(metrics_file, sep="\t", index=False, float_format="%.6g")
         record_file.write_text(json.dumps(record, indent=2) + "\n")
 
@@ -100,7 +102,7 @@ def outputs_of(folder: Path, images: ImageSet) -> list[Path]:
     """Return the files of a condition without its originals; others may add files to ``folder``."""
     places = zip(images.ids, images.classes, strict=True)
     pictures = [folder / f"{image_id}_{number}_rec.png" for image_id, number in places]
-    return [record_of(folder), folder / METRICS, *pictures]
+    return [record_of(folder), folder / METRICS_FILE, *pictures]
 
 
 def read_records(folders: Sequence[Path]) -> list[dict[str, Any]]:

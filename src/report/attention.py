@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from src.artifacts.experiments import Experiment
-from src.measures.attention_tables import MEANS, MOVED, telling_outcome
+from src.measures.attention_tables import MEANS, MOVED, outcome_to_show
 from src.report.estimates import Estimate, number
 from src.report.gallery import data_uri
 from src.report.study import Study
@@ -48,7 +48,7 @@ def _of_experiment(study: Study, experiment: Experiment) -> list[Table | Drawn]:
         pd.read_csv(layout.attention(experiment, ending), sep="\t") for ending in _ENDINGS
     )
     name = f"{study.label(experiment)} on extractor {experiment.extractor}"
-    blocks: list[Table | Drawn] = [_table(experiment, name, summary, telling_outcome(images))]
+    blocks: list[Table | Drawn] = [_table(experiment, name, summary, outcome_to_show(images))]
     for ending, what in (
         ("_panels.png", "single images: clean, attacked, their attention before and after"),
         ("_scatter.png", "how far attention moved, by the outcome of the attack"),

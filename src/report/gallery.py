@@ -104,7 +104,7 @@ def _ranks(items: np.ndarray, item: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class ShownAttack:
     """What can be shown of one attacked experiment."""
 
     study: Study
@@ -206,7 +206,7 @@ class Shelf:
         return np.sort(rng.choice(listed, min(USERS, len(listed)), replace=False))
 
 
-def telling_items(gains: Mapping[int, float]) -> list[int]:
+def evenly_spaced_items(gains: Mapping[int, float]) -> list[int]:
     """From the item of the largest gain to that of the smallest, evenly spaced in that order.
 
     So there are failures among them.
@@ -219,13 +219,13 @@ def telling_items(gains: Mapping[int, float]) -> list[int]:
 def gallery_section(
     study: Study, anchor: str, title: str, items: Sequence[int], users: Sequence[int]
 ) -> Section:
-    of_pair: dict[tuple, list[Shelf]] = {}
-    for shelf in shelves(study):
-        of_pair.setdefault((shelf.experiment.origin, shelf.experiment.target), []).append(shelf)
+    of_pair: dict[tuple, list[ShownAttack]] = {}
+    for attack in strongest_attacks(study):
+        of_pair.setdefault((attack.experiment.origin, attack.experiment.target), []).append(attack)
     galleries = [
-        shelf.gallery(shown, users)
+        attack.gallery(shown, users)
         for of in of_pair.values()
-        for shelf, shown in _shown_items(of, items)
+        for attack, shown in _shown_items(of, items)
     ]
     if not galleries:
         return Section(
@@ -254,23 +254,27 @@ def _chosen(study: Study, items: Sequence[int]) -> str:
     )
 
 
-def _shown_items(of_pair: Sequence[Shelf], items: Sequence[int]) -> list[tuple[Shelf, list[int]]]:
+def _shown_items(
+    of_pair: Sequence[ShownAttack], items: Sequence[int]
+) -> list[tuple[ShownAttack, list[int]]]:
     """Where they can be, the same items for every extractor."""
-    attacked = [set(shelf.classes[1].image_ids.tolist()) for shelf in of_pair]
+    attacked = [set(attack.classes[1].image_ids.tolist()) for attack in of_pair]
     if unknown := set(items).difference(*attacked):
         raise UserError(f"item {min(unknown)} is not among the attacked ones")
     if items:
-        found = [(shelf, [item for item in items if item in of])
-                 for shelf, of in zip(of_pair, attacked, strict=True)]  # fmt: skip
-        return [(shelf, shown) for shelf, shown in found if shown]
-    gains = [shelf.gains() for shelf in of_pair]
+        found = [(attack, [item for item in items if item in of])
+                 for attack, of in zip(of_pair, attacked, strict=True)]  # fmt: skip
+        return [(attack, shown) for attack, shown in found if shown]
+    gains = [attack.gains() for attack in of_pair]
     common = set.intersection(*attacked)
     total = {item: sum(of[item] for of in gains) for item in sorted(common)}
-    same = telling_items(total)
-    return [(shelf, same or telling_items(of)) for shelf, of in zip(of_pair, gains, strict=True)]
+    same = evenly_spaced_items(total)
+    return [
+        (attack, same or evenly_spaced_items(of)) for attack, of in zip(of_pair, gains, strict=True)
+    ]
 
 
-def shelves(study: Study) -> list[Shelf]:
+def strongest_attacks(study: Study) -> list[ShownAttack]:
     """For each extractor and pair of classes, the attack of the highest success rate."""
     rate = study.outcomes.set_index("experiment")["success_rate"]
     best: dict[tuple, Experiment] = {}
@@ -280,7 +284,7 @@ def shelves(study: Study) -> list[Shelf]:
         key = (experiment.origin, experiment.target, experiment.extractor)
         if key not in best or rate[experiment.name] > rate[best[key].name]:
             best[key] = experiment
-    return [Shelf(study, experiment) for experiment in best.values()]
+    return [ShownAttack(study, experiment) for experiment in best.values()]
 
 
 def _has_pictures(layout: Layout, experiment: Experiment) -> bool:

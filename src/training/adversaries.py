@@ -30,7 +30,7 @@ Start = Callable[[Tensor, float, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
-class Budget:
+class AdversaryBudget:
     """An L-inf ball around each image, in [0, 1] pixels, and the walk inside it."""
 
     eps: float
@@ -97,7 +97,7 @@ class Adversary:
     """Hardness that the triplets are to have; None if the objective needs none."""
     start: Start | None = None
     """First points of all images; None for the benign images, from which triplets begin in any case."""
-    budget: Budget = Budget(8 / 255, 1 / 255, 8)
+    budget: AdversaryBudget = AdversaryBudget(8 / 255, 1 / 255, 8)
     leap: float | None = None
     """Share of the radius that a single step takes instead of the budget's walk; None for the walk."""
     gate: Gate | None = None
@@ -285,7 +285,7 @@ class Free:
     """Steps on each mini-batch; there are so many times fewer epochs."""
     release: float | None = None
     """The hardness beyond which a triplet is hard enough, and its perturbation begins at 0 again."""
-    budget: Budget = Budget(4 / 255, 4 / 255, 1)
+    budget: AdversaryBudget = AdversaryBudget(4 / 255, 4 / 255, 1)
 
     def perturb(
         self, batch: AdversaryBatch, perturbation: Tensor | None

@@ -68,7 +68,7 @@ class Destination(Protocol):
 
 
 @dataclass(frozen=True)
-class OfMiner:
+class MinerHardness:
     """Hardness of the clean triplets that a miner finds for the same anchors."""
 
     miner: Miner
@@ -152,7 +152,7 @@ def _for_each_anchor(value: float, embeddings: Tensor) -> Tensor:
 
 
 DESTINATIONS: dict[str, Destination] = {
-    **{name: OfMiner(miner) for name, miner in MINERS.items()},
+    **{name: MinerHardness(miner) for name, miner in MINERS.items()},
     "lga": LossGuided(),
     "g2": LossGuided(power=2),
     "g1/2": LossGuided(power=0.5),

@@ -9,14 +9,14 @@ from typing import Any
 from src.artifacts.errors import UserError
 from src.extractors.architectures import build_extractor, check_arch, input_size
 from src.extractors.zoo import split_arch
-from src.training.adversaries import Adversary, AttackAdversary, Budget, Free
+from src.training.adversaries import Adversary, AdversaryBudget, AttackAdversary, Free
 from src.training.arp_keys import parse_keys, with_keys
 from src.training.attention import Attention
 from src.training.command import RecipeOptions
 from src.training.config_names import parse_config
 from src.training.cost import Cost, cost_of
 from src.training.loop import Schedule
-from src.training.losses import OfEmbeddings
+from src.training.losses import EmbeddingLoss
 from src.training.metric_losses import METRIC_LOSSES, metric_loss
 from src.training.miners import MINERS
 from src.training.objectives import misclassify
@@ -243,7 +243,7 @@ def build_recipe(options: RecipeOptions, arch: str, eps: float, step: float | No
         n_steps = 1 if carried else steps
         whole = n_steps == 1 and not (carried and is_embedder)
         length = step or (eps if whole else defaults.step)
-        budget = Budget(eps / 255, length / 255, n_steps)
+        budget = AdversaryBudget(eps / 255, length / 255, n_steps)
         return replace(recipe, adversary=replace(recipe.adversary, budget=budget))
 
     training = altered(training, finished)
@@ -273,12 +273,12 @@ def _named(options: RecipeOptions) -> Training:
 
 
 def _with_loss(recipe: Recipe, options: RecipeOptions) -> Recipe:
-    if not isinstance(recipe.loss, OfEmbeddings):
+    if not isinstance(recipe.loss, EmbeddingLoss):
         for name in ("loss", "metric", "margin", "source"):
             if getattr(options, name) is not None:
                 raise UserError(f"--{name} belongs to embedders, not to recipe {options.recipe}")
         return recipe
-    loss = OfEmbeddings(
+    loss = EmbeddingLoss(
         options.loss or recipe.loss.name, options.metric or recipe.loss.metric, options.margin
     )
     metric_loss(loss.name, loss.metric)  # says what is wrong with it
@@ -286,7 +286,7 @@ def _with_loss(recipe: Recipe, options: RecipeOptions) -> Recipe:
 
 
 def _with_adversary(recipe: Recipe, options: RecipeOptions) -> Recipe:
-    if not isinstance(recipe.adversary, Adversary) or isinstance(recipe.loss, OfEmbeddings):
+    if not isinstance(recipe.adversary, Adversary) or isinstance(recipe.loss, EmbeddingLoss):
         raise UserError(f"--adversary does not go with recipe {options.recipe}")
     named = AttackAdversary("all", misclassify, attack=options.adversary)
     adversary = CLASSIFIER_ADVERSARIES.get(options.adversary, named)
@@ -296,7 +296,7 @@ def _with_adversary(recipe: Recipe, options: RecipeOptions) -> Recipe:
 def _with_terms(recipe: Recipe, options: RecipeOptions) -> Recipe:
     weights = ((options.ics, intraclass_structure), (options.barlow, barlow_twins))
     given = tuple((weight, term) for weight, term in weights if weight is not None)
-    if given and not isinstance(recipe.loss, OfEmbeddings):
+    if given and not isinstance(recipe.loss, EmbeddingLoss):
         raise UserError(f"--ics and --barlow belong to embedders, not to recipe {options.recipe}")
     added = tuple((weight, term) for weight, term in given if weight)
     return replace(recipe, terms=recipe.terms + added)
@@ -316,4 +316,4 @@ def _has_structure(recipe: Recipe) -> bool:
 
 
 def _embeds(training: Training) -> bool:
-    return isinstance(parts(training)[0].loss, OfEmbeddings)
+    return isinstance(parts(training)[0].loss, EmbeddingLoss)

@@ -18,7 +18,7 @@ from src.training.adversaries import Adversary, Free, Gate, near_start
 from src.training.attention import Attention, Preserve, Rectify
 from src.training.batches import Batches, pairs, plain
 from src.training.hardness import LossGuided, parse_destination
-from src.training.losses import CrossEntropy, Loss, MixedCrossEntropy, OfEmbeddings
+from src.training.losses import CrossEntropy, EmbeddingLoss, Loss, MixedCrossEntropy
 from src.training.miners import MINERS, Miner
 from src.training.objectives import (
     HARDNESS_OBJECTIVES,
@@ -89,7 +89,7 @@ class Mix:
 Training = Recipe | Mix
 
 _CLASSIFY = Recipe(CrossEntropy(), plain, batch_norm="train")
-_EMBED = Recipe(OfEmbeddings(), pairs)
+_EMBED = Recipe(EmbeddingLoss(), pairs)
 
 _PGD = Adversary("all", misclassify, start=random_start)
 CLASSIFIER_ADVERSARIES: dict[str, Adversary] = {
@@ -201,11 +201,20 @@ def altered(training: Training, alter: Callable[[Recipe], Recipe]) -> Training:
     return replace(training, first=alter(training.first), second=alter(training.second))
 
 
+_RECORDED_NAMES = {
+    "AdversaryBudget": "Budget",
+    "EmbeddingLoss": "OfEmbeddings",
+    "MinerHardness": "OfMiner",
+}
+"""Names in manifests. Under any other name a trained checkpoint would count as out of date."""
+
+
 def described(value: object) -> object:
     """Return a recipe or a part of it in values that JSON knows: functions by name, the rest by field."""
     if is_dataclass(value):
         content = {field.name: described(getattr(value, field.name)) for field in fields(value)}
-        return {type(value).__name__: content}
+        name = type(value).__name__
+        return {_RECORDED_NAMES.get(name, name): content}
     if isinstance(value, tuple):
         return [described(part) for part in value]
     return value.__name__ if callable(value) else value

@@ -27,7 +27,7 @@ from src.extractors.architectures import build_extractor, build_network
 from src.extractors.attention import Watched
 from src.extractors.checkpoints import save_extractor
 from src.extractors.extractor import Extractor
-from src.measures.attention_figures import Shown, draw_outcomes, draw_panels, telling_rows
+from src.measures.attention_figures import Shown, draw_outcomes, draw_panels, rows_to_draw
 from src.measures.attention_tables import (
     EASY,
     SUCCESS,
@@ -35,7 +35,7 @@ from src.measures.attention_tables import (
     attention_summary,
     attention_table,
     measures_of,
-    telling_outcome,
+    outcome_to_show,
 )
 from src.measures.object_boxes import read_object_cells
 from src.metrics.attention import scatter, shift, top_cells
@@ -441,10 +441,10 @@ def test_every_measure_stands_in_the_summary_once_for_each_outcome(tables):
 
 def test_an_outcome_that_all_images_share_gives_way(tables):
     table, _ = tables
-    assert telling_outcome(table) == SUCCESS
-    assert telling_outcome(table.assign(success=1)) == EASY
+    assert outcome_to_show(table) == SUCCESS
+    assert outcome_to_show(table.assign(success=1)) == EASY
     same = table.assign(success=1).drop(columns="minimal_eps")
-    assert telling_outcome(same) == SUCCESS
+    assert outcome_to_show(same) == SUCCESS
     summary = attention_summary(same)
     assert (summary["odds_problem"] == "one outcome").all() and summary["auc"].isna().all()
     assert "no two outcomes" in attention_overview(same, summary)
@@ -498,7 +498,7 @@ def test_explanations_beside_maps(observed, colours, folders, monkeypatch):
 
 def test_which_images_are_shown(tables):
     observed = simulated()
-    rows = telling_rows(observed, tables[0])
+    rows = rows_to_draw(observed, tables[0])
     moved = 1 - tables[0]["class_pearson"].to_numpy()
     assert observed.success[rows].tolist() == [True] * 3 + [False] * 3
     assert moved[rows[:3]].tolist() == sorted(moved[observed.success])[:-4:-1]
@@ -509,7 +509,7 @@ def test_which_images_are_shown(tables):
 def test_few_images_and_no_failures(n):
     observed = simulated(n)
     all_hit = replace(observed, success=np.ones(n, bool))
-    rows = telling_rows(all_hit, attention_table(all_hit, np.zeros(n)))
+    rows = rows_to_draw(all_hit, attention_table(all_hit, np.zeros(n)))
     assert sorted(rows) == list(range(n))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reproduce.workflow.catalogue import Study
+from reproduce.workflow.catalogue import CatalogueStudy
 from reproduce.workflow.duration import changed_entries, expected_duration
 from reproduce.workflow.entries import Entries
 from reproduce.workflow.leaks import Attack, Leaks
@@ -227,7 +227,7 @@ def read_study(name: str) -> dict:
 
 
 def test_names_are_the_published_ones():
-    study = Study.of(Entries.of(read_study("var")))
+    study = CatalogueStudy.of(Entries.of(read_study("var")))
     assert [extractor.prefix for extractor in study.extractors] == ["", "madry_", "free_adv_"]
     assert list(study.attack_options)[2:6] == [
         "pgd_774_770_eps4.0_eps_it4.0_nb_it10_linf",
@@ -251,7 +251,7 @@ def test_attacks_on_lists_are_named_and_wait_for_their_recommender():
         "promotion": True,
         "seeds": [0, 1],
     }
-    study = Study.of(Entries.of(SMALL | entries))
+    study = CatalogueStudy.of(Entries.of(SMALL | entries))
     noise, ranked = study.attack_options
     assert study.retrained_attacks == [noise]
     assert ranked.endswith("_rank_eps8.0_nb_iter100_linf_AMR-ep2-lr0.05-seed1_n9")
@@ -265,25 +265,27 @@ def test_a_defence_in_front_is_an_extractor_of_its_own():
         "jpeg-quality50": {"options": "--preprocess jpeg:quality=50"},
         "b.bits-n3": {"options": "--defense 1 --model_dir b --preprocess bits:n=3"},
     }
-    study = Study.of(Entries.of(SMALL | {"extractors": extractors}))
+    study = CatalogueStudy.of(Entries.of(SMALL | {"extractors": extractors}))
     assert [of.prefix for of in study.extractors][-2:] == ["jpeg-quality50_", "b.bits-n3_"]
 
 
 def test_options_of_recommenders_show_in_names():
-    study = Study.of(Entries.of(SMALL | {"recommender_options": "--form full --fidelity paper"}))
+    study = CatalogueStudy.of(
+        Entries.of(SMALL | {"recommender_options": "--form full --fidelity paper"})
+    )
     assert study.list_endings([0, 1]) == [
         "_top150_ep2_VBPRfull_paper",
         "_top150_ep2_VBPRfull_seed1_paper",
     ]
     options = {"recommender_options": "--lr 0.05 --lmd 2", "recommenders": ["VBPR", "AMR"]}
-    study = Study.of(Entries.of(SMALL | options))
+    study = CatalogueStudy.of(Entries.of(SMALL | options))
     assert study.list_endings([1], "test_time") == [
         "_top150_ep2_VBPR_testtime_lr0.05_seed1",
         "_top150_ep2_AMR_testtime_lr0.05_lmd2_seed1",
     ]
     assert study.weight_endings([0]) == ["_step2_VBPR_lr0.05", "_step2_AMR_lr0.05_lmd2"]
     assert study.options_shown == ["lr0.05", "lr0.05_lmd2"]
-    assert Study.of(Entries.of(SMALL)).options_shown == ["published"]
+    assert CatalogueStudy.of(Entries.of(SMALL)).options_shown == ["published"]
 
 
 def test_entries_fill_the_options_of_others():
@@ -299,7 +301,7 @@ def test_entries_fill_the_options_of_others():
         "seeds": "5 7",
         "cw": "--max_it 10",
     }
-    study = Study.of(Entries.of(config))
+    study = CatalogueStudy.of(Entries.of(config))
     assert study.prepare == "folder --images 'my images' --train a.tsv --test b.tsv"
     assert study.extractors[0].options == "--defense 0 --arch resnet18 --model_file w.pt"
     assert "cw_3_4_conf0_lr0.005_c0.01_max_it10" in study.attack_options
@@ -377,7 +379,7 @@ HALF["b"]["options"] += " --precision bf16"
 )
 def test_a_wrong_study_is_refused_in_one_line(entries, message):
     with pytest.raises(UserError, match=message) as error:
-        study = Study.of(Entries.of(SMALL | entries))
+        study = CatalogueStudy.of(Entries.of(SMALL | entries))
         assert study.trainings
     assert "\n" not in str(error.value)
 

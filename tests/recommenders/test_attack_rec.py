@@ -20,7 +20,7 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import record_path
 from src.artifacts.tables import TestRanks, read_ids, read_pairs, read_top_k, write_pairs
 from src.cli import run
-from src.measures.parameter_attacks import Outcome, Study
+from src.measures.parameter_attacks import ParameterOutcome, ParameterStudy
 
 MOVIELENS = Path(__file__).parents[2] / "shared/data/movielens-500"
 N_USERS, N_ITEMS, N_FEATURES = 24, 16, 8
@@ -530,9 +530,9 @@ def test_ids_one_a_line(tmp_path):
 
 def test_users_without_a_held_out_item_belong_to_no_group():
     """Attacked are users 1 and 4; only 1 has a held-out item, so that nobody else is attacked."""
-    study = Study(("BPR",), {}, {"a": {"kind": "fgsm", "epsilon": 1.0}}, {}, (0,), 10)
+    study = ParameterStudy(("BPR",), {}, {"a": {"kind": "fgsm", "epsilon": 1.0}}, {}, (0,), 10)
     ranks = TestRanks(*np.array([[1], [5], [2], [8]]))
-    outcome = Outcome.of(
+    outcome = ParameterOutcome.of(
         study, {("BPR", 0, None): [ranks], ("BPR", 0, "a"): [ranks]}, np.array([1, 4])
     )
     assert list(outcome.groups) == ["all", "attacked"]

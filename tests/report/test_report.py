@@ -24,7 +24,7 @@ from src.artifacts.manifest import Manifest
 from src.artifacts.tables import TestRanks, TopK, write_test_ranks, write_top_k
 from src.measures.summary import comparisons_of, summarise
 from src.report.estimates import Estimate, decimals_of, fixed, number, signed
-from src.report.gallery import Shelf, telling_items
+from src.report.gallery import ShownAttack, evenly_spaced_items
 from src.report.plots import Curve, Plot, draw_curves, styles_of
 from src.report.study import Study
 from src.report.tables import Table
@@ -259,8 +259,8 @@ def test_accuracy_beside_an_attack_is_the_summarys(monkeypatch, layout, undrawn)
 
 def test_gallery_shows_the_ranks_that_users_see(layout):
     study = Study.find(layout, 4, None, None)
-    shelf = Shelf(study, Experiment.parse(PGD_8))
-    [card] = shelf.gallery([0], [0, 1]).cards
+    attack = ShownAttack(study, Experiment.parse(PGD_8))
+    [card] = attack.gallery([0], [0, 1]).cards
     assert card.succeeded
     # User 0: item 0 comes first, and was not listed; user 1 had it first before.
     [ranks] = card.ranks
@@ -271,15 +271,15 @@ def test_gallery_shows_the_ranks_that_users_see(layout):
     assert original.caption == "<b>sandal</b> & co, 75.0\xa0%"
     assert attacked.caption == "running shoe, 75.0\xa0%" and original.source == attacked.source
     assert difference.caption == "at most 0 levels"
-    [failure] = shelf.gallery([3], [0]).cards
+    [failure] = attack.gallery([3], [0]).cards
     assert not failure.succeeded and failure.pictures[2].title == "difference ×\xa042"
-    assert shelf.gains() == {0: 3, 1: 3, 2: 1, 3: 0}
+    assert attack.gains() == {0: 3, 1: 3, 2: 1, 3: 0}
 
 
-def test_telling_items_go_from_the_largest_gain_to_the_smallest():
+def test_evenly_spaced_items_go_from_the_largest_gain_to_the_smallest():
     gains = {10: 0, 11: 5, 12: -1, 13: 0, 14: 7, 15: 0, 16: 2}
-    assert telling_items(gains) == [14, 16, 13, 12]
-    assert telling_items({3: 1.0, 4: 2.0}) == [4, 3] and telling_items({}) == []
+    assert evenly_spaced_items(gains) == [14, 16, 13, 12]
+    assert evenly_spaced_items({3: 1.0, 4: 2.0}) == [4, 3] and evenly_spaced_items({}) == []
 
 
 def test_a_study_of_noise_alone_has_a_report(monkeypatch, layout, undrawn):
@@ -327,7 +327,7 @@ def test_items_and_users_can_be_chosen(monkeypatch, layout, undrawn, capsys):
     assert make(monkeypatch, layout, "--items", "3", "7")[0] == 2
     assert "item 7 is not among the attacked ones" in capsys.readouterr().err
     with pytest.raises(UserError, match="item 7 is not among the attacked ones"):
-        Shelf(Study.find(layout, 4, None, None), Experiment.parse(PGD_8)).gallery([7], [])
+        ShownAttack(Study.find(layout, 4, None, None), Experiment.parse(PGD_8)).gallery([7], [])
 
 
 def test_second_time_is_skipped_and_stale_files_go(monkeypatch, layout, undrawn, capsys):

@@ -23,7 +23,7 @@ from src.extractors.attention import (
     top_cells,
 )
 from src.extractors.extractor import Extractor
-from src.training.adversaries import AttackAdversary, Budget, Gate
+from src.training.adversaries import AdversaryBudget, AttackAdversary, Gate
 from src.training.arp_keys import KEYS, as_published, parse_keys, with_keys
 from src.training.attention import Attention, Cells, Preserve, Rectify, batch_norms
 from src.training.cost import cost_of
@@ -73,7 +73,9 @@ def generator() -> torch.Generator:
 
 def cheap(name: str, steps: int = 2):
     recipe = RECIPES[name]
-    return replace(recipe, adversary=replace(recipe.adversary, budget=Budget(EPS, EPS / 2, steps)))
+    return replace(
+        recipe, adversary=replace(recipe.adversary, budget=AdversaryBudget(EPS, EPS / 2, steps))
+    )
 
 
 def views_of(
@@ -231,7 +233,9 @@ def test_budget_and_range_hold(name):
 def test_adversaries_of_classifiers(name):
     """Least-likely ones lower the loss of the least likely class of the benign image."""
     recipe = replace(RECIPES["pgd_at"], adversary=CLASSIFIER_ADVERSARIES[name])
-    recipe = replace(recipe, adversary=replace(recipe.adversary, budget=Budget(EPS, EPS / 4, 4)))
+    recipe = replace(
+        recipe, adversary=replace(recipe.adversary, budget=AdversaryBudget(EPS, EPS / 4, 4))
+    )
     extractor = network(n_classes=4)
     views = views_of(recipe, extractor)
     extractor.eval()
@@ -248,7 +252,9 @@ def test_adversaries_of_classifiers(name):
 
 @pytest.mark.parametrize("name", sorted({*ATTACKS, *PRESETS} - {"autoattack", "spsa", "cw_l2"}))
 def test_every_attack_is_an_adversary_by_its_name(name):
-    adversary = AttackAdversary("all", misclassify, budget=Budget(EPS, EPS / 4, 4), attack=name)
+    adversary = AttackAdversary(
+        "all", misclassify, budget=AdversaryBudget(EPS, EPS / 4, 4), attack=name
+    )
     recipe = replace(RECIPES["pgd_at"], adversary=adversary)
     extractor = network()
     state = torch.random.get_rng_state()
@@ -262,7 +268,7 @@ def test_every_attack_is_an_adversary_by_its_name(name):
 
 
 def test_an_attack_of_the_table_takes_the_steps_of_the_budget_and_a_preset_its_own():
-    budget = Budget(EPS, EPS / 4, 4)
+    budget = AdversaryBudget(EPS, EPS / 4, 4)
     steps = {
         name: AttackAdversary("all", misclassify, budget=budget, attack=name).steps
         for name in ("pgd", "pgd20", "ddn")

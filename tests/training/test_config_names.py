@@ -11,7 +11,7 @@ from src.training.config_names import (
     parse_config,
     parse_hardness_name,
 )
-from src.training.hardness import LossGuided, OfMiner
+from src.training.hardness import LossGuided, MinerHardness
 from src.training.miners import MINERS
 from src.training.options import build_recipe
 from src.training.recipes import RECIPES, Mix
@@ -69,7 +69,7 @@ def test_letters_are_what_they_stand_for():
     assert recipe.miner == MINERS["distance"]
     assert recipe.adversary.perturbs == "pn"
     assert recipe.adversary.objective.__name__ == "match_hardness"
-    assert recipe.adversary.destination == OfMiner(MINERS["hardest"])
+    assert recipe.adversary.destination == MinerHardness(MINERS["hardest"])
     assert recipe.terms == ((0.05, intraclass_structure),)
 
 

@@ -13,7 +13,7 @@ from src.training.hardness import (
     Boosted,
     Constant,
     LossGuided,
-    OfMiner,
+    MinerHardness,
     divergence,
     hardness,
     normalised_loss,
@@ -89,7 +89,7 @@ def test_boosting_adds_up_to_a_tenth():
     for loss, boost in [(INITIAL_LOSS, 0.0), (0.1, 0.05), (0.0, 0.1)]:
         plain, boosted = (destination_of(t, loss) for t in ("semihard", "boost:semihard"))
         torch.testing.assert_close(boosted, plain + boost)
-    assert parse_destination("boost:semihard") == Boosted(OfMiner(MINERS["semihard"]))
+    assert parse_destination("boost:semihard") == Boosted(MinerHardness(MINERS["semihard"]))
 
 
 def test_random_destinations_come_from_the_generator():

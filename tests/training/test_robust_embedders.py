@@ -10,11 +10,11 @@ from torch.nn import functional
 from src.artifacts.parts import Parts
 from src.attacks.profiles import COMPAT, PROFILES
 from src.attacks.ranking.evaluation import RankingTask
-from src.attacks.ranking.study import Study
+from src.attacks.ranking.study import RankingStudy
 from src.datasets.image_set import ImageArray, ImageSet
 from src.extractors.architectures import build_extractor
-from src.measures.ranking_attacks import Benign, Outcome
-from src.training.adversaries import Budget
+from src.measures.ranking_attacks import Benign, RankingOutcome
+from src.training.adversaries import AdversaryBudget
 from src.training.loop import Schedule, train
 from src.training.pictures import UNCHANGED
 from src.training.recipes import RECIPES, Recipe
@@ -55,7 +55,7 @@ def scores(recipe: Recipe, folder) -> tuple[float, float]:
     task = RankingTask.of(extractor, held_out, COMPAT["correct"])
     embeddings = task.victim.gallery.embeddings.numpy()
     benign = Benign.of(embeddings, held_out.classes, 0, with_nmi=False)
-    outcome = Outcome.of(benign, Study(attacks).run(task, Parts(folder / "parts")))
+    outcome = RankingOutcome.of(benign, RankingStudy(attacks).run(task, Parts(folder / "parts")))
     assert not benign.collapsed
     return benign.measures["r1"], outcome.robustness()["ers"][0]
 
@@ -64,7 +64,7 @@ def scores(recipe: Recipe, folder) -> tuple[float, float]:
 def test_hardness_manipulation_makes_rankings_robust(tmp_path):
     """The published difference on Fashion-MNIST, 79 points after 8 epochs, is plain after seconds."""
     hm = RECIPES["hm"]
-    budget = Budget(EPS, EPS / 4, 5)
+    budget = AdversaryBudget(EPS, EPS / 4, 5)
     hm = replace(
         hm,
         adversary=replace(hm.adversary, budget=budget),

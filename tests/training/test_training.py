@@ -20,7 +20,7 @@ from src.extractors.checkpoints import load_extractor
 from src.extractors.extractor import Extractor
 from src.training import loop
 from src.training.accuracy import accuracy
-from src.training.adversaries import AdversaryBatch, Budget, Free
+from src.training.adversaries import AdversaryBatch, AdversaryBudget, Free
 from src.training.loop import Schedule, train
 from src.training.miners import MINERS
 from src.training.pictures import Augmentation, flip_and_shift, read_pixels
@@ -39,7 +39,9 @@ def recipe_named(name: str, steps: int = 2):
     def cheap(recipe):
         if recipe.adversary is None:
             return recipe
-        budget = Budget(EPS, EPS / (1 if isinstance(recipe.adversary, Free) else steps), steps)
+        budget = AdversaryBudget(
+            EPS, EPS / (1 if isinstance(recipe.adversary, Free) else steps), steps
+        )
         return replace(recipe, adversary=replace(recipe.adversary, budget=budget))
 
     return altered(RECIPES[name], cheap)
@@ -101,7 +103,7 @@ def test_free_at_is_the_algorithm_of_the_paper():
 
 
 def test_free_perturbation_stays_in_its_ball_and_images_in_range():
-    adversary = Free("all", budget=Budget(EPS, EPS, 1))
+    adversary = Free("all", budget=AdversaryBudget(EPS, EPS, 1))
     images = torch.rand(4, 3, 6, 6).round()  # black and white
     generator = torch.Generator().manual_seed(0)
     batch = AdversaryBatch(
