@@ -1,4 +1,4 @@
-"""What a user can set about the analysis of attention, beside the attack and the network."""
+"""Options of the analysis of attention, beside those of the attack and the network."""
 
 import argparse
 import math
@@ -57,7 +57,7 @@ def add_attention_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_attention_options(options: argparse.Namespace) -> None:
-    """Raise ``UserError`` for numbers that mean nothing and for a head without weights."""
+    """Raise ``UserError`` for numbers out of range and for a head without weights."""
     if options.head != LINEAR:
         raise UserError(
             f"attention is read from the weights of a linear head, not --head {options.head}"

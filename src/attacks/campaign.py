@@ -1,4 +1,4 @@
-"""Attacking all images of a class of a catalogue, batch by batch, so that a kill costs one batch."""
+"""Attack on all images of a class of a catalogue, batch by batch, so that a kill costs one batch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -53,24 +53,24 @@ class Campaign:
     batch_size: int = 32
     workers: int = 0
     features_precision: Precision = "fp32"
-    """Of the stored images' features: that of the clean features they are compared with."""
+    """Precision of the stored images' features, equal to that of the clean features."""
     attacked: Extractor | None = None
-    """The extractor that the attack sees; None is ``extractor``, which judges."""
+    """Extractor that the attack sees; None is ``extractor``, which judges."""
     sizes: Mapping[int, float] | None = None
     """L2 norms in grey levels of the changes that noise resembles, by image id."""
     audience: Audience | None = None
-    """Users whose lists an attack on lists is after; its items are ``image_ids``."""
+    """Users whose lists an attack on lists changes; its items are ``image_ids``."""
 
     @property
     def budget(self) -> Budget | None:
-        """What a stored image is held to; None where the attack has no budget in pixels."""
+        """Budget of a stored image; None if the attack has no budget in pixels."""
         return self.settings.attack.budget if self.fidelity.budget_space == "pixel" else None
 
     def attack(self, folder: Path, parts: Parts) -> None:
-        """Attack, and store below ``folder`` as ``images/<id>.tiff``.
+        """Attack the images and store them below ``folder`` as ``images/<id>.tiff``.
 
-        ``parts`` remembers finished batches: those are not attacked again. Where ``torchrun`` has
-        started several processes each attacks its share of the rest.
+        Batches that ``parts`` holds are not attacked again. If ``torchrun`` has started several
+        processes, each attacks its share of the rest.
         """
         victim = ExtractorVictim(
             self.attacked or self.extractor,
@@ -98,11 +98,11 @@ class Campaign:
                 columns = self._attack_batch(victim, folder / IMAGES, number, batches[number])
                 parts.save(number, columns)
                 finished += len(batches[number])
-                # An attack may need fewer passes than it could.
+                # An attack may need fewer passes than its maximum.
                 bar.update(finished * per_image - bar.n)
 
     def judge(self, folder: Path, parts: Parts) -> "AttackOutcome":
-        """Read back what ``attack`` has stored of all batches, and classify it in fp32."""
+        """Read back the images that ``attack`` has stored, and classify them in fp32."""
         found = [parts.read(number) for number in range(len(self._batches()))]
         columns = {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
         stored = open_catalogue(folder / IMAGES, resize=0)
@@ -115,7 +115,7 @@ class Campaign:
         return AttackOutcome(images, predictions)
 
     def _succeeded(self, predictions: Predictions) -> np.ndarray:
-        """Whether each stored image (ascending ids) is where the attack wants it, (n,) bool."""
+        """Return whether each stored image (ascending ids) reaches its goal, (n,) bool."""
         rows = np.arange(len(self.image_ids))
         if self.audience is None:
             goal = self._goal(rows)
@@ -129,14 +129,14 @@ class Campaign:
         return torch.cat(of_batches).cpu().numpy()
 
     def _batches(self) -> list[np.ndarray]:
-        """Positions in the catalogue, always split the same way."""
+        """Return positions in the catalogue, always split into the same batches."""
         positions = self.catalogue.positions(self.image_ids)
         return list(self.catalogue.batches(positions, self.batch_size))
 
     def _attack_batch(
         self, victim: ExtractorVictim, folder: Path, number: int, positions: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Attack and store one batch; returns its columns of the outcome."""
+        """Attack and store one batch; return its columns of the outcome."""
         device = self.extractor.device
         clean = self.catalogue.batch(positions)
         goal = self._goal(np.searchsorted(self.image_ids, self.catalogue.ids[positions])).to(device)
@@ -162,7 +162,7 @@ class Campaign:
         }
 
     def _prepared(self, victim: ExtractorVictim, image_ids: np.ndarray) -> Attack:
-        """The attack for some images: it is tried again where the settings ask for that."""
+        """Return the attack for some images, repeated if the settings ask for it."""
         attack, settings = self.settings.attack, self.settings
         if isinstance(attack, Noise) and self.sizes is not None:
             attack = replace(
@@ -176,7 +176,7 @@ class Campaign:
         return attack
 
     def _goal(self, rows: np.ndarray) -> Goal:
-        """The goal of some of the images, by their rows in ``image_ids``."""
+        """Return the goal of some of the images, by their rows in ``image_ids``."""
         settings = self.settings
         if self.audience is not None:
             return self._list_goal[torch.from_numpy(rows)]
@@ -187,7 +187,7 @@ class Campaign:
 
     @cached_property
     def _list_goal(self) -> ListGoal:
-        """The goal of all images, on the extractor's device."""
+        """Return the goal of all images, on the extractor's device."""
         return list_goal(self.settings.objective, self.audience, self.extractor.device)
 
     def _predict(self, stored: ImageSet, precision: Precision) -> Predictions:
@@ -203,7 +203,7 @@ class Campaign:
 
 @dataclass(frozen=True)
 class AttackOutcome:
-    """What became of each attacked image, in ascending order of image id.
+    """Result for each attacked image, in ascending order of image id.
 
     ``images`` has the columns image, success_before_rounding, success (of the stored file), linf (grey
     levels) and l2 (pixels in [0, 1]) of the stored change, passes (images that the attack sent
@@ -225,15 +225,15 @@ class AttackOutcome:
 
     @property
     def success_rates(self) -> tuple[float, float]:
-        """Percent of images that succeeded before rounding, and of the stored ones."""
+        """Return the percentages of images that succeeded before rounding, and as stored."""
         means = self.images[["success_before_rounding", "success"]].mean()
         return 100 * float(means.iloc[0]), 100 * float(means.iloc[1])
 
     def write(self, folder: Path, start: Classes, clean_features: np.ndarray) -> tuple[Path, ...]:
-        """Write classes.csv, features.npy and attack.tsv beside the images; returns all outputs.
+        """Write classes.csv, features.npy and attack.tsv beside the images; return all outputs.
 
         ``start`` holds the clean predictions of the attacked images. ``clean_features`` (items, D)
-        becomes the features of all items: row = item id, the attacked rows replaced.
+        becomes the features of all items, with the attacked rows (row = item id) replaced.
         """
         outputs = tuple(folder / name for name in OUTPUTS)
         write_attacked_classes(outputs[0], self.classes, start)
@@ -246,9 +246,9 @@ class AttackOutcome:
 
 
 def change_sizes(report: Path, image_ids: np.ndarray) -> dict[int, float]:
-    """L2 norms in grey levels of the changes in an ``attack.tsv``, by image id.
+    """Return L2 norms in grey levels of the changes in an ``attack.tsv``, by image id.
 
-    ``UserError`` unless it has all of the images.
+    Raises ``UserError`` if an image is missing.
     """
     found = pd.read_csv(report, sep="\t", index_col="image")["l2"] * LEVELS
     missing = np.setdiff1d(image_ids, found.index)
@@ -258,9 +258,9 @@ def change_sizes(report: Path, image_ids: np.ndarray) -> dict[int, float]:
 
 
 def publish(folder: Path, final: Path, parts: Parts) -> None:
-    """Put the finished ``folder`` in the place of ``final``, and forget the parts.
+    """Move the finished ``folder`` to ``final`` and discard the parts.
 
-    What stood there before (and what was measured on it) is replaced as a whole.
+    An earlier folder is replaced as a whole, with all that was measured on it.
     """
     if final.exists():
         final.replace(parts.folder / "replaced")
@@ -269,5 +269,5 @@ def publish(folder: Path, final: Path, parts: Parts) -> None:
 
 
 def _seed_of(seed: int, batch: int) -> int:
-    """Independent seeds for the batches of a run."""
+    """Return independent seeds for the batches of a run."""
     return int(np.random.SeedSequence((seed, batch)).generate_state(1, np.uint64)[0] >> 1)

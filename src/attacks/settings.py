@@ -1,7 +1,7 @@
-"""What a user can set about an attack, and the name that the attacked experiment gets from it.
+"""Settings of an attack, and the name that the attacked experiment gets from them.
 
-The scripts that deal with attacks take the same options, so that each finds what the others
-wrote. Nothing here needs torch: bad options fail before it is loaded.
+The scripts that deal with attacks take the same options, so that each finds the files of the
+others. Nothing here needs torch: bad options fail before it is loaded.
 """
 
 import argparse
@@ -28,35 +28,35 @@ _REFUSED = {
 
 @dataclass(frozen=True)
 class AttackSettings:
-    """An attack, the pair of classes, and how the stage runs the attack."""
+    """Attack, pair of classes, and the way in which the stage runs the attack."""
 
     kind: str = "pgd"
     """Name of the attack in ``ATTACKS``."""
     attack: Attack = field(default_factory=PGD)
     origin: int = 774
     target: int | None = 770
-    """None: untargeted, away from ``origin``, or on lists."""
+    """Class to reach; None for an untargeted attack, away from ``origin``, and for an attack on lists."""
     objective: str = ""
-    """One of ``LIST_OBJECTIVES``, behind ``demote-`` where items are to vanish; empty: classes."""
+    """One of ``LIST_OBJECTIVES``, after ``demote-`` if items shall vanish; empty for classes."""
     top_k: int = 20
-    """Length of the lists that an attack on lists is after."""
+    """Length of the lists that an attack on lists changes."""
     items: Items = field(default_factory=Items)
     restarts: int = 1
     seed: int = 0
     fast: bool = False
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     unaware: bool = False
-    """Whether the attack sees the extractor without the defence in front of it, which judges."""
+    """True if the attack sees the extractor without its defence; the defended one judges."""
 
     @property
     def passes(self) -> int:
-        """How often the attack sends one image through the network, at most."""
+        """Largest number of passes of one image through the network."""
         once = self.attack.passes
-        # Restarts look at the outcome of each try.
+        # Each repetition costs one more pass, which judges its result.
         return self.restarts * (once + 1) if self.restarts > 1 else once
 
     def check(self, fidelity: Fidelity) -> None:
-        """Raise ``UserError`` for what cannot be run."""
+        """Raise ``UserError`` for settings that cannot be run."""
         attack = self.attack
         if self.origin < 0 or (self.target is not None and self.target < 0):
             raise UserError("--origin_class and --target_class are numbers from 0 on")
@@ -95,7 +95,7 @@ class AttackSettings:
             raise UserError("--k must be at least 1")
 
     def check_classes(self, n_classes: int, expected: int | None = None) -> None:
-        """Raise ``UserError`` unless the model has the classes that the settings speak of.
+        """Raise ``UserError`` unless the model has the classes of the settings.
 
         ``expected`` is the number of classes that the user stated, if any.
         """
@@ -108,7 +108,7 @@ class AttackSettings:
                 )
 
     def described(self) -> dict[str, object]:
-        """The settings in values that JSON knows; ``budget`` says what stored images are held to."""
+        """Return the settings in values that JSON knows; ``budget`` is that of stored images."""
         budget = self.attack.budget
         return {
             "attack": self.kind,
@@ -129,7 +129,7 @@ class AttackSettings:
 def add_attack_options(
     parser: argparse.ArgumentParser, *, attack: str = "pgd", eps: float = 8.0
 ) -> None:
-    """The options of an attack; ``attack`` and ``eps`` are the defaults of these two."""
+    """Add the options of an attack; ``attack`` and ``eps`` are the defaults of these two."""
     defaults = AttackSettings()
     group = parser.add_argument_group("attack")
     group.add_argument(
@@ -194,7 +194,7 @@ def add_attack_options(
 def add_parameters(
     parser: argparse._ActionsContainer, attacks: dict[str, type[Attack]], **defaults: object
 ) -> None:
-    """An option for each parameter of the ``attacks``; attacks that share a name share the option."""
+    """Add an option for each parameter of the ``attacks``; parameters of one name share an option."""
     for flag, users in _by_flag(attacks).items():
         of = next(iter(users.values()))
         said: dict[str, list[str]] = {}
@@ -214,13 +214,13 @@ def add_parameters(
 
 
 def _choices(users: dict[str, Field]) -> tuple[str, ...]:
-    """All values that one of the attacks knows; each attack checks its own."""
+    """Return all values that one of the attacks knows; each attack checks its own."""
     known = [choice for of in users.values() for choice in of.metadata["choices"] or ()]
     return tuple(dict.fromkeys(known))
 
 
 def _by_flag(attacks: dict[str, type[Attack]]) -> dict[str, dict[str, Field]]:
-    """The options by what the user writes: the field of each attack that has it."""
+    """Return, for each option as the user writes it, the field of each attack that has it."""
     found: dict[str, dict[str, Field]] = {}
     for name, attack in attacks.items():
         for of in options_of(attack):
@@ -237,7 +237,7 @@ def _help(of: Field) -> str:
 
 
 def attack_of(kind: str, options: argparse.Namespace) -> Attack:
-    """The attack ``kind`` with those of its parameters that were given; the others are ignored."""
+    """Return the attack ``kind`` with its given parameters; parameters of other attacks are ignored."""
     if reason := _REFUSED.get(kind):
         raise UserError(f"--attack_type {kind} is not offered: {reason}")
     if kind not in ATTACKS:
@@ -253,7 +253,7 @@ def _given(kind: str, options: argparse.Namespace) -> Iterator[tuple[str, object
 
 
 def attack_settings(options: argparse.Namespace, fidelity: Fidelity) -> AttackSettings:
-    """The settings that parsed options describe; raises ``UserError`` for what cannot be run."""
+    """Return the settings of parsed options; ``UserError`` for settings that cannot be run."""
     attack = attack_of(options.attack_type, options)
     origin = _class_of("origin_class", options)
     target = None if options.untargeted else _class_of("target_class", options)
@@ -284,7 +284,7 @@ def attack_settings(options: argparse.Namespace, fidelity: Fidelity) -> AttackSe
 def _check_preprocess(
     options: argparse.Namespace, settings: AttackSettings, fidelity: Fidelity
 ) -> None:
-    """Raise ``UserError`` for what does not go with a defence in front of the network."""
+    """Raise ``UserError`` for options that do not fit a defence in front of the network."""
     if options.preprocess.text == NONE:
         if settings.unaware:
             raise UserError("--unaware is for a defence in front of the network: add --preprocess")
@@ -299,7 +299,7 @@ def _check_preprocess(
 
 
 def _class_of(option: str, options: argparse.Namespace) -> int:
-    """The number of the class that an option names or numbers."""
+    """Return the number of the class that an option names or numbers."""
     text = str(getattr(options, option))
     if options.classes:
         return read_item_classes(options.classes).class_of(text, option)
@@ -311,7 +311,7 @@ def _class_of(option: str, options: argparse.Namespace) -> int:
 
 
 def _resembled(name: str, classes: tuple[int, int | None], options: argparse.Namespace) -> str:
-    """What ``name``, an attack on the same classes and the same extractor, has after its classes.
+    """Return the part of ``name``, an attack on the same classes and extractor, after its classes.
 
     The extractor's part of the name may be left out. ``UserError`` for another kind of experiment.
     """
@@ -330,9 +330,9 @@ def _resembled(name: str, classes: tuple[int, int | None], options: argparse.Nam
 def experiment(
     settings: AttackSettings, model_dir: str | None, fidelity: Fidelity, recommender: str = ""
 ) -> Experiment:
-    """Name the experiment: the attack's name, and what else is not usual after it.
+    """Return the experiment, named by the attack and by settings that are not at their defaults.
 
-    ``recommender`` says whose lists an attack on lists is after.
+    ``recommender`` is the one whose lists an attack on lists changes.
     """
     differing = {
         recommender: settings.objective != "",
