@@ -1,4 +1,4 @@
-"""The options that say which trained recommenders are attacked, and how."""
+"""Options of the trained recommenders that are attacked, and of the attacks."""
 
 import argparse
 import itertools
@@ -26,7 +26,7 @@ PARAMETERS = ("P", "Q", "features")
 
 
 def add_subject_options(parser: argparse.ArgumentParser) -> None:
-    """Which trained recommenders are attacked."""
+    """Add the options that choose the trained recommenders to attack."""
     parser.add_argument(
         "--experiment_name", default="original", help="whose features VBPR and AMR were trained on"
     )
@@ -58,7 +58,7 @@ def add_subject_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_parameter_attack_options(parser: argparse.ArgumentParser) -> None:
-    """How parameters are attacked, and by whom."""
+    """Add the options of attacks on parameters and of the attacking users."""
     attack = parser.add_argument_group("the attack")
     attack.add_argument(
         "--attack",
@@ -118,10 +118,10 @@ def add_parameter_attack_options(parser: argparse.ArgumentParser) -> None:
 
 
 def recommenders_of(options: argparse.Namespace) -> dict[str, Run]:
-    """The recommenders to attack by name, without their seeds.
+    """Return the recommenders to attack by name, without their seeds.
 
-    The plain control of each adversarial one follows where it is not among them. Raises ``UserError``
-    for names and stems that are none, and for tables that a recommender does not have.
+    The plain control of each adversarial one is added unless it is among them. Raises ``UserError``
+    for unknown names and stems, and for tables that a recommender does not have.
     """
     if options.compare:
         recommenders = dict(_compared(text) for text in options.compare)
@@ -141,7 +141,7 @@ def recommenders_of(options: argparse.Namespace) -> dict[str, Run]:
 
 
 def controls_of(recommenders: dict[str, Run]) -> dict[str, str]:
-    """The name of each adversarial recommender's plain control."""
+    """Return the name of each adversarial recommender's plain control."""
     names = {run: name for name, run in reversed(recommenders.items())}
     return {
         name: names[plain_run(run)] for name, run in recommenders.items() if plain_run(run) != run
@@ -149,7 +149,7 @@ def controls_of(recommenders: dict[str, Run]) -> dict[str, str]:
 
 
 def attacks_of(options: argparse.Namespace) -> tuple[ParameterAttack, ...]:
-    """All attacks, the control last; ``UserError`` for numbers that make none."""
+    """Return all attacks, the control last; ``UserError`` for numbers out of range."""
     asked = [
         ParameterAttack(kind, epsilon, steps, options.step_size, options.projection)
         for kind, epsilon, steps in itertools.product(options.attack, options.eps, options.steps)
@@ -159,7 +159,7 @@ def attacks_of(options: argparse.Namespace) -> tuple[ParameterAttack, ...]:
 
 
 def threat_of(options: argparse.Namespace, n_users: int) -> Threat:
-    """Raises ``UserError`` for users that the data set does not have."""
+    """Return the threat of the options; ``UserError`` for users that the data set does not have."""
     return Threat(
         parameters=tuple(dict.fromkeys(options.tables)),
         negatives=options.negatives,
@@ -170,7 +170,7 @@ def threat_of(options: argparse.Namespace, n_users: int) -> Threat:
 
 
 def record_of(options: argparse.Namespace, recommenders: dict[str, Run]) -> dict[str, object]:
-    """For records: which weights are attacked, and what of the threat no table shows."""
+    """Return the record of the attacked weights and of the parts of the threat that no table shows."""
     return {
         "weights": {name: run.weights_name for name, run in recommenders.items()},
         "draws": options.draws,
@@ -181,7 +181,7 @@ def record_of(options: argparse.Namespace, recommenders: dict[str, Run]) -> dict
 
 
 def _attacked_users(options: argparse.Namespace, n_users: int) -> np.ndarray | None:
-    """Ascending user ids; None is all."""
+    """Return ascending user ids; None is all."""
     if options.user_file:
         users = read_ids(options.user_file)
         if (beyond := users >= n_users).any():
