@@ -1,4 +1,4 @@
-"""The options of ``audits.images score``; no framework is loaded."""
+"""Options of ``audits.images score``; no framework is loaded."""
 
 import argparse
 from pathlib import Path
@@ -70,7 +70,7 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_score_options(options: argparse.Namespace) -> None:
-    """``UserError`` for options that exclude each other."""
+    """Raise ``UserError`` for options that exclude each other."""
     if options.attacked and (options.all or options.conditions):
         raise UserError("--attacked is for folders, --all and --conditions are for a data set")
     if not options.attacked and (options.originals or options.out):

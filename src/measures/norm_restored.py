@@ -1,8 +1,8 @@
 """Lists under attacks at test time whose features keep their clean length.
 
 The features of ReLU networks grow under any high-frequency pattern, and the scores of VBPR and AMR are
-linear in them. With each attacked feature scaled back to the length of the clean one, what is left of
-an effect is that of its direction.
+linear in them. If each attacked feature is scaled back to the length of the clean one, only the effect of
+its direction remains.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from src.recommenders.ranking import top_k
 
 
 def can_restore(layout: Layout, run: Run) -> bool:
-    """Whether ``run`` is of a linear recommender at test time whose weights and features are there."""
+    """Return whether ``run`` has a linear recommender at test time, with weights and features."""
     kind = Model.parse(run.model).kind
     linear = issubclass(kind, FactorModel) and kind.reads_images
     return (
@@ -31,7 +31,7 @@ def can_restore(layout: Layout, run: Run) -> bool:
 
 
 def read_files(layout: Layout, run: Run) -> list[Path]:
-    """The files that ``restored_lists`` reads, but for the interactions."""
+    """Return the files that ``restored_lists`` reads, without the interactions."""
     experiment = run.experiment
     features = [layout.features(experiment.clean), layout.features(experiment)]
     return [layout.weights(run.clean), layout.classes(experiment), *features]
@@ -40,7 +40,7 @@ def read_files(layout: Layout, run: Run) -> list[Path]:
 def restored_lists(layout: Layout, run: Run, users: np.ndarray, length: int) -> np.ndarray:
     """Rank the catalogue with every attacked feature at its clean length: (len(users), length) items.
 
-    ``users`` are those with lists.
+    ``users`` are the users with lists.
     """
     clean = read_features(layout.features(run.experiment.clean))
     features = read_features(layout.features(run.experiment), len(clean))

@@ -1,4 +1,4 @@
-"""Tables of what an inversion found: a row an image, and all conditions beside each other."""
+"""Tables of reconstructions by inversion: a row per image, and a comparison of conditions."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ def image_table(
 ) -> pd.DataFrame:
     """Return a row for each image: cost, restart, MSE (pixels in [0, 1]), PSNR (dB) of the stored file.
 
-    Both are against the attacked image and, with the ending ``_untransformed``, against the image as it
-    was before it was transformed; NaN where every restart diverged (-1), since the file then shows no
-    reconstruction. ``label_found`` is -1 where labels were given.
+    Both are against the attacked image and, with the ending ``_untransformed``, against the image
+    before its transformation; NaN if every restart diverged (-1), since the file then shows no
+    reconstruction. ``label_found`` is -1 if labels were given.
     """
     converged = outcome.restarts >= 0
     found = outcome.pixels / 255
@@ -46,8 +46,8 @@ def image_table(
 def condition_record(described: Mapping[str, Any], table: pd.DataFrame) -> dict[str, Any]:
     """Return the options ``described`` and the results, in values that JSON knows.
 
-    Means are over the images that did not diverge, None where all did; PSNR is ``capped`` in them.
-    ``labels_recovered`` is the share of images whose label was found, None where labels were given.
+    Means are over the images that did not diverge, None if all did; PSNR is ``capped`` in them.
+    ``labels_recovered`` is the share of images whose label was found, None if labels were given.
     """
     sought = (table["label_found"] >= 0).any()
     found = table[table["restart"] >= 0]
@@ -89,12 +89,12 @@ def write_condition(
 
 
 def record_of(folder: Path) -> Path:
-    """The JSON file beside the folder of a condition, whose name may hold dots."""
+    """Return the JSON file beside the folder of a condition, whose name may hold dots."""
     return folder.with_name(f"{folder.name}.json")
 
 
 def conditions_in(root: Path) -> list[Path]:
-    """The folders of all conditions of ``root``, in the order of their names."""
+    """Return the folders of all conditions of ``root``, in the order of their names."""
     return sorted(folder for folder in root.iterdir() if record_of(folder).is_file())
 
 
@@ -106,12 +106,12 @@ def outputs_of(folder: Path, images: ImageSet) -> list[Path]:
 
 
 def read_records(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """The JSON records of conditions."""
+    """Read the JSON records of conditions."""
     return [json.loads(record_of(folder).read_text()) for folder in folders]
 
 
 def title(record: Mapping[str, Any]) -> str:
-    """A condition in a few words, for figures and tables."""
+    """Return a condition in a few words, for figures and tables."""
     words = [record["arch"], record["optim"]]
     if record["epochs"] != UNRECORDED:
         words.append(f"{record['epochs']} epochs" if record["epochs"] else "untrained")
@@ -129,7 +129,7 @@ def title(record: Mapping[str, Any]) -> str:
 
 
 def overview(folders: Sequence[Path]) -> str:
-    """A line a condition: how many images diverged, means of the others, and the labels found."""
+    """Return a line per condition: diverged images, means of the others, and the labels found."""
     rows = [
         {
             "condition": title(record),
