@@ -1,4 +1,4 @@
-"""Stage 2b: how often each class is recommended, how accurate the lists are, and what they favour."""
+"""Stage 2b: recommendations of each class, accuracy of the lists, and their popularity bias."""
 
 import argparse
 import sys
@@ -59,7 +59,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def chosen_ks(options: argparse.Namespace) -> tuple[int, ...]:
-    """The K to evaluate, ascending; ``UserError`` for one that the lists do not reach."""
+    """Return the K to evaluate, ascending; ``UserError`` for a K beyond the lists."""
     ks = set(options.list_of_k or [])
     if options.analyzed_k is not None:
         ks.add(options.analyzed_k)

@@ -61,7 +61,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def chosen_models(options: argparse.Namespace) -> list[str]:
-    """Plain models before those that continue them; ``UserError`` for one that has no test time."""
+    """Return plain models before those that continue them; ``UserError`` for one without test time."""
     chosen = {"AMR"} if options.adv else set(options.model)
     names = [name for name in RECOMMENDERS if name in chosen]
     if not options.load_weights_from:

@@ -1,4 +1,4 @@
-"""One HTML file that shows what the stages left of a data set."""
+"""Write one HTML file with the results of all stages on a data set."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""Where an attack moves attention, and whether images of incomplete attention are attacked more."""
+"""Measure how attacks move attention, and whether incomplete attention makes images vulnerable."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""Attack the parameters of trained recommenders: what that does to accuracy, beside its controls."""
+"""Attack the parameters of trained recommenders and measure accuracy, beside controls."""
 
 import argparse
 import functools

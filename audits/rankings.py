@@ -1,4 +1,4 @@
-"""Attack the rankings of an embedder: what ten attacks leave of them, and its robustness score."""
+"""Attack the rankings of an embedder with ten attacks, and compute its robustness score."""
 
 import argparse
 import sys
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def finish(options: argparse.Namespace, record: dict[str, Any]) -> None:
-    """Show a record and put its row into the table of embedders, if there is to be one."""
+    """Show a record and add its row to the table of embedders, if one is requested."""
     from src.measures.ranking_attacks import compare, overview
 
     print(overview(record))
@@ -102,7 +102,7 @@ def finish(options: argparse.Namespace, record: dict[str, Any]) -> None:
 
 
 def require_files(options: argparse.Namespace, layout: Layout) -> None:
-    """``UserError`` where the images to rank are not there."""
+    """Raise ``UserError`` if the images to rank are missing."""
     if options.images:
         check_pictures(options.images, options.labels)
     elif options.data:

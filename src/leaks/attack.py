@@ -34,7 +34,7 @@ from src.training.sharing import Defence
 
 
 def load_trained(options: argparse.Namespace) -> Extractor | None:
-    """Load the classifier that ``--checkpoint`` names; None where the attack is on an untrained one."""
+    """Load the classifier that ``--checkpoint`` names; None for an attack on an untrained one."""
     if options.checkpoint is None:
         return None
     return load_extractor(options.arch, options.checkpoint, select_device(options.gpu))

@@ -103,7 +103,7 @@ def stacked(runs: list[Measured], measures: list[Measure]) -> np.ndarray:
 
 
 def success_estimate(layout: Layout, experiment: Experiment) -> Estimate:
-    """Return the success rate in percent with Wilson's interval; untargeted, leaving the origin counts."""
+    """Return the success rate, or the rate of leaving the origin, in percent with Wilson's interval."""
     attacked, _ = read_attacked_classes(layout.classes(experiment))
     if experiment.target is None:
         hits = attacked.classes != experiment.origin

@@ -135,9 +135,9 @@ _BESIDE_A_NAME = ("steps", "batch_norm")
 
 
 def recipe_options_of(options: argparse.Namespace) -> RecipeOptions:
-    """The options given; with ``-C`` only those that may stand beside a name."""
+    """Return the given options; with ``-C`` only those that are allowed beside a name."""
     names = [field.name for field in fields(RecipeOptions)]
-    # A 0 says something: only what is None, or empty, was not given.
+    # An option of 0 is given; only None and empty values are not.
     given = {name: getattr(options, name) for name in names}
     given = {name: value for name, value in given.items() if value not in (None, ())}
     excluded = [name for name in given if name not in _BESIDE_A_NAME]

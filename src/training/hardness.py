@@ -54,7 +54,7 @@ def _shares(hardness: Tensor) -> Tensor:
 
 
 class Destination(Protocol):
-    """The hardness at which perturbed triplets stop, for the anchors of a batch in their order."""
+    """Hardness at which perturbed triplets stop, for the anchors of a batch in their order."""
 
     def __call__(
         self, embeddings: Tensor, classes: Tensor, last_loss: float, generator: torch.Generator

@@ -1,4 +1,4 @@
-"""The recipe that a user's options make, and what they leave open."""
+"""Recipe, schedule and budget of the user's options, completed with defaults."""
 
 import argparse
 from collections.abc import Iterator
@@ -44,13 +44,13 @@ class Defaults:
 
     schedule: Schedule
     eps: float
-    """Budget in grey levels of 255, like ``step``."""
+    """Budget in grey levels of 255, the unit of ``step`` too."""
     step: float
     steps: int
 
 
 CLASSIFIERS = Defaults(Schedule(epochs=12), eps=4, step=1, steps=7)
-# The published settings; of the learning rate and the inner steps those of the published code.
+# The published settings; learning rate and inner steps are those of the published code.
 SMALL_EMBEDDERS = Defaults(
     Schedule(8, 128, 1e-3, "adam", weight_decay=1e-7, augmentation=UNCHANGED),
     eps=77,
@@ -87,9 +87,9 @@ CONSERVATIVE: dict[str, Any] = {
 
 
 def defaults_of(arch: str, preset: str | None = None) -> Defaults:
-    """Classifiers: ours. Embedders: those published for 28x28 images, or for 224x224.
+    """Return our defaults of classifiers, or the published ones of embedders for 28 or 224 pixels.
 
-    ``preset`` ``paper``: the published ones of attention rectification and preservation.
+    The ``preset`` ``paper`` has the published ones of attention rectification and preservation.
     """
     if preset == "paper":
         return PUBLISHED_ARP
@@ -171,7 +171,7 @@ def job_of(options: argparse.Namespace, recipe_options: RecipeOptions) -> Job:
 
 
 def _scheduled(usual: Schedule, options: argparse.Namespace) -> Schedule:
-    """``usual`` but for what the options change."""
+    """Return ``usual`` with the changes of the options."""
     changed = {
         "epochs": options.epochs,
         "batch_size": options.batch,
@@ -183,13 +183,13 @@ def _scheduled(usual: Schedule, options: argparse.Namespace) -> Schedule:
     if "augmentation" in given:
         given["augmentation"] = parse_augmentation(options.augmentation)
     if "gradient_defence" in given:
-        parse_defence(options.gradient_defence)  # says what is wrong with it
+        parse_defence(options.gradient_defence)  # raises an error that says what is wrong
     base = CONSERVATIVE if options.schedule == "conservative" else {}
     return replace(usual, seed=options.seed, **{**base, **given})
 
 
 def _epochs_for(units: float, training: Training, arch: str) -> int:
-    """Whole passes over the pictures, at least one, that cost about ``units`` of plain training."""
+    """Return the number of passes, at least one, that cost about ``units`` of plain training."""
     if split_arch(arch)[1] is not None:
         raise UserError("--units is for classifiers: an embedder's cost depends on its triplets")
     recipe = parts(training)[0]
@@ -197,7 +197,7 @@ def _epochs_for(units: float, training: Training, arch: str) -> int:
 
 
 def has_closed_form(recipe: Recipe, arch: str) -> bool:
-    """Whether ``recipe`` reads the attention of a network ``arch`` without differentiation."""
+    """Return whether ``recipe`` reads the attention of a network ``arch`` without differentiation."""
     if recipe.attention is None or recipe.attention.map == "energy":
         return True
     return _is_averaged(recipe.attention, arch)
@@ -205,7 +205,7 @@ def has_closed_form(recipe: Recipe, arch: str) -> bool:
 
 @cache
 def _is_averaged(attention: Attention, arch: str) -> bool:
-    """Build a network ``arch`` and say whether its attention is averaged."""
+    """Build a network ``arch`` and return whether its attention is averaged."""
     return attention.watch(build_extractor(arch, ("a", "b"))).averaged
 
 
@@ -216,10 +216,10 @@ def _with_replays(recipe: Recipe, replays: int) -> Recipe:
 
 
 def build_recipe(options: RecipeOptions, arch: str, eps: float, step: float | None) -> Training:
-    """The recipe of ``options`` for a network ``arch``, within ``eps`` in steps of ``step`` grey levels.
+    """Return the recipe of ``options`` for ``arch``, within ``eps`` in steps of ``step`` grey levels.
 
-    ``step`` None is the usual one. A single step goes all the way, as in FGSM and in Free-AT for
-    classifiers, unless ``step`` says otherwise. Raises ``UserError`` for options that do not go together.
+    ``step`` None is the default. A single step, as in FGSM and in Free-AT for classifiers, has the length
+    ``eps`` unless ``step`` is given. Raises ``UserError`` for options that do not go together.
     """
     training = _named(options)
     keys = parse_keys(options.arp)
@@ -253,7 +253,7 @@ def build_recipe(options: RecipeOptions, arch: str, eps: float, step: float | No
 
 
 def _named(options: RecipeOptions) -> Training:
-    """The row of ``RECIPES``, or HM[S, D] put together."""
+    """Return a row of ``RECIPES``, or HM[S, D] made of its parts."""
     if options.recipe == "hm":
         return hardness_manipulation(
             options.source or "softhard",
@@ -281,7 +281,7 @@ def _with_loss(recipe: Recipe, options: RecipeOptions) -> Recipe:
     loss = EmbeddingLoss(
         options.loss or recipe.loss.name, options.metric or recipe.loss.metric, options.margin
     )
-    metric_loss(loss.name, loss.metric)  # says what is wrong with it
+    metric_loss(loss.name, loss.metric)  # raises an error that says what is wrong
     return replace(recipe, loss=loss)
 
 
@@ -303,7 +303,7 @@ def _with_terms(recipe: Recipe, options: RecipeOptions) -> Recipe:
 
 
 def _check(recipe: Recipe, name: str) -> None:
-    """An adversary of triplets leaves no batch of pairs, which some losses compare as a whole."""
+    """Raise ``UserError`` for a loss that does not fit the adversary's triplets or its hardness."""
     moves_triplets = recipe.adversary is not None and recipe.adversary.perturbs != "all"
     if moves_triplets and METRIC_LOSSES[recipe.loss.name].of_triplets is None:
         raise UserError(f"the loss {recipe.loss.name} cannot judge perturbed triplets")

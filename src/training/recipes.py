@@ -1,7 +1,7 @@
-"""Ways to train an extractor, as data: which loss on which images, perturbed how, and what is added.
+"""Recipes of training as data: a loss, its images, an adversary and terms.
 
-Metric learning after Zhou and Patel, "Enhancing Adversarial Robustness for Deep Metric Learning" (CVPR
-2022), where its names come from, and Zhou et al., "Adversarial Attack and Defense in Deep Ranking"
+Metric learning and its names follow Zhou and Patel, "Enhancing Adversarial Robustness for Deep Metric
+Learning" (CVPR 2022), and Zhou et al., "Adversarial Attack and Defense in Deep Ranking"
 (2021).
 """
 
@@ -50,7 +50,7 @@ class Recipe:
     terms: tuple[tuple[float, Term], ...] = ()
     """Pairs of a weight and a term, which are added to the loss."""
     batch_norm: Literal["frozen", "train"] = "frozen"
-    """frozen keeps the statistics that the network came with; the affine part is trained anyway."""
+    """frozen keeps the initial statistics of batch norm; its affine part is always trained."""
     attention: Attention | None = None
     """Maps that terms and the adversary's gate read."""
     warm_up: float = 0.0
@@ -60,7 +60,7 @@ class Recipe:
 
     @property
     def together(self) -> bool:
-        """Whether benign and perturbed images share one forward."""
+        """True if benign and perturbed images share one forward."""
         return isinstance(self.loss, MixedCrossEntropy) and self.adversary is not None
 
     @property
@@ -73,13 +73,13 @@ class Recipe:
 
     @property
     def replays(self) -> int:
-        """Steps on each mini-batch; epochs are divided by it, so recipes compare at equal cost."""
+        """Number of steps on each mini-batch; epochs are divided by it for equal cost of recipes."""
         return self.adversary.replays if isinstance(self.adversary, Free) else 1
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Each step follows ``first`` with ``probability``, else ``second``."""
+    """Training in which each step follows ``first`` with ``probability``, else ``second``."""
 
     probability: float
     first: Recipe
@@ -116,7 +116,7 @@ _AMDSEMI = replace(_EMBED, adversary=Adversary("apn", harden, LossGuided(power=0
 
 
 def chosen(choices: Mapping[str, Value], name: str, kind: str) -> Value:
-    """``choices[name]``; ``UserError`` lists them where there is no such one."""
+    """Return ``choices[name]``; ``UserError`` lists the choices for an unknown name."""
     if name not in choices:
         raise UserError(f"unknown {kind} {name}: choose from {', '.join(choices)}")
     return choices[name]
@@ -125,12 +125,11 @@ def chosen(choices: Mapping[str, Value], name: str, kind: str) -> Value:
 def hardness_manipulation(
     source: str, destination: str, objective: str = "et", anchor: str = "free"
 ) -> Recipe:
-    """HM[S, D]: triplets of the miner ``source`` become as hard as ``destination`` says.
+    """Return HM[S, D], in which triplets of the miner ``source`` become as hard as ``destination``.
 
-    ``destination`` as ``hardness.parse_destination`` reads it, ``objective`` a key of
-    ``HARDNESS_OBJECTIVES``; a ``fixed`` anchor is not perturbed. HM[X, X] has nothing to do: its triplets
-    are as hard as they should be, and the recipe is without an adversary. Raises ``UserError`` for
-    unknown names.
+    ``hardness.parse_destination`` reads ``destination``; ``objective`` is a key of
+    ``HARDNESS_OBJECTIVES``; a ``fixed`` anchor is not perturbed. HM[X, X] has no adversary, since its
+    triplets are already as hard as they should be. Raises ``UserError`` for unknown names.
     """
     recipe = replace(_EMBED, miner=chosen(MINERS, source, "miner"))
     descend = chosen(HARDNESS_OBJECTIVES, objective, "objective")
@@ -158,7 +157,7 @@ RECIPES: dict[str, Training] = {
     "rectify": replace(_ARP, terms=_ARP.terms[1:]),
     "arp": _ARP,
     "arp_strong": replace(_ARP, adversary=replace(_PGD, gate=Gate())),
-    # Embedders. EST alone was published with batch norm that follows its batches.
+    # Embedders. Only EST was published with batch norm that follows its batches.
     "none": _EMBED,
     "est": replace(_EMBED, adversary=Adversary("all", shift), batch_norm="train"),
     "rest": replace(_EMBED, adversary=Adversary("pn", shift)),
