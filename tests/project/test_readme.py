@@ -85,7 +85,7 @@ def option_tables() -> list[tuple[str, str]]:
             "Options of the extractor", "Options of `classify_extract.py`"
         )
         for script, text, table in re.findall(pattern, shown):
-            shared = re.match(r"The same ones .*", text)
+            shared = re.match(r"These options also .*", text)
             others = re.findall(r"`(\w+\.py|audits\.\w+)`", shared[0]) if shared else []
             tables += [(of, table) for of in (script, *others)]
     return tables
