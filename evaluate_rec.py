@@ -37,11 +37,9 @@ def parse_options() -> argparse.Namespace:
         "--origin",
         type=int,
         help="class shown first on the terminal (default: the attacked class, "
-        f"for clean runs {DEFAULT_ORIGIN} where an item has it)",
+        f"for clean runs {DEFAULT_ORIGIN} if an item has it)",
     )
-    parser.add_argument(
-        "--analyzed_k", type=int, help="evaluate the first K items of each list, for this K"
-    )
+    parser.add_argument("--analyzed_k", type=int, help="evaluate the first K items of each list")
     parser.add_argument(
         "--list_of_k",
         type=int,
@@ -53,7 +51,7 @@ def parse_options() -> argparse.Namespace:
         "--min_items",
         type=int,
         default=10,
-        help="items a class needs to be suggested as origin or target",
+        help="fewest items of a class that is suggested as origin or target",
     )
     return parser.parse_args()
 

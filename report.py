@@ -24,7 +24,7 @@ def parse_options() -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="ITEM",
-        help="attacked items to show (default: from most gained to least)",
+        help="attacked items to show (default: four, from the largest gain to the smallest)",
     )
     parser.add_argument(
         "--users",
@@ -32,7 +32,7 @@ def parse_options() -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="USER",
-        help="users whose lists to show (default: some that list the item)",
+        help="users whose lists are shown (default: three that list the item)",
     )
     add_configuration_options(parser)
     return parser.parse_args()

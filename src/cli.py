@@ -73,7 +73,7 @@ def add_common_options(
 
 def add_force_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--force", action="store_true", help="redo the stage even where its manifest matches"
+        "--force", action="store_true", help="run the stage even if its manifest matches"
     )
 
 
@@ -140,14 +140,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("fp32", "bf16", "fp16"),
         default="fp32",
-        help="of the forward passes",
+        help="precision of the forward passes",
     )
     parser.add_argument(
         "--resize",
         type=int,
         default=None,
-        help="side in pixels; 0 keeps native sizes (default: the one that the checkpoint was trained "
-        "on, where it is recorded; else native where all images share one size, else 224)",
+        help="side in pixels; 0 keeps native sizes (default: the size that the checkpoint was "
+        "trained on, if it is recorded; else the native size if all images share one, else 224)",
     )
 
 

@@ -143,13 +143,16 @@ def add_attack_options(
     group.add_argument(
         "--target_class",
         default=defaults.target,
-        help="class they are to be taken for: its number, or its name in --classes",
+        help="class that they shall look like: its number, or its name in --classes",
     )
     group.add_argument(
         "--untargeted", action="store_true", help="only leave the origin class; no target"
     )
     group.add_argument(
-        "--num_classes", type=int, default=None, help="checked against the model where it is given"
+        "--num_classes",
+        type=int,
+        default=None,
+        help="number of classes that the model must have (default: any)",
     )
     group.add_argument(
         "--objective",
@@ -166,7 +169,7 @@ def add_attack_options(
         "--k",
         type=int,
         default=defaults.top_k,
-        help="length of the lists that --objective is after",
+        help="length of the lists that --objective changes",
     )
     add_items_options(group)
     add_parameters(group, ATTACKS, eps=eps)
@@ -174,7 +177,7 @@ def add_attack_options(
         "--restarts",
         type=int,
         default=defaults.restarts,
-        help="random starts for the images that have not succeeded yet, of attacks that have one",
+        help="random starts for images that have not succeeded yet, of attacks with a random start",
     )
     add_seed_option(group)
     group.add_argument(
@@ -186,8 +189,8 @@ def add_attack_options(
     group.add_argument(
         "--unaware",
         action="store_true",
-        help="the attack does not know --preprocess: it attacks the network behind it; the stored "
-        "images are judged through it all the same",
+        help="the attack does not know --preprocess: it attacks the network behind it; the "
+        "defended network judges the stored images",
     )
 
 

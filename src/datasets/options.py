@@ -22,7 +22,7 @@ def add_table_options(parser: argparse.ArgumentParser, *, without_core: str) -> 
     parser.add_argument(
         "--validation_split",
         action="store_true",
-        help="hold out the newest training row of each user (the last one, where there is no time) as "
+        help="hold out the newest training row of each user (the last one without times) as "
         "validationset.tsv",
     )
     parser.add_argument(

@@ -45,12 +45,12 @@ def add_agreement_options(parser: argparse.ArgumentParser) -> None:
         help="CSV of people's answers, gzipped or not: model,image,label,human0,human1,... (-1: not "
         "recognised), and metrics as further columns",
     )
-    parser.add_argument("--out", type=Path, required=True, help="TSV to write, a row a metric")
+    parser.add_argument("--out", type=Path, required=True, help="TSV to write, a row per metric")
     parser.add_argument(
         "--metrics",
         nargs="+",
-        help="columns, known by name or as NAME:higher, NAME:lower, whichever is closer to the "
-        "original (default: mse psnr ssim lpips dreamsim semsim, as far as they are there)",
+        help="columns, known by name or as NAME:higher or NAME:lower, the direction that is closer "
+        "to the original (default: those of mse psnr ssim lpips dreamsim semsim that exist)",
     )
     parser.add_argument(
         "--scores",
@@ -67,7 +67,9 @@ def add_agreement_options(parser: argparse.ArgumentParser) -> None:
         help="models are compared with the mean share of people who are right, or with the share of "
         "images that more than half of them recognise",
     )
-    parser.add_argument("--resamples", type=int, default=RESAMPLES, help="of the bootstrap")
+    parser.add_argument(
+        "--resamples", type=int, default=RESAMPLES, help="resamples of the bootstrap"
+    )
     add_seed_option(parser, "of the bootstrap")
     add_force_option(parser)
 

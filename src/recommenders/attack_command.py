@@ -28,13 +28,15 @@ PARAMETERS = ("P", "Q", "features")
 def add_subject_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose the trained recommenders to attack."""
     parser.add_argument(
-        "--experiment_name", default="original", help="whose features VBPR and AMR were trained on"
+        "--experiment_name",
+        default="original",
+        help="experiment on whose features VBPR and AMR were trained",
     )
     parser.add_argument(
         "--model",
         nargs="+",
         default=["BPRMF"],
-        help="labels as in the names of weights, one or more: BPRMF, AMF, AMF-full, VBPR, AMRfull, ...",
+        help="recommenders by their labels in names of weights: BPRMF, AMF, AMF-full, VBPR, AMRfull, ...",
     )
     parser.add_argument(
         "--epoch", type=positive, help="epochs of training (default: those of rec_generator.py)"
@@ -43,8 +45,8 @@ def add_subject_options(parser: argparse.ArgumentParser) -> None:
         "--options",
         default=PUBLISHED,
         metavar="TEXT",
-        help="what names of weights show of options, such as K8_lr0.1; plain models leave out what only "
-        "adversarial ones read",
+        help="options as names of weights show them, such as K8_lr0.1; plain models ignore those of "
+        "adversarial ones",
     )
     add_seeds_option(parser)
     add_fidelity_option(parser)
@@ -72,10 +74,10 @@ def add_parameter_attack_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs="+",
         default=[0.5],
-        help="how far each row of a table may move, in the table's units; one or more",
+        help="largest shift of each row of a table, in the table's units; one or more",
     )
     attack.add_argument(
-        "--steps", type=positive, nargs="+", default=[25], help="of bim and pgd; one or more"
+        "--steps", type=positive, nargs="+", default=[25], help="steps of bim and pgd; one or more"
     )
     add_walk_options(attack)
     attack.add_argument(
@@ -83,21 +85,21 @@ def add_parameter_attack_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=PARAMETERS,
         default=["P", "Q"],
-        help="what moves: users, items, or the items' features (VBPR and AMR; eps in units of features "
-        "divided by their largest entry)",
+        help="tables to move: users, items, or the items' features (VBPR and AMR; eps in units of "
+        "features divided by their largest entry)",
     )
     attack.add_argument(
         "--negatives",
         choices=NEGATIVES,
         default="expected",
-        help="of the attacked loss: the mean over all of them, which is exact and without chance; "
-        "sampled: fresh ones at every step and other ones for every seed; fixed: one draw for all",
+        help="negatives of the attacked loss: the exact mean over all; sampled: new ones at every step "
+        "and for every seed; fixed: one draw for all",
     )
     attack.add_argument(
         "--draws",
         type=positive,
         default=1,
-        help="repeat attacks that depend on chance so often and average each user's results",
+        help="number of repetitions of random attacks, over which each user's results are averaged",
     )
     users = attack.add_mutually_exclusive_group()
     users.add_argument(
@@ -113,7 +115,7 @@ def add_parameter_attack_options(parser: argparse.ArgumentParser) -> None:
         "--attack_seed",
         type=not_negative,
         default=0,
-        help="of negatives, directions and user shares",
+        help="seed of negatives, directions and user shares",
     )
 
 

@@ -80,8 +80,7 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         "--features",
         choices=("raw", "unit"),
         default="raw",
-        help="VBPR, AMR: images' features as the extractor left them (published), or each divided by its "
-        "length",
+        help="VBPR, AMR: images' features as extracted (published), or each divided by its length",
     )
     parser.add_argument("--epoch", type=positive, help=f"epochs (default: {_both('epochs')})")
     parser.add_argument(
@@ -94,7 +93,7 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
     adversarial.add_argument(
         "--adv_epochs",
         type=positive,
-        help="how many of the epochs, the last ones, are adversarial (default: half, rounded up)",
+        help="number of adversarial epochs, which are the last ones (default: half, rounded up)",
     )
     adversarial.add_argument(
         "--lmd",
@@ -118,7 +117,7 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
     adversarial.add_argument(
         "--accumulators",
         choices=("keep", "reset"),
-        help="whether Adagrad goes on with the plain model's accumulators "
+        help="whether Adagrad continues with the plain model's accumulators "
         f"(default: {_both('accumulators')})",
     )
     adversarial.add_argument(

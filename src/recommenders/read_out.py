@@ -28,7 +28,7 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument(
         "--weights",
         type=Path,
-        help="instead: a file of rec_model_weights/, of any training",
+        help="instead of --score_model: a file in rec_model_weights/, of any training",
     )
     group.add_argument(
         "--score_epoch", type=int, default=OF_VISUAL.epochs, help="epochs of --score_model"
@@ -37,7 +37,9 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_user_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--user", type=int, help="whose score (default: the mean of all users')")
+    parser.add_argument(
+        "--user", type=int, help="user whose score is read (default: the mean of all users)"
+    )
 
 
 def score_weights_of(options: argparse.Namespace, layout: Layout, clean: Experiment) -> Path | None:

@@ -35,10 +35,10 @@ def add_robustness_options(parser: Parser) -> None:
         "--part",
         choices=("test", "all"),
         default="test",
-        help="all: also what is there to train on, as for an .npz with x and y that is a test set",
+        help="all: also the training images, for an .npz with x and y that is a test set as a whole",
     )
     source.add_argument(
-        "--max_images", type=int, help="a random choice of so many, the same for every seed"
+        "--max_images", type=int, help="number of random images, equal for every seed"
     )
 
     add_model_options(parser)
@@ -66,7 +66,7 @@ def add_robustness_options(parser: Parser) -> None:
         "the accuracy that it leaves is an upper bound of what standard leaves",
     )
     attacks.add_argument(
-        "--restarts", type=int, default=1, help="of r_stepll, pgd20, pgd100 and cw"
+        "--restarts", type=int, default=1, help="random starts of r_stepll, pgd20, pgd100 and cw"
     )
     add_seed_option(attacks)
 
@@ -90,7 +90,7 @@ def add_robustness_options(parser: Parser) -> None:
         help="table to write, TSV (default: results/<dataset>/robust_accuracy.tsv)",
     )
     parser.add_argument(
-        "--label", help="what the column recipe says (default: the name of the checkpoint)"
+        "--label", help="text in the column recipe (default: the name of the checkpoint)"
     )
     parser.add_argument(
         "--compare",
