@@ -37,7 +37,7 @@ class StudiedExtractor:
     """Extractor: the options that select it and, if the study trains it, those of its training."""
 
     name: str
-    """``original``, or the folder of a defended model below ``models/``."""
+    """Name: ``original``, or the folder of a defended model below ``models/``."""
     options: str
     train: str = ""
     """Options of ``train_extractor.py``; empty for a checkpoint that is there already."""

@@ -115,7 +115,7 @@ class Run:
     top_k: int = 150
     seed: int = 0
     protocol: Literal["retrained", "test_time"] = "retrained"
-    """``retrained`` if it is trained on this experiment's features, ``test_time`` if on clean ones."""
+    """Protocol: ``retrained`` on this experiment's features, or ``test_time``, trained on clean ones."""
     fidelity: str = field(default="corrected")
     options: str = ""
     """Options that are not at the published defaults, as in the name: ``_K8_lr0.05``."""

@@ -1,4 +1,4 @@
-"""``features.npy``: one row of features for each item."""
+"""Matrix of features with a row for each item: ``features.npy``."""
 
 from pathlib import Path
 

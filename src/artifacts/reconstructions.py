@@ -35,7 +35,7 @@ _IMAGE_NAME = re.compile(r"(?P<id>\d+)_(?P<label>\d+)_[^/]+\.png")
 
 
 class Pair(NamedTuple):
-    """A reconstruction and its original."""
+    """Reconstruction and its original."""
 
     id: int
     label: int

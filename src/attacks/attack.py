@@ -80,7 +80,7 @@ class Goal(Protocol):
 
 @dataclass(frozen=True)
 class Budget:
-    """The largest change of an image that an attack may leave in a file."""
+    """Largest change of an image that an attack may store in a file."""
 
     eps: float
     """Radius in grey levels of 255."""
@@ -88,7 +88,7 @@ class Budget:
 
     @property
     def order(self) -> float:
-        """The norm as a number."""
+        """Order of the norm as a number."""
         return math.inf if self.norm == "inf" else int(self.norm)
 
 

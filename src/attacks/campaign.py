@@ -38,7 +38,7 @@ OUTPUTS = ("classes.csv", "features.npy", "attack.tsv", IMAGES)
 
 @dataclass(frozen=True)
 class Campaign:
-    """One attack on the images ``image_ids`` of ``catalogue``.
+    """Attack on the images ``image_ids`` of ``catalogue``.
 
     The images are split into the same batches in every run, and the random choices of a batch depend
     on the seed and the batch's number only, so that a run that was killed and continued, or shared by
@@ -141,7 +141,7 @@ class Campaign:
         clean = self.catalogue.batch(positions)
         goal = self._goal(np.searchsorted(self.image_ids, self.catalogue.ids[positions])).to(device)
         passes = victim.all_passes
-        # The caller's random state stays as it is.
+        # The caller's random state is not changed.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(_seed_of(self.settings.seed, number))
             points = victim.to_points(to_pixels(clean, device))

@@ -1,4 +1,4 @@
-"""The L2 attack of Carlini and Wagner 2017, "Towards Evaluating the Robustness of Neural Networks".
+"""L2 attack of Carlini and Wagner 2017, "Towards Evaluating the Robustness of Neural Networks".
 
 For every image the attack minimises, with Adam,
 
@@ -45,7 +45,7 @@ class CarliniWagner:
     iterations: int = 1000
     """Adam steps of one search step."""
     abort: Literal["image", "never"] = "image"
-    """``image``: an image whose loss no longer falls leaves the batch until the next search step."""
+    """Early stop: with ``image`` an image whose loss no longer falls leaves the batch for this step."""
     warm: bool = False
     """True keeps the variable and Adam's moments over search steps."""
     alias: bool = False

@@ -34,7 +34,7 @@ from src.recommenders.read_out import add_score_options, score_weights_of, weigh
 
 @dataclass(frozen=True)
 class AttackCommand:
-    """One attack on one data set, as the options describe it."""
+    """Attack on a data set that the options describe."""
 
     options: argparse.Namespace
     settings: AttackSettings

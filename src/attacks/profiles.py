@@ -23,7 +23,7 @@ _LEVELS = 255
 
 @dataclass(frozen=True)
 class AttackSpec:
-    """One attack on rankings and its budget; ``str`` gives the text that parses to it.
+    """Attack on rankings and its budget; ``str`` gives the text that parses to it.
 
     Raises ``UserError`` for an attack that cannot be run.
     """

@@ -37,7 +37,7 @@ class AttackSettings:
     target: int | None = 770
     """Class to reach; None for an untargeted attack, away from ``origin``, and for an attack on lists."""
     objective: str = ""
-    """One of ``LIST_OBJECTIVES``, after ``demote-`` if items shall vanish; empty for classes."""
+    """Aim in ``LIST_OBJECTIVES``, after ``demote-`` if items shall vanish; empty for classes."""
     top_k: int = 20
     """Length of the lists that an attack on lists changes."""
     items: Items = field(default_factory=Items)

@@ -53,7 +53,7 @@ class Sharing:
     """Settings of the observation that is shared about images."""
 
     observation: str
-    """``gradients``, ``local_steps``, ``features`` or ``bpr``."""
+    """Kind: ``gradients``, ``local_steps``, ``features`` or ``bpr``."""
     batch: int
     """Images of one observation; 2 for ``bpr``, a positive and a negative item."""
     local_steps: int
@@ -78,15 +78,15 @@ class InversionOutcome:
     """Reconstructions of n images, in the order of the images."""
 
     pixels: np.ndarray
-    """(n, side, side, 3) uint8."""
+    """Images (n, side, side, 3) uint8."""
     classes: np.ndarray
-    """(n,) int64 reconstructed classes; -1 if the classes were given."""
+    """Reconstructed classes (n,) int64; -1 if the classes were given."""
     costs: np.ndarray
-    """(n,) float32 costs of the observation to which an image belongs."""
+    """Costs (n,) float32 of the observation to which an image belongs."""
     restarts: np.ndarray
-    """(n,) int64 number of the best restart; -1 if all restarts diverged."""
+    """Number (n,) int64 of the best restart; -1 if all restarts diverged."""
     seconds: np.ndarray
-    """(n,) float64 time per image, the time of its stack divided by the stack's images."""
+    """Time per image in seconds, (n,) float64, the time of its stack divided by the stack's images."""
 
     @classmethod
     def of(cls, parts: list[Mapping[str, np.ndarray]]) -> "InversionOutcome":

@@ -62,12 +62,12 @@ LOW, HIGH = "_low", "_high"
 DEFAULT_METRICS = ("mse", "psnr", "ssim", "linf", "l2")
 
 
-# What is measured
+# Metrics
 
 
 @dataclass(frozen=True)
 class Features:
-    """An extractor's features, (n, D), of the images of a condition."""
+    """Features (n, D) of an extractor for the images of a condition."""
 
     changed: np.ndarray
     originals: Mapping[str, np.ndarray]
@@ -211,7 +211,7 @@ def _compare(metric: ImageMetric | NetworkMetric, original: Any, changed: Any) -
         raise UserError(f"{metric.name}: {error}") from error
 
 
-# One row a condition
+# Rows of conditions
 
 
 def summary_row(table: pd.DataFrame, features: Features | None) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The BPR loss of a trained recommender and its gradient in closed form.
+"""BPR loss of a trained recommender and its gradient in closed form.
 
 Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009. With the scores
 s = users @ items.T of two folded matrices (``src.recommenders.scores.fold``), whatever the model,
@@ -38,7 +38,7 @@ Gradients = tuple[np.ndarray, np.ndarray]
 
 
 class PairwiseLoss(Protocol):
-    """A BPR loss as a function of the folded matrices."""
+    """BPR loss as a function of the folded matrices."""
 
     def gradient(self, users: np.ndarray, items: np.ndarray, draw: int = 0) -> Gradients:
         """Return the gradient at float32 ``users`` (n_users, d) and ``items`` (n_items, d).

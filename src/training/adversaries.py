@@ -50,9 +50,9 @@ class AdversaryBatch:
 
     extractor: Extractor
     images: Tensor
-    """(m, C, H, W) float in [0, 1]."""
+    """Images (m, C, H, W), float in [0, 1]."""
     classes: Tensor
-    """(m,) int64 class numbers."""
+    """Class numbers (m,) int64."""
     miner: Miner
     metric: str
     last_loss: float
