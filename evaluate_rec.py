@@ -86,7 +86,9 @@ def main() -> None:
         evaluation = Evaluation(layout, rec_run, ks)
         metrics = evaluation.possible_metrics if options.metric == "all" else (options.metric,)
         if options.origin is not None and evaluation.has_classes:
-            evaluation.categories.members(options.origin)  # raises an error if no item has the class
+            evaluation.categories.members(
+                options.origin
+            )  # raises an error if no item has the class
         origins = (options.origin, rec_run.experiment.origin, DEFAULT_ORIGIN)
         origin = next(number for number in origins if number is not None)
         for metric in metrics:

@@ -22,7 +22,7 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Formatter that appends defaults, unless there is none or the help text says it in words."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        has_default = action.default is not None and action.default is not False  # 0 is one
+        has_default = action.default is not None and action.default is not False  # 0 is a default
         unsaid = has_default and "(default" not in (action.help or "")
         return super()._get_help_string(action) if unsaid else action.help
 

@@ -45,7 +45,7 @@ class CarliniWagner:
     iterations: int = 1000
     """Adam steps of one search step."""
     abort: Literal["image", "never"] = "image"
-    """Early stop: with ``image`` an image whose loss no longer falls leaves the batch for this step."""
+    """Early stop: with ``image`` an image whose loss no longer falls leaves the search step."""
     warm: bool = False
     """True keeps the variable and Adam's moments over search steps."""
     alias: bool = False

@@ -48,7 +48,7 @@ class Interactions:
         return np.bincount(self.train[:, 1], minlength=self.n_items)
 
     def of_users(self, users: np.ndarray) -> "Interactions":
-        """Return the rows of some users, who become users 0, 1, ... in the ascending order of ``users``."""
+        """Return the rows of some ``users`` (ascending), who become users 0, 1, ... in that order."""
         number = np.full(self.n_users, -1)
         number[users] = np.arange(len(users))
 

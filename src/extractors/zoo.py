@@ -62,8 +62,8 @@ _TORCHVISION_HEADS = {
     "head": "swin_b swin_s swin_t swin_v2_b swin_v2_s swin_v2_t",
     "heads.head": "vit_b_16 vit_b_32 vit_h_14 vit_l_16 vit_l_32",
 }
-# Their ImageNet weights read (x - .5) / .5, which torchvision arranges inside the Inceptions; here the
-# extractor's own mean and std do it.
+# The Inceptions' ImageNet weights read (x - .5) / .5, which torchvision computes inside the network and
+# the extractor by its mean and std.
 _INCEPTION = {
     "mean": _HALF,
     "std": _HALF,
