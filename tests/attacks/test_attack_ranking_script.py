@@ -1,4 +1,4 @@
-"""audits.rankings from checkpoint and images to table and record, and its reporting."""
+"""Runs of audits.rankings from checkpoint and images to table and record, and its reports."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ CANDIDATE = "CA:pm=+:W=1:eps=8/255:alpha=3/255:pgditer=2"
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """``call(*options)`` -> (exit code, stdout, stderr)."""
+    """Return a function ``call(*options)`` that returns (exit code, stdout, stderr)."""
 
     def invoke(*options: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [rankings.__file__, *map(str, options)])
@@ -35,7 +35,7 @@ def call(monkeypatch, capsys):
 
 @pytest.fixture
 def pictures(tmp_path, draw_images) -> tuple[str, ...]:
-    """The options that name 30 labelled images of 32 x 32 pixels."""
+    """Options that name 30 labelled images of 32 x 32 pixels."""
     folder = draw_images(tmp_path / "images", N_IMAGES, 32)
     rows = [f"{item},{item % N_CLASSES},kind {item % N_CLASSES}" for item in range(N_IMAGES)]
     (tmp_path / "labels.csv").write_text("\n".join(["item,category,label", *rows]) + "\n")
@@ -285,7 +285,7 @@ def test_unknown_recalls_are_left_out_of_means():
 
 
 def test_scores_belong_to_a_budget():
-    """Two budgets with ten terms each; a third has one."""
+    """The table has two budgets with ten terms each and a third with one."""
     scores = {}
     for eps, value in ((8, 10.0), (16, 5.0)):
         for spec in PROFILES["rob224"]:
