@@ -1,6 +1,6 @@
-"""Whole studies: their files, the names they expect, and the workflow, killed, restarted and submitted.
+"""Studies: their files, the names they expect, and the workflow, killed, restarted and submitted.
 
-The workflow runs here with a stand-in for ``python`` that leaves a verb's files in its place.
+The workflow runs with a stand-in for ``python``, which writes the files of each script.
 """
 
 import json
@@ -165,7 +165,7 @@ def script(path: Path, text: str, **values: object) -> None:
 
 
 class Place:
-    """A folder where studies run, and the commands that they gave there."""
+    """Folder in which studies run, and the commands that they ran there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -192,7 +192,7 @@ class Place:
         return output
 
     def small(self, **entries: object) -> Path:
-        """The file of a small study."""
+        """Write the file of a small study."""
         return self.written("small", SMALL | entries)
 
     def written(self, name: str, study: dict) -> Path:
@@ -210,7 +210,7 @@ class Place:
 
     @property
     def artifacts(self) -> set[Path]:
-        """Every file that the verbs left."""
+        """Return all files that the scripts wrote."""
         files = (path.relative_to(self.folder) for path in self.folder.glob("[!.]*/**/*.*"))
         return {path for path in files if path.parts[0] != "programs" and path.suffix != ".log"}
 
@@ -412,7 +412,7 @@ def test_the_expected_duration_is_that_of_the_missing_jobs():
         line(every, {}, minutes=0)
         == "no time was measured for this study (20 of 20 jobs are missing)"
     )
-    # A job of a known rule takes 400 seconds here, the others a minute each.
+    # A job of a known rule takes 400 seconds, the others take a minute each.
     known = {"attack": [300.0, 500.0]}
     assert line(every[3:7], known, cores=1).startswith("about 15 minutes on 1 core (4 of")
     assert "the file's own entries" in line(every, known, changed=True)
@@ -464,7 +464,7 @@ def test_a_killed_study_finishes_without_redoing_what_was_finished(tmp_path):
     killed.run(study)
     calls = Counter(killed.notes("calls.txt"))
     assert set(calls) == set(whole.notes("calls.txt"))
-    # Two jobs were running, and two may have been over without snakemake's having heard of it.
+    # Two jobs were running, and two may have ended before snakemake noticed.
     repeated = {call for call, times in calls.items() if times > 1}
     assert len(repeated) <= len(running) + 4
     assert sum(calls.values()) <= len(calls) + 4 + len(running)
@@ -629,7 +629,7 @@ def test_attacks_on_gradients_are_told_apart():
 
 @pytest.fixture
 def real_place(place) -> Place:
-    """The same with the verbs themselves."""
+    """Place in which the real scripts run."""
     place.programs = Path(sys.executable).parent
     return place
 

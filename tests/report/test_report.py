@@ -1,4 +1,4 @@
-"""The report: what it says is what the stages left, and the page stands by itself."""
+"""Report: its content agrees with the stages' results, and the page needs no other file."""
 
 import re
 import shutil
@@ -41,7 +41,7 @@ VOID = {"meta", "link", "img", "source", "br", "input"}
 
 
 class Page(HTMLParser):
-    """Its elements and their text; raises where tags do not match."""
+    """Parser of elements and their text, which raises for tags that do not match."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def classes(ids, numbers):
 
 
 def write_images(layout, name, hits=(9, 9, 9, 7)):
-    """The images of an experiment, clean ones first; ``hits``: what the attacked ones are seen as."""
+    """Write the images of an experiment, clean ones first; ``hits`` are the attacked ones' classes."""
     experiment, rng = Experiment.parse(name), np.random.default_rng(0)
     clean = layout.experiment(experiment.clean)
     if not layout.images.is_dir():
@@ -104,12 +104,12 @@ def write_images(layout, name, hits=(9, 9, 9, 7)):
 
 
 def more(*further, seed=0):
-    """The clean hits of a seed and ``further`` ones."""
+    """Return the clean hits of a seed and ``further`` ones."""
     return np.add(np.roll(CLEAN_HITS, seed), further)
 
 
 def write_lists(layout, name, hits, seed=0, protocol="retrained"):
-    """User u finds items 0, 1, ... of class 7 first, ``hits[u]`` of them, then items of class 8."""
+    """Write lists in which user u gets ``hits[u]`` items 0, 1, ... of class 7 first, then class 8."""
     run = Run(Experiment.parse(name), "VBPR", 10, TOP, seed, protocol)
     items = np.array([[*range(n), *range(4, 8 - n)] for n in hits])
     (layout.recommendations_dir / "test_ranks").mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ def layout(tmp_path, monkeypatch):
 
 
 def make(monkeypatch, layout, *options):
-    """(exit code, the page's text or None)."""
+    """Run report.py; return (exit code, the page's text or None)."""
     arguments = ["--dataset", "toy", "--root", str(layout.root), "--topk", "4", *options]
     monkeypatch.setattr(sys, "argv", ["report.py", *arguments])
     code = cli.run(report.main)
@@ -164,7 +164,7 @@ def table(layout, name):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Plots are files of nothing: for tests of everything else."""
+    """Replace plots by empty files, for tests of all other parts."""
     monkeypatch.setattr(
         "src.report.plots.Plot.rendered",
         lambda plot, suffix, dark=False: f"{plot.name} {suffix} {dark}".encode(),
@@ -236,7 +236,7 @@ def test_attacks_have_intervals_and_labels_are_escaped(monkeypatch, layout, undr
 
 
 def test_accuracy_beside_an_attack_is_the_summarys(monkeypatch, layout, undrawn):
-    """Clean runs of further seeds, controls of retraining, are no part of it."""
+    """Clean runs of further seeds, the controls of retraining, are left out."""
     make(monkeypatch, layout)
     runs = [Run.parse(path.stem) for path in layout.recommendations_dir.glob("*.tsv")]
     expected = summarise(comparisons_of([layout], [runs], [4])).set_index(

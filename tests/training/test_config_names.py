@@ -40,7 +40,7 @@ def test_there_are_1800_names_of_hardness_manipulation_and_all_come_back():
 
 
 def test_distinct_names_are_distinct_recipes():
-    """But a gradual destination has no miner, and one letter twice is no attack."""
+    """Exceptions: a gradual destination has no miner, and a repeated letter is no attack."""
     recipes = {}
     for name in hardness_names():
         key = (name.anchor, name.objective, name.source, name.ics)

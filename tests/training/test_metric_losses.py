@@ -118,7 +118,7 @@ def mean_norm(x: np.ndarray) -> float:
 
 
 class ByHand:
-    """Loops over the triplets of one batch."""
+    """Losses by loops over the triplets of one batch."""
 
     def __init__(self, embeddings: Tensor, triplets: Triplets, metric: str) -> None:
         self.raw = embeddings.numpy()
@@ -354,7 +354,7 @@ def test_signal_to_noise_ratios_are_the_library_s():
 
 
 def test_a_margin_of_zero_gives_the_gradient_of_distances():
-    """The term that keeps an anchor nearer to its attacked self than to its positive."""
+    """This term keeps an anchor nearer to its perturbed image than to its positive."""
     generator = torch.Generator().manual_seed(0)
     anchor, attacked, positive = torch.randn(3, 50, 8, generator=generator).requires_grad_()
     value = triplet_loss(anchor, attacked, positive, "N", 0.0)
@@ -406,7 +406,7 @@ def test_separated_classes_have_no_loss(name):
 
 
 def test_a_descent_of_each_loss_separates_classes():
-    """After a few steps positives are nearer than negatives, for whichever loss and metric."""
+    """After a few steps positives are nearer than negatives, for every loss and metric."""
     for name, metric in EVERY:
         embeddings = random_batch(5)[0].requires_grad_()
         generator = torch.Generator().manual_seed(0)

@@ -80,7 +80,7 @@ def views_of(recipe, state=None, seed=0, batch_seed=0):
 
 
 def unlike_pixels(one, other, state=None, batch_seed=0) -> torch.Tensor:
-    """The share of pixels to which two recipes do different things."""
+    """Return the share of pixels that two recipes change differently."""
     points, others = (
         views_of(recipe, state, batch_seed=batch_seed).points for recipe in (one, other)
     )
@@ -95,10 +95,10 @@ TURNED = 0.01
     ("batch_seed", "step", "ics"), [(2, 1 / 255, False), (4, STEP, True)], ids=["steps", "term"]
 )
 def test_a_step_of_hardness_manipulation_is_the_algorithm_of_the_paper(batch_seed, step, ics):
-    """HM[S, g_LGA] & ICS, triplet by triplet and by plain backward passes.
+    """The reference computes HM[S, g_LGA] & ICS triplet by triplet with plain backward passes.
 
-    In the first batch the last of three steps counts, in the second the term. Where rounding turns the
-    sign of a pixel's gradient, loss and update move by far less than 1 %.
+    The first batch tests the last of three steps, the second tests the term. If rounding turns the sign
+    of a pixel's gradient, loss and update change by far less than 1 %.
     """
     recipe = recipe_named("hm")
     recipe = replace(
@@ -172,7 +172,7 @@ def test_act_moves_positives_and_negatives_together_and_leaves_anchors():
 
 @pytest.mark.parametrize("name", ["est", "ses", "rest"])
 def test_embeddings_are_shifted(name):
-    """At x' = x the distance has no gradient, and yet every image moves."""
+    """The distance has no gradient at x' = x, and every image moves nevertheless."""
     recipe = replace(recipe_named(name), batch_norm="frozen")
     views = views_of(recipe)
     origin = views.images
@@ -213,7 +213,7 @@ def test_hardness_manipulation_onto_its_own_source_leaves_images_as_they_are(let
 
 @pytest.mark.parametrize("objective", ["et", "harden"])
 def test_a_triplet_stops_as_soon_as_it_is_hard_enough(objective):
-    """Gradient exactly 0 where H >= H_D, elsewhere in the direction of ascent on H."""
+    """The gradient is exactly 0 if H >= H_D, and otherwise points up H."""
     source = generator(0)
     features = functional.normalize(torch.randn(30, 4, generator=source)).requires_grad_()
     inner = Inner(
@@ -450,7 +450,7 @@ def test_bf16_trains_and_is_over_afterwards(tmp_path):
 
 
 def share(rank: int, folder: Path) -> None:
-    """One of two processes that train together; leaves its weights."""
+    """Train in one of two processes and save its weights."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
@@ -532,7 +532,7 @@ def test_budgets_are_the_published_ones_unless_told_otherwise():
 
 @pytest.fixture
 def on_disk(tmp_path) -> Path:
-    """Pictures of four categories, as a folder with its table."""
+    """Folder of pictures of four categories with its table."""
     pictures = coloured_pictures(40)
     (tmp_path / "images").mkdir()
     lines = ["item,category,label"]

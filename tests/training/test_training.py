@@ -1,4 +1,4 @@
-"""Training: Free-AT's update against its definition, resuming, bad tables, and that it learns."""
+"""Training: Free-AT's update against its definition, resumption, bad tables, and success."""
 
 import sys
 from dataclasses import replace
@@ -34,7 +34,7 @@ CLASSIFY = ("plain", "madry", "free", "trades")
 
 
 def recipe_named(name: str, steps: int = 2):
-    """A row of the table, on a budget that takes no time."""
+    """Return a row of the table with a budget that takes no time."""
 
     def cheap(recipe):
         if recipe.adversary is None:
@@ -55,7 +55,7 @@ def tiny_classifier(n_classes: int = 3) -> Extractor:
 
 
 def colour_pictures(n: int = 96, size: int = 16) -> ImageSet:
-    """Noisy pictures whose colour channel tells the category."""
+    """Draw noisy pictures whose colour channel shows the category."""
     generator = torch.Generator().manual_seed(0)
     categories = torch.arange(n) % 3
     pixels = torch.randint(0, 120, (n, 3, size, size), generator=generator)
@@ -64,7 +64,7 @@ def colour_pictures(n: int = 96, size: int = 16) -> ImageSet:
 
 
 def test_free_at_is_the_algorithm_of_the_paper():
-    """Two mini-batches of four replays: each step descends in weights and ascends in pixels.
+    """Each step of two mini-batches with four replays descends in weights and ascends in pixels.
 
     In double precision rounding turns no sign of a gradient.
     """
