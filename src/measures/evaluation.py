@@ -36,7 +36,7 @@ from src.metrics import significance
 
 CATEGORY_METRICS = ("chr", "ncdcg")
 """Metrics of the classes that stage 1 finds."""
-MEASURABLE = (*CATEGORY_METRICS, "accuracy", "bias")
+METRIC_TABLES = (*CATEGORY_METRICS, "accuracy", "bias")
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Evaluation:
 
     @property
     def possible_metrics(self) -> list[str]:
-        """Names in ``MEASURABLE``, without category metrics if classes are unknown."""
-        return [name for name in MEASURABLE if self.has_classes or name not in CATEGORY_METRICS]
+        """Names in ``METRIC_TABLES``, without category metrics if classes are unknown."""
+        return [name for name in METRIC_TABLES if self.has_classes or name not in CATEGORY_METRICS]
 
     @cached_property
     def categories(self) -> Categories:
