@@ -2,11 +2,11 @@
 
     attack(victim, images, goal) -> images
 
-- The ``victim`` turns images into predictions (logits and features) through which gradients flow. What
-  stands in front of a network or behind it is part of the victim.
-- The ``goal`` turns predictions into what the attack makes small, one value for each image.
+- The ``victim`` turns images into predictions (logits and features) through which gradients flow. Parts
+  in front of a network or behind it belong to the victim.
+- The ``goal`` turns predictions into the value that the attack minimises, one for each image.
 - The attack is a frozen dataclass of its own parameters. Its fields are the options of the command line;
-  its norms, its budget and the template of its name stand beside them.
+  its norms, its budget and the template of its name are further attributes.
 
 Nothing here needs torch: bad options fail before it is loaded.
 """

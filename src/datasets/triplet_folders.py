@@ -62,7 +62,7 @@ class JudgedImages:
     def split(self, share: float, seed: int) -> tuple["JudgedImages", "JudgedImages"]:
         """Hold out a random ``share`` of the originals with their reconstructions: (training, held-out).
 
-        The same share of the images of role ``OTHER`` is held out. At least one original is held out and
+        An equal share of the images of role ``OTHER`` is held out. At least one original is held out and
         at least one is not; ``UserError`` if there are fewer than two.
         """
         if self.n_originals < 2:

@@ -167,7 +167,7 @@ class ExpectedNegatives:
         scores = users[rows] @ others.T
         self._hide_own_items(rows, scores)
         own = _row_dot(users[user], items[positive])
-        # sigmoid(s_uj - s_ui) = 1 / (1 + exp(s_ui - s_uj)), in place. Where exp overflows this is 0,
+        # sigmoid(s_uj - s_ui) = 1 / (1 + exp(s_ui - s_uj)), in place. If exp overflows this is 0,
         # as it should be, and so it is for the user's own items.
         chance = scores[row]
         with np.errstate(over="ignore"):

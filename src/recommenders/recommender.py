@@ -35,7 +35,7 @@ class Recommender(ABC):
     continues: ClassVar[str | None] = None
     """Plain recommender that an adversarial one continues and is compared with."""
     forms: ClassVar[dict[str, Form | None]] = {"": None}
-    """Its forms, by their text in names of runs. The first form is the default."""
+    """Forms, by their text in names of runs. The first form is the default."""
 
     @classmethod
     @abstractmethod
