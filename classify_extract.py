@@ -57,7 +57,7 @@ def extract(
     item_classes: ItemClasses | None,
     gpu: int,
 ) -> None:
-    """Each process predicts its share of the images; process 0 joins the shares and writes."""
+    """Predict all images, a share in each process; process 0 joins the shares and writes."""
     from src.extractors.checkpoints import load_extractor
     from src.extractors.device import Loading, select_device
     from src.extractors.distribution import rank, wait_for_all
@@ -125,7 +125,7 @@ def extract(
 def classes_of(
     predictions: "Predictions", ids: np.ndarray, item_classes: ItemClasses | None, head: str
 ) -> Classes:
-    """The classes that the head predicts; those of the shop where there is no head."""
+    """Return the classes that the head predicts; without a head, those of the shop."""
     if head == NO_HEAD:
         labels = [item_classes.labels[number] for number in item_classes.classes]
         return Classes(ids, item_classes.classes, labels, np.ones(len(ids)))

@@ -1,4 +1,4 @@
-"""Stage 3: attack the images of one class, then classify and describe what the files hold."""
+"""Stage 3: attack the images of one class, then classify the files and extract their features."""
 
 import sys
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ def attack(
     given: Mapping[int, Path],
     gpu: int,
 ) -> None:
-    """Each process attacks its share of the images; process 0 reads back what they stored."""
+    """Attack the images, a share in each process; process 0 reads back the stored images."""
     from src.attacks.campaign import OUTPUTS, Campaign, change_sizes, publish
     from src.extractors.checkpoints import load_extractor
     from src.extractors.device import Loading, select_device
@@ -152,7 +152,7 @@ def attack(
 
 
 def describe_defence(defence: Defence, settings: AttackSettings) -> str:
-    """Say what stands in front of the network, and what the attack sees of it."""
+    """Print the defence in front of the network, and whether the attack knows it."""
     if settings.unaware or not settings.attack.sees_network:
         return f"judged through {defence.text}, which the attack does not know"
     draws = ", one draw in each pass" if defence.is_random else ""

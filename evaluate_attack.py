@@ -1,4 +1,4 @@
-"""Stage 5: how many attacked images the extractor now calls what the attack wanted (SR)."""
+"""Stage 5: success rate (SR), the share of attacked images that are classified as the target."""
 
 import sys
 
@@ -39,7 +39,7 @@ def main() -> None:
 def success_table(
     command: AttackCommand, attacked: Classes, start: Classes, report: pd.DataFrame
 ) -> dict[str, object]:
-    """The row of success_results.tsv; rates in percent, probabilities means over the images."""
+    """Return the row of success_results.tsv; rates in percent, probabilities means over the images."""
     settings = command.settings
     if settings.target is None:
         rate = misclassification_rate(attacked.classes, settings.origin)
@@ -63,7 +63,7 @@ def success_table(
 def success_lines(
     command: AttackCommand, attacked: Classes, start: Classes, rate: object
 ) -> list[str]:
-    """success_results.txt, in the published layout."""
+    """Return the lines of success_results.txt, in the published layout."""
     settings, layout = command.settings, command.layout
     record = read_record(layout.classes(command.experiment))
     last = record.get("options", {}).get("n_classes", 1000) - 1
@@ -87,7 +87,7 @@ def success_lines(
 
 
 def label_of(number: int, known: list[Classes]) -> str:
-    """What the extractor calls class ``number``, if any of its predictions says so."""
+    """Return the extractor's name of class ``number``, if any of its predictions has it."""
     for classes in known:
         if number in classes.classes:
             return classes.label_of(number)

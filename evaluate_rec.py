@@ -1,4 +1,4 @@
-"""Stage 2b: how often each class is recommended, how accurate the lists are, and what they favour."""
+"""Stage 2b: recommendations of each class, accuracy of the lists, and their popularity bias."""
 
 import argparse
 import sys
@@ -37,11 +37,9 @@ def parse_options() -> argparse.Namespace:
         "--origin",
         type=int,
         help="class shown first on the terminal (default: the attacked class, "
-        f"for clean runs {DEFAULT_ORIGIN} where an item has it)",
+        f"for clean runs {DEFAULT_ORIGIN} if an item has it)",
     )
-    parser.add_argument(
-        "--analyzed_k", type=int, help="evaluate the first K items of each list, for this K"
-    )
+    parser.add_argument("--analyzed_k", type=int, help="evaluate the first K items of each list")
     parser.add_argument(
         "--list_of_k",
         type=int,
@@ -53,13 +51,13 @@ def parse_options() -> argparse.Namespace:
         "--min_items",
         type=int,
         default=10,
-        help="items a class needs to be suggested as origin or target",
+        help="fewest items of a class that is suggested as origin or target",
     )
     return parser.parse_args()
 
 
 def chosen_ks(options: argparse.Namespace) -> tuple[int, ...]:
-    """The K to evaluate, ascending; ``UserError`` for one that the lists do not reach."""
+    """Return the K to evaluate, ascending; ``UserError`` for a K beyond the lists."""
     ks = set(options.list_of_k or [])
     if options.analyzed_k is not None:
         ks.add(options.analyzed_k)
@@ -88,7 +86,9 @@ def main() -> None:
         evaluation = Evaluation(layout, rec_run, ks)
         metrics = evaluation.possible_metrics if options.metric == "all" else (options.metric,)
         if options.origin is not None and evaluation.has_classes:
-            evaluation.categories.members(options.origin)  # an error where no item has the class
+            evaluation.categories.members(
+                options.origin
+            )  # raises an error if no item has the class
         origins = (options.origin, rec_run.experiment.origin, DEFAULT_ORIGIN)
         origin = next(number for number in origins if number is not None)
         for metric in metrics:

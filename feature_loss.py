@@ -1,4 +1,4 @@
-"""Stage 5: how far an attack moves the features of the attacked images (FL)."""
+"""Stage 5: feature loss (FL), the distance by which an attack moves the features of the images."""
 
 import sys
 

@@ -31,14 +31,15 @@ def parse_options() -> argparse.Namespace:
         "--experiment_name",
         nargs="+",
         default=["original"],
-        help="whose features: original, <model_dir>_original or attacked; one or more",
+        help="experiments whose features are used, one or more: original, <model_dir>_original or "
+        "attacked ones",
     )
     parser.add_argument(
         "--model",
         nargs="+",
         choices=tuple(RECOMMENDERS),
         default=["VBPR"],
-        help="one or more; BPRMF and AMF need no features, Pop and Random are baselines",
+        help="recommenders, one or more; BPRMF and AMF need no features, Pop and Random are baselines",
     )
     parser.add_argument("--adv", type=int, choices=(0, 1), default=0, help="1: AMR")
     add_recommender_options(parser)
@@ -61,7 +62,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def chosen_models(options: argparse.Namespace) -> list[str]:
-    """Plain models before those that continue them; ``UserError`` for one that has no test time."""
+    """Return plain models before those that continue them; ``UserError`` for one without test time."""
     chosen = {"AMR"} if options.adv else set(options.model)
     names = [name for name in RECOMMENDERS if name in chosen]
     if not options.load_weights_from:

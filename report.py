@@ -1,4 +1,4 @@
-"""One HTML file that shows what the stages left of a data set."""
+"""Write one HTML file with the results of all stages on a data set."""
 
 import argparse
 import sys
@@ -30,7 +30,7 @@ def parse_options() -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="ITEM",
-        help="attacked items to show (default: from most gained to least)",
+        help="attacked items to show (default: four, from the largest gain to the smallest)",
     )
     parser.add_argument(
         "--users",
@@ -38,7 +38,7 @@ def parse_options() -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="USER",
-        help="users whose lists to show (default: some that list the item)",
+        help="users whose lists are shown (default: three that list the item)",
     )
     add_configuration_options(parser)
     add_trainings_option(parser)

@@ -1,4 +1,4 @@
-"""One table of what every attack on a data set changes, with controls."""
+"""Write one table of the effects of every attack on a data set, with controls."""
 
 import argparse
 import math
@@ -79,7 +79,7 @@ def parse_options() -> argparse.Namespace:
 
 
 def compare_recipes(options: argparse.Namespace) -> None:
-    """The table of ``--robust_accuracy``."""
+    """Write the table of ``--robust_accuracy``."""
     from src.measures.robust_recipes import comparison_overview, write_comparison
 
     path, comparison = write_comparison(options.robust_accuracy, options.baseline)
@@ -88,7 +88,7 @@ def compare_recipes(options: argparse.Namespace) -> None:
 
 
 def average_embedders(source: Path, table: Path) -> None:
-    """The table of ``--embedders``."""
+    """Write the table of ``--embedders``."""
     from src.measures.embedder_means import embedders_overview, write_embedder_means
 
     print(embedders_overview(write_embedder_means(source, table)))
@@ -96,7 +96,7 @@ def average_embedders(source: Path, table: Path) -> None:
 
 
 def rank_leaks(source: Path, table: Path) -> None:
-    """The table of ``--leaks``."""
+    """Write the table of ``--leaks``."""
     from src.measures.leak_ranks import ranks_overview, write_leak_ranks
 
     print(ranks_overview(write_leak_ranks(source, table)))

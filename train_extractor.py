@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def check_training(options: argparse.Namespace) -> None:
-    """Raise ``UserError`` for a network or files that are not there."""
+    """Raise ``UserError`` for an unknown network or missing files."""
     start = None if options.pretrained in (None, IMAGENET) else Path(options.pretrained)
     check_network(options.arch, start, published=False)
     if options.dry_run:
@@ -86,7 +86,7 @@ def check_training(options: argparse.Namespace) -> None:
 
 
 def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
-    """Train unless that was done; process 0 writes the checkpoint and says what it is worth."""
+    """Train unless it is done; process 0 writes the checkpoint and prints its accuracy."""
     import torch
 
     from src.datasets.catalogue import describe_side

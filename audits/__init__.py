@@ -1,1 +1,1 @@
-"""Measurements beside the pipeline: each module is a command, and its docstring says what it answers."""
+"""Measurements beside the pipeline. Each module is a command, which its docstring describes."""

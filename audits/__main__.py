@@ -1,4 +1,4 @@
-"""List the audits, each with the line that its module begins with."""
+"""List the audits, each with the first line of its module."""
 
 import ast
 import sys
@@ -10,7 +10,7 @@ NAMES = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
 
 
 def purpose(name: str) -> str:
-    """Return the first line of the docstring of an audit, which is not imported for that."""
+    """Return the first line of the docstring of an audit without importing it."""
     source = Path(__file__).with_name(f"{name}.py").read_text()
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 

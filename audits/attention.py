@@ -1,4 +1,4 @@
-"""Where an attack moves attention, and whether images of incomplete attention are attacked more."""
+"""Measure how attacks move attention, and whether incomplete attention makes images vulnerable."""
 
 import argparse
 import sys
@@ -45,7 +45,7 @@ def main() -> None:
     from src.extractors.checkpoints import load_extractor
     from src.extractors.device import Loading, select_device
     from src.extractors.recorded import RecordedExtractor
-    from src.measures.attention_figures import Shown, draw_outcomes, draw_panels, telling_rows
+    from src.measures.attention_figures import Shown, draw_outcomes, draw_panels, rows_to_draw
     from src.measures.attention_tables import (
         attention_overview,
         attention_summary,
@@ -101,7 +101,7 @@ def main() -> None:
     table = attention_table(observed, object_sizes(clean, positions), objects)
     summary = attention_summary(table)
 
-    rows = telling_rows(observed, table) if drawn is None else drawn
+    rows = rows_to_draw(observed, table) if drawn is None else drawn
     before, after = clean.batch(positions[rows]), attacked.batch(rows)
     erased = study.erase(before, observed.clean.maps["class"][rows])
     shown = [Shown(*of) for of in zip(rows, before, after, erased, strict=True)]

@@ -1,4 +1,4 @@
-"""Attack the parameters of trained recommenders: what that does to accuracy, beside its controls."""
+"""Attack the parameters of trained recommenders and measure accuracy, beside controls."""
 
 import argparse
 import functools
@@ -49,8 +49,8 @@ def main() -> None:
     from src.artifacts.stage import Stage
     from src.measures.comparable import require_same_training
     from src.measures.parameter_attacks import (
-        Outcome,
-        Study,
+        ParameterOutcome,
+        ParameterStudy,
         effects_overview,
         read_effects,
         write_outcome,
@@ -63,7 +63,7 @@ def main() -> None:
     layout.require_data()
     recommenders, attacks = recommenders_of(options), attacks_of(options)
     seeds = tuple(dict.fromkeys(options.seed))
-    study = Study(
+    study = ParameterStudy(
         tuple(recommenders),
         controls_of(recommenders),
         {attack.name: asdict(attack) for attack in attacks},
@@ -110,7 +110,7 @@ def main() -> None:
                     attack, threat, lists_of.get((run, attack))
                 )
                 bar.update()
-    outcome = Outcome.of(study, ranks, threat.attacked_users)
+    outcome = ParameterOutcome.of(study, ranks, threat.attacked_users)
     effects = write_outcome(outcome, described, options.dataset, results)
     stage.record()
     print(effects_overview(effects))

@@ -1,4 +1,4 @@
-"""Attack the rankings of an embedder: what ten attacks leave of them, and its robustness score."""
+"""Attack the rankings of an embedder with ten attacks, and compute its robustness score."""
 
 import argparse
 import sys
@@ -33,13 +33,13 @@ def main() -> None:
 
     from src.attacks.ranking.descent import NES
     from src.attacks.ranking.evaluation import RankingTask, usual_batch
-    from src.attacks.ranking.study import Study
+    from src.attacks.ranking.study import RankingStudy
     from src.extractors.checkpoints import load_extractor
     from src.extractors.device import select_device
     from src.extractors.recorded import RecordedExtractor
     from src.measures.ranking_attacks import (
         Benign,
-        Outcome,
+        RankingOutcome,
         read_record,
         write_outcome,
     )
@@ -49,7 +49,9 @@ def main() -> None:
     images = open_images(options, layout, extractor.trained_size)
     print(describe_side(images.side, extractor.trained_size))
     batch = options.batch or usual_batch(images.side, device)
-    study = Study(attacks, options.repeats, options.max_images, options.seed, options.save_images)
+    study = RankingStudy(
+        attacks, options.repeats, options.max_images, options.seed, options.save_images
+    )
     study.check(images)
 
     described = {
@@ -81,7 +83,7 @@ def main() -> None:
     )
     embeddings = task.victim.gallery.embeddings.cpu().numpy()
     benign = Benign.of(embeddings, images.classes, options.seed, with_nmi=not options.no_nmi)
-    outcome = Outcome.of(benign, study.run(task, stage.parts))
+    outcome = RankingOutcome.of(benign, study.run(task, stage.parts))
     content = write_outcome(outcome, described, table, record)
     stage.record()
     stage.say_written()
@@ -89,7 +91,7 @@ def main() -> None:
 
 
 def finish(options: argparse.Namespace, record: dict[str, Any]) -> None:
-    """Show a record and put its row into the table of embedders, if there is to be one."""
+    """Show a record and add its row to the table of embedders, if one is requested."""
     from src.measures.ranking_attacks import compare, overview
 
     print(overview(record))
@@ -100,7 +102,7 @@ def finish(options: argparse.Namespace, record: dict[str, Any]) -> None:
 
 
 def require_files(options: argparse.Namespace, layout: Layout) -> None:
-    """``UserError`` where the images to rank are not there."""
+    """Raise ``UserError`` if the images to rank are missing."""
     if options.images:
         check_pictures(options.images, options.labels)
     elif options.data:

@@ -1,4 +1,4 @@
-"""Measure how often a classifier is right about labelled images under attack, with AutoAttack."""
+"""Measure the accuracy of a classifier on labelled images under attack, AutoAttack included."""
 
 import argparse
 import sys
@@ -74,7 +74,7 @@ def main() -> None:
     runner = TrialRunner(
         LabelledVictim.of(extractor, images, options.precision),
         images,
-        # The same images for every seed: seeds and recipes are compared on them.
+        # All seeds have the same images, on which seeds and recipes are compared.
         choose_positions(len(images), options.max_images, (0,)),
         device,
         batch_size=batch,
@@ -95,13 +95,13 @@ def main() -> None:
 
 
 def name_of(options: argparse.Namespace, weights: Path) -> str:
-    """The checkpoint's name, and after a point the defence in front of it."""
+    """Return the checkpoint's name, and after a point the defence in front of it."""
     defence = options.preprocess
     return weights.stem if defence.text == NONE else f"{weights.stem}.{defence.folder}"
 
 
 def finish(options: argparse.Namespace, outputs: list[Path]) -> None:
-    """Show the tables and put the first one's rows into the table of recipes, if there is to be one."""
+    """Show the tables and add the first one's rows to the table of recipes, if one is requested."""
     from src.measures.robust_accuracy import compare, masking_verdict, overview, read_table
 
     table, *masking = map(read_table, outputs)

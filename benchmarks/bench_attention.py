@@ -22,7 +22,7 @@ from src.extractors.architectures import build_extractor, input_size
 from src.extractors.attention import Watched, class_directions
 from src.extractors.device import select_device
 from src.extractors.extractor import Extractor
-from src.training.adversaries import Budget
+from src.training.adversaries import AdversaryBudget
 from src.training.cost import cost_of
 from src.training.recipes import RECIPES, Recipe
 from src.training.steps import State, train_step
@@ -36,7 +36,7 @@ def recipe_named(name: str, steps: int) -> Recipe:
     recipe = RECIPES[name]
     if recipe.adversary is None:
         return recipe
-    budget = Budget(EPS, EPS / steps, steps)
+    budget = AdversaryBudget(EPS, EPS / steps, steps)
     return replace(recipe, adversary=replace(recipe.adversary, budget=budget))
 
 

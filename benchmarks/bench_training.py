@@ -23,7 +23,7 @@ from timing import seconds
 from src.extractors.architectures import build_extractor, input_size
 from src.extractors.device import select_device
 from src.extractors.extractor import Extractor
-from src.training.adversaries import Budget
+from src.training.adversaries import AdversaryBudget
 from src.training.recipes import Recipe, hardness_manipulation
 from src.training.steps import State, train_step
 from src.training.terms import intraclass_structure
@@ -35,7 +35,7 @@ EPS = 8 / 255
 
 def recipe_of(objective: str, steps: int) -> Recipe:
     recipe = hardness_manipulation("softhard", "lga", objective)
-    budget = Budget(EPS, EPS / steps, steps)
+    budget = AdversaryBudget(EPS, EPS / steps, steps)
     return replace(
         recipe,
         adversary=replace(recipe.adversary, budget=budget),

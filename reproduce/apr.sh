@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# BPR-MF and AMF: parameters attacked, adversarial training, accuracy again, beside their controls.
+# Trains BPR-MF and AMF, attacks their parameters, and measures accuracy, beside controls.
 #
 #   bash reproduce/apr.sh [--data DIR] [--seeds "0 1 2 3 4 5 6 7 8 9"] [--short] [-- options of snakemake]
 #
-# DIR holds trainingset.tsv and testset.tsv (user, item[, rating[, time]]; ids of any kind) and perhaps
-# validationset.tsv; without it MovieLens is downloaded. It leaves results/movielens-500/:
-#   apr.tsv        5 epochs, attacked with eps 0.5, defended for one epoch: one row for each seed and state
-#   apr_long.tsv   50 epochs and 50 more, plain or adversarial, attacked with eps 0.5, 1, 2 (not with --short)
-# with the effects and their intervals in *_effects.tsv and *.json, and a figure apr_long.png. What it runs
-# stands in reproduce/studies/apr.yaml.
+# DIR holds trainingset.tsv and testset.tsv (user, item[, rating[, time]]; ids of any kind) and optionally
+# validationset.tsv. Without --data MovieLens is downloaded. Results are in results/movielens-500/:
+#   apr.tsv        5 epochs, attacks with eps 0.5, one epoch of defence: a row for each seed and state
+#   apr_long.tsv   50 epochs and 50 more, plain or adversarial, attacks with eps 0.5, 1, 2 (not with --short)
+# Effects with intervals are in *_effects.tsv and *.json, and a figure in apr_long.png. The study is
+# reproduce/studies/apr.yaml.
 set -euo pipefail
 source "$(dirname "$0")/options.sh"
 

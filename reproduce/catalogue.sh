@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The same grid for a catalogue of your own and one ImageNet (or other) classifier.
+# Runs the grid of attacks and recommenders on your own catalogue with one classifier.
 #
 #   bash reproduce/catalogue.sh --name N --images DIR --train FILE --test FILE \
 #       --arch A --weights FILE --origin O --target T \
 #       [--epochs 100] [--batch 512] [--lr 0.05] [--seeds "0 1 2"] [--gpu 0] [--cw "--max_it 1000"] \
 #       [-- options of snakemake]
 #
-# DIR holds <item id>.jpg, the two TSV files hold user and item ids. It leaves data/N/,
-# results/N/summary.tsv and results/N/report.html. What it runs stands in reproduce/studies/catalogue.yaml.
+# DIR holds <item id>.jpg, the two TSV files hold user and item ids. Results are
+# data/N/, results/N/summary.tsv and results/N/report.html. The study is reproduce/studies/catalogue.yaml.
 set -euo pipefail
 source "$(dirname "$0")/options.sh"
 

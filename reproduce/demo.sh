@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The main job on a generated catalogue: nothing to download, about five minutes on two CPU cores.
+# Runs the grid on a generated catalogue, without downloads, in about five minutes on two CPU cores.
 #
 #   bash reproduce/demo.sh [-- options of snakemake]
 #
 # It draws a catalogue and its users, trains two extractors (undefended and Free-AT), attacks the images
-# of an unpopular class so that they look like a popular one, and ends with results/demo/summary.tsv
-# and results/demo/report.html. What it runs stands in reproduce/studies/demo.yaml.
+# of an unpopular class so that they look like a popular one, and writes results/demo/summary.tsv
+# and results/demo/report.html. The study is reproduce/studies/demo.yaml.
 set -euo pipefail
 source "$(dirname "$0")/options.sh"
 

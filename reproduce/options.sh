@@ -1,8 +1,8 @@
-# Sourced by the reproduction scripts: their options, which become entries of a study.
+# Options of the reproduction scripts, which become entries of a study. The scripts source this file.
 #
 #   read_options "dataset data short!" "$@"    --dataset D, --data PATH, --short; after -- those of snakemake
-#   entries dataset epochs=epoch               D becomes the entry dataset, what --epochs says the entry epoch
-#   path_entries data                          the same for a path, which is made absolute
+#   entries dataset epochs=epoch               D becomes the entry dataset, the value of --epochs the entry epoch
+#   path_entries data                          turns --data into an entry with an absolute path
 #   run_study NAME                             runs reproduce/studies/NAME.yaml with these entries
 
 declare -A OPTION=()

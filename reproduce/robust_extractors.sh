@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# Does an extractor that was trained to be robust protect a recommender? One catalogue, seven recipes.
+# Measures whether robust extractors of seven recipes protect a recommender on one catalogue.
 #
 #   bash reproduce/robust_extractors.sh --dataset D [--labels FILE] [--budget full|small]
 #       [--arch A] [--size N] [--pretrained imagenet|FILE|none] [--epochs N] [--embedder_epochs N]
 #       [--origin O --target T] [--attack_eps "8"] [--seeds "0 1 2"] [--gpu N] [-- options of snakemake]
 #
-# data/D is a prepared catalogue (prepare_dataset.py); the category of each item stands in
-# data/D/items.csv (columns item, category), and FILE is copied there. Half of the pictures of each
+# data/D is a prepared catalogue (prepare_dataset.py); the category of each item is in
+# data/D/items.csv (columns item, category), to which FILE is copied. Half of the pictures of each
 # category train classifiers A (plain, madry, free) and embedders A+512 (none, act, hm: HM[S, g_LGA],
-# hm_ics) against 8/255; the other half judges them. Then PGD turns the items of category O into T, by
-# default a category of at least 40 items that is rarely recommended into the one that is most often.
+# hm_ics) against 8/255; the other half is for the test. Then PGD turns the items of category O into T, by
+# default a category of at least 40 items that is rarely recommended into the most recommended one.
 # full is resnet18 at 224 pixels from ImageNet weights, for a GPU. small is c2f2 at 28 pixels in grey, in
-# bf16, on a CPU: 2 cores finish a catalogue of 3,000 pictures within 40 minutes; so small, pictures
-# hardly change within 8/255, and it attacks within 32/255 too. It leaves results/D/robust_extractors.tsv
-# with a row for each recipe and budget, results/D/summary.tsv and results/D/report.html. What it runs
-# stands in reproduce/studies/robust_extractors.yaml.
+# bf16, on a CPU: 2 cores need at most 40 minutes for a catalogue of 3,000 pictures. Such small pictures
+# hardly change within 8/255, so that it also attacks within 32/255. Results are
+# results/D/robust_extractors.tsv with a row for each recipe and budget, results/D/summary.tsv and
+# results/D/report.html. The study is reproduce/studies/robust_extractors.yaml.
 set -euo pipefail
 source "$(dirname "$0")/options.sh"
 

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# What gradients leak: train with and without privacy augmentation, invert the gradients, score, rank.
+# Trains with and without privacy augmentation, inverts gradients, scores reconstructions, and ranks.
 #
 #   bash reproduce/semsim.sh [--data PATH] [--dataset cifar10|cifar100|folder] [--budget full|small]
 #       [--semsim FILE] [--seed 0] [--gpu N] [-- options of snakemake]
 #
 # PATH is a labelled set (default: data/<dataset>), in its published layout, a folder of classes, or an
-# .npz. Where it is missing the demo set's pictures at 32 pixels take its place, which is said. Seven ways of
-# training (plain, crop, the policies 3-1-7, 43-18-18 and both, and crop with pruned or noisy gradients) make
-# one network each of two kinds. Their gradients are inverted by inversed, and by dlg on lenet_zhu; those that
-# were pruned or noisy in training are inverted as they are shared, and clean as in the published study.
-# full is that study: cifar_resnet20x4 and convnet64, 200 epochs, 600 images, 8000 steps, for a GPU. small
-# is cifar_resnet20 and lenet_zhu, 2,000 pictures of the whole set, 16 images, 300 and 500 steps: 2 CPU cores
-# finish it within 30 minutes. Images are scored by MSE, PSNR, SSIM and, with FILE, by a SemSim (made by
-# audits.images train). It leaves reconstructions/<dataset>/ with grid.png, and
+# .npz. If it is missing, the script uses the demo set's pictures at 32 pixels and prints so. Seven kinds
+# of training (plain, crop, the policies 3-1-7, 43-18-18 and both, and crop with pruned or noisy
+# gradients) make one network each of two kinds. Their gradients are inverted by inversed, and by dlg on
+# lenet_zhu. Gradients that were pruned or noisy in training are inverted as shared, and also clean as in
+# the published study. full is that study: cifar_resnet20x4 and convnet64, 200 epochs, 600 images, 8000
+# steps, for a GPU. small is cifar_resnet20 and lenet_zhu, 2,000 pictures of the whole set, 16 images, 300
+# and 500 steps: 2 CPU cores need at most 30 minutes. Images are scored by MSE, PSNR, SSIM and, with FILE,
+# by a SemSim (made by audits.images train). Results are reconstructions/<dataset>/ with grid.png, and
 # results/<dataset>/semsim.tsv, a row for each condition with its rank by every metric (1: most leaked).
-# What it runs stands in reproduce/studies/semsim.yaml.
+# The study is reproduce/studies/semsim.yaml.
 set -euo pipefail
 source "$(dirname "$0")/options.sh"
 

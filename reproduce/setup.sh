@@ -1,4 +1,4 @@
-# Sourced by the scripts that need Python: makes .venv once and activates it.
+# Scripts that need Python source this file, which makes .venv once and activates it.
 # usage: source reproduce/setup.sh [requirements file]
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Runs a whole study, or what is missing of it, by its file in reproduce/studies/.
+# Runs the missing jobs of a study, which is a file in reproduce/studies/.
 #
 #   bash reproduce/study.sh STUDY [options of snakemake]
 #
-#   --cores 8                              so many jobs at once on the CPU (default: one a core)
+#   --cores 8                              number of jobs at once on the CPU (default: one per core)
 #   --dry-run --printshellcmds             print the commands, run nothing
-#   --config epoch=10 seeds="0 1" gpu=-1   other entries than those of the file
-#   --forceall                             let every stage compare its manifest, not only dates
+#   --config epoch=10 seeds="0 1" gpu=-1   entries that replace those of the file
+#   --forceall                             every stage compares its manifest, not only dates
 #   --workflow-profile reproduce/profiles/slurm   submit the jobs to a cluster
 #
-# It may be killed and started again; do not run the same study twice at once. STUDY_ENTRIES may name a
-# JSON file of other entries, which those of --config go before.
+# It may be killed and started again; do not run a study twice at once. STUDY_ENTRIES may name a
+# JSON file of entries that replace those of the study; entries of --config replace both.
 set -euo pipefail
 
 usage() { sed -n '2,13s/^# \{0,1\}//p' "$0"; }

@@ -1,8 +1,8 @@
-"""VAR: what attacks on images, embeddings and parameters do to recommendations.
+"""VAR: effects of attacks on images, embeddings and parameters on recommendations.
 
-The top-level scripts are the verbs; the folders here are the rooms they share. Imports point one way:
+The top-level scripts are commands; the folders here are rooms that they share. Imports point one way:
 scripts and audits, report, measures, leaks, training, attacks, recommenders / defences, extractors,
-datasets, artifacts. ``metrics`` stands alone.
+datasets, artifacts. ``metrics`` imports no other room.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What the scripts share: their common options, one-line errors and exit codes."""
+"""Common options, one-line errors and exit codes of the scripts."""
 
 import argparse
 import errno
@@ -20,16 +20,16 @@ EXIT_BROKEN_PIPE = 141
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Appends defaults, except where there is none or the help text says it in words."""
+    """Formatter that appends defaults, unless there is none or the help text says it in words."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        has_default = action.default is not None and action.default is not False  # 0 is one
+        has_default = action.default is not None and action.default is not False  # 0 is a default
         unsaid = has_default and "(default" not in (action.help or "")
         return super()._get_help_string(action) if unsaid else action.help
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that shows defaults in ``--help`` and fails in one line."""
+    """Argument parser that shows defaults in ``--help`` and fails in one line."""
 
     def __init__(self, description: str, *, prog: str | None = None, **options: Any) -> None:
         super().__init__(
@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _join_detached_dashes(arguments: Sequence[str]) -> list[str]:
-    """Read ``-- origin 774`` as ``--origin 774``: the published instructions print it that way."""
+    """Read ``-- origin 774`` as ``--origin 774``, since the published instructions print it so."""
     joined: list[str] = []
     for argument in arguments:
         if joined and joined[-1] == "--":
@@ -64,7 +64,7 @@ def _join_detached_dashes(arguments: Sequence[str]) -> list[str]:
 def add_common_options(
     parser: argparse.ArgumentParser, *, dataset: str, gpu: int | None = 0
 ) -> None:
-    """``--dataset``, ``--root``, ``--force`` and, unless ``gpu`` is None, ``--gpu``."""
+    """Add ``--dataset``, ``--root``, ``--force`` and, unless ``gpu`` is None, ``--gpu``."""
     parser.add_argument("--dataset", default=dataset, help="name of the folder below data/")
     parser.add_argument("--root", type=Path, default=Path(), help="folder that holds data/")
     add_force_option(parser)
@@ -74,7 +74,7 @@ def add_common_options(
 
 def add_force_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--force", action="store_true", help="redo the stage even where its manifest matches"
+        "--force", action="store_true", help="run the stage even if its manifest matches"
     )
 
 
@@ -85,7 +85,7 @@ def add_gpu_option(parser: argparse.ArgumentParser, default: int = 0) -> None:
 def add_seed_option(
     parser: argparse._ActionsContainer, seeded: str = "of every random choice"
 ) -> None:
-    """``--seed``; ``seeded`` says of what."""
+    """Add ``--seed``; ``seeded`` names the random choices that it decides."""
     parser.add_argument("--seed", type=int, default=0, help=seeded)
 
 
@@ -99,7 +99,7 @@ def add_fidelity_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_configuration_options(parser: argparse.ArgumentParser) -> None:
-    """Which runs of a data set are summarised, where there are several trainings of a recommender."""
+    """Add options that choose the runs to summarise among several trainings of a recommender."""
     parser.add_argument(
         "--epoch", type=int, help="use runs of this many epochs (default: the only ones there)"
     )
@@ -140,7 +140,7 @@ def layouts_of(options: argparse.Namespace) -> list[Layout]:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Which network reads the images, at which size and precision."""
+    """Add options of the network that reads the images, with its size and precision."""
     parser.add_argument(
         "--defense", type=int, choices=(0, 1), default=0, help="0: undefended, 1: defended model"
     )
@@ -163,19 +163,19 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("fp32", "bf16", "fp16"),
         default="fp32",
-        help="of the forward passes",
+        help="precision of the forward passes",
     )
     parser.add_argument(
         "--resize",
         type=int,
         default=None,
-        help="side in pixels; 0 keeps native sizes (default: the one that the checkpoint was trained "
-        "on, where it is recorded; else native where all images share one size, else 224)",
+        help="side in pixels; 0 keeps native sizes (default: the size that the checkpoint was "
+        "trained on, if it is recorded; else the native size if all images share one, else 224)",
     )
 
 
 def add_extractor_options(parser: argparse.ArgumentParser) -> None:
-    """Which network reads the images, and how. Shared by the stages that classify."""
+    """Add options of the network that reads the images, shared by the stages that classify."""
     add_model_options(parser)
     parser.add_argument(
         "--head",
@@ -216,7 +216,7 @@ def extractor_options(model_dir: str | None) -> str:
 
 
 def add_checkpoint_options(parser: argparse.ArgumentParser, network: str) -> None:
-    """A checkpoint in place of the model that ``add_model_options`` names, and its batches."""
+    """Add options of a checkpoint, in place of those of ``add_model_options``, and of its batches."""
     parser.add_argument(
         "--checkpoint", type=Path, help=f"the {network}, instead of --defense and --model_*"
     )
@@ -224,13 +224,13 @@ def add_checkpoint_options(parser: argparse.ArgumentParser, network: str) -> Non
 
 
 def add_picture_options(parser: argparse._ActionsContainer) -> None:
-    """A folder of pictures and the table of their labels."""
+    """Add options of a folder of pictures and the table of their labels."""
     parser.add_argument("--images", type=Path, help="folder of pictures <item>.png")
     parser.add_argument("--labels", type=Path, help="CSV of --images: item, category, label")
 
 
 def require_counts(options: argparse.Namespace, *names: str) -> None:
-    """``UserError`` for an option that is given and below 1."""
+    """Raise ``UserError`` for an option that is given and below 1."""
     for name in names:
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -238,14 +238,14 @@ def require_counts(options: argparse.Namespace, *names: str) -> None:
 
 
 def require_not_negative(options: argparse.Namespace, *names: str) -> None:
-    """``UserError`` for an option that is given and below 0."""
+    """Raise ``UserError`` for an option that is given and below 0."""
     for name in names:
         if (getattr(options, name) or 0) < 0:
             raise UserError(f"--{name} must not be negative")
 
 
 def require_within_lists(ks: Iterable[int], length: int) -> None:
-    """``UserError`` for the first K that lists of ``length`` items do not reach."""
+    """Raise ``UserError`` for the first K that lists of ``length`` items do not reach."""
     for k in ks:
         if not 1 <= k <= length:
             raise UserError(f"K = {k} is not within the lists: it must be 1 to {length}")
@@ -271,14 +271,14 @@ def pixel_levels(text: str) -> float:
 
 
 def run(main: Callable[[], None]) -> int:
-    """Call a script's ``main`` and turn what a user can cause into one line and an exit code."""
+    """Call a script's ``main`` and turn mistakes of the user into one line and an exit code."""
     try:
         main()
     except UserError as error:
         return _fail(" ".join(str(error).split()))
     except BrokenPipeError:
-        # The reader of our output (head, say) has gone; point stdout at nothing, so that Python
-        # does not complain when it flushes at exit.
+        # A reader of the output, such as head, has ended. Stdout becomes the null device, so that
+        # Python does not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except OSError as error:

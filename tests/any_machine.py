@@ -2,7 +2,7 @@
 
 ``python -m tests.any_machine [arguments of pytest]``. Kernels of other processors round differently, so
 a test that passes here may fail there. Each setting makes PyTorch, oneDNN, OpenBLAS, NumPy or TensorFlow
-take the kernels of another one; a setting that this processor lacks is skipped with a line.
+use the kernels of another processor. A setting that this processor lacks is skipped, and a line says so.
 """
 
 import os

@@ -41,18 +41,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass
 class WebServer:
-    """A server on 127.0.0.1 whose files and failures a test chooses. Paths begin with '/'."""
+    """Server on 127.0.0.1 whose files and failures a test chooses. Paths begin with '/'."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     busy: Counter[str] = field(default_factory=Counter)
-    """How many requests for a path are answered with 503 first."""
+    """Number of first requests for a path that are answered with 503."""
     cuts: dict[str, int] = field(default_factory=dict)
-    """The next answer for a path ends after so many bytes."""
+    """Number of bytes after which the next answer for a path ends."""
     ranges: bool = True
-    """Whether a client can ask for the rest of a file."""
+    """True if a client can request the rest of a file."""
     requests: list[tuple[str, str | None]] = field(default_factory=list)
-    """(path, range asked for) of every request so far."""
+    """Pairs (path, requested range) of all requests so far."""
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         path, wanted = request.path, request.headers.get("Range")
@@ -104,7 +104,7 @@ def web_server(monkeypatch) -> Iterator[WebServer]:
 
 @pytest.fixture
 def draw_images() -> Callable[[Path, int], Path]:
-    """``draw_images(folder, n, size=48)``: JPEGs 0.jpg .. (n-1).jpg of random colour gradients."""
+    """Return ``draw_images(folder, n, size=48)``, which writes n JPEGs 0.jpg ... of random gradients."""
 
     def draw(folder: Path, n: int, size: int = 48) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ def draw_images() -> Callable[[Path, int], Path]:
 
 @pytest.fixture
 def stopped_after_an_epoch(monkeypatch) -> Callable[..., None]:
-    """``stopped_after_an_epoch(train, ...)``: the call, interrupted once it has saved its first epoch."""
+    """Return ``stopped_after_an_epoch(train, ...)``: a call, interrupted after its first saved epoch."""
     from src.training import loop
 
     save = loop._save
@@ -139,7 +139,7 @@ def stopped_after_an_epoch(monkeypatch) -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def tiny_extractor():
-    """An untrained ShuffleNet of 5 classes, with batch norm statistics; do not change it."""
+    """Untrained ShuffleNet of 5 classes, with batch norm statistics, which tests must not change."""
     torch = pytest.importorskip("torch")
     from src.extractors.architectures import build_network
     from src.extractors.extractor import Extractor
@@ -159,7 +159,7 @@ def tiny_extractor():
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tiny_extractor, tmp_path_factory) -> Path:
-    """``tiny_extractor`` in a file of our own format."""
+    """Checkpoint of ``tiny_extractor`` in the project's own format."""
     from src.extractors.checkpoints import save_extractor
 
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.pt"

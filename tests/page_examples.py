@@ -1,4 +1,4 @@
-"""The classes that docs/extending.md shows, for the contracts that they have to keep."""
+"""Example classes of docs/extending.md, for tests of their contracts."""
 
 import re
 import sys
@@ -7,7 +7,7 @@ from types import ModuleType
 
 
 def example_of_the_page(room: str) -> type:
-    """The class in the page's first new file of ``src/<room>/``."""
+    """Return the class in the page's first new file of ``src/<room>/``."""
     page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
     code = re.search(rf"```python\n# src/{room}/(\w+)\.py\n(.*?)```", page, re.DOTALL)
     module = ModuleType(f"example_{code[1]}")

@@ -1,4 +1,4 @@
-"""A victim for tests of attacks: any function from images to logits."""
+"""Victim for tests of attacks: any function from images to logits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,5 +26,5 @@ class FunctionVictim:
 
 
 def predicted(logits: Tensor) -> Prediction:
-    """A prediction of which only the logits matter."""
+    """Return a prediction with these logits."""
     return Prediction(logits, logits)

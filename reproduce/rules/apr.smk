@@ -1,4 +1,4 @@
-# Recommenders without images: train them, attack their parameters, a table for each part.
+# Rules that train recommenders without images and attack their parameters, with a table for each part.
 
 from reproduce.workflow.recommenders import Part, files_of, runs_of
 from src.artifacts.layout import Layout
@@ -22,7 +22,7 @@ FINAL = [f"{RESULTS}/{part.table}.tsv" for part in PARTS]
 SHARED = f"--dataset {layout.dataset} --topk {TOP_K} --seed {' '.join(map(str, SEEDS))}"
 
 
-# One after the other, as later ones continue what earlier ones left.
+# The commands run one after the other, since later ones continue models of earlier ones.
 needed = PREPARED
 for number, (options, files) in enumerate(TRAINED.items(), start=1):
 

@@ -1,4 +1,4 @@
-# Attention as a defence: train classifiers by recipes and seeds at equal compute, measure robust accuracy.
+# Rules that train classifiers by recipes and seeds at equal compute and measure their robust accuracy.
 
 from reproduce.workflow.training import Training
 

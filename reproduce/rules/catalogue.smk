@@ -1,4 +1,4 @@
-# One catalogue: data set x extractors x attacks x recommenders x seeds, stages 0 to 6.
+# Rules for one catalogue: data set x extractors x attacks x recommenders x seeds, stages 0 to 6.
 #
 # {dataset} is the study's data set or, where it trains its extractors several times, that of one training: the
 # same images and interactions, linked. In the names of experiments {extractor} is nothing (undefended) or
@@ -105,7 +105,7 @@ localrules:
     report,
 
 
-# A target of its own: what can be known before there is a pair of classes to attack.
+# Target for the results that exist before a pair of classes is chosen.
 rule clean_lists:
     input:
         expand(f"{LISTS}/{{run}}.tsv", dataset=study.dataset, run=clean_runs() + study.blind_lists),
@@ -250,7 +250,7 @@ if study.blind:
             "{PYTHON}rec_generator.py {params.options} > {log} 2>&1"
 
 
-# Stage 4 as published: recommenders learn from what was attacked.
+# Stage 4 as published: recommenders learn from attacked features.
 rule recommend_retrained:
     input:
         INTERACTIONS,
@@ -270,8 +270,8 @@ rule recommend_retrained:
         "{PYTHON}rec_generator.py {params.options} > {log} 2>&1"
 
 
-# Stage 4 as an attacker meets it: the recommenders that are already there score what was attacked.
-# Nothing is trained, so one job does it for all attacks on an extractor.
+# Stage 4 at test time: trained recommenders score attacked features. Nothing is trained, so that one job
+# serves all attacks on an extractor.
 rule recommend_at_test_time:
     input:
         expand(f"{DATA}/{ATTACKED}/features.npy", attack=study.attack_options, allow_missing=True),

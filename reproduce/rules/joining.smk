@@ -1,4 +1,4 @@
-# One table of tables that have their columns in common: of ROWS, in that order. It is JOINED.
+# Rule that joins the tables ROWS, which have equal columns, in their order into the table JOINED.
 
 localrules:
     join,
@@ -10,7 +10,7 @@ rule join:
     output:
         JOINED,
     params:
-        rows=ROWS, # fewer of them make another table
+        rows=ROWS, # a table of other rows is another table
     message:
         "the rows together: {output}"
     shell:

@@ -1,4 +1,4 @@
-# Stage 0, where a study asks for it. PREPARE holds its options, and PREPARED what it leaves.
+# Rule for stage 0, if a study asks for it. PREPARE holds its options, and PREPARED its files.
 
 if PREPARE:
 

@@ -1,4 +1,4 @@
-# Robust deep metric learning: train embedders, attack their rankings, a row of scores for each recipe.
+# Rules that train embedders and attack their rankings, with a row of scores for each recipe.
 
 from reproduce.workflow.training import Training
 

@@ -1,4 +1,4 @@
-# What gradients leak: train in several ways, invert the gradients, score by every metric, rank.
+# Rules that train networks in several ways, invert their gradients, score by every metric, and rank.
 
 from reproduce.workflow.leaks import Leaks
 from reproduce.workflow.training import Training
@@ -79,7 +79,7 @@ rule invert:
         "{AUDIT}leaks {params.options} --checkpoint {input.checkpoint} --no_grid > {log} 2>&1"
 
 
-# Up to date by then, the first of them draws what all of them left.
+# The first command is up to date by then, and draws the reconstructions of all commands.
 rule draw:
     input:
         expand(f"{RECONSTRUCTIONS}/{{attack}}.json", attack=ATTACKS),

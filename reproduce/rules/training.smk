@@ -1,4 +1,4 @@
-# Extractors that a study trains. TRAININGS has them by the file that a training leaves.
+# Rule for the trainings of extractors. TRAININGS has them by the file that a training writes.
 
 wildcard_constraints:
     checkpoint=one_of(TRAININGS),

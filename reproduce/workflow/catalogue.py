@@ -1,7 +1,7 @@
-"""A study of one catalogue as its YAML file describes it: what is run, what the artifacts are called.
+"""Study of one catalogue, read from its YAML file: its jobs and the names of its artifacts.
 
-The rules get every option and every name from here. Names are built by the parsers of the verbs
-themselves, so that a rule expects exactly the files that its verb leaves.
+The rules take every option and every name from here. The parsers of the scripts build the names, so
+that a rule expects exactly the files that its script writes.
 """
 
 import argparse
@@ -35,33 +35,33 @@ DEFAULT_RECOMMENDERS = ("VBPR", "AMR")
 
 @dataclass(frozen=True)
 class StudiedExtractor:
-    """An extractor: the options that select it and, where the study trains it, how."""
+    """Extractor: the options that select it and, if the study trains it, those of its training."""
 
     name: str
-    """``original``, or the folder of a defended model below ``models/``."""
+    """Name: ``original``, or the folder of a defended model below ``models/``."""
     options: str
     train: str = ""
     """Options of ``train_extractor.py``; empty for a checkpoint that is there already."""
 
     @property
     def prefix(self) -> str:
-        """What the names of its experiments begin with: nothing, or ``free_adv_``."""
+        """Beginning of the names of its experiments: empty, or ``free_adv_``."""
         return "" if self.name == CLEAN else f"{self.name}_"
 
     @property
     def trained(self) -> list[str]:
-        """The file that the study's training leaves, if it trains."""
+        """File that the study's training writes, if it trains."""
         if not self.train:
             return []
         return [trained_file(self.train, f"extractors: {self.name}: train")]
 
     @property
     def files(self) -> list[str]:
-        """What must be there before it reads images: its checkpoint, as far as the study can tell."""
+        """Files that must exist before it reads images: its checkpoint, if the options name it."""
         return list(dict.fromkeys([*self.trained, *files_in(self.options)]))
 
 
-def studies_of(entries: Entries) -> dict[str, "Study"]:
+def studies_of(entries: Entries) -> dict[str, "CatalogueStudy"]:
     """Read a study once for every training of its extractors, by the data set of each.
 
     ``extractor_seeds`` are the seeds of these trainings. In the options of extractors
@@ -71,12 +71,12 @@ def studies_of(entries: Entries) -> dict[str, "Study"]:
     dataset = entries.text("dataset")
     seeds = entries.numbers("extractor_seeds", ())
     if not seeds:
-        return {dataset: Study.of(entries)}
+        return {dataset: CatalogueStudy.of(entries)}
     if "extractor_seed" in entries.values:
         raise UserError("extractor_seed: a study has extractor_seeds, and is run once for each")
     names = [dataset, *(f"{dataset}_{seed}" for seed in seeds[1:])]
     studies = {
-        name: Study.of(entries.with_values(dataset=name, extractor_seed=seed))
+        name: CatalogueStudy.of(entries.with_values(dataset=name, extractor_seed=seed))
         for name, seed in zip(names, seeds, strict=True)
     }
     first, *others = studies.values()
@@ -100,7 +100,7 @@ def studies_of(entries: Entries) -> dict[str, "Study"]:
 
 
 @dataclass(frozen=True)
-class Study:
+class CatalogueStudy:
     """Extractors x attacks x recommenders x seeds on one data set."""
 
     dataset: str
@@ -113,29 +113,29 @@ class Study:
     In the file ``--like`` may name the kind of an attack in place of its experiment.
     """
     test_time_attacks: tuple[str, ...]
-    """Further ones, which no recommender is retrained on."""
+    """Further attacks, without retrained recommenders."""
     recommenders: tuple[str, ...]
     epoch: int
     seeds: tuple[int, ...]
-    """Of all recommenders."""
+    """Seeds of all recommenders."""
     prepare: str
-    """Source and options of ``prepare_dataset.py``; empty for a data set that is there already."""
+    """Source and options of ``prepare_dataset.py``; empty for an existing data set."""
     recommender_options: str
     protocols: tuple[str, ...]
     topk: int
     list_of_k: tuple[int, ...]
-    """K of the summary."""
+    """Values of K in the summary."""
     rankings: str
-    """Options of ``audits.rankings``, which then judges every extractor; empty: it does not."""
+    """Options of ``audits.rankings`` for every extractor; empty skips it."""
     promotion: bool
-    """Whether exposure and places of the attacked items are measured: ``audits.promotion``."""
+    """True if ``audits.promotion`` measures exposure and places of the attacked items."""
     job_per_seed: bool
-    """Whether each seed is a job of its own, for long trainings on many machines. Otherwise one job
+    """True if each seed is a job of its own, for long trainings on many machines. Otherwise one job
     trains an experiment's recommenders with all seeds, and starts TensorFlow once."""
 
     @classmethod
-    def of(cls, entries: Entries) -> "Study":
-        """Read a file; raises ``UserError`` for what is missing, unknown or impossible."""
+    def of(cls, entries: Entries) -> "CatalogueStudy":
+        """Read the study; ``UserError`` for missing, unknown or impossible entries."""
         extractors = entries.mapping("extractors")
         study = cls(
             dataset=check_name(entries.text("dataset"), "dataset"),
@@ -188,7 +188,7 @@ class Study:
         return f"{attack[: liked.start()]}{name}{attack[liked.end() :]}"
 
     def check(self) -> None:
-        """Raise ``UserError`` for what the stages could not run, or would run twice."""
+        """Raise ``UserError`` for jobs that the stages cannot run, or would run twice."""
         for name in self.recommenders:
             plain = RECOMMENDERS[name].continues
             if plain not in (None, *self.recommenders):
@@ -224,12 +224,12 @@ class Study:
 
     @property
     def visual(self) -> list[str]:
-        """The recommenders that read images, and face the attacks."""
+        """Recommenders that read images, and are attacked."""
         return [name for name in self.recommenders if RECOMMENDERS[name].reads_images]
 
     @property
     def blind(self) -> list[str]:
-        """The recommenders that read no images: their lists are the same whatever is attacked."""
+        """Recommenders that read no images, whose lists no attack on images changes."""
         return [name for name in self.recommenders if not RECOMMENDERS[name].reads_images]
 
     @cached_property
@@ -242,12 +242,12 @@ class Study:
 
     @property
     def prepared(self) -> list[str]:
-        """The files of the data set that every stage reads."""
+        """Files of the data set that every stage reads."""
         return [f"data/{self.dataset}/{name}.tsv" for name in ("trainingset", "testset")]
 
     @cached_property
     def trainings(self) -> dict[str, Training]:
-        """How the extractors are trained that the study trains, by the file that training leaves."""
+        """Trainings of the study's extractors, by the file that each training writes."""
         labels = Path("data", self.dataset, "items.csv")
         given = [str(labels)] if labels.exists() and not self.prepare else []
         trained = [file for extractor in self.extractors for file in extractor.trained]
@@ -259,12 +259,12 @@ class Study:
 
     @cached_property
     def attack_options(self) -> dict[str, str]:
-        """The options of each attack, by its part of experiment names."""
+        """Options of each attack, by its part of experiment names."""
         first = self.extractors[0]
         return {_attack_part(self._attacked(first, attack)): attack for attack in self.all_attacks}
 
     def scored_by(self, attack: str) -> list[str]:
-        """The ending of the weights that an attack on lists reads, if it is one: ``_step100_VBPR``."""
+        """Return the ending of the weights that an attack on lists reads: ``_step100_VBPR``."""
         options = self._attack_options(self.extractors[0], self.attack_options[attack])
         if options.objective == "class":
             return []
@@ -272,7 +272,7 @@ class Study:
         return [run.weights_name.removeprefix(run.experiment.name)]
 
     def resembled(self, prefix: str, attack: str) -> list[str]:
-        """The report of the attack that noise resembles (``--like``), if the study runs it."""
+        """Return the report of the attack that noise resembles (``--like``), if the study runs it."""
         liked = re.search(r"(?<=--like )\S+", self.attack_options[attack])
         name = liked and _attack_part(Experiment.parse(liked[0]))
         known = name in self.attack_options
@@ -280,13 +280,13 @@ class Study:
 
     @property
     def retrained_attacks(self) -> list[str]:
-        """The names of the attacks on whose features recommenders are retrained."""
+        """Names of the attacks on whose features recommenders are retrained."""
         first = self.extractors[0]
         return [_attack_part(self._attacked(first, attack)) for attack in self.attacks]
 
     @property
     def fidelity(self) -> str:
-        """Of the recommenders."""
+        """Fidelity of the recommenders."""
         return self._recommender_options.fidelity
 
     @property
@@ -297,25 +297,25 @@ class Study:
 
     @property
     def ranked(self) -> list[str]:
-        """The names of the extractors whose rankings are attacked."""
+        """Names of the extractors whose rankings are attacked."""
         return [extractor.name for extractor in self.extractors] if self.rankings else []
 
     @property
     def seed_parts(self) -> dict[str, int]:
-        """Every seed by what names say of it."""
+        """Seeds by their part of names."""
         return seed_parts(self.seeds)
 
     def list_endings(self, seeds: Iterable[int | str], protocol: str = "retrained") -> list[str]:
-        """What names of lists have after the experiment's: ``_top150_ep100_VBPR_seed1``.
+        """Return the parts of list names after the experiment's: ``_top150_ep100_VBPR_seed1``.
 
-        In place of seeds there may be a wildcard for one of ``seed_parts``: ``{seed}``.
+        A wildcard ``{seed}`` may replace the ``seed_parts``.
         """
         runs = self._runs(protocol)
         return [_with_seed(run.name, run, seed) for run in runs for seed in seeds]
 
     @property
     def blind_lists(self) -> list[str]:
-        """Names of the lists of recommenders that read no images, with every seed."""
+        """Return the names of lists of recommenders that read no images, with every seed."""
         options = self._recommender_options
         return [
             run_of(options, name, Experiment(), self.topk, seed).name
@@ -324,7 +324,7 @@ class Study:
         ]
 
     def weight_endings(self, seeds: Iterable[int | str]) -> list[str]:
-        """The same of weights after all epochs: ``_step100_VBPR_seed1``."""
+        """Return the parts of weight names after the experiment's: ``_step100_VBPR_seed1``."""
         runs = self._runs("retrained")
         return [_with_seed(run.weights_name, run, seed) for run in runs for seed in seeds]
 
@@ -336,13 +336,13 @@ class Study:
         return parser.parse_args(shlex.split(f"--epoch {self.epoch} {self.recommender_options}"))
 
     def _runs(self, protocol: str) -> list[Run]:
-        """A run of each recommender that faces the attacks, with seed 1."""
+        """Return a run of each attacked recommender, with seed 1."""
         options = self._recommender_options
         runs = [run_of(options, name, Experiment(), self.topk, 1) for name in self.visual]
         return [replace(run, protocol=protocol) for run in runs]
 
     def _attacked(self, extractor: StudiedExtractor, attack: str) -> Experiment:
-        """The attacked experiment, named as the verb names it."""
+        """Return the attacked experiment, named as stage 3 names it."""
         options = self._attack_options(extractor, attack)
         fidelity = fidelity_of(options)
         settings = attack_settings(options, fidelity)
@@ -350,7 +350,7 @@ class Study:
         return experiment(settings, model_dir_of(options), fidelity, recommender)
 
     def _scored(self, options: argparse.Namespace) -> Run:
-        """The recommender whose lists an attack is after; ``UserError`` where the study has none."""
+        """Return the recommender whose lists an attack changes; ``UserError`` if the study lacks it."""
         if options.score_model not in self.visual or options.score_epoch != self.epoch:
             raise UserError(
                 f"attacks: --objective {options.objective} needs --score_model with one of "
@@ -367,7 +367,7 @@ class Study:
         )
 
     def _attack_options(self, extractor: StudiedExtractor, attack: str) -> argparse.Namespace:
-        """The options of stage 3, as it reads them."""
+        """Return the options of stage 3, as it reads them."""
         parser = OptionsParser(f"attacks: {attack}")
         add_attack_options(parser)
         add_extractor_options(parser)
@@ -382,7 +382,7 @@ def _attack_part(attacked: Experiment) -> str:
 
 
 def _with_seed(name: str, run: Run, seed: int | str) -> str:
-    """The ending of the name of ``run``, with ``seed`` in the place of its own."""
+    """Return the ending of the name of ``run``, with ``seed`` in the place of its own."""
     (part,) = [seed] if isinstance(seed, str) else seed_parts([seed])
     ending = name.removeprefix(run.experiment.name)
     return re.sub(rf"_seed{run.seed}(?=_|$)", lambda _: part, ending)

@@ -1,4 +1,4 @@
-"""How long what is missing of a study may take."""
+"""Estimate of the time that the missing jobs of a study take."""
 
 from collections.abc import Collection, Mapping, Sequence
 from statistics import mean
@@ -11,7 +11,7 @@ MEASURED_CORES = 2
 
 
 def changed_entries(config: Mapping[str, Any], file: Mapping[str, Any]) -> bool:
-    """Whether a study runs with other entries than its file; choices under ``where`` are not others."""
+    """Return whether a study has other entries than its file and the choices under ``where``."""
     choices = {CHOICES, *file.get(CHOICES, {})}
     return any(
         str(config.get(key)) != str(file.get(key)) for key in {*config, *file}.difference(choices)
@@ -27,11 +27,11 @@ def expected_duration(
     *,
     changed: bool,
 ) -> str:
-    """One line for the user.
+    """Return the estimate in one line.
 
     ``missing`` has the rule of each job to run, ``finished`` the seconds that jobs of a rule took here,
-    ``total`` counts all jobs. A rule that has not run here is taken to need the mean of all jobs within
-    the ``minutes`` of the study's file (0: not measured), which hold for its own entries.
+    and ``total`` counts all jobs. A job of a rule that has not run here counts as the mean of all jobs in
+    the ``minutes`` of the study's file (0: not measured), which hold for the file's own entries.
     """
     jobs = f"{len(missing)} of {total} jobs are missing"
     known = {rule: mean(seconds) for rule, seconds in finished.items() if seconds}

@@ -1,4 +1,4 @@
-"""Options of verbs that stand in a study."""
+"""Options of scripts in a study."""
 
 from typing import NoReturn
 
@@ -7,7 +7,7 @@ from src.cli import Parser
 
 
 class OptionsParser(Parser):
-    """Reads options as their verb does: ``UserError`` names the entry where one is wrong."""
+    """Parser that reads options as their script does; ``UserError`` names the entry of a wrong option."""
 
     def __init__(self, entry: str) -> None:
         super().__init__("", prog=entry, add_help=False)

@@ -18,13 +18,13 @@ class Part:
 
     table: str
     trainings: tuple[str, ...]
-    """The options of each ``rec_generator.py``."""
+    """Options of each ``rec_generator.py``."""
     attack: str
-    """Those of ``audits.parameters``."""
+    """Options of ``audits.parameters``."""
 
     @classmethod
     def read(cls, entries: Entries) -> "list[Part]":
-        """The parts that ``tables`` names; ``UserError`` for what is unknown or missing."""
+        """Read the parts that ``tables`` names; ``UserError`` for unknown or missing entries."""
         parts, chosen = entries.mapping("parts"), []
         for name in entries.choices("tables", parts):
             of = parts[name]
@@ -34,7 +34,7 @@ class Part:
 
 
 def runs_of(options: str, top_k: int, seeds: Sequence[int]) -> Iterator[Run]:
-    """The runs that ``rec_generator.py`` leaves with these options, named as it names them."""
+    """Return the runs that ``rec_generator.py`` writes with these options, under its names."""
     parser = OptionsParser(f"trainings: {options}")
     parser.add_argument("--model", nargs="+", default=["VBPR"])
     add_recommender_options(parser)
@@ -46,7 +46,7 @@ def runs_of(options: str, top_k: int, seeds: Sequence[int]) -> Iterator[Run]:
 
 
 def files_of(runs: Iterable[Run], layout: Layout) -> list[str]:
-    """The lists of ``runs``, and their last weights where there are any."""
+    """Return the lists of ``runs``, and their last weights if there are any."""
     paths = []
     for run in runs:
         paths.append(layout.recommendations(run))

@@ -1,4 +1,4 @@
-"""``classes.csv``: the class that an extractor predicts for each image."""
+"""Classes that an extractor predicts for images: ``classes.csv``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

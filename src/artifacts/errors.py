@@ -1,4 +1,4 @@
-"""The exception for mistakes of the user."""
+"""Exception for mistakes of the user."""
 
 
 class UserError(Exception):

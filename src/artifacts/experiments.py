@@ -42,31 +42,31 @@ def check_name(name: str, what: str) -> str:
 
 
 def option_text(options: Mapping[str, object]) -> str:
-    """How names show options: ``_K8_lr0.05``, in the given order."""
+    """Return options as names show them: ``_K8_lr0.05``, in the given order."""
     return "".join(f"_{key}{value}" for key, value in options.items())
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """The images of one catalogue, clean or attacked, seen by one extractor."""
+    """Images of one catalogue, clean or attacked, seen by one extractor."""
 
     model_dir: str | None = None
     """Folder of the defended model below ``models/``; None is the undefended extractor."""
     attack: str | None = None
     origin: int | None = None
-    """The class whose images are attacked; None where ``items`` says which are."""
+    """Class whose images are attacked; None if ``items`` names the attacked ones."""
     target: int | None = None
-    """None for an untargeted attack, and for an attack on lists."""
+    """Class to reach; None for an untargeted attack, and for an attack on lists."""
     parameters: str = ""
-    """The attack's parameters as they stand in the name, for example ``eps4.0_it1_linf_XX``."""
+    """Parameters of the attack as in the name, for example ``eps4.0_it1_linf_XX``."""
     objective: str = ""
-    """What an attack on lists moves: ``rank``, ``demote-score``; empty for attacks on classes."""
+    """Aim of an attack on lists: ``rank``, ``demote-score``; empty for attacks on classes."""
     items: str = ""
-    """Attacked items that are not those of a class: ``random64``, ``ids-chosen``."""
+    """Attacked items if they are not those of a class: ``random64``, ``ids-chosen``."""
 
     @classmethod
     def parse(cls, name: str) -> "Experiment":
-        """Read a full experiment name back; raises ``UserError`` on anything else."""
+        """Read a full experiment name; ``UserError`` for anything else."""
         check_name(name, "experiment")
         if match := _CLEAN.fullmatch(name):
             return cls(match["model_dir"])
@@ -100,18 +100,18 @@ class Experiment:
 
     @property
     def clean(self) -> "Experiment":
-        """The unattacked experiment of the same extractor."""
+        """Unattacked experiment of the same extractor."""
         return Experiment(self.model_dir)
 
     @property
     def extractor(self) -> str:
-        """The extractor's name in tables: ``original``, ``madry``, ``free_adv``, ..."""
+        """Name of the extractor in tables: ``original``, ``madry``, ``free_adv``, ..."""
         return self.model_dir or CLEAN
 
 
 @dataclass(frozen=True)
 class Run:
-    """One recommender on one experiment: what a top-K list or a weight file belongs to."""
+    """Recommender on an experiment, to which top-K lists and weight files belong."""
 
     experiment: Experiment
     model: str = "VBPR"
@@ -119,10 +119,10 @@ class Run:
     top_k: int = 150
     seed: int = 0
     protocol: Literal["retrained", "test_time"] = "retrained"
-    """``retrained``: trained on this experiment's features. ``test_time``: trained on the clean ones."""
+    """Protocol: ``retrained`` on this experiment's features, or ``test_time``, trained on clean ones."""
     fidelity: str = field(default="corrected")
     options: str = ""
-    """Options that are not at the published defaults, as they stand in the name: ``_K8_lr0.05``."""
+    """Options that are not at the published defaults, as in the name: ``_K8_lr0.05``."""
 
     _ENDING = (
         r"(?P<options>(?:_(?!testtime|seed|paper)[A-Za-z][A-Za-z0-9.-]*)*)"
@@ -136,7 +136,7 @@ class Run:
 
     @classmethod
     def parse(cls, name: str) -> "Run":
-        """Read the stem of a top-K file name back; raises ``UserError`` on anything else."""
+        """Read the stem of a top-K file name; ``UserError`` for anything else."""
         match = cls._PATTERN.fullmatch(name)
         if match is None:
             raise UserError(
@@ -168,7 +168,7 @@ class Run:
 
     @classmethod
     def parse_weights_name(cls, name: str) -> "Run":
-        """Read the stem of a weight file back: a run of so many epochs; ``UserError`` if it is none."""
+        """Read the stem of a weight file: a run of so many epochs; ``UserError`` if it is none."""
         match = cls._WEIGHTS.fullmatch(name)
         if match is None:
             raise UserError(
@@ -185,17 +185,17 @@ class Run:
 
     @property
     def options_label(self) -> str:
-        """The options as users name them: ``K8_lr0.05``, or ``published`` where none is shown."""
+        """Options as users name them: ``K8_lr0.05``, or ``published`` without any."""
         return self.options[1:] or PUBLISHED
 
     @property
     def fitted_at_once(self) -> bool:
-        """Whether no epochs and no options set the run apart from others of its recommender."""
+        """True if the run's recommender trains without epochs and options."""
         return self.epochs == 0 and not self.options
 
     @property
     def clean(self) -> "Run":
-        """The same recommender on the clean experiment: what a change is measured against."""
+        """Run of the recommender on the clean experiment, against which a change is measured."""
         return replace(self, experiment=self.experiment.clean, protocol="retrained")
 
     @property

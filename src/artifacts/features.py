@@ -1,4 +1,4 @@
-"""``features.npy``: one row of features for each item."""
+"""Matrix of features with a row for each item: ``features.npy``."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def write_features(path: Path, features: np.ndarray) -> None:
 
 
 def require_features(path: Path) -> None:
-    """``UserError`` where no stage has written the matrix."""
+    """Raise ``UserError`` if no stage has written the matrix."""
     if not path.is_file():
         raise UserError(f"missing file: {path} (run the stage that writes it first)")
 
@@ -22,7 +22,7 @@ def require_features(path: Path) -> None:
 def read_features(path: Path, n_items: int | None = None) -> np.ndarray:
     """Read and check an (items, dimensions) float32 matrix.
 
-    Raises ``UserError`` when the file is missing, is not a matrix of finite numbers, or does not have
+    Raises ``UserError`` if the file is missing, is not a matrix of finite numbers, or does not have
     ``n_items`` rows.
     """
     require_features(path)

@@ -1,4 +1,4 @@
-"""The two ways to run the pipeline: corrected, and as published."""
+"""Fidelity of the pipeline: corrected, or as published."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""The classes that a shop gives its items: a CSV table of item and category."""
+"""Classes that a shop gives its items: a CSV table of item and category."""
 
 import csv
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ COLUMNS = ("item", "category")
 
 @dataclass(frozen=True)
 class ItemClasses:
-    """The class of each item, ordered by item id."""
+    """Class of each item, ordered by item id."""
 
     path: Path
     items: np.ndarray
-    """(n,) int64 ids."""
+    """Item ids (n,) int64."""
     classes: np.ndarray
-    """(n,) int64."""
+    """Class numbers (n,) int64."""
     labels: tuple[str, ...]
     """Names of the classes; class c is ``labels[c]``."""
 
@@ -45,9 +45,9 @@ class ItemClasses:
 def read_item_classes(path: Path) -> ItemClasses:
     """Read a CSV table of the columns item and category, with or without a header.
 
-    Classes are numbered in the order of their names, which are compared as numbers where all are whole
-    numbers. Under a header there may be other columns, and a column ``label`` names the categories.
-    Raises ``UserError`` for anything else.
+    Classes are numbered in the order of their names, which are compared as numbers if all are whole
+    numbers. A table with a header may have other columns, and a column ``label`` names the categories.
+    Raises ``UserError`` for any other file.
     """
     rows = _read_rows(path)
     item_column, name_column = 0, 1

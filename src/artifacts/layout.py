@@ -1,4 +1,4 @@
-"""The fixed tree of folders that the stages share."""
+"""Tree of folders that the stages share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from src.artifacts.experiments import Experiment, Run, check_name
 
 @dataclass(frozen=True)
 class Layout:
-    """Every path of one data set, below ``root`` (the folder that holds ``data/``)."""
+    """Paths of one data set below ``root``, the folder that holds ``data/``."""
 
     dataset: str
     root: Path = Path()
@@ -22,7 +22,7 @@ class Layout:
         return self.root / "data" / self.dataset
 
     def require_data(self) -> Path:
-        """The data set's folder; raises ``UserError`` when it does not exist."""
+        """Return the data set's folder; ``UserError`` if it does not exist."""
         if not self.data.is_dir():
             raise UserError(
                 f"no data set at {self.data}: run download_datasets.sh or prepare_dataset.py first"
@@ -40,27 +40,27 @@ class Layout:
 
     @property
     def validation_set(self) -> Path:
-        """A second held-out item of the users, to choose epochs by; most data sets have none."""
+        """Second held-out item of each user, by which epochs are chosen; most data sets have none."""
         return self.data / "validationset.tsv"
 
     @property
     def held_out_sets(self) -> tuple[Path, ...]:
-        """The test rows and, where the data set has them, the validation rows."""
+        """Test rows and, if the data set has them, validation rows."""
         return tuple(path for path in (self.test_set, self.validation_set) if path.is_file())
 
     @property
     def images(self) -> Path:
-        """The clean product images ``<item id>.jpg``."""
+        """Clean product images ``<item id>.jpg``."""
         return self.data / "original" / "images"
 
     @property
     def user_map(self) -> Path:
-        """Which user of the source each user id stands for: columns id, original."""
+        """User of the source for each user id: columns id, original."""
         return self.data / "users.tsv"
 
     @property
     def item_map(self) -> Path:
-        """Which item of the source each item id stands for: columns id, original."""
+        """Item of the source for each item id: columns id, original."""
         return self.data / "items.tsv"
 
     @property
@@ -75,15 +75,15 @@ class Layout:
 
     @property
     def item_categories(self) -> Path:
-        """What the items of the demo set really are: columns item, category, label."""
+        """True categories of the demo set's items: columns item, category, label."""
         return self.data / "items.csv"
 
     @property
     def extractor_set(self) -> Path:
-        """Labelled pictures to train an extractor on: ``images/`` and ``labels.csv``."""
+        """Labelled pictures that train an extractor: ``images/`` and ``labels.csv``."""
         return self.data / "extractor"
 
-    # Stages 1 and 3: what an extractor makes of the images of an experiment.
+    # Stages 1 and 3: predictions of an extractor for the images of an experiment.
     def experiment(self, experiment: Experiment) -> Path:
         return self.data / experiment.name
 
@@ -106,7 +106,7 @@ class Layout:
 
     # Stages 2 and 4: recommenders.
     def weights(self, run: Run) -> Path:
-        """The weights of ``run`` after all its epochs."""
+        """Return the weight file of ``run`` after all its epochs."""
         return self.root / "rec_model_weights" / self.dataset / f"{run.weights_name}.npz"
 
     @property
@@ -117,16 +117,16 @@ class Layout:
         return self.recommendations_dir / f"{run.name}.tsv"
 
     def test_ranks(self, run: Run) -> Path:
-        """Rank of every user's held-out item among all items the user has not trained on."""
+        """Return the file of ranks of held-out items among all items outside the user's training set."""
         return self.recommendations_dir / "test_ranks" / f"{run.name}.tsv"
 
     def attacked_recommendations(self, attack: str, run: Run) -> Path:
-        """Lists of a recommender whose parameters are under the attack of that name."""
+        """Return the lists of a recommender whose parameters are attacked by the attack of that name."""
         return self.recommendations_dir / "attacked" / f"{attack}_{run.name}.tsv"
 
     # Stages 2b and 5: measures.
     def metric(self, metric: str, run: Run) -> Path:
-        """``metric`` is the folder: ``chr``, ``ncdcg``, ``accuracy`` or ``bias``."""
+        """Return the table in the folder ``metric``: ``chr``, ``ncdcg``, ``accuracy`` or ``bias``."""
         return self.root / metric / self.dataset / f"{run.name}.tsv"
 
     def success_results(self, experiment: Experiment) -> Path:
@@ -139,7 +139,7 @@ class Layout:
         return self.experiment(experiment) / "features_dist_avg_all_attack.txt"
 
     def attention(self, experiment: Experiment, ending: str = ".tsv") -> Path:
-        """Where attention went, a row an image; ``_summary.tsv`` and figures end otherwise."""
+        """Return the table of attention, a row per image; the summary and figures have other endings."""
         return self.experiment(experiment) / f"attention{ending}"
 
     @property
@@ -152,11 +152,11 @@ class Layout:
 
     @property
     def runs_table(self) -> Path:
-        """The values of every run behind ``summary``."""
+        """Values of every run behind ``summary``."""
         return self.results / "runs.tsv"
 
     def result(self, name: str) -> Path:
-        """A file of a study."""
+        """Return the path of a file of a study."""
         return self.results / check_name(name, "output")
 
     # Checkpoints are shared by all data sets.

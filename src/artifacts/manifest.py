@@ -1,8 +1,8 @@
-"""The record beside each artifact: how it was made, and whether it still stands.
+"""Manifests: records beside artifacts of how these were made, and checks that they are up to date.
 
-A stage describes itself (options and inputs), asks whether its outputs are already there and made
-the same way, and otherwise works and leaves a new record. Inputs and outputs are compared by
-content, so a copied or freshly cloned tree is as good as the one it was made in.
+A stage describes its options and inputs. If its outputs exist and were made in the same way it is
+skipped, otherwise it runs and writes a new record. Inputs and outputs are compared by content, so that
+records hold in a copied or cloned tree as well.
 """
 
 import functools
@@ -27,7 +27,7 @@ _PACKAGES = ("numpy", "pandas", "pillow", "torch", "torchvision", "tensorflow", 
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of a file's bytes, or of a folder's file names and bytes (manifests left out)."""
+    """Return SHA-256 of a file's bytes, or of a folder's file names and bytes without manifests."""
     if path.is_dir():
         digest = hashlib.sha256()
         for file in sorted(path.rglob("*")):
@@ -50,14 +50,14 @@ def _of_file(path: Path) -> str:
 
 @functools.lru_cache(maxsize=65536)
 def _hash_content(path: Path, size: int, mtime_ns: int) -> str:
-    """Size and time are only the cache key: a script that reads a file twice hashes it once."""
+    """Return SHA-256 of a file, once for each path, size and time (the keys of the cache)."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What determines an artifact: the stage, its options and the content of its inputs."""
+    """Stage, options and content of inputs that determine an artifact."""
 
     stage: str
     options: Mapping[str, Any]
@@ -75,7 +75,7 @@ class Manifest:
         return cls(stage, json.loads(json.dumps(dict(options))), hashes)
 
     def is_current(self, outputs: Sequence[Path]) -> bool:
-        """Whether all outputs exist, are unchanged, and were made as this manifest describes."""
+        """Return whether all outputs exist, are unchanged, and were made as this manifest describes."""
         recorded = read_record(outputs[0])
         return (
             recorded.get("stage") == self.stage
@@ -86,7 +86,7 @@ class Manifest:
         )
 
     def write(self, outputs: Sequence[Path]) -> None:
-        """Record that ``outputs`` were made; the record stands beside the first of them."""
+        """Write the record of ``outputs`` beside the first of them."""
         record = {
             "stage": self.stage,
             "command": shlex.join([*program(), *sys.argv[1:]]),
@@ -132,7 +132,7 @@ def _hashes(outputs: Sequence[Path]) -> dict[str, str]:
 
 
 def read_record(output: Path) -> dict[str, Any]:
-    """The whole record beside ``output``, or an empty one where there is none."""
+    """Return the record beside ``output``, or an empty one if there is none."""
     try:
         return json.loads(record_path(output).read_text())
     except (FileNotFoundError, json.JSONDecodeError):
@@ -142,7 +142,7 @@ def read_record(output: Path) -> dict[str, Any]:
 def first_difference(
     options: Mapping[str, Any], others: Mapping[str, Any]
 ) -> tuple[str, Any, Any] | None:
-    """(name, value, other value) of the first option that differs, nested ones included; or None."""
+    """Return (name, value, other value) of the first, possibly nested, option that differs; or None."""
     for name in dict.fromkeys((*options, *others)):
         value, other = options.get(name), others.get(name)
         if isinstance(value, Mapping) and isinstance(other, Mapping):

@@ -16,7 +16,7 @@ from src.artifacts.manifest import Manifest
 
 @dataclass(frozen=True)
 class Parts:
-    """Hidden folder of numbered parts, each a set of named arrays.
+    """Hidden folder of numbered parts, each with named arrays.
 
     Its name holds a digest of the stage's manifest, so that a stage never continues from parts that
     were made with other options or inputs.

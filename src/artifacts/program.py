@@ -1,4 +1,4 @@
-"""How the running script was started."""
+"""Words that started the running script."""
 
 import sys
 from pathlib import Path

@@ -28,14 +28,14 @@ from src.artifacts.errors import UserError
 
 ORIGINALS = "_ori"
 UNTRANSFORMED = "_untransformed"
-METRICS = "metric.tsv"
+METRICS_FILE = "metric.tsv"
 """Table in the folder of reconstructions, with a row for each image."""
 
 _IMAGE_NAME = re.compile(r"(?P<id>\d+)_(?P<label>\d+)_[^/]+\.png")
 
 
 class Pair(NamedTuple):
-    """A reconstruction and its original."""
+    """Reconstruction and its original."""
 
     id: int
     label: int
@@ -163,12 +163,12 @@ def read_pairs(folder: Path, *, untransformed: bool = False) -> list[Pair]:
 
 
 def diverged_images(folder: Path) -> set[tuple[int, int]]:
-    """Return (id, label) of the images for which every restart diverged, by the table ``METRICS``.
+    """Return (id, label) of the images for which every restart diverged, by the table ``METRICS_FILE``.
 
     Their files show the mean colour and no reconstruction. The set is empty if ``folder`` has no such
     table or the table has no column ``restart``; raises ``UserError`` for a file that is no table.
     """
-    path = folder / METRICS
+    path = folder / METRICS_FILE
     if not path.is_file():
         return set()
     try:

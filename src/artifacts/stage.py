@@ -1,4 +1,4 @@
-"""What every stage does with its outputs: skip those that stand, publish and record new ones."""
+"""Outputs of a stage, which are skipped if they are up to date, else published and recorded."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from src.artifacts.parts import Parts
 
 @dataclass(frozen=True)
 class Stage:
-    """Outputs and the manifest that says how they are made; the record stands beside the first output.
+    """Outputs and the manifest of how they are made; the record stands beside the first output.
 
     A stage reads like this::
 
@@ -27,12 +27,12 @@ class Stage:
     manifest: Manifest
     outputs: Sequence[Path]
     name: Path | str = ""
-    """How the line that skips the stage calls it; by default by its first output."""
+    """Name of the stage in the line that skips it; by default that of its first output."""
 
     def is_up_to_date(self, force: bool) -> bool:
-        """Return, and say, whether the outputs stand as the manifest describes them.
+        """Return, and print, whether the outputs are as the manifest describes them.
 
-        With ``force`` they never do.
+        With ``force`` they never are.
         """
         if force or not self.manifest.is_current(self.outputs):
             return False
@@ -52,7 +52,7 @@ class Stage:
         self.record()
 
     def record(self) -> None:
-        """Record outputs that have been written whole, and discard the parts that they were made of."""
+        """Record outputs that are written completely, and discard the parts that they were made of."""
         self.manifest.write(self.outputs)
         self.parts.discard()
 

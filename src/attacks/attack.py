@@ -2,11 +2,11 @@
 
     attack(victim, images, goal) -> images
 
-- The ``victim`` turns images into predictions (logits and features) through which gradients flow. What
-  stands in front of a network or behind it is part of the victim.
-- The ``goal`` turns predictions into what the attack makes small, one value for each image.
+- The ``victim`` turns images into predictions (logits and features) through which gradients flow. Parts
+  in front of a network or behind it belong to the victim.
+- The ``goal`` turns predictions into the value that the attack minimises, one for each image.
 - The attack is a frozen dataclass of its own parameters. Its fields are the options of the command line;
-  its norms, its budget and the template of its name stand beside them.
+  its norms, its budget and the template of its name are further attributes.
 
 Nothing here needs torch: bad options fail before it is loaded.
 """
@@ -37,13 +37,13 @@ Space = Literal["pixel", "normalised"]
 
 
 class Victim(Protocol):
-    """Whatever an attack asks for predictions of images."""
+    """Source of predictions of images, which an attack queries."""
 
     box: Box | None
-    """Limits of every coordinate; None where there are none."""
+    """Limits of every coordinate; None without limits."""
 
     def __call__(self, images: "Tensor") -> "Prediction":
-        """Logits (N, C) and features (N, D) of ``images`` (N, 3, H, W), with gradients.
+        """Return logits (N, C) and features (N, D) of ``images`` (N, 3, H, W), with gradients.
 
         The logits are None where the extractor has no head.
         """
@@ -58,37 +58,37 @@ class Goal(Protocol):
     """
 
     def __call__(self, prediction: "Prediction") -> "Tensor":
-        """The value (n,) that falls as an image comes nearer to the goal."""
+        """Return the value (n,) that falls as an image comes nearer to the goal."""
         ...
 
     def achieved(self, prediction: "Prediction") -> "Tensor":
-        """What each image is judged by (n,), larger where it did better; attacks keep the best image."""
+        """Return the score (n,) of each image, larger for a better one; attacks keep the best image."""
         ...
 
     def missed_by(self, prediction: "Prediction") -> "Tensor":
-        """By how much (n,) each image misses the goal; negative where it is reached."""
+        """Return the distance (n,) by which each image misses the goal; negative if it is reached."""
         ...
 
     def reached(self, prediction: "Prediction", confidence: float = 0.0) -> "Tensor":
-        """Whether each image has got there by a margin of ``confidence``, (n,) bool."""
+        """Return whether each image reaches the goal by a margin of ``confidence``, (n,) bool."""
         ...
 
     def __getitem__(self, rows: "Tensor") -> "Goal":
-        """The goals of some images; ``rows`` is an index or a mask."""
+        """Return the goals of some images; ``rows`` is an index or a mask."""
         ...
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The largest change of an image that an attack may leave in a file."""
+    """Largest change of an image that an attack may store in a file."""
 
     eps: float
-    """In grey levels of 255."""
+    """Radius in grey levels of 255."""
     norm: Norm = "inf"
 
     @property
     def order(self) -> float:
-        """The norm as a number."""
+        """Order of the norm as a number."""
         return math.inf if self.norm == "inf" else int(self.norm)
 
 
@@ -104,11 +104,11 @@ def option(
     suffix: str | None = None,
     named: bool = True,
 ) -> Any:
-    """A field of an attack that is an option of the command line too.
+    """Return a field of an attack that is also an option of the command line.
 
     ``flag`` is the option without dashes (the field's name), ``parse`` reads its text (the type of the
-    default). Numbers are checked: integers are at least ``least``, others above 0, or where ``least``
-    is 0, not negative; None leaves them to the attack. Names of experiments show a value that is not
+    default). Numbers are checked: integers are at least ``least``, others above 0, or at least 0 if
+    ``least`` is 0; None leaves the check to the attack. Names of experiments show a value that is not
     the default as ``_<suffix><value>`` (suffix: the field's name) unless their template has it, or the
     attack names it itself (not ``named``); ``label`` is what reports call it.
     """
@@ -127,7 +127,7 @@ def option(
 
 @dataclass(frozen=True)
 class Attack:
-    """Moves images towards a goal. Subclasses add their parameters as ``option`` fields.
+    """Function that moves images towards a goal. Subclasses add their parameters as ``option`` fields.
 
     ``victim`` must not need weight gradients (see ``freezing.frozen``). Images (N, 3, H, W) are float32
     inside the victim's box; the result has their shape and is detached. Random choices come from torch's
@@ -135,39 +135,39 @@ class Attack:
     """
 
     template: ClassVar[str]
-    """The parameters that experiments' names always show, in the published order."""
+    """Parameters that experiments' names always show, in the published order."""
     norms: ClassVar[tuple[Norm, ...]] = ("inf",)
-    """The norms that its budget may have, or that it makes small."""
+    """Norms that its budget may have, or that it makes small."""
     spaces: ClassVar[tuple[Space, ...]] = ("pixel", "normalised")
     targeted: ClassVar[bool] = True
-    """Whether it can aim at a class; otherwise it can only leave one."""
+    """True if it can aim at a class; otherwise it can only leave one."""
     smallest_change: ClassVar[bool] = False
-    """Whether it looks for the smallest change, and so ends on the boundary of a class."""
+    """True if it looks for the smallest change, and so ends on the boundary of a class."""
     takes_any_goal: ClassVar[bool] = True
-    """Whether it moves images towards any goal; otherwise it knows classes alone."""
+    """True if it moves images towards any goal; otherwise it knows classes alone."""
     asks_places: ClassVar[bool] = False
     """Whether it learns values of the goal alone, and of lists only the places of its items."""
     sees_network: ClassVar[bool] = True
     """Whether it asks the victim for anything."""
     precise: ClassVar[bool] = False
-    """Whether it runs in fp32 only."""
+    """True if it runs in fp32 only."""
 
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
         raise NotImplementedError
 
     @property
     def budget(self) -> Budget | None:
-        """The budget that stored images are held to; None where the attack has none."""
+        """Budget that stored images are held to; None for an attack without one."""
         return None
 
     @property
     def has_random_start(self) -> bool:
-        """Whether another try may end elsewhere."""
+        """True if a repetition may end at another point."""
         return False
 
     @property
     def passes(self) -> int:
-        """How often one image goes through the network, at most."""
+        """Largest number of passes of one image through the network."""
         return 1
 
     def check(self, kind: str, space: Space = "pixel") -> None:
@@ -186,7 +186,7 @@ class Attack:
 
     @property
     def shown(self) -> dict[str, str]:
-        """The parameters that names and reports always show, as text."""
+        """Parameters that names and reports always show, as text."""
         formats = {name: spec for _, name, spec, _ in Formatter().parse(self.template) if name}
         return {
             of.metadata["label"] or of.name: format(getattr(self, of.name), formats[of.name])
@@ -196,7 +196,7 @@ class Attack:
 
     @property
     def name(self) -> str:
-        """The parameters as experiments' names have them: the template, then what is not usual."""
+        """Parameters as experiments' names show them: the template, then values other than defaults."""
         values = {of.name: getattr(self, of.name) for of in options_of(type(self))}
         return self.template.format(**values) + "".join(f"_{part}" for part in self.unusual())
 
@@ -214,12 +214,12 @@ class Attack:
 
 
 def options_of(attack: type[Attack]) -> list[Field]:
-    """The fields of an attack that are options of the command line, in their order."""
+    """Return the fields of an attack that are options of the command line, in their order."""
     return [of for of in fields(attack) if "help" in of.metadata]
 
 
 def _check_number(metadata: Any, name: str, value: object) -> None:
-    """Raise ``UserError`` unless a number is where its option says."""
+    """Raise ``UserError`` unless a number is in the range of its option."""
     flag, least = metadata["flag"] or name, metadata["least"]
     if least is None or isinstance(value, bool) or not isinstance(value, int | float):
         return
@@ -235,7 +235,7 @@ def _check_number(metadata: Any, name: str, value: object) -> None:
 
 @dataclass(frozen=True)
 class BudgetedAttack(Attack):
-    """An attack that keeps within ``eps``; a subclass with a choice of norms adds a field ``norm``."""
+    """Attack within a budget ``eps``; a subclass with a choice of norms adds a field ``norm``."""
 
     eps: float = option(
         8.0,
@@ -249,11 +249,11 @@ class BudgetedAttack(Attack):
 
     @property
     def radius(self) -> float:
-        """``eps`` in units of the attacked space."""
+        """Budget ``eps`` in units of the attacked space."""
         return self.eps / LEVELS
 
 
 def norm_option(*choices: Norm) -> Any:
-    """The field ``norm`` of an attack; the first of the ``choices`` is the usual norm."""
+    """Return the field ``norm`` of an attack; the first of the ``choices`` is the default."""
     text = f"norm of the budget ({', '.join(choices)})"
     return option(choices[0], text, flag="l", choices=choices, label="l", suffix="l")

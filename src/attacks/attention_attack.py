@@ -1,4 +1,4 @@
-"""PGD that minds where the network looks: it drives attention away while it attacks, or keeps it.
+"""PGD that also moves the network's attention away, or keeps it where it was.
 
 Images are taken for another class by descending
 
@@ -29,7 +29,7 @@ from src.extractors.attention import Attended, Watched, class_directions, map_di
 
 @dataclass(frozen=True)
 class AttentionGoal:
-    """A class goal, and a map to be driven away or kept: a goal of predictions with maps."""
+    """Class goal with an attention map that is driven away or kept; it reads predictions with maps."""
 
     watched: Watched
     goal: ClassGoal
@@ -38,13 +38,13 @@ class AttentionGoal:
     clean: Tensor
     """Maps (N, h, w) of the clean images."""
     weight: float
-    """Above 0 pushes attention away, below 0 keeps it; inf and -inf leave the classes out."""
+    """Weight of attention: above 0 pushes it away, below 0 keeps it; inf and -inf ignore classes."""
 
     @classmethod
     def of(
         cls, watched: Watched, images: Tensor, goal: ClassGoal, weight: float
     ) -> "AttentionGoal":
-        """The goal for images that start at ``images`` (N, 3, H, W)."""
+        """Return the goal for images that start at ``images`` (N, 3, H, W)."""
         return cls(watched, goal, *_clean_attention(watched, images, goal), weight)
 
     def __call__(self, attended: Attended) -> Tensor:
@@ -77,7 +77,7 @@ def attention_attack(
     weight: float,
     random_start: bool,
 ) -> Tensor:
-    """``steps`` sign steps of size ``step`` within the L-inf ball of ``eps``; the last iterate.
+    """Take ``steps`` sign steps of size ``step`` in the L-inf ball of ``eps``; return the last iterate.
 
     ``victim`` shows its maps (``watched``). For the least likely class of an image, the published
     target, make it the class of a targeted goal. A random start is uniform over the ball: at the clean
@@ -101,14 +101,14 @@ def attention_attack(
 
 
 def attention_shift(first: Tensor, second: Tensor) -> Tensor:
-    """Squared distances (N,) of signed maps (N, h, w), each of unit length: 0 equal, 4 opposite."""
+    """Return squared distances (N,) of signed maps (N, h, w) of unit length: 0 equal, 4 opposite."""
     return map_distance(normalise(first, "l2"), normalise(second, "l2"), "l2")
 
 
 def _clean_attention(watched: Watched, points: Tensor, goal: ClassGoal) -> tuple[Tensor, Tensor]:
-    """Read-outs (N, D) and maps (N, h, w) of the clean images; one forward.
+    """Return read-outs (N, D) and maps (N, h, w) of the clean images, with one forward.
 
-    Read is the class to be left, or where the goal is another class, the one that is predicted.
+    The class is the one to be left or, for a targeted goal, the predicted one.
     """
     attended = watched(points.detach().requires_grad_())
     classes = attended.logits.argmax(dim=1) if goal.targeted else goal.classes

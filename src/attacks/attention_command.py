@@ -1,4 +1,4 @@
-"""What a user can set about the analysis of attention, beside the attack and the network."""
+"""Options of the analysis of attention, beside those of the attack and the network."""
 
 import argparse
 import math
@@ -18,18 +18,18 @@ def add_attention_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("attention")
     group.add_argument(
         "--layer",
-        help="whose maps are watched (default: the last one whose spatial means are the features)",
+        help="layer whose maps are read (default: the last one whose spatial means are the features)",
     )
     group.add_argument(
         "--share",
         type=float,
         default=0.125,
-        help="of a map's cells, the top ones, that count as attended and are erased",
+        help="share of a map's cells, the largest ones, that count as attended and are erased",
     )
     group.add_argument(
         "--boxes",
         type=Path,
-        help="CSV of where the objects are: item,x0,y0,x1,y1 in pixels of the original images",
+        help="CSV of boxes around the objects: item,x0,y0,x1,y1 in pixels of the original images",
     )
     group.add_argument(
         "--minimal_eps",
@@ -45,7 +45,7 @@ def add_attention_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="explain N images, chosen by chance, with LIME too (optional library; 2000 passes an image)",
+        help="number of random images that LIME explains too (optional library; 2000 passes per image)",
     )
     group.add_argument(
         "--drawn",
@@ -57,7 +57,7 @@ def add_attention_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_attention_options(options: argparse.Namespace) -> None:
-    """Raise ``UserError`` for numbers that mean nothing and for a head without weights."""
+    """Raise ``UserError`` for numbers out of range and for a head without weights."""
     if options.head != LINEAR:
         raise UserError(
             f"attention is read from the weights of a linear head, not --head {options.head}"

@@ -1,4 +1,4 @@
-"""Reading clean and attacked images with one network: where it looks, and what erasing that costs.
+"""Attention of one network to clean and attacked images, and the cost of erasing what it attends to.
 
 Attention, its completeness and its scatter are those of Wu et al., "Attention, please! Adversarial
 defense via activation rectification and preservation" (2018), measured for any extractor and, beside
@@ -37,18 +37,18 @@ class AttentionStudy:
     """Maps of the same images before and after an attack, by read-out.
 
     - ``class``: the row of the head for the origin class, the same before and after;
-    - ``predicted``: the row of whatever class the network says, of each image as it is;
-    - ``target``: the row of the attack's target, where it has one;
-    - ``score``: the direction of a recommender's score, where one is given.
+    - ``predicted``: the row of the class that the network predicts for the image;
+    - ``target``: the row of the attack's target, if it has one;
+    - ``score``: the direction of a recommender's score, if one is given.
     """
 
     watched: Watched
     origin: int
     target: int | None = None
     score: np.ndarray | None = None
-    """(D,): the read-out of a recommender."""
+    """Read-out (D,) of a recommender."""
     share: float = 0.125
-    """Of the cells of a map, the top ones, that count as attended."""
+    """Share of a map's cells, the largest ones, that count as attended."""
     batch_size: int = 8
 
     @property
@@ -56,9 +56,9 @@ class AttentionStudy:
         return self.watched.extractor
 
     def read(self, images: ImageSet, positions: np.ndarray, progress: str) -> Seen:
-        """One forward of the images at ``positions``.
+        """Predict the images at ``positions`` with one forward.
 
-        Raises ``UserError`` where their maps differ in size, or have a single cell.
+        Raises ``UserError`` if their maps differ in size or have a single cell.
         """
         logits, maps = [], []
         for pixels in self._batches(images, positions, progress):
@@ -71,8 +71,8 @@ class AttentionStudy:
     def read_erased(
         self, images: ImageSet, positions: np.ndarray, seen: Seen
     ) -> dict[str, np.ndarray]:
-        """By read-out: probability (n,) of the origin class without what the read-out attends to."""
-        # The class attacked is the predicted one as a rule: then two read-outs have equal maps.
+        """Return probabilities (n,) of the origin class without the attended cells, by read-out."""
+        # The attacked class is mostly the predicted one, so that two read-outs have equal maps.
         twins = {
             name: next(other for other in seen.maps if np.array_equal(seen.maps[other], maps))
             for name, maps in seen.maps.items()
@@ -89,12 +89,12 @@ class AttentionStudy:
         return {name: probabilities[twin] for name, twin in twins.items()}
 
     def erase(self, levels: np.ndarray, maps: np.ndarray) -> np.ndarray:
-        """Images (n, height, width, 3) uint8 without the cells that ``maps`` (n, h, w) attend to."""
+        """Return images (n, height, width, 3) uint8 without the top cells of their ``maps`` (n, h, w)."""
         erased = self._erase(to_pixels(levels, self.extractor.device), maps)
         return to_levels(erased, levels)
 
     def minimal_eps(self, images: ImageSet, positions: np.ndarray, largest: float) -> np.ndarray:
-        """(n,) float64: the smallest budget in grey levels at which PGD succeeds; see ``minimal_eps``."""
+        """Return the smallest budgets (n,) float64, in grey levels, of ``minimal_eps``."""
         classes = self.origin if self.target is None else self.target
         found = []
         for pixels in self._batches(images, positions, "smallest budgets"):
@@ -111,7 +111,7 @@ class AttentionStudy:
     def explain(
         self, clean: ImageSet, attacked: ImageSet, observed: Observed, n: int, seed: int
     ) -> Explained:
-        """LIME of ``n`` images by chance, before and after, for the class that each is taken for."""
+        """Explain ``n`` random images with LIME, before and after, each for its predicted class."""
         n = min(n, len(attacked))
         rows = np.sort(np.random.default_rng(seed).choice(len(attacked), n, replace=False))
         positions = clean.positions(attacked.ids[rows])
@@ -131,7 +131,7 @@ class AttentionStudy:
         return Explained(rows, *masks)
 
     def _batches(self, images: ImageSet, positions: np.ndarray, progress: str) -> Iterator[Tensor]:
-        """Pixels (N, 3, height, width) in [0, 1] in the order of ``positions``."""
+        """Yield pixels (N, 3, height, width) in [0, 1] in the order of ``positions``."""
         if len(images.store.of_one_size(positions)) > 1:
             raise UserError(
                 "images of unlike sizes have maps of unlike sizes: run stages 1 and 3 with --resize"
@@ -143,7 +143,7 @@ class AttentionStudy:
                 bar.update(len(batch))
 
     def _attend(self, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        # Outside the closed form a map is a gradient, and nothing but the pixels may ask for one.
+        # Without the closed form a map is a gradient, for which the pixels alone need gradients.
         needs_gradient = not self.watched.averaged
         with torch.set_grad_enabled(needs_gradient):
             attended = self.watched(pixels.requires_grad_(needs_gradient))
@@ -160,7 +160,7 @@ class AttentionStudy:
         return attended.logits.detach(), maps
 
     def _directions(self, logits: Tensor) -> dict[str, Tensor]:
-        """By read-out: (N, D)."""
+        """Return read-outs (N, D) by name."""
         n, device = len(logits), logits.device
         classes = {
             "class": torch.full((n,), self.origin, device=device),
@@ -185,9 +185,9 @@ def observe(
     success: np.ndarray,
     largest: float | None = None,
 ) -> Observed:
-    """All images of ``attacked`` before and after; ``success`` (n,) bool is known of each of them.
+    """Observe all images of ``attacked`` before and after; ``success`` (n,) bool is their outcome.
 
-    ``largest``: look for the smallest budgets up to this one, in grey levels; None does not.
+    The smallest budgets are searched up to ``largest`` grey levels; None skips the search.
     """
     positions = clean.positions(attacked.ids)
     before = study.read(clean, positions, "clean images")
@@ -214,13 +214,13 @@ def minimal_eps(
     rounds: int = ROUNDS,
     steps: int = STEPS,
 ) -> Tensor:
-    """The smallest L-inf budget (N,) float32 at which PGD brings each image to its goal.
+    """Return the smallest L-inf budgets (N,) float32 at which PGD brings images to their goals.
 
-    ``images`` (N, 3, H, W) in [0, 1]; budgets in the same unit. The first round tries ``largest``; where
-    it fails the result is infinite, elsewhere the other rounds halve the bracket, each image by
-    itself, to ``largest / 2 ** (rounds - 1)``. PGD starts from the clean image, with steps of a sixth of
-    its budget. It need not succeed at every larger budget, so that this is the smallest one found and an
-    upper bound of the smallest there is.
+    ``images`` (N, 3, H, W) in [0, 1]; budgets in the same unit. The first round tries ``largest``; the
+    result is infinite if it fails. The other rounds halve the bracket of each image down to
+    ``largest / 2 ** (rounds - 1)``. PGD starts from the clean image, with steps of a sixth of
+    its budget. PGD may fail at a larger budget than the one found, so that the result is an upper
+    bound of the smallest budget.
     """
     found = images.new_full((len(images),), torch.inf)
     rows = torch.arange(len(images), device=images.device)
@@ -238,7 +238,7 @@ def minimal_eps(
 
 
 def _reached(victim: Victim, images: Tensor, goal: ClassGoal, eps: Tensor, steps: int) -> Tensor:
-    """Whether PGD within ``eps`` (N,), one budget an image, gets there: (N,) bool."""
+    """Return whether PGD reaches each goal within ``eps`` (N,), a budget for each image: (N,) bool."""
     budget = eps[:, None, None, None]
     attacked = pgd(images, lambda points: goal(victim(points)), budget, STEP * budget, steps)
     return predict_reached(victim, attacked, goal)

@@ -1,7 +1,7 @@
-"""AutoAttack, by the library of its authors.
+"""AutoAttack from its authors' library.
 
 Croce and Hein, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
-attacks", ICML 2020. Each attack sees only the images that those before it left right.
+attacks", ICML 2020. Each attack sees only images that the attacks before it did not change the class of.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ FAST_QUERIES = 500
 
 
 def auto_attack(victim: Victim, images: Tensor, goal: Goal, eps: float, effort: Effort) -> Tensor:
-    """The ensemble in the L-inf ball; untargeted, in pixels.
+    """Attack with the ensemble in the L-inf ball, untargeted, in pixels.
 
     ``standard`` is the published one: APGD-CE (100 steps), targeted APGD-DLR and targeted FAB (9 targets
     of 100 steps each, or one less than there are classes), Square (5000 queries). ``fast`` is APGD-CE of
@@ -45,7 +45,7 @@ def auto_attack(victim: Victim, images: Tensor, goal: Goal, eps: float, effort: 
     if n_classes < _FEWEST_CLASSES:
         raise UserError(f"AutoAttack needs {_FEWEST_CLASSES} classes, the network has {n_classes}")
     seed = int(torch.randint(2**31, ()))
-    # The library seeds the global generators, which belong to our caller.
+    # The library seeds the global generators, whose state the caller needs unchanged.
     with torch.random.fork_rng([images.device] if images.is_cuda else []):
         n_targets = min(_MOST_TARGETS, n_classes - 1)
         ensemble = build_ensemble(logits, eps, effort, n_targets, seed, images.device)
@@ -64,7 +64,7 @@ def build_ensemble(
     seed: int,
     device: torch.device,
 ) -> Any:
-    """The library's object, which is called by ``run_standard_evaluation``."""
+    """Return the library's object, to be called with ``run_standard_evaluation``."""
     import pyautoattack
     from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
 

@@ -1,4 +1,4 @@
-"""Attacking all images of a class of a catalogue, batch by batch, so that a kill costs one batch."""
+"""Attack on all images of a class of a catalogue, batch by batch, so that a kill costs one batch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from src.attacks.storage import norms, to_levels, to_pixels, write_images
 from src.attacks.victim import ExtractorVictim
 from src.datasets.catalogue import open_catalogue
 from src.datasets.image_set import ImageSet
-from src.extractors.distribution import of_share, own_share, rank
+from src.extractors.distribution import own_share, rank, share_label
 from src.extractors.extractor import Extractor, Precision, Prediction
 from src.extractors.inference import Predictions, predict
 from src.recommenders.audience import Audience
@@ -39,7 +39,7 @@ OUTPUTS = ("classes.csv", "features.npy", "attack.tsv", IMAGES)
 
 @dataclass(frozen=True)
 class Campaign:
-    """One attack on the images ``image_ids`` of ``catalogue``.
+    """Attack on the images ``image_ids`` of ``catalogue``.
 
     The images are split into the same batches in every run, and the random choices of a batch depend
     on the seed and the batch's number only, so that a run that was killed and continued, or shared by
@@ -54,13 +54,13 @@ class Campaign:
     batch_size: int = 32
     workers: int = 0
     features_precision: Precision = "fp32"
-    """Of the stored images' features: that of the clean features they are compared with."""
+    """Precision of the stored images' features, equal to that of the clean features."""
     attacked: Extractor | None = None
-    """The extractor that the attack sees; None is ``extractor``, which judges."""
+    """Extractor that the attack sees; None is ``extractor``, which judges."""
     sizes: Mapping[int, float] | None = None
     """L2 norms in grey levels of the changes that noise resembles, by image id."""
     audience: Audience | None = None
-    """Users whose lists an attack on lists is after; its items are ``image_ids``."""
+    """Users whose lists an attack on lists changes; its items are ``image_ids``."""
     accounts: Audience | None = None
     """Users whose lists the attack asks for places, where it is told nothing else."""
     given: Mapping[int, Path] | None = None
@@ -68,14 +68,14 @@ class Campaign:
 
     @property
     def budget(self) -> Budget | None:
-        """What a stored image is held to; None where the attack has no budget in pixels."""
+        """Budget of a stored image; None if the attack has no budget in pixels."""
         return self.settings.attack.budget if self.fidelity.budget_space == "pixel" else None
 
     def attack(self, folder: Path, parts: Parts) -> None:
-        """Attack, and store below ``folder`` as ``images/<id>.tiff``.
+        """Attack the images and store them below ``folder`` as ``images/<id>.tiff``.
 
-        ``parts`` remembers finished batches: those are not attacked again. Where ``torchrun`` has
-        started several processes each attacks its share of the rest.
+        Batches that ``parts`` holds are not attacked again. If ``torchrun`` has started several
+        processes, each attacks its share of the rest.
         """
         victim = ExtractorVictim(
             self.attacked or self.extractor,
@@ -92,7 +92,7 @@ class Campaign:
             tqdm(
                 total=(finished + sum(len(batches[number]) for number in own)) * per_image,
                 initial=finished * per_image,
-                desc=of_share(f"{self.settings.kind}, image passes"),
+                desc=share_label(f"{self.settings.kind}, image passes"),
                 unit="pass",
                 disable=rank() > 0,
             ) as bar,
@@ -103,11 +103,11 @@ class Campaign:
                 columns = self._attack_batch(victim, folder / IMAGES, number, batches[number])
                 parts.save(number, columns)
                 finished += len(batches[number])
-                # An attack may need fewer passes than it could.
+                # An attack may need fewer passes than its maximum.
                 bar.update(finished * per_image - bar.n)
 
-    def judge(self, folder: Path, parts: Parts) -> "Outcome":
-        """Read back what ``attack`` has stored of all batches, and classify it in fp32."""
+    def judge(self, folder: Path, parts: Parts) -> "AttackOutcome":
+        """Read back the images that ``attack`` has stored, and classify them in fp32."""
         found = [parts.read(number) for number in range(len(self._batches()))]
         columns = {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
         stored = open_catalogue(folder / IMAGES, resize=0)
@@ -117,7 +117,7 @@ class Campaign:
             predictions = replace(predictions, features=rounded.features)
         images = pd.DataFrame(columns).sort_values("image", ignore_index=True)
         images.insert(2, "success", self._succeeded(predictions))
-        return Outcome(images, predictions)
+        return AttackOutcome(images, predictions)
 
     @property
     def knows_success(self) -> bool:
@@ -144,21 +144,21 @@ class Campaign:
         return torch.cat(of_batches).cpu().numpy()
 
     def _batches(self) -> list[np.ndarray]:
-        """Positions in the catalogue, always split the same way."""
+        """Return positions in the catalogue, always split into the same batches."""
         positions = self.catalogue.positions(self.image_ids)
         return list(self.catalogue.batches(positions, self.batch_size))
 
     def _attack_batch(
         self, victim: ExtractorVictim, folder: Path, number: int, positions: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Attack and store one batch; returns its columns of the outcome."""
+        """Attack and store one batch; return its columns of the outcome."""
         device = self.extractor.device
         clean = self.catalogue.batch(positions)
         rows = np.searchsorted(self.image_ids, self.catalogue.ids[positions])
         goal = self._goal(rows).to(device)
         told = goal if self.accounts is None else self._place_goal[torch.from_numpy(rows)]
         passes = victim.all_passes
-        # The caller's random state stays as it is.
+        # The caller's random state is not changed.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(_seed_of(self.settings.seed, number))
             points = victim.to_points(to_pixels(clean, device))
@@ -182,7 +182,7 @@ class Campaign:
         }
 
     def _prepared(self, victim: ExtractorVictim, image_ids: np.ndarray) -> Attack:
-        """The attack for some images: it is tried again where the settings ask for that."""
+        """Return the attack for some images, repeated if the settings ask for it."""
         attack, settings = self.settings.attack, self.settings
         if isinstance(attack, Noise) and self.sizes is not None:
             attack = replace(
@@ -199,7 +199,7 @@ class Campaign:
         return attack
 
     def _goal(self, rows: np.ndarray) -> Goal:
-        """The goal of some of the images, by their rows in ``image_ids``."""
+        """Return the goal of some of the images, by their rows in ``image_ids``."""
         settings = self.settings
         if self.audience is not None:
             return self._list_goal[torch.from_numpy(rows)]
@@ -210,7 +210,7 @@ class Campaign:
 
     @cached_property
     def _list_goal(self) -> ListGoal:
-        """The goal of all images, on the extractor's device."""
+        """Return the goal of all images, on the extractor's device."""
         return list_goal(self.settings.objective, self.audience, self.extractor.device)
 
     @cached_property
@@ -230,8 +230,8 @@ class Campaign:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of each attacked image, in ascending order of image id.
+class AttackOutcome:
+    """Result for each attacked image, in ascending order of image id.
 
     ``images`` has the columns image, success_before_rounding, success (of the stored file), linf (grey
     levels) and l2 (pixels in [0, 1]) of the stored change, passes (images that the attack sent
@@ -254,15 +254,15 @@ class Outcome:
 
     @property
     def success_rates(self) -> tuple[float, float]:
-        """Percent of images that succeeded before rounding, and of the stored ones."""
+        """Return the percentages of images that succeeded before rounding, and as stored."""
         means = self.images[["success_before_rounding", "success"]].mean()
         return 100 * float(means.iloc[0]), 100 * float(means.iloc[1])
 
     def write(self, folder: Path, start: Classes, clean_features: np.ndarray) -> tuple[Path, ...]:
-        """Write classes.csv, features.npy and attack.tsv beside the images; returns all outputs.
+        """Write classes.csv, features.npy and attack.tsv beside the images; return all outputs.
 
         ``start`` holds the clean predictions of the attacked images. ``clean_features`` (items, D)
-        becomes the features of all items: row = item id, the attacked rows replaced.
+        becomes the features of all items, with the attacked rows (row = item id) replaced.
         """
         outputs = tuple(folder / name for name in OUTPUTS)
         write_attacked_classes(outputs[0], self.classes, start)
@@ -275,9 +275,9 @@ class Outcome:
 
 
 def change_sizes(report: Path, image_ids: np.ndarray) -> dict[int, float]:
-    """L2 norms in grey levels of the changes in an ``attack.tsv``, by image id.
+    """Return L2 norms in grey levels of the changes in an ``attack.tsv``, by image id.
 
-    ``UserError`` unless it has all of the images.
+    Raises ``UserError`` if an image is missing.
     """
     found = pd.read_csv(report, sep="\t", index_col="image")["l2"] * LEVELS
     missing = np.setdiff1d(image_ids, found.index)
@@ -287,9 +287,9 @@ def change_sizes(report: Path, image_ids: np.ndarray) -> dict[int, float]:
 
 
 def publish(folder: Path, final: Path, parts: Parts) -> None:
-    """Put the finished ``folder`` in the place of ``final``, and forget the parts.
+    """Move the finished ``folder`` to ``final`` and discard the parts.
 
-    What stood there before (and what was measured on it) is replaced as a whole.
+    An earlier folder is replaced as a whole, with all that was measured on it.
     """
     if final.exists():
         final.replace(parts.folder / "replaced")
@@ -298,5 +298,5 @@ def publish(folder: Path, final: Path, parts: Parts) -> None:
 
 
 def _seed_of(seed: int, batch: int) -> int:
-    """Independent seeds for the batches of a run."""
+    """Return independent seeds for the batches of a run."""
     return int(np.random.SeedSequence((seed, batch)).generate_state(1, np.uint64)[0] >> 1)

@@ -1,4 +1,4 @@
-"""The L2 attack of Carlini and Wagner 2017, "Towards Evaluating the Robustness of Neural Networks".
+"""L2 attack of Carlini and Wagner 2017, "Towards Evaluating the Robustness of Neural Networks".
 
 For every image the attack minimises, with Adam,
 
@@ -35,7 +35,7 @@ _PROGRESS = 0.9999
 
 @dataclass(frozen=True)
 class CarliniWagner:
-    """C&W with the paper's algorithm; images that no search step brings there stay clean."""
+    """C&W with the paper's algorithm; images without a success stay clean."""
 
     confidence: float = 0.0
     """Margin by which the target's logit must lead."""
@@ -45,11 +45,11 @@ class CarliniWagner:
     iterations: int = 1000
     """Adam steps of one search step."""
     abort: Literal["image", "never"] = "image"
-    """``image``: an image whose loss no longer falls leaves the batch until the next search step."""
+    """Early stop: with ``image`` an image whose loss no longer falls leaves the search step."""
     warm: bool = False
-    """Keep the variable and Adam's moments over search steps."""
+    """True keeps the variable and Adam's moments over search steps."""
     alias: bool = False
-    """Let the bounds of the search follow c."""
+    """True lets the bounds of the search follow c."""
 
     def __post_init__(self) -> None:
         if self.warm and self.abort != "never":
@@ -68,7 +68,7 @@ class CarliniWagner:
         return best.images
 
     def _descend(self, victim: Victim, descent: "_Descent", c: Tensor, best: "_Best") -> Tensor:
-        """One search step: returns whether each image, (N,) bool, reached its goal in it."""
+        """Take one search step; return whether each image reached its goal in it, (N,) bool."""
         found = torch.zeros(len(c), dtype=torch.bool, device=c.device)
         rows = torch.arange(len(c), device=c.device)
         last_loss = torch.full_like(c, torch.inf)
@@ -141,7 +141,7 @@ class _ConstantSearch:
         )
 
     def update(self, found: Tensor, alias: bool) -> None:
-        """Success looks for a smaller c; failure for a larger one, tenfold until one succeeds."""
+        """Lower c of images that succeeded, and raise it for the others, tenfold until one succeeds."""
         self.upper = torch.where(found, torch.minimum(self.upper, self.c), self.upper)
         self.lower = torch.where(found, self.lower, torch.maximum(self.lower, self.c))
         bounded = self.upper < _UNBOUNDED
@@ -153,11 +153,11 @@ class _ConstantSearch:
 
 @dataclass
 class _Best:
-    """The nearest success of every image over all search steps."""
+    """Nearest success of every image over all search steps."""
 
     images: Tensor
     distances: Tensor
-    """(N,) squared L2; infinite where nothing was found."""
+    """Squared L2 norms (N,); infinite without a success."""
 
     def update(self, rows: Tensor, images: Tensor, distances: Tensor, reached: Tensor) -> None:
         better = reached & (distances < self.distances[rows])
@@ -168,11 +168,11 @@ class _Best:
 
 @dataclass
 class _Descent:
-    """Adam on the free variable of the images that still go on."""
+    """Adam on the free variable of the images that are still attacked."""
 
     clean: Tensor
     to_images: Callable[[Tensor, Tensor], Tensor]
-    """Maps (modifier, anchor) to images."""
+    """Function of (modifier, anchor) that returns images."""
     anchor: Tensor
     goal: Goal
     modifier: Tensor
@@ -197,7 +197,7 @@ class _Descent:
         )
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with some of the images only: ``rows`` is a mask."""
+        """Keep only some of the images; ``rows`` is a mask."""
         self.goal = self.goal[rows]
         for name in ("clean", "anchor", "modifier", "mean", "square"):
             setattr(self, name, getattr(self, name)[rows])
@@ -205,12 +205,12 @@ class _Descent:
     def step(
         self, victim: Victim, c: Tensor, confidence: float, learning_rate: float
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Take one step; returns images, reached, squared L2 and loss as they were before it."""
+        """Take one step; return images, reached, squared L2 and loss as they were before it."""
         modifier = self.modifier.detach().requires_grad_()
         images = self.to_images(modifier, self.anchor)
         prediction = victim(images)
         missed_by = self.goal.missed_by(prediction)
-        # `maximum`, not `clamp`: it has a gradient where the margin is met exactly.
+        # `maximum`, not `clamp`: it has a gradient if the margin is met exactly.
         hinge = torch.maximum(missed_by + confidence, torch.zeros_like(missed_by))
         distance = (images - self.clean).pow(2).sum(dim=(1, 2, 3))
         loss = c * hinge + distance
@@ -238,7 +238,7 @@ class _Descent:
 
 
 def _bounded(points: Tensor, box: Box) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
-    """x' = box of (tanh(modifier + anchor) + 1) / 2: every modifier gives an image in the box."""
+    """Return x' = box of (tanh(modifier + anchor) + 1) / 2, in the box for every modifier."""
     low, high = box
     clean = points.clamp(low, high)
     unit = ((clean - low) / (high - low)).clamp(0, 1)
@@ -252,5 +252,5 @@ def _bounded(points: Tensor, box: Box) -> tuple[Tensor, Tensor, Callable[[Tensor
 
 
 def _free(points: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
-    """x' = x + modifier, unbounded."""
+    """Return x' = x + modifier, without bounds."""
     return points, points, lambda modifier, anchor: modifier + anchor

@@ -1,4 +1,4 @@
-"""What stage 1 left for an attack: which images belong to the origin class, and all clean features."""
+"""Results of stage 1 that an attack reads: the images of the origin class and all clean features."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CleanSources:
-    """The clean experiments that an attacked one builds on.
+    """Clean experiments that an attacked one is made from.
 
-    Both are those of the attacked extractor, but for the paper's mode: there the undefended extractor
-    chooses the images, and its features fill the rows of all images that were not attacked.
+    Both belong to the attacked extractor. With the paper's fidelity the undefended extractor chooses
+    the images, and its features fill the rows of all images that were not attacked.
     """
 
     layout: Layout
     own: Experiment
-    """The clean experiment of the attacked extractor."""
+    """Clean experiment of the attacked extractor."""
     classes: Experiment
-    """Whose classes choose the images."""
+    """Experiment whose classes choose the images."""
     features: Experiment
-    """Whose features are kept for the other images."""
+    """Experiment whose features are kept for the other images."""
 
     @classmethod
     def of(cls, layout: Layout, attacked: Experiment, fidelity: Fidelity) -> "CleanSources":
@@ -49,18 +49,18 @@ class CleanSources:
         )
 
     def require(self, stage_1: str) -> None:
-        """``UserError`` with the command ``stage_1`` unless it has been run."""
+        """Raise ``UserError`` with the command ``stage_1`` unless it has been run."""
         for path in (self.layout.classes(self.classes), self.layout.features(self.features)):
             if not path.is_file():
                 raise UserError(f"missing file: {path}; run first: {stage_1}")
 
     @property
     def recorded(self) -> RecordedExtractor:
-        """The extractor that made the features that are kept."""
+        """Return the extractor that made the features that are kept."""
         return RecordedExtractor.read(self.layout.classes(self.features))
 
     def require_same(self, recorded: RecordedExtractor) -> None:
-        """``UserError`` unless the attacked extractor made what should come from it."""
+        """Raise ``UserError`` unless the attacked extractor made all results that should be its own."""
         for source in {self.classes, self.features} & {self.own}:
             path = self.layout.classes(source)
             recorded.require_same(RecordedExtractor.read(path), path)
@@ -92,7 +92,7 @@ class CleanSources:
         return extractor.replaced(head=head.to(extractor.device), labels=item_classes.labels)
 
     def read_features(self, n_items: int, extractor: "Extractor") -> np.ndarray:
-        """(n_items, D) float32; ``UserError`` when they do not fit the attacked extractor's."""
+        """Return features (n_items, D) float32; ``UserError`` if they do not fit ``extractor``."""
         path = self.layout.features(self.features)
         features = read_features(path, n_items)
         if features.shape[1] != extractor.n_features:

@@ -1,4 +1,4 @@
-"""The command line that the scripts about attacks share."""
+"""Command line of the scripts about attacks."""
 
 import argparse
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def named_experiment(
 
 @dataclass(frozen=True)
 class AttackCommand:
-    """One attack on one data set, as the options describe it."""
+    """Attack on a data set that the options describe."""
 
     options: argparse.Namespace
     settings: AttackSettings
@@ -63,7 +63,7 @@ class AttackCommand:
     layout: Layout
     experiment: Experiment
     scored_by: Path | None = None
-    """Weights of the recommender whose lists are attacked; None for an attack on classes."""
+    """Weight file of the recommender whose lists are attacked; None for an attack on classes."""
 
     @classmethod
     def parse(
@@ -76,7 +76,7 @@ class AttackCommand:
     ) -> "AttackCommand":
         """Read the command line; ``attack`` and ``eps`` are the script's own defaults.
 
-        ``add_options`` adds what the script alone takes.
+        ``add_options`` adds the options of that script alone.
         """
         parser = Parser(description or "")
         add_common_options(parser, dataset="amazon_men")
@@ -97,7 +97,7 @@ class AttackCommand:
         return cls(options, settings, fidelity, layout, name, scored_by)
 
     def require_attacked(self) -> None:
-        """``UserError`` unless stage 3 has been run with the same options."""
+        """Raise ``UserError`` unless stage 3 has been run with the same options."""
         folder = self.layout.experiment(self.experiment)
         if not self.layout.classes(self.experiment).is_file():
             raise UserError(
@@ -107,9 +107,9 @@ class AttackCommand:
 
     @property
     def resembled(self) -> Path | None:
-        """The report of the attack whose changes are the size of this noise; None for other attacks.
+        """Return the report of the attack whose changes have the size of this noise; None without noise.
 
-        ``UserError`` where stage 3 has not been run for that attack.
+        Raises ``UserError`` if stage 3 has not been run for that attack.
         """
         attack = self.settings.attack
         if not isinstance(attack, Noise) or not attack.like:
@@ -152,7 +152,7 @@ class AttackCommand:
 
     @property
     def stage_1(self) -> str:
-        """The command that classifies the clean images with the same extractor."""
+        """Return the command that classifies the clean images with the same extractor."""
         options = self.options
         command = f"python classify_extract.py --dataset {options.dataset}"
         command += f" --defense {options.defense}"

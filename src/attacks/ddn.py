@@ -1,9 +1,9 @@
-"""DDN: Rony et al. 2019, "Decoupling Direction and Norm for Efficient Gradient-Based L2
-Adversarial Attacks and Defenses".
+"""DDN, decoupled direction and norm.
 
-Looks for the smallest L2 change like C&W, in a hundred steps instead of thousands. Every candidate
-is rounded to the grey levels that a file can hold before it is judged, so what succeeds here succeeds
-after storage.
+Rony et al., "Decoupling Direction and Norm for Efficient Gradient-Based L2 Adversarial Attacks and
+Defenses", CVPR 2019. Like C&W it looks for the smallest L2 change, in a hundred steps instead of
+thousands. Every candidate is rounded to the grey levels that a file can hold before it is judged, so
+that an image that succeeds here also succeeds as a file.
 """
 
 import math
@@ -20,7 +20,7 @@ _FIRST_NORM = 1.0
 
 
 def ddn(victim: Victim, images: Tensor, goal: Goal, steps: int) -> Tensor:
-    """The direction follows the gradient; the norm shrinks after a success and grows otherwise."""
+    """Follow the gradient; the norm of the change shrinks after a success and grows otherwise."""
     if victim.box is None:
         raise ValueError("DDN rounds to the grey levels of a box")
     low, high = victim.box
@@ -47,13 +47,13 @@ def ddn(victim: Victim, images: Tensor, goal: Goal, steps: int) -> Tensor:
 
 
 def _rounded(images: Tensor, low: float, high: float) -> Tensor:
-    """``images`` at the grey levels between the ends of the box."""
+    """Round ``images`` to the grey levels between the ends of the box."""
     width = (high - low) / LEVELS
     return ((images - low) / width).round() * (high - low) / LEVELS + low
 
 
 def _descent_direction(victim: Victim, candidate: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
-    """Unit gradient (N, 3, H, W) of what is to be made small, and whether the goal is reached (N,).
+    """Return unit gradients (N, 3, H, W) of the goal's value, and whether it is reached (N,).
 
     An image without a gradient gets a random direction.
     """
@@ -68,10 +68,10 @@ def _descent_direction(victim: Victim, candidate: Tensor, goal: Goal) -> tuple[T
 
 
 def _norm(images: Tensor) -> Tensor:
-    """(N,) L2 norms."""
+    """Return L2 norms (N,)."""
     return images.flatten(1).norm(dim=1)
 
 
 def _per_pixel(values: Tensor) -> Tensor:
-    """(N,) to (N, 1, 1, 1)."""
+    """Reshape (N,) to (N, 1, 1, 1)."""
     return values[:, None, None, None]

@@ -1,4 +1,4 @@
-"""Holding a network still while it is attacked."""
+"""Networks that an attack must not change."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from torch import nn
 def frozen(*networks: nn.Module) -> Iterator[None]:
     """Put ``networks`` in evaluation mode without weight gradients; put everything back at the end.
 
-    An attack needs the gradient of its images only. Weight gradients that nobody reads are about a
-    third of the cost of a backward pass, and they would stay behind in the caller's ``.grad``.
-    Modules keep their own modes: a network that trains with some layers frozen gets them back so.
+    An attack needs the gradient of its images only. Weight gradients are about a third of the cost of a
+    backward pass, and they would stay in the caller's ``.grad``. Each module gets back its own mode,
+    also in a network that trains with some layers frozen.
     """
     modules = [module for network in networks for module in network.modules()]
     parameters = [parameter for network in networks for parameter in network.parameters()]

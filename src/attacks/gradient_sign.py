@@ -1,4 +1,4 @@
-"""FGSM and PGD, by our engine and by CleverHans; both round alike.
+"""FGSM and PGD, with our engine and with CleverHans; both round alike.
 
 FGSM: Goodfellow et al. 2015, "Explaining and Harnessing Adversarial Examples".
 PGD: Madry et al. 2018, "Towards Deep Learning Models Resistant to Adversarial Attacks".
@@ -22,7 +22,7 @@ _MOVED_BY_L1_PGD = 0.01
 
 
 def fgsm(victim: Victim, images: Tensor, goal: Goal, eps: float, order: float) -> Tensor:
-    """One step of length ``eps`` in the norm ``order``: x' = x - eps sign(grad CE(x, target))."""
+    """Take one step of length ``eps`` in the norm ``order``: x' = x - eps sign(grad CE(x, target))."""
     return descend(
         images,
         mean_goal(victim, goal),
@@ -42,7 +42,7 @@ def projected_descent(
     order: float,
     random_start: bool,
 ) -> Tensor:
-    """``steps`` steps of length ``step``, each projected onto the ball of ``eps``; the last iterate."""
+    """Take ``steps`` steps of length ``step``, each projected onto the ball of ``eps``."""
     into_box = inside(victim.box)
     share = _MOVED_BY_L1_PGD if order == 1 else 0.0
 
@@ -66,9 +66,9 @@ def projected_descent(
 def momentum_descent(
     victim: Victim, images: Tensor, goal: Goal, eps: float, steps: int, order: float, decay: float
 ) -> Tensor:
-    """MI-FGSM: ``steps`` steps of eps / steps along gradients of L1 length 1, summed with ``decay``.
+    """Take ``steps`` steps of eps / steps along gradients of L1 length 1, summed with ``decay``.
 
-    Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018.
+    MI-FGSM: Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018.
     """
     into_box = inside(victim.box)
     summed = torch.zeros_like(images)
@@ -88,12 +88,12 @@ def momentum_descent(
 
 
 def mean_goal(victim: Victim, goal: Goal) -> Objective:
-    """Mean of the goal over the images, whose gradient is that of CleverHans' loss."""
+    """Return the mean of the goal over the images, whose gradient is that of CleverHans' loss."""
     return lambda points: goal(victim(points)).mean()
 
 
 def cleverhans_fgsm(victim: Victim, images: Tensor, goal: Goal, eps: float, order: float) -> Tensor:
-    """CleverHans' own ``fgsm``."""
+    """Attack with CleverHans' ``fgsm``."""
     low, high = victim.box or (None, None)
     goal = class_goal(goal)
     with _explained():
@@ -121,7 +121,7 @@ def cleverhans_pgd(
     order: float,
     random_start: bool,
 ) -> Tensor:
-    """CleverHans' own ``projected_descent``; it has no L1 ball."""
+    """Attack with CleverHans' ``projected_gradient_descent``, which has no L1 ball."""
     low, high = victim.box or (None, None)
     goal = class_goal(goal)
     with _explained():
@@ -136,9 +136,9 @@ def cleverhans_pgd(
             clip_max=high,
             y=goal.classes,
             targeted=goal.targeted,
-            # Its default changed between versions of the library.
+            # The default of this argument changed between versions of the library.
             rand_init=random_start,
-            # The checks end in numpy.all of tensors, which fails on CUDA.
+            # CleverHans' checks end in numpy.all of tensors, which fails on CUDA.
             sanity_checks=False,
         )
     return attacked.detach()
@@ -146,7 +146,7 @@ def cleverhans_pgd(
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """CleverHans asserts that its step has the length it wants, without a word when it has not."""
+    """Give CleverHans' assertion about the length of a step a message."""
     try:
         yield
     except AssertionError as error:

@@ -21,12 +21,12 @@ UNBOUNDED = (-math.inf, math.inf)
 
 
 def least_likely(logits: Tensor) -> Tensor:
-    """(N, C) -> the class with the smallest logit, (N,) int64."""
+    """Return the class with the smallest of the ``logits`` (N, C), (N,) int64."""
     return logits.argmin(dim=1)
 
 
 def smoothed_cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """Cross-entropy (N,) with label smoothing 0.1 of ``logits`` (N, C) and ``classes`` (N,) int64."""
+    """Return cross-entropies (N,), smoothed by 0.1, of ``logits`` (N, C) and ``classes`` (N,) int64."""
     return functional.cross_entropy(
         logits, classes, reduction="none", label_smoothing=LABEL_SMOOTHING
     )
@@ -40,7 +40,7 @@ def half_sign_start(
     low: float = 0.0,
     high: float = 1.0,
 ) -> Tensor:
-    """A corner of the ball of half the size: x + eps/2 sign(N(0, 1)), cut to [low, high]."""
+    """Return a corner of the ball of half the size: x + eps/2 sign(N(0, 1)), cut to [low, high]."""
     noise = torch.randn(images.shape, generator=generator, device=generator.device)
     return (images + eps / 2 * noise.sign().to(images.device)).clamp(low, high)
 
@@ -58,7 +58,7 @@ def towards_least_likely(
     """Descend the smoothed cross-entropy of the class that is least likely at ``images`` (N, ...).
 
     Returns points within ``eps`` of ``images`` and inside the victim's box. ``start`` replaces
-    ``images`` as the first iterate; it has no say in which class is least likely. The ``goal`` must be
+    ``images`` as the first iterate; it does not decide which class is least likely. The ``goal`` must be
     untargeted.
     """
     untargeted(goal)
@@ -80,9 +80,10 @@ def towards_least_likely(
 def random_step_towards_least_likely(
     victim: Victim, images: Tensor, goal: Goal, eps: float
 ) -> Tensor:
-    """step-LL of half the size from a random corner of the half ball, towards the class of the clean x.
+    """Take a step-LL of half the size from a random corner of the half ball.
 
-    The random step leaves the sharp curvature around x, behind which single-step training hides.
+    The class is the least likely one of the clean x. The random step leaves the sharp curvature around x,
+    which keeps single-step attacks from succeeding after single-step training.
     """
     low, high = victim.box or UNBOUNDED
     start = half_sign_start(images, eps, torch.default_generator, low=low, high=high)

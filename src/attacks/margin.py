@@ -15,7 +15,7 @@ from src.attacks.pgd import pgd, random_start
 def margin_pgd(
     victim: Victim, images: Tensor, goal: Goal, eps: float, step: float, steps: int
 ) -> Tensor:
-    """Descend what the goal is missed by, from a uniformly random point of the ball; in pixels."""
+    """Descend ``goal.missed_by`` from a uniformly random point of the ball, in pixels."""
     if victim.box != (0.0, 1.0):
         raise ValueError("the margin attack reads pixels in [0, 1]")
     start = random_start(images, eps, torch.default_generator)

@@ -1,4 +1,4 @@
-"""Random noise of an attack's size: what any change of that size does, attack or not."""
+"""Random noise of an attack's size, the control that shows the effect of any change of that size."""
 
 import torch
 from torch import Tensor
@@ -9,17 +9,17 @@ _BISECTIONS = 40
 
 
 def sign_noise(victim: Victim, images: Tensor, eps: float) -> Tensor:
-    """Every coordinate moves by +eps or -eps with equal chance."""
+    """Add +eps or -eps to every coordinate with equal probability."""
     noisy = images + eps * (2 * torch.randint_like(images, 2) - 1)
     return noisy if victim.box is None else noisy.clamp(*victim.box)
 
 
 def sized_noise(images: Tensor, sizes: Tensor, order: int) -> Tensor:
-    """Whole grey levels of noise whose L2 or L1 norm is ``sizes`` (N,) levels, or just below.
+    """Add noise in whole grey levels with an L2 or L1 norm of ``sizes`` (N,) levels, or just below.
 
-    The noise is normal (L2) or of Laplace's distribution (L1) before it is rounded up or down by
-    chance; ``images`` are pixels in [0, 1], and so is the result. A file holds it as it is: noise that
-    is rounded only afterwards would vanish where it is smaller than half a level.
+    The noise is normal (L2) or has Laplace's distribution (L1) before it is randomly rounded up or
+    down; ``images`` and the result are pixels in [0, 1]. A file holds the result unchanged. Noise that
+    is rounded to the nearest level instead would vanish if it is smaller than half a level.
     """
     levels = (images * LEVELS).round()
     noise = torch.randn_like(images)

@@ -1,8 +1,8 @@
-"""The one engine of projected gradient descent, for L-inf, L2 and L1.
+"""Projected gradient descent for L-inf, L2 and L1, shared by all attacks that descend.
 
-Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018. Whoever
-perturbs images (attacks on classes, on attention, on rankings, training adversaries) brings an objective,
-and where the usual ones do not do, a start, a step and a projection.
+Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018. Attacks on
+classes, on attention and on rankings and training adversaries bring an objective and, if the defaults do
+not suit them, a start, a step and a projection.
 """
 
 import math
@@ -29,12 +29,12 @@ def descend(
     *,
     tolerance: float = 0.0,
 ) -> Tensor:
-    """Take ``steps`` steps down the gradient of ``objective`` from ``start`` (N, ...); the last point.
+    """Take ``steps`` steps down the gradient of ``objective`` from ``start`` (N, ...).
 
-    ``step`` turns a gradient into the change that is subtracted, ``project`` brings the result back
-    to where it may be. Only pixels are differentiated, so that parameters neither need freezing nor get
-    a gradient. A positive ``tolerance`` ends the descent when the mean objective has moved by less since
-    the step before.
+    ``step`` turns a gradient into the change that is subtracted, ``project`` brings the result back to
+    the allowed set. Only pixels are differentiated, so that parameters neither need freezing nor get a
+    gradient. Returns the last point. A positive ``tolerance`` ends the descent when the mean objective
+    has moved by less since the step before.
     """
     points = start.detach()
     before = None
@@ -65,8 +65,8 @@ def pgd(
 ) -> Tensor:
     """Descend by sign steps within the L-inf ball of ``eps`` around ``images`` (N, ...).
 
-    Images are float in [low, high]; ``eps`` and ``step`` are in the same unit, 1 being white; as tensors
-    (N, 1, 1, 1) each image has its own. ``start`` replaces ``images`` as the first point.
+    Images are float in [low, high]; ``eps`` and ``step`` are in the same unit, 1 being white; tensors
+    (N, 1, 1, 1) give each image its own. ``start`` replaces ``images`` as the first point.
     """
     floor, ceiling = (images - eps).clamp_min(low), (images + eps).clamp_max(high)
     return descend(
@@ -80,10 +80,11 @@ def pgd(
 
 
 def steepest(gradient: Tensor, order: float, share: float = 0.0) -> Tensor:
-    """The step of unit length along which a linear function grows most; rounds like CleverHans.
+    """Return the step of unit length along which a linear function grows most.
 
-    L1: the ``share`` of coordinates with the largest slopes moves, all alike (Tramèr and Boneh,
-    "Adversarial training and robustness for multiple perturbations", 2019), and at least the largest.
+    It rounds like CleverHans. For L1 the ``share`` of coordinates with the largest slopes moves (Tramèr
+    and Boneh, "Adversarial training and robustness for multiple perturbations", 2019), all by the same
+    length; the largest always moves.
     """
     if order == math.inf:
         return gradient.sign()
@@ -99,12 +100,12 @@ def steepest(gradient: Tensor, order: float, share: float = 0.0) -> Tensor:
 
 
 def inside(box: Box | None) -> Callable[[Tensor], Tensor]:
-    """The projection of points into ``box``; None leaves them."""
+    """Return the projection of points into ``box``; None leaves points unchanged."""
     return (lambda points: points) if box is None else (lambda points: points.clamp(*box))
 
 
 def limit(change: Tensor, eps: float, order: float) -> Tensor:
-    """The point of the ball of ``eps`` around 0 that is nearest to each ``change`` (N, ...)."""
+    """Return the point of the ball of ``eps`` around 0 that is nearest to each ``change`` (N, ...)."""
     if order == math.inf:
         return change.clamp(-eps, eps)
     axes = tuple(range(1, change.ndim))
@@ -112,7 +113,7 @@ def limit(change: Tensor, eps: float, order: float) -> Tensor:
         length = change.square().sum(axes, keepdim=True).clamp_min(_TINY).sqrt()
         return change * (eps / length).clamp_max(1)
     size = change.abs().flatten(1)
-    # Duchi et al., "Efficient projections onto the l1-ball", ICML 2008: all shrink by the same amount.
+    # Duchi et al., "Efficient projections onto the l1-ball", ICML 2008: all entries shrink alike.
     falling = size.sort(dim=1, descending=True).values
     excess = falling.cumsum(dim=1) - eps
     counts = torch.arange(1, size.shape[1] + 1, device=size.device)
@@ -122,6 +123,6 @@ def limit(change: Tensor, eps: float, order: float) -> Tensor:
 
 
 def random_start(images: Tensor, eps: float, generator: torch.Generator) -> Tensor:
-    """A point that is uniform over the eps-ball, cut to [0, 1]."""
+    """Return a point that is uniform over the eps-ball, cut to [0, 1]."""
     noise = torch.rand(images.shape, generator=generator, device=generator.device)
     return (images + eps * (2 * noise.to(images.device) - 1)).clamp(0, 1)

@@ -1,6 +1,6 @@
 """Attacks on rankings as text and as the published profiles.
 
-``CA:pm=+:W=1:eps=8/255:alpha=3/255:pgditer=32`` is RobRank's way to write one down; its keys are kept.
+Texts have RobRank's keys: ``CA:pm=+:W=1:eps=8/255:alpha=3/255:pgditer=32``.
 """
 
 import math
@@ -23,27 +23,27 @@ _LEVELS = 255
 
 @dataclass(frozen=True)
 class AttackSpec:
-    """One attack on rankings and its budget; ``str`` gives the text that parses to it.
+    """Attack on rankings and its budget; ``str`` gives the text that parses to it.
 
-    Raises ``UserError`` for what cannot be run.
+    Raises ``UserError`` for an attack that cannot be run.
     """
 
     kind: str
     pm: str = ""
-    """``+`` raises candidates towards the top, ``-`` lowers them; empty where that means nothing."""
+    """Direction of candidates: ``+`` raises and ``-`` lowers them; empty for kinds without one."""
     size: int = 1
-    """W queries (CA) or M candidates (QA, SPQA, FOA)."""
+    """Number W of queries (CA) or M of candidates (QA, SPQA, FOA)."""
     eps: float = 8 / _LEVELS
-    """L-inf budget; 1 is white."""
+    """Radius of the L-inf ball; 1 is white."""
     step: float = 3 / _LEVELS
     steps: int = 32
     start: str = "clean"
-    """``random``: begin at a random point of the ball."""
+    """Start: ``random`` is a random point of the ball."""
     restarts: int = 1
-    """How often to begin; all but the first at random points. Each image keeps its best."""
+    """Number of starts; all but the first are random points. Each image keeps its best result."""
     balance: float = 4e4
-    """SPQA: how fast the weight of the kept items grows with their loss. RobRank has 2e4 for MNIST, 4e4
-    for Fashion-MNIST and CUB, 7e4 for CARS and SOP."""
+    """Growth of the weight of SPQA's kept items with their loss. RobRank has 2e4 for MNIST, 4e4 for
+    Fashion-MNIST and CUB, 7e4 for CARS and SOP."""
 
     def __post_init__(self) -> None:
         if problem := self._problem():
@@ -72,12 +72,12 @@ class AttackSpec:
 
     @property
     def title(self) -> str:
-        """What papers call it: ``CA+``, ``TMA``."""
+        """Name in papers: ``CA+``, ``TMA``."""
         return self.kind + self.pm
 
     @property
     def budget(self) -> str:
-        """The part of the text that says how strong the attack is."""
+        """Part of the text that says how strong the attack is."""
         said = [f"eps={_fraction(self.eps)}", f"alpha={_fraction(self.step)}"]
         said.append(f"pgditer={self.steps}")
         if self.start != "clean":
@@ -103,7 +103,7 @@ def _fraction(value: float) -> str:
 
 
 def parse_fraction(text: str) -> float:
-    """``8/255`` or ``0.03``; ``ValueError`` for anything else."""
+    """Parse ``8/255`` or ``0.03``; ``ValueError`` for anything else."""
     return pixel_levels(text) / _LEVELS if "/" in text else float(text)
 
 
@@ -122,7 +122,7 @@ _KEYS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
 
 
 def parse_attack(text: str) -> AttackSpec:
-    """Read ``KIND:key=value:...``; what is left out has the default of ``AttackSpec``.
+    """Read ``KIND:key=value:...``; missing keys have the defaults of ``AttackSpec``.
 
     A single step (``pgditer=1``, FGSM) is as long as eps unless ``alpha`` says otherwise. Raises
     ``UserError`` for anything that is no attack.
@@ -154,7 +154,7 @@ def _signed(kind: str, sizes: tuple[int, ...] = (1,)) -> Iterator[AttackSpec]:
 def _at(
     attacks: tuple[AttackSpec, ...], *budgets: tuple[float, float], steps: int = 32
 ) -> tuple[AttackSpec, ...]:
-    """Every attack at every budget (eps, step), both in grey levels."""
+    """Return every attack at every budget (eps, step), both in grey levels."""
     return tuple(
         replace(attack, eps=eps / _LEVELS, step=step / _LEVELS, steps=steps)
         for eps, step in budgets
@@ -163,7 +163,7 @@ def _at(
 
 
 def _eccv(*budgets: float) -> tuple[AttackSpec, ...]:
-    """Steps as in "Adversarial Ranking Attack and Defense" (Zhou et al., ECCV 2020), section 5."""
+    """Steps of "Adversarial Ranking Attack and Defense" (Zhou et al., ECCV 2020), section 5."""
     steps_of = {}
     for eps in budgets:
         step = min(max(eps / 10, 1 / _LEVELS), 0.01)
@@ -199,7 +199,7 @@ PROFILES: Mapping[str, tuple[AttackSpec, ...]] = {
 
 @dataclass(frozen=True)
 class Definitions:
-    """Where the published code computes something else than the papers define."""
+    """Definitions of the published code that differ from those of the papers."""
 
     gtm_index_in_subset: bool
     """GTM takes the position of the nearest unmatching image among the unmatching ones for one among

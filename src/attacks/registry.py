@@ -1,7 +1,7 @@
-"""All attacks on images: the parameters of each, and ``ATTACKS``, the table of their names.
+"""Table ``ATTACKS`` of all attacks on images, and the parameters of each.
 
-Stage 3, tables of robust accuracy and training adversaries take their attacks from this table. An attack
-of your own may stand in a file of its own; only its row has to be here. The engines load torch, so
+Stage 3, tables of robust accuracy and training adversaries take their attacks from this table. Your own
+attack may have a file of its own; only its row has to be here. The engines load torch, so
 each attack imports its engine when it runs.
 """
 
@@ -59,7 +59,7 @@ class FGSM(BudgetedAttack):
 
 @dataclass(frozen=True)
 class Descent(BudgetedAttack):
-    """Steps within a ball, usually of eps / 6 and from a random point of it."""
+    """Steps within a ball, by default of eps / 6 and from a random point of the ball."""
 
     norm: Norm = norm_option("inf")
     nb_iter: int = option(10, "steps")
@@ -202,7 +202,7 @@ class MarginPGD(BudgetedAttack):
 
 @dataclass(frozen=True)
 class Attention(Descent):
-    """PGD that also drives the attention map away, or keeps it where it was."""
+    """PGD that also drives the attention map away, or keeps it unchanged."""
 
     takes_any_goal: ClassVar = False
     template: ClassVar = "eps{eps}_w{attention_weight:g}_nb_it{nb_iter}_l{norm}"
@@ -294,7 +294,7 @@ class IterLL(BudgetedAttack):
 
     @property
     def steps(self) -> int:
-        """Enough for the edge of the ball where nothing else is said, as the paper chooses."""
+        """Number of steps; by default the paper's, which suffices to reach the edge of the ball."""
         eps = round(self.eps, 6)
         return self.nb_iter or math.ceil(min(eps + 4, 1.25 * eps))
 
@@ -311,7 +311,7 @@ class IterLL(BudgetedAttack):
 
 @dataclass(frozen=True)
 class CW(Attack):
-    """The smallest L2 change, by Carlini and Wagner's search."""
+    """Search for the smallest L2 change (Carlini and Wagner)."""
 
     takes_any_goal: ClassVar = False
     template: ClassVar = "conf{confidence:g}_lr{lr}_c{c}_max_it{max_it}"
@@ -366,7 +366,7 @@ class CW(Attack):
 
 @dataclass(frozen=True)
 class DDN(Attack):
-    """A small L2 change in few steps, rounded to grey levels as it goes."""
+    """Search for a small L2 change in few steps; every step is rounded to grey levels."""
 
     takes_any_goal: ClassVar = False
     template: ClassVar = "steps{steps}"
@@ -388,7 +388,7 @@ class DDN(Attack):
 
 @dataclass(frozen=True)
 class SPSA(BudgetedAttack):
-    """A search by pairs of random probes that reads logits alone, by CleverHans."""
+    """Search with pairs of random probes that reads logits alone, from CleverHans."""
 
     template: ClassVar = "eps{eps}_delta{delta}_nb_iter{nb_iter}_batch{batch_size}"
     norms: ClassVar = ("inf", "2")
@@ -469,7 +469,7 @@ class Square(Search):
 
 @dataclass(frozen=True)
 class AutoAttack(BudgetedAttack):
-    """The ensemble of Croce and Hein."""
+    """Ensemble of Croce and Hein."""
 
     takes_any_goal: ClassVar = False
     template: ClassVar = "eps{eps}_l{norm}"
@@ -498,7 +498,7 @@ class AutoAttack(BudgetedAttack):
 
 @dataclass(frozen=True)
 class Noise(BudgetedAttack):
-    """A control: random noise of the budget's size, or of the changes of another experiment."""
+    """Control: random noise of the budget's size, or of the size of another experiment's changes."""
 
     takes_any_goal: ClassVar = False
     sees_network: ClassVar = False
@@ -512,7 +512,7 @@ class Noise(BudgetedAttack):
         named=False,
     )
     sizes: tuple[float, ...] = ()
-    """L2 norms in grey levels of the images that come next, in place of ``eps``."""
+    """L2 norms in grey levels for the next batch, in place of ``eps``."""
 
     @property
     def name(self) -> str:
@@ -586,7 +586,7 @@ the attack within eps grey levels."""
 
 
 def attack_named(name: str, eps: float) -> Attack:
-    """A row of ``PRESETS``, or the attack of ``ATTACKS`` at its defaults, within ``eps`` grey levels."""
+    """Return a row of ``PRESETS``, or an attack of ``ATTACKS`` at its defaults, within ``eps`` levels."""
     if name in PRESETS:
         return PRESETS[name][1](eps)
     attack = ATTACKS[name]

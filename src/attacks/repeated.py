@@ -1,4 +1,4 @@
-"""Attacks that run an attack again for the images that need it."""
+"""Attacks that repeat another attack for the images that need it."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from src.attacks.goals import predict_reached
 
 @dataclass(frozen=True)
 class Restarted:
-    """Repeat ``attack`` from other random starts on the images that it has not yet brought there.
+    """Repetition of ``attack`` from other random starts on images that have not reached their goal.
 
-    An image keeps its first success, or the result of the last try. Each try costs one more pass,
-    which looks at the outcome.
+    An image keeps its first success, or the result of the last repetition. Each repetition costs one
+    more pass, which judges the result.
     """
 
     attack: Attack
@@ -34,7 +34,7 @@ class Restarted:
 
 @dataclass(frozen=True)
 class BestOfRestarts:
-    """Repeat ``attack`` from other random starts and keep each image's best by ``goal.achieved``."""
+    """Repetition of ``attack`` from random starts; each image keeps its best by ``goal.achieved``."""
 
     attack: Attack
     restarts: int
@@ -53,15 +53,15 @@ class BestOfRestarts:
 
 @dataclass(frozen=True)
 class Rechecked:
-    """Repeat ``attack`` on the exact network where the tuned one only seemed to be fooled.
+    """Repetition of ``attack`` on the exact network for images that fool only the tuned copy.
 
     An attack that looks for the smallest change ends on the class boundary of the network it sees;
-    with bf16 about a fifth of its finds are on the wrong side of the exact boundary.
+    with bf16 about a fifth of its results are on the wrong side of the exact boundary.
     """
 
     attack: Attack
     exact: Victim
-    """The network that judges, called on the same images."""
+    """Network that judges, called on the same images."""
 
     def __call__(self, victim: Victim, images: Tensor, goal: Goal) -> Tensor:
         attacked = self.attack(victim, images, goal)

@@ -1,7 +1,7 @@
-"""What a user can set about an attack, and the name that the attacked experiment gets from it.
+"""Settings of an attack, and the name that the attacked experiment gets from them.
 
-The scripts that deal with attacks take the same options, so that each finds what the others
-wrote. Nothing here needs torch: bad options fail before it is loaded.
+The scripts that deal with attacks take the same options, so that each finds the files of the
+others. Nothing here needs torch: bad options fail before it is loaded.
 """
 
 import argparse
@@ -33,35 +33,35 @@ _REFUSED = {
 
 @dataclass(frozen=True)
 class AttackSettings:
-    """An attack, the pair of classes, and how the stage runs the attack."""
+    """Attack, pair of classes, and the way in which the stage runs the attack."""
 
     kind: str = "pgd"
     """Name of the attack in ``KINDS``."""
     attack: Attack = field(default_factory=PGD)
     origin: int = 774
     target: int | None = 770
-    """None: untargeted, away from ``origin``, or on lists."""
+    """Class to reach; None for an untargeted attack, away from ``origin``, and for an attack on lists."""
     objective: str = ""
-    """One of ``LIST_OBJECTIVES``, behind ``demote-`` where items are to vanish; empty: classes."""
+    """Aim in ``LIST_OBJECTIVES``, after ``demote-`` if items shall vanish; empty for classes."""
     top_k: int = 20
-    """Length of the lists that an attack on lists is after."""
+    """Length of the lists that an attack on lists changes."""
     items: Items = field(default_factory=Items)
     restarts: int = 1
     seed: int = 0
     fast: bool = False
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     unaware: bool = False
-    """Whether the attack sees the extractor without the defence in front of it, which judges."""
+    """True if the attack sees the extractor without its defence; the defended one judges."""
 
     @property
     def passes(self) -> int:
-        """How often the attack sends one image through the network, at most."""
+        """Largest number of passes of one image through the network."""
         once = self.attack.passes
-        # Restarts look at the outcome of each try.
+        # Each repetition costs one more pass, which judges its result.
         return self.restarts * (once + 1) if self.restarts > 1 else once
 
     def check(self, fidelity: Fidelity) -> None:
-        """Raise ``UserError`` for what cannot be run."""
+        """Raise ``UserError`` for settings that cannot be run."""
         attack = self.attack
         if self.origin < 0 or (self.target is not None and self.target < 0):
             raise UserError("--origin_class and --target_class are numbers from 0 on")
@@ -104,7 +104,7 @@ class AttackSettings:
             raise UserError("--k must be at least 1")
 
     def check_classes(self, n_classes: int, expected: int | None = None) -> None:
-        """Raise ``UserError`` unless the model has the classes that the settings speak of.
+        """Raise ``UserError`` unless the model has the classes of the settings.
 
         ``expected`` is the number of classes that the user stated, if any.
         """
@@ -120,7 +120,7 @@ class AttackSettings:
                 )
 
     def described(self) -> dict[str, object]:
-        """The settings in values that JSON knows; ``budget`` says what stored images are held to."""
+        """Return the settings in values that JSON knows; ``budget`` is that of stored images."""
         budget = self.attack.budget
         return {
             "attack": self.kind,
@@ -141,7 +141,7 @@ class AttackSettings:
 def add_attack_options(
     parser: argparse.ArgumentParser, *, attack: str = "pgd", eps: float = 8.0
 ) -> None:
-    """The options of an attack; ``attack`` and ``eps`` are the defaults of these two."""
+    """Add the options of an attack; ``attack`` and ``eps`` are the defaults of these two."""
     defaults = AttackSettings()
     group = parser.add_argument_group("attack")
     group.add_argument(
@@ -157,13 +157,16 @@ def add_attack_options(
     group.add_argument(
         "--target_class",
         default=defaults.target,
-        help="class they are to be taken for: its number, or its name in --classes",
+        help="class that they shall look like: its number, or its name in --classes",
     )
     group.add_argument(
         "--untargeted", action="store_true", help="only leave the origin class; no target"
     )
     group.add_argument(
-        "--num_classes", type=int, default=None, help="checked against the model where it is given"
+        "--num_classes",
+        type=int,
+        default=None,
+        help="number of classes that the model must have (default: any)",
     )
     group.add_argument(
         "--objective",
@@ -180,7 +183,7 @@ def add_attack_options(
         "--k",
         type=int,
         default=defaults.top_k,
-        help="length of the lists that --objective is after",
+        help="length of the lists that --objective changes",
     )
     add_items_options(group)
     add_score_options(parser)
@@ -189,7 +192,7 @@ def add_attack_options(
         "--restarts",
         type=int,
         default=defaults.restarts,
-        help="random starts for the images that have not succeeded yet, of attacks that have one",
+        help="random starts for images that have not succeeded yet, of attacks with a random start",
     )
     add_seed_option(group)
     group.add_argument(
@@ -201,15 +204,15 @@ def add_attack_options(
     group.add_argument(
         "--unaware",
         action="store_true",
-        help="the attack does not know --preprocess: it attacks the network behind it; the stored "
-        "images are judged through it all the same",
+        help="the attack does not know --preprocess: it attacks the network behind it; the "
+        "defended network judges the stored images",
     )
 
 
 def add_parameters(
     parser: argparse._ActionsContainer, attacks: dict[str, type[Attack]], **defaults: object
 ) -> None:
-    """An option for each parameter of the ``attacks``; attacks that share a name share the option."""
+    """Add an option for each parameter of the ``attacks``; parameters of one name share an option."""
     for flag, users in _by_flag(attacks).items():
         of = next(iter(users.values()))
         said: dict[str, list[str]] = {}
@@ -229,13 +232,13 @@ def add_parameters(
 
 
 def _choices(users: dict[str, Field]) -> tuple[str, ...]:
-    """All values that one of the attacks knows; each attack checks its own."""
+    """Return all values that one of the attacks knows; each attack checks its own."""
     known = [choice for of in users.values() for choice in of.metadata["choices"] or ()]
     return tuple(dict.fromkeys(known))
 
 
 def _by_flag(attacks: dict[str, type[Attack]]) -> dict[str, dict[str, Field]]:
-    """The options by what the user writes: the field of each attack that has it."""
+    """Return, for each option as the user writes it, the field of each attack that has it."""
     found: dict[str, dict[str, Field]] = {}
     for name, attack in attacks.items():
         for of in options_of(attack):
@@ -252,7 +255,7 @@ def _help(of: Field) -> str:
 
 
 def attack_of(kind: str, options: argparse.Namespace) -> Attack:
-    """The attack ``kind`` with those of its parameters that were given; the others are ignored."""
+    """Return the attack ``kind`` with its given parameters; parameters of other attacks are ignored."""
     if reason := _REFUSED.get(kind):
         raise UserError(f"--attack_type {kind} is not offered: {reason}")
     if kind not in KINDS:
@@ -268,7 +271,7 @@ def _given(kind: str, options: argparse.Namespace) -> Iterator[tuple[str, object
 
 
 def attack_settings(options: argparse.Namespace, fidelity: Fidelity) -> AttackSettings:
-    """The settings that parsed options describe; raises ``UserError`` for what cannot be run."""
+    """Return the settings of parsed options; ``UserError`` for settings that cannot be run."""
     attack = attack_of(options.attack_type, options)
     origin = _class_of("origin_class", options)
     target = None if options.untargeted else _class_of("target_class", options)
@@ -305,7 +308,7 @@ def attack_settings(options: argparse.Namespace, fidelity: Fidelity) -> AttackSe
 def _check_preprocess(
     options: argparse.Namespace, settings: AttackSettings, fidelity: Fidelity
 ) -> None:
-    """Raise ``UserError`` for what does not go with a defence in front of the network."""
+    """Raise ``UserError`` for options that do not fit a defence in front of the network."""
     if options.preprocess.text == NONE:
         if settings.unaware:
             raise UserError("--unaware is for a defence in front of the network: add --preprocess")
@@ -341,7 +344,7 @@ def _items_of(attack: Attack, options: argparse.Namespace) -> Items:
 
 
 def _class_of(option: str, options: argparse.Namespace) -> int:
-    """The number of the class that an option names or numbers."""
+    """Return the number of the class that an option names or numbers."""
     text = str(getattr(options, option))
     if options.classes:
         return read_item_classes(options.classes).class_of(text, option)
@@ -353,7 +356,7 @@ def _class_of(option: str, options: argparse.Namespace) -> int:
 
 
 def _resembled(name: str, classes: tuple[int, int | None], options: argparse.Namespace) -> str:
-    """What ``name``, an attack on the same classes and the same extractor, has after its classes.
+    """Return the part of ``name``, an attack on the same classes and extractor, after its classes.
 
     The extractor's part of the name may be left out. ``UserError`` for another kind of experiment.
     """
@@ -372,7 +375,7 @@ def _resembled(name: str, classes: tuple[int, int | None], options: argparse.Nam
 def experiment(
     settings: AttackSettings, model_dir: str | None, fidelity: Fidelity, recommender: str = ""
 ) -> Experiment:
-    """Name the experiment: the attack's name, and what else is not usual after it.
+    """Return the experiment, named by the attack and by settings that are not at their defaults.
 
     ``recommender`` says whose lists an attack on lists is after; it is empty where none judges given
     images. Images of another experiment are named after it.

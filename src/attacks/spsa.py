@@ -1,7 +1,7 @@
-"""SPSA, the black-box attack of Uesato et al. 2018, by CleverHans.
+"""SPSA, the black-box attack of Uesato et al. 2018, from CleverHans.
 
-CleverHans knows classes: it lowers the lead of the best other logit over the target's. A goal of another
-kind is shown to it as two logits, 0 and minus the goal's value, of which the second is the target's.
+CleverHans knows classes: it lowers the lead of the best other logit over the target's. It gets a goal of
+another kind as two logits, 0 and minus the goal's value, of which the second is the target's.
 """
 
 import math
@@ -25,7 +25,7 @@ def spsa_attack(
     order: float,
     learning_rate: float = 0.01,
 ) -> Tensor:
-    """Adam on gradients estimated from ``samples`` pairs of probes of size ``delta``.
+    """Descend with Adam on gradients estimated from ``samples`` pairs of probes of size ``delta``.
 
     Costs ``steps * (2 * samples + 1)`` image passes for an image.
     """
@@ -56,16 +56,16 @@ def spsa_attack(
 
 
 class _Recentred:
-    """Makes CleverHans probe around the current iterate.
+    """Victim that makes CleverHans probe around the current iterate.
 
     CleverHans 4.0.0 adds the clean image to its probes twice (cleverhans#1249), so that it estimates
-    the gradient at 2x, which does not depend on what the attack has done so far. It asks for two
+    the gradient at 2x, which does not depend on the steps taken so far. It asks for two
     kinds of batches in turn: many probes 2x + d, and the one current iterate. The probes are moved
     to (iterate + d); before the first iterate is known, to (x + d).
     """
 
     def __init__(self, victim: Victim, point: Tensor, goal: Goal | None) -> None:
-        """``goal`` is that of the one image at ``point``; None where it is its class."""
+        """Use the ``goal`` of the one image at ``point``; None is a goal for its class."""
         self._victim = victim
         self._goal = goal
         self._doubled = 2 * point

@@ -1,8 +1,7 @@
-"""Attacked images as 8-bit files: quantise, write, read back, and hold to the budget.
+"""Attacked images as 8-bit files that keep to the budget.
 
-Whatever an attack finds, the pipeline sees what is left of it in a file of 256 grey levels. Arrays of
-levels are (n, height, width, 3) uint8 here, as Pillow reads them; tensors are (n, 3, height, width)
-float in [0, 1].
+The pipeline sees an attacked image only as a file of 256 grey levels. Arrays of levels are (n, height,
+width, 3) uint8 here, as Pillow reads them; tensors are (n, 3, height, width) float in [0, 1].
 """
 
 import math
@@ -26,17 +25,17 @@ _SLACK = 1e-6
 
 
 def norms(change: np.ndarray, order: float) -> np.ndarray:
-    """(n,) float64 norms of ``change`` (n, ...), in its own unit; ``order`` is infinity, 1 or 2."""
+    """Return norms (n,) float64 of ``change`` (n, ...), in its unit; ``order`` is infinity, 1 or 2."""
     return np.linalg.norm(change.reshape(len(change), -1).astype(np.float64), order, axis=1)
 
 
 def exceeds(change: np.ndarray, budget: Budget, slack: float = 0.0) -> np.ndarray:
-    """(n,) bool: whether each ``change`` (n, ...), in grey levels, is larger than the ``budget``."""
+    """Return whether each ``change`` (n, ...), in grey levels, exceeds the ``budget``: (n,) bool."""
     return norms(change, budget.order) > budget.eps * (1 + slack)
 
 
 def to_pixels(levels: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """What a network reads: (n, 3, height, width) float32 in [0, 1]."""
+    """Convert grey levels to (n, 3, height, width) float32 in [0, 1], as a network reads them."""
     return torch.from_numpy(levels).to(device).permute(0, 3, 1, 2).contiguous().float() / 255
 
 
@@ -48,10 +47,10 @@ def to_levels(
 ) -> np.ndarray:
     """Turn attacked ``images`` into grey levels.
 
-    ``truncate`` drops the fraction, as the published code does: every level that float arithmetic
-    leaves a little short of an integer falls by one. ``round`` takes the nearest level, and where
-    ``budget`` is given, keeps the change against the ``clean`` levels within it: under L-inf by
-    clipping, under L2 and L1 by rounding towards the clean level where the budget would not last.
+    ``truncate`` drops the fraction, as the published code does: a level falls by one if float
+    arithmetic leaves it a little below an integer. ``round`` takes the nearest level. If ``budget``
+    is given, the change against the ``clean`` levels keeps within it: L-inf clips, L2 and L1 round
+    towards the clean level once the budget is used up.
     """
     scaled = images.detach().float().cpu().mul(255).permute(0, 2, 3, 1).numpy()
     if rounding == "truncate":
@@ -71,8 +70,8 @@ def to_levels(
 def _round_within(change: np.ndarray, budget: Budget) -> np.ndarray:
     """Round ``change`` (d,) to integers whose L1 or L2 norm keeps to the budget.
 
-    Every coordinate is rounded towards zero; then the budget that is left pays for rounding away from
-    zero, the largest fractions first. A step from t to t + 1 adds 1 to the L1 norm and 2t + 1 to the
+    Every coordinate is rounded towards zero. The rest of the budget is then spent on rounding away from
+    zero, in descending order of fractions. A step from t to t + 1 adds 1 to the L1 norm and 2t + 1 to the
     square of the L2 norm.
     """
     size = np.abs(change)
@@ -96,7 +95,7 @@ def write_images(
 ) -> None:
     """Write ``<folder>/<id>.tiff``, or another lossless format by its ``suffix``, and read each back.
 
-    Raises ``UserError`` when a file does not hold what was written, or its change against the
+    Raises ``UserError`` if a file does not hold the written levels, or its change against the
     ``clean`` levels exceeds ``budget``.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""An extractor under attack, as attacks see it."""
+"""Extractor as attacks see it."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -11,7 +11,7 @@ from src.extractors.extractor import Extractor, Precision, Prediction, fast_copy
 
 
 class ExtractorVictim:
-    """An extractor in the space where the budget is measured; counts the images that pass through it.
+    """Extractor in the space where the budget is measured, with a count of the images that pass it.
 
     In pixel space points are images and the box is [0, 1]. In the normalised space of the published
     code points are images after mean and std, without a box: a budget of 8/255 there is about 1.8 grey
@@ -26,7 +26,7 @@ class ExtractorVictim:
         fast: bool = False,
         precision: Precision = "fp32",
     ) -> None:
-        """``fast`` attacks a tuned copy (``fast_copy``) in ``precision``; otherwise exactly fp32."""
+        """Attack a tuned copy (``fast_copy``) in ``precision`` if ``fast``, otherwise exact fp32."""
         self._extractor = extractor
         self._is_normalised = space == "normalised"
         self.box = None if self._is_normalised else (0.0, 1.0)
@@ -45,7 +45,7 @@ class ExtractorVictim:
         return prediction
 
     def to_points(self, images: Tensor) -> Tensor:
-        """Points of the attacked space for ``images`` in [0, 1]."""
+        """Return the points of the attacked space for ``images`` in [0, 1]."""
         if self._is_normalised:
             return (images - self._extractor.mean) / self._extractor.std
         return images
@@ -66,20 +66,20 @@ class ExtractorVictim:
 
     @property
     def networks(self) -> tuple[Extractor, Extractor]:
-        """Networks that have to be held still during an attack."""
+        """Networks that must not change during an attack."""
         return self.exact.network, self.network
 
     @property
     def all_passes(self) -> int:
-        """Images that have gone through the attacked network or the exact one so far."""
+        """Number of images that have gone through the attacked network or the exact one so far."""
         return self.passes + (0 if self.exact is self else self.exact.passes)
 
     @cached_property
     def watched(self) -> Watched:
-        """The attacked network with its attention; its passes are those of this victim.
+        """Return the attacked network with its attention; its passes count as passes of this victim.
 
-        The extractor itself where a tuned copy has lost the layer: tracing drops modules that only hold
-        others, and operations between modules (a sum, a concatenation) have no name then.
+        It is the extractor itself if a tuned copy has lost the layer. Tracing drops modules that only
+        hold others, and operations between modules (a sum, a concatenation) then have no name.
         """
         exact, attacked = (_CountedWatch(network, self._count) for network in self.networks)
         return attacked if attacked.averaged or attacked.layer == exact.layer else exact
@@ -91,7 +91,7 @@ class ExtractorVictim:
 
 
 class _CountedWatch(Watched):
-    """A watched network that reports how many images pass through it."""
+    """Watched network that reports how many images pass through it."""
 
     def __init__(self, extractor: Extractor, count: Callable[[int], object]) -> None:
         super().__init__(extractor)
@@ -104,9 +104,9 @@ class _CountedWatch(Watched):
 
 
 def _normalised(extractor: Extractor) -> Extractor:
-    """The same network for points that are normalised already.
+    """Return the network for points that are already normalised.
 
-    ``ValueError`` where something stands in front of it that reads pixels.
+    Raises ``ValueError`` if a defence that reads pixels stands in front of it.
     """
     if extractor.preprocess is not None:
         raise ValueError(f"{extractor.preprocess.text} reads pixels, not normalised points")

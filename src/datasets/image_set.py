@@ -25,7 +25,7 @@ class ImageFiles:
     crop: int = 0
     """Side of the central crop of that square; 0 keeps the whole image."""
     sizes: np.ndarray | None = field(default=None, repr=False)
-    """(n, 2) int64 native (width, height) from the headers; None if they were not read, which is
+    """Native (width, height) from the headers, (n, 2) int64; None if they were not read, which is
     enough where ``resize`` is given."""
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class ImageArray:
     """Images in memory."""
 
     pixels: np.ndarray = field(repr=False)
-    """(n, height, width, 3 or 1) uint8."""
+    """Pixels (n, height, width, 3 or 1) uint8."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -102,9 +102,9 @@ class ImageSet:
     store: ImageFiles | ImageArray
     """Place of the pixels, which also says at which size they are read."""
     ids: np.ndarray = field(repr=False)
-    """(N,) int64: item ids of a catalogue, else numbers 0, 1, ..."""
+    """Ids (N,) int64: item ids of a catalogue, else numbers 0, 1, ..."""
     classes: np.ndarray = field(repr=False)
-    """(N,) int64 class numbers, all ``NO_CLASS`` in a set without classes."""
+    """Class numbers (N,) int64, all ``NO_CLASS`` in a set without classes."""
     labels: tuple[str, ...] = field(default=(), repr=False)
     """Names of the classes, empty in a set without classes."""
     inputs: tuple[Path, ...] = ()

@@ -34,21 +34,21 @@ class Interactions:
 
     @cached_property
     def first(self) -> np.ndarray:
-        """(n_users + 1,) int64: user u's training pairs are ``train[first[u]:first[u + 1]]``."""
+        """Bounds (n_users + 1,) int64: user u's training pairs are ``train[first[u]:first[u + 1]]``."""
         return np.searchsorted(self.train[:, 0], np.arange(self.n_users + 1))
 
     @cached_property
     def degrees(self) -> np.ndarray:
-        """(n_users,) int64: number of training items of each user."""
+        """Number of training items of each user, (n_users,) int64."""
         return np.diff(self.first)
 
     @cached_property
     def popularity(self) -> np.ndarray:
-        """(n_items,) int64: number of users who have each item in training."""
+        """Number of users who have each item in training, (n_items,) int64."""
         return np.bincount(self.train[:, 1], minlength=self.n_items)
 
     def of_users(self, users: np.ndarray) -> "Interactions":
-        """The rows of some users, who become users 0, 1, ... in the order of ``users`` (ascending)."""
+        """Return the rows of some ``users`` (ascending), who become users 0, 1, ... in that order."""
         number = np.full(self.n_users, -1)
         number[users] = np.arange(len(users))
 
@@ -65,10 +65,10 @@ class Part:
     """Rows of one part of a split, with the path that messages name."""
 
     kind: str
-    """``training``, ``test`` or ``validation``."""
+    """Part: ``training``, ``test`` or ``validation``."""
     path: Path
     pairs: np.ndarray
-    """(n, 2) int64 (user, item) numbers, in any order."""
+    """Pairs of (user, item) numbers, (n, 2) int64, in any order."""
 
 
 def load_interactions(layout: Layout, n_items: int | None) -> Interactions:

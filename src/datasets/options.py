@@ -10,7 +10,7 @@ TABLE_COLUMNS = (
 
 
 def add_table_options(parser: argparse.ArgumentParser, *, without_core: str) -> None:
-    """The tables and what to make of them; ``without_core`` says what ``--core 0`` does."""
+    """Add the options of tables and their preparation; ``without_core`` describes ``--core 0``."""
     parser.add_argument(
         "--interactions", type=Path, help="all feedback: the newest of each user is held out"
     )
@@ -22,7 +22,7 @@ def add_table_options(parser: argparse.ArgumentParser, *, without_core: str) -> 
     parser.add_argument(
         "--validation_split",
         action="store_true",
-        help="hold out the newest training row of each user (the last one, where there is no time) as "
+        help="hold out the newest training row of each user (the last one without times) as "
         "validationset.tsv",
     )
     parser.add_argument(
@@ -50,7 +50,7 @@ def add_images_option(parser: argparse._ActionsContainer, *, required: bool = Fa
 
 
 def add_raw_options(parser: argparse.ArgumentParser) -> None:
-    """Core and images of a raw source."""
+    """Add the options of a raw source's core and images."""
     parser.add_argument(
         "--core",
         type=int,

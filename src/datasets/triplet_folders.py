@@ -39,11 +39,11 @@ class JudgedImages:
     """Originals and their reconstructions, in memory."""
 
     pixels: np.ndarray = field(repr=False)
-    """(n, side, side, 3) uint8."""
+    """Pixels (n, side, side, 3) uint8."""
     roles: np.ndarray = field(repr=False)
-    """(n,) int64: ``ORIGINAL``, ``RECOGNISABLE``, ``UNRECOGNISABLE`` or ``OTHER``."""
+    """Roles (n,) int64: ``ORIGINAL``, ``RECOGNISABLE``, ``UNRECOGNISABLE`` or ``OTHER``."""
     owners: np.ndarray = field(repr=False)
-    """(n,) int64: number 0, 1, ... of the original that an image is or reconstructs; ``NO_OWNER`` for
+    """Number 0, 1, ... of the original that an image is or reconstructs, (n,) int64; ``NO_OWNER`` for
     the role ``OTHER``."""
     human: bool = True
     """True if people judged the images."""
@@ -62,7 +62,7 @@ class JudgedImages:
     def split(self, share: float, seed: int) -> tuple["JudgedImages", "JudgedImages"]:
         """Hold out a random ``share`` of the originals with their reconstructions: (training, held-out).
 
-        The same share of the images of role ``OTHER`` is held out. At least one original is held out and
+        An equal share of the images of role ``OTHER`` is held out. At least one original is held out and
         at least one is not; ``UserError`` if there are fewer than two.
         """
         if self.n_originals < 2:

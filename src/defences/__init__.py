@@ -1,4 +1,4 @@
-"""Defences that stand in front of an extractor: images in, images out.
+"""Defences in front of an extractor: images in, images out.
 
 Start with ``defence.py``, the contract; ``registry.py`` is the table of all defences.
 """

@@ -6,7 +6,7 @@
 - A defence is a frozen dataclass of its own parameters. Its text, ``jpeg:quality=50``, names it in
   commands and manifests; ``resize:side=200+jpeg:quality=75`` is a chain.
 - It is part of the extractor (``in_front_of``): stages 1 and 3 extract and judge through it, and attacks
-  take their gradients through it. Where it has no useful gradient of its own, ``backward`` names the
+  take their gradients through it. If its own gradient is useless, ``backward`` names the
   surrogate (BPDA: Athalye et al., "Obfuscated Gradients", ICML 2018; ``surrogate.py``).
 
 Nothing here needs torch: bad options fail before it is loaded.
@@ -28,27 +28,27 @@ NONE = "none"
 
 
 def parameter(default: Any, help: str, *, least: float, most: float) -> Any:
-    """A field of a defence that its text shows: a number from ``least`` to ``most``.
+    """Return a field of a defence that its text shows: a number from ``least`` to ``most``.
 
-    It is a whole number where the ``default`` is one.
+    It is a whole number if the ``default`` is one.
     """
     return field(default=default, metadata={"help": help, "least": least, "most": most})
 
 
 @dataclass(frozen=True)
 class Defence:
-    """Changes images before a network reads them. Subclasses add ``parameter`` fields.
+    """Change of images before a network reads them. Subclasses add ``parameter`` fields.
 
     A defence that is made with a parameter out of range raises ``UserError``. Random choices come
     from torch's global generator, which the caller seeds.
     """
 
     kind: ClassVar[str]
-    """Its name in texts."""
+    """Name in texts."""
     backward: ClassVar[str] = "its own gradient"
-    """How gradients pass: the defence's own, or a surrogate's name."""
+    """Gradient: the defence's own, or the name of a surrogate."""
     is_random: ClassVar[bool] = False
-    """Whether each call draws anew."""
+    """True if each call draws random numbers."""
 
     def __post_init__(self) -> None:
         for of in parameters_of(type(self)):
@@ -60,20 +60,20 @@ class Defence:
         raise NotImplementedError
 
     def in_front_of(self, extractor: "Extractor") -> "Extractor":
-        """The ``extractor`` behind this defence; it shares the parameters."""
+        """Return the ``extractor`` behind this defence; it shares the parameters."""
         defended = copy.copy(extractor)
         defended.preprocess = self
         return defended
 
     @property
     def text(self) -> str:
-        """The defence as commands and manifests have it: ``jpeg:quality=50``."""
+        """Text of the defence in commands and manifests: ``jpeg:quality=50``."""
         values = ",".join(f"{name}={value}" for name, value in self._values.items())
         return f"{self.kind}:{values}" if values else self.kind
 
     @property
     def folder(self) -> str:
-        """The defence as names of experiments have it: ``jpeg-quality50``."""
+        """Text of the defence in names of experiments: ``jpeg-quality50``."""
         return "-".join([self.kind, *(f"{name}{value}" for name, value in self._values.items())])
 
     @property
@@ -84,7 +84,7 @@ class Defence:
 
 @dataclass(frozen=True)
 class NoDefence(Defence):
-    """Images as they are."""
+    """Defence that leaves images unchanged."""
 
     kind: ClassVar = NONE
 
@@ -97,7 +97,7 @@ class NoDefence(Defence):
 
 @dataclass(frozen=True)
 class Chain(Defence):
-    """Several defences, the first one first."""
+    """Several defences in their order."""
 
     links: tuple[Defence, ...]
 
@@ -124,12 +124,12 @@ class Chain(Defence):
 
 
 def parameters_of(defence: type[Defence]) -> list[Field]:
-    """The fields of a defence that its text shows, in their order."""
+    """Return the fields of a defence that its text shows, in their order."""
     return [of for of in fields(defence) if "help" in of.metadata]
 
 
 def expected(of: Field) -> str:
-    """The values that a parameter may have: ``side (of the square) is a whole number from 1 to 9``."""
+    """Return the values that a parameter may have: ``side (of the square) is a whole number``, ..."""
     number = "a whole number" if isinstance(of.default, int) else "a number"
     least, most = of.metadata["least"], of.metadata["most"]
     return f"{of.name} ({of.metadata['help']}) is {number} from {least:g} to {most:g}"

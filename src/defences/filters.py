@@ -1,4 +1,4 @@
-"""Plain image operations on (N, 3, H, W) in [0, 1]: fewer levels, fewer pixels, blur, median."""
+"""Image operations on (N, 3, H, W) in [0, 1]: fewer levels, fewer pixels, blur, median."""
 
 import math
 
@@ -10,15 +10,15 @@ from src.artifacts.errors import UserError
 
 
 def round_to_bits(images: Tensor, n: int) -> Tensor:
-    """The nearest of 2^n equally spaced levels from 0 to 1."""
+    """Round to the nearest of 2^n equally spaced levels from 0 to 1."""
     largest = 2**n - 1
     return (images * largest).round() / largest
 
 
 def shrink_and_back(images: Tensor, side: int) -> Tensor:
-    """Resample to ``side`` x ``side`` pixels, averaging, and back to the size of before.
+    """Resample to ``side`` x ``side`` pixels, averaging, and back to the original size.
 
-    ``UserError`` for images that are no larger than that.
+    Raises ``UserError`` for images that are not larger.
     """
     height, width = images.shape[2:]
     if min(height, width) <= side:
@@ -28,7 +28,7 @@ def shrink_and_back(images: Tensor, side: int) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Convolution with a Gaussian of ``sigma`` pixels, cut off at 3 sigma; edges are repeated."""
+    """Convolve with a Gaussian of ``sigma`` pixels, cut off at 3 sigma; edges are repeated."""
     reach = math.ceil(3 * sigma)
     offsets = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
     kernel = torch.softmax(-(offsets**2) / (2 * sigma**2), dim=0)
@@ -40,13 +40,13 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
 
 
 def median(images: Tensor, side: int) -> Tensor:
-    """Median of each channel in windows of ``side`` x ``side`` pixels; edges are repeated."""
+    """Return the median of each channel in windows of ``side`` x ``side`` pixels; edges are repeated."""
     windows = _padded(images, side).unfold(2, side, 1).unfold(3, side, 1)
     return windows.flatten(start_dim=4).median(dim=4).values
 
 
 def mean(images: Tensor, side: int) -> Tensor:
-    """Mean of each channel in windows of ``side`` x ``side`` pixels; edges are repeated."""
+    """Return the mean of each channel in windows of ``side`` x ``side`` pixels; edges are repeated."""
     return F.avg_pool2d(_padded(images, side), side, stride=1)
 
 

@@ -1,4 +1,4 @@
-"""JPEG as a shop applies it, by Pillow's encoder, and a differentiable stand-in for its gradient.
+"""JPEG by Pillow's encoder, and a differentiable stand-in for its gradient.
 
 The stand-in does the same steps with tensors (YCbCr, colours at half resolution, cosine transform of
 8 x 8 blocks, quantisation by the encoder's own tables), but rounds softly: Shin and Song,
@@ -26,7 +26,7 @@ _TO_YCBCR = (
 
 
 def jpeg(images: Tensor, quality: int) -> Tensor:
-    """Images (N, 3, H, W) in [0, 1] after an encoder has stored their 8-bit levels."""
+    """Encode and decode images (N, 3, H, W) in [0, 1] in 8 bits, with the stand-in's gradient."""
     exact = stored_as_jpeg(images, quality)
     if images.requires_grad and torch.is_grad_enabled():
         return with_gradient_of(exact, soft_jpeg(images, quality))
@@ -44,14 +44,14 @@ def stored_as_jpeg(images: Tensor, quality: int) -> Tensor:
 
 
 def soft_jpeg(images: Tensor, quality: int) -> Tensor:
-    """The differentiable stand-in for ``stored_as_jpeg``; its values are close, but not equal."""
+    """Approximate ``stored_as_jpeg`` by differentiable operations."""
     height, width = images.shape[2:]
     two_blocks = 2 * _BLOCK
     padding = (0, -width % two_blocks, 0, -height % two_blocks)
     levels = F.pad(images * 255, padding, mode="replicate")
     to_ycbcr = levels.new_tensor(_TO_YCBCR)
     channels = torch.einsum("ck,nkhw->nchw", to_ycbcr, levels)
-    # Colours are stored without the offset 128 of the format, brightness with it.
+    # The format subtracts 128 from brightness; colours have no offset here.
     brightness, colours = channels[:, :1] - 128, F.avg_pool2d(channels[:, 1:], 2)
     of_brightness, of_colours = (levels.new_tensor(table) for table in _tables(quality))
     brightness = _quantised(brightness, of_brightness) + 128
@@ -62,7 +62,7 @@ def soft_jpeg(images: Tensor, quality: int) -> Tensor:
 
 
 def _encoded(image: np.ndarray, quality: int) -> Image.Image:
-    """``image`` (H, W, 3) uint8 as a JPEG that is open for reading."""
+    """Encode ``image`` (H, W, 3) uint8 as a JPEG and open it for reading."""
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "JPEG", quality=quality)
     return Image.open(stream)
@@ -70,7 +70,7 @@ def _encoded(image: np.ndarray, quality: int) -> Image.Image:
 
 @functools.cache
 def _tables(quality: int) -> tuple[list[list[int]], list[list[int]]]:
-    """Steps of quantisation (8, 8) of brightness and colours, as the encoder writes them."""
+    """Return the steps of quantisation (8, 8) of brightness and colours that the encoder writes."""
     written = _encoded(np.zeros((_BLOCK, _BLOCK, 3), np.uint8), quality).quantization
     brightness, colours = (np.array(written[n]).reshape(_BLOCK, _BLOCK).tolist() for n in (0, 1))
     return brightness, colours
@@ -88,13 +88,13 @@ def _quantised(channels: Tensor, steps: Tensor) -> Tensor:
 
 
 def _soft_round(values: Tensor) -> Tensor:
-    """The integer nearest to each value, plus the cube of the rest, so that there is a slope."""
+    """Return the integer nearest to each value, plus the cube of the rest, which has a slope."""
     nearest = values.round().detach()
     return nearest + (values - nearest) ** 3
 
 
 def _cosines(like: Tensor) -> Tensor:
-    """Orthonormal cosine transform of 8 points, (frequency, position)."""
+    """Return the orthonormal cosine transform of 8 points, (frequency, position)."""
     position = torch.arange(_BLOCK, device=like.device, dtype=like.dtype)
     cosines = torch.cos(math.pi / _BLOCK * position[:, None] * (position + 0.5))
     cosines[0] /= math.sqrt(2)

@@ -1,4 +1,4 @@
-"""The option ``--preprocess``, and the names that experiments of a defended extractor have."""
+"""Option ``--preprocess``, and names of experiments of a defended extractor."""
 
 import argparse
 
@@ -9,7 +9,7 @@ from src.defences.registry import DEFENCES, parse_defence
 
 
 def add_preprocess_option(parser: argparse.ArgumentParser) -> None:
-    """``--preprocess TEXT``: a ``Defence`` in the parsed options."""
+    """Add ``--preprocess TEXT``, which is a ``Defence`` in the parsed options."""
     rows = ", ".join(
         f"{kind}:{','.join(f'{of.name}={of.default:g}' for of in parameters_of(defence))}".rstrip(
             ":"
@@ -26,7 +26,7 @@ def add_preprocess_option(parser: argparse.ArgumentParser) -> None:
 
 
 def model_dir_of(options: argparse.Namespace) -> str | None:
-    """Return what names an extractor's experiments: its folder below models/, its head, its defence.
+    """Return the prefix of an extractor's experiments: its folder below models/, its head, its defence.
 
     None is the undefended extractor with its linear head and nothing in front of it. Others:
     ``dinov2``, ``dinov2-means``, ``free_adv.jpeg-quality50``; without a defended model ``means``.

@@ -1,6 +1,6 @@
-"""All defences in front of an extractor: the parameters of each, and their table, ``DEFENCES``.
+"""Table ``DEFENCES`` of all defences in front of an extractor, and the parameters of each.
 
-A defence of your own may stand in a file of its own; only its row has to be here. The engines load
+Your own defence may have a file of its own; only its row has to be here. The engines load
 torch, so each defence imports its engine when it runs.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JPEG(Defence):
-    """Pillow's encoder on 8-bit levels, with its usual subsampling of colours."""
+    """Pillow's encoder on 8-bit levels, with its default subsampling of colours."""
 
     kind: ClassVar = "jpeg"
     backward: ClassVar = "a differentiable JPEG"
@@ -47,7 +47,7 @@ class Bits(Defence):
 
 @dataclass(frozen=True)
 class Resize(Defence):
-    """Fewer pixels: down to a square and back to the size of before."""
+    """Fewer pixels: resampling to a square and back to the original size."""
 
     kind: ClassVar = "resize"
 
@@ -61,7 +61,7 @@ class Resize(Defence):
 
 @dataclass(frozen=True)
 class Blur(Defence):
-    """A Gaussian blur."""
+    """Gaussian blur."""
 
     kind: ClassVar = "blur"
 
@@ -75,10 +75,10 @@ class Blur(Defence):
 
 @dataclass(frozen=True)
 class MedianFilter(Defence):
-    """The median of a window around each pixel: Xu et al., "Feature Squeezing", NDSS 2018.
+    """Median of a window around each pixel: Xu et al., "Feature Squeezing", NDSS 2018.
 
-    Backward, the identity is too weak: with a window of 5 pixels PGD that follows it misses half of the
-    images that it reaches by the mean of the window.
+    The identity is too weak as its gradient: with a window of 5 pixels, PGD with the identity succeeds
+    for half as many images as with the mean of the window.
     """
 
     kind: ClassVar = "median_filter"
@@ -115,7 +115,7 @@ DEFENCES: dict[str, type[Defence]] = {
 def parse_defence(text: str) -> Defence:
     """Read ``jpeg:quality=50``, ``resize:side=200+jpeg:quality=75`` or ``none``.
 
-    A parameter that is not given has its usual value. Raises ``UserError`` for anything else.
+    A missing parameter has its default. Raises ``UserError`` for other texts.
     """
     links = [_parse_link(part) for part in text.split("+")]
     if len(links) == 1:

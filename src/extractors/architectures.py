@@ -1,4 +1,4 @@
-"""Building the networks of the table (``zoo``), and the weights that are published of them."""
+"""Construction of the networks of the table (``zoo``), and their published weights."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,14 +26,14 @@ from src.extractors.zoo import (
 
 
 def check_arch(arch: str) -> str:
-    """Return ``arch`` if there is such a network with a head of classes; ``UserError`` otherwise."""
+    """Return ``arch`` if it is a network with a head of classes; ``UserError`` otherwise."""
     backbone, _ = split_arch(check_name(arch))
     head_of(backbone)
     return arch
 
 
 def build_network(arch: str, n_classes: int) -> nn.Module:
-    """A randomly initialised network with ``n_classes`` outputs, without auxiliary heads."""
+    """Build a randomly initialised network with ``n_classes`` outputs, without auxiliary heads."""
     backbone, dim = split_arch(check_arch(arch))
     if dim is None:
         return _build_backbone(backbone, n_classes)
@@ -41,7 +41,7 @@ def build_network(arch: str, n_classes: int) -> nn.Module:
 
 
 def build_extractor(arch: str, labels: Sequence[str]) -> Extractor:
-    """A randomly initialised extractor of the classes ``labels``, with its usual normalisation."""
+    """Build a randomly initialised extractor of the classes ``labels``, with its normalisation."""
     mean, std = normalisation(arch)
     network = build_network(arch, len(labels))
     return Extractor(network, labels, head_of(arch), arch=arch, mean=mean, std=std)
@@ -50,11 +50,11 @@ def build_extractor(arch: str, labels: Sequence[str]) -> Extractor:
 def build_headless(
     arch: str, cut: str | None, published: Mapping[str, Tensor] | None = None
 ) -> Extractor:
-    """An extractor of features alone: the inputs of the layer ``cut``, which is left out of the network.
+    """Build an extractor of features alone: the inputs of the layer ``cut``, which is left out.
 
     None cuts nothing, and the features are the output of the network. Parameters are drawn at random.
-    Encoders of timm alone take ``published`` weights, in any form that timm translates. Raises
-    ``ValueError`` where these do not fit.
+    Only encoders of timm take ``published`` weights, in any form that timm translates. Raises
+    ``ValueError`` if these do not fit.
     """
     if is_timm(check_name(arch)) and cut is None:
         network = TimmModel.of(arch).build_encoder(published)
@@ -71,7 +71,7 @@ def _has_head(arch: str) -> bool:
 
 
 def _build_backbone(arch: str, n_outputs: int) -> nn.Module:
-    """A network with ``n_outputs`` outputs, or the one of a row without a head."""
+    """Build a network with ``n_outputs`` outputs, or the network of a row without a head."""
     if is_timm(arch):
         return TimmModel.of(arch).build(n_outputs)
     row = ARCHITECTURES[arch]
@@ -83,23 +83,23 @@ def _build_backbone(arch: str, n_outputs: int) -> nn.Module:
 
 
 def _embedding_backbone(arch: str, dim: int) -> nn.Module:
-    """A classifier whose last layer has ``dim`` outputs, and nothing random or one-sided around it."""
+    """Build a classifier whose last layer has ``dim`` outputs, without dropout or clipping around it."""
     network = _build_backbone(arch, dim)
     # Some classifiers start with a last layer of zeros, and zeros have no direction.
     network.get_submodule(head_of(arch)).reset_parameters()
     for module in network.modules():
         if isinstance(module, nn.Dropout):
-            module.p = 0.0  # as published: distances of half-erased embeddings mean little
+            module.p = 0.0  # distances of half-erased embeddings mean little
     if arch.startswith("squeezenet"):
-        # It clips what its last layer says at 0, which would leave one orthant of the sphere.
+        # It clips its last layer's output at 0, which would leave one orthant of the sphere.
         network.classifier[2] = nn.Identity()
     return network
 
 
 def head_of(arch: str) -> str:
-    """Name of the layer that has one output for each class, and whose inputs are the features.
+    """Return the name of the layer that has an output for each class and reads the features.
 
-    ``UserError`` for a network without one.
+    Raises ``UserError`` for a network without such a layer.
     """
     backbone, dim = split_arch(arch)
     if dim is not None:
@@ -112,7 +112,7 @@ def head_of(arch: str) -> str:
 
 
 def cut_of(arch: str) -> str | None:
-    """Name of the layer that is left out of published weights without their head; None cuts nothing."""
+    """Return the layer that is left out of published weights without their head; None cuts nothing."""
     backbone, dim = split_arch(arch)
     if dim is not None:
         return EMBEDDER_HEAD
@@ -123,7 +123,7 @@ def cut_of(arch: str) -> str | None:
 
 
 def last_layers(arch: str) -> tuple[str, ...]:
-    """Names of the layers that belong to a task: the head, and an embedder's embedding layer."""
+    """Return the layers that belong to a task: the head, and an embedder's embedding layer."""
     backbone, dim = split_arch(arch)
     if dim is None:
         return (head_of(arch),)
@@ -131,29 +131,29 @@ def last_layers(arch: str) -> tuple[str, ...]:
 
 
 def input_size(arch: str) -> int:
-    """Side in pixels of the images that a network reads best: 28, 32, 224, or what timm records."""
+    """Return the side in pixels of the network's training images: 28, 32, 224, or timm's record."""
     backbone, _ = split_arch(arch)
     return TimmModel.of(backbone).size if is_timm(backbone) else ARCHITECTURES[backbone].size
 
 
 def normalisation(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """(mean, std) of the three channels that the weights of ``arch`` expect."""
+    """Return (mean, std) of the three channels that the weights of ``arch`` expect."""
     backbone, _ = split_arch(arch)
     row = TimmModel.of(backbone) if is_timm(backbone) else ARCHITECTURES[backbone]
     return row.mean, row.std
 
 
 def imagenet_labels() -> tuple[str, ...]:
-    """The 1000 ImageNet classes in torchvision's order."""
+    """Return the 1000 ImageNet classes in torchvision's order."""
     return tuple(_imagenet_weights(DEFAULT_ARCH).meta["categories"])
 
 
 def imagenet_weights_file(arch: str, option: str = "--model_file") -> Path:
-    """torchvision's ImageNet weights of ``arch`` in the torch hub cache, downloaded if need be.
+    """Return the file of torchvision's ImageNet weights of ``arch``, downloaded if it is missing.
 
-    Those of timm are looked for in their hub's cache and never downloaded. Raises ``UserError`` with
-    the file's name and place where there is no network, and where nobody has published such weights.
-    ``option`` names a file instead.
+    It lies in the torch hub's cache. Weights of timm are taken from the Hugging Face cache and never
+    downloaded. Raises ``UserError`` with the file's name and place if there is no network connection,
+    and if no such weights are published; the message names ``option``, which takes a file.
     """
     if "+" in check_name(arch) or not (is_timm(arch) or ARCHITECTURES[arch].weights):
         raise UserError(f"there are no ImageNet weights of {arch}: name a checkpoint with {option}")
@@ -176,5 +176,5 @@ def imagenet_weights_file(arch: str, option: str = "--model_file") -> Path:
 
 
 def _imagenet_weights(arch: str) -> WeightsEnum:
-    """The first published weights: ``IMAGENET1K_V1``, the papers', wherever torchvision has them."""
+    """Return the first published weights, which are the papers': ``IMAGENET1K_V1`` if they exist."""
     return next(iter(models.get_model_weights(arch)))

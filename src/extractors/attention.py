@@ -66,7 +66,7 @@ class Watched:
 
         def keep(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
             if self.averaged:
-                # Kept without a copy, since a later in-place ReLU, as in DenseNet, must change it too:
+                # This tensor is no copy, since a later in-place ReLU, as in DenseNet, must change it too:
                 # the features are means of the changed maps.
                 kept.append(output)
                 return output

@@ -47,7 +47,7 @@ _ROBUSTNESS_PARTS = ("normalizer.", "attacker.")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds; None for what it does not record."""
+    """Content of a checkpoint file; None for each value that it does not record."""
 
     state_dict: Mapping[str, Tensor]
     arch: str | None = None
@@ -67,10 +67,10 @@ def load_extractor(
     """Build the extractor of a checkpoint file, in evaluation mode, frozen, on ``device``.
 
     With another ``head`` than the linear one it is an extractor of features alone, and its weights need
-    no classes; a head of class means is added later (``Extractor.replaced``).
-    ``arch`` None takes the architecture that the file records, else ResNet50. ``weights`` None takes
-    torchvision's ImageNet weights. Raises ``UserError`` naming the file, and the first offending key,
-    when it is no checkpoint or belongs to another architecture.
+    no classes; a head of class means is added later (``Extractor.replaced``). ``arch`` None takes the
+    architecture that the file records, else ResNet50. ``weights`` None takes torchvision's ImageNet
+    weights. Raises ``UserError``, with the file and the first wrong key, if it is no checkpoint or
+    belongs to another architecture.
     """
     if arch is not None:
         (check_arch if head == LINEAR else check_name)(arch)
@@ -103,7 +103,7 @@ def _load_classifier(checkpoint: Checkpoint, arch: str, path: Path) -> Extractor
 def _load_headless(checkpoint: Checkpoint, arch: str, path: Path) -> Extractor:
     """Build the network without its head.
 
-    A checkpoint with classes of its own has them in a linear head, whatever was published without one.
+    A checkpoint with classes of its own has a linear head, even if the published weights have none.
     """
     cut = cut_of(arch) if checkpoint.labels is None else head_of(arch)
     entries = _in_our_terms(checkpoint, arch)
@@ -113,7 +113,7 @@ def _load_headless(checkpoint: Checkpoint, arch: str, path: Path) -> Extractor:
         extractor = build_headless(arch, cut, entries)
     except ValueError as error:
         raise UserError(f"{path} is not a checkpoint of {arch}: {error} (--arch?)") from error
-    if is_timm(arch) and cut is None:  # timm has translated and loaded them
+    if is_timm(arch) and cut is None:  # timm has translated and loaded the weights
         entries = extractor.network.state_dict()
     _check_entries(entries, extractor.network.state_dict(), arch, path)
     extractor.network.load_state_dict(entries)
@@ -121,18 +121,18 @@ def _load_headless(checkpoint: Checkpoint, arch: str, path: Path) -> Extractor:
 
 
 def _require_classes(arch: str) -> None:
-    """``UserError`` where published weights of ``arch`` have no head of classes."""
+    """Raise ``UserError`` if published weights of ``arch`` have no head of classes."""
     if is_timm(arch) and split_arch(arch)[1] is None:
         TimmModel.of(arch).require_classes()
 
 
 def load_pretrained(extractor: Extractor, source: str) -> Path:
-    """Start ``extractor`` in place from another checkpoint of its backbone; returns the file read.
+    """Load another checkpoint of its backbone into ``extractor``; return the file.
 
-    ``source`` is a path, or ``imagenet`` for torchvision's weights. All layers are taken over but the
+    ``source`` is a path, or ``imagenet`` for torchvision's weights. All layers are loaded except the
     last ones, which belong to a task: the head, and an embedding layer unless both are embedders of
-    the same architecture. The normalisation is taken over where the file records it. Raises
-    ``UserError`` when the file is missing or belongs to another backbone.
+    the same architecture. The normalisation is loaded if the file records it. Raises
+    ``UserError`` if the file is missing or belongs to another backbone.
     """
     backbone, dim = split_arch(extractor.arch)
     path = imagenet_weights_file(backbone, "--pretrained") if source == IMAGENET else Path(source)
@@ -162,7 +162,7 @@ def load_pretrained(extractor: Extractor, source: str) -> Path:
 
 
 def default_labels(n_classes: int) -> tuple[str, ...]:
-    """ImageNet's labels for 1000 classes, ``class 0``, ``class 1``, ... otherwise."""
+    """Return ImageNet's labels for 1000 classes, otherwise ``class 0``, ``class 1``, ..."""
     labels = imagenet_labels()
     if n_classes == len(labels):
         return labels
@@ -170,7 +170,7 @@ def default_labels(n_classes: int) -> tuple[str, ...]:
 
 
 def save_extractor(path: Path, extractor: Extractor) -> None:
-    """Write our own format: a dict of plain tensors, strings and lists."""
+    """Write a checkpoint of this project: a dict of plain tensors, strings and lists."""
     state_dict = {key: value.cpu() for key, value in extractor.network.state_dict().items()}
     content = {
         "format": FORMAT,
@@ -187,7 +187,7 @@ def save_extractor(path: Path, extractor: Extractor) -> None:
 def write_plain(path: Path, content: Mapping[str, Any]) -> None:
     """Write tensors, numbers, strings and containers of these, atomically.
 
-    They are serialised in memory first: torch's own file writer minds file names and reports a full
+    They are serialised in memory first: torch's own file writer stores the file's name and reports a full
     disk as an internal error.
     """
     buffer = io.BytesIO()
@@ -197,7 +197,7 @@ def write_plain(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read any of the known layouts; ``UserError`` names the file and what is wrong with it."""
+    """Read any of the known layouts; ``UserError`` names the file and the mistake."""
     content = _load_plain(path)
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
@@ -222,7 +222,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _load_plain(path: Path) -> Any:
-    """``torch.load`` without unpickling anything but tensors and containers."""
+    """Load a file with ``torch.load``, which unpickles only tensors and containers."""
     if not path.is_file():
         raise UserError(f"missing file: {path}")
     if path.suffix == ".safetensors":
@@ -247,7 +247,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _is_pickle(path: Path) -> bool:
-    """Whether the file is what ``torch.save`` writes, whatever is in it."""
+    """Return whether the file has the format of ``torch.save``, with any content."""
     if zipfile.is_zipfile(path):
         return True
     with path.open("rb") as stream:
@@ -261,7 +261,7 @@ def _is_entry(key: object, value: object) -> bool:
 def _unwrap(
     state_dict: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Undo DataParallel (``module.``) and robustness's AttackerModel; also its (mean, std), if any.
+    """Undo DataParallel (``module.``) and robustness's AttackerModel; return its (mean, std) too.
 
     An AttackerModel holds the network twice (``model.``, ``attacker.model.``) and a normaliser.
     """
@@ -275,7 +275,7 @@ def _unwrap(
 
 
 def _strip(prefix: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Remove ``prefix`` where every key has it."""
+    """Remove ``prefix`` if every key has it."""
     if all(key.startswith(prefix) for key in state_dict):
         return {key.removeprefix(prefix): value for key, value in state_dict.items()}
     return dict(state_dict)
@@ -287,7 +287,7 @@ def _without(layers: Sequence[str], state_dict: Mapping[str, Tensor]) -> dict[st
 
 
 def _in_our_terms(checkpoint: Checkpoint, arch: str) -> dict[str, Tensor]:
-    """Leave out heads that only train and TensorFlow's class 0; translate DenseNet's old names."""
+    """Remove auxiliary heads and TensorFlow's class 0; translate DenseNet's old names."""
     entries = checkpoint.state_dict.items()
     kept = {k: v for k, v in entries if not k.startswith(_AUXILIARY_HEADS)}
     if is_timm(arch) and checkpoint.labels is None:
@@ -300,7 +300,7 @@ def _in_our_terms(checkpoint: Checkpoint, arch: str) -> dict[str, Tensor]:
 
 
 def _build_for(state_dict: Mapping[str, Tensor], arch: str, path: Path) -> tuple[nn.Module, int]:
-    """A network of ``arch`` with as many classes as the head of ``state_dict`` has, and that number."""
+    """Build a network of ``arch`` with the number of classes in ``state_dict``; return both."""
     head = head_of(arch) + ".weight"
     if head not in state_dict:
         raise UserError(f"{path} is not a checkpoint of {arch}: it lacks {head} (--arch?)")
@@ -312,7 +312,7 @@ def _check_entries(
     state_dict: Mapping[str, Tensor], expected: Mapping[str, Tensor], arch: str, path: Path
 ) -> None:
     """Compare names and shapes; ``UserError`` names the first difference."""
-    # Weights older than this counter of batch norm lack it; evaluation does not read it.
+    # Old weights lack this counter of batch norm; evaluation does not read it.
     missing = [
         key for key in expected if key not in state_dict and not key.endswith("num_batches_tracked")
     ]

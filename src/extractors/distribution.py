@@ -68,7 +68,7 @@ def own_share(units: list[int]) -> list[int]:
     return units[rank() :: n_processes()]
 
 
-def of_share(what: str) -> str:
+def share_label(what: str) -> str:
     """Return the label of a progress bar that shows the share of this process."""
     return what if n_processes() == 1 else f"{what}, share 1 of {n_processes()}"
 

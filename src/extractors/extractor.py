@@ -30,11 +30,11 @@ class Prediction:
 
 
 class Preprocess(Protocol):
-    """A step in front of a network: images in, images of the same shape out."""
+    """Function in front of a network from images to images of the same shape."""
 
     @property
     def text(self) -> str:
-        """Its name and parameters, for manifests."""
+        """Name and parameters, for manifests."""
         ...
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class Preprocess(Protocol):
 
 
 class Extractor(nn.Module):
-    """A backbone and a head: reads pixels in [0, 1], returns logits and features.
+    """Backbone and head; it reads pixels in [0, 1] and returns logits and features.
 
     The features are the input of a layer of the network, or its output. Maps and tokens are averaged
     over their positions (ResNet50: the 2048 of its pooling). The features of an embedder
@@ -65,12 +65,12 @@ class Extractor(nn.Module):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
-        """``labels`` names the classes in order, none for ``NoHead``.
+        """Take a ``network`` and the ``labels`` of its classes in order, none for ``NoHead``.
 
-        ``head`` scores them; the name of a layer of ``network`` stands for ``Linear``. ``features`` is
-        the layer whose input they are; None is the output of ``network``. A linear head reads its own
-        input. ``arch`` is the name that the network was built by. Raises ``ValueError`` when the head
-        has not one output for each label.
+        ``head`` scores the classes; the name of a layer of ``network`` stands for ``Linear``.
+        ``features`` is the layer that reads the features; None takes the output of ``network``. A
+        linear head reads its own input. ``arch`` is the name that the network was built by. Raises
+        ``ValueError`` unless the head has one output for each label.
         """
         super().__init__()
         self.network = network
@@ -115,7 +115,7 @@ class Extractor(nn.Module):
 
     @property
     def _class_weights(self) -> Tensor:
-        """A row of each class: of the linear layer's weight, or its mean."""
+        """Row of the linear layer's weight for each class, or the mean of the class."""
         if isinstance(self.head, ClassMeans):
             return self.head.means
         return self.network.get_submodule(self.head_name).weight
@@ -182,7 +182,7 @@ def _changed(images: Tensor, preprocess: Preprocess) -> Tensor:
 
 
 def fast_copy(extractor: Extractor, precision: Precision = "fp32") -> Extractor:
-    """A tuned copy for forward and attack passes; the original stays as it was and judges.
+    """Return a tuned copy for forward and attack passes; the original stays unchanged and judges.
 
     Evaluation mode, frozen parameters, batch norm folded into the convolutions before it, channels
     last, and with ``bf16`` or ``fp16`` autocast (casting the parameters themselves is slower on a
@@ -195,9 +195,9 @@ def fast_copy(extractor: Extractor, precision: Precision = "fp32") -> Extractor:
 
 
 def _fold_batch_norms(network: nn.Module) -> nn.Module:
-    """Merge each batch norm into the convolution that alone feeds it; ``network`` is consumed.
+    """Merge each batch norm into the convolution before it; ``network`` is changed.
 
-    A network whose control flow cannot be traced is returned as it is.
+    A network whose control flow cannot be traced is returned unchanged.
     """
     try:
         graph = fx.symbolic_trace(network)

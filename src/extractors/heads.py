@@ -1,4 +1,4 @@
-"""Heads of extractors: what turns the features of a network into logits, or leaves them as they are.
+"""Heads of extractors, which compute logits from the features of a network, or none.
 
 ``linear`` is a layer of the network itself. ``class_means`` classifies by the nearest class mean of a
 catalogue, for networks without classes or for a shop's own ones. ``none`` scores nothing.
@@ -20,7 +20,7 @@ robust."""
 
 
 class Linear(nn.Module):
-    """The layer ``layer`` of the network, which scores the classes."""
+    """Head that is the layer ``layer`` of the network."""
 
     def __init__(self, layer: str) -> None:
         super().__init__()
@@ -32,14 +32,14 @@ class Linear(nn.Module):
 
 
 class NoHead(nn.Module):
-    """No classes: features alone."""
+    """Head without classes, for features alone."""
 
     def forward(self, features: Tensor, output: Tensor) -> None:
         """Return no logits."""
 
 
 class ClassMeans(nn.Module):
-    """Logits -s |f - m_c|^2 of features f, where m_c is the mean of class c and s > 0 is one number."""
+    """Head with logits -s |f - m_c|^2 of features f, the mean m_c of class c and a number s > 0."""
 
     means: Tensor
 

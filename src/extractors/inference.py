@@ -1,4 +1,4 @@
-"""Running an extractor over a catalogue: batches read ahead, one forward each."""
+"""Predictions of an extractor for a catalogue; batches are read ahead, with one forward each."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from src.artifacts.parts import Parts
 from src.datasets.image_set import ImageSet
 from src.datasets.read_ahead import read_ahead
 from src.extractors.architectures import input_size
-from src.extractors.distribution import of_share, own_share, rank
+from src.extractors.distribution import own_share, rank, share_label
 from src.extractors.extractor import Extractor, Precision, fast_copy
 from src.extractors.heads import ClassMeans
 
@@ -30,11 +30,11 @@ _Result = tuple[np.ndarray, Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions of an extractor for n images, in the order of the positions asked for.
+    """Predictions of an extractor for n images, in the order of the requested positions.
 
     ``features`` is (n, D) float32. ``notes`` lists (position, note) of the files that were truncated or
     not RGB. ``classes`` (n,) int64 are the predicted classes, ``probabilities`` (n,) float32 their
-    softmax; both are None where the extractor has no head. ``labels`` are the names of the classes.
+    softmax; both are None if the extractor has no head. ``labels`` are the names of the classes.
     """
 
     features: np.ndarray
@@ -54,7 +54,7 @@ def predict(
     precision: Precision = "fp32",
     progress: str | None = "images",
 ) -> Predictions:
-    """Classify and describe the images at ``positions`` (distinct; default: all) in one forward each.
+    """Predict the images at ``positions`` (distinct; default: all) with one forward each.
 
     Runs on the extractor's device. Memory holds the feature matrix and a few batches. ``workers``
     threads read ahead; 0 read no batch before it is needed. ``progress`` labels the bar; None shows
@@ -79,8 +79,8 @@ def predict_parts(
 ) -> None:
     """Predict all images into ``parts``; finished parts are not predicted again.
 
-    Where ``torchrun`` has started several processes each does its share of what is left. What a part
-    holds depends on the images and ``batch_size`` only.
+    If ``torchrun`` has started several processes, each does its share of the unfinished parts. The
+    content of a part depends only on the images and ``batch_size``.
     """
     plan = _plan(images, batch_size)
     unfinished = parts.unfinished(len(plan))
@@ -91,7 +91,7 @@ def predict_parts(
     with tqdm(
         total=finished + _n_images(batches),
         initial=finished,
-        desc=progress and of_share(progress),
+        desc=progress and share_label(progress),
         unit="img",
         disable=progress is None or rank() > 0,
     ) as bar:
@@ -121,8 +121,8 @@ def classify(predictions: Predictions, item_classes: ItemClasses) -> Predictions
 def _plan(images: ImageSet, batch_size: int) -> list[list[np.ndarray]]:
     """Return the parts, each a list of batches, which any number of processes plans alike.
 
-    A part is what a kill can cost and what is shared out: the images make ``_PARTS`` of them where
-    there are so many batches, and more where they would exceed ``_IMAGES_PER_PART``.
+    A kill costs at most the part in work, and processes share parts. There are ``_PARTS`` parts if
+    there are as many batches, and more if a part would exceed ``_IMAGES_PER_PART``.
     """
     batches = list(images.batches(np.arange(len(images)), batch_size))
     per_part = max(1, min(len(batches) // _PARTS, _IMAGES_PER_PART // batch_size))
@@ -207,7 +207,7 @@ def _forward(extractor: Extractor, pixels: Tensor) -> dict[str, np.ndarray]:
 
 
 def _classes_of(logits: Tensor) -> dict[str, np.ndarray]:
-    """The class with the largest of the ``logits`` (N, C) of each image, and its softmax."""
+    """Return the class with the largest of the ``logits`` (N, C) of each image, and its softmax."""
     probabilities, classes = logits.softmax(dim=1).max(dim=1)
     return {"classes": classes.cpu().numpy(), "probabilities": probabilities.cpu().numpy()}
 

@@ -1,4 +1,4 @@
-"""SemSim: distance of images in what people recognise (Sun et al., NeurIPS 2023)."""
+"""SemSim, a distance of images that follows what people recognise (Sun et al., NeurIPS 2023)."""
 
 import sys
 from collections.abc import Sequence

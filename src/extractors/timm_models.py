@@ -35,9 +35,9 @@ class TimmModel:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     head: str | None
-    """Name of the last layer; None where there is not one last layer."""
+    """Name of the last layer; None if there is no single last layer."""
     n_outputs: int
-    """Width of the published head; 0 where none is published."""
+    """Width of the published head; 0 without one."""
     repository: str | None
     """Repository of the weights on the Hugging Face hub."""
 
@@ -61,7 +61,7 @@ class TimmModel:
         )
 
     def require_head(self) -> str:
-        """Return the name of the last layer; ``UserError`` where there is not one last layer."""
+        """Return the name of the last layer; ``UserError`` if there is no single last layer."""
         if self.head is None:
             raise UserError(
                 f"--arch {TIMM}{self.name} is no classifier with one last layer; {WITHOUT_CLASSES}"
@@ -70,15 +70,15 @@ class TimmModel:
 
     @property
     def cut(self) -> str | None:
-        """Layer whose inputs are the features of the published weights.
+        """Layer that reads the features of the published weights.
 
         None for encoders (CLIP, SigLIP, DINOv2), whose features are their output, and for networks
-        with several heads, whose features are what their heads read.
+        with several heads, which all read the features.
         """
         return self.head if self.n_outputs in _CLASS_LISTS else None
 
     def require_classes(self) -> None:
-        """``UserError`` where the published weights have no head of classes (CLIP, SigLIP, DINOv2)."""
+        """Raise ``UserError`` if the published weights have no head of classes (CLIP, SigLIP, DINOv2)."""
         if self.n_outputs not in _CLASS_LISTS:
             raise no_classes(TIMM + self.name)
 
@@ -91,7 +91,7 @@ class TimmModel:
         """Build the network whose output is the features, with ``published`` weights or random ones.
 
         timm translates weights of other libraries (open_clip, DINOv2). Transformers read images of any
-        size that their patches divide. ``ValueError`` where the weights do not fit.
+        size that their patches divide. Raises ``ValueError`` if the weights do not fit.
         """
         timm = optional_library("timm")
         options: dict[str, Any] = {"num_classes": self.n_outputs}

@@ -1,4 +1,4 @@
-"""The network and the weight file that options name, checked before a framework is loaded."""
+"""Network and weight file that options name, checked before a framework is loaded."""
 
 import argparse
 from pathlib import Path
@@ -17,10 +17,10 @@ IMAGENET = "imagenet"
 
 
 def weights_of(options: argparse.Namespace, layout: Layout) -> Path | None:
-    """The checkpoint that ``--checkpoint`` or the model options name; None stands for ImageNet weights.
+    """Return the checkpoint that ``--checkpoint`` or the model options name; None is ImageNet weights.
 
-    Raises ``UserError`` for a missing file, an unknown ``--arch``, and one without a head of classes
-    unless ``--head`` does without.
+    Raises ``UserError`` for a missing file, an unknown ``--arch``, and an ``--arch`` without a head of
+    classes unless ``--head`` needs none.
     """
     path = getattr(options, "checkpoint", None)
     if path is None:
@@ -30,9 +30,9 @@ def weights_of(options: argparse.Namespace, layout: Layout) -> Path | None:
 
 
 def item_classes_of(options: argparse.Namespace) -> ItemClasses | None:
-    """The shop's own classes, from ``--classes``; None for a linear head, which brings its classes.
+    """Return the shop's own classes, from ``--classes``; None for a linear head, which has its own.
 
-    Raises ``UserError`` where ``--head`` and ``--classes`` do not fit together.
+    Raises ``UserError`` if ``--head`` and ``--classes`` do not fit together.
     """
     if options.head == LINEAR:
         if options.classes:
@@ -47,10 +47,10 @@ def item_classes_of(options: argparse.Namespace) -> ItemClasses | None:
 
 
 def check_network(arch: str | None, checkpoint: Path | None, *, published: bool = True) -> None:
-    """``UserError`` for a missing file, and for a network that is unknown or cannot classify.
+    """Raise ``UserError`` for a missing file, and for a network that is unknown or cannot classify.
 
-    Without a checkpoint, ``published`` weights have to classify. A checkpoint may bring a head of classes
-    to a backbone that was published without one, and so may training.
+    Without a checkpoint, ``published`` weights must classify. A checkpoint or a training may add a head
+    of classes to a backbone that was published without one.
     """
     if checkpoint is not None and not checkpoint.is_file():
         raise UserError(f"missing file: {checkpoint}")
@@ -61,10 +61,10 @@ def check_network(arch: str | None, checkpoint: Path | None, *, published: bool 
 def weights_path(
     layout: Layout, defense: int, model_dir: str, model_file: str | None
 ) -> Path | None:
-    """The checkpoint that the options name; None stands for torchvision's ImageNet weights.
+    """Return the checkpoint that the options name; None is torchvision's ImageNet weights.
 
-    With ``defense`` it is a file of ``models/<model_dir>/``, otherwise ``model_file`` is a path of its
-    own. Raises ``UserError`` when the file is missing.
+    With ``defense`` it is a file of ``models/<model_dir>/``, otherwise ``model_file`` is the path.
+    Raises ``UserError`` if the file is missing.
     """
     if defense:
         name = model_file or _DEFENDED_FILES.get(model_dir, _DEFENDED_FILE)

@@ -1,4 +1,4 @@
-"""The networks that are known by name, as one table; no framework is loaded to read it.
+"""Table of the networks that are known by name; reading it loads no framework.
 
 ``resnet50`` is a classifier. ``resnet50+512`` is an embedder: the same backbone with 512 outputs, brought
 to the unit sphere, and a nearest-class-mean head. Networks of timm have names of their own
@@ -24,13 +24,13 @@ _HALF = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network and the images that it reads."""
+    """Network and the images that it reads."""
 
     builder: str
     """Name of torchvision's function, or of a class of ``networks``."""
     head: str | None
-    """Name of the layer whose outputs are the logits and whose inputs are the features; None for a
-    backbone, which is published without classes."""
+    """Name of the layer that reads the features and returns the logits; None for a backbone, which is
+    published without classes."""
     size: int = 224
     """Side of its images in pixels."""
     mean: tuple[float, ...] = IMAGENET_MEAN
@@ -38,10 +38,9 @@ class Architecture:
     options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of the builder beside the number of outputs."""
     weights: Literal["torchvision"] | None = "torchvision"
-    """Who publishes ImageNet weights."""
+    """Publisher of ImageNet weights."""
     cut: str | None = None
-    """Layer that is left out of a backbone, so that its inputs are the features; None takes the output of
-    the network."""
+    """Layer that reads the features and is left out of a backbone; None takes the network's output."""
 
 
 _TORCHVISION_HEADS = {
@@ -63,8 +62,8 @@ _TORCHVISION_HEADS = {
     "head": "swin_b swin_s swin_t swin_v2_b swin_v2_s swin_v2_t",
     "heads.head": "vit_b_16 vit_b_32 vit_h_14 vit_l_16 vit_l_32",
 }
-# Their ImageNet weights read (x - .5) / .5, which torchvision arranges inside the Inceptions; here the
-# extractor's own mean and std do it.
+# The Inceptions' ImageNet weights read (x - .5) / .5, which torchvision computes inside the network and
+# the extractor by its mean and std.
 _INCEPTION = {
     "mean": _HALF,
     "std": _HALF,
@@ -128,9 +127,9 @@ WITHOUT_CLASSES = (
 
 
 def check_name(arch: str) -> str:
-    """Return ``arch`` if the table has it, or if timm is asked for and installed; else ``UserError``.
+    """Return ``arch`` if the table has it, or if timm is named and installed; else ``UserError``.
 
-    Whether timm itself has the network, only timm can say (``architectures.check_arch``).
+    ``architectures.check_arch`` asks timm whether it has the network.
     """
     backbone, _ = split_arch(arch)
     if is_timm(backbone):
@@ -148,10 +147,10 @@ def check_name(arch: str) -> str:
 
 
 def check_classifier(arch: str) -> None:
-    """``check_name``; ``UserError`` also where the published weights have no head of classes.
+    """Return ``check_name``; ``UserError`` also if the published weights have no head of classes.
 
-    Families of timm are told by their names here. timm's own record, which takes seconds to load, is
-    asked when the weights are (``TimmModel.require_classes``).
+    Names tell the families of timm here. timm's own record takes seconds to load and is read with the
+    weights (``TimmModel.require_classes``).
     """
     check_name(arch)
     if "+" in arch:
@@ -173,7 +172,7 @@ def no_classes(arch: str) -> UserError:
 
 
 def split_arch(arch: str) -> tuple[str, int | None]:
-    """``resnet18+512`` -> (``resnet18``, 512); the dimension of what is no embedder is None."""
+    """Split ``resnet18+512`` into (``resnet18``, 512); the dimension is None if it is no embedder."""
     backbone, plus, dim = arch.partition("+")
     if not plus:
         return backbone, None

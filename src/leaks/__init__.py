@@ -1,4 +1,4 @@
-"""What shared gradients and features leak: reconstruction of images, and SemSim, which judges it.
+"""Leakage of images through shared gradients and features: reconstruction, and SemSim, which judges it.
 
 This room holds observations, costs, the published settings, the optimisation loop, exact solutions that
 need no optimisation, and the training of SemSim. Images are (targets, 3, H, W), or (targets, n, 3, H, W)

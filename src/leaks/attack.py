@@ -34,7 +34,7 @@ from src.training.sharing import Defence
 
 
 def load_trained(options: argparse.Namespace) -> Extractor | None:
-    """Load the classifier that ``--checkpoint`` names; None where the attack is on an untrained one."""
+    """Load the classifier that ``--checkpoint`` names; None for an attack on an untrained one."""
     if options.checkpoint is None:
         return None
     return load_extractor(options.arch, options.checkpoint, select_device(options.gpu))
@@ -53,7 +53,7 @@ class Sharing:
     """Settings of the observation that is shared about images."""
 
     observation: str
-    """``gradients``, ``local_steps``, ``features`` or ``bpr``."""
+    """Kind: ``gradients``, ``local_steps``, ``features`` or ``bpr``."""
     batch: int
     """Images of one observation; 2 for ``bpr``, a positive and a negative item."""
     local_steps: int
@@ -74,22 +74,22 @@ class Sharing:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class InversionOutcome:
     """Reconstructions of n images, in the order of the images."""
 
     pixels: np.ndarray
-    """(n, side, side, 3) uint8."""
+    """Images (n, side, side, 3) uint8."""
     classes: np.ndarray
-    """(n,) int64 reconstructed classes; -1 if the classes were given."""
+    """Reconstructed classes (n,) int64; -1 if the classes were given."""
     costs: np.ndarray
-    """(n,) float32 costs of the observation to which an image belongs."""
+    """Costs (n,) float32 of the observation to which an image belongs."""
     restarts: np.ndarray
-    """(n,) int64 number of the best restart; -1 if all restarts diverged."""
+    """Number (n,) int64 of the best restart; -1 if all restarts diverged."""
     seconds: np.ndarray
-    """(n,) float64 time per image, the time of its stack divided by the stack's images."""
+    """Time per image in seconds, (n,) float64, the time of its stack divided by the stack's images."""
 
     @classmethod
-    def of(cls, parts: list[Mapping[str, np.ndarray]]) -> "Outcome":
+    def of(cls, parts: list[Mapping[str, np.ndarray]]) -> "InversionOutcome":
         return cls(**{key: np.concatenate([part[key] for part in parts]) for key in parts[0]})
 
 
@@ -122,7 +122,7 @@ class InversionAttack:
             )
         _check_size(self.extractor, self.images.batch(np.arange(1)))
 
-    def run(self, parts: Parts, name: str) -> Outcome:
+    def run(self, parts: Parts, name: str) -> InversionOutcome:
         """Attack all images; ``parts`` keeps finished stacks, and ``name`` labels the progress bar."""
         per_stack = self.targets * self.sharing.batch
         stacks = [
@@ -142,10 +142,10 @@ class InversionAttack:
                 if done[number] is None:
                     done[number] = self._attack_stack(number, rows, bar)
                     parts.save(number, done[number])
-        return Outcome.of(done)
+        return InversionOutcome.of(done)
 
     def _attack_stack(self, number: int, rows: slice, bar: tqdm) -> dict[str, np.ndarray]:
-        """Attack one stack and return the fields of its ``Outcome``."""
+        """Attack one stack and return the fields of its ``InversionOutcome``."""
         started = time.monotonic()
         generator = torch.Generator().manual_seed(_seed_of(self.seed, number))
         stack = self.images.take(rows)

@@ -71,9 +71,9 @@ def add_inversion_options(parser: Parser) -> None:
     images.add_argument(
         "--size",
         type=int,
-        help="side in pixels of images in files; 0 keeps the native one (default: the one that the "
-        "checkpoint was trained on, where it is recorded; else native where all images share one, else "
-        "224)",
+        help="side in pixels of images in files; 0 keeps native sizes (default: the size that the "
+        "checkpoint was trained on, if it is recorded; else the native size if all images share one, "
+        "else 224)",
     )
     images.add_argument(
         "--augmentation",

@@ -132,7 +132,7 @@ class Matching:
     observed: tuple[Tensor, ...]
     """Observed tensors, each (targets, ...)."""
     weights: Tensor
-    """(targets, tensors); 0 for tensors that are ignored."""
+    """Weights (targets, tensors); 0 for tensors that are ignored."""
     n_drawn: int | None = None
     """Number of random tensors that count in a step; None for all with a weight."""
 

@@ -18,7 +18,7 @@ def fold_norms(extractor: Extractor) -> Extractor:
     """Return an equal function of equally named parameters for evaluation mode, with norms folded.
 
     Parameters and statistics are shared with ``extractor``, which is not changed. A network whose
-    control flow cannot be traced is used as it is.
+    control flow cannot be traced is used unchanged.
     """
     with frozen(extractor):  # the trace must record the branches of evaluation mode
         network = _folded(extractor.network)

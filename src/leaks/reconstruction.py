@@ -41,14 +41,14 @@ class Reconstruction:
     images: Tensor
     """Images of the requested shape, float32 in [0, 1]."""
     costs: Tensor
-    """(targets,) costs of the images, without total variation; infinite if all restarts diverged, for
+    """Costs (targets,) of the images, without total variation; infinite if all restarts diverged, for
     which the image is the mean colour."""
     restarts: Tensor
-    """(targets,) int64 number of the best restart; -1 if all restarts diverged."""
+    """Number (targets,) int64 of the best restart; -1 if all restarts diverged."""
     history: Tensor
-    """(records, targets) costs of the best restart at even distances, the first before any step."""
+    """Costs (records, targets) of the best restart at even distances, the first before any step."""
     shares: Tensor | None = None
-    """(targets, C) or (targets, n, C) shares of classes, if classes were optimised too."""
+    """Shares of classes, (targets, C) or (targets, n, C), if classes were optimised too."""
 
     def update(self, other: "Reconstruction", better: Tensor) -> None:
         """Replace the targets marked in ``better`` (targets,) bool by those of ``other``."""

@@ -120,7 +120,7 @@ class Triplets:
     def weights(self, rows: Tensor) -> Tensor:
         """Return the weights (m, 4) of positives and negatives, or ones (m, 2) without weighting.
 
-        Of two images the one with lower PSNR has the larger weight, sigmoid(difference in dB), so that
+        The one of two images with lower PSNR has the larger weight, sigmoid(difference in dB), so that
         images that people and PSNR judge differently count more.
         """
         if not self.psnr_weighted:

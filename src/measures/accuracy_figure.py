@@ -1,4 +1,4 @@
-"""A figure of accuracy against the strength of an attack, for each recommender."""
+"""Figure of accuracy against the strength of an attack, for each recommender."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,24 +35,24 @@ LOOK = {
     "grid.color": "0.88",
     "legend.frameon": False,
     "legend.handlelength": 2.8,
-    "text.parse_math": False,  # names of classes may cost $ 10
-    "svg.hashsalt": "",  # equal figures are equal files
+    "text.parse_math": False,  # text such as "$ 10" must not become a formula
+    "svg.hashsalt": "",  # equal figures give equal files
 }
 
 
 @dataclass(frozen=True)
 class Line:
-    """One recommender under one kind of attack of growing strength."""
+    """Recommender under one kind of attack of growing strength."""
 
     recommender: str
     attack: str
-    """In words."""
+    """Attack in words."""
     kind: str
-    """``fgsm``, ``bim``, ``pgd`` or ``random``."""
+    """Kind of attack: ``fgsm``, ``bim``, ``pgd`` or ``random``."""
     eps: np.ndarray
-    """(n,) ascending, from 0."""
+    """Budgets (n,), ascending from 0."""
     means: np.ndarray
-    """(seeds, n, metrics): means over users."""
+    """Means over users (seeds, n, metrics)."""
 
 
 Style = dict[str, Any]
@@ -85,7 +85,7 @@ def draw_accuracy(lines: Sequence[Line], k: int, title: str, paths: Sequence[Pat
 def _legend(
     of_recommender: Mapping[str, Style], of_attack: Mapping[str, Style], n_seeds: int
 ) -> list[Artist]:
-    """Colours are recommenders, dashes attacks, whatever their colour."""
+    """Draw the legend: colours for recommenders, dashes for attacks of any colour."""
     styles = of_recommender | {name: {"color": "0.3"} | of for name, of in of_attack.items()}
     handles: list[Artist] = [Line2D([], [], label=name, **of) for name, of in styles.items()]
     if n_seeds > 1:
@@ -103,7 +103,7 @@ def _draw(axes: Axes, line: Line, metric: int, style: Style) -> None:
 
 
 def _recommender_styles(lines: Sequence[Line]) -> dict[str, Style]:
-    """A colour and, for those who do not see it, a marker for each."""
+    """Return a colour and, for readers who do not see it, a marker for each recommender."""
     names = dict.fromkeys(line.recommender for line in lines)
     looks = cycle(zip(COLOURS, MARKERS, strict=True))
     return {
@@ -113,7 +113,7 @@ def _recommender_styles(lines: Sequence[Line]) -> dict[str, Style]:
 
 
 def _attack_styles(lines: Sequence[Line]) -> dict[str, Style]:
-    """One step is solid, several are dashed, the control is thin and dotted."""
+    """Return line styles: solid for one step, dashed for several, thin and dotted for the control."""
     dashes = cycle(DASHES)
     styles: dict[str, Style] = {}
     for line in lines:

@@ -1,4 +1,4 @@
-"""How well image metrics agree with people: a row a metric, from a table of people's answers."""
+"""Agreement of image metrics with people: a row for each metric, from a table of people's answers."""
 
 import argparse
 import re
@@ -45,12 +45,12 @@ def add_agreement_options(parser: argparse.ArgumentParser) -> None:
         help="CSV of people's answers, gzipped or not: model,image,label,human0,human1,... (-1: not "
         "recognised), and metrics as further columns",
     )
-    parser.add_argument("--out", type=Path, required=True, help="TSV to write, a row a metric")
+    parser.add_argument("--out", type=Path, required=True, help="TSV to write, a row per metric")
     parser.add_argument(
         "--metrics",
         nargs="+",
-        help="columns, known by name or as NAME:higher, NAME:lower, whichever is closer to the "
-        "original (default: mse psnr ssim lpips dreamsim semsim, as far as they are there)",
+        help="columns, known by name or as NAME:higher or NAME:lower, the direction that is closer "
+        "to the original (default: those of mse psnr ssim lpips dreamsim semsim that exist)",
     )
     parser.add_argument(
         "--scores",
@@ -67,7 +67,9 @@ def add_agreement_options(parser: argparse.ArgumentParser) -> None:
         help="models are compared with the mean share of people who are right, or with the share of "
         "images that more than half of them recognise",
     )
-    parser.add_argument("--resamples", type=int, default=RESAMPLES, help="of the bootstrap")
+    parser.add_argument(
+        "--resamples", type=int, default=RESAMPLES, help="resamples of the bootstrap"
+    )
     add_seed_option(parser, "of the bootstrap")
     add_force_option(parser)
 
@@ -100,11 +102,11 @@ def run_agreement(options: argparse.Namespace) -> None:
 
 
 def read_answers(path: Path) -> pd.DataFrame:
-    """A row a reconstruction; beside the columns of the file, ``recognised``: the share who are right.
+    """Read a row for each reconstruction, with the share of correct answers as ``recognised``.
 
-    An answer is a class, right where it equals ``label``; a person without an answer (an empty field)
-    is not counted. Raises ``UserError`` for a file without the columns, or with a reconstruction that
-    stands there twice, has no ``label`` or nobody saw.
+    An answer is a class, which is correct if it equals ``label``; an empty field is no answer. Raises
+    ``UserError`` for a file without the columns, or with a reconstruction that is listed twice, has no
+    ``label`` or no answer.
     """
     table = _read(path, ",")
     people = [name for name in table if re.fullmatch(r"human\d+", name)]
@@ -125,11 +127,11 @@ def read_answers(path: Path) -> pd.DataFrame:
 
 
 def join_scores(answers: pd.DataFrame, scores: Sequence[Path]) -> pd.DataFrame:
-    """``answers`` with the columns of ``scores`` beside them, by model and image.
+    """Return ``answers`` with the columns of ``scores`` added, by model and image.
 
-    A column that is known already gets the ending ``MEASURED``. Reconstructions without scores, as those
-    are that diverged, are left out. ``UserError`` for a file without image numbers, and for a model of
-    ``answers`` without any scores.
+    A column that exists in both gets the ending ``MEASURED``. Reconstructions without scores, such as
+    diverged ones, are left out. Raises ``UserError`` for a file without image numbers, and for a model
+    of ``answers`` without any scores.
     """
     if not scores:
         return answers
@@ -149,7 +151,7 @@ def _read_scores(path: Path) -> pd.DataFrame:
     image = next((name for name in _IMAGE_COLUMNS if name in table), None)
     if image is None:
         raise UserError(f"{path} lacks the column image")
-    if "restart" in table:  # of an inversion, where -1 tells that there is no reconstruction
+    if "restart" in table:  # an inversion marks a missing reconstruction by -1
         table = table[table["restart"] != -1]
     table = table.rename(columns={image: "image"}).drop(columns="label", errors="ignore")
     return table if "model" in table else table.assign(model=path.resolve().parent.name)
@@ -165,7 +167,7 @@ def _read(path: Path, separator: str) -> pd.DataFrame:
 
 
 def _keyed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """``table``, if each of its rows is of another model or image."""
+    """Return ``table``, models as text; ``UserError`` if two rows have the same model and image."""
     if not pd.api.types.is_integer_dtype(table["image"]):
         raise UserError(f"{path}: column image holds something that is not a whole number")
     table = table.astype({"model": str})
@@ -176,9 +178,9 @@ def _keyed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def chosen_metrics(table: pd.DataFrame, names: Sequence[str] | None) -> dict[str, bool]:
-    """By column: whether higher is closer. ``names`` None: all of ``DEFAULT_METRICS`` that are there.
+    """Return by column whether higher is closer; ``names`` None takes the known default metrics.
 
-    ``UserError`` for a column that is not there or holds no numbers, and an orientation not known.
+    Raises ``UserError`` for a column that is missing or holds no numbers, and for an unknown orientation.
     """
     if names is None:
         ends = ("", *_ENDINGS)
@@ -200,7 +202,7 @@ def chosen_metrics(table: pd.DataFrame, names: Sequence[str] | None) -> dict[str
 
 
 def _oriented(name: str) -> tuple[str, bool]:
-    """``psnr``, ``psnr_measured`` or ``mine:lower`` -> (column, whether higher is closer)."""
+    """Parse ``psnr``, ``psnr_measured`` or ``mine:lower`` to (column, whether higher is closer)."""
     column, colon, orientation = name.partition(":")
     if colon:
         if orientation not in ("higher", "lower"):
@@ -213,14 +215,14 @@ def _oriented(name: str) -> tuple[str, bool]:
 
 
 def _metric_of(column: str) -> str:
-    """``psnr_untransformed_measured`` -> ``psnr``."""
+    """Return ``psnr`` for ``psnr_untransformed_measured``."""
     for ending in _ENDINGS:
         column = column.removesuffix(ending)
     return column
 
 
 def capped(column: str, values: np.ndarray) -> np.ndarray:
-    """``values`` (n,) of a metric, those of PSNR at most ``MOST_DB``, so that means over them exist."""
+    """Return ``values`` (n,) of a metric, with PSNR at most ``MOST_DB``, so that means exist."""
     return np.minimum(values, MOST_DB) if _metric_of(column) == "psnr" else values
 
 
@@ -232,10 +234,10 @@ def agreement_table(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """One row a metric: ``MEASURES`` with ``_low`` and ``_high`` (95 %), closer, n_models, n_images.
+    """Return a row for each metric: ``MEASURES`` with ``_low`` and ``_high`` (95 %), and counts.
 
-    ``answers`` as ``read_answers`` returns them; images that some model lacks are left out. PSNR is
-    ``capped``.
+    Further columns are closer, n_models and n_images. ``answers`` are those of ``read_answers``; images
+    that some model lacks are left out. PSNR is ``capped``.
     """
     shares = _crossed(answers, "recognised")
     human = shares if target == "rate" else (shares > 0.5).astype(np.float64)
@@ -251,7 +253,7 @@ def agreement_table(
 
 
 def _crossed(answers: pd.DataFrame, column: str) -> np.ndarray:
-    """(models, images) float64 of the images that all models have; ``UserError`` where there is none."""
+    """Return (models, images) float64 of the images that all models have; ``UserError`` if none."""
     values = answers.pivot(index="model", columns="image", values=column).dropna(axis=1)
     if values.empty:
         raise UserError("there is no image of which every model has a reconstruction")
@@ -259,7 +261,7 @@ def _crossed(answers: pd.DataFrame, column: str) -> np.ndarray:
 
 
 def _estimates(found: Agreement) -> dict[str, float]:
-    """The columns of ``MEASURES``."""
+    """Return the columns of ``MEASURES``."""
     columns = {}
     for name in MEASURES:
         estimate = getattr(found, name)
@@ -269,7 +271,7 @@ def _estimates(found: Agreement) -> dict[str, float]:
 
 
 def agreement_overview(table: pd.DataFrame) -> str:
-    """For the terminal: values with their intervals, and what they rest on."""
+    """Return a text table of values with their intervals, and of the numbers of models and images."""
     header = ["metric", *(f"{name} (95 %)" for name in MEASURES)]
     rows = [
         [row["metric"], *(_with_interval(row, name) for name in MEASURES)]

@@ -1,4 +1,4 @@
-"""Figures of where attention went: single images, and all images by the outcome of the attack."""
+"""Figures of attention: single images, and all images by the outcome of the attack."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from src.measures.attention_tables import (
     RELABELLED,
     SUCCESS,
     measures_of,
+    outcome_to_show,
     outcomes_of,
-    telling_outcome,
 )
 from src.metrics.attention import top_cells
 from src.metrics.significance import bootstrap_interval, wilson_interval
@@ -65,25 +65,25 @@ _BEFORE = {
 
 @dataclass(frozen=True)
 class Shown:
-    """One image: its pictures (height, width, 3) uint8 and its row in the ``Observed``."""
+    """Pictures (height, width, 3) uint8 of an image, and its row in the ``Observed``."""
 
     row: int
     clean: np.ndarray
     attacked: np.ndarray
     erased: np.ndarray
-    """The clean one without what its class attends to."""
+    """Clean picture without the cells that its class attends to."""
 
 
-def telling_rows(observed: Observed, table: pd.DataFrame) -> np.ndarray:
-    """Rows of the successes whose attention moved furthest, then of the failures where it moved least.
+def rows_to_draw(observed: Observed, table: pd.DataFrame) -> np.ndarray:
+    """Return rows of the successes with the largest shift of attention, then failures with the least.
 
-    By the correlation of the maps of the origin class. Where there are too few failures, the successes
-    that moved least stand in for them.
+    The shift is the correlation of the maps of the origin class. If there are too few failures, successes
+    with the least shift take their places.
     """
     moved = 1 - table["class_pearson"].to_numpy(np.float64)
     order = np.argsort(-np.nan_to_num(moved, nan=-1.0), kind="stable")
     furthest = order[observed.success[order]][:PER_OUTCOME]
-    # A stable sort by outcome puts the failures before the successes, each least moved first.
+    # A stable sort by outcome puts the failures before the successes, both by ascending shift.
     rest = order[::-1][~np.isin(order[::-1], furthest)]
     return np.concatenate([furthest, rest[np.argsort(observed.success[rest], kind="stable")]])[
         : 2 * PER_OUTCOME
@@ -93,10 +93,11 @@ def telling_rows(observed: Observed, table: pd.DataFrame) -> np.ndarray:
 def draw_panels(
     observed: Observed, shown: Sequence[Shown], labels: Sequence[str], path: Path
 ) -> None:
-    """A row an image: clean, attacked, their difference, attention before and after, what was erased.
+    """Draw a row for each image: clean, attacked, difference, attention before and after, erased.
 
-    Attention is a heat over the picture in grey: the positive part of a class's map, whose top cells
-    are outlined, or both parts of a score's, over the largest value. ``labels`` names the classes.
+    Attention is a colour over the grey picture: the positive part of a class's map, whose top cells are
+    outlined, or both parts of a score's map, divided by the largest value. ``labels`` names the
+    classes.
     """
     rows = [_pictures(observed, image, labels) for image in shown]
     with mpl.rc_context(LOOK | {"axes.grid": False, "font.size": 7}):
@@ -117,18 +118,18 @@ def draw_panels(
 
 @dataclass(frozen=True)
 class Picture:
-    """One cell of the figure of single images."""
+    """Cell of the figure of single images."""
 
     title: str
     pixels: np.ndarray
-    """(height, width, 3) uint8."""
+    """Pixels (height, width, 3) uint8."""
     caption: str
     cells: np.ndarray | None = None
-    """(h, w) bool, to be surrounded by a line."""
+    """Cells (h, w) bool that a line surrounds."""
 
 
 def _pictures(observed: Observed, image: Shown, labels: Sequence[str]) -> list[Picture]:
-    """One row of the figure."""
+    """Return one row of the figure."""
     row, clean, attacked = image.row, observed.clean, observed.attacked
 
     def said(probability: float, number: int) -> str:
@@ -146,7 +147,7 @@ def _pictures(observed: Observed, image: Shown, labels: Sequence[str]) -> list[P
             if number is None
             else said(seen.probabilities[row, number], number)
         )
-        # The highest cells of a score need not raise it, and their outline would mislead.
+        # The highest cells of a score may lower it, and an outline would mislead.
         cells = None if number is None else top_cells(heat[None], observed.share)[0]
         return Picture(title, _heated(pixels, heat, signed=number is None), value, cells)
 
@@ -167,7 +168,7 @@ def _pictures(observed: Observed, image: Shown, labels: Sequence[str]) -> list[P
 
 
 def _difference(image: Shown) -> Picture:
-    """What the attack added, amplified around grey."""
+    """Return the change by the attack, amplified around grey."""
     change = image.attacked.astype(np.float64) - image.clean
     largest = float(np.abs(change).max())
     pixels = (128 + AMPLIFIED / max(largest, 1) * change).clip(0, 255).astype(np.uint8)
@@ -175,7 +176,7 @@ def _difference(image: Shown) -> Picture:
 
 
 def _heated(pixels: np.ndarray, heat: np.ndarray, *, signed: bool) -> np.ndarray:
-    """The picture in grey under ``heat`` (h, w): the larger, the more opaque; ``signed``, or its ReLU."""
+    """Return the grey picture under ``heat`` (h, w), more opaque for larger values or their ReLU."""
     height, width = pixels.shape[:2]
     heat = heat if signed else np.maximum(heat, 0)
     relative = heat / max(float(np.abs(heat).max()), 1e-12)
@@ -193,7 +194,7 @@ def _draw(axes: Axes, picture: Picture) -> None:
     height, width = picture.pixels.shape[:2]
     axes.imshow(picture.pixels)
     if picture.cells is not None:
-        # Pixels of the picture, so that the line runs along the cells' borders.
+        # Cells are enlarged to pixels, so that the line runs along their borders.
         edges = np.kron(picture.cells, np.ones((CELL_EDGE, CELL_EDGE)))
         rows, columns = edges.shape
         axes.contour(
@@ -210,13 +211,13 @@ def _draw(axes: Axes, picture: Picture) -> None:
 
 
 def draw_outcomes(table: pd.DataFrame, path: Path) -> None:
-    """Above: how far attention moved where the attack succeeded and where it failed, by read-out.
+    """Draw shifts of attention of successes and failures (above) and success rates (below).
 
-    Below: the rate of successes along the deciles of what the clean image shows. Bars are 95 %
-    intervals: of means by bootstrap, of rates by Wilson (1927). Where nearly all attacks ended alike,
-    images whose smallest budget is small (easy) are held against the others (hard).
+    Shifts are grouped by read-out, rates by deciles of measures of the clean image. Bars are 95 %
+    intervals, of means by bootstrap and of rates by Wilson (1927). If nearly all attacks have the same
+    outcome, images with a small smallest budget (easy) are compared with the others (hard).
     """
-    name = telling_outcome(table)
+    name = outcome_to_show(table)
     outcome = outcomes_of(table)[name]
     measures = measures_of(table)
     with mpl.rc_context(LOOK | {"axes.grid": False}):
@@ -246,7 +247,7 @@ def _labelled(words: Mapping[bool, str], outcome: np.ndarray) -> dict[bool, str]
 
 
 def _draw_groups(axes: Axes, values: Mapping[str, np.ndarray], outcome: np.ndarray) -> None:
-    """A cloud of points, its mean and the interval of that, for each read-out and outcome."""
+    """Draw points, their mean and its interval for each read-out and outcome."""
     jitter = np.random.default_rng(0).uniform(-0.13, 0.13, len(outcome))
     for at, of_read_out in enumerate(values.values()):
         for success, place in ((True, at - 0.2), (False, at + 0.2)):

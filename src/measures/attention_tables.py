@@ -1,4 +1,4 @@
-"""Where attention went, image by image, and whether that goes with being attacked successfully."""
+"""Attention of each image, and its relation to the success of the attack."""
 
 from dataclasses import dataclass
 
@@ -62,7 +62,7 @@ _IMAGES_AT_ONCE = 64
 
 
 def object_sizes(images: ImageSet, positions: np.ndarray) -> np.ndarray:
-    """``object_size`` (n,) of the images at ``positions``, all of one size, some at a time."""
+    """Return ``object_size`` (n,) of the images at ``positions``, all of one size."""
     batches = images.batches(positions, _IMAGES_AT_ONCE)
     read = read_ahead(images.batch, batches)
     return np.concatenate([object_size(levels) for _, levels in read])
@@ -71,16 +71,17 @@ def object_sizes(images: ImageSet, positions: np.ndarray) -> np.ndarray:
 def attention_table(
     observed: Observed, sizes: np.ndarray, objects: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """One row an image: ``attention.tsv``.
+    """Return ``attention.tsv``, a row for each image.
 
-    What holds for the image: image, success, clean_class, attacked_class; probabilities of the origin
-    and the target (``p_origin_clean``, ...); margin, object_size (``sizes`` (n,)) and, where it was
-    looked for, minimal_eps. Then of each read-out ``<read-out>_<measure>``: the shift of its map, its
-    scatter (``_clean``, ``_attacked``, ``_change``) and the incompleteness of the clean map, to which
-    ``objects`` (n, h, w) bool, the cells of the objects, add inc1 and inc2. Then ``relabelled``, the
-    control of ``predicted``: from the origin's map to the target's of the same clean image. Last, of
-    the images that LIME explained, ``lime_iou`` of its supporting regions before and after, and
-    ``lime_agreement_clean`` and ``_attacked``, their IoU with as large an area of the predicted map.
+    The first columns describe the image: image, success, clean_class, attacked_class; probabilities of
+    the origin and the target (``p_origin_clean``, ...); margin, object_size (``sizes`` (n,)) and, if it
+    was searched, minimal_eps. Columns ``<read-out>_<measure>`` follow: the shift of each read-out's
+    map, its scatter (``_clean``, ``_attacked``, ``_change``) and the incompleteness of the clean map,
+    with inc1 and inc2 if ``objects`` (n, h, w) bool, the cells of the objects, are given.
+    ``relabelled`` is the control of ``predicted``: the shift from the origin's map to the target's in
+    the same clean image. For images that LIME explained, ``lime_iou`` compares the supporting regions
+    before and after, and ``lime_agreement_clean`` and ``_attacked`` are their IoU with an equal area of
+    the predicted map.
     """
     clean, attacked = observed.clean, observed.attacked
     columns: dict[str, np.ndarray] = {
@@ -107,7 +108,7 @@ def attention_table(
 
 
 def _of_explained(observed: Observed) -> np.ndarray:
-    """(m, 3): ``_LIME`` of the images that were explained."""
+    """Return the columns ``_LIME`` (m, 3) of the images that were explained."""
     explained = observed.explained
     of_maps = [
         attention_agreement(masks, seen.maps["predicted"][explained.rows])
@@ -134,7 +135,7 @@ def _probabilities(observed: Observed) -> dict[str, np.ndarray]:
 def _measures(
     observed: Observed, read_out: str, objects: np.ndarray | None
 ) -> dict[str, np.ndarray]:
-    """Everything that is measured of one read-out's maps, (n,) each."""
+    """Return all measures of one read-out's maps, (n,) each."""
     before, after = observed.clean.maps[read_out], observed.attacked.maps[read_out]
     incomplete = incompleteness(
         observed.clean.probabilities[:, observed.origin], observed.erased[read_out], before, objects
@@ -152,7 +153,7 @@ def _measures(
 
 
 def _moved(before: np.ndarray, after: np.ndarray, share: float) -> dict[str, np.ndarray]:
-    """Shift and change of scatter, (n,) float64 each."""
+    """Return shift and change of scatter, (n,) float64 each."""
     scattered, scattered_after = scatter(before, share), scatter(after, share)
     changes = {f"{name}_{CHANGE}": scattered_after[name] - scattered[name] for name in scattered}
     return {k: v.astype(np.float64) for k, v in (shift(before, after, share) | changes).items()}
@@ -160,33 +161,34 @@ def _moved(before: np.ndarray, after: np.ndarray, share: float) -> dict[str, np.
 
 @dataclass(frozen=True)
 class Measure:
-    """A column of ``attention_table``, turned so that more is what is expected of a vulnerable image.
+    """Column of ``attention_table`` with the sign for which a vulnerable image should have more.
 
-    Attention that moves further, is more scattered and less complete, and a smaller margin. Turned
-    beforehand, and the same for all data: what is found the other way round has an AUC below 0.5.
+    A vulnerable image should have attention that moves further, is more scattered and less complete, and
+    a smaller margin. Signs are fixed in advance for all data, so that the opposite finding has an AUC
+    below 0.5.
     """
 
     read_out: str
-    """Empty where the measure is of the image itself."""
+    """Read-out; empty for a measure of the image itself."""
     column: str
     kind: str
-    """``BEFORE`` or ``MOVED``."""
+    """Time of the measurement: ``BEFORE`` or ``MOVED``."""
     turned: str = ""
-    """``1 - `` or ``-`` where less of the column is expected."""
+    """Sign in words: ``1 - `` or ``-`` if a vulnerable image should have less of the column."""
 
     @property
     def name(self) -> str:
-        """What the measure is called beside its read-out: ``1 - iou_top``."""
+        """Name of the measure beside its read-out: ``1 - iou_top``."""
         return self.turned + self.column.removeprefix(f"{self.read_out}_")
 
     def of(self, table: pd.DataFrame) -> np.ndarray:
-        """(n,) float64."""
+        """Return the values (n,) float64."""
         values = table[self.column].to_numpy(np.float64)
         return {"": values, "-": -values, "1 - ": 1 - values}[self.turned]
 
 
 def measures_of(table: pd.DataFrame) -> list[Measure]:
-    """Everything of an ``attention_table`` that is held against the outcome of the attack."""
+    """Return the measures of an ``attention_table`` that are related to the outcome of the attack."""
     measures = [Measure("", "margin", BEFORE, "-"), Measure("", "object_size", BEFORE)]
     read_outs = [name.removesuffix("_iou_top") for name in table if name.endswith("_iou_top")]
     for read_out in read_outs:
@@ -207,7 +209,7 @@ def measures_of(table: pd.DataFrame) -> list[Measure]:
 
 
 def outcomes_of(table: pd.DataFrame) -> dict[str, np.ndarray]:
-    """By name: (n,) bool. ``EASY`` is there where smallest budgets were looked for."""
+    """Return outcomes (n,) bool by name, with ``EASY`` if smallest budgets were searched."""
     outcomes = {SUCCESS: table["success"].to_numpy(bool)}
     if "minimal_eps" in table:
         eps = table["minimal_eps"].to_numpy(np.float64)
@@ -215,8 +217,8 @@ def outcomes_of(table: pd.DataFrame) -> dict[str, np.ndarray]:
     return outcomes
 
 
-def telling_outcome(table: pd.DataFrame) -> str:
-    """The outcome to show: ``SUCCESS``, unless nearly all images share it and ``EASY`` is known."""
+def outcome_to_show(table: pd.DataFrame) -> str:
+    """Return ``SUCCESS``, unless nearly all images share it and ``EASY`` is known."""
     outcomes = outcomes_of(table)
     rarer = int(outcomes[SUCCESS].sum())
     rarer = min(rarer, len(table) - rarer)
@@ -224,16 +226,16 @@ def telling_outcome(table: pd.DataFrame) -> str:
 
 
 def held_against(table: pd.DataFrame, measure: Measure, outcome: np.ndarray) -> Vulnerability:
-    """``measure`` against ``outcome`` (n,) bool, with margin and object size controlled.
+    """Relate ``measure`` to ``outcome`` (n,) bool, with margin and object size controlled.
 
-    A confounder has no control by itself. All images are of one class, which controls for the class.
+    A confounder is not controlled by itself. All images are of one class, which controls for the class.
     """
     controls = [name for name in _CONFOUNDERS if name != measure.column]
     return vulnerability(outcome, measure.of(table), table[controls].to_numpy(np.float64))
 
 
 def attention_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a measure, read-out and outcome: ``attention_summary.tsv``.
+    """Return ``attention_summary.tsv``, a row for each measure, read-out and outcome.
 
     Means of the images of either outcome, their difference with its bootstrap interval, Mann-Whitney's
     p, AUC with interval, point-biserial r, and the odds ratio of one standard deviation, alone
@@ -292,8 +294,8 @@ def _correlation(table: pd.DataFrame, measure: Measure) -> dict[str, float]:
 
 
 def attention_overview(table: pd.DataFrame, summary: pd.DataFrame) -> str:
-    """For the terminal: the most telling measures, for the outcome that differs between images."""
-    name = telling_outcome(table)
+    """Return a text table of the measures with the strongest relation to the shown outcome."""
+    name = outcome_to_show(table)
     outcome = outcomes_of(table)[name]
     rows = summary[summary["outcome"] == name]
     columns = {"read_out": "read-out", "measure": "measure", **MEANS[name], **_COLUMNS}
@@ -301,7 +303,7 @@ def attention_overview(table: pd.DataFrame, summary: pd.DataFrame) -> str:
     for kind, shown in _SHOWN.items():
         of = rows[(rows["kind"] == kind) & rows["measure"].isin(shown)]
         if kind == BEFORE:
-            # What is asked of clean images does not depend on what becomes of them.
+            # Measures of clean images do not depend on the outcome of the attack.
             of = of[of["read_out"].isin(("image", "class", "score"))]
         body = of[list(columns)].to_numpy(object).tolist()
         sections.append(f"{_TITLES[kind]}\n\n{format_table(list(columns.values()), body)}")

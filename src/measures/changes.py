@@ -1,4 +1,4 @@
-"""How measures change from some runs to others, over trainings, seeds and users."""
+"""Changes of measures between runs, over trainings, seeds and users."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,27 +26,27 @@ FACTORS = (TRAINING, SEED, USER)
 
 @dataclass(frozen=True)
 class Change:
-    """From one mean to another."""
+    """Change from one mean to another."""
 
     before: float
     after: float
     low: float
     high: float
     """95 % interval of the change over all levels with several units; see ``nested_interval``. NaN for a
-    single run, whose users are no sample of what an attack does."""
+    single run, whose users alone do not sample the effect of an attack."""
     p_interval: float
-    """p-value that belongs to the interval."""
+    """P-value that belongs to the interval."""
     p_value: float
-    """Paired t-test over the means of trainings or, of a single training, over those of seeds; NaN
-    where there is only one."""
+    """P-value of a paired t-test over the means of trainings or, with a single training, of seeds; NaN if
+    there is only one."""
     p_within_run: float
-    """Paired t-test over users, each with the mean of all trainings and seeds: whether the users of
-    these runs agree, which says nothing of another training."""
+    """P-value of a paired t-test over users, each with the mean of all trainings and seeds. It says
+    whether the users of these runs agree, and nothing about another training."""
     weakest_level: str
     sd_extractor: float
     sd_recommender: float
     sd_user: float
-    """Standard deviations of the change between units of each level; NaN where there is one unit."""
+    """Standard deviations of the change between units of each level; NaN for a single unit."""
 
     @property
     def change(self) -> float:
@@ -54,9 +54,9 @@ class Change:
 
 
 def changes_of(trainings: Sequence[Pairs]) -> dict[Measure, Change]:
-    """Compare each run before with the one after, of as many seeds on every extractor training.
+    """Compare each run before with the run after, with equally many seeds on every extractor training.
 
-    Only what was measured on every run is compared: AUC is missing where only lists are known.
+    Only measures that every run has are compared: AUC is missing for runs of which only lists are known.
     """
     runs = [run for pairs in trainings for pair in pairs for run in pair]
     groups: dict[int, list[Measure]] = {}

@@ -1,4 +1,4 @@
-"""Which artifacts may be compared: those whose manifests differ in what is compared alone."""
+"""Checks that artifacts may be compared, because their manifests differ in nothing else."""
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ _OF_EXTRACTOR = ("arch", "weights", "resize", "preprocess")
 
 
 def require_same_recommenders(layout: Layout, runs: Collection[Run]) -> None:
-    """``UserError`` unless the runs of each recommender differ in features, protocol and seed alone.
+    """Raise ``UserError`` unless runs of a recommender differ in features, protocol and seed alone.
 
     Lists of other systems have no manifest and may be compared with anything.
     """
@@ -38,7 +38,7 @@ def require_same_recommenders(layout: Layout, runs: Collection[Run]) -> None:
 
 
 def require_same_extractors(layout: Layout, attacked: Iterable[Experiment]) -> None:
-    """``UserError`` unless the clean and the attacked images were seen by the same extractor.
+    """Raise ``UserError`` unless one extractor has read the clean and the attacked images.
 
     Features without a manifest may be compared with anything.
     """
@@ -49,7 +49,7 @@ def require_same_extractors(layout: Layout, attacked: Iterable[Experiment]) -> N
 
 
 def require_same_training(layout: Layout, adversarial: Run, control: Run) -> None:
-    """``UserError`` unless a plain control's weights differ in nothing but the missing adversary.
+    """Raise ``UserError`` unless a plain control's weights differ in the missing adversary alone.
 
     Weights without a manifest may be compared with anything.
     """
@@ -63,9 +63,9 @@ def require_same_training(layout: Layout, adversarial: Run, control: Run) -> Non
 
 
 def require_other_trainings(layouts: Sequence[Layout], clean: Collection[Experiment]) -> None:
-    """``UserError`` unless the data sets differ in the training of the extractors and in nothing else.
+    """Raise ``UserError`` unless the data sets differ in the training of the extractors alone.
 
-    ``clean`` are the clean experiments of the extractors. Files that are missing may be anything.
+    ``clean`` are the clean experiments of the extractors. Missing files are not compared.
     """
     for path_of in (lambda of: of.training_set, lambda of: of.test_set):
         paths = [path for path in map(path_of, layouts) if path.is_file()]
@@ -81,7 +81,7 @@ def require_other_trainings(layouts: Sequence[Layout], clean: Collection[Experim
 
 
 def training_seed(layout: Layout, clean: Experiment) -> int | None:
-    """The seed with which the extractor of a clean experiment was trained, where that is recorded."""
+    """Return the training seed of the extractor of a clean experiment, if it is recorded."""
     weights = read_record(layout.classes(clean)).get("options", {}).get("weights")
     for path in sorted((layout.root / "models").glob(f"**/*{RECORD_SUFFIX}")):
         record = read_record(path.with_name(path.name.removesuffix(RECORD_SUFFIX)))
@@ -91,7 +91,7 @@ def training_seed(layout: Layout, clean: Experiment) -> int | None:
 
 
 def _of_lists(layout: Layout, path: Path) -> tuple[Path, dict[str, Any]]:
-    """A file of lists, and what its manifest holds of the recommender and of the interactions."""
+    """Return a file of lists, with the recommender and the interactions in its manifest."""
     record = read_record(path)
     options = {name: value for name, value in record["options"].items() if name not in _COMPARED}
     read = (layout.training_set, layout.test_set, layout.validation_set)
@@ -99,14 +99,14 @@ def _of_lists(layout: Layout, path: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def _of_features(layout: Layout, path: Path) -> tuple[Path, dict[str, Any]]:
-    """A file of classes, and what its manifest holds of the extractor and of the clean images."""
+    """Return a file of classes, with the extractor and the clean images in its manifest."""
     record = read_record(path)
     options = {name: record["options"].get(name) for name in _OF_EXTRACTOR}
     return path, options | _inputs(record, (layout.images,))
 
 
 def _inputs(record: dict[str, Any], paths: Iterable[Path]) -> dict[str, Any]:
-    """The recorded hashes of these files, by the names that manifests give them."""
+    """Return the recorded hashes of these files, by their names in manifests."""
     names = map(input_name, paths)
     return {name: record["inputs"].get(name) for name in names}
 

@@ -1,4 +1,4 @@
-"""Embedders compared by their scores: a row for each recipe, over the seeds of its trainings."""
+"""Comparison of embedders by their scores: a row for each recipe, over the seeds of its trainings."""
 
 from pathlib import Path
 
@@ -14,11 +14,11 @@ RECIPE, SCORE = "recipe", "ers"
 
 
 def embedder_means(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a recipe, in the order of their first rows: the mean of every other column of ``rows``.
+    """Return a row for each recipe, in the order of first rows, with the means of other columns.
 
-    ``rows`` has one row for each training, as ``audits.rankings --compare`` writes them. Where a recipe
-    was trained with several seeds, ``<column>_low`` and ``<column>_high`` follow (95 % t interval), and
-    ``seeds``, how many they were. Raises ``UserError`` for a table of another kind.
+    ``rows`` has one row for each training, as ``audits.rankings --compare`` writes them. For several
+    seeds of a recipe ``<column>_low`` and ``<column>_high`` follow (95 % t interval), and ``seeds``,
+    their number. Raises ``UserError`` for a table of another kind.
     """
     if not {RECIPE, SCORE} <= set(rows):
         raise UserError(f"a table of embedders has columns {RECIPE} and {SCORE}: {', '.join(rows)}")
@@ -34,7 +34,7 @@ def embedder_means(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_embedder_means(source: Path, table: Path) -> pd.DataFrame:
-    """Write the means of the rows in ``source``; raises ``UserError`` where there is no such table."""
+    """Write the means of the rows in ``source``; ``UserError`` if there is no such table."""
     if not source.is_file():
         raise UserError(f"missing file: {source}")
     means = embedder_means(pd.read_csv(source, sep="\t", dtype={RECIPE: str}))
@@ -45,7 +45,7 @@ def write_embedder_means(source: Path, table: Path) -> pd.DataFrame:
 
 
 def embedders_overview(means: pd.DataFrame) -> str:
-    """For the terminal: means, with half of the interval where there is one."""
+    """Return a text table of means, with half of their intervals if there are any."""
     shown = [name for name in means if not name.endswith(("_low", "_high")) and name != "seeds"]
     cells = [[_cell(row, name) for name in shown] for _, row in means.iterrows()]
     return format_table(shown, cells)

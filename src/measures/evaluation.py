@@ -1,4 +1,4 @@
-"""Stage 2b: one run's category metrics, accuracy and bias, against the clean run where it is attacked."""
+"""Stage 2b: category metrics, accuracy and bias of a run, and their changes in an attacked run."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -36,12 +36,12 @@ from src.metrics import significance
 
 CATEGORY_METRICS = ("chr", "ncdcg")
 """Metrics of the classes that stage 1 finds."""
-METRICS = (*CATEGORY_METRICS, "accuracy", "bias")
+METRIC_TABLES = (*CATEGORY_METRICS, "accuracy", "bias")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics of one run at each of ``ks`` (ascending); what they need is read once."""
+    """Metrics of one run at each of ``ks`` (ascending); every file is read once."""
 
     layout: Layout
     run: Run
@@ -49,14 +49,14 @@ class Evaluation:
 
     @cached_property
     def baseline(self) -> Run | None:
-        """The clean run that an attacked one is compared with, where it exists."""
+        """Clean run that an attacked one is compared with, if it exists."""
         if self.run.experiment.attack is None:
             return None
         return self.run.clean if self.layout.recommendations(self.run.clean).is_file() else None
 
     @property
     def classes(self) -> Path:
-        """The file that category metrics need."""
+        """File of classes that category metrics need."""
         return self.layout.classes(self.run.experiment.clean)
 
     @property
@@ -65,8 +65,8 @@ class Evaluation:
 
     @property
     def possible_metrics(self) -> list[str]:
-        """All of ``METRICS``, where the classes are known."""
-        return [name for name in METRICS if self.has_classes or name not in CATEGORY_METRICS]
+        """Names in ``METRIC_TABLES``, without category metrics if classes are unknown."""
+        return [name for name in METRIC_TABLES if self.has_classes or name not in CATEGORY_METRICS]
 
     @cached_property
     def categories(self) -> Categories:
@@ -79,7 +79,7 @@ class Evaluation:
 
     @cached_property
     def n_items(self) -> int:
-        """The size of the catalogue, also where no extractor has seen it."""
+        """Size of the catalogue, also if no extractor has read it."""
         return len(self.categories.of_item) if self.has_classes else self.interactions.n_items
 
     @cached_property
@@ -95,7 +95,7 @@ class Evaluation:
         return lists
 
     def inputs(self, metric: str) -> list[Path]:
-        """The files that ``table(metric)`` reads; ``UserError`` where the classes are not known."""
+        """Return the files that ``table(metric)`` reads; ``UserError`` if the classes are unknown."""
         runs = [self.run] if self.baseline is None else [self.run, self.baseline]
         if metric == "accuracy":
             files = [file for run in runs for file in held_out_files(self.layout, run)]
@@ -110,12 +110,12 @@ class Evaluation:
         return [self.classes, *lists]
 
     def options(self, metric: str) -> dict[str, object]:
-        """What else than ``inputs(metric)`` determines ``table(metric)``."""
+        """Return the options that, besides ``inputs(metric)``, determine ``table(metric)``."""
         options = {"metric": metric, "ks": self.ks, "resamples": significance.RESAMPLES}
         return options | {"items": self.n_items} if metric == "bias" else options
 
     def table(self, metric: str) -> pd.DataFrame:
-        """The rows of ``<metric>/<dataset>/<run>.tsv``."""
+        """Return the rows of ``<metric>/<dataset>/<run>.tsv``."""
         if metric == "accuracy":
             return self._accuracy()
         if metric == "bias":
@@ -123,7 +123,7 @@ class Evaluation:
         return self._categories(metric)
 
     def _categories(self, metric: str) -> pd.DataFrame:
-        """CHR or nCDCG of every class at every K, by K and then by position."""
+        """Return CHR or nCDCG of every class at every K, by K and then by position."""
         groups = significance.random_groups(len(self.lists.users))
         sums, ideal = self._sums(metric, self.lists, *groups)
         low, high = significance.interval_of_sums(sums, groups[1])
@@ -158,7 +158,7 @@ class Evaluation:
     def _sums(
         self, metric: str, lists: Lists, groups: np.ndarray, sizes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Gains summed over the users of each group (groups, ks, classes), and their ideal."""
+        """Return gains summed over the users of each group (groups, ks, classes), and their ideal."""
         n_classes = len(self.categories.numbers)
         gains = self._gains(metric)
         of_item = self.categories.of_item
@@ -170,18 +170,18 @@ class Evaluation:
         return sums, np.stack([category.ideal_dcg(self.categories.sizes, k) for k in self.ks])
 
     def _gains(self, metric: str) -> np.ndarray:
-        """What a hit at each position is worth: (largest K,)."""
+        """Return the gain of a hit at each position: (largest K,)."""
         return np.ones(self.ks[-1]) if metric == "chr" else category.discounts(self.ks[-1])
 
     def _category_changes(
         self, metric: str, score: np.ndarray, groups: tuple[np.ndarray, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """The clean run's score, and paired tests over users of the origin and the target class.
+        """Return the clean run's scores, and paired tests over users for the origin and target class.
 
         The other classes are not tested: hundreds of tests without a hypothesis find some by chance.
         """
         n_users = len(self.lists.users)
-        # Summed in the same order as the score, so that equal lists differ by exactly 0.
+        # The order of the sum is that of the score, so that equal lists differ by exactly 0.
         sums, ideal = self._sums(metric, self.baseline_lists, *groups)
         before = sums.sum(axis=0) / ideal / n_users
         column, change = category.category_changes(
@@ -192,7 +192,7 @@ class Evaluation:
             self.ks,
             self._gains(metric),
         )
-        # Every user's gain is divided by the same ideal, which no test of a class notices.
+        # Every user's gain is divided by the same ideal, which changes no test of a class.
         p_t, p_wilcoxon = significance.tests_of_changes(column, change, n_users, score.size)
         numbers, attack = self.categories.numbers, self.run.experiment
         tested = (numbers == attack.origin) | (numbers == attack.target)
@@ -207,7 +207,7 @@ class Evaluation:
         }
 
     def _accuracy(self) -> pd.DataFrame:
-        """HR and nDCG at every K, and AUC where the ranks among all candidates are known."""
+        """Return HR and nDCG at every K, and AUC if the ranks among all candidates are known."""
         held_out = read_held_out(self.layout, self.run)
         after = accuracy_values(held_out, self.ks)
         if self.baseline is None:
@@ -217,7 +217,7 @@ class Evaluation:
         return table_of_users(after, accuracy_values(clean, self.ks))
 
     def _bias(self) -> pd.DataFrame:
-        """ARP, APLT, coverage and Gini index at every K."""
+        """Return ARP, APLT, coverage and Gini index at every K."""
         runs = (self.lists, self.baseline_lists)
         compared = [lists.items for lists in runs if lists is not None]
         popularity = self.interactions.popularity
@@ -227,9 +227,9 @@ class Evaluation:
 
 
 def evaluate(evaluation: Evaluation, metric: str, *, force: bool) -> pd.DataFrame:
-    """Make ``<metric>/<dataset>/<run>.tsv`` unless it is current, say where it is, return its rows.
+    """Make ``<metric>/<dataset>/<run>.tsv`` unless it is current, print its path, return its rows.
 
-    Raises ``UserError`` for a clean run that is of another recommender.
+    Raises ``UserError`` for a clean run of another recommender.
     """
     if evaluation.baseline is not None:
         require_same_recommenders(evaluation.layout, (evaluation.baseline, evaluation.run))

@@ -1,4 +1,4 @@
-"""What robust extractors are worth: one row for each, from its accuracy to what PGD does to its lists."""
+"""Table of robust extractors: accuracy, robustness of rankings, and the effect of PGD on lists."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from src.measures.ranking_attacks import read_record
 from src.measures.summary import tabulated
 from src.measures.terminal import format_table
 
-METRICS = ("chr", "ncdcg", "hr")
+LIST_METRICS = ("chr", "ncdcg", "hr")
 """CHR and nCDCG of the attacked class, and the hits of the held-out items."""
 STATES = {
     "before": "before",
@@ -38,25 +38,25 @@ COLUMNS = (
     *("extractor", "attack", "recommender", "k"),
     *OF_EXTRACTOR,
     *OF_ATTACK,
-    *(f"{metric}_{state}" for metric in METRICS for state in STATES.values()),
+    *(f"{metric}_{state}" for metric in LIST_METRICS for state in STATES.values()),
 )
 
 
 def ranking_record(layout: Layout, extractor: str) -> Path:
-    """Where ``audits.rankings`` leaves what it found out about an extractor, for this table."""
+    """Return the file of ``audits.rankings``' results for an extractor, which this table reads."""
     return layout.result(f"attack_ranking_{extractor}.json")
 
 
 def extractors_table(
     layout: Layout, summary: pd.DataFrame, extractors: Sequence[str], k: int
 ) -> pd.DataFrame:
-    """One row for each of the ``extractors``, attack and recommender, in their order: ``COLUMNS``.
+    """Return ``COLUMNS``: a row for each of the ``extractors``, attack and recommender, in order.
 
-    Under the test-time protocol, where nothing but the features differs: retraining hides a change of
-    features in its own. ``summary`` is that of ``write_summary`` and knows ``k``. ``accuracy`` (percent)
-    is that on held-out pictures of the catalogue's categories, NaN for an extractor of other classes;
-    ``items`` counts the attacked ones, those that the extractor puts into the origin class; ``auc`` is
-    the recommender's before the attack. Raises ``UserError`` for an extractor that nothing is known of.
+    The protocol is test time, in which only the features differ: retraining adds changes of its own.
+    ``summary`` is that of ``write_summary`` and has ``k``. ``accuracy`` (percent) is measured on held-out
+    pictures of the catalogue's categories, NaN for an extractor of other classes; ``items`` counts the
+    attacked items, which the extractor assigns to the origin class; ``auc`` is the recommender's before
+    the attack. Raises ``UserError`` for an extractor without results.
     """
     of_lists = (summary["k"] == k) | (summary["metric"] == "auc")
     attacked = summary[
@@ -80,23 +80,23 @@ def extractors_table(
             items = len(extractor.classes.of(Experiment.parse(attack).origin))
             rows.append({**key, **described, "items": items, **_of_attack(measures)})
     table = pd.DataFrame(rows, columns=COLUMNS)
-    # The record has no bounds of a single repeat.
+    # The record of a single repeat has no bounds.
     return table.astype({"k": "Int64", "ers_low": np.float64, "ers_high": np.float64})
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """What stages before left of one extractor."""
+    """Results of earlier stages for one extractor."""
 
     name: str
     classes: Classes
-    """Of the clean catalogue."""
+    """Classes of the clean catalogue."""
     ranking: Mapping[str, Any]
     """Record of ``audits.rankings``."""
 
     @classmethod
     def read(cls, layout: Layout, name: str) -> "Extractor":
-        """``UserError`` where a file is missing."""
+        """Read the results of an extractor; ``UserError`` if a file is missing."""
         record = ranking_record(layout, name)
         if not record.is_file():
             raise UserError(
@@ -106,7 +106,7 @@ class Extractor:
         return cls(name, read_classes(clean_classes(layout, name)), read_record(record))
 
     def described(self, held_out: ImageSet) -> dict[str, object]:
-        """``OF_EXTRACTOR``; ``UserError`` unless the record has one Empirical Robustness Score."""
+        """Return ``OF_EXTRACTOR``; ``UserError`` unless the record has one Empirical Robustness Score."""
         scores = self.ranking["robustness"]
         if len(scores) != 1:
             raise UserError(
@@ -122,15 +122,15 @@ class Extractor:
 
 
 def clean_classes(layout: Layout, extractor: str) -> Path:
-    """Stage 1's file of an extractor by its name in the summary."""
+    """Return stage 1's file of an extractor by its name in the summary."""
     known = extractor == Experiment().extractor
     return layout.classes(Experiment(None if known else extractor))
 
 
 def held_out_accuracy(predicted: Classes, held_out: ImageSet) -> float:
-    """Percent of the held-out pictures in their own category; NaN where no class is a category.
+    """Return the percentage of held-out pictures in their own category; NaN without shared names.
 
-    Categories are compared by name, as an extractor trained elsewhere numbers its classes otherwise.
+    Categories are compared by name, since another training set may number classes differently.
     """
     names = np.array(held_out.labels)
     labels = pd.Series(predicted.labels, index=predicted.image_ids)
@@ -141,11 +141,11 @@ def held_out_accuracy(predicted: Classes, held_out: ImageSet) -> float:
 
 
 def _of_attack(measures: pd.DataFrame) -> dict[str, object]:
-    """``OF_ATTACK`` without ``items``, and the columns of ``METRICS``, from the summary's rows."""
+    """Return ``OF_ATTACK`` without ``items``, and columns of ``LIST_METRICS``, from summary rows."""
     by_metric = measures.set_index("metric")
     row = dict(by_metric.loc["chr", ["success_rate", "feature_loss"]])
     row["auc"] = by_metric["before"].get("auc", np.nan)
-    for metric in METRICS:
+    for metric in LIST_METRICS:
         row |= {f"{metric}_{said}": by_metric.loc[metric, of] for of, said in STATES.items()}
     return row
 
@@ -193,7 +193,7 @@ _SHOWN = {
 
 
 def extractors_overview(table: pd.DataFrame) -> str:
-    """For the terminal: of each metric the value before, its change, and that under noise."""
+    """Return a text table of each metric's value before, its change, and its change under noise."""
     rows = table[list(_SHOWN)].astype(object)
     text = format_table(list(_SHOWN.values()), rows.to_numpy().tolist())
     if collapsed := table["extractor"][table["collapsed"].astype(bool)].unique().tolist():

@@ -1,4 +1,4 @@
-"""Images that were changed, beside what they were made from: attacked experiments and plain folders."""
+"""Changed images and their originals, from attacked experiments and plain folders."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -30,16 +30,16 @@ LEADING = ("model", "image", "label", "success")
 
 @dataclass(frozen=True)
 class Condition:
-    """Images that were changed in one way, and what they were made from."""
+    """Images that were changed in one way, with their originals."""
 
     name: str
     changed: ImageSet
     originals: Mapping[str, ImageSet]
-    """Row by row those of ``changed``, by the ending that the columns of their comparison have."""
+    """Originals of ``changed``, row by row, by the ending of the columns of their comparison."""
     known: Mapping[str, np.ndarray]
-    """(n,) each: the columns of ``LEADING`` that are known."""
+    """Known columns of ``LEADING``, (n,) each."""
     diverged: int = 0
-    """Images that are left out, since an inversion found nothing."""
+    """Images that are left out, since their inversion diverged."""
 
 
 def experiment_condition(layout: Layout, experiment: Experiment) -> Condition:
@@ -57,13 +57,13 @@ def experiment_condition(layout: Layout, experiment: Experiment) -> Condition:
 
 
 def folder_condition(folder: Path, originals: Path | None = None) -> Condition:
-    """Return the images of ``folder``, each beside its original.
+    """Return the images of ``folder``, each with its original.
 
-    Without ``originals`` the folder holds reconstructions, and beside it stand their transformed and,
-    where they are kept, their untransformed originals. In ``originals`` an image is found by position
-    and class, ``{id}_{label}_*.png``, where all of ``folder`` are named so, and otherwise by its stem.
-    Images of which every restart of an inversion diverged are left out and counted; none may be left.
-    Raises ``UserError`` for an image without original.
+    Without ``originals`` the folder holds reconstructions, and folders beside it hold their transformed
+    and, if they are kept, untransformed originals. An image of ``originals`` is found by position and
+    class if all images of ``folder`` have names ``{id}_{label}_*.png``, and otherwise by its stem.
+    Images for which every restart of an inversion diverged are left out and counted; the rest may be
+    empty. Raises ``UserError`` for an image without original.
     """
     lost = diverged_images(folder)
     if originals is not None:
@@ -155,7 +155,7 @@ def read_condition(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Read changed images and, by ending, their originals: (n, height, width, 3) float64 in [0, 1].
 
-    ``UserError`` for an image whose size is not that of its original.
+    Raises ``UserError`` for an image whose size is not that of its original.
     """
     changed = condition.changed.batch(rows)
     originals = {}

@@ -1,4 +1,4 @@
-"""The options of ``audits.images score``; no framework is loaded."""
+"""Options of ``audits.images score``; no framework is loaded."""
 
 import argparse
 from pathlib import Path
@@ -35,13 +35,13 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
         "--originals",
         type=Path,
         metavar="DIR",
-        help="of --attacked: images of the same names (default: the folders *_ori and "
+        help="originals of --attacked, with equal names (default: the folders *_ori and "
         "*_untransformed beside folders of reconstructions)",
     )
     what.add_argument(
         "--out",
         type=Path,
-        help="of --attacked: the table (default: image_quality.tsv beside the first folder); the "
+        help="table of --attacked (default: image_quality.tsv beside the first folder); the "
         "means of each folder go to <name>_conditions.tsv",
     )
     how = parser.add_argument_group("metrics")
@@ -49,17 +49,20 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
         "--metrics",
         nargs="+",
         choices=(*IMAGE_METRICS, "features", "lpips", "semsim"),
-        help="(default: mse psnr ssim linf l2, features where there is an extractor, and what the "
-        "next options bring)",
+        help="metrics (default: mse psnr ssim linf l2, features if there is an extractor, and those of "
+        "the next options)",
     )
     how.add_argument(
         "--lpips_weights", type=Path, metavar="FILE", help="ImageNet weights of the trunk of LPIPS"
     )
     how.add_argument(
-        "--lpips_net", choices=("squeeze", "alex", "vgg"), default="squeeze", help="its trunk"
+        "--lpips_net", choices=("squeeze", "alex", "vgg"), default="squeeze", help="trunk of LPIPS"
     )
     how.add_argument(
-        "--lpips_size", type=int, default=0, help="side to which it resizes; 0: as images are"
+        "--lpips_size",
+        type=int,
+        default=0,
+        help="side to which LPIPS resizes images; 0 keeps their size",
     )
     how.add_argument("--semsim", type=Path, metavar="FILE", help="a SemSim, as train writes it")
     add_scoring_option(how)
@@ -70,7 +73,7 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_score_options(options: argparse.Namespace) -> None:
-    """``UserError`` for options that exclude each other."""
+    """Raise ``UserError`` for options that exclude each other."""
     if options.attacked and (options.all or options.conditions):
         raise UserError("--attacked is for folders, --all and --conditions are for a data set")
     if not options.attacked and (options.originals or options.out):

@@ -1,4 +1,4 @@
-"""How far changed images are from their originals: tables with a row an image, and a row a condition."""
+"""Distances of changed images from their originals: tables with a row per image and per condition."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -62,12 +62,12 @@ LOW, HIGH = "_low", "_high"
 DEFAULT_METRICS = ("mse", "psnr", "ssim", "linf", "l2")
 
 
-# What is measured
+# Metrics
 
 
 @dataclass(frozen=True)
 class Features:
-    """An extractor's features, (n, D), of the images of a condition."""
+    """Features (n, D) of an extractor for the images of a condition."""
 
     changed: np.ndarray
     originals: Mapping[str, np.ndarray]
@@ -75,13 +75,13 @@ class Features:
 
 @dataclass(frozen=True)
 class Measures:
-    """What is measured, and with which networks, as the options of the script say."""
+    """Metrics and networks that the options of the script choose."""
 
     options: argparse.Namespace
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Those asked for, or the pixels' usual ones and what the other options bring."""
+        """Requested metrics, or the default metrics of pixels and those of other options."""
         options = self.options
         if options.metrics:
             return tuple(dict.fromkeys(options.metrics))
@@ -95,7 +95,7 @@ class Measures:
 
     @cached_property
     def described(self) -> dict[str, Any]:
-        """For a manifest."""
+        """Return the measures in values that JSON knows, for a manifest."""
         chosen = {"metrics": self.names}
         if "lpips" in self.names:
             chosen |= {name: getattr(self.options, name) for name in ("lpips_net", "lpips_size")}
@@ -110,7 +110,7 @@ class Measures:
 
     @cached_property
     def weights(self) -> dict[str, Path]:
-        """The file of each network; ``UserError`` for one that is not there."""
+        """Return the file of each network; ``UserError`` for a missing file."""
         options, files = self.options, {}
         if "lpips" in self.names:
             files["lpips"] = lpips_weights_file(options.lpips_net, options.lpips_weights)
@@ -128,7 +128,7 @@ class Measures:
 
     @property
     def describes(self) -> bool:
-        """Whether an extractor must describe images whose features are not stored."""
+        """Return whether an extractor must describe images whose features are not stored."""
         return "features" in self.names and bool(self.options.attacked)
 
     @cached_property
@@ -141,7 +141,7 @@ class Measures:
 
     @cached_property
     def metrics(self) -> list[ImageMetric | NetworkMetric]:
-        """All but the features', with their networks loaded."""
+        """Load all metrics, with their networks, except those of features."""
         options, found = self.options, [IMAGE_METRICS[n] for n in self.names if n in IMAGE_METRICS]
         if "lpips" in self.names:
             file, size = self.weights["lpips"], options.lpips_size
@@ -159,7 +159,7 @@ class Measures:
         return self.options.preprocess.in_front_of(undefended)
 
     def describe(self, condition: Condition) -> Features:
-        """The features of the images and of their originals, one forward each."""
+        """Return the features of the images and of their originals, with one forward each."""
         originals = {ending: self._features(of) for ending, of in condition.originals.items()}
         return Features(self._features(condition.changed), originals)
 
@@ -177,7 +177,7 @@ class Measures:
         ).features
 
     def table(self, condition: Condition, features: Features | None) -> pd.DataFrame:
-        """One row an image: what is known of it, and every metric against each of its originals."""
+        """Return a row for each image: its description, and every metric against each original."""
         columns = {
             f"{metric.name}{ending}": np.empty(len(condition.changed))
             for metric in self.metrics
@@ -211,11 +211,11 @@ def _compare(metric: ImageMetric | NetworkMetric, original: Any, changed: Any) -
         raise UserError(f"{metric.name}: {error}") from error
 
 
-# One row a condition
+# Rows of conditions
 
 
 def summary_row(table: pd.DataFrame, features: Features | None) -> dict[str, object]:
-    """Means of the metrics of a table of images, with intervals, and over successful attacks only.
+    """Return means of the metrics over all images and over successful attacks, with intervals.
 
     ``<metric>``, ``<metric>_low`` and ``_high`` are the mean and its 95 % bootstrap interval over the
     images; the same after ``<metric>_successful``; NaN without images. An image that equals its original
@@ -247,13 +247,13 @@ def _mean(name: str, values: np.ndarray) -> dict[str, float]:
 
 
 def metrics_of(table: pd.DataFrame) -> list[str]:
-    """The columns that are means over all images."""
+    """Return the columns that are means over all images."""
     bounded = [name for name in table if f"{name}{LOW}" in table]
     return [name for name in bounded if not name.endswith(SUCCESSFUL)]
 
 
 def overview(table: pd.DataFrame) -> str:
-    """For the terminal: means over all images, and what else is known of a condition."""
+    """Return a text table of means over all images, and of other columns of a condition."""
     bounds = {f"{name}{end}" for name in table for end in (LOW, HIGH, SUCCESSFUL)}
     bounds |= {f"{name}{SUCCESSFUL}{end}" for name in table for end in (LOW, HIGH)}
     left_out = [
@@ -269,9 +269,9 @@ def overview(table: pd.DataFrame) -> str:
 def score_folders(
     measures: Measures, folders: Sequence[Path], originals: Path | None, table: Path
 ) -> None:
-    """A row for each image of ``folders`` at ``table``, and a row a folder at ``*_conditions.tsv``.
+    """Write ``table``, a row per image of ``folders``, and ``*_conditions.tsv``, a row per folder.
 
-    Images whose inversion diverged are left out of both, and counted in a line.
+    Images whose inversion diverged are left out of both, and their number is printed.
     """
     names = [condition_of(folder) for folder in folders]
     if len(set(names)) < len(names):
@@ -316,7 +316,7 @@ def _write(stage: Stage, *tables: pd.DataFrame) -> None:
 def score_experiments(
     measures: Measures, layout: Layout, experiments: Sequence[Experiment]
 ) -> None:
-    """``TABLE`` in the folder of each experiment, and then ``results/<dataset>/image_quality.tsv``."""
+    """Write ``TABLE`` of each experiment, and then ``results/<dataset>/image_quality.tsv``."""
     for experiment in experiments:
         if not layout.attack_report(experiment).is_file():
             raise UserError(
@@ -364,14 +364,14 @@ def _score_experiment(measures: Measures, layout: Layout, experiment: Experiment
 
 
 def stored_features(layout: Layout, experiment: Experiment, items: np.ndarray) -> Features:
-    """The features of ``items`` that stages 1 and 3 have left: no image is read again."""
+    """Return the features of ``items`` that stages 1 and 3 have stored, without reading images."""
     clean = read_features(layout.features(experiment.clean))
     changed = read_features(layout.features(experiment), len(clean))
     return Features(changed[items], {"": clean[items]})
 
 
 def quality_table(layout: Layout, experiments: Sequence[Experiment]) -> pd.DataFrame:
-    """One row an experiment: what the attack does to classes, to images, and to lists."""
+    """Return a row for each experiment: effects of the attack on classes, images and lists."""
     changes = pd.read_csv(layout.summary, sep="\t") if layout.summary.is_file() else None
     rows = []
     for experiment in experiments:
@@ -394,7 +394,7 @@ def quality_table(layout: Layout, experiments: Sequence[Experiment]) -> pd.DataF
 
 
 def _attack_of(experiment: Experiment) -> str:
-    """What the summary table calls the attack, whichever extractor is under it."""
+    """Return the name of the attack in the summary table, without its extractor."""
     return replace(experiment, model_dir=None).name
 
 
@@ -402,9 +402,9 @@ _NET = {"_net": "net_effect", "_net_low": "net_low", "_net_high": "net_high"}
 
 
 def chr_changes(summary: pd.DataFrame, experiment: Experiment) -> dict[str, float]:
-    """Change of CHR@k under the experiment, and its net effect, from the summary table.
+    """Return the change of CHR@k under the experiment and its net effect, from the summary table.
 
-    Columns ``chr@<k>_<recommender>_<protocol>``, and the same with ``_net``, ``_net_low``, ``_net_high``.
+    Columns are ``chr@<k>_<recommender>_<protocol>``, also with ``_net``, ``_net_low``, ``_net_high``.
     """
     mine = summary[
         (summary["extractor"] == experiment.extractor)

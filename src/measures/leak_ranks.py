@@ -1,4 +1,4 @@
-"""Which condition leaks most, by every metric: the table that metrics and people are compared by."""
+"""Ranks of conditions by leakage under every metric, for the comparison of metrics with people."""
 
 from pathlib import Path
 
@@ -15,13 +15,13 @@ RANK = "_rank"
 
 
 def leak_ranks(conditions: pd.DataFrame) -> pd.DataFrame:
-    """A row a condition, those that leak most first, with the mean and the rank of every metric.
+    """Return a row for each condition, by descending leakage, with mean and rank of every metric.
 
     ``conditions`` is a table of means as ``audits.images --attacked`` writes it: model, images and
     metrics. Rank 1 is the condition whose reconstructions are closest to their originals; equal means
-    share a rank, and the last is where there is none, since nothing was reconstructed. Images that were
-    found exactly count as 100 dB (``agreement.MOST_DB``) in the means of PSNR. Rows are sorted by
-    ``mean_rank`` over the metrics against what was attacked.
+    share a rank, and a missing mean, of a condition without reconstructions, has the last one. Exact
+    reconstructions count as 100 dB (``agreement.MOST_DB``) in the means of PSNR. Rows are sorted by
+    ``mean_rank`` over the metrics against the attacked images.
     """
     metrics = metrics_of(conditions)
     if "model" not in conditions or not metrics:
@@ -37,13 +37,13 @@ def leak_ranks(conditions: pd.DataFrame) -> pd.DataFrame:
 
 
 def _higher_is_closer(column: str) -> bool:
-    """Distances of features, LPIPS and SemSim are lower where images are closer."""
+    """Return False for distances of features, LPIPS and SemSim, which are lower for closer images."""
     metric = IMAGE_METRICS.get(column.removesuffix(UNTRANSFORMED))
     return metric is not None and metric.higher_is_closer
 
 
 def write_leak_ranks(source: Path, path: Path) -> pd.DataFrame:
-    """Rank the conditions of the table ``source`` into ``path``; returns what was written."""
+    """Write the ranks of the conditions of the table ``source`` to ``path`` and return them."""
     if not source.is_file():
         raise UserError(f"missing file: {source}")
     ranks = leak_ranks(pd.read_csv(source, sep="\t"))
@@ -53,7 +53,7 @@ def write_leak_ranks(source: Path, path: Path) -> pd.DataFrame:
 
 
 def ranks_overview(ranks: pd.DataFrame) -> str:
-    """For the terminal: the ranks against what was attacked, beside PSNR where it was measured."""
+    """Return a text table of ranks against the attacked images, with PSNR if it is known."""
     by_metric = [name for name in ranks if name.endswith(RANK) and name != "mean_rank"]
     against_attacked = [name for name in by_metric if UNTRANSFORMED not in name]
     shown = ranks[["model", "mean_rank", *ranks.columns.intersection(["psnr"]), *against_attacked]]

@@ -1,4 +1,4 @@
-"""What one run is measured by, beside its categories: values by (metric, k), and tables of them."""
+"""Measures of one run without categories: values by (metric, k), and tables of them."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -20,7 +20,7 @@ METRICS = ("chr", "chr_normalised", "ncdcg", *ACCURACY, "auc")
 
 
 def accuracy_values(held_out: HeldOut, ks: Sequence[int]) -> dict[Measure, np.ndarray]:
-    """Per-user accuracy by (metric, k); ``auc`` has no k, and needs the number of negatives."""
+    """Return per-user accuracy by (metric, k); ``auc`` has no k, and needs the number of negatives."""
     values: dict[Measure, np.ndarray] = {
         (name, k): measure(held_out.ranks, k) for name, measure in ACCURACY.items() for k in ks
     }
@@ -32,7 +32,7 @@ def accuracy_values(held_out: HeldOut, ks: Sequence[int]) -> dict[Measure, np.nd
 def bias_values(
     items: np.ndarray, popularity: np.ndarray, ks: Sequence[int]
 ) -> dict[Measure, np.ndarray]:
-    """Per-user popularity of what ``items`` (users, L) recommend, by (metric, k)."""
+    """Return per-user popularity of the recommended ``items`` (users, L), by (metric, k)."""
     tail = popularity_bias.long_tail(popularity)
     values = {
         "arp": popularity_bias.average_recommendation_popularity(items, popularity, ks),
@@ -42,7 +42,7 @@ def bias_values(
 
 
 def diversity_values(items: np.ndarray, n_items: int, ks: Sequence[int]) -> dict[Measure, float]:
-    """How much of the catalogue the lists show, and how evenly, by (metric, k)."""
+    """Return the share of the catalogue that lists show and its evenness, by (metric, k)."""
     exposure = popularity_bias.exposure(items, n_items, ks)
     values = {
         "coverage": popularity_bias.coverage(exposure),
@@ -52,10 +52,10 @@ def diversity_values(items: np.ndarray, n_items: int, ks: Sequence[int]) -> dict
 
 
 def table_of_users(after: Measured, before: Measured | None = None) -> pd.DataFrame:
-    """Mean over users of every measure, its interval and, against ``before``, its change and tests.
+    """Return every measure's mean over users, its interval and, with ``before``, change and tests.
 
     Columns metric, k, score, ci_low, ci_high (before, change, p_within_run_t, p_within_run_wilcoxon). A
-    measure that is not known before has no change.
+    measure that ``before`` lacks has no change.
     """
     values = np.stack(list(after.values()), axis=1)
     table = _named(after)
@@ -76,10 +76,10 @@ def table_of_users(after: Measured, before: Measured | None = None) -> pd.DataFr
 def table_of_lists(
     after: Mapping[Measure, float], before: Mapping[Measure, float] | None = None
 ) -> pd.DataFrame:
-    """Measures that all lists have together: metric, k, score (before, change).
+    """Return measures of all lists together: metric, k, score (before, change).
 
-    They have no interval: only some 63 % of the users are in a bootstrap resample, whose lists cover
-    less of the catalogue, and less evenly, than those of all users.
+    They have no interval: a bootstrap resample has about 63 % of the users, whose lists cover less of the
+    catalogue, and less evenly, than those of all users.
     """
     table = _named(after)
     table["score"] = list(after.values())
@@ -90,6 +90,6 @@ def table_of_lists(
 
 
 def _named(measures: Collection[Measure]) -> pd.DataFrame:
-    """The columns metric and k."""
+    """Return the columns metric and k."""
     ks = pd.array([k for _, k in measures], dtype="Int64")
     return pd.DataFrame({"metric": [metric for metric, _ in measures], "k": ks})

@@ -1,8 +1,8 @@
 """Lists under attacks at test time whose features keep their clean length.
 
 The features of ReLU networks grow under any high-frequency pattern, and the scores of VBPR and AMR are
-linear in them. With each attacked feature scaled back to the length of the clean one, what is left of
-an effect is that of its direction.
+linear in them. If each attacked feature is scaled back to the length of the clean one, only the effect of
+its direction remains.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from src.recommenders.models import Model
 
 
 def can_restore(layout: Layout, run: Run) -> bool:
-    """Whether ``run`` is of a linear recommender at test time whose weights and features are there."""
+    """Return whether ``run`` has a linear recommender at test time, with weights and features."""
     kind = Model.parse(run.model).kind
     linear = issubclass(kind, FactorModel) and kind.reads_images
     return (

@@ -15,12 +15,12 @@ COLUMNS = ("item", "x0", "y0", "x1", "y1")
 def read_object_cells(
     path: Path, image_ids: np.ndarray, sizes: np.ndarray, grid: tuple[int, int]
 ) -> np.ndarray:
-    """The cells (n, h, w) bool of a ``grid`` over each image in which its object is.
+    """Return the cells (n, h, w) bool of a ``grid`` over each image that its object covers.
 
-    The table has one box or more of each item, in pixels of its image as it is stored, x1 and y1
-    excluded. ``sizes`` (n, 2) are the images' (width, height); the grid (h, w) lies over the whole
-    image, at whatever size a network reads it. An image without a box has no cells. Raises
-    ``UserError`` for a table that holds no boxes, or one that does not lie in its image.
+    The table has one or more boxes for each item, in pixels of its stored image, x1 and y1
+    excluded. ``sizes`` (n, 2) are the images' (width, height); the grid (h, w) covers the whole
+    image, at any size that a network reads. An image without a box has no cells. Raises
+    ``UserError`` for a table without boxes, and for a box outside its image.
     """
     table = _read(path)
     rows = pd.Series(np.arange(len(image_ids)), index=image_ids)

@@ -1,4 +1,4 @@
-"""Which classes to attack, and which to turn them into."""
+"""Suggested classes to attack, and their targets."""
 
 import pandas as pd
 
@@ -12,11 +12,11 @@ K = 20
 
 
 def suggest_pairs(table: pd.DataFrame, k: int, min_items: int) -> list[tuple[int, int]]:
-    """Up to ``PAIRS`` (origin, target) classes: the least recommended with the most recommended.
+    """Return up to ``PAIRS`` (origin, target) classes: the least with the most recommended.
 
-    ``table`` is what stage 2b writes for CHR or nCDCG of a clean run. As in the paper, recommended
-    means the score itself, so that a class counts as popular also because it is large; classes with
-    fewer than ``min_items`` items are left out, as their score says little.
+    ``table`` is stage 2b's table of CHR or nCDCG of a clean run. As in the paper, the score itself
+    counts, so that a class can be popular because it is large. Classes with fewer than ``min_items``
+    items are left out, since their scores are noisy.
     """
     large = table[(table["k"] == k) & (table["items"] >= min_items)].sort_values("position")
     n_pairs = min(PAIRS, len(large) // 2)
@@ -25,7 +25,7 @@ def suggest_pairs(table: pd.DataFrame, k: int, min_items: int) -> list[tuple[int
 
 
 def attack_command(dataset: str, experiment: Experiment, origin: int, target: int) -> str:
-    """The command of stage 3 for a pair, with PGD as an example."""
+    """Return the command of stage 3 for a pair, with PGD as an example."""
     return (
         f"python classify_extract_attack.py --dataset {dataset} --attack_type pgd "
         f"--origin_class {origin} --target_class {target} {extractor_options(experiment.model_dir)}"

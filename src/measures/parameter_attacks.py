@@ -1,4 +1,4 @@
-"""What attacks on the parameters of recommenders do to accuracy, beside what their controls do."""
+"""Effects of attacks on recommenders' parameters on accuracy, beside those of controls."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from src.measures.terminal import format_table
 from src.metrics import ranking
 from src.metrics.significance import decrease, decrease_interval, paired_tests
 
-METRICS = ("hr", "ndcg", "auc")
+ACCURACY_METRICS = ("hr", "ndcg", "auc")
 """The columns of tables; AUC has no K."""
 CLEAN = "clean"
 """The recommender of this name is ``attacked``, not ``clean_attacked``."""
@@ -25,7 +25,7 @@ CONTROL = "random"
 
 
 def accuracy(draws: Sequence[TestRanks], k: int) -> np.ndarray:
-    """(test users, metrics) float64: HR@k, nDCG@k and AUC of each user, averaged over draws."""
+    """Return HR@k, nDCG@k and AUC (test users, metrics) float64, averaged over draws."""
     values = [
         (
             ranking.hit_ratio(draw.ranks, k),
@@ -38,19 +38,19 @@ def accuracy(draws: Sequence[TestRanks], k: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Study:
+class ParameterStudy:
     """Recommenders and attacks: every attack is made on every recommender, under every seed."""
 
     recommenders: tuple[str, ...]
     controls: Mapping[str, str]
-    """By adversarial recommender: the plain one of as many epochs."""
+    """Plain recommender of as many epochs, by adversarial recommender."""
     attacks: Mapping[str, Mapping[str, object]]
-    """By name: kind, epsilon, steps, step_size, projection."""
+    """Attributes kind, epsilon, steps, step_size, projection, by name of the attack."""
     threat: Mapping[str, str]
-    """What all attacks share, as columns of the table: parameters, negatives."""
+    """Columns of the table that all attacks share: parameters, negatives."""
     seeds: tuple[int, ...]
     k: int
-    """Of HR and nDCG."""
+    """K of HR and nDCG."""
 
     def __post_init__(self) -> None:
         states = [self.state(*cell) for cell in self.cells]
@@ -60,11 +60,11 @@ class Study:
 
     @property
     def cells(self) -> list[tuple[str, str | None]]:
-        """(recommender, attack) of every state; the attack None is no attack."""
+        """Pairs (recommender, attack) of all states; None is no attack."""
         return [(name, attack) for name in self.recommenders for attack in (None, *self.attacks)]
 
     def state(self, recommender: str, attack: str | None) -> str:
-        """What the raw table calls a state; the first attack needs no name."""
+        """Return the name of a state in the raw table; the first attack needs no name."""
         if attack is None:
             return recommender
         if attack != next(iter(self.attacks)):
@@ -72,7 +72,7 @@ class Study:
         return "attacked" if recommender == CLEAN else f"{recommender}_attacked"
 
     def control_attack(self, attack: str) -> str | None:
-        """The random direction of the same eps; its own control it is not."""
+        """Return the attack in a random direction with the same eps; None for the control itself."""
         wanted = (CONTROL, self.attacks[attack]["epsilon"])
         for name, other in self.attacks.items():
             if name != attack and (other["kind"], other["epsilon"]) == wanted:
@@ -81,24 +81,23 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """The accuracy in every state of a study."""
+class ParameterOutcome:
+    """Accuracy in every state of a study."""
 
-    study: Study
+    study: ParameterStudy
     values: Mapping[tuple[str, str | None], np.ndarray]
-    """By (recommender, attack): (seeds, test users, metrics) float64."""
+    """Accuracy (seeds, test users, metrics) float64, by (recommender, attack)."""
     groups: Mapping[str, np.ndarray]
-    """(test users,) bool by name: ``all`` and, where only some are attacked, ``attacked`` and
-    ``others``."""
+    """Masks (test users,) by name: ``all`` and, if some are not attacked, ``attacked`` and ``others``."""
 
     @classmethod
     def of(
         cls,
-        study: Study,
+        study: ParameterStudy,
         ranks: Mapping[tuple[str, int, str | None], Sequence[TestRanks]],
         attacked_users: np.ndarray | None = None,
-    ) -> "Outcome":
-        """From the ranks of held-out items in each draw, by (recommender, seed, attack)."""
+    ) -> "ParameterOutcome":
+        """Compute accuracy from ranks of held-out items in each draw, by (recommender, seed, attack)."""
         values = {
             (name, attack): np.stack(
                 [accuracy(ranks[name, seed, attack], study.k) for seed in study.seeds]
@@ -113,21 +112,22 @@ class Outcome:
         return cls(study, values, {name: of for name, of in groups.items() if of.any()})
 
     def table(self) -> pd.DataFrame:
-        """One row for each seed and state: columns seed, state, hr, ndcg, auc."""
+        """Return a row for each seed and state: columns seed, state, hr, ndcg, auc."""
         rows = [
             (seed, self.study.state(*cell), *self.values[cell][at].mean(axis=0))
             for at, seed in enumerate(self.study.seeds)
             for cell in self.study.cells
         ]
-        return pd.DataFrame(rows, columns=["seed", "state", *METRICS])
+        return pd.DataFrame(rows, columns=["seed", "state", *ACCURACY_METRICS])
 
     def effects(self) -> pd.DataFrame:
-        """One row for each recommender, attack, group of users and metric.
+        """Return a row for each recommender, attack, group of users and metric.
 
-        ``before`` and ``after`` are means over seeds and users; ``decrease`` is from one to the other
-        in percent, ``ci_low`` and ``ci_high`` bound it with 95 % confidence over users and seeds, and
-        ``sd`` is that of the seeds' decreases. ``difference`` (percentage points) is against the plain
-        control; its p-value is a paired t-test over the seeds' decreases. What does not exist is NaN.
+        ``before`` and ``after`` are means over seeds and users; ``decrease`` is the decrease in
+        percent, ``ci_low`` and ``ci_high`` bound it with 95 % confidence over users and seeds, and
+        ``sd`` is the standard deviation of the seeds' decreases. ``difference`` (percentage points) is
+        against the plain control; its p-value is that of a paired t-test over the seeds' decreases.
+        Missing values are NaN.
         """
         return pd.concat(
             [
@@ -140,7 +140,7 @@ class Outcome:
         ).rename(columns={"epsilon": "eps"})
 
     def _effects(self, recommender: str, attack: str, group: str) -> pd.DataFrame:
-        """The rows of all metrics."""
+        """Return the rows of all metrics."""
         study = self.study
         effect = self._effect(recommender, attack, group)
         control = study.controls.get(recommender)
@@ -155,7 +155,7 @@ class Outcome:
                 **study.attacks[attack],
                 **study.threat,
                 "users": group,
-                "metric": METRICS,
+                "metric": ACCURACY_METRICS,
                 "k": pd.array([study.k, study.k, None], dtype="Int64"),
                 "seeds": len(study.seeds),
                 "before": effect.before.mean(axis=(0, 1)),
@@ -178,7 +178,7 @@ class Outcome:
         return Effect(before, after)
 
     def lines(self) -> list[Line]:
-        """Accuracy against eps: a line for each recommender and each attack but for its eps."""
+        """Return lines of accuracy against eps, for each recommender and attack without its eps."""
         study = self.study
         series: dict[str, dict[float, str]] = {}
         for name, attack in study.attacks.items():
@@ -195,7 +195,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Effect:
-    """One attack on one recommender: accuracy (seeds, users, metrics) before and after."""
+    """Effect of an attack on a recommender: accuracy (seeds, users, metrics) before and after."""
 
     before: np.ndarray
     after: np.ndarray
@@ -207,12 +207,12 @@ class Effect:
 
     @property
     def decrease(self) -> np.ndarray:
-        """(metrics,) percent, of the means over seeds and users."""
+        """Decrease (metrics,) in percent of the means over seeds and users."""
         return decrease(self.before.mean(axis=(0, 1)), self.after.mean(axis=(0, 1)))
 
     @property
     def of_seeds(self) -> np.ndarray:
-        """(seeds, metrics) percent."""
+        """Decrease (seeds, metrics) in percent for each seed."""
         return decrease(self.before.mean(axis=1), self.after.mean(axis=1))
 
     @property
@@ -221,7 +221,7 @@ class Effect:
 
 
 def _without_eps(attack: Mapping[str, object]) -> str:
-    """An attack in words, for a legend."""
+    """Return an attack in words, for a legend."""
     kind = str(attack["kind"])
     if kind == CONTROL:
         return "random direction"
@@ -232,12 +232,11 @@ def _without_eps(attack: Mapping[str, object]) -> str:
 
 
 def write_outcome(
-    outcome: Outcome, options: Mapping[str, object], title: str, outputs: Sequence[Path]
+    outcome: ParameterOutcome, options: Mapping[str, object], title: str, outputs: Sequence[Path]
 ) -> pd.DataFrame:
-    """Write the raw table, the effects, their JSON record and figures; returns the effects.
+    """Write the raw table, the effects, their JSON record and figures; return the effects.
 
-    ``outputs``: paths of those, in this order; figures, of which there may be none, are in the format of
-    their suffixes.
+    ``outputs`` are the paths in this order; figures, if any, have the format of their suffixes.
     """
     effects = outcome.effects()
     with atomic_outputs(*outputs) as (raw, table, record, *figures):
@@ -257,7 +256,7 @@ def read_effects(path: Path) -> pd.DataFrame:
 
 
 def effects_overview(effects: pd.DataFrame) -> str:
-    """A table for each metric and group of users."""
+    """Return a text table for each metric and group of users."""
     return "\n\n".join(
         f"{_heading(str(metric), k, str(users))}\n{_overview(rows)}"
         for (metric, k, users), rows in effects.groupby(

@@ -1,4 +1,4 @@
-"""What attacks on rankings do to an embedder: a table, the Empirical Robustness Score, an overview."""
+"""Effects of attacks on rankings on an embedder: a table, the Empirical Robustness Score, an overview."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -39,10 +39,10 @@ TERM_OF = {
 
 @dataclass(frozen=True)
 class Benign:
-    """An embedder before any attack. All in percent but ``first_rank`` and ``spread``."""
+    """Embedder before any attack. All values but ``first_rank`` and ``spread`` are in percent."""
 
     measures: Mapping[str, float]
-    """r1, r2, map, map_r, map_10, first_rank and, where it was asked for, nmi."""
+    """Values of r1, r2, map, map_r, map_10, first_rank and, if requested, nmi."""
     chance: float
     """R@1 of a random ranking."""
     spread: float
@@ -64,8 +64,8 @@ class Benign:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """The means over images, by (attack, measure): (repeats, 2) float64, before and after."""
+class RankingOutcome:
+    """Means over images before and after, (repeats, 2) float64, by (attack, measure)."""
 
     benign: Benign
     means: Mapping[tuple[AttackSpec, str], np.ndarray]
@@ -77,8 +77,8 @@ class Outcome:
         scores: Mapping[
             AttackSpec, Sequence[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]]
         ],
-    ) -> "Outcome":
-        """From the scores of single images, (before, after) in each repeat; NaN is left out."""
+    ) -> "RankingOutcome":
+        """Average scores of single images, (before, after) in each repeat; NaN is left out."""
         means = {
             (spec, measure): np.array(
                 [[_known_mean(state[measure]) for state in repeat] for repeat in repeats]
@@ -89,10 +89,10 @@ class Outcome:
         return cls(benign, means)
 
     def table(self) -> pd.DataFrame:
-        """One row for each attack and measure; ES and SPQA have two measures.
+        """Return a row for each attack and measure; ES and SPQA have two measures.
 
         ``after`` is the mean of all repeats, ``ci_low`` and ``ci_high`` bound it with 95 % confidence;
-        ``term`` names the term of the ERS, ``score`` is its value there. What does not exist is NaN.
+        ``term`` names the term of the ERS, ``score`` is its value there. Missing values are NaN.
         """
         return pd.DataFrame([self._row(*key) for key in self.means])
 
@@ -119,9 +119,9 @@ class Outcome:
         }
 
     def robustness(self) -> pd.DataFrame:
-        """One row for each budget under which all ten terms were measured.
+        """Return a row for each budget under which all ten terms were measured.
 
-        Columns: budget (as in the attacks' text), the ten terms as measured, ers, ers_low, ers_high.
+        Columns are budget (as in the attacks' text), the ten terms as measured, ers, ers_low, ers_high.
         """
         by_budget: dict[str, dict[str, np.ndarray]] = {}
         for (spec, measure), values in self.means.items():
@@ -139,10 +139,10 @@ class Outcome:
         return pd.DataFrame(rows, columns=["budget", *TERMS, "ers", "ers_low", "ers_high"])
 
     def record(self, options: Mapping[str, object]) -> dict[str, object]:
-        """Everything, as JSON values: None stands for what does not exist.
+        """Return all results as JSON values, with None for missing ones.
 
-        ``options``; ``benign`` with chance, spread and whether the embedder has ``collapsed``;
-        ``attacks``, the rows of the table; ``robustness``, one entry for each budget.
+        Keys are ``options``; ``benign`` with chance, spread and whether the embedder has ``collapsed``;
+        ``attacks`` with the rows of the table; ``robustness`` with an entry for each budget.
         """
         benign = self.benign
         return _json_values(
@@ -166,7 +166,7 @@ def _term_of(spec: AttackSpec, measure: str) -> str | None:
 
 
 def _ers(terms: Mapping[str, np.ndarray]) -> tuple[float, float, float]:
-    """Mean and interval over repeats."""
+    """Return mean and interval over repeats."""
     repeats = [
         dict(zip(terms, values, strict=True)) for values in zip(*terms.values(), strict=True)
     ]
@@ -174,7 +174,7 @@ def _ers(terms: Mapping[str, np.ndarray]) -> tuple[float, float, float]:
 
 
 def _json_values(content: object) -> Any:
-    """``content`` with None for NaN, which JSON does not have."""
+    """Return ``content`` with None for NaN, which JSON does not have."""
     if isinstance(content, Mapping):
         return {key: _json_values(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
@@ -183,9 +183,9 @@ def _json_values(content: object) -> Any:
 
 
 def write_outcome(
-    outcome: Outcome, options: Mapping[str, object], table: Path, record: Path
+    outcome: RankingOutcome, options: Mapping[str, object], table: Path, record: Path
 ) -> dict[str, Any]:
-    """Write the attacks as TSV and the record as JSON; returns the record."""
+    """Write the attacks as TSV and the record as JSON; return the record."""
     content = outcome.record(options)
     with atomic_outputs(table, record) as (table_file, record_file):
         outcome.table().to_csv(table_file, sep="\t", index=False, float_format="%.6g")
@@ -194,7 +194,7 @@ def write_outcome(
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What ``write_outcome`` wrote as JSON."""
+    """Read the JSON record of ``write_outcome``."""
     return json.loads(path.read_text())
 
 
@@ -205,7 +205,7 @@ COMPARED = ("r1", "r2", "map", "nmi")
 def compare(record: Mapping[str, Any], table: Path, name: str) -> None:
     """Put one embedder's row into a table of them; a row of that name is replaced.
 
-    Columns: recipe, r1, r2, map, nmi, the ten terms as measured, ers. Raises ``UserError`` where the
+    Columns: recipe, r1, r2, map, nmi, the ten terms as measured, ers. Raises ``UserError`` if the
     record has no ERS or several, and for a file that is no such table.
     """
     columns = ["recipe", *COMPARED, *TERMS, "ers"]
@@ -216,7 +216,7 @@ def compare(record: Mapping[str, Any], table: Path, name: str) -> None:
         )
     values = {**record["benign"], **record["robustness"][0], "recipe": name}
     row = pd.DataFrame([{column: values.get(column) for column in columns}])
-    row = row.astype(dict.fromkeys(columns[1:], float))  # a None is an empty cell
+    row = row.astype(dict.fromkeys(columns[1:], float))  # None becomes an empty cell
     if table.is_file():
         known = pd.read_csv(table, sep="\t", dtype={"recipe": str})
         if list(known) != columns:
@@ -230,7 +230,7 @@ def compare(record: Mapping[str, Any], table: Path, name: str) -> None:
 
 
 def overview(record: Mapping[str, Any]) -> str:
-    """For the terminal: the clean embedder, the attacks, the ERS."""
+    """Return a text overview: the clean embedder, the attacks, the ERS."""
     benign = {_NAMES.get(name, name): value for name, value in record["benign"].items()}
     attacks = pd.DataFrame(record["attacks"])
     shown = [name for name in _SHOWN if attacks[name].notna().any()]

@@ -1,4 +1,4 @@
-"""What gradients leaked, to look at: reconstructions of many conditions below the images themselves."""
+"""Figure of reconstructions of many conditions below the attacked images."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -23,16 +23,16 @@ _LINE = 26
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures side by side."""
+    """Row of pictures."""
 
     name: str
     pixels: np.ndarray
-    """(images, height, width, 3) uint8."""
+    """Pixels (images, height, width, 3) uint8."""
     captions: tuple[str, ...]
 
 
 def draw_conditions(root: Path, folders: Sequence[Path], n_images: int = N_IMAGES) -> Path:
-    """Draw ``<root>/grid.png`` of ``folders`` and of all other conditions of ``root``; returns the file.
+    """Draw ``<root>/grid.png`` of ``folders`` and all other conditions of ``root``; return the file.
 
     The first ``n_images`` images of the first of ``folders`` are shown; conditions that have not
     reconstructed all of them are left out.
@@ -52,11 +52,10 @@ def draw_conditions(root: Path, folders: Sequence[Path], n_images: int = N_IMAGE
 
 
 def draw_grid(conditions: Mapping[str, Sequence[Pair]], path: Path) -> None:
-    """A column an image, a row a condition; ``conditions`` maps names to pairs of the same images.
+    """Draw a column per image and a row per condition; ``conditions`` maps names to pairs of images.
 
-    What was attacked stands above the conditions that attacked it: the image itself unless it was
-    transformed. Below a reconstruction stands its PSNR against what was attacked, or that
-    it diverged.
+    The attacked image, transformed or not, is above the conditions that attacked it. The text below a
+    reconstruction is its PSNR against the attacked image, or says that it diverged.
     """
     rows: list[Row] = []
     attacked: np.ndarray | None = None
@@ -81,7 +80,7 @@ def _by_place(pairs: list[Pair]) -> dict[tuple[int, int], Pair]:
 
 
 def _read(paths: list[Path]) -> np.ndarray:
-    """(images, height, width, 3) uint8."""
+    """Read (images, height, width, 3) uint8."""
     return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
 
 

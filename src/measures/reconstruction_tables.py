@@ -1,4 +1,4 @@
-"""Tables of what an inversion found: a row an image, and all conditions beside each other."""
+"""Tables of reconstructions by inversion: a row per image, and a comparison of conditions."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,20 +9,22 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.atomic import atomic_outputs
-from src.artifacts.reconstructions import METRICS, write_reconstructions
+from src.artifacts.reconstructions import METRICS_FILE, write_reconstructions
 from src.datasets.image_set import ImageSet
-from src.leaks.attack import Outcome
+from src.leaks.attack import InversionOutcome
 from src.leaks.command import UNRECORDED
 from src.measures.agreement import capped
 from src.metrics.image_quality import mse, psnr
 
 
-def image_table(outcome: Outcome, attacked: ImageSet, untransformed: ImageSet) -> pd.DataFrame:
+def image_table(
+    outcome: InversionOutcome, attacked: ImageSet, untransformed: ImageSet
+) -> pd.DataFrame:
     """Return a row for each image: cost, restart, MSE (pixels in [0, 1]), PSNR (dB) of the stored file.
 
-    Both are against the attacked image and, with the ending ``_untransformed``, against the image as it
-    was before it was transformed; NaN where every restart diverged (-1), since the file then shows no
-    reconstruction. ``label_found`` is -1 where labels were given.
+    Both are against the attacked image and, with the ending ``_untransformed``, against the image
+    before its transformation; NaN if every restart diverged (-1), since the file then shows no
+    reconstruction. ``label_found`` is -1 if labels were given.
     """
     converged = outcome.restarts >= 0
     found = outcome.pixels / 255
@@ -44,8 +46,8 @@ def image_table(outcome: Outcome, attacked: ImageSet, untransformed: ImageSet) -
 def condition_record(described: Mapping[str, Any], table: pd.DataFrame) -> dict[str, Any]:
     """Return the options ``described`` and the results, in values that JSON knows.
 
-    Means are over the images that did not diverge, None where all did; PSNR is ``capped`` in them.
-    ``labels_recovered`` is the share of images whose label was found, None where labels were given.
+    Means are over the images that did not diverge, None if all did; PSNR is ``capped`` in them.
+    ``labels_recovered`` is the share of images whose label was found, None if labels were given.
     """
     sought = (table["label_found"] >= 0).any()
     found = table[table["restart"] >= 0]
@@ -66,7 +68,7 @@ def condition_record(described: Mapping[str, Any], table: pd.DataFrame) -> dict[
 def write_condition(
     folder: Path,
     described: Mapping[str, Any],
-    outcome: Outcome,
+    outcome: InversionOutcome,
     attacked: ImageSet,
     untransformed: ImageSet,
 ) -> None:
@@ -81,18 +83,18 @@ def write_condition(
         untransformed.pixels(),
     )
     record = condition_record(described, table)
-    with atomic_outputs(folder / METRICS, record_of(folder)) as (metrics_file, record_file):
+    with atomic_outputs(folder / METRICS_FILE, record_of(folder)) as (metrics_file, record_file):
         table.to_csv(metrics_file, sep="\t", index=False, float_format="%.6g")
         record_file.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def record_of(folder: Path) -> Path:
-    """The JSON file beside the folder of a condition, whose name may hold dots."""
+    """Return the JSON file beside the folder of a condition, whose name may hold dots."""
     return folder.with_name(f"{folder.name}.json")
 
 
 def conditions_in(root: Path) -> list[Path]:
-    """The folders of all conditions of ``root``, in the order of their names."""
+    """Return the folders of all conditions of ``root``, in the order of their names."""
     return sorted(folder for folder in root.iterdir() if record_of(folder).is_file())
 
 
@@ -100,16 +102,16 @@ def outputs_of(folder: Path, images: ImageSet) -> list[Path]:
     """Return the files of a condition without its originals; others may add files to ``folder``."""
     places = zip(images.ids, images.classes, strict=True)
     pictures = [folder / f"{image_id}_{number}_rec.png" for image_id, number in places]
-    return [record_of(folder), folder / METRICS, *pictures]
+    return [record_of(folder), folder / METRICS_FILE, *pictures]
 
 
 def read_records(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """The JSON records of conditions."""
+    """Read the JSON records of conditions."""
     return [json.loads(record_of(folder).read_text()) for folder in folders]
 
 
 def title(record: Mapping[str, Any]) -> str:
-    """A condition in a few words, for figures and tables."""
+    """Return a condition in a few words, for figures and tables."""
     words = [record["arch"], record["optim"]]
     if record["epochs"] != UNRECORDED:
         words.append(f"{record['epochs']} epochs" if record["epochs"] else "untrained")
@@ -127,7 +129,7 @@ def title(record: Mapping[str, Any]) -> str:
 
 
 def overview(folders: Sequence[Path]) -> str:
-    """A line a condition: how many images diverged, means of the others, and the labels found."""
+    """Return a line per condition: diverged images, means of the others, and the labels found."""
     rows = [
         {
             "condition": title(record),

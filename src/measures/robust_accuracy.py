@@ -1,4 +1,4 @@
-"""How often a classifier is right under attack: tables with intervals, and signs of gradient masking."""
+"""Accuracy of a classifier under attack: tables with intervals, and signs of gradient masking."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,11 +23,11 @@ TOLERANCE = 1.0
 
 
 def accuracy_table(outcomes: Mapping[Trial, TrialResult], recipe: str, seed: int) -> pd.DataFrame:
-    """One row for each trial, ``CLEAN`` among them; the columns are ``COLUMNS``.
+    """Return a row for each trial, ``CLEAN`` among them, with the columns ``COLUMNS``.
 
     ``accuracy`` is in percent of the ``n`` images, [``low``, ``high``] bounds it with 95 % confidence;
-    ``success_rate`` in percent of the images that are right without an attack, NaN where there are none
-    or no attack; ``linf`` is the largest change in grey levels.
+    ``success_rate`` in percent of the images that are right without an attack, NaN if there are none,
+    and for no attack; ``linf`` is the largest change in grey levels.
     """
     n_right = int(outcomes[CLEAN].right.sum())
     rows = [_row(trial, outcome, n_right) for trial, outcome in outcomes.items()]
@@ -35,7 +35,7 @@ def accuracy_table(outcomes: Mapping[Trial, TrialResult], recipe: str, seed: int
 
 
 def masking_table(outcomes: Mapping[Trial, TrialResult], recipe: str, seed: int) -> pd.DataFrame:
-    """Like ``accuracy_table``, with the budget ``eps`` of each trial in grey levels before ``seed``."""
+    """Return ``accuracy_table`` with each trial's budget ``eps``, in grey levels, before ``seed``."""
     table = accuracy_table(outcomes, recipe, seed)
     table.insert(2, "eps", [trial.eps for trial in outcomes])
     return table
@@ -57,21 +57,21 @@ def _row(trial: Trial, outcome: TrialResult, n_right: int) -> dict[str, object]:
 
 
 def write_tables(tables: Mapping[Path, pd.DataFrame]) -> None:
-    """As TSV, all or none of them; what does not exist is an empty field."""
+    """Write all tables as TSV, or none; missing values are empty fields."""
     with atomic_outputs(*tables) as files:
         for file, table in zip(files, tables.values(), strict=True):
             table.to_csv(file, sep="\t", index=False, float_format=_FORMAT)
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """What ``write_tables`` wrote."""
+    """Read a table of ``write_tables``."""
     return pd.read_csv(path, sep="\t", dtype={"recipe": str})
 
 
 def compare(table: pd.DataFrame, joint: Path, name: str) -> None:
     """Put the rows of an ``accuracy_table`` into a table of several recipes, as recipe ``name``.
 
-    Rows of the same recipe, attack and seed are replaced where they stand, others follow at the end.
+    Rows of the same recipe, attack and seed are replaced in place, others are added at the end. Raises
     ``UserError`` for a file that is no such table.
     """
     rows = table.assign(recipe=name)
@@ -87,7 +87,7 @@ def compare(table: pd.DataFrame, joint: Path, name: str) -> None:
 
 
 def overview(table: pd.DataFrame) -> str:
-    """For the terminal, of either table."""
+    """Return either table as text."""
     shown = [name for name in table if name not in ("recipe", "seed")]
     header = [_NAMES.get(name, name) for name in shown]
     return format_table(header, table[shown].to_numpy(object).tolist())
@@ -103,7 +103,7 @@ _NAMES = {
 
 
 def masking_signs(table: pd.DataFrame, eps: float) -> list[str]:
-    """What in a ``masking_table`` speaks for masked gradients, one sentence each; ``eps``: the budget.
+    """Return a sentence for each sign of masked gradients in a ``masking_table`` at budget ``eps``.
 
     Many steps must do more than one, gradients more than noise and more than those of another network,
     and a budget that reaches every image must leave none right (Athalye et al., ICML 2018, 3.1).
@@ -124,7 +124,7 @@ def masking_signs(table: pd.DataFrame, eps: float) -> list[str]:
 
 
 def _as_written(eps: float) -> float:
-    """To the digits of ``write_tables``: a budget is the same before and after it was read back."""
+    """Round to the digits of ``write_tables``, so that a budget equals the one read back."""
     return float(_FORMAT % eps)
 
 
@@ -137,7 +137,7 @@ _WEAKER = {
 
 
 def masking_verdict(table: pd.DataFrame, eps: float) -> str:
-    """One line."""
+    """Return the verdict in one line."""
     signs = masking_signs(table, eps)
     if not signs:
         return "gradient masking: nothing looks masked"

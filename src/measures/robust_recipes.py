@@ -1,4 +1,4 @@
-"""Recipes compared by robust accuracy: means over seeds, and differences to one of them seed by seed."""
+"""Comparison of recipes by robust accuracy: means over seeds, and differences to a baseline."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from src.metrics.significance import mean_interval
 
 
 def compared_recipes(table: pd.DataFrame, baseline: str | None = None) -> pd.DataFrame:
-    """A row for each recipe and attack of ``table`` (columns of ``robust_accuracy.COLUMNS``).
+    """Return a row for each recipe and attack of ``table`` (columns ``robust_accuracy.COLUMNS``).
 
     ``accuracy`` is the mean over ``seeds`` trainings, [``low``, ``high``] its 95 % t interval (NaN with a
     single seed). ``change`` is the mean difference to recipe ``baseline`` of the same seeds, with its
@@ -34,7 +34,7 @@ def compared_recipes(table: pd.DataFrame, baseline: str | None = None) -> pd.Dat
 
 
 def _estimate(values: pd.Series, *names: str) -> dict[str, float]:
-    """Mean and interval under the three ``names``; NaN where there is nothing."""
+    """Return mean and interval under the three ``names``; NaN without values."""
     if values.empty:
         return dict.fromkeys(names, np.nan)
     low, high = mean_interval(values.to_numpy())
@@ -42,7 +42,7 @@ def _estimate(values: pd.Series, *names: str) -> dict[str, float]:
 
 
 def write_comparison(source: Path, baseline: str | None = None) -> tuple[Path, pd.DataFrame]:
-    """Compare the recipes of the table ``source``; written beside it as ``<name>_summary.tsv``."""
+    """Compare the recipes of the table ``source`` and write ``<name>_summary.tsv`` beside it."""
     if not source.is_file():
         raise UserError(f"missing file: {source}")
     comparison = compared_recipes(read_table(source), baseline)
@@ -52,7 +52,7 @@ def write_comparison(source: Path, baseline: str | None = None) -> tuple[Path, p
 
 
 def comparison_overview(comparison: pd.DataFrame) -> str:
-    """For the terminal: recipes down, attacks across; mean +- half of the interval, and changes."""
+    """Return a text table, recipes by attacks: mean +- half of the interval, and changes."""
     attacks = list(dict.fromkeys(comparison["attack"]))
     indexed = comparison.set_index(["recipe", "attack"])
     rows = []

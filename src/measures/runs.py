@@ -1,4 +1,4 @@
-"""What recommender runs a data set holds, and their lists."""
+"""Recommender runs of a data set, and their lists."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ NOT_LISTED = np.iinfo(np.int64).max // 2
 
 
 def list_runs(layout: Layout) -> list[Run]:
-    """Every run of ``rec_results/<dataset>/``, ordered by name; ``UserError`` when there is none."""
+    """Return the runs of ``rec_results/<dataset>/``, ordered by name; ``UserError`` if none."""
     files = sorted(layout.recommendations_dir.glob("*.tsv"))
     runs = [Run.parse(file.stem) for file in files if not file.name.startswith(".")]
     if not runs:
@@ -29,9 +29,9 @@ def list_runs(layout: Layout) -> list[Run]:
 def select_runs(
     layout: Layout, experiments: Collection[str], model: str | None, top_k: int
 ) -> list[Run]:
-    """The runs with lists of ``top_k`` items, of some experiments and of one recommender.
+    """Return the runs with lists of ``top_k`` items, of some experiments and of one recommender.
 
-    No ``experiments`` and no ``model`` select all. Raises ``UserError`` for an experiment without
+    Without ``experiments`` or ``model`` all are selected. Raises ``UserError`` for an experiment without
     such a run.
     """
     runs = [
@@ -55,12 +55,11 @@ def select_configuration(
     fidelity: str | None,
     options: Collection[str] | None = None,
 ) -> list[Run]:
-    """The runs of one configuration of each recommender that has attacked runs.
+    """Return the runs of one configuration of each recommender that has attacked runs.
 
-    Arguments that are not None choose it, ``options`` by what names of runs show (``options_label``);
-    a recommender that is fitted at once has nothing to choose but ``top_k``.
-    Raises ``UserError`` when several are left, since runs of unlike trainings must not share a row, and
-    when none is.
+    Arguments that are not None choose it, ``options`` by the text in names of runs (``options_label``);
+    only ``top_k`` applies to a recommender that is fitted at once. Raises ``UserError`` if several
+    configurations are left, since runs of different trainings must not share a row, and if none is.
     """
     runs = [
         run
@@ -94,14 +93,14 @@ def select_configuration(
 
 
 def unpaired_runs(runs: Collection[Run]) -> list[Run]:
-    """Attacked runs that no clean run of the same seed stands beside: they cannot be compared."""
+    """Return attacked runs without a clean run of the same seed, which cannot be compared."""
     present = set(runs)
     return [run for run in runs if run.experiment.attack and run.clean not in present]
 
 
 @dataclass(frozen=True)
 class Categories:
-    """The classes that an extractor sees in a clean catalogue: whose items CHR counts.
+    """Classes that an extractor predicts in a clean catalogue, whose items CHR counts.
 
     ``numbers`` (classes,) ascending class numbers, ``of_item`` (items,) the position of each item's
     class in ``numbers``.
@@ -113,7 +112,7 @@ class Categories:
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        """(classes,): how many items each class has."""
+        """Number of items of each class (classes,)."""
         return np.bincount(self.of_item, minlength=len(self.numbers))
 
     @cached_property
@@ -122,14 +121,14 @@ class Categories:
         return [self.predictions.labels[item] for item in first]
 
     def members(self, number: int) -> np.ndarray:
-        """(items,) bool: which items are of class ``number``; ``UserError`` when none is."""
+        """Return the mask (items,) of the items of class ``number``; ``UserError`` if it is empty."""
         members = np.zeros(len(self.of_item), bool)
         members[self.predictions.of(number)] = True
         return members
 
 
 def read_categories(layout: Layout, experiment: Experiment) -> Categories:
-    """The clean classes of the extractor of ``experiment``, attacked or not."""
+    """Read the clean classes of the extractor of ``experiment``, attacked or not."""
     path = layout.classes(experiment.clean)
     predictions = read_classes(path)
     gap = np.flatnonzero(predictions.image_ids != np.arange(len(predictions.image_ids)))
@@ -140,14 +139,14 @@ def read_categories(layout: Layout, experiment: Experiment) -> Categories:
 
 
 def missing_classes(layout: Layout, runs: Collection[Run]) -> list[Path]:
-    """The files without which some of ``runs`` have no categories."""
+    """Return the missing files without which some of ``runs`` have no categories."""
     needed = {layout.classes(run.experiment.clean) for run in runs}
     return sorted(path for path in needed if not path.is_file())
 
 
 @dataclass(frozen=True)
 class Lists:
-    """The lists of a run: ``users`` (n,) ascending, ``items`` (n, L), best first, padded with -1."""
+    """Lists of a run: ``users`` (n,) ascending, ``items`` (n, L), best first, padded with -1."""
 
     users: np.ndarray
     items: np.ndarray
@@ -169,7 +168,7 @@ def read_lists(layout: Layout, run: Run, n_items: int) -> Lists:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Where the held-out items stand: ``users`` and ``ranks`` (n,), ``negatives`` (n,) if known."""
+    """Ranks of held-out items: ``users`` and ``ranks`` (n,), ``negatives`` (n,) if known."""
 
     users: np.ndarray
     ranks: np.ndarray
@@ -177,7 +176,7 @@ class HeldOut:
 
 
 def held_out_files(layout: Layout, run: Run) -> list[Path]:
-    """The files that ``read_held_out`` reads; none when the run has neither ranks nor lists."""
+    """Return the files that ``read_held_out`` reads; none if the run has neither ranks nor lists."""
     if (ranks := layout.test_ranks(run)).is_file():
         return [ranks]
     if (lists := layout.recommendations(run)).is_file():
@@ -186,7 +185,7 @@ def held_out_files(layout: Layout, run: Run) -> list[Path]:
 
 
 def read_held_out(layout: Layout, run: Run) -> HeldOut:
-    """Ranks as the recommender left them, or else from the lists, where the rest is not known."""
+    """Read the recommender's ranks or, without these, ranks within its lists."""
     if layout.test_ranks(run).is_file():
         ranks = read_test_ranks(layout.test_ranks(run))
         return HeldOut(ranks.users, ranks.ranks, ranks.negatives)
@@ -203,7 +202,7 @@ def read_held_out(layout: Layout, run: Run) -> HeldOut:
 def require_same_users(
     layout: Layout, users: np.ndarray, run: Run, other_users: np.ndarray, other: Run
 ) -> None:
-    """Paired comparisons need the same users on both sides; ``UserError`` when they differ."""
+    """Raise ``UserError`` unless both sides of a paired comparison have the same users."""
     if not np.array_equal(users, other_users):
         raise UserError(
             f"{layout.recommendations(run)} and {layout.recommendations(other)} "

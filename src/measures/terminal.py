@@ -26,17 +26,17 @@ _COLUMNS = {
 
 
 def format_number(value: float, digits: int = 4) -> str:
-    """At most ``digits`` significant digits; an empty string for a missing value."""
+    """Format with at most ``digits`` significant digits; an empty string for a missing value."""
     return "" if pd.isna(value) else f"{value:.{digits}g}"
 
 
 def format_mean(mean: float, low: float, high: float) -> str:
-    """``54.0 ± 1.2``: with half of the interval, where there is one."""
+    """Format as ``54.0 ± 1.2``, a mean and half of its interval, if there is one."""
     return f"{mean:.1f}" + ("" if pd.isna(low) else f" ± {(high - low) / 2:.1f}")
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A header, a rule and ``rows``: numbers shortened and to the right, text to the left."""
+    """Format a header, a rule and ``rows``, with shortened numbers on the right and text on the left."""
     is_text = [any(isinstance(row[i], str) for row in rows) for i in range(len(header))]
     body = [
         [
@@ -61,7 +61,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str
 
 
 def category_overview(table: pd.DataFrame, k: int, origin: int | None) -> str:
-    """The origin class and the most recommended classes at ``k``, as stage 2b measured them."""
+    """Return stage 2b's values of the origin class and the most recommended classes at ``k``."""
     at_k = table[table["k"] == k]
     shown = (at_k["classId"] == origin) | (at_k["position"] <= TOP_CLASSES)
     # A stable sort by "is not the origin" puts the origin's row first.
@@ -70,7 +70,7 @@ def category_overview(table: pd.DataFrame, k: int, origin: int | None) -> str:
 
 
 def measures_overview(table: pd.DataFrame, k: int) -> str:
-    """Accuracy or bias at ``k``, as stage 2b measured it, and what has no K."""
+    """Return stage 2b's accuracy or bias at ``k``, with measures that have no K."""
     return _overview(table[(table["k"] == k) | table["k"].isna()])
 
 

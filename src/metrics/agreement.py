@@ -37,7 +37,7 @@ class Agreement:
     """Share of the pairs of a recognised and an unrecognised reconstruction in which the metric calls
     the recognised one closer."""
     auc_within: Estimate
-    """``auc`` over pairs of reconstructions of the same original by two models."""
+    """Value of ``auc`` over pairs of reconstructions of an original by two models."""
     n_models: int
     n_images: int
 

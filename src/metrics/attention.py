@@ -38,7 +38,7 @@ def blind(maps: np.ndarray) -> np.ndarray:
 def equal_area(maps: np.ndarray, n_cells: int | np.ndarray) -> np.ndarray:
     """Mark the ``n_cells`` highest cells of every map: (N, h, w) bool.
 
-    Of equal cells, those of lower index are marked first. ``n_cells`` is one number or (N,) integers,
+    Ties go to the cell with the lower index. ``n_cells`` is one number or (N,) integers,
     each in 0..h*w.
     """
     maps = _checked(maps)
@@ -53,7 +53,7 @@ def equal_area(maps: np.ndarray, n_cells: int | np.ndarray) -> np.ndarray:
 def top_cells(maps: np.ndarray, share: float = TOP_SHARE) -> np.ndarray:
     """Mark exactly the ceil(share * h * w) highest cells of every map: (N, h, w) bool.
 
-    Of equal cells, those of lower index are marked first. ``share`` lies in (0, 1].
+    Ties go to the cell with the lower index. ``share`` lies in (0, 1].
     """
     if not 0 < share <= 1:
         raise ValueError(f"the share of cells must be in (0, 1], not {share}")

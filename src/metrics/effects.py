@@ -1,11 +1,10 @@
 """Effects over several trainings: intervals, components of variance, verdicts and power.
 
 An effect is measured for every combination of some factors, for example extractor trainings x
-recommender seeds x users. A factor is nested in another where its units exist under one unit of that
-other only: the recommender of seed 1 on one extractor has nothing in common with that of seed 1 on
-another. Users cross with trainings: they are the same under all of them. The factors are random: the
-interval is about trainings, seeds and users that were not drawn. (Searle, Casella and McCulloch,
-"Variance Components", 1992, chapters 4 and 5.)
+recommender seeds x users. A factor is nested in another if its units exist under one unit of that other
+only: recommenders of seed 1 on two extractors are different units. Users cross with trainings: they are
+the same under all of them. The factors are random: the interval is about trainings, seeds and users
+that were not drawn. (Searle, Casella and McCulloch, "Variance Components", 1992, chapters 4 and 5.)
 
 All values are in the unit of the effect; intervals and p-values are two-sided. Effects of several
 measures stand in further axes and are computed at once.
@@ -30,7 +29,7 @@ _SMALLEST_P = 1e-16
 
 @dataclass(frozen=True)
 class Factor:
-    """One axis of the values of an effect."""
+    """Axis of the values of an effect."""
 
     name: str
     """Singular noun, as it stands in ``Interval.weakest_level``: ``extractor training``."""
@@ -45,7 +44,7 @@ class Interval:
     effect: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    """The bounds are NaN where every factor has a single unit."""
+    """Upper bound; ``low`` and ``high`` are NaN if every factor has a single unit."""
     parts: tuple[tuple[np.ndarray, int], ...]
     """Independent parts of the variance of the effect, each with its degrees of freedom."""
     sds: dict[str, np.ndarray]

@@ -85,7 +85,7 @@ class Window:
     """Square window of SSIM."""
 
     weights: np.ndarray
-    """(width,) weights of the pixels along each side; they sum to 1."""
+    """Weights (width,) of the pixels along each side; they sum to 1."""
     correction: float
     """Factor of variances and covariances, 1 or Bessel's n / (n - 1)."""
     mirrored: bool

@@ -29,7 +29,7 @@ def long_tail(popularity: np.ndarray, head_percent: int = HEAD_PERCENT) -> np.nd
     """
     order = np.argsort(-popularity, kind="stable")
     held = np.cumsum(np.append(0, popularity[order]))
-    head_size = np.searchsorted(100 * held, head_percent * held[-1])  # whole numbers: no rounding
+    head_size = np.searchsorted(100 * held, head_percent * held[-1])  # whole numbers are exact
     tail = np.ones(len(popularity), bool)
     tail[order[:head_size]] = False
     return tail

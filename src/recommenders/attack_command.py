@@ -1,4 +1,4 @@
-"""The options that say which trained recommenders are attacked, and how."""
+"""Options of the trained recommenders that are attacked, and of the attacks."""
 
 import argparse
 import itertools
@@ -26,15 +26,17 @@ PARAMETERS = ("P", "Q", "features")
 
 
 def add_subject_options(parser: argparse.ArgumentParser) -> None:
-    """Which trained recommenders are attacked."""
+    """Add the options that choose the trained recommenders to attack."""
     parser.add_argument(
-        "--experiment_name", default="original", help="whose features VBPR and AMR were trained on"
+        "--experiment_name",
+        default="original",
+        help="experiment on whose features VBPR and AMR were trained",
     )
     parser.add_argument(
         "--model",
         nargs="+",
         default=["BPRMF"],
-        help="labels as in the names of weights, one or more: BPRMF, AMF, AMF-full, VBPR, AMRfull, ...",
+        help="recommenders by their labels in names of weights: BPRMF, AMF, AMF-full, VBPR, AMRfull, ...",
     )
     parser.add_argument(
         "--epoch", type=positive, help="epochs of training (default: those of rec_generator.py)"
@@ -43,8 +45,8 @@ def add_subject_options(parser: argparse.ArgumentParser) -> None:
         "--options",
         default=PUBLISHED,
         metavar="TEXT",
-        help="what names of weights show of options, such as K8_lr0.1; plain models leave out what only "
-        "adversarial ones read",
+        help="options as names of weights show them, such as K8_lr0.1; plain models ignore those of "
+        "adversarial ones",
     )
     add_seeds_option(parser)
     add_fidelity_option(parser)
@@ -58,7 +60,7 @@ def add_subject_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_parameter_attack_options(parser: argparse.ArgumentParser) -> None:
-    """How parameters are attacked, and by whom."""
+    """Add the options of attacks on parameters and of the attacking users."""
     attack = parser.add_argument_group("the attack")
     attack.add_argument(
         "--attack",
@@ -72,10 +74,10 @@ def add_parameter_attack_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         nargs="+",
         default=[0.5],
-        help="how far each row of a table may move, in the table's units; one or more",
+        help="largest shift of each row of a table, in the table's units; one or more",
     )
     attack.add_argument(
-        "--steps", type=positive, nargs="+", default=[25], help="of bim and pgd; one or more"
+        "--steps", type=positive, nargs="+", default=[25], help="steps of bim and pgd; one or more"
     )
     add_walk_options(attack)
     attack.add_argument(
@@ -83,21 +85,21 @@ def add_parameter_attack_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=PARAMETERS,
         default=["P", "Q"],
-        help="what moves: users, items, or the items' features (VBPR and AMR; eps in units of features "
-        "divided by their largest entry)",
+        help="tables to move: users, items, or the items' features (VBPR and AMR; eps in units of "
+        "features divided by their largest entry)",
     )
     attack.add_argument(
         "--negatives",
         choices=NEGATIVES,
         default="expected",
-        help="of the attacked loss: the mean over all of them, which is exact and without chance; "
-        "sampled: fresh ones at every step and other ones for every seed; fixed: one draw for all",
+        help="negatives of the attacked loss: the exact mean over all; sampled: new ones at every step "
+        "and for every seed; fixed: one draw for all",
     )
     attack.add_argument(
         "--draws",
         type=positive,
         default=1,
-        help="repeat attacks that depend on chance so often and average each user's results",
+        help="number of repetitions of random attacks, over which each user's results are averaged",
     )
     users = attack.add_mutually_exclusive_group()
     users.add_argument(
@@ -113,15 +115,15 @@ def add_parameter_attack_options(parser: argparse.ArgumentParser) -> None:
         "--attack_seed",
         type=not_negative,
         default=0,
-        help="of negatives, directions and user shares",
+        help="seed of negatives, directions and user shares",
     )
 
 
 def recommenders_of(options: argparse.Namespace) -> dict[str, Run]:
-    """The recommenders to attack by name, without their seeds.
+    """Return the recommenders to attack by name, without their seeds.
 
-    The plain control of each adversarial one follows where it is not among them. Raises ``UserError``
-    for names and stems that are none, and for tables that a recommender does not have.
+    The plain control of each adversarial one is added unless it is among them. Raises ``UserError``
+    for unknown names and stems, and for tables that a recommender does not have.
     """
     if options.compare:
         recommenders = dict(_compared(text) for text in options.compare)
@@ -141,7 +143,7 @@ def recommenders_of(options: argparse.Namespace) -> dict[str, Run]:
 
 
 def controls_of(recommenders: dict[str, Run]) -> dict[str, str]:
-    """The name of each adversarial recommender's plain control."""
+    """Return the name of each adversarial recommender's plain control."""
     names = {run: name for name, run in reversed(recommenders.items())}
     return {
         name: names[plain_run(run)] for name, run in recommenders.items() if plain_run(run) != run
@@ -149,7 +151,7 @@ def controls_of(recommenders: dict[str, Run]) -> dict[str, str]:
 
 
 def attacks_of(options: argparse.Namespace) -> tuple[ParameterAttack, ...]:
-    """All attacks, the control last; ``UserError`` for numbers that make none."""
+    """Return all attacks, the control last; ``UserError`` for numbers out of range."""
     asked = [
         ParameterAttack(kind, epsilon, steps, options.step_size, options.projection)
         for kind, epsilon, steps in itertools.product(options.attack, options.eps, options.steps)
@@ -159,7 +161,7 @@ def attacks_of(options: argparse.Namespace) -> tuple[ParameterAttack, ...]:
 
 
 def threat_of(options: argparse.Namespace, n_users: int) -> Threat:
-    """Raises ``UserError`` for users that the data set does not have."""
+    """Return the threat of the options; ``UserError`` for users that the data set does not have."""
     return Threat(
         parameters=tuple(dict.fromkeys(options.tables)),
         negatives=options.negatives,
@@ -170,7 +172,7 @@ def threat_of(options: argparse.Namespace, n_users: int) -> Threat:
 
 
 def record_of(options: argparse.Namespace, recommenders: dict[str, Run]) -> dict[str, object]:
-    """For records: which weights are attacked, and what of the threat no table shows."""
+    """Return the record of the attacked weights and of the parts of the threat that no table shows."""
     return {
         "weights": {name: run.weights_name for name, run in recommenders.items()},
         "draws": options.draws,
@@ -181,7 +183,7 @@ def record_of(options: argparse.Namespace, recommenders: dict[str, Run]) -> dict
 
 
 def _attacked_users(options: argparse.Namespace, n_users: int) -> np.ndarray | None:
-    """Ascending user ids; None is all."""
+    """Return ascending user ids; None is all."""
     if options.user_file:
         users = read_ids(options.user_file)
         if (beyond := users >= n_users).any():

@@ -1,4 +1,4 @@
-"""From trained weights to where held-out items stand when the parameters are attacked."""
+"""Ranks of held-out items in trained recommenders whose parameters are attacked."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,23 +32,23 @@ NEGATIVES = ("expected", "sampled", "fixed")
 
 @dataclass(frozen=True)
 class Threat:
-    """What an attacker reaches and knows, the same for all attacks that are compared."""
+    """Access and knowledge of an attacker, equal for all attacks that are compared."""
 
     parameters: tuple[str, ...] = ("P", "Q")
-    """Names as ``parameters_of`` has them."""
+    """Attacked parameters, by their names in ``parameters_of``."""
     negatives: Literal["expected", "sampled", "fixed"] = "expected"
-    """Of the loss that is raised. ``expected``: the mean over all of them, exactly. ``sampled``: fresh
-    ones at every step, others for every seed of a recommender and the same for all recommenders of a
-    seed. ``fixed``: one draw for everything."""
+    """Negatives of the loss that is raised. ``expected``: the exact mean over all negatives. ``sampled``:
+    new negatives at every step, which depend on the seed of a recommender alone. ``fixed``: one draw for
+    all."""
     draws: int = 1
-    """How often whatever depends on chance is repeated."""
+    """Number of repetitions of random attacks."""
     seed: int = 0
-    """Of the negatives and random directions."""
+    """Seed of negatives and random directions."""
     attacked_users: np.ndarray | None = None
     """User ids whose pairs are known and whose rows can be moved; None is all."""
 
     def draws_of(self, attack: ParameterAttack) -> int:
-        """How many draws of ``attack`` differ."""
+        """Return the number of different draws of ``attack``."""
         by_chance = attack.kind in ("random", "pgd") or (
             self.negatives == "sampled" and attack.steps > 0
         )
@@ -57,7 +57,7 @@ class Threat:
     def shift(
         self, attack: ParameterAttack, recommender: "TrainedRecommender", draw: int
     ) -> Attacked:
-        """The recommender under one draw of an attack."""
+        """Return the recommender under one draw of an attack."""
         rng = np.random.default_rng((self.seed, recommender.run.seed, draw))
         loss = self._loss(recommender.data, int(rng.integers(2**62)))
         parameters = {name: recommender.parameters[name] for name in self.parameters}
@@ -65,7 +65,7 @@ class Threat:
         return attack(*folded, parameters, loss, rng, self.attacked_users)
 
     def _loss(self, data: TrainingData, seed: int) -> PairwiseLoss:
-        """What is raised; ``seed`` is that of sampled negatives."""
+        """Return the loss to raise; ``seed`` is that of sampled negatives."""
         sampler = data.sampler
         if self.negatives == "expected":
             return ExpectedNegatives(data.interactions, sampler.candidate_items)
@@ -76,23 +76,23 @@ class Threat:
 
 @dataclass(frozen=True)
 class TrainedRecommender:
-    """The factors of a recommender, and the data that it was trained on."""
+    """Factors of a recommender, and the data that it was trained on."""
 
     run: Run
-    """Its ``top_k`` is the length of the lists that are written under attack."""
+    """Run whose ``top_k`` is the length of the lists that are written under attack."""
     data: TrainingData
     users: np.ndarray
-    """(n_users, d) float32"""
+    """Factors (n_users, d) float32."""
     items: np.ndarray
-    """(n_items, d) float32"""
+    """Factors (n_items, d) float32."""
     parameters: dict[str, Parameter]
-    """What of it can be attacked, by name."""
+    """Parameters that can be attacked, by name."""
 
     @classmethod
     def read(cls, layout: Layout, run: Run, data: TrainingData) -> "TrainedRecommender":
-        """Read the weights of ``run`` after all its epochs; ``UserError`` where they do not fit.
+        """Read the weights of ``run`` after all its epochs; ``UserError`` if they do not fit.
 
-        A recommender that is fitted at once is fitted where that has not been done.
+        A recommender that is fitted at once is fitted now if it is not stored.
         """
         model = Model.parse(run.model)
         if issubclass(model.kind, FactorModel):
@@ -104,13 +104,13 @@ class TrainedRecommender:
 
     @cached_property
     def ranks(self) -> TestRanks:
-        """Of the held-out items, unattacked."""
+        """Return the ranks of the held-out items without an attack."""
         return test_ranks(self.users, self.items, self.data.at_test_time)
 
     def ranks_under(
         self, attack: ParameterAttack, threat: Threat, lists: Path | None = None
     ) -> list[TestRanks]:
-        """Ranks of the held-out items in each draw; the first draw's top-K lists go to ``lists``."""
+        """Return ranks of held-out items in each draw; write the first draw's lists to ``lists``."""
         ranks = []
         for draw in range(threat.draws_of(attack)):
             attacked = threat.shift(attack, self, draw)
@@ -123,9 +123,9 @@ class TrainedRecommender:
 
 
 def input_files(layout: Layout, run: Run) -> tuple[Path, ...]:
-    """What ``TrainedRecommender.read`` and the data it is given depend on.
+    """Return the files on which ``TrainedRecommender.read`` and its data depend.
 
-    Raises ``UserError`` where the weights are missing or were trained on other data.
+    Raises ``UserError`` if the weights are missing or were trained on other data.
     """
     kind = Model.parse(run.model).kind
     if not issubclass(kind, FactorModel):

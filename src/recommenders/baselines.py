@@ -1,4 +1,4 @@
-"""Recommenders that learn nothing: what everybody buys, and chance."""
+"""Baselines: popularity and random recommendations."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -13,16 +13,16 @@ RANDOM_FACTORS = 64
 
 @dataclass(frozen=True)
 class Popularity(Recommender):
-    """How often an item was chosen in training, the same for everyone."""
+    """Recommender by the number of training interactions of each item, equal for all users."""
 
     users: np.ndarray
-    """(users, 1) ones"""
+    """Ones (users, 1)."""
     items: np.ndarray
-    """(items, 1)"""
+    """Numbers of interactions (items, 1)."""
 
     @classmethod
     def fit(cls, data: TrainingData, seed: int) -> Self:
-        del seed  # nothing is drawn
+        del seed  # popularity draws no random numbers
         interactions = data.interactions
         return cls(
             np.ones((interactions.n_users, 1), np.float32),
@@ -35,7 +35,7 @@ class Popularity(Recommender):
 
 @dataclass(frozen=True)
 class RandomFactors(Recommender):
-    """Products of Gaussian rows, which rank the items in another order for every user."""
+    """Recommender by products of Gaussian rows, in a different order of items for every user."""
 
     users: np.ndarray
     items: np.ndarray

@@ -4,9 +4,10 @@ Rendle et al., "BPR", UAI 2009; He and McAuley, "VBPR", AAAI 2016; He et al., "A
 Ranking for Recommendation" (AMF), SIGIR 2018; Tang et al., "Adversarial training towards robust
 multimedia recommender system" (AMR), TKDE 2020.
 
-What makes an epoch fast changes no result: only the batch's rows of P and Q are gathered and updated
-(under Adagrad a row without gradient does not move, so this *is* the dense update); features are
-projected once for each triple, as the difference f_i - f_j; and a whole epoch is one graph.
+An epoch is fast for three reasons, none of which changes a result. Only the batch's rows of P and Q are
+gathered and updated: under Adagrad a row without gradient does not move, so that this is the dense
+update. Features are projected once for each triple, as the difference f_i - f_j. A whole epoch is one
+graph.
 """
 
 import functools
@@ -69,14 +70,14 @@ class PairwiseTrainer(tf.Module):
             self.accumulators[name].assign(weights.accumulators[name])
 
     def save(self, scale: float, epoch: int) -> Weights:
-        """The present state, as arrays of the host."""
+        """Return the present state, as arrays of the host."""
         return Weights(_arrays(self.tables), _arrays(self.accumulators), scale, epoch)
 
     def epoch(self, features: tf.Tensor, triples: np.ndarray, noise_seed: np.int32) -> float:
-        """One pass over ``triples`` (2 + negatives, n) int32 in batches, the last as short as it comes.
+        """Train on ``triples`` (2 + negatives, n) int32 in batches, of which the last may be short.
 
-        ``features``: (items, features), scaled. ``noise_seed`` decides random perturbations and
-        nothing else. Returns the sum of the batches' losses.
+        ``features``: (items, features), scaled. ``noise_seed`` decides only random perturbations.
+        Returns the sum of the batches' losses.
         """
         return float(self._compiled_epoch(features, triples, noise_seed))
 
@@ -86,9 +87,9 @@ class PairwiseTrainer(tf.Module):
         triples: np.ndarray,
         perturb: Callable[[dict[str, np.ndarray], int], Shifts],
     ) -> float:
-        """The same, each batch under perturbations of the whole tables P and Q.
+        """Train an epoch with each batch under perturbations of the whole tables P and Q.
 
-        ``perturb`` makes them from the present tables and the number of the batch.
+        ``perturb`` computes these from the present tables and the number of the batch.
         """
         of_clean_term = tuple(np.zeros(self.tables[name].shape, np.float32) for name in ("P", "Q"))
         total = 0.0
@@ -111,7 +112,7 @@ class PairwiseTrainer(tf.Module):
     def _step_under(
         self, features: tf.Tensor, triples: tf.Tensor, clean: Shifts, adversarial: Shifts
     ) -> tf.Tensor:
-        """One step in which each term of the loss is under perturbations of its own."""
+        """Take a step in which each term of the loss has its own perturbations."""
 
         def loss(batch: Batch) -> tf.Tensor:
             of_clean_term, of_adversarial = (
@@ -131,7 +132,7 @@ class PairwiseTrainer(tf.Module):
     def _step(
         self, features: tf.Tensor, triples: tf.Tensor, loss_of: Callable[[Batch], tf.Tensor]
     ) -> tf.Tensor:
-        """Adagrad on ``loss_of`` the batch and the regulariser; returns their sum."""
+        """Take a step of Adagrad on ``loss_of`` the batch and the regulariser; return their sum."""
         batch = self._read(features, triples)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(batch.variables)
@@ -165,7 +166,7 @@ class PairwiseTrainer(tf.Module):
         return Batch(**rows, projection=self.tables["E"].read_value(), features=pair)
 
     def _hardest(self, features: tf.Tensor, users: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
-        """Of the (negatives, n) ``candidates``, those that score highest: (n,)."""
+        """Return the ``candidates`` (negatives, n) with the highest scores: (n,)."""
         form, p = self.hyperparameters.form, tf.gather(self.tables["P"], users)
         latent, visual = latent_and_visual(form, p, tf.pad)
         scores = tf.einsum("nd,cnd->nc", latent, tf.gather(self.tables["Q"], candidates))
@@ -179,7 +180,7 @@ class PairwiseTrainer(tf.Module):
         return margins(self.hyperparameters.form, p, q, batch.projected)
 
     def _loss(self, batch: Batch, noise_seed: tf.Tensor) -> tf.Tensor:
-        """The loss of the batch and, beside it, that under the adversary's perturbation."""
+        """Return the loss of the batch, plus the weighted loss under the adversary's perturbation."""
         margin = self._margins(batch, batch.p, batch.q)
         loss = bpr_loss(margin)
         if self.adversary is None:
@@ -214,7 +215,7 @@ class PairwiseTrainer(tf.Module):
         )
 
     def _penalty(self, batch: Batch) -> tf.Tensor:
-        """The regulariser of one batch, over every occurrence of a row."""
+        """Return the regulariser of one batch, over every occurrence of a row."""
         weights = self.hyperparameters.penalties
         if not any(weights):
             return tf.zeros(())
@@ -232,7 +233,7 @@ class PairwiseTrainer(tf.Module):
         return penalty + of_projection * measure(batch.projection)
 
     def _update_rows(self, name: str, occurrences: Occurrences, gradient: tf.Tensor) -> None:
-        """Adagrad on distinct rows; ``gradient`` has one row for each occurrence.
+        """Update distinct rows with Adagrad; ``gradient`` has one row for each occurrence.
 
         Gather, compute, scatter: TensorFlow's own sparse Adagrad does the same more slowly.
         """
@@ -256,20 +257,20 @@ def trainer_for(
     adversary: Adversary | None,
     device: str,
 ) -> PairwiseTrainer:
-    """The trainer for these shapes; tracing its graph takes longer than many a short training."""
+    """Return the trainer for these shapes, from a cache, since tracing its graph takes long."""
     with tf.device(device):
         return PairwiseTrainer(shapes, hyperparameters, adversary)
 
 
 def features_on(device: str, features: np.ndarray | None, n_items: int) -> tf.Tensor:
-    """(items, features) on the device; without features a matrix that has no columns."""
+    """Return features (items, features) on the device; without features a matrix without columns."""
     with tf.device(device):
         return tf.zeros((n_items, 0)) if features is None else tf.constant(features)
 
 
 @functools.cache
 def select_device(gpu: int) -> str:
-    """The TensorFlow device for ``--gpu``: -1 is the CPU, as is any number where there is no GPU."""
+    """Return the TensorFlow device for ``--gpu``; -1 is the CPU, and so is any number without a GPU."""
     if gpu < 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # before TensorFlow looks for devices
         return "/CPU:0"
@@ -300,7 +301,7 @@ def _mean_square(rows: tf.Tensor) -> tf.Tensor:
 
 
 def _signed_penalty(weights: tuple[float, float, float], batch: Batch) -> tf.Tensor:
-    """The sums of entries as published; those of f_i E are (sum of f_i) . (row sums of E)."""
+    """Return sums of entries, as published; the sum of f_i E is (sum of f_i) . (row sums of E)."""
     of_p, of_q, of_projection = weights
     penalty = of_p * tf.reduce_sum(batch.p) + of_q * tf.reduce_sum(batch.q)
     if batch.projection is None:

@@ -1,4 +1,4 @@
-"""The options that describe a recommender and its training, as scripts take them."""
+"""Options of scripts that describe a recommender and its training."""
 
 import argparse
 import re
@@ -38,7 +38,7 @@ _SHOWN = re.compile(rf"_({'|'.join(sorted(_FLAG_OF_KEY, key=len, reverse=True))}
 
 
 def add_recommender_options(parser: argparse.ArgumentParser) -> None:
-    """The published options and defaults, and what was added to them."""
+    """Add the published options with their defaults, and further options."""
     parser.add_argument(
         "--form",
         choices=("shared", "full"),
@@ -80,8 +80,7 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         "--features",
         choices=("raw", "unit"),
         default="raw",
-        help="VBPR, AMR: images' features as the extractor left them (published), or each divided by its "
-        "length",
+        help="VBPR, AMR: images' features as extracted (published), or each divided by its length",
     )
     parser.add_argument("--epoch", type=positive, help=f"epochs (default: {_both('epochs')})")
     parser.add_argument(
@@ -94,7 +93,7 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
     adversarial.add_argument(
         "--adv_epochs",
         type=positive,
-        help="how many of the epochs, the last ones, are adversarial (default: half, rounded up)",
+        help="number of adversarial epochs, which are the last ones (default: half, rounded up)",
     )
     adversarial.add_argument(
         "--lmd",
@@ -118,7 +117,7 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
     adversarial.add_argument(
         "--accumulators",
         choices=("keep", "reset"),
-        help="whether Adagrad goes on with the plain model's accumulators "
+        help="whether Adagrad continues with the plain model's accumulators "
         f"(default: {_both('accumulators')})",
     )
     adversarial.add_argument(
@@ -148,7 +147,7 @@ def add_seeds_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_walk_options(parser: argparse._ActionsContainer) -> None:
-    """How an attack of several steps on tables walks within its budget."""
+    """Add the options of an attack on tables with several steps."""
     parser.add_argument(
         "--step_size", type=float, help="L2 length of a step of bim and pgd (default: eps / 4)"
     )
@@ -162,7 +161,7 @@ def add_walk_options(parser: argparse._ActionsContainer) -> None:
 
 
 def hyperparameters_of(options: argparse.Namespace, model: type[FactorModel]) -> Hyperparameters:
-    """Raises ``UserError`` for lists of numbers that are none."""
+    """Return the hyperparameters of the options; ``UserError`` for text that is no list of numbers."""
     published = _published(options, model)
     return replace(
         published,
@@ -177,7 +176,7 @@ def hyperparameters_of(options: argparse.Namespace, model: type[FactorModel]) ->
 
 
 def _published(options: argparse.Namespace, model: type[FactorModel]) -> Hyperparameters:
-    """The hyperparameters of this form and fidelity where no option is given."""
+    """Return the default hyperparameters of a form and fidelity."""
     fidelity, visual, defaults = fidelity_of(options), model.reads_images, model.defaults
     return Hyperparameters(
         form=options.form if visual else ("mf_bias" if options.item_bias else "mf"),
@@ -189,7 +188,7 @@ def _published(options: argparse.Namespace, model: type[FactorModel]) -> Hyperpa
 
 
 def adversary_of(options: argparse.Namespace, model: type[FactorModel]) -> Adversary | None:
-    """None for plain models; raises ``UserError`` for numbers that make no perturbation."""
+    """Return the adversary of the options, None for plain models; ``UserError`` for bad numbers."""
     if model.perturbs is None:
         return None
     defaults = model.defaults
@@ -213,10 +212,10 @@ def adversary_of(options: argparse.Namespace, model: type[FactorModel]) -> Adver
 def run_of(
     options: argparse.Namespace, name: str, experiment: Experiment, top_k: int, seed: int = 0
 ) -> Run:
-    """The run of the recommender ``name`` with these options, named as everybody names it.
+    """Return the run of the recommender ``name`` with these options.
 
     Its name shows each option that the recommender reads and that is not at its published default.
-    One that does not train in epochs reads none.
+    A recommender that does not train in epochs reads none.
     """
     model = RECOMMENDERS[name]
     if not issubclass(model, FactorModel):
@@ -257,9 +256,9 @@ def run_of(
 def _adversarial_values(
     options: argparse.Namespace, adversary: Adversary, model: type[FactorModel]
 ) -> dict[str, tuple[object, object]]:
-    """The value of each option of an adversary and its published one.
+    """Return the value of each option of an adversary and its published value.
 
-    The default length of a step depends on epsilon, and the direction of AMF stands in its label.
+    The default length of a step depends on epsilon, and the label of an AMF holds its direction.
     """
     attack, defaults = adversary.attack, model.defaults
     usual = ParameterAttack(attack.kind, attack.epsilon, ADVERSARIAL_STEPS)
@@ -276,7 +275,7 @@ def _adversarial_values(
 
 
 def _shown(value: object) -> str:
-    """Return an option's value as names have it: ``8``, ``0.05``, ``0.05-0.0001-0.001``, ``mean``."""
+    """Return an option's value as names show it: ``8``, ``0.05``, ``0.05-0.0001-0.001``, ``mean``."""
     if isinstance(value, tuple):
         numbers = value[:1] if len(set(value)) == 1 else value
         return "-".join(map(_shown, numbers))
@@ -288,7 +287,7 @@ def _shown(value: object) -> str:
 
 
 def training_command(layout: Layout, run: Run) -> str:
-    """The command that trains ``run`` and, where it is adversarial, the plain model it continues."""
+    """Return the command that trains ``run`` and, if it is adversarial, its plain model."""
     model = Model.parse(run.model)
     names = dict.fromkeys((model.plain.name, model.name))
     words = [
@@ -305,19 +304,19 @@ def training_command(layout: Layout, run: Run) -> str:
 
 
 def _flag(key: str, value: str) -> str:
-    """``lr``, ``0.05-1e-05-0.001`` -> ``--lr 0.05 1e-05 0.001``."""
+    """Return ``--lr 0.05 1e-05 0.001`` for ``lr`` and ``0.05-1e-05-0.001``."""
     return f"{_FLAG_OF_KEY[key]} {' '.join(re.split(r'(?<!e)-', value))}"
 
 
 def difference_text(first: tuple[str, object, object]) -> str:
-    """``--emb1_K is 8 and 64``, for what ``first_difference`` finds in two manifests."""
+    """Return ``--emb1_K is 8 and 64`` for a difference that ``first_difference`` returns."""
     field, value, other = first
     option = OPTIONS.get(field)
     return f"{option.flag if option else field} is {_words(value)} and {_words(other)}"
 
 
 def _words(value: object) -> str:
-    """A value of a manifest in a sentence."""
+    """Return a value of a manifest as words of a sentence."""
     if value is None:
         return "not recorded"
     if isinstance(value, Mapping):
@@ -326,12 +325,12 @@ def _words(value: object) -> str:
 
 
 def positive(text: str) -> int:
-    """An option's value that must be 1 or more."""
+    """Parse an option's value, which must be 1 or more."""
     return _at_least(1, text)
 
 
 def not_negative(text: str) -> int:
-    """An option's value that must be 0 or more."""
+    """Parse an option's value, which must be 0 or more."""
     return _at_least(0, text)
 
 
@@ -342,16 +341,16 @@ def _at_least(smallest: int, text: str) -> int:
 
 
 def _both(field: str) -> str:
-    """An option's defaults, in words."""
+    """Return an option's defaults in words."""
     return f"{getattr(OF_VISUAL, field)}, for BPRMF and AMF {getattr(OF_MF, field)}"
 
 
 def _rates(
     option: str, texts: list[str] | None, model: type[FactorModel]
 ) -> tuple[float, float, float] | None:
-    """The numbers of an option, None where it is not given.
+    """Return the numbers of an option; None if it is not given.
 
-    Models without images have no projection: whatever its number, they get that of the items.
+    Models without images have no projection, and get the number of the items for it.
     """
     if not texts:
         return None

@@ -1,4 +1,4 @@
-"""What every recommender trained on one experiment shares: interactions and features."""
+"""Interactions and features of an experiment, shared by all recommenders trained on it."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,9 +22,9 @@ class TrainingData:
 
     interactions: Interactions
     features: np.ndarray | None = None
-    """(items, features) float32, as the extractor left them."""
+    """Features (items, features) float32, as extracted."""
     unit: bool = False
-    """Whether a recommender reads each image's features divided by their length."""
+    """True if a recommender reads each image's features divided by their length."""
 
     @cached_property
     def sampler(self) -> TripleSampler:
@@ -40,7 +40,7 @@ class TrainingData:
 
     @cached_property
     def at_test_time(self) -> Interactions:
-        """What is recommended and ranked at the end: validation rows are known by then as well."""
+        """Data for the final lists and ranks, with validation rows among the training rows."""
         interactions = self.interactions
         known = np.concatenate([interactions.train, interactions.validation])
         known = known[np.lexsort((known[:, 1], known[:, 0]))]
@@ -48,12 +48,12 @@ class TrainingData:
 
     @cached_property
     def at_validation(self) -> Interactions:
-        """The validation rows in the place of the test rows."""
+        """Data with the validation rows in the place of the test rows."""
         held_out = self.interactions.validation
         return replace(self.interactions, test=held_out, validation=held_out[:0])
 
     def shapes(self, hyperparameters: Hyperparameters) -> tuple[tuple[int, int], ...]:
-        """Of the tables of a recommender of this data."""
+        """Shapes of the tables of a recommender of this data."""
         n_features = 0 if self.features is None else self.features.shape[1]
         sizes = self.interactions.n_users, self.interactions.n_items, n_features
         return table_shapes(*sizes, hyperparameters)
@@ -62,7 +62,7 @@ class TrainingData:
 def load_training_data(
     layout: Layout, experiment: Experiment, visual: bool = True, unit: bool = False
 ) -> TrainingData:
-    """Read and check one experiment; ``UserError`` where features and interactions do not fit.
+    """Read and check one experiment; ``UserError`` if features and interactions do not fit.
 
     A recommender that is not ``visual`` has no features; its only experiment is the clean one.
     """

@@ -1,4 +1,4 @@
-"""What ``bpr.py`` trains in TensorFlow: BPRMF and VBPR, and AMF and AMR, which continue them."""
+"""Factor models that ``bpr.py`` trains: BPRMF and VBPR, and AMF and AMR, which continue them."""
 
 import functools
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from src.recommenders.weights import (
 
 @dataclass(frozen=True)
 class Defaults:
-    """What options mean where they are not given."""
+    """Default values of options."""
 
     epochs: int
     learning_rates: str
@@ -43,13 +43,13 @@ OF_MF = Defaults(100, "0.05", "0", 1.0, 0.5, "keep")
 
 @dataclass(frozen=True)
 class FactorModel(Recommender):
-    """Tables P, Q and, where images are read, E, which meet as ``scores.py`` says."""
+    """Tables P, Q and, in visual models, E; ``scores.py`` says how they give scores."""
 
     form: Form
     weights: Weights
     defaults: ClassVar[Defaults]
     perturbs: ClassVar[Literal["features", "tables"] | None] = None
-    """What an adversarial model trains against perturbations of."""
+    """Arrays that an adversarial model trains against perturbations of."""
 
     @classmethod
     def fit(
@@ -69,7 +69,7 @@ class FactorModel(Recommender):
         ``after_epoch`` gets the number of each epoch, its loss, and a function that returns the present
         state.
         """
-        # TensorFlow takes seconds to import, which a run that only ranks should not wait for.
+        # TensorFlow takes seconds to import, and a run that only ranks does not need it.
         from src.recommenders.bpr import features_on, select_device, trainer_for
 
         shapes = data.shapes(hyperparameters)
@@ -109,7 +109,7 @@ class FactorModel(Recommender):
         return self.weights.unit
 
     def slopes(self, users: np.ndarray | slice = slice(None)) -> np.ndarray | None:
-        """E visual(P_u) / scale."""
+        """Return the slopes E visual(P_u) / scale."""
         _, visual = latent_and_visual(self.form, self.weights.tables["P"][users], np.pad)
         if visual is None:
             return None
@@ -123,7 +123,7 @@ class FactorModel(Recommender):
 
     @classmethod
     def load(cls, path: Path, data: TrainingData, form: Form | None = None) -> Self:
-        """Read weights of any number of factors; ``form`` is the class's default where it is None."""
+        """Read weights of any number of factors; ``form`` None is the class's default."""
         rows = [data.interactions.n_users, data.interactions.n_items]
         rows += [data.features.shape[1]] if cls.reads_images else []
         weights = read_weights(path, tuple((n, None) for n in rows))
@@ -171,9 +171,9 @@ def _perturbation(
     tables: dict[str, np.ndarray],
     batch: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Perturbations of P and Q that raise the loss on all training pairs, for one batch of one epoch.
+    """Return perturbations of P and Q that raise the loss on all training pairs, for one batch.
 
-    Each has fresh negatives of its own.
+    Each batch of each epoch has its own negatives.
     """
     rng = np.random.default_rng((*seeds, batch))
     loss = SampledNegatives(data.sampler, int(rng.integers(2**62)))

@@ -1,4 +1,4 @@
-"""One training from data to weights: checkpoints, resuming, and how adversarial models start."""
+"""Training of a recommender, with checkpoints, resumption and the start of adversarial models."""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -51,19 +51,20 @@ STAGE = "train recommender"
 
 @dataclass(frozen=True)
 class Progress:
-    """How a training reports."""
+    """Reports of a training."""
 
     every: int
     """Epochs between checkpoints with a line about the accuracy."""
     describe: Callable[[TestRanks], str]
-    """Ranks of the held-out items -> text."""
+    """Function that describes the ranks of held-out items in words."""
     quality: Callable[[TestRanks], float]
-    """Ranks of the held-out items -> a number, by which checkpoints are compared on validation rows."""
+    """Function that turns the ranks of held-out items into a number, which compares checkpoints on
+    validation rows."""
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """One recommender that is fitted at once (``run``), without options but its seed."""
+    """Recommender that is fitted at once (``run``), with no option but its seed."""
 
     layout: Layout
     run: Run
@@ -74,7 +75,7 @@ class Fitting:
 
     @property
     def data_files(self) -> tuple[Path, ...]:
-        """What the recommender learns from."""
+        """Files from which the recommender learns."""
         return _data_files(self.layout, self.run)
 
     @property
@@ -91,12 +92,12 @@ class Fitting:
         return {**self.options, "top_k": self.run.top_k}
 
     def require_start(self) -> None:
-        """Nothing has to be there before."""
+        """Do nothing, since the recommender needs no weights to start from."""
 
     def fitted(self, data: TrainingData, force: bool = False) -> Recommender:
-        """Fit, or read what was fitted on these data; ``force`` fits anew.
+        """Fit, or read the stored recommender that was fitted on these data; ``force`` fits again.
 
-        What reads images is stored, so that test time scores with it.
+        A recommender that reads images is stored for the test-time protocol.
         """
         if not self.model.reads_images:
             return self.model.fit(data, self.run.seed)
@@ -113,16 +114,16 @@ class Fitting:
 
 @dataclass(frozen=True)
 class Training:
-    """One factor model to train (``run``) and what determines its weights."""
+    """Training of a factor model (``run``), with all that determines its weights."""
 
     layout: Layout
     run: Run
     hyperparameters: Hyperparameters
     adversary: Adversary | None = None
-    """None for plain models. AMR continues VBPR, AMF continues BPR-MF."""
+    """Perturbation to train against; None for plain models. AMR continues VBPR, AMF continues BPR-MF."""
     adversarial_epochs: int | None = None
-    """How many of the epochs, the last ones, an adversarial model trains itself; None is half of them,
-    rounded up. A plain model leaves a checkpoint where its adversarial form would start."""
+    """Number of adversarial epochs, which are the last ones; None is half of all, rounded up. A plain
+    model stores a checkpoint at the epoch after which its adversarial form would start."""
 
     @property
     def model(self) -> type[FactorModel]:
@@ -130,45 +131,45 @@ class Training:
 
     @property
     def switch_epoch(self) -> int:
-        """How many epochs are plain in the adversarial form."""
+        """Number of plain epochs of the adversarial form."""
         adversarial = self.adversarial_epochs or default_adversarial_epochs(self.run.epochs)
         return self.run.epochs - adversarial
 
     @property
     def first_epoch(self) -> int:
-        """How many epochs the plain model has behind it when this training starts."""
+        """Number of epochs that the plain model has trained before this training starts."""
         return self.switch_epoch if self.adversary else 0
 
     def stores(self, epoch: int, every: int) -> bool:
-        """Whether weights are kept after this epoch."""
+        """Return whether weights are stored after this epoch."""
         return epoch % every == 0 or epoch in (self.switch_epoch, self.run.epochs)
 
     def weights(self, epoch: int) -> Path:
-        """The weights after ``epoch`` epochs: those of a run that ends there."""
+        """Return the weight file after ``epoch`` epochs, which is that of a run of ``epoch`` epochs."""
         run = replace(self.run, epochs=epoch)
         if self.adversary:
             run = with_adversarial_epochs(run, epoch - self.switch_epoch)
         return self.layout.weights(run)
 
     def read(self, epoch: int, data: TrainingData) -> FactorModel:
-        """The model after ``epoch`` epochs; ``UserError`` where its weights are of other shapes."""
+        """Read the model after ``epoch`` epochs; ``UserError`` if its weights have other shapes."""
         weights = read_weights(self.weights(epoch), data.shapes(self.hyperparameters))
         return self.model(self.hyperparameters.form, weights)
 
     @property
     def plain(self) -> "Training":
-        """The plain model's training of the same seed, up to where an adversarial one starts."""
+        """Return the plain model's training with this seed, up to the start of an adversarial one."""
         run = replace(plain_run(self.run), epochs=self.switch_epoch)
         return Training(self.layout, run, self.hyperparameters)
 
     @property
     def plain_weights(self) -> Path:
-        """The weights of the plain model from which an adversarial one starts."""
+        """File of the plain model's weights, from which an adversarial one starts."""
         return self.plain.weights(self.switch_epoch)
 
     @property
     def data_files(self) -> tuple[Path, ...]:
-        """What is trained on."""
+        """Files on which the model is trained."""
         return _data_files(self.layout, self.run)
 
     @property
@@ -192,14 +193,14 @@ class Training:
         return {**self.options, "epochs": run.epochs, "top_k": run.top_k, "keep": "last"}
 
     def manifest_options(self, epoch: int) -> Mapping[str, object]:
-        """The options of the manifest of weights, as JSON values."""
+        """Return the options of the manifest of weights, as JSON values."""
         return Manifest.of(STAGE, {**self.options, "epoch": epoch}, ()).options
 
     def manifest(self, epoch: int) -> Manifest:
         return Manifest.of(STAGE, self.manifest_options(epoch), self.inputs)
 
     def require_start(self) -> None:
-        """Raises ``UserError`` unless the weights that an adversarial model starts from fit."""
+        """Raise ``UserError`` unless the weights that an adversarial model starts from fit."""
         if self.adversary is None:
             return
         name = Model.parse(self.run.model).name
@@ -212,9 +213,9 @@ class Training:
         self.plain.require_weights(training_command(self.layout, self.run))
 
     def require_weights(self, command: str) -> Path:
-        """The weights after all epochs; ``UserError``, which names ``command``, unless they fit.
+        """Return the weight file after all epochs; ``UserError`` with ``command`` unless it fits.
 
-        They fit when they were trained with these options on these data. Weights without a manifest do.
+        Weights fit if they were trained with these options on these data, or have no manifest.
         """
         path = self.weights(self.run.epochs)
         if not path.is_file():
@@ -244,12 +245,12 @@ class Training:
 def fit(
     training: Training, data: TrainingData, gpu: int, progress: Progress, force: bool = False
 ) -> FactorModel:
-    """Train, or continue from the newest checkpoint that leaves no earlier one to be made.
+    """Train, or continue from the newest checkpoint before which no other is missing.
 
     Weights are stored every ``progress.every`` epochs, where the adversarial form starts, and at the
-    end. ``force`` starts anew. Raises ``UserError`` when an adversarial model has nothing to start
-    from, when there is no complete batch where only complete ones are used, and when the loss is no
-    longer a number.
+    end. ``force`` starts again from the beginning. Raises ``UserError`` if an adversarial model has no
+    weights to start from, if only complete batches are used and there is none, and if the loss
+    becomes infinite or NaN.
     """
     shapes = data.shapes(training.hyperparameters)
     training.require_start()
@@ -262,11 +263,10 @@ def fit(
 
 
 def best_on_validation(training: Training, data: TrainingData, progress: Progress) -> FactorModel:
-    """The checkpoint of a finished training that ranks validation rows best.
+    """Return the checkpoint of a finished training that ranks validation rows best.
 
-    Candidates are those after each ``progress.every`` epochs and the last one.
-
-    Raises ``UserError`` where the data set has no validation rows.
+    Candidates are the checkpoints after each ``progress.every`` epochs and the last one. Raises
+    ``UserError`` if the data set has no validation rows.
     """
     if len(data.interactions.validation) == 0:
         raise UserError(
@@ -285,7 +285,7 @@ def best_on_validation(training: Training, data: TrainingData, progress: Progres
 
 
 def _data_files(layout: Layout, run: Run) -> tuple[Path, ...]:
-    """The features, for a recommender that reads images, and the interactions."""
+    """Return the files of interactions and, for a recommender that reads images, of features."""
     if Model.parse(run.model).kind.reads_images:
         return layout.features(run.experiment), layout.training_set
     return (layout.training_set,)
@@ -329,7 +329,7 @@ def _train(
 
 
 def _require_a_batch(training: Training, data: TrainingData) -> None:
-    """Raises ``UserError`` where only complete batches are used and there is none."""
+    """Raise ``UserError`` if only complete batches are used and there is none."""
     batch = training.hyperparameters.batch
     if training.hyperparameters.drop_last_batch and len(data.interactions.train) < batch:
         raise UserError(
@@ -339,7 +339,7 @@ def _require_a_batch(training: Training, data: TrainingData) -> None:
 
 
 def _start(training: Training, data: TrainingData, shapes: tuple[tuple[int, int], ...]) -> Weights:
-    """A plain model starts at random, an adversarial one from the plain model's tables."""
+    """Return random tables for a plain model, and the plain model's tables for an adversarial one."""
     if training.adversary is None:
         return initial_weights(shapes, training.hyperparameters, data.scale, training.run.seed)
     plain = read_weights(training.plain_weights, shapes)
@@ -352,7 +352,7 @@ def _start(training: Training, data: TrainingData, shapes: tuple[tuple[int, int]
 def _newest_checkpoint(
     training: Training, shapes: tuple[tuple[int, int], ...], every: int
 ) -> Weights | None:
-    """The newest one before which none is missing or stale that this training must leave."""
+    """Return the newest checkpoint before which none that this training stores is missing or stale."""
     newest = None
     for epoch in range(training.first_epoch + 1, training.run.epochs + 1):
         path = training.weights(epoch)
@@ -373,7 +373,7 @@ def _store(training: Training, weights: Weights) -> None:
 def training_of(
     options: argparse.Namespace, name: str, layout: Layout, run: Run
 ) -> Training | Fitting:
-    """How ``run`` of the recommender ``name`` comes to be, with options of the command line."""
+    """Return the training of ``run``, of the recommender ``name``, from options of the command line."""
     model = RECOMMENDERS[name]
     if not issubclass(model, FactorModel):
         return Fitting(layout, run)

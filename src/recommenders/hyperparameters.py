@@ -1,4 +1,4 @@
-"""What a training depends on, beside its data."""
+"""Hyperparameters of a training."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,27 +12,27 @@ from src.recommenders.scores import Form
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """Of the plain models, and of the clean part of the adversarial ones. Defaults are VBPR's."""
+    """Hyperparameters of plain models and of the clean part of adversarial ones; defaults are VBPR's."""
 
     form: Form = "shared"
-    """How a user meets an item; see ``src.recommenders.scores``."""
+    """Form of the scores; see ``src.recommenders.scores``."""
     factors: int = 64
     batch: int = 512
     learning_rates: tuple[float, float, float] = (0.01, 1e-4, 1e-3)
-    """Of the tables P, Q and E, each under its own Adagrad."""
+    """Learning rates of the tables P, Q and E, each of which has its own Adagrad."""
     penalties: tuple[float, float, float] = (0.1, 1e-3, 0.0)
-    """Weights of the regulariser's parts for P, Q and E."""
+    """Weights of the regulariser of P, Q and E."""
     regulariser: Literal["squared", "mean", "signed"] = "squared"
-    """``squared``: half the squared L2 norm of the batch's rows. ``mean``: the mean of the squares of
-    the users', the positives' and the negatives' entries, each (batch, columns), summed: B d / 2 times
-    weaker. ``signed``: the sum of the entries, as published for VBPR."""
+    """Regulariser. ``squared``: half the squared L2 norm of the batch's rows. ``mean``: the mean of the
+    squares of the users', the positives' and the negatives' entries, each (batch, columns), summed: B d /
+    2 times weaker. ``signed``: the sum of the entries, as published for VBPR."""
     negatives: int = 1
-    """Dynamic negative sampling (Zhang et al., SIGIR 2013): of so many uniform negatives a step takes
-    the one that scores highest. 1 is uniform sampling."""
+    """Number of uniform negatives of which a step takes the one that scores highest: dynamic negative
+    sampling (Zhang et al., SIGIR 2013). 1 is uniform sampling."""
     drop_last_batch: bool = False
     features: Literal["raw", "unit"] = "raw"
-    """How images' features are read: as the extractor left them, or each divided by its length, so that
-    longer features alone do not raise a score. Both are then divided by the largest entry."""
+    """Form in which features are read: as extracted, or each divided by its length, so that longer
+    features alone do not raise a score. Both are then divided by the largest entry."""
 
     def __post_init__(self) -> None:
         if min(self.learning_rates) <= 0 or not np.isfinite(self.learning_rates).all():
@@ -43,23 +43,23 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Adversary:
-    """The perturbation that AMR and AMF train against: loss + weight * loss under ``attack``."""
+    """Perturbation that AMR and AMF train against: loss + weight * loss under ``attack``."""
 
     weight: float
-    """lambda: how much the loss under perturbation counts beside the clean loss."""
+    """Weight lambda of the loss under perturbation beside the clean loss."""
     attack: ParameterAttack
-    """How each perturbation is made. AMR's is one step, or random."""
+    """Attack that makes each perturbation. AMR has one step, or a random direction."""
     perturb: Literal["features", "tables"]
-    """``features``: each item's features, divided by their largest entry (AMR). ``tables``: the rows of
-    P and Q (AMF; He et al., SIGIR 2018)."""
+    """Arrays to perturb. ``features``: each item's features, divided by their largest entry (AMR).
+    ``tables``: the rows of P and Q (AMF; He et al., SIGIR 2018)."""
     scope: Literal["batch", "full"] = "batch"
-    """Whose loss the perturbation raises: the batch's (He et al.), or for each batch that of all
-    training pairs, each with a fresh negative."""
+    """Loss that the perturbation raises: that of the batch (He et al.), or for each batch that of all
+    training pairs, each with a new negative."""
     stale_clean_term: bool = False
-    """Only in scope ``full``: the term that should be clean is under the perturbation of the batch
+    """True, only in scope ``full``, if the clean term is computed under the perturbation of the batch
     before, as in a published notebook."""
     keep_accumulators: bool = False
-    """Whether Adagrad goes on with the plain model's accumulators."""
+    """True if Adagrad continues with the plain model's accumulators."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < np.inf:
@@ -69,7 +69,7 @@ class Adversary:
 
     @property
     def variant(self) -> str:
-        """How an AMF's name shows what differs from He et al.'s perturbation; AMR's never does."""
+        """Part of an AMF's name for a perturbation other than He et al.'s; AMR has none."""
         if self.perturb == "features":
             return ""
         kind = "" if self.attack.kind == "fgsm" else self.attack.kind

@@ -1,8 +1,8 @@
-"""How names of runs show recommenders and their options.
+"""Names of runs, which show recommenders and their options.
 
-A model is called by the paper's name, followed by what of its form is not the default (``VBPRfull``,
-``BPRMFbias``) and, for AMF, by how its perturbation differs from He et al.'s (``AMF-full``). Options
-that are not at the published defaults follow: ``AMR_K8_eps0.3``.
+A model has the paper's name, then its form if that is not the default (``VBPRfull``, ``BPRMFbias``),
+then for AMF the difference of its perturbation from He et al.'s (``AMF-full``), then the options that
+are not at the published defaults: ``AMR_K8_eps0.3``.
 """
 
 import re
@@ -17,12 +17,12 @@ from src.recommenders.scores import Form
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a training, as names of runs show it and as rec_generator.py takes it."""
+    """Option of a training, as names of runs show it and as rec_generator.py takes it."""
 
     key: str
     flag: str
     adversarial: bool = False
-    """Whether only adversarial models read it."""
+    """True if only adversarial models read it."""
 
 
 OPTIONS = {
@@ -55,7 +55,7 @@ _LABEL = re.compile(
 
 @dataclass(frozen=True)
 class Model:
-    """A recommender: its name, its form if it has several, and the variant of its adversary."""
+    """Recommender: its name, its form if it has several, and the variant of its adversary."""
 
     name: str
     form: Form | None = None
@@ -63,7 +63,7 @@ class Model:
 
     @classmethod
     def parse(cls, label: str) -> "Model":
-        """Read a label back; raises ``UserError`` for what is not in the table of recommenders."""
+        """Read a label; ``UserError`` for a name that is not in the table of recommenders."""
         match = _LABEL.fullmatch(label)
         if match is None:
             raise UserError(f"{label!r} is no recommender: choose from {', '.join(RECOMMENDERS)}")
@@ -74,28 +74,28 @@ class Model:
 
     @property
     def label(self) -> str:
-        """``VBPR``, ``BPRMFbias``, ``AMF-full``: what run names show."""
+        """Label in run names: ``VBPR``, ``BPRMFbias``, ``AMF-full``."""
         form = next(label for label, form in self.kind.forms.items() if form == self.form)
         return f"{self.name}{form}" + (f"-{self.variant}" if self.variant else "")
 
     @property
     def kind(self) -> type[Recommender]:
-        """The recommender's row of the table."""
+        """Row of the recommender in the table."""
         return RECOMMENDERS[self.name]
 
     @property
     def plain(self) -> "Model":
-        """What an adversarial model continues; a plain model is its own."""
+        """Plain model that an adversarial one continues, or the model itself."""
         return replace(self, name=self.kind.continues or self.name, variant="")
 
 
 def default_adversarial_epochs(epochs: int) -> int:
-    """Half of them, rounded up."""
+    """Return half of ``epochs``, rounded up."""
     return (epochs + 1) // 2
 
 
 def with_adversarial_epochs(run: Run, adversarial_epochs: int) -> Run:
-    """``run`` with as many adversarial epochs, at the end; its name shows a number that is not half."""
+    """Return ``run`` with a number of adversarial epochs, which its name shows unless it is half."""
     options = _ADVERSARIAL_EPOCHS.sub("", run.options)
     if adversarial_epochs != default_adversarial_epochs(run.epochs):
         options += f"_{OPTIONS['adversarial_epochs'].key}{adversarial_epochs}"
@@ -103,6 +103,6 @@ def with_adversarial_epochs(run: Run, adversarial_epochs: int) -> Run:
 
 
 def plain_run(run: Run) -> Run:
-    """The plain model of as many epochs, under those options that it reads; a plain run is its own."""
+    """Return the plain run of as many epochs, with the options that it reads, or ``run`` if plain."""
     label = Model.parse(run.model).plain.label
     return replace(run, model=label, options=_ADVERSARIAL.sub("", run.options))

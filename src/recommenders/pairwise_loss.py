@@ -1,4 +1,4 @@
-"""The BPR loss of a trained recommender and its gradient in closed form.
+"""BPR loss of a trained recommender and its gradient in closed form.
 
 Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009. With the scores
 s = users @ items.T of two folded matrices (``src.recommenders.scores.fold``), whatever the model,
@@ -11,7 +11,7 @@ where user u has item i in training and not the negative j. With c = -sigmoid(s_
     dL/d items_j = sum of -c users_u.
 
 With the sparse matrix W that holds c at (u, i) and -c at (u, j) these are W @ items and W.T @ users.
-The losses differ in where their negatives come from.
+The losses differ in their negatives.
 """
 
 from collections.abc import Iterator
@@ -38,27 +38,27 @@ Gradients = tuple[np.ndarray, np.ndarray]
 
 
 class PairwiseLoss(Protocol):
-    """A BPR loss as a function of the folded matrices."""
+    """BPR loss as a function of the folded matrices."""
 
     def gradient(self, users: np.ndarray, items: np.ndarray, draw: int = 0) -> Gradients:
-        """At float32 ``users`` (n_users, d) and ``items`` (n_items, d).
+        """Return the gradient at float32 ``users`` (n_users, d) and ``items`` (n_items, d).
 
-        ``draw`` numbers the negatives of a loss that has fresh ones every time: equal numbers are
-        equal negatives. The other losses do not look at it.
+        ``draw`` numbers the negatives of a loss that samples them: equal numbers give equal negatives.
+        The other losses ignore it.
         """
         ...
 
     def restricted_to(self, users: np.ndarray) -> Self:
-        """The part of the loss that belongs to the training pairs of the user ids ``users``."""
+        """Return the part of the loss for the training pairs of the user ids ``users``."""
         ...
 
 
 @dataclass(frozen=True)
 class FixedNegatives:
-    """The same triples every time, so that all models and all moments meet the same draw."""
+    """Loss over fixed triples, which are one draw for all models at all times."""
 
     triples: np.ndarray
-    """(3, n) integers: rows user, positive, negative."""
+    """Triples (3, n): rows user, positive, negative."""
 
     def gradient(self, users: np.ndarray, items: np.ndarray, draw: int = 0) -> Gradients:
         margins = np.empty(self.triples.shape[1], np.float32)
@@ -77,7 +77,7 @@ class FixedNegatives:
 
 @dataclass(frozen=True)
 class SampledNegatives:
-    """One fresh negative for every training pair in each draw, the same for the same seed."""
+    """Loss with a new negative for every training pair in each draw, which depends on the seed."""
 
     sampler: TripleSampler
     seed: int
@@ -98,7 +98,7 @@ class SampledNegatives:
 
 @dataclass(frozen=True)
 class ExpectedNegatives:
-    """What ``SampledNegatives`` is on average, exactly and without chance.
+    """Exact expectation of ``SampledNegatives``.
 
     Every training pair counts with the mean over all candidates of its user: the candidate items that
     the user does not have in training.
@@ -106,7 +106,7 @@ class ExpectedNegatives:
 
     interactions: Interactions
     candidate_items: np.ndarray
-    """(c,) distinct item ids from which negatives are drawn; a sampler's, to be its expectation."""
+    """Distinct item ids (c,) from which negatives are drawn, as in the sampler."""
 
     def __post_init__(self) -> None:
         full = self._n_candidates[self.interactions.train[:, 0]] == 0
@@ -118,14 +118,14 @@ class ExpectedNegatives:
 
     @cached_property
     def _columns(self) -> np.ndarray:
-        """(n,) int64: where each pair's item stands among the candidates; -1 where it does not."""
+        """Positions (n,) int64 of each pair's item among the candidates; -1 if it is none."""
         columns = np.full(self.interactions.n_items, -1)
         columns[self.candidate_items] = np.arange(len(self.candidate_items))
         return columns[self.interactions.train[:, 1]]
 
     @cached_property
     def _n_candidates(self) -> np.ndarray:
-        """(n_users,) int64."""
+        """Numbers (n_users,) int64 of each user's candidates."""
         own = self.interactions.train[self._columns >= 0, 0]
         return len(self.candidate_items) - np.bincount(own, minlength=self.interactions.n_users)
 
@@ -150,7 +150,7 @@ class ExpectedNegatives:
         return replace(self, interactions=replace(self.interactions, train=kept))
 
     def _blocks(self) -> Iterator[slice]:
-        """Of training pairs; a user's pairs may lie in several."""
+        """Yield blocks of training pairs; a user's pairs may lie in several."""
         n_pairs = len(self.interactions.train)
         size = max(1, MARGINS_AT_ONCE // len(self.candidate_items))
         return (slice(start, min(start + size, n_pairs)) for start in range(0, n_pairs, size))
@@ -158,7 +158,7 @@ class ExpectedNegatives:
     def _block(
         self, users: np.ndarray, items: np.ndarray, others: np.ndarray, block: slice
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The users of a block of b pairs, their entries of W at all candidates, c of the pairs.
+        """Compute a block of b pairs: its users, their entries of W at all candidates, c of the pairs.
 
         Returns (m,) ascending user ids, (m, candidates) float32 and (b,) float32.
         """
@@ -167,7 +167,7 @@ class ExpectedNegatives:
         scores = users[rows] @ others.T
         self._hide_own_items(rows, scores)
         own = _row_dot(users[user], items[positive])
-        # sigmoid(s_uj - s_ui) = 1 / (1 + exp(s_ui - s_uj)), in place. Where exp overflows this is 0,
+        # sigmoid(s_uj - s_ui) = 1 / (1 + exp(s_ui - s_uj)), in place. If exp overflows this is 0,
         # as it should be, and so it is for the user's own items.
         chance = scores[row]
         with np.errstate(over="ignore"):

@@ -4,9 +4,9 @@ One step in the direction of each row's gradient: He et al., "Adversarial Person
 Recommendation" (APR), SIGIR 2018. Many steps: Anelli et al., "MSAP: Multi-Step Adversarial
 Perturbations on Recommender Systems Embeddings", FLAIRS 2021.
 
-An attacker shifts rows of the tables, each row within a budget of its own, so that the BPR loss grows.
-Everything that recommends folds to two matrices ``users`` (n_users, d) and ``items`` (n_items, d); a
-``Parameter`` says where in them a shifted table arrives, and the rest is written once for all models.
+An attacker shifts rows of the tables, each row within its own budget, so that the BPR loss grows.
+Every recommender folds to two matrices ``users`` (n_users, d) and ``items`` (n_items, d). A
+``Parameter`` says where in them a shifted table arrives; all else is common to all models.
 """
 
 from collections.abc import Mapping
@@ -26,36 +26,36 @@ SMALLEST_NORM = 1e-6
 
 @dataclass(frozen=True)
 class Parameter:
-    """A table whose rows an attacker shifts, and where it enters the folded matrices."""
+    """Table whose rows an attacker shifts, and its place in the folded matrices."""
 
     side: Literal["users", "items"]
-    """The folded matrix whose rows are the table's."""
+    """Folded matrix whose rows are the table's."""
     columns: slice | np.ndarray
-    """Where in the folded matrix the table stands, or what it is projected to."""
+    """Columns of the folded matrix that hold the table or its projection."""
     projection: np.ndarray | None = None
-    """(width, columns) float32: the table enters multiplied by it; None: as it is."""
+    """Projection (width, columns) float32 by which the table is multiplied; None leaves it unchanged."""
 
     def gradient(self, of_folded: np.ndarray) -> np.ndarray:
-        """(rows, width) from the gradient (rows, d) with respect to the folded matrix."""
+        """Return the table's gradient (rows, width) from that of the folded matrix (rows, d)."""
         of_columns = of_folded[:, self.columns]
         return of_columns if self.projection is None else of_columns @ self.projection.T
 
     def effect(self, shift: np.ndarray) -> np.ndarray:
-        """What a shift (rows, width) of the table adds to its columns of the folded matrix."""
+        """Return the change of its columns in the folded matrix under a ``shift`` (rows, width)."""
         return shift if self.projection is None else shift @ self.projection
 
     def shape_in(self, folded: np.ndarray) -> tuple[int, int]:
-        """(rows, width) of the table behind a folded matrix."""
+        """Return the shape (rows, width) of the table behind a folded matrix."""
         if self.projection is not None:
             return len(folded), len(self.projection)
         return folded[:, self.columns].shape
 
 
 def parameters_of(form: str, tables: Mapping[str, np.ndarray]) -> dict[str, Parameter]:
-    """What of a recommender can be attacked: P, Q and, where there is E, ``features``.
+    """Return the parameters that can be attacked: P, Q and, in visual models, ``features``.
 
-    A row holds all that is stored for a user or an item, its bias included. The constants that biases
-    meet are no parameters. Shifts of features are in units of scaled features.
+    A row holds all that is stored for a user or an item, its bias included. The constants that multiply
+    biases are no parameters. Shifts of features are in units of scaled features.
     """
     p_width, q_width = tables["P"].shape[1], tables["Q"].shape[1]
     of_p: slice | np.ndarray = slice(p_width)
@@ -71,14 +71,14 @@ def parameters_of(form: str, tables: Mapping[str, np.ndarray]) -> dict[str, Para
 
 @dataclass(frozen=True)
 class Attacked:
-    """A recommender under attack; all arrays float32."""
+    """Recommender under attack; all arrays are float32."""
 
     users: np.ndarray
-    """(n_users, d)"""
+    """Folded matrix (n_users, d)."""
     items: np.ndarray
-    """(n_items, d)"""
+    """Folded matrix (n_items, d)."""
     shifts: dict[str, np.ndarray]
-    """By name of the parameter, what was added to its rows."""
+    """Shift of each parameter's rows, by name."""
 
 
 @dataclass(frozen=True)
@@ -90,19 +90,19 @@ class ParameterAttack:
     """
 
     kind: Literal["fgsm", "bim", "pgd", "random"] = "fgsm"
-    """``fgsm``: one step of length epsilon (the L2 direction of each row, as APR has it, not signs).
-    ``bim``: many steps. ``pgd``: the same from a uniformly random point of the budget.
+    """Kind of attack. ``fgsm``: one step of length epsilon (the L2 direction of each row, as APR has it,
+    not signs). ``bim``: many steps. ``pgd``: many steps from a uniformly random point of the budget.
     ``random``: the control, length epsilon in a uniformly random direction."""
     epsilon: float = 0.5
     """Budget of a row, in units of the table (of features divided by their scale)."""
     steps: int = 25
-    """Gradient steps of bim and pgd; always 1 for fgsm and 0 for random."""
+    """Number of gradient steps of bim and pgd; always 1 for fgsm and 0 for random."""
     step_size: float | None = None
-    """L2 length of a row's step, of bim and pgd; epsilon / 4 where None is given, as MSAP has it.
-    Always epsilon for fgsm and random."""
+    """L2 length of a row's step in bim and pgd; None is epsilon / 4, as in MSAP. It is always epsilon for
+    fgsm and random."""
     projection: Literal["l2", "box"] = "l2"
-    """Of bim and pgd. ``l2``: rows stay in their L2 ball of radius epsilon. ``box``: entries stay in
-    [-epsilon, epsilon], as MSAP has it; a row of width d may reach the length epsilon * sqrt(d)."""
+    """Projection of bim and pgd. ``l2``: rows stay in their L2 ball of radius epsilon. ``box``: entries
+    stay in [-epsilon, epsilon], as in MSAP; a row of width d may reach the length epsilon * sqrt(d)."""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -120,13 +120,13 @@ class ParameterAttack:
             raise UserError(f"the attack's step must be a number above 0, not {self.step_size}")
 
     def _settle(self) -> None:
-        """Make attacks equal that do the same: options that do nothing get one value."""
+        """Set options without effect to one value, so that equivalent attacks are equal."""
         settled = {"steps": 1 if self.kind == "fgsm" else 0, "projection": "l2"}
         step_size = self.epsilon
         if self.has_many_steps:
             settled = {}
             step_size = self.epsilon / 4 if self.step_size is None else self.step_size
-        # As floats of Python: numbers of NumPy would make float64 of float32 tables.
+        # NumPy scalars would turn float32 tables into float64, Python's floats do not.
         settled |= {"epsilon": float(self.epsilon), "step_size": float(step_size)}
         for name, value in settled.items():
             object.__setattr__(self, name, value)
@@ -137,7 +137,7 @@ class ParameterAttack:
 
     @property
     def name(self) -> str:
-        """For files and tables, such as ``fgsm_eps0.5`` or ``bim25_eps0.5_box``."""
+        """Name in files and tables, such as ``fgsm_eps0.5`` or ``bim25_eps0.5_box``."""
         budget = f"eps{self.epsilon:g}"
         if not self.has_many_steps:
             return f"{self.kind}_{budget}"
@@ -156,9 +156,9 @@ class ParameterAttack:
     ) -> Attacked:
         """Shift ``parameters`` of the recommender that folds to float32 ``users`` and ``items``.
 
-        Step t meets the loss's draw t of negatives. ``rng`` serves random starts and the control.
-        ``attacked_users``: user ids; only their training pairs count, and no other user's row moves
-        (None: all). The inputs stay as they are.
+        Step t uses the loss's draw t of negatives. ``rng`` draws random starts and the control. Only
+        the training pairs of the user ids ``attacked_users`` count, and no other user's row moves; None
+        is all. The inputs are not changed.
         """
         if attacked_users is not None:
             loss = loss.restricted_to(attacked_users)
@@ -179,7 +179,7 @@ class ParameterAttack:
         return Attacked(*attacked, shifts)
 
     def _start(self, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-        """Shifts before the first step: the control's are uniform on the sphere, PGD's in the budget."""
+        """Return first shifts: uniform on the sphere for the control, uniform in the budget for PGD."""
         if self.kind in ("fgsm", "bim"):
             return np.zeros(shape, np.float32)
         if self.kind == "pgd" and self.projection == "box":
@@ -202,7 +202,7 @@ def shifted(
     parameters: Mapping[str, Parameter],
     shifts: Mapping[str, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """New folded matrices: those given, with each of ``shifts`` added to its parameter.
+    """Return copies of the folded matrices with each of ``shifts`` added to its parameter.
 
     The shifts may come from an attack on another recommender of the same shape.
     """
@@ -218,5 +218,5 @@ def _unit_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def _norms(rows: np.ndarray) -> np.ndarray:
-    """(n, 1) L2 norms of (n, d) rows."""
+    """Return L2 norms (n, 1) of rows (n, d)."""
     return np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]

@@ -1,4 +1,4 @@
-"""The perturbations that AMR and AMF train against, for one batch and inside its graph.
+"""Perturbations that AMR and AMF train against, for one batch and inside its graph.
 
 AMR shifts the features of the batch's items (Tang et al., TKDE 2020), AMF the rows of P and Q that the
 batch reads (He et al., "Adversarial Personalized Ranking", SIGIR 2018). Both are constants while the
@@ -14,48 +14,48 @@ from src.recommenders.scores import Form, latent_and_visual
 
 
 class Occurrences(NamedTuple):
-    """The rows of a table that a batch reads, some more than once."""
+    """Rows of a table that a batch reads, some of them repeatedly."""
 
     ids: tf.Tensor
-    """(n,) row numbers, as they stand in the batch."""
+    """Row numbers (n,) in the order of the batch."""
     rows: tf.Tensor
-    """(distinct,) row numbers."""
+    """Distinct row numbers (distinct,)."""
     at: tf.Tensor
-    """(n,): ``ids`` is ``rows[at]``."""
+    """Positions (n,), such that ``ids`` is ``rows[at]``."""
 
     @classmethod
     def of(cls, ids: tf.Tensor) -> "Occurrences":
         return cls(ids, *tf.unique(ids))
 
     def sum(self, values: tf.Tensor) -> tf.Tensor:
-        """Add up (n, columns) ``values`` by row: (distinct, columns)."""
+        """Return the sums (distinct, columns) of ``values`` (n, columns) by row."""
         return tf.math.unsorted_segment_sum(values, self.at, tf.size(self.rows))
 
 
 class Batch(NamedTuple):
-    """What a batch of n triples reads of the tables and the features."""
+    """Rows of tables and features that a batch of n triples reads."""
 
     users: Occurrences
     items: Occurrences
-    """Of the positives, then of the negatives."""
+    """Rows of the positives, then of the negatives."""
     p: tf.Tensor
-    """(n, columns of P)."""
+    """Rows of P (n, columns)."""
     q: tf.Tensor
-    """(2 n, columns of Q): positives, then negatives."""
+    """Rows of Q (2 n, columns): positives, then negatives."""
     projection: tf.Tensor | None = None
-    """E, in visual forms."""
+    """Table E, in visual forms."""
     features: tuple[tf.Tensor, tf.Tensor] | None = None
-    """(n, features) of the positives and of the negatives, in visual forms."""
+    """Features (n, features) of the positives and of the negatives, in visual forms."""
 
     @property
     def variables(self) -> tuple[tf.Tensor, ...]:
-        """What gradients are taken of."""
+        """Variables that have gradients."""
         rows = (self.p, self.q)
         return rows if self.projection is None else (*rows, self.projection)
 
     @property
     def projected(self) -> tf.Tensor | None:
-        """(f_i - f_j) E, in visual forms."""
+        """Return (f_i - f_j) E, in visual forms."""
         if self.features is None:
             return None
         preferred, other = self.features
@@ -63,12 +63,12 @@ class Batch(NamedTuple):
 
 
 def row_dot(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-    """(n,): the dot product of each row of (n, d) ``left`` with the same row of ``right``."""
+    """Return dot products (n,) of each row of ``left`` (n, d) with that row of ``right``."""
     return tf.reduce_sum(left * right, 1)
 
 
 def margins(form: Form, p: tf.Tensor, q: tf.Tensor, projected: tf.Tensor | None) -> tf.Tensor:
-    """s_ui - s_uj of every triple; ``projected`` is (f_i - f_j) E."""
+    """Return s_ui - s_uj of every triple; ``projected`` is (f_i - f_j) E."""
     latent, visual = latent_and_visual(form, p, tf.pad)
     of_positive, of_negative = tf.split(q, 2)
     difference = of_positive - of_negative
@@ -80,14 +80,14 @@ def margins(form: Form, p: tf.Tensor, q: tf.Tensor, projected: tf.Tensor | None)
 
 
 def bpr_loss(margin: tf.Tensor) -> tf.Tensor:
-    """-sum log sigmoid(s_ui - s_uj)."""
+    """Return -sum log sigmoid(s_ui - s_uj)."""
     return tf.reduce_sum(tf.math.softplus(-margin))
 
 
 def worst_feature_shift(
     epsilon: float, margin: tf.Tensor, visual: tf.Tensor, projection: tf.Tensor, items: Occurrences
 ) -> tf.Tensor:
-    """(d_i - d_j) E for every triple, where d_i is AMR's perturbation of the features of item i.
+    """Return (d_i - d_j) E for every triple, with AMR's perturbation d_i of the features of item i.
 
     d_i = eps * g_i / |g_i| with g_i the clean loss's gradient with respect to f_i, summed over
     the batch, and d_i constant while the loss is differentiated. Since f enters only as f E,
@@ -106,7 +106,7 @@ def worst_feature_shift(
 def random_feature_shift(
     epsilon: float, projection: tf.Tensor, items: Occurrences, seed: tf.Tensor
 ) -> tf.Tensor:
-    """The same for perturbations of norm eps in directions that are uniform over the sphere."""
+    """Return (d_i - d_j) E for perturbations of norm eps in directions uniform over the sphere."""
     shift = _direction(epsilon, (tf.size(items.rows), projection.shape[0]), seed)
     of_positive, of_negative = tf.split(tf.gather(tf.matmul(shift, projection), items.at), 2)
     return of_positive - of_negative
@@ -115,10 +115,10 @@ def random_feature_shift(
 def table_shifts(
     form: Form, attack: ParameterAttack, batch: Batch, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """AMF's perturbations of the batch's distinct rows of P and of Q: (users, .) and (items, .).
+    """Return AMF's perturbations of the batch's distinct rows of P and of Q: (users, .) and (items, .).
 
     Each step adds a multiple of the row's unit gradient of the batch's loss; then the shift is
-    brought back into the row's budget.
+    projected onto the row's budget.
     """
     tables = ((batch.p, batch.users), (batch.q, batch.items))
     shapes = [(tf.size(of_table.rows), occurrences.shape[1]) for occurrences, of_table in tables]
@@ -140,12 +140,12 @@ def table_shifts(
 
 
 def _direction(length: float, shape: tuple[tf.Tensor, int], seed: tf.Tensor) -> tf.Tensor:
-    """Rows of one length in directions that are uniform over the sphere."""
+    """Return rows of one length in directions uniform over the sphere."""
     return length * tf.math.l2_normalize(tf.random.stateless_normal(shape, seed), axis=1)
 
 
 def _start(attack: ParameterAttack, shape: tuple[tf.Tensor, int], seed: tf.Tensor) -> tf.Tensor:
-    """PGD starts at a point that is uniform over the budget, everything else at zero."""
+    """Return a start that is uniform over the budget for PGD, and zero otherwise."""
     if attack.kind != "pgd":
         return tf.zeros(shape)
     if attack.projection == "box":

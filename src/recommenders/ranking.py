@@ -1,7 +1,7 @@
 """Top-K lists and ranks of held-out items, from two matrices whose product is the scores.
 
-Nothing here knows a model: whatever recommends folds its weights to ``users`` (n_users, d) and
-``items`` (n_items, d). Users are handled in blocks, never one by one and never all at once.
+Every recommender folds its weights to ``users`` (n_users, d) and ``items`` (n_items, d). Users are
+handled in blocks, which bounds memory.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def top_k(
     k: int,
     without: np.ndarray | None = None,
 ) -> TopK:
-    """The k best items of every user that the user has not trained on; equal scores by item id.
+    """Return the k best items of every user outside the user's training set; equal scores by item id.
 
     A user with fewer than k such items is padded as ``TopK`` says, and k is at most n_items. The items
     ``without`` (ids) are left out.
@@ -38,10 +38,9 @@ def top_k(
 
 
 def best_of_rows(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """(n, k) columns and scores of the k best of each row; ties go to the smaller column.
+    """Return columns and scores (n, k) of the k best of each row; ties go to the smaller column.
 
-    Everything at or above the k-th best score of its row is in, so only rows in which that score
-    stands more than once past the k-th place need a second look.
+    A row needs a second pass only if several of its columns tie for the k-th place.
     """
     n_rows, n_items = scores.shape
     threshold = np.partition(scores, n_items - k, axis=1)[:, n_items - k, None]
@@ -54,14 +53,13 @@ def best_of_rows(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     flat = np.flatnonzero(chosen)
     items = (flat % n_items).reshape(n_rows, k)
     values = scores.ravel()[flat].reshape(n_rows, k)
-    order = np.argsort(
-        -values, axis=1, kind="stable"
-    )  # ids ascend within a row, so ties keep them so
+    # ids ascend within a row, and stable sorting keeps this order in ties
+    order = np.argsort(-values, axis=1, kind="stable")
     return np.take_along_axis(items, order, 1), np.take_along_axis(values, order, 1)
 
 
 def test_ranks(users: np.ndarray, items: np.ndarray, interactions: Interactions) -> TestRanks:
-    """Where each held-out item stands among the items its user has not trained on.
+    """Return the rank of each held-out item among the items outside its user's training set.
 
     No sorting: a rank is the number of other candidates that score at least as high.
     """
@@ -76,7 +74,7 @@ def test_ranks(users: np.ndarray, items: np.ndarray, interactions: Interactions)
     return TestRanks(test_users, test_items, ranks, negatives)
 
 
-test_ranks.__test__ = False  # the name begins with test, and this is no test
+test_ranks.__test__ = False  # pytest would collect a function whose name begins with test
 
 
 def _score_blocks(

@@ -1,4 +1,4 @@
-"""What a visual recommender reads from an image's features: a direction in feature space."""
+"""Direction in feature space along which a visual recommender's score grows."""
 
 import argparse
 import contextlib
@@ -20,7 +20,7 @@ from src.recommenders.registry import RECOMMENDERS
 
 
 def add_score_options(parser: argparse.ArgumentParser) -> None:
-    """Which recommender is read, if any: by attacks on lists, and by maps of attention."""
+    """Add options of the recommender that attacks on lists and maps of attention read."""
     group = parser.add_argument_group("recommender (of an --objective in lists)")
     chosen = group.add_mutually_exclusive_group()
     chosen.add_argument(
@@ -29,7 +29,7 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument(
         "--weights",
         type=Path,
-        help="instead: a file of rec_model_weights/, of any training",
+        help="instead of --score_model: a file in rec_model_weights/, of any training",
     )
     group.add_argument(
         "--score_epoch", type=int, default=OF_VISUAL.epochs, help="epochs of --score_model"
@@ -38,14 +38,16 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_user_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--user", type=int, help="whose score (default: the mean of all users')")
+    parser.add_argument(
+        "--user", type=int, help="user whose score is read (default: the mean of all users)"
+    )
 
 
 def score_weights_of(options: argparse.Namespace, layout: Layout, clean: Experiment) -> Path | None:
-    """The weight file that the options name; None where no score is asked for.
+    """Return the weight file that the options name; None without a score.
 
-    ``--score_model`` takes the one training of that model, epochs and seed on the ``clean`` features,
-    whatever its other options are; ``UserError`` where there are several or none.
+    ``--score_model`` takes the training of that model, epochs and seed on the ``clean`` features,
+    with any other options; ``UserError`` if there are several or none.
     """
     path = options.weights
     if options.score_model is not None:
@@ -79,14 +81,14 @@ def only_training(layout: Layout, wanted: Run, options: Collection[str] | None =
 
 
 def weights_text(run: Run) -> str:
-    """How names of attacked experiments show a recommender: ``VBPR-ep100-lr0.05-seed1``."""
+    """Return a recommender as names of experiments show it: ``VBPR-ep100-lr0.05-seed1``."""
     variant = run.options.replace("_", "-") + (f"-seed{run.seed}" if run.seed else "")
     own = "" if run.experiment.attack is None else "-of-attacked"
     return f"{run.model}-ep{run.epochs}{variant}{own}"
 
 
 def load_recommender(path: Path, data: TrainingData) -> tuple[Run, Recommender]:
-    """The recommender of a weight file under its own name, ``original_step50_VBPR.npz``, and its run.
+    """Read the recommender of a weight file, named as ``original_step50_VBPR.npz``, and its run.
 
     Raises ``UserError`` for a file, a model or sizes that do not fit ``data``.
     """
@@ -104,13 +106,11 @@ def load_recommender(path: Path, data: TrainingData) -> tuple[Run, Recommender]:
 def score_direction(
     path: Path, interactions: Interactions, n_features: int, user: int | None = None
 ) -> np.ndarray:
-    """v (n_features,) float32, such that v . f is what an image of features f adds to the score.
+    """Return v (n_features,) float32 such that an image with features f adds v . f to the score.
 
-    It is the direction of a factor model, which is the same for every item (``factor_models.py``).
-    Without a ``user`` it is the mean of all users' directions, and v . f the mean of what the image
-    adds. ``path`` is a weight file
-    under its own name, ``original_step50_VBPR.npz``. Raises ``UserError`` for a file, a model or a user
-    that does not fit.
+    The direction of a factor model is equal for all items (``factor_models.py``). Without a ``user`` it
+    is the mean of all users' directions. ``path`` is a weight file, named as
+    ``original_step50_VBPR.npz``. Raises ``UserError`` for a file, a model or a user that does not fit.
     """
     features = np.zeros((interactions.n_items, n_features), np.float32)
     model = Model.parse(Run.parse_weights_name(path.stem).model)

@@ -1,4 +1,4 @@
-"""The contract of a recommender: what it learns from, what it scores by, and how it is stored.
+"""Contract of recommenders: how they learn, score and are stored.
 
 A recommender is a class in a file of its own and a row of ``RECOMMENDERS`` (``registry.py``). Lists,
 ranks, both protocols, attacks on parameters, studies and the report follow from these methods. Each
@@ -24,57 +24,57 @@ Factors = tuple[np.ndarray, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Recommender(ABC):
-    """A fitted recommender. A subclass is a frozen dataclass whose fields are arrays.
+    """Fitted recommender. A subclass is a frozen dataclass whose fields are arrays.
 
-    One that holds something else also writes ``save`` and ``load``.
+    A subclass with other fields also defines ``save`` and ``load``.
     """
 
     reads_images: ClassVar[bool] = False
-    """Whether it scores by images' features. Only then it can be attacked through images, and only then
-    its state is stored: others have no test time."""
+    """True if it scores by images' features. Then it can be attacked through images, and its state is
+    stored for the test-time protocol."""
     continues: ClassVar[str | None] = None
-    """The plain recommender that an adversarial one continues and is compared with."""
+    """Plain recommender that an adversarial one continues and is compared with."""
     forms: ClassVar[dict[str, Form | None]] = {"": None}
-    """Its forms, by what names of runs show of them. The first one is the default."""
+    """Forms, by their text in names of runs. The first form is the default."""
 
     @classmethod
     @abstractmethod
     def fit(cls, data: TrainingData, seed: int) -> Self:
         """Learn from ``data``; the same data and ``seed`` give the same bytes.
 
-        ``data.features`` are there where images are read. Options of its own follow by name, each with
-        its default.
+        ``data.features`` are not None if images are read. The recommender's own options follow by
+        name, each with its default.
         """
 
     @abstractmethod
     def factors(self, features: np.ndarray | None) -> Factors:
-        """Users and items whose products are the scores, when the images have these ``features``.
+        """Return users and items whose products are the scores for images with these ``features``.
 
-        ``features``: (items, features) float32 as the extractor left them, clean or attacked; None
-        where no images are read. Raises ``UserError`` for features of another shape than those learnt
-        from.
+        ``features`` are (items, features) float32 as extracted, clean or attacked; None if no images are
+        read. Raises ``UserError`` for features of another shape than those of the training.
         """
 
     @property
     def unit(self) -> bool:
-        """Whether it reads each image's features divided by their length."""
+        """True if it reads each image's features divided by their length."""
         return False
 
     def slopes(self, users: np.ndarray | slice = slice(None)) -> np.ndarray | None:
-        """Slopes of the scores of some users (all) in features as they are read: (users, features).
+        """Return the slopes (users, features) of the scores of some users (default: all) in features.
 
-        They are the same for every item and all features, since a score is linear in features. None
-        where it is not, where no images are read, or where nobody wrote it: there are no attacks on
-        lists then.
+        Features are those that the score reads. Slopes are equal for all items and features if a score is
+        linear in features. None stands for other scores, for recommenders that read no images and for
+        those without this method, which attacks on lists cannot use.
         """
         del users
         return None
 
     def directions(self, features: np.ndarray, item: int) -> np.ndarray | None:
-        """The gradient of every user's score of ``item`` in that item's features: (users, features).
+        """Return the gradient (users, features) of every user's score of ``item`` in its features.
 
-        ``features`` are those of ``factors``. None where no images are read, or nobody wrote it. Of
-        features f that are read as f / |f| it is the part of the slope across f, divided by |f|.
+        ``features`` are those of ``factors``. None stands for recommenders that read no images or have
+        no slopes. For features f that are read as f / |f| it is the slope's part orthogonal to f,
+        divided by |f|.
         """
         slopes = self.slopes()
         if slopes is None or not self.unit:
@@ -84,7 +84,7 @@ class Recommender(ABC):
         return (slopes - np.outer(slopes @ along, along)) / length
 
     def parameters(self, factors: Factors) -> dict[str, Parameter]:
-        """The tables that ``audits.parameters`` can move, by name; here the two factor matrices."""
+        """Return the tables that ``audits.parameters`` can move, by name: the two factor matrices."""
         users, items = factors
         return parameters_of("mf", {"P": users, "Q": items})
 
@@ -96,7 +96,7 @@ class Recommender(ABC):
 
     @classmethod
     def load(cls, path: Path, data: TrainingData) -> Self:
-        """Read what ``save`` wrote for a data set of this size; ``UserError`` where it does not fit."""
+        """Read a file of ``save`` for a data set of this size; ``UserError`` if it does not fit."""
         try:
             with np.load(path, allow_pickle=False) as archive:
                 loaded = cls(
@@ -115,7 +115,7 @@ class Recommender(ABC):
 
 
 def require_features(features: np.ndarray | None, n_items: int, n_features: int) -> np.ndarray:
-    """``features`` if they are (n_items, n_features); otherwise ``UserError``."""
+    """Return ``features`` if they are (n_items, n_features); otherwise raise ``UserError``."""
     shape = None if features is None else features.shape
     if shape != (n_items, n_features):
         raise UserError(f"features are {shape}, the recommender needs {(n_items, n_features)}")

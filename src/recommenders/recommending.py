@@ -1,4 +1,4 @@
-"""From recommenders to artifacts: top-K lists and ranks of held-out items, under both protocols."""
+"""Top-K lists and ranks of held-out items of recommenders, under both protocols."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,8 +31,8 @@ def recommend_retrained(
 ) -> Run:
     """Learn from the experiment's own data and write its lists and ranks; see ``fit``.
 
-    ``keep``: recommend with the last weights, or with the checkpoint that is best on validation rows.
-    Returns the run whose lists these are: its name shows the checkpoints that were chosen from.
+    ``keep`` chooses the last weights, or the checkpoint that is best on validation rows. Returns the run
+    of these lists; its name shows the checkpoints among which it was chosen.
     """
     layout, run = training.layout, training.run
     options = training.list_options
@@ -64,9 +64,9 @@ def recommend_at_test_time(
 ) -> None:
     """Score the features of ``run`` with the recommender of ``training``, which learnt from clean ones.
 
-    Nothing is trained in epochs. A recommender that is fitted at once is fitted to ``clean_data`` where
-    that has not been done. Raises ``UserError`` when weights are missing, belong to another extractor,
-    or were trained with other options or on other data.
+    Nothing is trained in epochs. A recommender that is fitted at once is fitted to ``clean_data`` if it
+    is not stored. Raises ``UserError`` if weights are missing, belong to another extractor, or were
+    trained with other options or on other data.
     """
     layout, trained = training.layout, training.run
     if trained.experiment.extractor != run.experiment.extractor:

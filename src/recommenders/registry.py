@@ -1,4 +1,4 @@
-"""The table of recommenders, by the names that options and runs show."""
+"""Table of recommenders, by the names that options and runs show."""
 
 from src.recommenders.baselines import Popularity, RandomFactors
 from src.recommenders.factor_models import AMF, AMR, BPRMF, VBPR

@@ -10,7 +10,7 @@ from src.datasets.interactions import Interactions
 
 @dataclass(frozen=True)
 class TripleSampler:
-    """Draws uniform negatives for every training pair, exactly and without rejection.
+    """Sampler of uniform negatives for every training pair, exact and without rejection.
 
     Candidates of a user are the ``candidate_items`` that the user does not have. Number these items
     0..W-1. If a user's own items are p_0 < p_1 < ..., then before the r-th candidate stand as many of
@@ -19,22 +19,22 @@ class TripleSampler:
     """
 
     pairs: np.ndarray
-    """(n, 2) int64: the training pairs, sorted by user and then item."""
+    """Training pairs (n, 2) int64, sorted by user and then item."""
     candidate_items: np.ndarray
-    """(W,) int64 item ids, ascending; every item that somebody has in training is one."""
+    """Ascending item ids (W,) int64, which include every item in training."""
     first: np.ndarray
-    """(n,) int64: for each pair, where its user's pairs begin."""
+    """Position (n,) int64 of the first pair of each pair's user."""
     n_candidates: np.ndarray
-    """(n,) int64: for each pair, how many candidates its user has."""
+    """Number (n,) int64 of candidates of each pair's user."""
     keys: np.ndarray
-    """(n,) int64: user * (W + 1) + p_k - k, ascending."""
+    """Keys (n,) int64: user * (W + 1) + p_k - k, ascending."""
 
     @classmethod
     def of(cls, interactions: Interactions, cold_items: bool = False) -> "TripleSampler":
-        """Sample among all items, or only among those that somebody has in training.
+        """Sample among all items, or only among the items in training.
 
         The published visual recommenders leave cold items out, the published BPR-MF does not. Raises
-        ``UserError`` where a user has every candidate: nothing is left to prefer less.
+        ``UserError`` if a user has every candidate, and so no negative.
         """
         users, items = interactions.train.T
         candidates = np.arange(interactions.n_items)
@@ -57,14 +57,14 @@ class TripleSampler:
         )
 
     def epoch(self, seed: int, epoch: int, drop_below: int = 1, n_negatives: int = 1) -> np.ndarray:
-        """All training pairs in random order, each with fresh negatives.
+        """Return all training pairs in random order, each with new negatives.
 
-        Returns (2 + n_negatives, n) int32 rows user, positive, negatives, the same for the same (seed,
-        epoch). ``drop_below``: the number of triples is rounded down to a multiple of it (the batch
-        size, to leave out an incomplete last batch).
+        The result is (2 + n_negatives, n) int32 with the rows user, positive, negatives, and depends
+        only on (seed, epoch). The number of triples is rounded down to a multiple of ``drop_below``,
+        the batch size, if an incomplete last batch is left out.
         """
         rng = np.random.default_rng((seed, epoch))
-        # Negatives are drawn in the order of the pairs: neighbouring searches share cache lines.
+        # Negatives are drawn in the order of the pairs, since neighbouring searches share cache lines.
         r = rng.integers(0, self.n_candidates, (n_negatives, len(self.pairs)))
         queries = self.keys - (self.keys % (len(self.candidate_items) + 1)) + r
         own_before = np.searchsorted(self.keys, queries, side="right") - self.first

@@ -1,4 +1,4 @@
-"""How a user's row meets an item's row and its features.
+"""Forms of scores: how a user's row combines with an item's row and its features.
 
 The tables are P (users), Q (items) and, in visual forms, E (features -> visual factors); f_i are the
 features of item i, divided by the largest absolute entry of the matrix. Every form is
@@ -8,11 +8,11 @@ features of item i, divided by the largest absolute entry of the matrix. Every f
 so that training, ranking and the adversaries are written once:
 
 - ``mf`` (BPR-MF; Rendle et al., "BPR", UAI 2009): latent = P_u and no E, hence s_ui = p_u . q_i.
-- ``mf_bias``: the same with an item bias, Q_i = [q_i, b_i], which meets a constant 1.
+- ``mf_bias``: ``mf`` with an item bias, Q_i = [q_i, b_i], which is multiplied by a constant 1.
 - ``shared`` (the form of the published AMR code): latent = visual = P_u, hence
   s_ui = p_u . (q_i + f_i E).
 - ``full`` (He and McAuley, "VBPR", AAAI 2016): P_u = [gamma_u, theta_u], Q_i = [gamma_i, b_i] and
-  E = [E, beta'], where b_i and beta' meet a constant 1.
+  E = [E, beta'], where b_i and beta' are multiplied by a constant 1.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ ONE_MORE_COLUMN = ((0, 0), (0, 1))
 
 
 def widths(form: Form, factors: int) -> tuple[int, ...]:
-    """Columns of P, Q and, in visual forms, E."""
+    """Return the numbers of columns of P, Q and, in visual forms, E."""
     return {
         "mf": (factors, factors),
         "mf_bias": (factors, factors + 1),
@@ -40,7 +40,7 @@ def widths(form: Form, factors: int) -> tuple[int, ...]:
 def latent_and_visual(
     form: Form, user_rows: Any, pad: Callable[..., Any]
 ) -> tuple[Any, Any | None]:
-    """What of (n, columns) rows of P meets Q and what meets f E; the latter None without features.
+    """Return the parts of rows (n, columns) of P that multiply Q and f E, the latter None without E.
 
     ``pad`` is ``np.pad`` or ``tf.pad``, whichever fits ``user_rows``.
     """
@@ -60,10 +60,10 @@ def latent_and_visual(
 def fold(
     form: Form, tables: dict[str, np.ndarray], features: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two float32 matrices (users, d) and (items, d) whose product is the matrix of scores.
+    """Return float32 matrices (users, d) and (items, d) whose product is the matrix of scores.
 
-    ``tables``: P, Q and, in visual forms, E. ``features``: (items, features), already scaled; only
-    visual forms look at them.
+    ``tables`` are P, Q and, in visual forms, E. ``features`` are (items, features), already scaled; other
+    forms ignore them.
     """
     latent, visual = latent_and_visual(form, tables["P"], np.pad)
     if visual is None:

@@ -1,4 +1,4 @@
-"""Weights of a recommender: made, written and read.
+"""Weights of a recommender: initial values and files.
 
 Files are ``.npz`` archives of plain arrays. (The published code stores one pickled object array,
 which runs code when it is loaded.)
@@ -22,18 +22,18 @@ INITIAL_ACCUMULATOR = 0.1
 
 @dataclass(frozen=True)
 class Weights:
-    """A recommender after ``epoch`` epochs; all arrays float32."""
+    """Recommender after ``epoch`` epochs; all arrays are float32."""
 
     tables: dict[str, np.ndarray]
-    """P (users, .), Q (items, .) and E (features, .); their columns depend on the form, and so does
-    whether there is an E."""
+    """Tables P (users, .), Q (items, .) and, in visual forms, E (features, .); their numbers of columns
+    depend on the form."""
     accumulators: dict[str, np.ndarray]
-    """Adagrad's sums of squared gradients, of the tables' shapes."""
+    """Adagrad's sums of squared gradients, with the tables' shapes."""
     scale: float
-    """What features are divided by: the largest absolute entry of those trained on (1 without)."""
+    """Divisor of features: the largest absolute entry of those in training (1 without features)."""
     epoch: int = 0
     unit: bool = False
-    """Whether each image's features are first divided by their own length."""
+    """True if each image's features are first divided by their own length."""
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -41,7 +41,7 @@ class Weights:
 
 
 def feature_scale(features: np.ndarray, unit: bool = False) -> float:
-    """The largest absolute entry, with ``unit`` of rows of length 1; 1 where all features are zero."""
+    """Return the largest absolute entry, of rows of length 1 if ``unit``; 1 if all features are zero."""
     return float(np.abs(unit_length(features) if unit else features).max()) or 1.0
 
 
@@ -52,9 +52,9 @@ def unit_length(features: np.ndarray) -> np.ndarray:
 
 
 def scaled(features: np.ndarray, scale: float, unit: bool = False) -> np.ndarray:
-    """Return ``features`` as every recommender of tables reads them: divided by ``scale``.
+    """Return ``features`` divided by ``scale``, as every recommender of tables reads them.
 
-    With ``unit`` each row has length 1 before.
+    With ``unit`` each row is first divided by its length.
     """
     return (unit_length(features) if unit else features) / np.float32(scale)
 
@@ -62,7 +62,7 @@ def scaled(features: np.ndarray, scale: float, unit: bool = False) -> np.ndarray
 def table_shapes(
     n_users: int, n_items: int, n_features: int, hyperparameters: Hyperparameters
 ) -> tuple[tuple[int, int], ...]:
-    """Of P, Q and, in visual forms, E."""
+    """Return the shapes of P, Q and, in visual forms, E."""
     columns = widths(hyperparameters.form, hyperparameters.factors)
     return tuple(zip((n_users, n_items, n_features), columns, strict=False))
 
@@ -70,7 +70,7 @@ def table_shapes(
 def initial_weights(
     shapes: tuple[tuple[int, int], ...], hyperparameters: Hyperparameters, scale: float, seed: int
 ) -> Weights:
-    """Truncated normal entries (sd 0.01, cut at two sd), biases zero, fresh accumulators."""
+    """Draw truncated normal entries (sd 0.01, cut at two sd); biases are 0, accumulators initial."""
     rng = np.random.default_rng(seed)
     tables = {
         name: _truncated_normal(rng, shape) for name, shape in zip(TABLES, shapes, strict=False)
@@ -105,9 +105,9 @@ def write_weights(path: Path, weights: Weights) -> None:
 
 
 def read_weights(path: Path, shapes: tuple[tuple[int, int | None], ...]) -> Weights:
-    """Read weights whose tables must have ``shapes``; ``UserError`` on anything else.
+    """Read weights whose tables must have ``shapes``; ``UserError`` otherwise.
 
-    A number of columns that is None may be any.
+    None allows any number of columns.
     """
     names = TABLES[: len(shapes)]
     try:

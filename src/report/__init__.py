@@ -1,5 +1,5 @@
-"""The report: one HTML file that shows what the stages left of a data set.
+"""Report: one HTML file with the results of all stages on a data set.
 
-``study`` finds it, ``estimates`` gives numbers their intervals, ``sections`` turns it into tables and
-plots, and ``page`` renders them. Nothing is measured here that a stage has not left.
+``study`` finds the results, ``estimates`` gives numbers their intervals, ``sections`` makes tables and
+plots, and ``page`` renders them. The report measures nothing itself.
 """

@@ -1,4 +1,4 @@
-"""Attention of the attacked experiments that ``audits.attention`` has seen."""
+"""Attention of the attacked experiments that ``audits.attention`` has analysed."""
 
 import io
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import pandas as pd
 from PIL import Image
 
 from src.artifacts.experiments import Experiment
-from src.measures.attention_tables import MEANS, MOVED, telling_outcome
+from src.measures.attention_tables import MEANS, MOVED, outcome_to_show
 from src.report.estimates import Estimate, number
 from src.report.gallery import data_uri
 from src.report.study import Study
@@ -22,19 +22,19 @@ _ENDINGS = (".tsv", "_summary.tsv")
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure that a stage has drawn."""
+    """Figure that a stage has drawn."""
 
     title: str
     alt: str
     source: str
-    """A data URI."""
+    """Image as a data URI."""
     width: int
-    """Pixels of the page where it is fully legible."""
+    """Width in pixels of the page at which the figure is legible."""
     kind = "drawn"
 
 
 def attention_blocks(study: Study) -> list[Table | Drawn]:
-    """A table and two figures of each experiment with ``attention.tsv``."""
+    """Return a table and two figures of each experiment with ``attention.tsv``."""
     blocks: list[Table | Drawn] = []
     for experiment in study.attacked:
         if all(study.layout.attention(experiment, of).is_file() for of in _ENDINGS):
@@ -48,7 +48,7 @@ def _of_experiment(study: Study, experiment: Experiment) -> list[Table | Drawn]:
         pd.read_csv(layout.attention(experiment, ending), sep="\t") for ending in _ENDINGS
     )
     name = f"{study.label(experiment)} on extractor {experiment.extractor}"
-    blocks: list[Table | Drawn] = [_table(experiment, name, summary, telling_outcome(images))]
+    blocks: list[Table | Drawn] = [_table(experiment, name, summary, outcome_to_show(images))]
     for ending, what in (
         ("_panels.png", "single images: clean, attacked, their attention before and after"),
         ("_scatter.png", "how far attention moved, by the outcome of the attack"),
@@ -59,7 +59,7 @@ def _of_experiment(study: Study, experiment: Experiment) -> list[Table | Drawn]:
 
 
 def _table(experiment: Experiment, name: str, summary: pd.DataFrame, outcome: str) -> Table:
-    """What the attack moved, and the difference between images with and without ``outcome``."""
+    """Return shifts of attention, and differences between images with and without ``outcome``."""
     rows = summary[(summary["kind"] == MOVED) & (summary["outcome"] == outcome)]
     rows = rows[rows["measure"].isin(("1 - iou_top", "1 - pearson", "centroid_distance"))]
     first, second = MEANS[outcome].values()
@@ -82,7 +82,7 @@ def _table(experiment: Experiment, name: str, summary: pd.DataFrame, outcome: st
 
 
 def drawn(path: Path, title: str, alt: str) -> Drawn:
-    """Embed a figure: as JPEG where it is large, as it holds photographs then."""
+    """Embed a figure, as JPEG if it is large, since it then holds photographs."""
     with Image.open(path) as image:
         width = min(image.width, _WIDEST)
         if path.stat().st_size < 400_000:

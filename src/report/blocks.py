@@ -1,4 +1,4 @@
-"""What a section is made of, beside tables, plots and galleries."""
+"""Sections and their blocks, beside tables, plots and galleries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from src.report.tables import Table
 
 @dataclass(frozen=True)
 class Facts:
-    """A short list of names and what they stand for."""
+    """Short list of names and their meanings."""
 
     entries: Mapping[str, str]
     kind = "facts"
@@ -17,7 +17,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Folded:
-    """A long table that opens on demand."""
+    """Long table that opens on demand."""
 
     table: Table
     kind = "folded"
@@ -25,7 +25,7 @@ class Folded:
 
 @dataclass(frozen=True)
 class Hidden:
-    """A table that is too long for a page or a paper: written as TSV alone."""
+    """Table that is too long for a page or a paper, and is written as TSV alone."""
 
     table: Table
     kind = "hidden"
@@ -33,13 +33,13 @@ class Hidden:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, paragraphs, and blocks: tables, plots, galleries and pictures."""
+    """Section: a heading, paragraphs, and blocks (tables, plots, galleries and pictures)."""
 
     anchor: str
     title: str
     text: Sequence[str] = ()
     blocks: Sequence[Any] = ()
     missing: str = ""
-    """The command that makes what is not there; nothing else is shown then."""
+    """Command that makes the missing results; then nothing else is shown."""
     notes: Sequence[str] = ()
     """Lines under the blocks."""

@@ -1,4 +1,4 @@
-"""Numbers with their intervals, and how they are written."""
+"""Numbers with their intervals, and their text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,18 +20,18 @@ from src.metrics.significance import bootstrap_interval, mean_interval, wilson_i
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value and the bounds of its 95 % interval, NaN where there is none."""
+    """Value and the bounds of its 95 % interval, NaN without an interval."""
 
     value: float
     low: float = np.nan
     high: float = np.nan
 
     def columns(self, name: str) -> dict[str, float]:
-        """Of a table of numbers: the value and its bounds."""
+        """Return the value and its bounds as columns of a table of numbers."""
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
 
     def lines(self, decimals: int, *, sign: bool = False) -> list[str]:
-        """Value and, where there is one, interval, for two lines of a cell."""
+        """Return the value and, if there is one, the interval as lines of a cell."""
         value, low, high = (
             fixed(of, decimals, sign=sign) for of in (self.value, self.low, self.high)
         )
@@ -39,14 +39,14 @@ class Estimate:
 
     @property
     def text(self) -> str:
-        """``0.36 (0.33 to 0.39)``."""
+        """Return text such as ``0.36 (0.33 to 0.39)``."""
         if np.isnan(self.low):
             return number(self.value)
         return f"{number(self.value)} ({number(self.low)} to {number(self.high)})"
 
 
 def estimate_of(row: Mapping[str, float] | pd.Series, name: str) -> Estimate:
-    """What ``Estimate.columns`` wrote into a row."""
+    """Read the estimate that ``Estimate.columns`` wrote into a row."""
     return Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
 
@@ -61,25 +61,25 @@ def net_text(row: pd.Series) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """At most ``digits`` significant digits, a true minus sign, a dash for what does not exist."""
+    """Format with at most ``digits`` significant digits and a true minus sign; a dash for NaN."""
     if pd.isna(value):
         return "–"
     return f"{value:.{digits}g}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
 
 
 def decimals_of(values: pd.Series) -> int:
-    """Decimals that show three digits of the smallest of ``values``, but 5 at most."""
+    """Return the decimals, at most 5, that show three digits of the smallest of ``values``."""
     smallest = values[values > 0].min()
     return 3 if pd.isna(smallest) else int(np.clip(2 - np.floor(np.log10(smallest)), 1, 5))
 
 
 def fixed(value: float, decimals: int, *, sign: bool = False) -> str:
-    """With so many decimals and, for changes, a plus; zero has no sign."""
+    """Format with a number of decimals and, for changes, a plus; zero has no sign."""
     return f"{value:{'+' if sign else ''}z.{decimals}f}".replace("-", "−")
 
 
 def signed(value: float) -> str:
-    """A change: ``+0.03``, ``−0.01``."""
+    """Format a change as ``+0.03`` or ``−0.01``."""
     return ("+" if value > 0 else "") + number(value)
 
 
@@ -104,7 +104,7 @@ def mean_of_runs(values: np.ndarray, protocol: str) -> list[Estimate]:
 def stacked(trainings: Sequence[Sequence[Measured]], measures: Sequence[Measure]) -> np.ndarray:
     """Return (trainings, seeds, users, measures) float64 of the runs of each training.
 
-    Accuracy has its own users, so only measures of one kind go together.
+    Accuracy has other users than list measures, so that only measures of one kind are stacked.
     """
     return np.array(
         [
@@ -128,7 +128,7 @@ def success_estimate(layout: Layout, experiment: Experiment) -> Estimate:
 
 
 def feature_loss_estimate(layout: Layout, experiment: Experiment) -> Estimate:
-    """Mean squared distance of the features, resampled over images; NaN where features are missing."""
+    """Return the mean squared distance of features, resampled over images; NaN without features."""
     files = layout.features(experiment.clean), layout.features(experiment)
     if not all(file.is_file() for file in files):
         return Estimate(np.nan)
@@ -139,7 +139,7 @@ def feature_loss_estimate(layout: Layout, experiment: Experiment) -> Estimate:
 
 
 def resampled(values: np.ndarray) -> Estimate:
-    """Mean of ``values`` (n,) with a bootstrap interval; NaN is left out."""
+    """Return the mean of ``values`` (n,) with a bootstrap interval; NaN is left out."""
     known = values[~np.isnan(values)]
     if len(known) < 2:
         return Estimate(float(known.mean()) if len(known) else np.nan)

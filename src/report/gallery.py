@@ -22,7 +22,7 @@ from src.report.names import CONTROL, PROTOCOLS
 from src.report.study import Study
 
 ITEMS, USERS = 4, 3
-"""How many are shown of those that nobody asked for."""
+"""Numbers of items and users that are shown by default."""
 _FULL_SWING = 127
 """Grey levels to which the largest change of an image is amplified."""
 _SMALLEST_SIDE = 192
@@ -31,29 +31,29 @@ _SMALLEST_SIDE = 192
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture in the page."""
+    """Picture in the page."""
 
     title: str
     caption: str
     alt: str
     source: str
-    """A data URI."""
+    """Image as a data URI."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where a recommender lists an item, before and after."""
+    """Ranks of an item in a recommender's lists, before and after."""
 
     recommender: str
     reach: str
-    """How many users have it in their top K."""
+    """Number of users with the item in their top K."""
     users: tuple[tuple[int, str, str], ...]
-    """(user, rank before, rank after)."""
+    """Triples (user, rank before, rank after)."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """One item under one attack."""
+    """Item under an attack."""
 
     item: int
     succeeded: bool
@@ -63,7 +63,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Items under one attack."""
+    """Items under an attack."""
 
     title: str
     cards: tuple[Card, ...]
@@ -72,7 +72,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Compared:
-    """The lists of a recommender on clean and on attacked features; ranks count from 1, 0: not listed."""
+    """Lists of a recommender on clean and on attacked features; ranks count from 1, 0 is not listed."""
 
     run: Run
     before: Lists
@@ -85,11 +85,11 @@ class Compared:
         return cls(run, before, after)
 
     def ranks(self, item: int) -> tuple[np.ndarray, np.ndarray]:
-        """(users,) before and after."""
+        """Return ranks (users,) before and after."""
         return _ranks(self.before.items, item), _ranks(self.after.items, item)
 
     def gained(self, items: np.ndarray, k: int) -> np.ndarray:
-        """(items,): in how many more top-k lists each stands than before."""
+        """Return the growth (items,) of the number of top-k lists with each item."""
         size = int(max(self.before.items.max(), self.after.items.max(), items.max())) + 2
         counts = [
             np.bincount(lists.items[:, :k].ravel() + 1, minlength=size)[1:]
@@ -104,21 +104,21 @@ def _ranks(items: np.ndarray, item: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """What can be shown of one attacked experiment."""
+class ShownAttack:
+    """Attacked experiment whose items are shown."""
 
     study: Study
     experiment: Experiment
 
     @cached_property
     def classes(self) -> tuple[Classes, Classes]:
-        """(clean, attacked) predictions of the attacked images."""
+        """Predictions (clean, attacked) for the attacked images."""
         attacked, clean = read_attacked_classes(self.study.layout.classes(self.experiment))
         return clean, attacked
 
     @cached_property
     def lists(self) -> list[Compared]:
-        """One of each recommender: at test time where that was run, of the smallest seed."""
+        """Lists of each recommender, of the smallest seed, at test time if it was run."""
         runs: dict[str, Run] = {}
         of_experiment = (run for run in self.study.runs if run.experiment == self.experiment)
         for run in sorted(of_experiment, key=lambda run: (run.protocol != "test_time", run.seed)):
@@ -127,10 +127,10 @@ class Shelf:
         return [Compared.read(self.study.layout, run, n_items) for run in runs.values()]
 
     def gains(self) -> dict[int, float]:
-        """Into how many further lists the attack brings each item, all recommenders together.
+        """Return the number of further lists with each item under attack, over all recommenders.
 
-        Where there are no lists: the probability of the class that it is taken for, negative where that
-        is still its own.
+        Without lists it is the probability of the predicted class, negative if that is still the item's
+        own class.
         """
         clean, attacked = self.classes
         if self.lists:
@@ -194,7 +194,7 @@ class Shelf:
         return Ranks(name, reach, tuple(rows))
 
     def _users(self, lists: Compared, item: int, users: Sequence[int]) -> np.ndarray:
-        """Rows of the users asked for, or of some drawn among those who have the item in a list."""
+        """Return rows of the requested users, or of random users with the item in a list."""
         known = lists.after.users
         if users:
             if unknown := sorted(set(users).difference(known.tolist())):
@@ -206,8 +206,8 @@ class Shelf:
         return np.sort(rng.choice(listed, min(USERS, len(listed)), replace=False))
 
 
-def telling_items(gains: Mapping[int, float]) -> list[int]:
-    """From the item of the largest gain to that of the smallest, evenly spaced in that order.
+def evenly_spaced_items(gains: Mapping[int, float]) -> list[int]:
+    """Return items evenly spaced from the largest gain to the smallest, so that some are failures.
 
     So there are failures among them.
     """
@@ -219,13 +219,13 @@ def telling_items(gains: Mapping[int, float]) -> list[int]:
 def gallery_section(
     study: Study, anchor: str, title: str, items: Sequence[int], users: Sequence[int]
 ) -> Section:
-    of_pair: dict[tuple, list[Shelf]] = {}
-    for shelf in shelves(study):
-        of_pair.setdefault((shelf.experiment.origin, shelf.experiment.aim), []).append(shelf)
+    of_pair: dict[tuple, list[ShownAttack]] = {}
+    for attack in strongest_attacks(study):
+        of_pair.setdefault((attack.experiment.origin, attack.experiment.aim), []).append(attack)
     galleries = [
-        shelf.gallery(shown, users)
+        attack.gallery(shown, users)
         for of in of_pair.values()
-        for shelf, shown in _shown_items(of, items)
+        for attack, shown in _shown_items(of, items)
     ]
     if not galleries:
         return Section(
@@ -241,7 +241,7 @@ def gallery_section(
 
 
 def _chosen(study: Study, items: Sequence[int]) -> str:
-    """How the items were chosen, in words."""
+    """Return a sentence about the choice of the items."""
     if items:
         return "Items as asked for."
     order = (
@@ -254,24 +254,28 @@ def _chosen(study: Study, items: Sequence[int]) -> str:
     )
 
 
-def _shown_items(of_pair: Sequence[Shelf], items: Sequence[int]) -> list[tuple[Shelf, list[int]]]:
-    """Where they can be, the same items for every extractor."""
-    attacked = [set(shelf.classes[1].image_ids.tolist()) for shelf in of_pair]
+def _shown_items(
+    attacks: Sequence[ShownAttack], items: Sequence[int]
+) -> list[tuple[ShownAttack, list[int]]]:
+    """Return the items to show of each attack, if possible the same for every extractor."""
+    attacked = [set(attack.classes[1].image_ids.tolist()) for attack in attacks]
     if unknown := set(items).difference(*attacked):
         raise UserError(f"item {min(unknown)} is not among the attacked ones")
     if items:
-        found = [(shelf, [item for item in items if item in of])
-                 for shelf, of in zip(of_pair, attacked, strict=True)]  # fmt: skip
-        return [(shelf, shown) for shelf, shown in found if shown]
-    gains = [shelf.gains() for shelf in of_pair]
+        found = [(attack, [item for item in items if item in of])
+                 for attack, of in zip(attacks, attacked, strict=True)]  # fmt: skip
+        return [(attack, shown) for attack, shown in found if shown]
+    gains = [attack.gains() for attack in attacks]
     common = set.intersection(*attacked)
     total = {item: sum(of[item] for of in gains) for item in sorted(common)}
-    same = telling_items(total)
-    return [(shelf, same or telling_items(of)) for shelf, of in zip(of_pair, gains, strict=True)]
+    same = evenly_spaced_items(total)
+    return [
+        (attack, same or evenly_spaced_items(of)) for attack, of in zip(attacks, gains, strict=True)
+    ]
 
 
-def shelves(study: Study) -> list[Shelf]:
-    """For each extractor and pair of classes, the attack of the highest success rate."""
+def strongest_attacks(study: Study) -> list[ShownAttack]:
+    """Return the attack of the highest success rate for each extractor and pair of classes."""
     rate = study.outcomes.set_index("experiment")["success_rate"]
     best: dict[tuple, Experiment] = {}
     for experiment in study.attacked:
@@ -280,7 +284,7 @@ def shelves(study: Study) -> list[Shelf]:
         key = (experiment.origin, experiment.aim, experiment.extractor)
         if key not in best or rate[experiment.name] > rate[best[key].name]:
             best[key] = experiment
-    return [Shelf(study, experiment) for experiment in best.values()]
+    return [ShownAttack(study, experiment) for experiment in best.values()]
 
 
 def _has_pictures(layout: Layout, experiment: Experiment) -> bool:
@@ -299,7 +303,7 @@ def _rank(rank: int, length: int) -> str:
 
 
 def _png(pixels: np.ndarray) -> str:
-    """A data URI; small pictures are enlarged so that their pixels can be seen."""
+    """Return a data URI; small pictures are enlarged so that their pixels can be seen."""
     image = Image.fromarray(pixels)
     scale = -(-_SMALLEST_SIDE // min(image.size))
     if scale > 1:

@@ -1,4 +1,4 @@
-"""What experiments and measures are called where people read them."""
+"""Names of experiments and measures for readers."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ ATTACKS = {
     "given": "given",
     "square": "Square",
 }
-"""Names that are not just the capital letters of the command line's."""
+"""Names other than the option in capital letters."""
 CONTROL = "noise"
 METRICS = {
     "chr": "CHR", "chr_normalised": "CHR / K", "ncdcg": "nCDCG", "hr": "HR", "ndcg": "nDCG", "auc": "AUC",
@@ -25,14 +25,14 @@ PROTOCOLS = {"test_time": "at test time", "retrained": "retrained"}
 
 
 def attack_name(experiment: Experiment) -> str:
-    """``PGD``, ``C&W``, with its norm where it is not L∞: ``FGSM L2``."""
+    """Return ``PGD`` or ``C&W``, with the norm unless it is L∞: ``FGSM L2``."""
     name = ATTACKS.get(experiment.attack, experiment.attack.upper())
     budget = budget_of(experiment)
     return name if budget is None or budget[1] == "inf" else f"{name} L{budget[1]}"
 
 
 def attack_labels(experiments: Sequence[Experiment]) -> dict[str, str]:
-    """By the attack's part of the experiment name: ``PGD ε 8``, longer where that says too little.
+    """Return labels such as ``PGD ε 8``, longer if ambiguous, by the attack's part of the name.
 
     Attacks on other classes and with other extractors share their labels.
     """
@@ -56,7 +56,7 @@ def _short_label(experiment: Experiment) -> str:
 
 
 def pair_label(layout: Layout, experiment: Experiment) -> str:
-    """``sandal → running shoe``: the attacked class and what it shall look like."""
+    """Return ``sandal → running shoe``: the attacked class and its target."""
     classes = read_classes(layout.classes(experiment.clean))
     if experiment.objective:
         return f"{classes.label_of(experiment.origin)} → lists ({experiment.objective})"
@@ -66,7 +66,7 @@ def pair_label(layout: Layout, experiment: Experiment) -> str:
 
 
 def attack_order(experiment: Experiment) -> tuple:
-    """Sorts attacks: controls last, then by kind and by budget."""
+    """Return a key that sorts attacks: controls last, then by kind and by budget."""
     budget = budget_of(experiment)
     kind = experiment.attack or ""
     return (kind == CONTROL, budget is None, kind, budget or (0.0, ""), experiment.name)

@@ -1,4 +1,4 @@
-"""What attacks do to the images: success and feature loss, in a table and against eps."""
+"""Effects of attacks on images: success and feature loss, in a table and against eps."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -60,7 +60,7 @@ def attacks_section(study: Study, anchor: str, title: str) -> Section:
 
 
 def _eps_plot(study: Study, pair: tuple, measure: str, label: str) -> Plot | None:
-    """A line for each extractor and kind of attack; one without a budget is level. None without eps."""
+    """Draw a line for each extractor and kind of attack, level without a budget; None without eps."""
     outcomes = study.outcomes.set_index("experiment")
     of_pair = [of for of in study.attacked if (of.origin, of.aim) == pair]
     kinds = list(dict.fromkeys(attack_name(of) for of in of_pair))

@@ -1,4 +1,4 @@
-"""The page itself, and the files beside it."""
+"""HTML page of the report, and the files beside it."""
 
 import itertools
 from collections.abc import Iterable, Sequence
@@ -30,8 +30,8 @@ def write_report(
 ) -> bool:
     """Write the page, its figures (PNG, PDF) and tables (TSV, LaTeX) unless they are current.
 
-    Those lie in ``figures/`` and ``tables/`` of the data set's results. What an earlier report left there
-    and this one has not is removed. Returns whether anything was written.
+    Figures and tables are in ``figures/`` and ``tables/`` of the data set's results. Files of an earlier
+    report that this one lacks are removed. Returns whether anything was written.
     """
     manifest = _manifest(study, items, users)
     earlier = _recorded(study.layout, out)
@@ -50,7 +50,7 @@ def write_report(
 
 
 def render(study: Study, shown: Sequence[Section]) -> str:
-    """The HTML text: nothing in it is fetched from elsewhere."""
+    """Return the HTML text, which fetches nothing."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -67,7 +67,7 @@ def render(study: Study, shown: Sequence[Section]) -> str:
 
 
 def _runs_of_a_kind(blocks: Sequence[Any]) -> list[tuple[str, list[Any]]]:
-    """Neighbours of the same kind together."""
+    """Group neighbours of the same kind."""
     return [(kind, list(of)) for kind, of in itertools.groupby(blocks, lambda block: block.kind)]
 
 
@@ -76,7 +76,7 @@ def _svg_uri(plot: Plot, dark: bool) -> str:
 
 
 def _manifest(study: Study, items: Sequence[int], users: Sequence[int]) -> Manifest:
-    """What determines the page: dates of artifacts are shown, but are no reason to make it anew."""
+    """Return the manifest of the page; dates of artifacts are shown, but do not make it stale."""
     commands, versions = ran(study.layout)
     options = {
         "k": study.k,
@@ -91,7 +91,7 @@ def _manifest(study: Study, items: Sequence[int], users: Sequence[int]) -> Manif
 
 
 def _files(layout: Layout, shown: Iterable[Section]) -> dict[Path, bytes]:
-    """The content of each file beside the page."""
+    """Return the content of each file beside the page."""
     blocks = [block for section in shown for block in section.blocks]
     contents: dict[str, bytes] = {}
     for plot in tqdm([of for of in blocks if isinstance(of, Plot)], desc="figures", leave=False):
@@ -110,6 +110,6 @@ def _place(layout: Layout, name: str) -> Path:
 
 
 def _recorded(layout: Layout, out: Path) -> list[Path]:
-    """The files beside the page that the record of an earlier one names, in its order."""
+    """Return the files beside the page that the record of an earlier one names, in its order."""
     names = read_record(out).get("outputs", {})
     return [_place(layout, name) for name in names if Path(name).suffix in _FOLDERS]

@@ -1,4 +1,4 @@
-"""Plots of the report: one set of axes each, for light and dark pages and for papers."""
+"""Plots of the report, each with one pair of axes, for light and dark pages and for papers."""
 
 import io
 import textwrap
@@ -33,7 +33,7 @@ PALETTE = COLOURS[:-1]
 
 @dataclass(frozen=True)
 class Curve:
-    """A line through ``x`` with its interval (NaN where there is none)."""
+    """Line through ``x`` with its interval (NaN without one)."""
 
     label: str
     x: np.ndarray
@@ -41,22 +41,22 @@ class Curve:
     low: np.ndarray
     high: np.ndarray
     style: Mapping[str, Any] = field(default_factory=dict)
-    """Of ``Axes.plot``; without a colour the line has that of the text."""
+    """Options of ``Axes.plot``; without a colour the line has that of the text."""
     bars: bool = False
-    """Intervals as bars at the points, not as a band."""
+    """True draws intervals as bars at the points, False as a band."""
 
     @classmethod
     def of(
         cls, label: str, x: np.ndarray, rows: pd.DataFrame, name: str, style: Mapping[str, Any]
     ) -> "Curve":
-        """The estimates ``name`` of some rows, one for each of ``x``."""
+        """Return the curve of the estimates ``name`` of some rows, one for each of ``x``."""
         y, low, high = (rows[f"{name}{end}"].to_numpy(np.float64) for end in ("", "_low", "_high"))
         return cls(label, x, y, low, high, style)
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One plot under its file name's stem; ``alt`` says in words what it shows."""
+    """Plot under its file name's stem; ``alt`` describes it in words."""
 
     name: str
     title: str
@@ -65,7 +65,7 @@ class Plot:
     kind = "plot"
 
     def rendered(self, suffix: str, *, dark: bool = False) -> bytes:
-        """The file's bytes in the format of ``suffix``: ``svg``, ``png`` or ``pdf``; equal every time."""
+        """Return the file's bytes in the format ``suffix``: ``svg``, ``png`` or ``pdf``; always equal."""
         with mpl.rc_context(_look(_DARK if dark else _LIGHT)):
             figure = Figure(figsize=SIZE, layout="constrained")
             axes = figure.subplots()
@@ -98,13 +98,13 @@ def _look(colours: Mapping[str, str]) -> dict[str, Any]:
 
 
 def styles_of(names: Sequence[str], *, controls: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-    """A colour and a marker for each name, in order; controls are grey and dotted."""
+    """Return a colour and a marker for each name, in order; controls are grey and dotted."""
     styles: dict[str, dict[str, Any]] = {}
     for at, name in enumerate(name for name in names if name not in controls):
         colour, marker = PALETTE[at % len(PALETTE)], MARKERS[at % len(MARKERS)]
         styles[name] = {"color": colour, "marker": marker, "markersize": 3.5, "linewidth": 1.3}
         if at // len(PALETTE) % 2:
-            # Where colours come again, points are hollow and lines broken.
+            # If a colour repeats, points are hollow and lines broken.
             hollow = {"fillstyle": "none", "markersize": 5, "markeredgewidth": 0.9}
             styles[name] |= hollow | {"linestyle": (0, (4, 1.5))}
     for at, name in enumerate(name for name in names if name in controls):
@@ -118,7 +118,7 @@ def styles_of(names: Sequence[str], *, controls: Sequence[str] = ()) -> dict[str
 def draw_curves(
     axes: Axes, curves: Sequence[Curve], x_label: str, y_label: str, *, log: bool = False
 ) -> None:
-    """Lines with bands or bars; their points are the ticks. ``log``: of the x axis."""
+    """Draw lines with bands or bars; their points are the ticks, and ``log`` scales the x axis."""
     for curve in curves:
         style = {"color": mpl.rcParams["text.color"]} | dict(curve.style)
         if curve.bars:

@@ -1,4 +1,4 @@
-"""What was run, from the records that the stages leave beside their artifacts."""
+"""Commands that were run, from the records beside artifacts."""
 
 import json
 import re
@@ -25,18 +25,18 @@ OWN = "report"
 
 @dataclass(frozen=True)
 class Ran:
-    """One command and what it left."""
+    """Command and its artifacts."""
 
     stage: str
     command: str
     seeds: tuple[int, ...]
     artifacts: int
     date: str
-    """Of the last artifact: year, month, day."""
+    """Date of the last artifact: year, month, day."""
 
 
 def ran(layout: Layout) -> tuple[list[Ran], dict[str, list[str]]]:
-    """(commands in the order of the stages, versions of each package that they ran with)."""
+    """Return the commands in the order of the stages, and the versions of each package used."""
     found = list(_records(layout))
     grouped: dict[tuple[str, str], list[tuple[Path, Mapping[str, Any]]]] = {}
     versions: dict[str, set[str]] = {}
@@ -51,7 +51,7 @@ def ran(layout: Layout) -> tuple[list[Ran], dict[str, list[str]]]:
 
 
 def attack_commands(layout: Layout) -> dict[str, str]:
-    """By experiment name: the command that attacked its images."""
+    """Return the command that attacked the images of each experiment, by its name."""
     return {
         path.parent.name: _PLACE.sub("", record["command"])
         for path, record in _records(layout)
@@ -60,7 +60,7 @@ def attack_commands(layout: Layout) -> dict[str, str]:
 
 
 def commands_table(commands: list[Ran]) -> pd.DataFrame:
-    """As numbers and text, for files and for the report's own record."""
+    """Return the commands as a table, for files and for the report's own record."""
     return pd.DataFrame(
         [(of.stage, of.command, " ".join(map(str, of.seeds)), of.artifacts) for of in commands],
         columns=["stage", "command", "seeds", "artifacts"],
@@ -80,7 +80,7 @@ def _position(stage: str) -> int:
 
 
 def _records(layout: Layout) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Every record of the data set, and those of the checkpoints that its images were seen by."""
+    """Return all records of the data set, and those of the checkpoints that read its images."""
     weights: set[str] = set()
     folders = (layout.root / top / layout.dataset for top in _TOPS)
     for path in (path for folder in folders for path in sorted(folder.rglob(f"*{RECORD_SUFFIX}"))):

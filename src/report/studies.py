@@ -31,7 +31,7 @@ _SHOWN_OF_EXTRACTORS = (
 
 
 def study_sections(layout: Layout) -> list[tuple[str, str, Sequence[str], list[Any], str]]:
-    """(anchor, title, text, blocks, missing) of each kind of study."""
+    """Return (anchor, title, text, blocks, missing) of each kind of study."""
     name = layout.dataset
     return [
         _section(
@@ -69,7 +69,7 @@ def _section(
 def _table(
     path: Path, table: pd.DataFrame, intervals: dict[str, tuple[str, str]], caption: str
 ) -> Table:
-    """As it is, numbers rounded, with the bounds beside what they bound; empty columns are left out."""
+    """Return a table with rounded numbers, bounds beside values, and without empty columns."""
     shown = table.dropna(axis="columns", how="all")
     if set(shown) >= _RANKING:
         shown = shown.drop(columns="attack")  # kind, size, eps and steps say the same
@@ -94,7 +94,7 @@ def _with_interval(value: str, low: float, high: float) -> str:
 
 
 def image_quality_table(layout: Layout) -> Table | None:
-    """What ``audits.images`` left of the data set, if anything."""
+    """Return the table of ``audits.images`` for the data set, if there is one."""
     path = layout.result("image_quality.tsv")
     if not path.is_file():
         return None

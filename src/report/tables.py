@@ -1,4 +1,4 @@
-"""Tables of the report: for the page, as TSV of numbers, and in LaTeX."""
+"""Tables of the report for the page, as TSV of numbers, and in LaTeX."""
 
 import re
 from dataclasses import dataclass
@@ -37,17 +37,17 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class Table:
-    """One table under its file name's stem."""
+    """Table under its file name's stem."""
 
     name: str
     title: str
     shown: pd.DataFrame
-    """Text as people read it; a cell may have several lines."""
+    """Text for readers; a cell may have several lines."""
     data: pd.DataFrame
-    """The numbers behind it, unrounded."""
+    """Numbers behind the text, unrounded."""
     caption: str = ""
     headings: int = 1
-    """How many columns at the left name the row."""
+    """Number of columns at the left that name the row."""
     kind = "table"
 
     @property
@@ -56,15 +56,15 @@ class Table:
 
     @property
     def rows(self) -> list[list[list[str]]]:
-        """The lines of each cell."""
+        """Return the lines of each cell."""
         return [[str(cell).split("\n") for cell in row] for row in self.shown.to_numpy(object)]
 
     @property
     def latex(self) -> str:
-        """A ``table``, or what breaks over pages (``longtable``) where cells are whole sentences.
+        """Return a ``table``, or a ``longtable`` across pages if cells are whole sentences.
 
-        It needs the packages booktabs, graphicx where the table has to shrink to the width of the text,
-        and with sentences array and longtable.
+        It needs the packages booktabs, graphicx if the table must shrink to the width of the text, and
+        array and longtable for sentences.
         """
         caption = _latex_text(f"{self.title}. {self.caption}".strip())
         caption = rf"\caption{{{caption}}}\label{{tab:{self.name}}}"
@@ -75,7 +75,7 @@ class Table:
         head, foot = [r"\toprule", rf"{header} \\", r"\midrule"], [r"\bottomrule"]
         alignment = self._alignment
         if SENTENCE in alignment:
-            # Names of experiments are longer than the column, and break at their underscores.
+            # Names of experiments may exceed the column, and break at their underscores.
             rows = [row.replace(r"\_", r"\_\allowbreak{}") for row in rows]
             lines = [rf"{caption} \\", *head, r"\endhead", *rows, *foot]
             return _environment("longtable", alignment, lines)
@@ -86,18 +86,18 @@ class Table:
 
     @property
     def print_zoom(self) -> float:
-        """By how much the table shrinks on paper to fit its width; sentences wrap there."""
+        """Factor by which the table shrinks to fit the width of paper, on which sentences wrap."""
         width = sum(min(width, LONGEST_WORD) for width in self._widths)
         return round(min(1.0, PRINTED_LINE / max(width, 1)), 2)
 
     @property
     def has_long_names(self) -> bool:
-        """Whether the first column would hide the others if it stayed in sight on a phone."""
+        """True if the first column would hide the others if it stayed in sight on a phone."""
         return self._widths[0] > LONGEST_NAME
 
     @cached_property
     def _widths(self) -> list[int]:
-        """Of the columns: characters of the longest line, and what is between columns."""
+        """Return the widths of the columns: characters of the longest line, and the space between."""
         cells = [[[name] for name in self.header], *self.rows]
         return [
             2 + max(len(line) for cell in column for line in cell)
@@ -106,7 +106,7 @@ class Table:
 
     @property
     def _alignment(self) -> str:
-        """Of the columns: names left, numbers right, sentences in a column of their own width."""
+        """Return the alignment of the columns: names left, numbers right, sentences in a fixed width."""
         return "".join(
             SENTENCE if width > LONGEST_WORD else "l" if column < self.headings else "r"
             for column, width in enumerate(self._widths)
@@ -129,5 +129,5 @@ def _latex_cell(lines: list[str]) -> str:
 
 
 def _latex_text(text: str) -> str:
-    """``text`` with what LaTeX would read as its own escaped; two hyphens stay two."""
+    """Return ``text`` with LaTeX's special characters escaped; two hyphens stay two."""
     return "".join(_LATEX.get(sign, sign) for sign in re.sub("-(?=-)", _KEPT_HYPHEN, text))

@@ -1,4 +1,4 @@
-"""Accuracy of the recommenders against what the strongest attack does to their lists."""
+"""Accuracy of the recommenders against the effect of the strongest attack on their lists."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -75,7 +75,7 @@ def _with_accuracy(study: Study, strongest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _strongest(study: Study) -> pd.DataFrame:
-    """Of each extractor, recommender, protocol and pair, the row of the largest change of CHR@K."""
+    """Return rows with the largest change of CHR@K by extractor, recommender, protocol and pair."""
     rows = study.effects
     rows = rows[(rows["metric"] == "chr") & (rows["k"] == study.k)]
     parsed = rows["experiment"].map(Experiment.parse)
@@ -118,7 +118,7 @@ def _draw_tradeoff(
     axes: Axes, rows: pd.DataFrame, metric: str, x_label: str, y_label: str,
     looks: Mapping[str, Mapping[str, Any]],
 ) -> None:  # fmt: skip
-    """Extractors are colours, and hollow where these come again; recommenders are markers."""
+    """Draw colours for extractors, hollow if they repeat, and markers for recommenders."""
     markers = {name: of["marker"] for name, of in styles_of(rows["recommender"].unique()).items()}
     for _, row in rows.iterrows():
         x, y = estimate_of(row, metric), estimate_of(row, "change")

@@ -56,9 +56,9 @@ def embed(
 def readable_size(
     extractor: Extractor, pictures: ImageSet, augmentation: Augmentation
 ) -> int | None:
-    """Return the side in pixels of what ``extractor`` reads of ``pictures``; None where it is no square.
+    """Return the side in pixels at which ``extractor`` reads ``pictures``; None if they are not square.
 
-    Raises ``UserError`` where the network cannot read images of that size.
+    Raises ``UserError`` if the network cannot read images of that size.
     """
     _, pixels = next(read_pixels(pictures, [torch.tensor([0])]))
     pixels = augmentation.testing(pixels)

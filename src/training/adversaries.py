@@ -1,4 +1,4 @@
-"""Adversaries, as data: which training images they perturb, towards what, and how far."""
+"""Adversaries as data: the training images that they perturb, their objectives and budgets."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,8 +30,8 @@ Start = Callable[[Tensor, float, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
-class Budget:
-    """An L-inf ball around each image, in [0, 1] pixels, and the walk inside it."""
+class AdversaryBudget:
+    """L-inf ball around each image, in [0, 1] pixels, and the steps inside it."""
 
     eps: float
     step: float
@@ -50,9 +50,9 @@ class AdversaryBatch:
 
     extractor: Extractor
     images: Tensor
-    """(m, C, H, W) float in [0, 1]."""
+    """Images (m, C, H, W), float in [0, 1]."""
     classes: Tensor
-    """(m,) int64 class numbers."""
+    """Class numbers (m,) int64."""
     miner: Miner
     metric: str
     last_loss: float
@@ -89,22 +89,22 @@ class Gate:
 
 @dataclass(frozen=True)
 class Adversary:
-    """Adversary that solves the inner problem anew for every batch by projected gradient descent."""
+    """Adversary that solves the inner problem of every batch by projected gradient descent."""
 
     perturbs: Perturbs
     objective: Objective
     destination: Destination | None = None
-    """Hardness that the triplets are to have; None if the objective needs none."""
+    """Hardness that the triplets shall have; None if the objective needs none."""
     start: Start | None = None
-    """First points of all images; None for the benign images, from which triplets begin in any case."""
-    budget: Budget = Budget(8 / 255, 1 / 255, 8)
+    """First points of all images; None for the benign images, from which triplets always begin."""
+    budget: AdversaryBudget = AdversaryBudget(8 / 255, 1 / 255, 8)
     leap: float | None = None
-    """Share of the radius that a single step takes instead of the budget's walk; None for the walk."""
+    """Share of the radius that a single step takes instead of the budget's steps; None for these."""
     gate: Gate | None = None
 
     @property
     def steps(self) -> int:
-        """Number of steps of the walk, without those that a gate may add."""
+        """Number of steps, without those that a gate may add."""
         return self.budget.steps if self.leap is None else 1
 
     @property
@@ -112,10 +112,10 @@ class Adversary:
         return self.budget.step if self.leap is None else self.leap * self.budget.eps
 
     def perturb(self, batch: AdversaryBatch) -> tuple[Tensor, Triplets | None]:
-        """The images to train on and their triplets: ``points`` and ``mined`` of ``views.Views``.
+        """Return the images to train on and their triplets: ``points`` and ``mined`` of ``views.Views``.
 
-        In evaluation mode and without weight gradients; triplets are mined from benign embeddings.
-        Anchors that are not perturbed stand in front as they are.
+        The network is in evaluation mode and has no weight gradients; triplets are mined from benign
+        embeddings. Anchors that are not perturbed come first, unchanged.
         """
         with frozen(batch.extractor):
             if self.perturbs == "all":
@@ -128,7 +128,7 @@ class Adversary:
         return points if self.gate is None else self._repeat_unmoved(batch, benign, points)
 
     def _attack(self, batch: AdversaryBatch, benign: Callable[[], Prediction]) -> Tensor:
-        """All images, perturbed once."""
+        """Return all images, perturbed once."""
         everything = torch.arange(len(batch.images), device=batch.images.device)
         eps = self.budget.eps
         return pgd(
@@ -160,9 +160,9 @@ class Adversary:
     def _repeat_unmoved(
         self, batch: AdversaryBatch, benign: Callable[[], Prediction], points: Tensor
     ) -> Tensor:
-        """Further steps of the images whose attention has not moved; one forward for map and step.
+        """Take further steps on images whose attention has not moved, with one forward for map and step.
 
-        Notes the share of images that take a further step as ``selected``.
+        The share of images that take a further step is noted as ``selected``.
         """
 
         def attended_cells(attended: Prediction, rows: Tensor) -> Tensor:
@@ -220,10 +220,10 @@ class Adversary:
     def _descend(
         self, images: Tensor, objective: Callable[[Tensor], Callable[[Tensor], Tensor]]
     ) -> Tensor:
-        """Images (2 or 3, t, ...) of t triplets -> all of them in a row, perturbed.
+        """Perturb images (2 or 3, t, ...) of t triplets and return them in a row.
 
-        Triplets that have come to rest, because they are as hard as they should be, take no further
-        part, where the objective allows that.
+        Triplets that are as hard as they should be are left out of further steps, if the objective allows
+        it.
         """
         eps, step, steps = self.budget.eps, self.budget.step, self.budget.steps
         moving = torch.arange(images.shape[1], device=images.device)
@@ -243,7 +243,7 @@ class Adversary:
 
 @dataclass(frozen=True)
 class AttackAdversary(Adversary):
-    """Perturbs all images by an attack of ``registry.ATTACKS`` or ``PRESETS``, away from their classes.
+    """Adversary that perturbs all images by an attack of ``registry.ATTACKS`` or ``PRESETS``, untargeted.
 
     An attack of ``ATTACKS`` by steps within a ball takes the steps of ``budget``; others take their own.
     """
@@ -265,7 +265,7 @@ class AttackAdversary(Adversary):
     def _attack(self, batch: AdversaryBatch, benign: Callable[[], Prediction]) -> Tensor:
         seed = int(torch.randint(2**31, (), generator=batch.generator))
         images, goal = batch.images, ClassGoal(batch.classes, targeted=False)
-        # Attacks draw from the global generator, which belongs to our caller.
+        # Attacks draw from the global generator, whose state the caller needs unchanged.
         with torch.random.fork_rng([images.device] if images.is_cuda else []):
             torch.manual_seed(seed)
             return self._built(ExtractorVictim(batch.extractor), images, goal)
@@ -275,22 +275,22 @@ class AttackAdversary(Adversary):
 class Free:
     """Free adversarial training (Shafahi et al. 2019, algorithm 1).
 
-    One perturbation is carried over from replay to replay and from mini-batch to mini-batch. Each
-    backward pass serves twice: the network descends, and the perturbation ascends by one step, then
+    A perturbation is carried over from replay to replay and from mini-batch to mini-batch. Each
+    backward pass has two uses: the network descends, and the perturbation ascends by one step, then
     returns to the L-inf ball.
     """
 
     perturbs: Literal["all", "apn"]
     replays: int = 4
-    """Steps on each mini-batch; there are so many times fewer epochs."""
+    """Number of steps on each mini-batch, by which the number of epochs is divided."""
     release: float | None = None
-    """The hardness beyond which a triplet is hard enough, and its perturbation begins at 0 again."""
-    budget: Budget = Budget(4 / 255, 4 / 255, 1)
+    """Hardness above which a triplet is hard enough, and its perturbation starts again from 0."""
+    budget: AdversaryBudget = AdversaryBudget(4 / 255, 4 / 255, 1)
 
     def perturb(
         self, batch: AdversaryBatch, perturbation: Tensor | None
     ) -> tuple[Tensor, Tensor, Triplets | None]:
-        """(the carried perturbation, ``points`` with a gradient to come, ``mined``)."""
+        """Return the carried perturbation, ``points`` that will get a gradient, and ``mined``."""
         images, mined = batch.images, None
         if self.perturbs == "apn":
             with frozen(batch.extractor):
@@ -298,16 +298,16 @@ class Free:
             images = images[torch.cat(mined)]
         if perturbation is None or perturbation.shape != images.shape:
             perturbation = torch.zeros_like(images)
-        # The gradient is taken after the clamp: in front of it, white and black pixels had none.
+        # The gradient is taken after the clamp, since before it white and black pixels have none.
         return perturbation, (images + perturbation).clamp(0, 1).requires_grad_(), mined
 
     def ascend(self, perturbation: Tensor, gradient: Tensor) -> Tensor:
-        """The perturbation one step up the loss's ``gradient`` with respect to the points."""
+        """Return the perturbation after one step up the loss's ``gradient`` by the points."""
         eps = self.budget.eps
         return (perturbation + self.budget.step * gradient.sign()).clamp(-eps, eps)
 
     def without_hard(self, perturbation: Tensor, triplets: Sequence[Tensor], metric: str) -> Tensor:
-        """``perturbation`` without that of triplets, embeddings (a', p', n'), that are hard enough."""
+        """Set the ``perturbation`` of triplets (a', p', n') that are hard enough to 0."""
         if self.release is None:
             return perturbation
         hard_enough = (hardness(*triplets, metric) > self.release).repeat(3)

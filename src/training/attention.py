@@ -1,4 +1,4 @@
-"""The attention of a network in training: which maps a recipe reads, preserves and erases by.
+"""Attention of a network in training: maps that a recipe reads, preserves and erases by.
 
 Activation rectification and preservation (ARP) after Wu et al., "Attention, Please! Adversarial Defense
 via Activation Rectification and Preservation" (2018; ACM TOMM 2023), whose published code gives the
@@ -48,10 +48,10 @@ class Attention:
     label: Literal["true", "pred"] = "true"
     """Class whose read-out is mapped: the true or the predicted one."""
     scale: Literal["image", "batch"] = "image"
-    """batch: as published, divided by the root mean square of the gradient over the whole batch."""
+    """Scale of maps. batch, as published, divides by the root mean square of the batch's gradient."""
 
     def watch(self, extractor: Extractor) -> Watched:
-        """Raises ``UserError`` where there is no such layer, or no closed form."""
+        """Return the watched ``extractor``; ``UserError`` without the layer or a closed form."""
         watched = Watched(extractor, self.layer)
         if self.map == "cam" and not watched.averaged:
             raise UserError(
@@ -99,7 +99,7 @@ TOP_CELLS = Cells()
 
 @dataclass(frozen=True)
 class Preserve:
-    """L_p: attention to a perturbed image equals that to the benign one; 0 iff the maps agree."""
+    """Term L_p: attention to a perturbed image should equal that to the benign one; 0 if maps agree."""
 
     norm: Norm = "l2"
     distance: Literal["l2", "l1", "cos", "js"] = "l2"
@@ -108,7 +108,7 @@ class Preserve:
     """Source of the benign map: the network, the network without a gradient, or the network before
     training."""
     enlarged: bool = False
-    """True compares pixel by pixel after bilinear enlargement, as published."""
+    """True compares pixels after bilinear enlargement, as published."""
     reduction: Literal["mean", "sum"] = "mean"
     """Reduction over the images; the published sum makes the term's weight grow with the batch."""
 
@@ -132,7 +132,7 @@ def enlarge(maps: Tensor, images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Rectify:
-    """L_r: without what is attended the prediction is another one, so that attention is complete.
+    """Term L_r: the prediction must change without the attended cells, so that attention is complete.
 
     -1/2 sum over branches and classes of (f(x) - f(x_m))^2, where x_m is x with its attended cells
     erased. A branch is clean or perturbed images, each erased by its own map.
@@ -142,12 +142,12 @@ class Rectify:
     fill: Fill = "mean"
     branches: Literal["both", "clean", "adv"] = "both"
     every: int = 1
-    """The term counts in every so many-th step, with so many times the weight."""
+    """Interval n of steps: the term counts in every n-th step, with n times the weight."""
     batch_norm: Literal["eval", "separate", "shared"] = "separate"
     """Statistics of batch norm for erased images: running ones (eval), those of their batch (separate),
-    or those of their batch, which also change the running ones (shared). With eval the term is won by
-    letting the two modes of batch norm drift apart: the network in training then withstands images that
-    fool it in use (CIFAR-10: 10 % under PGD-20 where separate leaves 27)."""
+    or those of their batch, which also change the running ones (shared). With eval training
+    minimises the term by driving the two modes of batch norm apart: the network then withstands images in
+    training mode that fool it in evaluation mode (CIFAR-10: 10 % under PGD-20, with separate 27)."""
     cap: float | None = None
     """Largest useful sum over classes: a prediction that changed so much need not change more."""
     enlarged: bool = False
@@ -176,7 +176,7 @@ class Rectify:
         return -self.every * weight * change.mean() * len(branches)
 
     def _branches(self, views: Views) -> list[tuple[Tensor, Attended, Tensor]]:
-        """Images, what the network makes of them, and its maps of them."""
+        """Return images, the network's predictions for them, and its maps of them."""
         chosen = []
         if self.branches != "adv":
             chosen.append((views.images, views.benign, views.benign_map))
@@ -189,10 +189,10 @@ class Rectify:
 def batch_norms(
     extractor: Extractor, kind: Literal["eval", "separate", "shared"]
 ) -> Iterator[None]:
-    """Let batch norm treat erased images so, and put everything back at the end.
+    """Set how batch norm treats erased images, and put everything back at the end.
 
-    eval: by the running statistics. separate: by those of the batch, which leave no trace in the running
-    ones. shared: like any other batch.
+    eval uses the running statistics, separate those of the batch without changing the running ones, and
+    shared those of the batch as for any other batch.
     """
     modules = [module for module in extractor.modules() if isinstance(module, _BatchNorm)]
     before = [(module.training, module.momentum) for module in modules]

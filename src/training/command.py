@@ -42,7 +42,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         "act-or-amdsemi, hm-mix (default: plain)",
     )
     parser.add_argument(
-        "--loss", help="of an embedder: triplet, contrast, margin, ms, ... (default: triplet)"
+        "--loss", help="loss of an embedder: triplet, contrast, margin, ms, ... (default: triplet)"
     )
     parser.add_argument(
         "--metric",
@@ -52,36 +52,40 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--margin",
         type=float,
-        help="of the loss (default: the published one, 0.2 for triplet with N)",
+        help="margin of the loss (default: the published one, 0.2 for triplet with N)",
     )
     parser.add_argument(
         "--source",
         help="miner of triplets: random, semihard, softhard, distance, distance_switch, hardest "
-        "(default: the recipe's, of hm softhard)",
+        "(default: the recipe's, softhard for hm)",
     )
     parser.add_argument(
         "--dest",
-        help="hm: how hard triplets become: a miner, a number, lga, g2, g1/2, boost:<one of these> "
+        help="hm: hardness that triplets reach: a miner, a number, lga, g2, g1/2, boost:<one of these> "
         "(default: lga)",
     )
     parser.add_argument(
-        "--objective", choices=("et", "l2", "kl"), help="hm: how they get there (default: et)"
+        "--objective",
+        choices=("et", "l2", "kl"),
+        help="hm: objective of the adversary (default: et)",
     )
     parser.add_argument(
-        "--anchor", choices=("free", "fixed"), help="hm: whether it is perturbed (default: free)"
+        "--anchor",
+        choices=("free", "fixed"),
+        help="hm: fixed leaves the anchor unperturbed (default: free)",
     )
     parser.add_argument("--ics", type=float, help="weight of the intraclass structure term")
     parser.add_argument("--barlow", type=float, help="weight of the Barlow Twins term")
     parser.add_argument(
         "--batch_norm",
         choices=("frozen", "train"),
-        help="keep the statistics that the network came with, or follow the batches",
+        help="keep the initial statistics of batch norm, or follow the batches",
     )
-    parser.add_argument("--steps", type=int, help="of the inner descent")
+    parser.add_argument("--steps", type=int, help="steps of the inner descent")
     parser.add_argument(
         "--adversary",
         choices=tuple(dict.fromkeys((*ATTACKS, *PRESETS))),
-        help="who perturbs a classifier's images, in place of the recipe's own: an attack of stage 3 "
+        help="adversary of a classifier's images, in place of the recipe's own: an attack of stage 3 "
         "or of audits.robustness",
     )
     parser.add_argument(
@@ -135,9 +139,9 @@ _BESIDE_A_NAME = ("steps", "batch_norm")
 
 
 def recipe_options_of(options: argparse.Namespace) -> RecipeOptions:
-    """The options given; with ``-C`` only those that may stand beside a name."""
+    """Return the given options; with ``-C`` only those that are allowed beside a name."""
     names = [field.name for field in fields(RecipeOptions)]
-    # A 0 says something: only what is None, or empty, was not given.
+    # An option of 0 is given; only None and empty values are not.
     given = {name: getattr(options, name) for name in names}
     given = {name: value for name, value in given.items() if value not in (None, ())}
     excluded = [name for name in given if name not in _BESIDE_A_NAME]

@@ -90,7 +90,7 @@ class HardnessName:
 
     gradual: bool
     anchor: str
-    """``hm`` or ``rh``."""
+    """Kind: ``hm`` or ``rh``."""
     objective: str
     source: str
     destination: str

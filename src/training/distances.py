@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-METRICS = ("C", "E", "N")
+DISTANCES = ("C", "E", "N")
 
 
 def distance(a: Tensor, b: Tensor, metric: str = "N") -> Tensor:
@@ -29,6 +29,6 @@ def pairwise_distances(a: Tensor, b: Tensor, metric: str = "N") -> Tensor:
 
 def to_space(embeddings: Tensor, metric: str) -> Tensor:
     """Return embeddings (n, d) in the space of ``metric``: scaled to length 1 except for E."""
-    if metric not in METRICS:
-        raise ValueError(f"unknown metric {metric!r}: {', '.join(METRICS)}")
+    if metric not in DISTANCES:
+        raise ValueError(f"unknown metric {metric!r}: {', '.join(DISTANCES)}")
     return embeddings if metric == "E" else functional.normalize(embeddings)

@@ -54,7 +54,7 @@ def _shares(hardness: Tensor) -> Tensor:
 
 
 class Destination(Protocol):
-    """The hardness at which perturbed triplets stop, for the anchors of a batch in their order."""
+    """Hardness at which perturbed triplets stop, for the anchors of a batch in their order."""
 
     def __call__(
         self, embeddings: Tensor, classes: Tensor, last_loss: float, generator: torch.Generator
@@ -68,7 +68,7 @@ class Destination(Protocol):
 
 
 @dataclass(frozen=True)
-class OfMiner:
+class MinerHardness:
     """Hardness of the clean triplets that a miner finds for the same anchors."""
 
     miner: Miner
@@ -152,7 +152,7 @@ def _for_each_anchor(value: float, embeddings: Tensor) -> Tensor:
 
 
 DESTINATIONS: dict[str, Destination] = {
-    **{name: OfMiner(miner) for name, miner in MINERS.items()},
+    **{name: MinerHardness(miner) for name, miner in MINERS.items()},
     "lga": LossGuided(),
     "g2": LossGuided(power=2),
     "g1/2": LossGuided(power=0.5),

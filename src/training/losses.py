@@ -56,7 +56,7 @@ class MixedCrossEntropy:
 
 
 @dataclass(frozen=True)
-class OfEmbeddings:
+class EmbeddingLoss:
     """Loss of ``metric_losses`` by name, in the metric C, E or N.
 
     An embedder's features have unit length, for which E and N differ only in the default margins.

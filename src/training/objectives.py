@@ -1,7 +1,7 @@
 """Objectives of training adversaries.
 
-An objective reads the inner problem at one point of the descent and returns what is made small: a
-value for each image or triplet, (n,), or a scalar. H is the hardness of a triplet, d(a, p) - d(a, n).
+An objective reads the inner problem at one point of the descent and returns the value to minimise, one
+for each image or triplet, (n,), or a scalar. H is the hardness of a triplet, d(a, p) - d(a, n).
 """
 
 from collections.abc import Callable
@@ -27,13 +27,13 @@ class Inner:
     benign: Callable[[], Prediction]
     """Function that returns the prediction for the benign images, without gradient."""
     classes: Tensor
-    """(n,) int64 class numbers of the perturbed images."""
+    """Class numbers (n,) int64 of the perturbed images."""
     anchors: Tensor | None
-    """Benign embeddings (t, d) of the anchors where these are not perturbed."""
+    """Benign embeddings (t, d) of the anchors if these are not perturbed."""
     metric: str
     """Metric of the loss: C, E or N."""
     wanted: Tensor | None
-    """(t,) hardness H_D that the triplets are to have; None if the adversary has no destination."""
+    """Hardness H_D (t,) that the triplets shall have; None if the adversary has no destination."""
     generator: torch.Generator
 
     def triplet(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,7 +46,7 @@ class Inner:
         return self.anchors, positives, negatives
 
     def hardness(self) -> Tensor:
-        """H of every triplet, (t,)."""
+        """Hardness H of every triplet, (t,)."""
         return hardness(*self.triplet(), self.metric)
 
 
@@ -54,17 +54,17 @@ Objective = Callable[[Inner], Tensor]
 
 
 def misclassify(inner: Inner) -> Tensor:
-    """-CE (Madry et al., "Towards deep learning models resistant to adversarial attacks", 2018)."""
+    """Return -CE (Madry et al., "Towards deep learning models resistant to adversarial attacks")."""
     return -functional.cross_entropy(inner.points.logits, inner.classes, reduction="none")
 
 
 def resemble_least_likely(inner: Inner) -> Tensor:
-    """Smoothed CE of the class that is least likely for the benign image (step-LL, Iter-LL)."""
+    """Return the smoothed CE of the least likely class of the benign image (step-LL, Iter-LL)."""
     return smoothed_cross_entropy(inner.points.logits, least_likely(inner.benign().logits))
 
 
 def diverge(inner: Inner) -> Tensor:
-    """-KL(f(x) || f(x')) of the class probabilities (Zhang et al., TRADES, 2019)."""
+    """Return -KL(f(x) || f(x')) of the class probabilities (Zhang et al., TRADES, 2019)."""
     log_points = inner.points.logits.log_softmax(dim=1)
     log_benign = inner.benign().logits.log_softmax(dim=1)
     return -functional.kl_div(log_points, log_benign, reduction="none", log_target=True).sum(dim=1)
@@ -75,53 +75,53 @@ _NUDGE = 1e-7
 
 
 def shift(inner: Inner) -> Tensor:
-    """-d(f(x'), f(x)): the embedding's shift."""
+    """Return -d(f(x'), f(x)), minus the shift of the embedding."""
     target = inner.benign().features
     signs = torch.randint(-1, 2, target.shape, generator=inner.generator).to(target)
     return -distance(inner.points.features, target + _NUDGE * signs, inner.metric)
 
 
 def collapse(inner: Inner) -> Tensor:
-    """d(p', n'), until positives and negatives cannot be told apart (anti-collapse triplets)."""
+    """Return d(p', n'), so that positives and negatives become alike (anti-collapse triplets)."""
     _, positives, negatives = inner.triplet()
     return distance(positives, negatives, inner.metric)
 
 
 def collapse_all(inner: Inner) -> Tensor:
-    """All three distances in a triplet (three-body collapse)."""
+    """Return all three distances in a triplet (three-body collapse)."""
     anchors, positives, negatives = inner.triplet()
     to_positives = distance(anchors, positives, inner.metric)
     return to_positives + distance(anchors, negatives, inner.metric) + collapse(inner)
 
 
 def invert(inner: Inner) -> Tensor:
-    """-H: the positive as far and the negative as near as the budget allows (min-max)."""
+    """Return -H, so that positives move away and negatives closer (min-max)."""
     return -inner.hardness()
 
 
 def collapse_or_invert(inner: Inner) -> Tensor:
-    """One of ``collapse`` and ``invert``, at each step by the toss of a coin (ACAP)."""
+    """Return ``collapse`` or ``invert``, chosen at random in each step (ACAP)."""
     heads = torch.rand((), generator=inner.generator) < 0.5
     return collapse(inner) if heads else invert(inner)
 
 
 def harden(inner: Inner) -> Tensor:
-    """max(-H, -H_D): like ``invert``, until a triplet is as hard as it should be (AMDsemi)."""
+    """Return max(-H, -H_D), which is ``invert`` until a triplet is hard enough (AMDsemi)."""
     return torch.maximum(-inner.hardness(), -_wanted(inner))
 
 
 def raise_hardness(inner: Inner) -> Tensor:
-    """relu(H_D - H)^2, "et" (Zhou and Patel, CVPR 2022): each triplet stops by itself at H_D."""
+    """Return relu(H_D - H)^2, "et" (Zhou and Patel, CVPR 2022); each triplet stops at H_D."""
     return one_sided(inner.hardness(), _wanted(inner))
 
 
 def match_hardness(inner: Inner) -> Tensor:
-    """(H - H_D)^2, "l2": easier triplets are also made harder ones, and harder ones easier."""
+    """Return (H - H_D)^2, "l2", which makes easier triplets harder and harder ones easier."""
     return two_sided(inner.hardness(), _wanted(inner))
 
 
 def match_hardness_shares(inner: Inner) -> Tensor:
-    """KL(H_D || H) over the triplets of the batch, "kl": only how they compare with each other counts.
+    """Return KL(H_D || H) over the triplets of the batch, "kl"; only relative hardness counts.
 
     Published code feeds the divergence L1-normalised values without a logarithm.
     """

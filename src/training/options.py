@@ -1,4 +1,4 @@
-"""The recipe that a user's options make, and what they leave open."""
+"""Recipe, schedule and budget of the user's options, completed with defaults."""
 
 import argparse
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ from typing import Any
 from src.artifacts.errors import UserError
 from src.extractors.architectures import build_extractor, check_arch, input_size
 from src.extractors.zoo import split_arch
-from src.training.adversaries import Adversary, AttackAdversary, Budget, Free
+from src.training.adversaries import Adversary, AdversaryBudget, AttackAdversary, Free
 from src.training.arp_keys import parse_keys, with_keys
 from src.training.attention import Attention
 from src.training.command import RecipeOptions
 from src.training.config_names import parse_config
 from src.training.cost import Cost, cost_of
 from src.training.loop import Schedule
-from src.training.losses import OfEmbeddings
+from src.training.losses import EmbeddingLoss
 from src.training.metric_losses import METRIC_LOSSES, metric_loss
 from src.training.miners import MINERS
 from src.training.objectives import misclassify
@@ -44,13 +44,13 @@ class Defaults:
 
     schedule: Schedule
     eps: float
-    """Budget in grey levels of 255, like ``step``."""
+    """Budget in grey levels of 255, the unit of ``step`` too."""
     step: float
     steps: int
 
 
 CLASSIFIERS = Defaults(Schedule(epochs=12), eps=4, step=1, steps=7)
-# The published settings; of the learning rate and the inner steps those of the published code.
+# The published settings; learning rate and inner steps are those of the published code.
 SMALL_EMBEDDERS = Defaults(
     Schedule(8, 128, 1e-3, "adam", weight_decay=1e-7, augmentation=UNCHANGED),
     eps=77,
@@ -87,9 +87,9 @@ CONSERVATIVE: dict[str, Any] = {
 
 
 def defaults_of(arch: str, preset: str | None = None) -> Defaults:
-    """Classifiers: ours. Embedders: those published for 28x28 images, or for 224x224.
+    """Return our defaults of classifiers, or the published ones of embedders for 28 or 224 pixels.
 
-    ``preset`` ``paper``: the published ones of attention rectification and preservation.
+    The ``preset`` ``paper`` has the published ones of attention rectification and preservation.
     """
     if preset == "paper":
         return PUBLISHED_ARP
@@ -171,7 +171,7 @@ def job_of(options: argparse.Namespace, recipe_options: RecipeOptions) -> Job:
 
 
 def _scheduled(usual: Schedule, options: argparse.Namespace) -> Schedule:
-    """``usual`` but for what the options change."""
+    """Return ``usual`` with the changes of the options."""
     changed = {
         "epochs": options.epochs,
         "batch_size": options.batch,
@@ -183,13 +183,13 @@ def _scheduled(usual: Schedule, options: argparse.Namespace) -> Schedule:
     if "augmentation" in given:
         given["augmentation"] = parse_augmentation(options.augmentation)
     if "gradient_defence" in given:
-        parse_defence(options.gradient_defence)  # says what is wrong with it
+        parse_defence(options.gradient_defence)  # raises an error that says what is wrong
     base = CONSERVATIVE if options.schedule == "conservative" else {}
     return replace(usual, seed=options.seed, **{**base, **given})
 
 
 def _epochs_for(units: float, training: Training, arch: str) -> int:
-    """Whole passes over the pictures, at least one, that cost about ``units`` of plain training."""
+    """Return the number of passes, at least one, that cost about ``units`` of plain training."""
     if split_arch(arch)[1] is not None:
         raise UserError("--units is for classifiers: an embedder's cost depends on its triplets")
     recipe = parts(training)[0]
@@ -197,7 +197,7 @@ def _epochs_for(units: float, training: Training, arch: str) -> int:
 
 
 def has_closed_form(recipe: Recipe, arch: str) -> bool:
-    """Whether ``recipe`` reads the attention of a network ``arch`` without differentiation."""
+    """Return whether ``recipe`` reads the attention of a network ``arch`` without differentiation."""
     if recipe.attention is None or recipe.attention.map == "energy":
         return True
     return _is_averaged(recipe.attention, arch)
@@ -205,7 +205,7 @@ def has_closed_form(recipe: Recipe, arch: str) -> bool:
 
 @cache
 def _is_averaged(attention: Attention, arch: str) -> bool:
-    """Build a network ``arch`` and say whether its attention is averaged."""
+    """Build a network ``arch`` and return whether its attention is averaged."""
     return attention.watch(build_extractor(arch, ("a", "b"))).averaged
 
 
@@ -216,10 +216,10 @@ def _with_replays(recipe: Recipe, replays: int) -> Recipe:
 
 
 def build_recipe(options: RecipeOptions, arch: str, eps: float, step: float | None) -> Training:
-    """The recipe of ``options`` for a network ``arch``, within ``eps`` in steps of ``step`` grey levels.
+    """Return the recipe of ``options`` for ``arch``, within ``eps`` in steps of ``step`` grey levels.
 
-    ``step`` None is the usual one. A single step goes all the way, as in FGSM and in Free-AT for
-    classifiers, unless ``step`` says otherwise. Raises ``UserError`` for options that do not go together.
+    ``step`` None is the default. A single step, as in FGSM and in Free-AT for classifiers, has the length
+    ``eps`` unless ``step`` is given. Raises ``UserError`` for options that do not go together.
     """
     training = _named(options)
     keys = parse_keys(options.arp)
@@ -243,7 +243,7 @@ def build_recipe(options: RecipeOptions, arch: str, eps: float, step: float | No
         n_steps = 1 if carried else steps
         whole = n_steps == 1 and not (carried and is_embedder)
         length = step or (eps if whole else defaults.step)
-        budget = Budget(eps / 255, length / 255, n_steps)
+        budget = AdversaryBudget(eps / 255, length / 255, n_steps)
         return replace(recipe, adversary=replace(recipe.adversary, budget=budget))
 
     training = altered(training, finished)
@@ -253,7 +253,7 @@ def build_recipe(options: RecipeOptions, arch: str, eps: float, step: float | No
 
 
 def _named(options: RecipeOptions) -> Training:
-    """The row of ``RECIPES``, or HM[S, D] put together."""
+    """Return a row of ``RECIPES``, or HM[S, D] made of its parts."""
     if options.recipe == "hm":
         return hardness_manipulation(
             options.source or "softhard",
@@ -273,20 +273,20 @@ def _named(options: RecipeOptions) -> Training:
 
 
 def _with_loss(recipe: Recipe, options: RecipeOptions) -> Recipe:
-    if not isinstance(recipe.loss, OfEmbeddings):
+    if not isinstance(recipe.loss, EmbeddingLoss):
         for name in ("loss", "metric", "margin", "source"):
             if getattr(options, name) is not None:
                 raise UserError(f"--{name} belongs to embedders, not to recipe {options.recipe}")
         return recipe
-    loss = OfEmbeddings(
+    loss = EmbeddingLoss(
         options.loss or recipe.loss.name, options.metric or recipe.loss.metric, options.margin
     )
-    metric_loss(loss.name, loss.metric)  # says what is wrong with it
+    metric_loss(loss.name, loss.metric)  # raises an error that says what is wrong
     return replace(recipe, loss=loss)
 
 
 def _with_adversary(recipe: Recipe, options: RecipeOptions) -> Recipe:
-    if not isinstance(recipe.adversary, Adversary) or isinstance(recipe.loss, OfEmbeddings):
+    if not isinstance(recipe.adversary, Adversary) or isinstance(recipe.loss, EmbeddingLoss):
         raise UserError(f"--adversary does not go with recipe {options.recipe}")
     named = AttackAdversary("all", misclassify, attack=options.adversary)
     adversary = CLASSIFIER_ADVERSARIES.get(options.adversary, named)
@@ -296,14 +296,14 @@ def _with_adversary(recipe: Recipe, options: RecipeOptions) -> Recipe:
 def _with_terms(recipe: Recipe, options: RecipeOptions) -> Recipe:
     weights = ((options.ics, intraclass_structure), (options.barlow, barlow_twins))
     given = tuple((weight, term) for weight, term in weights if weight is not None)
-    if given and not isinstance(recipe.loss, OfEmbeddings):
+    if given and not isinstance(recipe.loss, EmbeddingLoss):
         raise UserError(f"--ics and --barlow belong to embedders, not to recipe {options.recipe}")
     added = tuple((weight, term) for weight, term in given if weight)
     return replace(recipe, terms=recipe.terms + added)
 
 
 def _check(recipe: Recipe, name: str) -> None:
-    """An adversary of triplets leaves no batch of pairs, which some losses compare as a whole."""
+    """Raise ``UserError`` for a loss that does not fit the adversary's triplets or its hardness."""
     moves_triplets = recipe.adversary is not None and recipe.adversary.perturbs != "all"
     if moves_triplets and METRIC_LOSSES[recipe.loss.name].of_triplets is None:
         raise UserError(f"the loss {recipe.loss.name} cannot judge perturbed triplets")
@@ -316,4 +316,4 @@ def _has_structure(recipe: Recipe) -> bool:
 
 
 def _embeds(training: Training) -> bool:
-    return isinstance(parts(training)[0].loss, OfEmbeddings)
+    return isinstance(parts(training)[0].loss, EmbeddingLoss)

@@ -1,7 +1,7 @@
-"""Ways to train an extractor, as data: which loss on which images, perturbed how, and what is added.
+"""Recipes of training as data: a loss, its images, an adversary and terms.
 
-Metric learning after Zhou and Patel, "Enhancing Adversarial Robustness for Deep Metric Learning" (CVPR
-2022), where its names come from, and Zhou et al., "Adversarial Attack and Defense in Deep Ranking"
+Metric learning and its names follow Zhou and Patel, "Enhancing Adversarial Robustness for Deep Metric
+Learning" (CVPR 2022), and Zhou et al., "Adversarial Attack and Defense in Deep Ranking"
 (2021).
 """
 
@@ -18,7 +18,7 @@ from src.training.adversaries import Adversary, Free, Gate, near_start
 from src.training.attention import Attention, Preserve, Rectify
 from src.training.batches import Batches, pairs, plain
 from src.training.hardness import LossGuided, parse_destination
-from src.training.losses import CrossEntropy, Loss, MixedCrossEntropy, OfEmbeddings
+from src.training.losses import CrossEntropy, EmbeddingLoss, Loss, MixedCrossEntropy
 from src.training.miners import MINERS, Miner
 from src.training.objectives import (
     HARDNESS_OBJECTIVES,
@@ -50,7 +50,7 @@ class Recipe:
     terms: tuple[tuple[float, Term], ...] = ()
     """Pairs of a weight and a term, which are added to the loss."""
     batch_norm: Literal["frozen", "train"] = "frozen"
-    """frozen keeps the statistics that the network came with; the affine part is trained anyway."""
+    """frozen keeps the initial statistics of batch norm; its affine part is always trained."""
     attention: Attention | None = None
     """Maps that terms and the adversary's gate read."""
     warm_up: float = 0.0
@@ -60,7 +60,7 @@ class Recipe:
 
     @property
     def together(self) -> bool:
-        """Whether benign and perturbed images share one forward."""
+        """True if benign and perturbed images share one forward."""
         return isinstance(self.loss, MixedCrossEntropy) and self.adversary is not None
 
     @property
@@ -73,13 +73,13 @@ class Recipe:
 
     @property
     def replays(self) -> int:
-        """Steps on each mini-batch; epochs are divided by it, so recipes compare at equal cost."""
+        """Number of steps on each mini-batch; epochs are divided by it for equal cost of recipes."""
         return self.adversary.replays if isinstance(self.adversary, Free) else 1
 
 
 @dataclass(frozen=True)
 class Mix:
-    """Each step follows ``first`` with ``probability``, else ``second``."""
+    """Training in which each step follows ``first`` with ``probability``, else ``second``."""
 
     probability: float
     first: Recipe
@@ -89,7 +89,7 @@ class Mix:
 Training = Recipe | Mix
 
 _CLASSIFY = Recipe(CrossEntropy(), plain, batch_norm="train")
-_EMBED = Recipe(OfEmbeddings(), pairs)
+_EMBED = Recipe(EmbeddingLoss(), pairs)
 
 _PGD = Adversary("all", misclassify, start=random_start)
 CLASSIFIER_ADVERSARIES: dict[str, Adversary] = {
@@ -116,7 +116,7 @@ _AMDSEMI = replace(_EMBED, adversary=Adversary("apn", harden, LossGuided(power=0
 
 
 def chosen(choices: Mapping[str, Value], name: str, kind: str) -> Value:
-    """``choices[name]``; ``UserError`` lists them where there is no such one."""
+    """Return ``choices[name]``; ``UserError`` lists the choices for an unknown name."""
     if name not in choices:
         raise UserError(f"unknown {kind} {name}: choose from {', '.join(choices)}")
     return choices[name]
@@ -125,12 +125,11 @@ def chosen(choices: Mapping[str, Value], name: str, kind: str) -> Value:
 def hardness_manipulation(
     source: str, destination: str, objective: str = "et", anchor: str = "free"
 ) -> Recipe:
-    """HM[S, D]: triplets of the miner ``source`` become as hard as ``destination`` says.
+    """Return HM[S, D], in which triplets of the miner ``source`` become as hard as ``destination``.
 
-    ``destination`` as ``hardness.parse_destination`` reads it, ``objective`` a key of
-    ``HARDNESS_OBJECTIVES``; a ``fixed`` anchor is not perturbed. HM[X, X] has nothing to do: its triplets
-    are as hard as they should be, and the recipe is without an adversary. Raises ``UserError`` for
-    unknown names.
+    ``hardness.parse_destination`` reads ``destination``; ``objective`` is a key of
+    ``HARDNESS_OBJECTIVES``; a ``fixed`` anchor is not perturbed. HM[X, X] has no adversary, since its
+    triplets are already as hard as they should be. Raises ``UserError`` for unknown names.
     """
     recipe = replace(_EMBED, miner=chosen(MINERS, source, "miner"))
     descend = chosen(HARDNESS_OBJECTIVES, objective, "objective")
@@ -158,7 +157,7 @@ RECIPES: dict[str, Training] = {
     "rectify": replace(_ARP, terms=_ARP.terms[1:]),
     "arp": _ARP,
     "arp_strong": replace(_ARP, adversary=replace(_PGD, gate=Gate())),
-    # Embedders. EST alone was published with batch norm that follows its batches.
+    # Embedders. Only EST was published with batch norm that follows its batches.
     "none": _EMBED,
     "est": replace(_EMBED, adversary=Adversary("all", shift), batch_norm="train"),
     "rest": replace(_EMBED, adversary=Adversary("pn", shift)),
@@ -201,11 +200,20 @@ def altered(training: Training, alter: Callable[[Recipe], Recipe]) -> Training:
     return replace(training, first=alter(training.first), second=alter(training.second))
 
 
+_RECORDED_NAMES = {
+    "AdversaryBudget": "Budget",
+    "EmbeddingLoss": "OfEmbeddings",
+    "MinerHardness": "OfMiner",
+}
+"""Names in manifests. Under any other name a trained checkpoint would count as out of date."""
+
+
 def described(value: object) -> object:
     """Return a recipe or a part of it in values that JSON knows: functions by name, the rest by field."""
     if is_dataclass(value):
         content = {field.name: described(getattr(value, field.name)) for field in fields(value)}
-        return {type(value).__name__: content}
+        name = type(value).__name__
+        return {_RECORDED_NAMES.get(name, name): content}
     if isinstance(value, tuple):
         return [described(part) for part in value]
     return value.__name__ if callable(value) else value

@@ -1,4 +1,4 @@
-"""One step of training: perturb, forward, descend."""
+"""Step of training: perturbation, forward and descent."""
 
 import copy
 from collections.abc import Sequence

@@ -24,9 +24,9 @@ class Views:
 
     network: Callable[[Tensor], Prediction]
     images: Tensor
-    """(m, C, H, W) benign images, float in [0, 1]."""
+    """Benign images (m, C, H, W), float in [0, 1]."""
     classes: Tensor
-    """(m,) int64 class numbers."""
+    """Class numbers (m,) int64."""
     metric: str
     """Metric of embeddings: C, E or N."""
     miner: Miner

@@ -127,7 +127,7 @@ def test_atomic_outputs_appear_together_or_not_at_all(tmp_path):
 
 
 def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):
-    """The kernel's file-size limit stands in for a full disk: the write fails the same way."""
+    """The kernel's file-size limit replaces a full disk, since the write fails in the same way."""
     code = (
         "import numpy as np, sys\n"
         "from pathlib import Path\n"
@@ -185,7 +185,7 @@ def test_outputs_that_share_a_name_are_told_apart(tmp_path):
 
 
 def made(outputs, source, *, force=False):
-    """Run a stage that copies ``source`` to both outputs; whether it wrote."""
+    """Run a stage that copies ``source`` to both outputs; return whether it wrote them."""
     stage = Stage(Manifest.of("copy", {"seed": 0}, [source]), outputs, name="the copies")
     if stage.is_up_to_date(force):
         return False

@@ -1,4 +1,4 @@
-"""Folders of reconstructions: names, and which original a reconstruction belongs to."""
+"""Folders of reconstructions: names, and the original of each reconstruction."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ IDS, LABELS = (2, 10, 7), (1, 0, 1)
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Three pairs whose reconstruction is 7 levels above its original, written out of order."""
+    """Write three pairs out of order, each with a reconstruction 7 levels above its original."""
     originals = np.zeros((3, 4, 6, 3), np.uint8) + np.array(IDS, np.uint8)[:, None, None, None]
     folder = tmp_path / NAME
     write_reconstructions(folder, IDS, LABELS, originals + 7, originals, originals + 1)

@@ -1,4 +1,4 @@
-"""Top-K lists and ranks survive being written and read."""
+"""Top-K lists and ranks are equal after they are written and read."""
 
 import numpy as np
 import pytest

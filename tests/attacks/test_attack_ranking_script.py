@@ -1,4 +1,4 @@
-"""audits.rankings from checkpoint and images to table and record, and its reporting."""
+"""Runs of audits.rankings from checkpoint and images to table and record, and its reports."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from audits import rankings
 from src.attacks.profiles import PROFILES, parse_attack
 from src.attacks.ranking.command import add_ranking_options, attacks_of
 from src.cli import Parser, run
-from src.measures.ranking_attacks import Benign, Outcome, overview
+from src.measures.ranking_attacks import Benign, RankingOutcome, overview
 from src.metrics.ranking_robustness import TERMS, empirical_robustness_score
 
 N_IMAGES, N_CLASSES = 30, 3
@@ -24,7 +24,7 @@ CANDIDATE = "CA:pm=+:W=1:eps=8/255:alpha=3/255:pgditer=2"
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """``call(*options)`` -> (exit code, stdout, stderr)."""
+    """Return a function ``call(*options)`` that returns (exit code, stdout, stderr)."""
 
     def invoke(*options: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [rankings.__file__, *map(str, options)])
@@ -35,7 +35,7 @@ def call(monkeypatch, capsys):
 
 @pytest.fixture
 def pictures(tmp_path, draw_images) -> tuple[str, ...]:
-    """The options that name 30 labelled images of 32 x 32 pixels."""
+    """Options that name 30 labelled images of 32 x 32 pixels."""
     folder = draw_images(tmp_path / "images", N_IMAGES, 32)
     rows = [f"{item},{item % N_CLASSES},kind {item % N_CLASSES}" for item in range(N_IMAGES)]
     (tmp_path / "labels.csv").write_text("\n".join(["item,category,label", *rows]) + "\n")
@@ -277,7 +277,7 @@ def benign(spread: float = 1.0) -> Benign:
 def test_unknown_recalls_are_left_out_of_means():
     spec = parse_attack("LTM")
     before, after = {"r1": np.array([100.0, np.nan, 0])}, {"r1": np.array([0.0, np.nan, 0])}
-    outcome = Outcome.of(benign(), {spec: [(before, after)]})
+    outcome = RankingOutcome.of(benign(), {spec: [(before, after)]})
     row = outcome.table().iloc[0]
     assert (row["before"], row["after"], row["score"]) == (50, 0, 0)
     assert np.isnan(row["ci_low"])
@@ -285,7 +285,7 @@ def test_unknown_recalls_are_left_out_of_means():
 
 
 def test_scores_belong_to_a_budget():
-    """Two budgets with ten terms each; a third has one."""
+    """The table has two budgets with ten terms each and a third with one."""
     scores = {}
     for eps, value in ((8, 10.0), (16, 5.0)):
         for spec in PROFILES["rob224"]:
@@ -296,7 +296,7 @@ def test_scores_belong_to_a_budget():
             measured = {name: np.array([value]) for name in measures}
             scores[parse_attack(text)] = [(measured, measured)]
     scores[parse_attack("LTM:eps=4/255")] = [({"r1": np.ones(1)}, {"r1": np.ones(1)})]
-    robustness = Outcome.of(benign(), scores).robustness()
+    robustness = RankingOutcome.of(benign(), scores).robustness()
     assert list(robustness["budget"]) == [
         "eps=8/255:alpha=3/255:pgditer=32",
         "eps=16/255:alpha=3/255:pgditer=32",
@@ -308,7 +308,7 @@ def test_scores_belong_to_a_budget():
 def test_larger_sets_of_candidates_are_no_terms():
     spec = parse_attack("CA:pm=+:W=5")
     measured = {"percentile": np.ones(3)}
-    table = Outcome.of(benign(), {spec: [(measured, measured)]}).table()
+    table = RankingOutcome.of(benign(), {spec: [(measured, measured)]}).table()
     assert table["term"].isna().all()
 
 
@@ -316,7 +316,7 @@ def test_a_collapsed_embedder_is_called_so():
     spec = parse_attack("LTM")
     measured = {"r1": np.ones(3)}
     for spread, collapsed in ((1.0, False), (0.01, True)):
-        record = Outcome.of(benign(spread), {spec: [(measured, measured)]}).record({})
+        record = RankingOutcome.of(benign(spread), {spec: [(measured, measured)]}).record({})
         assert record["collapsed"] is collapsed
         assert ("collapsed" in overview(record)) is collapsed
 

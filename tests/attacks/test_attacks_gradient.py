@@ -108,7 +108,7 @@ def test_pgd_depends_on_its_random_start_and_gets_nearer_to_its_goal(extractor, 
 
 
 def test_the_normalised_space_is_the_published_one(extractor, images, goal):
-    """Bitwise CleverHans on normalised points, without clipping."""
+    """The result equals CleverHans' bit for bit on normalised points, without clipping."""
     normalised = (images - extractor.mean) / extractor.std
     theirs = fast_gradient_method(
         extractor.network, normalised, EPS, np.inf, y=goal.classes, targeted=True
@@ -161,7 +161,7 @@ def test_a_gradient_that_vanishes_is_explained(images):
 
 
 def test_spsa_probes_around_its_iterate(images):
-    """The gradient of a quadratic depends on where it is estimated: at 2x it points elsewhere."""
+    """The gradient of a quadratic depends on the point: at 2x it has another direction."""
     center = 0.5
 
     def near_center(points):
@@ -178,7 +178,7 @@ def test_spsa_probes_around_its_iterate(images):
         near_center, image, 0.1, 60, y=goal.classes, targeted=True, spsa_samples=64,
         clip_min=0, clip_max=1, sanity_checks=False,
     )  # fmt: skip
-    # From 0.45 the way to 0.5 is upwards; 2 * 0.45 lies beyond it, so CleverHans goes down.
+    # From 0.45 the step to 0.5 is upwards; 2 * 0.45 lies beyond 0.5, so CleverHans goes down.
     assert (ours - center).abs().mean() < 0.02
     assert (theirs - center).abs().mean() > 0.1
 
@@ -242,7 +242,7 @@ def test_pgd_in_an_l1_ball_keeps_to_it_and_gets_nearer_to_its_goal(
 
 
 class Lift:
-    """A goal that reads features: the first one shall be large."""
+    """Goal that makes the first feature large."""
 
     def __call__(self, prediction):
         return -prediction.features[:, 0]
@@ -268,7 +268,7 @@ def test_a_goal_may_read_features(extractor, images, attack):
 
 @pytest.mark.parametrize("attack", [CW(c=10, max_it=200), DDN(60)], ids=repr)
 def test_the_smallest_change_is_found_for_a_goal_that_reads_features(images, attack):
-    """Feature 0 is 4 times the mean: it is 1 where all pixels have moved to a mean of 1/4."""
+    """Feature 0 is 4 times the mean, so that it is 1 if all pixels have moved to a mean of 1/4."""
     dark = images * 0.3
 
     def four_means(points):
@@ -296,7 +296,7 @@ def test_restarts_keep_the_first_success_and_leave_it_alone(images):
         return points + len(seen)
 
     def logits(points):
-        """Image n is there once it has been moved n times."""
+        """Return logits by which image n reaches its goal after n moves."""
         moved = (points - images[: len(points)]).mean(dim=(1, 2, 3)).round()
         if len(points) < len(images):
             moved = torch.full((len(points),), float(len(seen)))

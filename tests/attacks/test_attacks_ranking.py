@@ -33,7 +33,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 @pytest.fixture
 def gallery() -> Gallery:
-    """40 points in 4 classes of unlike sizes, one of them a single image."""
+    """Gallery of 40 points in 4 classes of unlike sizes, one of them a single image."""
     points = functional.normalize(torch.randn(G, D, generator=generator(1)))
     classes = torch.randint(3, (G,), generator=generator(2))
     classes[-1] = 3
@@ -47,7 +47,7 @@ def own() -> Tensor:
 
 @pytest.fixture
 def embeddings() -> Tensor:
-    """Of attacked images."""
+    """Embeddings of attacked images."""
     return functional.normalize(torch.randn(N, D, generator=generator(3)))
 
 
@@ -125,11 +125,11 @@ def test_wrong_text_is_one_line(text, problem):
         parse_attack(text)
 
 
-# What attacks aim at.
+# Aims of attacks.
 
 
 def ranking(gallery: Gallery, own: int, point: Tensor | None = None) -> list[int]:
-    """The other images, the nearest first."""
+    """Return the other images by ascending distance."""
     point = gallery.embeddings[own] if point is None else point
     others = [x for x in range(len(gallery)) if x != own]
     return sorted(others, key=lambda x: distance(point, gallery.embeddings[x]))
@@ -194,11 +194,11 @@ def test_the_published_gtm_takes_an_index_of_the_subset(gallery, own):
         assert index == subset.index(nearest)
 
 
-# What they make small.
+# Objectives of attacks.
 
 
 def expected_loss(spec: AttackSpec, gallery: Gallery, aim: Aim, row: int, point: Tensor) -> float:
-    """In loops over queries, candidates and images."""
+    """Compute the loss by loops over queries, candidates and images."""
     points = gallery.embeddings
     items, everyone = aim.items[row].tolist(), range(len(gallery))
     sign = -1 if spec.pm == "-" or spec.kind == "GTT" else 1
@@ -246,7 +246,7 @@ def test_objectives_match_loops(spec, gallery, own, embeddings):
     aim = attack.select(gallery, own, generator())
     values = attack.objective(gallery, aim)(embeddings)
     expected = [expected_loss(spec, gallery, aim, row, embeddings[row]) for row in range(N)]
-    # A query's distance to itself is the root of what rounding leaves of 1 - cosine: one of G distances.
+    # A query's distance to itself, one of G distances, is the root of the rounding error of 1 - cosine.
     of_itself = math.sqrt(4 * torch.finfo(torch.float32).eps) / G
     np.testing.assert_allclose(values, expected, rtol=1e-4, atol=2 * of_itself)
     assert max(map(abs, expected)) > 100 * of_itself
@@ -280,7 +280,7 @@ def test_the_published_ltm_counts_the_query_itself(gallery, own, embeddings):
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_gradients_are_those_of_finite_differences(spec, gallery, own, embeddings):
-    """In double precision, where differences are exact enough."""
+    """Double precision makes differences exact enough."""
     double = Gallery(functional.normalize(gallery.embeddings.double()), gallery.classes)
     spec = replace(spec, balance=0.0)  # the weight of SPQA is not differentiated
     attack = build_ranking_attack(spec, CORRECT)
@@ -299,7 +299,7 @@ def test_images_do_not_meet_each_others_gradient(gallery, own, embeddings):
         torch.testing.assert_close(loss(embeddings)[:1], alone)
 
 
-# How they are scored.
+# Scores of attacks.
 
 
 def expected_scores(spec: AttackSpec, gallery: Gallery, aim: Aim, row: int, point: Tensor) -> dict:
@@ -345,8 +345,8 @@ def expected_scores(spec: AttackSpec, gallery: Gallery, aim: Aim, row: int, poin
 def test_scores_match_loops(spec, gallery, own, embeddings):
     attack = build_ranking_attack(spec, CORRECT)
     aim = attack.select(gallery, own, generator())
-    # Some of them close to where they were, so that every score has both outcomes; none of them there,
-    # since rounding decides about ties.
+    # Some images hardly move, so that every score has both outcomes. All of them move, since rounding
+    # would decide ties.
     mixed = functional.normalize(
         gallery.embeddings[own] + torch.linspace(0.1, 2, N)[:, None] * embeddings
     )
@@ -367,12 +367,12 @@ def test_ties_do_not_come_first():
     assert (found["r1"] == 0).all()
 
 
-# From images to scores.
+# Runs from images to scores.
 
 
 @pytest.fixture(scope="module")
 def drawn() -> ImageSet:
-    """300 images of 6 classes, 8x8, grey; each class lights another part of the image."""
+    """Set of 300 grey images of 6 classes, 8x8; each class brightens another part of the image."""
     rng = np.random.default_rng(0)
     classes = rng.integers(0, 6, 300)
     bases = rng.integers(40, 200, (6, 8, 8, 1))
@@ -381,7 +381,7 @@ def drawn() -> ImageSet:
 
 
 def random_embedder(seed: int):
-    """A smooth map without any structure of its own."""
+    """Smooth random map from images to embeddings."""
     weights = torch.randn(64, 32, generator=generator(seed)) / 4
     shift = torch.randn(32, generator=generator(seed + 1))
     return lambda images: functional.normalize(((images - 0.5).flatten(1) @ weights + shift).tanh())

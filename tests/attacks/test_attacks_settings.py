@@ -92,7 +92,7 @@ def test_every_attack_has_a_name_that_can_be_taken_apart(kind):
 
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_every_parameter_of_an_attack_can_be_given_and_is_in_its_name(kind):
-    """A value of its own for each option makes another name, or the option says nothing about images."""
+    """Another value of each option makes another name, unless the option does not affect images."""
     usual = ATTACKS[kind]()
     for of in options_of(ATTACKS[kind]):
         flag = of.metadata["flag"] or of.name

@@ -1,4 +1,4 @@
-"""The attack on attention: its objective by hand, its budget, and where it leaves the maps."""
+"""Attack on attention: its objective by hand, its budget, and the shift of maps."""
 
 import importlib
 import math
@@ -31,7 +31,7 @@ EPS = 8 / 255
 
 
 def make_extractor(averaged: bool) -> Extractor:
-    """Smooth, so that slopes can be compared with differences; features are means of maps or not."""
+    """Build a smooth extractor, for comparison with differences; features may be means of maps."""
     torch.manual_seed(5)
     maps = (nn.Conv2d(3, 6, 5, stride=2), nn.Tanh(), nn.Conv2d(6, 8, 3), nn.Tanh())
     if averaged:
@@ -62,7 +62,7 @@ def predictions(extractor, images):
 
 
 def attention_by_hand(watched, image, number):
-    """Grad-CAM without its ReLU of one image, one channel after the other."""
+    """Compute Grad-CAM of one image without its ReLU, one channel after the other."""
     attended = watched(image[None].clone().requires_grad_())
     value = (class_directions(watched.extractor, torch.tensor([number])) * attended.features).sum()
     (gradient,) = torch.autograd.grad(value, attended.maps)
@@ -74,7 +74,7 @@ def attention_by_hand(watched, image, number):
 
 
 def moved(watched, clean, attacked, classes):
-    """How far the attention of ``classes`` has moved, (N,)."""
+    """Return the shift (N,) of the attention of ``classes``."""
 
     def read(points):
         attended = watched(points.clone().requires_grad_())
@@ -107,7 +107,7 @@ def test_the_objective_by_hand(extractor, images, targeted, weight):
 
 @pytest.mark.parametrize("weight", [3.0, math.inf])
 def test_its_slope_is_that_of_differences(extractor, images, weight):
-    """Through the map's own gradient, too."""
+    """The slope includes the gradient of the map itself."""
     goal = ClassGoal(predictions(extractor, images), targeted=False)
     watched = Watched(extractor)
     attention = AttentionGoal.of(watched, images, goal, weight)
@@ -198,7 +198,7 @@ def test_one_cell_cannot_move(images):
 
 @pytest.mark.parametrize("arch", ["resnet18", "squeezenet1_1", "cifar_resnet20", "googlenet"])
 def test_a_tuned_victim_has_the_attention_of_the_extractor(arch):
-    """Also where tracing the network loses the layer whose maps are read."""
+    """This also holds if tracing the network loses the layer of the maps."""
     torch.manual_seed(0)
     extractor = build_extractor(arch, ["a", "b", "c"]).eval()
     images = torch.rand(2, 3, 64, 64)
@@ -275,7 +275,7 @@ def test_it_runs_in_fp32_and_restarts_at_random_points_only():
 
 
 def test_stage_3(draw_images, tiny_checkpoint, tmp_path, monkeypatch):
-    """From the command line to the stored files, under a name of its own, and again."""
+    """Stage 3 stores files under the attack's own name, and skips them when it runs again."""
     data = tmp_path / "data" / "shop"
     draw_images(data / "original" / "images", 6, size=64)
     common = ["--root", tmp_path, "--dataset", "shop", "--gpu", -1, "--model_file", tiny_checkpoint]

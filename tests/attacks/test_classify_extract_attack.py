@@ -1,4 +1,4 @@
-"""Stage 3 from the command line: what it writes, how it continues, what it refuses."""
+"""Stage 3 from the command line: its files, its continuation after a kill, and bad input."""
 
 import errno
 import importlib
@@ -28,7 +28,7 @@ ARCH = "squeezenet1_1"
 
 
 def script(name, root, *arguments):
-    """Run a top-level script in this process; returns its exit code."""
+    """Run a top-level script in this process; return its exit code."""
     command = [name, "--root", root, "--dataset", "shop", "--gpu", "-1", "--workers", "0"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [*map(str, command), *map(str, arguments)])
@@ -46,7 +46,7 @@ def make_extractor(path, seed, n_classes=4):
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """A data set with two extractors, both through stage 1."""
+    """Data set with two extractors after stage 1."""
     root = tmp_path_factory.mktemp("shop")
     images = Layout("shop", root).images
     images.mkdir(parents=True)
@@ -76,7 +76,7 @@ def root(shop, tmp_path):
 
 
 def pair(root, experiment="original"):
-    """The most frequent class, and the one it is most easily taken for."""
+    """Return the most frequent class, and the class with which it is most easily confused."""
     classes = read_classes(root / "data" / "shop" / experiment / "classes.csv")
     counts = np.bincount(classes.classes, minlength=4)
     origin = int(counts.argmax())
@@ -116,7 +116,7 @@ def test_the_artifacts_of_an_attack(root, capsys):
     assert start.classes.tolist() == [origin] * len(ids)
     np.testing.assert_allclose(start.probabilities, clean.rows(ids).probabilities)
 
-    # What the network makes of the files is what stands in the tables.
+    # The tables have the network's predictions for the files.
     stored = open_catalogue(folder / "images", resize=0)
     before = open_catalogue(root / "data" / "shop" / "original" / "images")
     levels = stored.pixels()
@@ -161,7 +161,7 @@ def test_a_killed_attack_continues_to_the_same_bytes(root, tmp_path, monkeypatch
     def killed_in_second(self, victim, folder, number, positions):
         first.append(number)
         columns = original(self, victim, folder, number, positions)
-        if number == 1:  # its files are written, but it is not recorded
+        if number == 1:  # its files are written, but no record of them
             raise KeyboardInterrupt
         return columns
 
@@ -194,7 +194,7 @@ def test_an_attack_with_other_options_starts_afresh(root, monkeypatch):
 
     monkeypatch.setattr(campaign.Campaign, "_attack_batch", killed)
     assert attack(root, "--attack_type", "fgsm") == 130
-    # The name is the same, the batches are not.
+    # The runs have one name and different batches.
     assert attack(root, "--attack_type", "fgsm", "--image_batch", 1) == 130
     assert batches == [0, 1, 0, 1]
 

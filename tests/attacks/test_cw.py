@@ -1,4 +1,4 @@
-"""Carlini and Wagner: the engine against CleverHans, and against its own promises."""
+"""Carlini and Wagner: the engine against CleverHans, and its own promises."""
 
 import copy
 
@@ -42,7 +42,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def goal(network, images):
-    """The second most likely class of every image."""
+    """Return the second most likely class of every image as the goal."""
     return ClassGoal(network(images).argsort(dim=1)[:, -2])
 
 
@@ -89,7 +89,7 @@ def test_a_batch_is_its_images_one_by_one(network, images, goal, box):
 
 def test_an_unreachable_image_stays_clean_and_moves_no_other(network, images, goal):
     def walled(points):
-        """Class 4 cannot win where the first pixel is exactly black in all channels."""
+        """Return a network in which class 4 cannot win if the first pixel is exactly black."""
         logits = network(points)
         wall = (points[:, :, 6, 6].sum(dim=1) < 1).float() * 1e6
         return logits - wall[:, None] * nn.functional.one_hot(torch.tensor(4), 5)

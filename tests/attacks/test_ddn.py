@@ -1,4 +1,4 @@
-"""DDN: what it finds survives an 8-bit file."""
+"""Images of DDN succeed as 8-bit files too."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""audits.robustness from checkpoint and images to tables, its attacks, and its reporting."""
+"""Runs of audits.robustness from checkpoint and images to tables, its attacks, and its reports."""
 
 import shutil
 import sys
@@ -82,7 +82,7 @@ def test_the_margin_is_that_to_the_best_other_class():
 
 
 def test_the_margin_attack_finds_the_worst_corner_of_a_linear_classifier():
-    """Of two classes: the margin is linear, and its minimum is a corner of the ball."""
+    """The margin of two classes is linear, and its minimum is a corner of the ball."""
     torch.manual_seed(0)
     linear = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).requires_grad_(False)
     images, classes = torch.rand(7, 3, 2, 2), torch.tensor([0, 1, 0, 1, 0, 1, 0])
@@ -118,7 +118,7 @@ def test_autoattack_is_as_strong_as_pgd_and_stays_in_the_ball(network, images, g
     assert (attacked - images).abs().max() <= eps + 1e-7
     assert attacked.min() >= 0 and attacked.max() <= 1
     assert not attacked.requires_grad
-    # What it does not succeed with, it leaves as it was.
+    # Images without a success are not changed.
     assert torch.equal(attacked[~found], images[~found])
 
 
@@ -187,7 +187,7 @@ def test_attacks_that_adapt_to_attention_keep_it_or_drive_it_away():
 
 
 class ToTheBoundary:
-    """Grows the step until the network that it sees is fooled, as attacks on the smallest change do."""
+    """Attack that grows the step until the network is fooled, as attacks on the smallest change do."""
 
     def __call__(self, victim, points, goal):
         attacked = points.clone()
@@ -205,7 +205,7 @@ def test_where_only_the_tuned_copy_is_fooled_the_network_is_attacked(network, im
     bias = 0.02 * nn.functional.one_hot(own, 5)
 
     def copy(points: torch.Tensor) -> torch.Tensor:
-        """Leaves its class where the network is still inside it."""
+        """Return logits that leave the class a little before those of the exact network."""
         return network(points) - bias
 
     exact = FunctionVictim(network)
@@ -222,7 +222,7 @@ def test_where_only_the_tuned_copy_is_fooled_the_network_is_attacked(network, im
 
 
 def numbered(n: int, names: tuple[str, ...], first: int = 0) -> ImageSet:
-    """Image p is filled with ``first`` + p and has the class p modulo the number of names."""
+    """Return images filled with ``first`` + p, of class p modulo the number of names."""
     pixels = np.broadcast_to(np.arange(first, first + n)[:, None, None, None], (n, 4, 4, 3))
     return ImageSet.of(ImageArray(pixels.astype(np.uint8)), np.arange(n) % len(names), names)
 
@@ -240,7 +240,7 @@ def test_all_are_the_images_of_both_parts():
 
 
 class Named:
-    """As much of an extractor as has classes."""
+    """Part of an extractor that has classes."""
 
     weights_file = Path("net.pt")
 
@@ -272,7 +272,7 @@ def test_the_interval_is_wilsons(successes, n):
 
 
 def outcomes(**right: float) -> dict[Trial, TrialResult]:
-    """Of 100 images: by ``<attack>_<eps>``, or ``clean``, how many are right."""
+    """Return results for 100 images from the numbers of right ones by ``<attack>_<eps>`` or ``clean``."""
     found = {}
     for name, count in right.items():
         attack, _, eps = name.rpartition("_")
@@ -369,7 +369,7 @@ def test_the_suites_name_each_trial_once():
 
 @pytest.fixture
 def call(monkeypatch, capsys):
-    """``call(*options)`` -> (exit code, stdout, stderr)."""
+    """Return a function ``call(*options)`` that returns (exit code, stdout, stderr)."""
 
     def invoke(*options: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", [robustness.__file__, *map(str, options)])
@@ -379,7 +379,7 @@ def call(monkeypatch, capsys):
 
 
 def save_network(path: Path, seed: int) -> Path:
-    """An untrained classifier of CIFAR-10's classes."""
+    """Save an untrained classifier of CIFAR-10's classes."""
     from src.extractors.architectures import build_extractor
     from src.extractors.checkpoints import save_extractor
 
@@ -391,7 +391,7 @@ def save_network(path: Path, seed: int) -> Path:
 
 @pytest.fixture
 def setting(tmp_path) -> tuple[str, ...]:
-    """The options that name a classifier and images, of which it gets the first two thirds right."""
+    """Options that name a classifier and images, of which it gets the first two thirds right."""
     from src.extractors.checkpoints import load_extractor
 
     checkpoint = save_network(tmp_path / "net.pt", 0)
@@ -431,7 +431,7 @@ def test_the_script_leaves_a_table_and_a_row_for_each_attack(call, setting, tmp_
 
 
 def test_attacks_of_stage_3_run_by_their_names(call, setting, tmp_path):
-    """Those that look for the smallest change leave nothing right, and change less than the budget."""
+    """Attacks for the smallest change leave no image right, and change less than the budget."""
     options = (
         "--attacks",
         "ddn",
@@ -599,7 +599,7 @@ def test_the_usual_attacks_are_those_of_the_published_tables():
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared data")
 def test_a_robust_network_is_as_robust_as_published(call, tmp_path):
-    """Published: 54.82 % under PGD at 2/255 on all of CIFAR-10; on these 200 images about 61.5 %."""
+    """Published: 54.82 % under PGD at 2/255 on all of CIFAR-10; these 200 images give about 61.5 %."""
     code, _, err = call(
         "--data", SHARED / "cifar10_lossless_200.npz", "--part", "all",
         "--checkpoint", SHARED / "weights" / "cifar_resnet2b_adv.pth", "--arch", "cifar_resnet2b",

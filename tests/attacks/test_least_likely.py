@@ -44,7 +44,7 @@ def images() -> torch.Tensor:
 
 
 def step_by_hand(linear: nn.Module, start: torch.Tensor, target: int, eps: float) -> np.ndarray:
-    """One step on a linear classifier: the gradient of its smoothed loss is W^T (p - q)."""
+    """Take one step on a linear classifier, whose smoothed loss has the gradient W^T (p - q)."""
     weight = linear[1].weight.detach().double().numpy()
     bias = linear[1].bias.detach().double().numpy()
     x = start.double().numpy()

@@ -1,4 +1,4 @@
-"""Projected gradient descent: its budget, its range, its stops, and CleverHans beside it."""
+"""Projected gradient descent: budget, range, stops, and comparison with CleverHans."""
 
 import pytest
 import torch
@@ -76,7 +76,7 @@ def test_parameters_get_no_gradient_and_keep_their_flags(network, images):
 
 
 def test_an_image_does_not_depend_on_its_batch(network, images):
-    """In double precision, where rounding turns no sign of a gradient."""
+    """In double precision rounding turns no sign of a gradient."""
     network, images = network.double(), images.double()
     labels = torch.arange(6) % 5
     together = pgd(images, raise_loss(network, labels), EPS, 2 / 255, 5)

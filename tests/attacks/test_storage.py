@@ -1,4 +1,4 @@
-"""8-bit storage: rounding, truncation as published, budgets, lossless files."""
+"""Storage in 8 bits: rounding, truncation as published, budgets, lossless files."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ LEVELS = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
     [(4, 0), (-4, -1), (8, 1), (-8, -2), (16, 3), (-16, -4)],
 )
 def test_the_published_quantiser(eps, change):
-    """Red pixel p, changed by eps/255 after normalisation, then truncated: edges clip."""
+    """A red pixel p is changed by eps/255 after normalisation, truncated and clipped."""
     mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD).view(3, 1, 1)
     attacked = (to_pixels(LEVELS) - mean) / std + eps / 255
@@ -65,7 +65,7 @@ def test_rounding_keeps_every_budget(seed, eps, norm):
     levels = to_levels(images.float(), clean, "round", budget)
     stored = levels.astype(np.int64) - clean
     assert (norms(stored, budget.order) <= budget.eps + 1e-9).all()
-    # Nothing is given away: no coordinate is a whole level from where it was to go.
+    # No budget is wasted: no coordinate is a whole level from its target.
     wanted = (clean + change).clip(0, 255) - clean
     assert (np.abs(stored - wanted) < 1 + 1e-3).all()
 

@@ -1,4 +1,4 @@
-"""Folders of product images, whatever is in them."""
+"""Folders of product images with good and bad content."""
 
 import numpy as np
 import pytest

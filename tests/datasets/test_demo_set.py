@@ -1,4 +1,4 @@
-"""The generated catalogue: reproducible, varied, with a taste that the pictures explain."""
+"""Generated catalogue: reproducible, varied, with tastes that the pictures explain."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Downloads that stop half-way, dead links, and archives that one must not unpack."""
+"""Interrupted downloads, dead links, and dangerous archives."""
 
 import io
 import os
@@ -145,7 +145,7 @@ def test_a_file_inside_a_file(tmp_path):
 
 @pytest.fixture
 def download(tmp_path, web_server):
-    """Run the script in a tree of its own; returns (exit code, stdout, stderr)."""
+    """Run the script in its own tree; return (exit code, stdout, stderr)."""
     shutil.copy(ROOT / "download_datasets.sh", tmp_path)
     (tmp_path / "src").symlink_to(ROOT / "src")
 

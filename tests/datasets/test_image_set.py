@@ -17,7 +17,7 @@ CLASSES = np.array([2, 0, 2, 3, 0, 2])
 
 @pytest.fixture(params=["files", "array"])
 def images(request, tmp_path) -> ImageSet:
-    """Six images of three of four classes, whose ids descend."""
+    """Six images with descending ids, of three of four classes."""
     store = ImageArray(PIXELS)
     if request.param == "files":
         paths = tuple(tmp_path / f"{number}.png" for number in range(6))
@@ -102,7 +102,7 @@ def test_an_error_comes_in_its_turn_and_ends_the_reading(threads):
 
 
 def test_batches_are_read_while_the_caller_works():
-    """The second batch is read although the caller does not ask for it until that is done."""
+    """The second batch is read before the caller asks for it."""
     second_was_read = threading.Event()
 
     def reading(number: int) -> int:

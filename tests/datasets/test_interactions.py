@@ -37,7 +37,7 @@ def feedback_of(rows, timed=True):
 
 
 def named(feedback):
-    """(user, item) in the ids of the source."""
+    """Return pairs (user, item) in the ids of the source."""
     return [
         (feedback.user_ids[user], feedback.item_ids[item])
         for user, item in zip(feedback.users, feedback.items, strict=True)

@@ -1,4 +1,4 @@
-"""From raw sources to data/<dataset>/, with every accident that raw sources have."""
+"""Preparation of data/<dataset>/ from raw sources with all kinds of defects."""
 
 import gzip
 import io
@@ -36,7 +36,7 @@ SCRIPT = Path(prepare_dataset.__file__)
 
 @pytest.fixture
 def prepare(tmp_path, monkeypatch, capsys):
-    """Run the script with ``--root tmp_path``; returns (exit code, stdout, stderr)."""
+    """Run the script with ``--root tmp_path``; return (exit code, stdout, stderr)."""
 
     def call(*arguments):
         words = [str(argument) for argument in arguments]
@@ -74,18 +74,18 @@ def gzipped(path, lines):
 
 
 def rows_of(layout, path):
-    """(user, item) rows of a file of the data set, in the ids of the source and in file order."""
+    """Read the (user, item) rows of a file of the data set in its order, in the ids of the source."""
     users, items = IdMap.read(layout.user_map), IdMap.read(layout.item_map)
     return [(users.originals[user], items.originals[item]) for user, item in read_pairs(path)]
 
 
 def original_rows(layout):
-    """(training rows, test rows); see ``rows_of``."""
+    """Return (training rows, test rows) of ``rows_of``."""
     return rows_of(layout, layout.training_set), rows_of(layout, layout.test_set)
 
 
 def readable(layout):
-    """The data set passes the checks of the stages."""
+    """Return whether the data set passes the checks of the stages."""
     return load_interactions(layout, len(open_whole_catalogue(layout.images)))
 
 
@@ -333,7 +333,7 @@ READY = {
 
 
 def ready_tables(folder, parts=READY, separator="\t", final_newline=True):
-    """``--train FILE --test FILE ...`` with the rows of ``parts``."""
+    """Write the rows of ``parts`` and return ``--train FILE --test FILE ...``."""
     options = []
     for part, rows in parts.items():
         path = table(folder / f"{part}.tsv", rows, separator)
@@ -344,7 +344,7 @@ def ready_tables(folder, parts=READY, separator="\t", final_newline=True):
 
 
 def original_pairs(layout):
-    """For each part, the (user, item) pairs as the stages read them, in the ids of the source."""
+    """Return the (user, item) pairs of each part that the stages read, in the ids of the source."""
     data = load_interactions(layout, None)
     users, items = IdMap.read(layout.user_map), IdMap.read(layout.item_map)
     return {
@@ -475,7 +475,7 @@ def test_wrong_options_of_tables(prepare, tmp_path):
 
 
 def test_the_command_that_an_error_names_repairs_the_data_set(prepare, tmp_path):
-    """Ids with gaps, put by hand where data sets lie."""
+    """The data set has ids with gaps and was written by hand."""
     layout = Layout("mine", tmp_path)
     layout.data.mkdir(parents=True)
     rows = {"training": [(1, 50), (3, 7)], "test": [(3, 50)], "validation": [(1, 8)]}
@@ -518,7 +518,7 @@ def product_2018(asin, category, urls=()):
 
 
 def shop_reviews():
-    """Four users and four items in which everybody bought everything, in an order of their own."""
+    """Write reviews of four users who bought all of four items, each in a different order."""
     return [
         review(f"U{user}", f"B{item}", 1000 + (item + user) % 4 * 86400)
         for item in range(4)
@@ -763,7 +763,7 @@ movielens = pytest.mark.skipif(not MOVIELENS.is_dir(), reason="no real data here
 
 
 def movielens_tables():
-    """Training and test rows as text: (n, 4) object arrays."""
+    """Return training and test rows as text: (n, 4) object arrays."""
     return [
         pd.read_csv(MOVIELENS / name, sep="\t", header=None, dtype=str).to_numpy()
         for name in ("trainingset.tsv", "testset.tsv")
@@ -792,7 +792,7 @@ def test_movielens_as_it_is(prepare, tmp_path):
     for source, written in zip(movielens_tables(), (data.train, data.test), strict=True):
         pairs = source[:, :2].astype(np.int64)
         assert (pairs[np.lexsort(pairs.T[::-1])] == written).all()
-    # The source as it lies is a data set too, with no list of its items.
+    # The unchanged source is a data set too, without a list of its items.
     bare = Layout("bare", tmp_path)
     bare.data.mkdir()
     for file in files:

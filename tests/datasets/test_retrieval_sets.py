@@ -1,4 +1,4 @@
-"""Every layout of labelled images, in small files of the same make; what is wrong is one line."""
+"""Layouts of labelled images in small files; every error is one line."""
 
 import gzip
 import pickle
@@ -23,7 +23,7 @@ SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 def names(part: ImageSet) -> list[str]:
-    """File names with the names of their folders."""
+    """Return file names with the names of their folders."""
     return ["/".join(path.parts[-2:]) for path in part.store.paths]
 
 
@@ -224,7 +224,7 @@ CUB_CLASSES = {1: "001.Albatross", 100: "100.Pelican", 101: "101.Pelican", 200: 
 
 @pytest.fixture
 def cub(tmp_path) -> Path:
-    """Two images of each of four classes, listed out of order."""
+    """Set of two images of each of four classes, listed out of order."""
     folder = tmp_path / "CUB_200_2011"
     listed = [(c, f"{name}/{c}_{k}.jpg") for c, name in CUB_CLASSES.items() for k in range(2)]
     for number, (_, file) in enumerate(listed):
@@ -481,7 +481,7 @@ def test_choices_that_a_layout_does_not_leave(tmp_path):
 
 @given(counts=st.lists(st.integers(1, 9), min_size=2, max_size=6), seed=st.integers(0, 5))
 def test_random_halves(counts, seed):
-    """Nothing is lost or twice, and each class is halved."""
+    """No image is lost or repeated, and each class is halved."""
     if max(counts) < 2:
         counts[0] = 2
     classes = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))

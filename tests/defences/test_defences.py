@@ -34,7 +34,7 @@ DEFENDED = {
 
 
 def pictures(n: int = 2, height: int = 128, width: int = 121) -> np.ndarray:
-    """(n, height, width, 3) uint8: smooth pictures with a little noise, and black and white corners."""
+    """Return smooth pictures (n, height, width, 3) uint8 with some noise, black and white corners."""
     rng = np.random.default_rng(0)
     drawn = []
     for _ in range(n):
@@ -77,7 +77,7 @@ class TestContract:
         (gradient,) = torch.autograd.grad((defended * direction).sum(), images)
         assert gradient.isfinite().all()
         assert (gradient.flatten(1).norm(dim=1) > 0).all()
-        # What an attack sees is what the defence makes of a file.
+        # An attack sees the result of the defence for a file.
         with torch.no_grad():
             assert torch.equal(defended, defence(images))
 
@@ -151,7 +151,7 @@ def test_the_stand_in_is_close_to_the_encoder(quality):
 
 @pytest.mark.parametrize("defence", [JPEG(30), MedianFilter(5)], ids=lambda defence: defence.text)
 def test_a_stand_in_raises_what_is_left_of_a_fine_pattern_more_than_the_identity_does(defence):
-    """The identity follows a pattern that is too fine to be left; the stand-in knows what is lost."""
+    """The identity follows a pattern that the defence removes; the stand-in considers the removal."""
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(IMAGES.shape, generator=generator)
 

@@ -1,4 +1,4 @@
-"""A defence in front of the extractor, from stage 1 to the measures: ``--preprocess``."""
+"""Option ``--preprocess``: a defence in front of the extractor, from stage 1 to the measures."""
 
 import importlib
 import io
@@ -27,7 +27,7 @@ JPEG = ("--preprocess", "jpeg:quality=50")
 
 
 def script(name, root, *arguments):
-    """Run a top-level script in this process; returns its exit code."""
+    """Run a top-level script in this process; return its exit code."""
     command = [name, "--root", root, "--dataset", "shop", "--gpu", "-1", "--workers", "0"]
     command += ["--model_file", root / "plain.pt"]
     with pytest.MonkeyPatch.context() as patch:
@@ -37,7 +37,7 @@ def script(name, root, *arguments):
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """A data set whose extractor has seen its images plainly, and through JPEG."""
+    """Data set after stage 1, without a defence and through JPEG."""
     root = tmp_path_factory.mktemp("shop")
     images = Layout("shop", root).images
     images.mkdir(parents=True)
@@ -58,14 +58,14 @@ def shop(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pair(shop):
-    """Options of the most frequent class that the defended extractor sees, and of another."""
+    """Options with the defended extractor's most frequent class as origin, and another as target."""
     classes = read_classes(shop / "data/shop/jpeg-quality50_original/classes.csv")
     origin = int(np.bincount(classes.classes, minlength=4).argmax())
     return ["--origin_class", origin, "--target_class", (origin + 1) % 4]
 
 
 def decoded(images, quality=50):
-    """JPEGs of ``images`` (N, H, W, 3) that Pillow writes, read back."""
+    """Return ``images`` (N, H, W, 3) after Pillow has written them as JPEG and read them back."""
     left = []
     for image in images:
         stream = io.BytesIO()
@@ -124,7 +124,7 @@ def test_stored_images_are_judged_through_the_defence(shop, pair, attacked):
 
 
 def margins(root, pair, folder, through_jpeg):
-    """By how much the target leads over the origin, mean of the attacked images."""
+    """Return the mean lead of the target over the origin in the attacked images."""
     logits = predicted(root, folder / "images", through_jpeg).logits
     return float((logits[:, pair[3]] - logits[:, pair[1]]).mean())
 
@@ -140,7 +140,7 @@ def test_each_attack_is_best_at_what_it_knows(shop, pair, attacked):
 def test_an_unaware_attack_finds_what_it_finds_on_the_undefended_network(
     shop, pair, attacked, capsys
 ):
-    """It starts from the images that the defended network puts in the class."""
+    """The attack starts from the images that the defended network puts into the class."""
     assert script("classify_extract_attack", shop, *pair) == 0
     name = attacked[1].name.removeprefix("jpeg-quality50_").removesuffix("_unaware")
     undefended = shop / "data/shop" / name / "images"

@@ -1,4 +1,4 @@
-"""Maps of attention: closed form against autograd, sums, masks, erased pixels."""
+"""Attention maps: closed form against autograd, sums, masks, erased pixels."""
 
 import math
 
@@ -39,7 +39,7 @@ def extractor(arch: str = "resnet18") -> Extractor:
 
 
 def by_autograd(watched: Watched, pictures: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """Grad-CAM of logits, read off the layer by a hook of its own."""
+    """Compute Grad-CAM of logits with a hook at the layer."""
     kept = []
     layer = watched.extractor.network.get_submodule(watched.layer)
     hook = layer.register_forward_hook(lambda _, __, output: kept.append(output))
@@ -75,7 +75,7 @@ def test_in_bf16_too_a_map_sums_to_the_value_of_its_read_out(arch):
 
 
 def test_elsewhere_maps_are_those_of_the_layer_itself():
-    """Also where a ReLU follows in place; the gradient is theirs in both precisions."""
+    """A ReLU may follow in place; the gradient is that of the maps in both precisions."""
     network = extractor()
     kept = []
     hook = network.network.bn1.register_forward_hook(lambda _, __, maps: kept.append(maps.clone()))

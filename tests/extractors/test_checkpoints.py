@@ -1,4 +1,4 @@
-"""Every layout gives the same weights; what is not a checkpoint gives one line."""
+"""All layouts give equal weights, and a file that is no checkpoint gives one line."""
 
 import os
 import pickle
@@ -84,7 +84,7 @@ def test_all_layouts_give_the_same_network(layout, weights, tmp_path):
 
 
 def test_resnet50_of_madry_and_of_free_at_are_equal(tmp_path):
-    """The published pair of layouts, on the published architecture."""
+    """Both published layouts are tested on the published architecture."""
     torch.manual_seed(0)
     weights = build_network("resnet50", 1000).state_dict()
     torch.save({"model": robustness(weights)}, tmp_path / "imagenet_linf_4.pt")
@@ -172,7 +172,7 @@ def test_conversion_keeps_tensors_and_runs_nothing(weights, tmp_path):
 
 
 def test_conversion_works_without_the_modules_that_wrote_the_file(weights, tmp_path):
-    """As with Madry's files, which need dill and robustness to be unpickled."""
+    """Madry's files need dill and robustness to be unpickled."""
     module = tmp_path / "gone.py"
     module.write_text("class Schedule:\n    def __init__(self):\n        self.steps = {1: [2]}\n")
     path, out = tmp_path / "in.pt", tmp_path / "out.pt"

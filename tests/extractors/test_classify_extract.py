@@ -35,7 +35,7 @@ def tree(draw_images, tmp_path, tiny_checkpoint):
 
 @pytest.fixture
 def stage(tree, monkeypatch, capsys):
-    """``stage(*options)``: (exit code, stdout, stderr) of the script on the tiny data set."""
+    """Return ``stage(*options)``, which runs the script and returns (exit code, stdout, stderr)."""
 
     def call(*options: str) -> tuple[int, str, str]:
         common = ["--root", str(tree), "--dataset", "tiny", "--gpu", "-1", "--workers", "0"]

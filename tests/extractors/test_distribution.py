@@ -1,4 +1,4 @@
-"""Several processes at one stage: the bytes of one process, one line for what is wrong, no waiting."""
+"""Several processes at one stage: files equal those of one process, one line per error, no waiting."""
 
 import multiprocessing
 import os
@@ -45,7 +45,7 @@ STAGE_1: Script = (
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: its exit code (below 0: killed by that signal) and what it printed."""
+    """End of a process: its exit code (below 0: killed by that signal) and its output."""
 
     code: int
     out: str
@@ -53,13 +53,13 @@ class Ended:
 
     @property
     def parts(self) -> list[int]:
-        """The parts it saved, where ``notes_parts`` was its setting."""
+        """Parts that it saved, if ``notes_parts`` was its setting."""
         return [int(number) for number in re.findall(r"part (\d+)\n", self.err)]
 
 
 def together(n: int, script: Script, settings: dict[int, Setting] | None = None) -> list[Ended]:
     """Run ``script`` by ``n`` processes, started as ``torchrun`` does it; ``settings`` by number."""
-    # It outlives the processes, like torchrun's own.
+    # This server outlives the processes, like that of torchrun.
     store = distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     environment = {
         "MASTER_ADDR": "127.0.0.1",
@@ -86,7 +86,7 @@ def together(n: int, script: Script, settings: dict[int, Setting] | None = None)
 
 
 def work(number: int, environment: dict[str, str], script: Script, setting: Setting | None) -> None:
-    """What a process does; it never comes back to the test."""
+    """Run the script in a forked process, which never returns to the test."""
     os.environ.update(environment, RANK=str(number), LOCAL_RANK=str(number))
     torch.set_num_threads(1)
     main, options = script
@@ -148,12 +148,12 @@ def cannot_read() -> None:
 
 
 def problems(ended: list[Ended]) -> list[str]:
-    """The lines in which any of the processes says what is wrong."""
+    """Return the lines with errors of any of the processes."""
     return [line for end in ended for line in end.err.splitlines() if line.startswith("error")]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file's bytes, the images that a stage starts with left out."""
+    """Return the bytes of all files without the images that a stage starts with."""
     files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".png"]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
@@ -165,7 +165,7 @@ def remove(folder: Path, names: dict[str, bytes]) -> None:
 
 @pytest.fixture
 def shop(tmp_path, tiny_checkpoint, monkeypatch) -> Path:
-    """A data set of two sizes of images, one of them grey, in the working folder."""
+    """Data set in the working folder with images of two sizes, one of them grey."""
     images = tmp_path / "data" / "shop" / "original" / "images"
     images.mkdir(parents=True)
     generator = np.random.default_rng(0)
@@ -180,13 +180,13 @@ def shop(tmp_path, tiny_checkpoint, monkeypatch) -> Path:
 
 @pytest.fixture
 def stage_1() -> Script:
-    """On images of their own sizes: batches of each size stand together, 4 and 7."""
+    """Options of stage 1 on images of two sizes, which form batches of 4 and 7."""
     return STAGE_1[0], f"{STAGE_1[1]} --resize 0"
 
 
 @pytest.fixture
 def stage_3(shop, monkeypatch) -> Script:
-    """An attack with random starts on the most frequent class; stage 1 is done."""
+    """Options of an attack with random starts on the most frequent class, after stage 1."""
     alone((STAGE_1[0], f"{STAGE_1[1]} --resize 40"), monkeypatch)
     origin = int(np.bincount(read_classes(shop / "original" / "classes.csv").classes).argmax())
     options = f"{STAGE_1[1]} --origin_class {origin} --target_class {(origin + 1) % 5}"

@@ -34,7 +34,7 @@ N_IMAGES = 12
 
 
 def embedder_of(arch: str):
-    """An untrained embedder with batch norm statistics and random class means near the sphere."""
+    """Build an untrained embedder with batch norm statistics and random class means near the sphere."""
     torch.manual_seed(3)
     extractor = build_extractor(arch, LABELS)
     for module in extractor.modules():
@@ -169,7 +169,7 @@ def test_an_embedder_starts_from_a_classifier_and_from_an_embedder(tmp_path):
     for key in ("backbone.fc.weight", "head.weight"):
         assert torch.equal(extractor.network.state_dict()[key], own[key])
 
-    # The embedding layer belongs to the embedding: it comes along where the dimension agrees.
+    # The embedding layer is loaded too if the dimension agrees.
     save_extractor(tmp_path / "embedder.pt", extractor)
     same, other = build_extractor("resnet18+8", LABELS), build_extractor("resnet18+9", LABELS)
     load_pretrained(same, str(tmp_path / "embedder.pt"))

@@ -1,4 +1,4 @@
-"""One forward gives what two direct torchvision computations give."""
+"""One forward equals two direct computations with torchvision."""
 
 from pathlib import Path
 

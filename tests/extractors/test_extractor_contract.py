@@ -33,7 +33,7 @@ LARGEST = 64
 
 
 def linear_of(arch: str) -> Extractor | None:
-    """A classifier, or None where the row is published without classes."""
+    """Build a classifier, or return None for a row that is published without classes."""
     if arch.removeprefix("timm:") in WITHOUT_ONE_HEAD:
         return None
     if arch in ARCHITECTURES and ARCHITECTURES[arch].head is None:
@@ -53,7 +53,7 @@ def images_of(arch: str) -> torch.Tensor:
 
 @pytest.fixture(params=ROWS)
 def row(request, tmp_path) -> dict[str, Extractor]:
-    """The extractors of a row by their heads, of the same weights."""
+    """Return the extractors of a row by their heads, with equal weights."""
     arch = request.param
     if is_timm(arch) and importlib.util.find_spec("timm") is None:
         pytest.skip("timm is an optional library")

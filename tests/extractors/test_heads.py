@@ -43,7 +43,7 @@ def test_class_means_by_hand():
 
 
 def test_gradients_of_class_means_point_to_the_mean():
-    """d(-|f - m|^2)/df = 2 (m - f)."""
+    """The gradient is d(-|f - m|^2)/df = 2 (m - f)."""
     head = ClassMeans(torch.tensor([[1.0, 5.0], [-2.0, 0.0]]))
     features = torch.tensor([[0.5, -1.0]], requires_grad=True)
     head(features, features)[0, 0].backward()
@@ -173,7 +173,7 @@ def script(name, root, *arguments):
 
 @pytest.fixture
 def shop(tmp_path):
-    """Images of three colours, a table of their categories, and interactions."""
+    """Data set with images of three colours, a table of their categories, and interactions."""
     layout = Layout("shop", tmp_path)
     layout.images.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -190,7 +190,7 @@ def shop(tmp_path):
 
 
 def write_dino(path, timm):
-    """DINOv2 with random weights in the form of its authors; its residual branches count."""
+    """Write DINOv2's random weights in its authors' format; its residual branches are not zero."""
     torch.manual_seed(0)
     network = timm.create_model(DINO.removeprefix("timm:"))
     entries = {
@@ -248,7 +248,7 @@ def test_dinov2_through_the_stages(shop, tmp_path, capsys):
 
 @pytest.fixture
 def classified(shop, tmp_path):
-    """Stage 1 with every head of one network."""
+    """Results of stage 1 with every head of one network."""
     torch.manual_seed(0)
     save_extractor(tmp_path / "net.pt", build_extractor(ARCH, NAMES))
     shared = ("--gpu", -1, "--model_file", tmp_path / "net.pt")

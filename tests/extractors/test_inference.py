@@ -1,4 +1,4 @@
-"""Running an extractor over a catalogue: same values however it is batched, read or resumed."""
+"""Predictions for a catalogue do not depend on batches, reading and resumption."""
 
 import numpy as np
 import pytest
@@ -119,7 +119,7 @@ def test_finished_parts_are_taken_up_and_the_result_is_the_same(
     with pytest.raises(UserError, match=r"part_2\.npz is missing: do all processes see"):
         join_parts(tiny_extractor, catalogue, parts, batch_size=2)
 
-    calls.clear()  # 11 images, 8 of them done: two batches are left
+    calls.clear()  # 8 of 11 images are finished, so that two batches are left
     work()
     assert len(calls) == 2
     resumed = join_parts(tiny_extractor, catalogue, parts, batch_size=2)

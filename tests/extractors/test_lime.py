@@ -22,7 +22,7 @@ def lime():
 
 
 def draw(seed: int, cells: int = 4) -> np.ndarray:
-    """(SIDE, SIDE, 3) uint8: squares of random bright colours, roughened."""
+    """Draw (SIDE, SIDE, 3) uint8: squares of random bright colours with noise."""
     rng = np.random.default_rng(seed)
     colours = rng.integers(80, 230, (cells, cells, 3))
     smooth = np.kron(colours, np.ones((SIDE // cells, SIDE // cells, 1), int))
@@ -30,7 +30,7 @@ def draw(seed: int, cells: int = 4) -> np.ndarray:
 
 
 def linear_extractor(image: np.ndarray, weights: np.ndarray) -> Extractor:
-    """Its first logit is the sum of the ``weights`` of the superpixels of ``image`` that are shown."""
+    """Build an extractor whose first logit adds the ``weights`` of ``image``'s shown superpixels."""
     of_pixel = weights[superpixels(image, 0)] / 255
     light = np.zeros(len(weights))
     np.add.at(light, superpixels(image, 0), image.sum(axis=2) / 255**2)
@@ -48,7 +48,7 @@ def image():
 
 @pytest.fixture
 def planted(lime, image):
-    """Few of the superpixels matter."""
+    """Weights of superpixels, few of which are not 0."""
     weights = np.zeros(superpixels(image, 0).max() + 1)
     assert len(weights) >= 10
     weights[[0, 3, 4, 8]] = 0.5, -0.6, 0.4, -0.3
@@ -62,7 +62,7 @@ def test_planted_weights_are_recovered(image, planted):
     mask = explain(*arguments, **sampling, n_features=4)
     assert mask.dtype == np.int8
     assert np.array_equal(mask[0], np.sign(planted)[superpixels(image, 0)])
-    # What speaks for one of two classes speaks against the other.
+    # Support for one of two classes is opposition to the other.
     other = explain(extractor, image[None], np.array([1]), **sampling, n_features=4)
     assert np.array_equal(other, -mask)
     # The strongest alone.
@@ -81,7 +81,7 @@ def test_planted_weights_of_a_linear_model(lime):
 
 @pytest.mark.parametrize(("hidden", "hide_color"), [("mean", None), ("black", 0)])
 def test_it_is_the_explanation_of_lime(lime, image, hidden, hide_color):
-    """The same copies and the same fit, whatever the size of the batches."""
+    """Copies and fit are equal for all sizes of batches."""
     from lime.lime_image import LimeImageExplainer
 
     torch.manual_seed(0)
@@ -138,7 +138,7 @@ def test_overlap_of_explanations():
 
 
 def test_agreement_of_explanations_and_attention():
-    """Beside attention enlarged by torch, one image after the other."""
+    """The reference enlarges attention by torch, one image after the other."""
     rng = np.random.default_rng(0)
     masks = rng.integers(-1, 2, (5, 24, 20)).astype(np.int8)
     maps = rng.normal(size=(5, 3, 5))

@@ -1,4 +1,4 @@
-"""The small networks are what their papers and their published weights say."""
+"""The small networks agree with their papers and their published weights."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 def test_c2f2_and_lenet_are_the_layers_of_the_paper():
-    """The same parameters in a row of torch's own layers."""
+    """A sequence of torch's own layers with equal parameters is the reference."""
     torch.manual_seed(0)
     grey = torch.rand(2, 1, 28, 28)
     c2f2, lenet = build_network("c2f2", 10), build_network("lenet", 10)
@@ -84,14 +84,14 @@ N_PARAMETERS = {
 
 @pytest.mark.parametrize("arch", N_PARAMETERS)
 def test_networks_to_invert_have_the_published_numbers_of_parameters(arch):
-    """Of 100 classes."""
+    """The networks have 100 classes."""
     with torch.device("meta"):
         network = build_network(arch, 100)
     assert sum(parameter.numel() for parameter in network.parameters()) == N_PARAMETERS[arch]
 
 
 def convolution_by_hand(network: nn.Sequential, place: int, maps: Tensor) -> Tensor:
-    """Convolution, batch norm by its fresh statistics, and rectifier, from ``place`` on."""
+    """Apply convolution, batch norm with initial statistics, and rectifier, from ``place`` on."""
     convolution, norm = network[place], network[place + 1]
     maps = functional.conv2d(maps, convolution.weight, convolution.bias, padding=1)
     return (maps / (1 + norm.eps) ** 0.5).clamp(min=0)
@@ -123,7 +123,7 @@ def test_the_lenet_of_deep_leakage_is_smooth_and_drawn_from_half_to_half():
 
 
 def test_wide_residual_networks_are_of_torchvisions_blocks():
-    """The same parameters in its basic blocks, whose shortcuts are projections."""
+    """The reference has equal parameters in torchvision's blocks, whose shortcuts are projections."""
     torch.manual_seed(0)
     network = build_network("cifar_resnet20x4", 10).eval()
     maps = functional.relu(network.bn1(network.conv1(torch.rand(2, 3, 32, 32))))
@@ -167,7 +167,7 @@ def accuracy(extractor: Extractor, images: Tensor, labels: Tensor) -> float:
 
 
 def under_attack(extractor: Extractor, images: Tensor, labels: Tensor) -> float:
-    """Accuracy under PGD-20 at 2/255 with steps of 0.5/255, untargeted."""
+    """Return the accuracy under untargeted PGD-20 at 2/255 with steps of 0.5/255."""
     fast = fast_copy(extractor)
     attacked = [
         pgd(
@@ -192,7 +192,7 @@ def test_the_standard_cifar_network_has_its_accuracy_and_no_robustness():
 
 @pytest.mark.skipif(not (DATA / "weights").is_dir(), reason="real weights and images are not here")
 def test_the_robust_cifar_network_has_its_published_accuracies():
-    """Published on all 10,000 images: 69.25 % clean, 54.82 % under PGD; here the first 1,000."""
+    """Published on 10,000 images: 69.25 % clean, 54.82 % under PGD. The test has the first 1,000."""
     extractor = load_extractor("cifar_resnet2b", DATA / "weights" / "cifar_resnet2b_adv.pth")
     images, labels = cifar("cifar10_jpeg_1000", 1000)
     assert accuracy(extractor, images, labels) == pytest.approx(0.6925, abs=0.02)

@@ -1,4 +1,4 @@
-"""Distances of images for a network: torchmetrics, SciPy and closed forms."""
+"""Distances of images by networks against torchmetrics, SciPy and closed forms."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def test_lpips_is_differentiable_and_leaves_its_network_alone(any_trunk):
 
 
 def test_lpips_is_that_of_torchmetrics(tmp_path):
-    """On a trunk of random weights, with the learnt weights of the channels, at the right range."""
+    """The trunk has random weights, and the channels have their learnt weights."""
     reference = pytest.importorskip("torchmetrics.functional.image.lpips")
     torch.manual_seed(0)
     network = build_network("squeezenet1_1", 1000)
@@ -162,7 +162,7 @@ def test_metrics_of_features_are_those_of_loops(features):
 
 @pytest.mark.parametrize("n", [6, 40])
 def test_the_frechet_distance_is_that_of_matrix_roots(n):
-    """With fewer images than features too, where the covariances have no inverse."""
+    """This includes fewer images than features, for which covariances have no inverse."""
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(n, 9)), rng.normal(0.3, 2, (n + 3, 9))
     first, second = (np.cov(of, rowvar=False) for of in (a, b))

@@ -1,4 +1,4 @@
-"""Every verb reads images at the size that the network was trained on, unless it is told another."""
+"""Scripts read images at the size that the network was trained on, unless an option sets another."""
 
 import importlib
 import json
@@ -24,7 +24,7 @@ SIZES = [(None, SIDE, SIDE), (TRAINED, TRAINED, TRAINED), (0, SIDE, TRAINED), (4
 
 @pytest.fixture
 def shop(tmp_path, draw_images, monkeypatch) -> Path:
-    """A catalogue of two categories, in the working folder."""
+    """Catalogue of two categories in the working folder."""
     draw_images(tmp_path / "data/shop/original/images", N, SIDE)
     items = pd.DataFrame({"item": range(N), "category": [i % 2 for i in range(N)]})
     items.assign(label=[f"class {i % 2}" for i in range(N)]).to_csv(
@@ -56,7 +56,7 @@ def checkpoint(folder: Path, trained: int | None) -> Path:
 
 
 def truth(weights: Path, shop: Path, side: int) -> dict[str, np.ndarray]:
-    """Predictions for all images, which are read here, at ``side`` pixels."""
+    """Return predictions for all images, read by this function at ``side`` pixels."""
     images = []
     for item in range(N):
         image = Image.open(shop / f"data/shop/original/images/{item}.jpg").convert("RGB")

@@ -1,4 +1,4 @@
-"""Networks of timm: what happens without the library, and, where it is installed, their weights."""
+"""Networks of timm: errors without the library and, if it is installed, their weights."""
 
 import importlib
 import sys
@@ -131,7 +131,7 @@ def test_the_background_class_of_tensorflow_is_dropped(timm, tmp_path):
 
 
 def test_the_published_baseline(timm, tmp_path):
-    """With random weights: its names, its head, its attention at 299 pixels."""
+    """The test covers its names, its head and its attention at 299 pixels, with random weights."""
     torch.manual_seed(0)
     network = timm.create_model("inception_v3", num_classes=1001, aux_logits=True)
     write_state_dict(network.state_dict(), tmp_path / "ens3_adv_inception_v3.pth")

@@ -1,4 +1,4 @@
-"""The table of networks against torchvision and our own modules."""
+"""Table of networks against torchvision and the project's own modules."""
 
 import pytest
 from torch import nn
@@ -22,7 +22,7 @@ def test_the_table_has_torchvisions_classifiers():
 
 @pytest.mark.parametrize("arch", TORCHVISION)
 def test_means_and_stds_are_the_published_ones(arch):
-    """The Inceptions alone differ: torchvision rescales their pixels inside the network."""
+    """Only the Inceptions differ, since torchvision rescales their pixels inside the network."""
     preset = next(iter(models.get_model_weights(arch))).transforms()
     published = (
         tuple(getattr(preset, "mean", IMAGENET_MEAN)),

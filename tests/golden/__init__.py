@@ -1,1 +1,1 @@
-"""A record of all that the scripts leave on a tiny data set: proof that a change alters none of it."""
+"""Record of all files of the scripts on a tiny data set, by which a change proves that it alters none."""

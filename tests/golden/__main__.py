@@ -1,4 +1,4 @@
-"""Record what all scripts leave, or compare what they leave now with an earlier record.
+"""Record the files of all scripts, or compare the present files with an earlier record.
 
 python -m tests.golden record FILE [--names]
 python -m tests.golden compare FILE
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def _written(found: Record) -> str:
-    """JSON with a line for each command and each file."""
+    """Return JSON with a line for each command and each file."""
     sections = [
         f"{json.dumps(section)}: {{\n"
         + ",\n".join(f"{json.dumps(name)}: {json.dumps(of)}" for name, of in entries.items())
@@ -62,7 +62,7 @@ def _written(found: Record) -> str:
 
 
 def _record(commands: Commands, folder: Path | None) -> Record:
-    """Of a kept ``folder``, or of one that is removed."""
+    """Return the record of a run in ``folder``, or in a temporary folder."""
     if folder:
         folder.mkdir(parents=True)
         return record(commands, folder.resolve())

@@ -1,7 +1,7 @@
-"""The commands of the record, in the order in which they run: pairs of a name and a command line.
+"""Commands of the record in their order: pairs of a name and a command line.
 
-They run in one empty folder, so each may use what the ones before it left. A row of ``BAD_CALLS`` must
-end with exit code 2, every other one with 0.
+They run in one empty folder, so that each may use files of earlier ones. A row of ``BAD_CALLS`` must
+end with exit code 2, every other row with 0.
 """
 
 Commands = list[tuple[str, str]]

@@ -1,4 +1,4 @@
-"""What a file holds: its columns, and a digest that leaves out what differs between equal runs."""
+"""Content of a file: its columns, and a digest without parts that differ between equal runs."""
 
 import csv
 import hashlib
@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"-?(\d+\.?\d*(e[+-]?\d+)?|nan|inf)")
 
 
 def describe(file: Path) -> dict[str, Any]:
-    """``{"columns": [...], "sha256": ...}``; the columns of images and of plain text are empty."""
+    """Return ``{"columns": [...], "sha256": ...}``; images and plain text have no columns."""
     columns, content = _READERS.get(file.suffix, _bytes)(file)
     return {"columns": columns, "sha256": hashlib.sha256(content).hexdigest()}
 
@@ -31,7 +31,7 @@ def _bytes(file: Path) -> tuple[list[str], bytes]:
 
 
 def _text(file: Path) -> tuple[list[str], bytes]:
-    """The report says on which day its artifacts were made."""
+    """Return the text without the dates of artifacts, which the report shows."""
     return [], _without_dates(file.read_text())
 
 
@@ -40,7 +40,7 @@ def _without_dates(text: str) -> bytes:
 
 
 def _table(file: Path) -> tuple[list[str], bytes]:
-    """The header, or # for each column of a table without one."""
+    """Return the header, or # for each column of a table without one."""
     delimiter = "\t" if file.suffix == ".tsv" else ","
     rows = list(csv.reader(io.StringIO(file.read_text()), delimiter=delimiter))
     first = rows[0] if rows else []
@@ -52,7 +52,7 @@ def _table(file: Path) -> tuple[list[str], bytes]:
 
 
 def _json(file: Path) -> tuple[list[str], bytes]:
-    """Every key with those above it. Digests of files tell nothing that the files' own do not."""
+    """Return every key with the keys above it, without digests of other files."""
     content = _stable(json.loads(file.read_text()))
     return sorted(set(_keys(content))), json.dumps(content).encode()
 
@@ -92,7 +92,7 @@ def _checkpoint(file: Path) -> tuple[list[str], bytes]:
 
 
 def _leaves(value: Any, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Tensors as arrays of bytes that keep their type's name, and everything else as it is."""
+    """Return tensors as arrays of bytes with the name of their type, and all else unchanged."""
     if isinstance(value, dict):
         for key, of in value.items():
             yield from _leaves(of, f"{above}{key} > ")
@@ -117,7 +117,7 @@ def _kind(array: np.ndarray) -> str:
 
 
 class _Page(HTMLParser):
-    """Headings and the identifiers of elements, in the order of the page."""
+    """Parser of headings and identifiers of elements, in the order of the page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

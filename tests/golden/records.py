@@ -1,4 +1,4 @@
-"""Records of what commands leave, and what differs between two of them."""
+"""Records of commands' files, and differences between two records."""
 
 import difflib
 import re
@@ -20,7 +20,7 @@ _NUMBERED_IMAGE = re.compile(r"[\d_]+[a-z]*\.(jpg|png|tiff)")
 
 
 def record(commands: Commands, folder: Path) -> Record:
-    """Run ``commands`` in ``folder``: what each printed, and every file that they left there."""
+    """Run ``commands`` in ``folder``; return the output of each, and every file that they wrote."""
     printed = dict(run_commands(commands, folder))
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     files = {path.relative_to(folder).as_posix(): describe(path) for path in paths}
@@ -28,7 +28,7 @@ def record(commands: Commands, folder: Path) -> Record:
 
 
 def failures(record: Record) -> list[str]:
-    """Commands that did not end as they must, each in a line."""
+    """Return a line for each command with a wrong exit code."""
     bad = {name for name, _ in BAD_CALLS}
     return [
         f"{name}: exit code {of['exit']} {' '.join(of['errors'])}"
@@ -38,10 +38,10 @@ def failures(record: Record) -> list[str]:
 
 
 def names_of(record: Record) -> Record:
-    """What of a record holds on every machine: exit codes, names of files and their columns.
+    """Return the part of a record that holds on every machine: exit codes, files and their columns.
 
-    Which images are attacked depends on a trained network, so numbered images are one name together, and
-    of the report only the sections count.
+    The attacked images depend on a trained network, so that all numbered images have one name. Only the
+    sections of the report count.
     """
     commands = {name: {"exit": of["exit"]} for name, of in record["commands"].items()}
     files = {
@@ -59,7 +59,7 @@ def _without_number(path: str) -> str:
 
 
 def differences(before: Record, after: Record) -> Iterator[str]:
-    """Each difference in a line, or several for changed output."""
+    """Return each difference in a line, or in several lines for changed output."""
     for name in _either(before["commands"], after["commands"]):
         old, new = (of["commands"].get(name) for of in (before, after))
         if old is None or new is None:
@@ -82,7 +82,7 @@ def differences(before: Record, after: Record) -> Iterator[str]:
 
 
 def _either(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Keys of both, those of ``before`` first."""
+    """Return the keys of both, those of ``before`` first."""
     return list(dict.fromkeys((*before, *after)))
 
 

@@ -1,4 +1,4 @@
-"""Running the commands and keeping what they print."""
+"""Runs of the commands, with their output."""
 
 import json
 import os
@@ -19,9 +19,9 @@ _ERROR = re.compile(r"(error|note|warning|interrupted): ?.*")
 
 
 def run_commands(commands: Commands, folder: Path) -> Iterator[tuple[str, dict]]:
-    """Run each command in ``folder``; yields its name and what it printed.
+    """Run each command in ``folder``; yield its name and its output.
 
-    One thread alone, so that the same seed gives the same bytes.
+    Commands have one thread, so that equal seeds give equal bytes.
     """
     for script in ROOT.glob("*.py"):  # audits are found by PYTHONPATH
         (folder / script.name).symlink_to(script)
@@ -78,7 +78,7 @@ def _read_and_remove(file: Path, folder: Path) -> list[str]:
 
 
 def _without_seconds(lines: list[str]) -> list[str]:
-    """The lines, without the last cell of each row of a table whose last column is ``seconds``."""
+    """Return the lines, without the last cell of tables whose last column is ``seconds``."""
     width = None
     kept = []
     for line in lines:
@@ -90,6 +90,6 @@ def _without_seconds(lines: list[str]) -> list[str]:
 
 
 def _errors(lines: list[str], code: int) -> list[str]:
-    """What a script says on stderr beside bars of progress; of a crash its last line."""
+    """Return stderr without bars of progress; of a crash only the last line."""
     said = [line for line in lines if _ERROR.fullmatch(line)]
     return said or (lines[-1:] if code else [])

@@ -1,6 +1,6 @@
 """Run scripts in forks of a process that has loaded the libraries already.
 
-Reads one JSON object a line, ``{"arguments": [script, ...], "stdout": path, "stderr": path}``, and
+It reads one JSON object per line, ``{"arguments": [script, ...], "stdout": path, "stderr": path}``, and
 answers each with the exit code of the script.
 """
 
@@ -20,7 +20,7 @@ LIBRARIES = ("torchvision", "tensorflow", "pandas", "scipy.stats", "matplotlib.p
 
 
 def next_script() -> dict | None:
-    """What to run, in a fork of its own; None in the process that answers, once its input ends."""
+    """Return the next script in a new fork; None in the parent process after the end of its input."""
     for line in sys.stdin:
         sys.stdout.flush()
         child = os.fork()

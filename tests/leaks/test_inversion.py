@@ -1,4 +1,4 @@
-"""What is shared about images, what defends it, how it is compared and what can be read off it."""
+"""Shared observations of images, their defences, costs and exact solutions."""
 
 from fractions import Fraction
 
@@ -73,7 +73,7 @@ def state_of(extractor):
 
 
 def autograd(extractor, loss, images, given):
-    """The gradient of one target as a training loop has it."""
+    """Return the gradient of one target as a training loop computes it."""
     modes = [module.training for module in extractor.modules()]
     extractor.eval()
     gradients = torch.autograd.grad(
@@ -229,7 +229,7 @@ def test_a_pairwise_loss_reads_users_and_both_images(extractor, images):
 
 @pytest.fixture
 def gradients():
-    """Of three targets: a convolution, a vector and a matrix."""
+    """Return gradients of three targets: of a convolution, a vector and a matrix."""
     generator = torch.Generator().manual_seed(3)
     shapes = [(3, 4, 2, 3, 3), (3, 4), (3, 5, 7)]
     return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
@@ -242,7 +242,7 @@ def observed(gradients):
 
 
 def by_hand(cost, g, o, w):
-    """The cost of one target from flat vectors, in NumPy."""
+    """Compute the cost of one target from flat vectors, in NumPy."""
 
     def distance(a, b):
         return 1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b)
@@ -311,7 +311,7 @@ def test_costs_have_finite_gradients_in_the_pixels(cost, zero, extractor, images
 
 
 def test_indices_choose_tensors():
-    """Of twelve scalars 1 .. 12, longest in the middle, the l1 cost adds up those that count."""
+    """The l1 cost of twelve scalars 1 .. 12, largest in the middle, adds up the chosen ones."""
     values = torch.tensor([1, 2, 3, 4, 5, 12, 11, 10, 9, 8, 7, 6.0])
     observed = [value.repeat(2, 1) for value in values]
     observed[0] = torch.tensor([[1.0], [20.0]])  # the other target's first is its longest
@@ -431,7 +431,7 @@ def test_strengths_are_exact():
     assert left.count_nonzero() == 3
 
 
-# What can be read off
+# Exact solutions
 
 
 def test_labels_are_read_off_the_head(extractor, images):

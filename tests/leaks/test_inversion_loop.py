@@ -1,4 +1,4 @@
-"""The loop that finds images by what was shared about them."""
+"""Loop that reconstructs images from shared observations."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -72,7 +72,7 @@ def toy(extractor, of_target):
 
 
 def test_total_variation_of_a_step():
-    """One vertical edge of height 1: |dx| is 1 at one of W - 1 columns, |dy| nowhere."""
+    """The image has one vertical edge of height 1: |dx| is 1 at one of W - 1 columns, and |dy| is 0."""
     step = torch.zeros(2, 3, 4, 5)
     step[1, :, :, 3:] = 1
     assert total_variation(step).tolist() == [0, 0.25]
@@ -136,7 +136,7 @@ def test_costs_are_those_of_the_images(observe, observed, images):
 
 
 def test_a_stack_is_the_same_as_each_target_alone(observe, observed, images):
-    """Also in small stacks, and under names of their own.
+    """Stacks may be small, and targets may have ids.
 
     Adam enlarges the rounding of a pixel whose gradient is nearly zero, so pixels agree on average.
     """
@@ -157,7 +157,7 @@ def test_a_stack_is_the_same_as_each_target_alone(observe, observed, images):
 
 
 def test_signed_stacks_end_at_costs_like_those_of_targets_alone(observe, observed, images):
-    """A rounding can turn a sign, and the paths part; what they reach is alike."""
+    """Rounding can turn a sign, after which the paths differ; their final costs are similar."""
     preset = replace(PRESETS["inversed"], iterations=100)
     together = reconstruct(observe, observed, images.shape, preset, seed=0)
     alone = reconstruct(observe, observed, images.shape, preset, seed=0, targets=1)
@@ -189,7 +189,7 @@ def test_a_seed_names_the_result(observe, observed, images):
 
 @pytest.mark.parametrize(("init", "low", "high"), [("zeros", 0, 0), ("rand", -1, 1)])
 def test_starts(init, low, high, extractor):
-    """An observation that does not depend on the image leaves it where it started."""
+    """An observation that does not depend on the image does not move it."""
     observe = toy(extractor, lambda images, _: (0 * images,))
     preset = Preset("l2", iterations=1, init=init, tv=0, boxed=False)
     found = reconstruct(observe, [torch.zeros(1, 1, 3, 8, 8)], (1, 3, 8, 8), preset, seed=0)
@@ -199,7 +199,7 @@ def test_starts(init, low, high, extractor):
 
 
 def test_the_rate_decays_thrice():
-    """With sign descent a pixel falls by the rate in each step, down to zero slope."""
+    """With sign descent a pixel falls by the rate in each step, until the slope is 0."""
     extractor = build_extractor("lenet_zhu", "abcde")
     observe = toy(extractor, lambda images, _: (images.sum()[None],))
     preset = Preset(
@@ -217,9 +217,9 @@ def test_the_rate_decays_thrice():
 
 
 def test_the_best_finite_restart_of_each_target_is_taken(extractor):
-    """Restarts that begin brighter than a target's limit diverge; of the others the brightest wins.
+    """Restarts that begin brighter than a target's limit diverge; the brightest other one wins.
 
-    Nothing moves them. The first target has no restart, the last one all of them.
+    Images do not move. All restarts of the first target diverge, and none of the last.
     """
     shape, n_restarts = (4, 3, 8, 8), 8
     preset = Preset("l2", iterations=1, restarts=n_restarts, lr=1e-9, tv=0, boxed=False)
@@ -257,7 +257,7 @@ def test_the_best_finite_restart_of_each_target_is_taken(extractor):
 
 
 def brightest(observe, preset, shape, seed):
-    """Asked for white."""
+    """Reconstruct images from an observation whose cost is lowest for white images."""
     return reconstruct(observe, [torch.ones(shape[0], 1)], shape, preset, seed=seed)
 
 
@@ -290,7 +290,7 @@ def test_features_of_a_residual_network_are_matched():
 
 
 def test_both_images_of_a_pair_are_found(extractor, images):
-    """What is shared is one gradient of a ranking loss; the positive and the negative item matter."""
+    """The observation is a gradient of a ranking loss, which depends on both items."""
     users = torch.randn(1, 128, generator=torch.Generator().manual_seed(0))
     observe, pair = gradients_of(extractor, pairwise_ranking, users), images[None, :2]
     preset = replace(STEEP, iterations=100, tv=0.1)
@@ -355,7 +355,7 @@ def test_what_does_not_fit_is_refused(shape, ids, observe, observed):
 
 @pytest.fixture(scope="module")
 def lenet():
-    """An untrained LeNetZhu, three photographs and what it shares about them."""
+    """Untrained LeNetZhu, three photographs and their observation."""
     if not PIXELS.is_file():
         pytest.skip(f"{PIXELS} is not there")
     torch.manual_seed(0)
@@ -382,7 +382,7 @@ def test_dlg_finds_a_photograph_and_the_published_rate_does_not(lenet):
 
 
 def test_short_gradients_are_matched_as_well():
-    """A trained network's gradients are short; below L-BFGS's tolerances nothing would move."""
+    """A trained network's gradients are short, and L-BFGS would not move below its tolerances."""
     torch.manual_seed(0)
     extractor = build_extractor("lenet_zhu", [str(label) for label in range(10)])
     images, labels = torch.rand(1, 3, 32, 32), torch.tensor([3])

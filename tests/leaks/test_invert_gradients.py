@@ -1,4 +1,4 @@
-"""audits.leaks from a network and images to folders of reconstructions, tables and a grid."""
+"""Runs of audits.leaks from a network and images to folders of reconstructions, tables and a grid."""
 
 import json
 import re
@@ -33,7 +33,7 @@ PLAIN = "lenet_zhu_0_inversed_aug_auglist__rlabel_False"
 
 @pytest.fixture
 def data(tmp_path) -> Path:
-    """Pictures of smooth colours, as many to train on as to test on, of 10 classes."""
+    """Set of smooth pictures of 10 classes, with equally many training and test pictures."""
     rng = np.random.default_rng(0)
     corners = rng.integers(0, 256, (2 * N, 2, 2, 3), dtype=np.uint8)
     smooth = [Image.fromarray(c).resize((32, 32), Image.Resampling.BILINEAR) for c in corners]
@@ -45,7 +45,7 @@ def data(tmp_path) -> Path:
 
 @pytest.fixture
 def script(monkeypatch, data, tmp_path):
-    """``script(*arguments)`` runs with five iterations on the CPU and returns the exit code."""
+    """Return ``script(*arguments)``, which runs five iterations on the CPU and returns the exit code."""
 
     def call(*arguments: object) -> int:
         usual = ["--data", data, "--iterations", 5, "--gpu", -1, "--out", tmp_path / "out"]

@@ -53,7 +53,7 @@ def draw(path: Path, value: int, side: int = 8) -> None:
 
 @pytest.fixture
 def published(tmp_path) -> Path:
-    """Originals 2, 10, 7; nothing is unrecognisable of 10, nothing but the original is there of 7."""
+    """Folder with originals 2, 10, 7; 10 has no unrecognisable image, and 7 no reconstruction."""
     root = tmp_path / "human_anno_id"
     for value, name in enumerate(
         (
@@ -122,7 +122,8 @@ def test_folders_without_originals_are_refused(tmp_path):
 
 
 def judged_images(n: int = 12, side: int = 8, others: int = 4) -> JudgedImages:
-    """Original k has k % 3 + 1 recognisable reconstructions, and one that is not if k is even."""
+    """Images in which original k has k % 3 + 1 recognisable reconstructions, and an unrecognisable one if
+    k is even."""
     rng = np.random.default_rng(0)
     rows = [
         (role, owner)
@@ -205,7 +206,7 @@ def test_the_loss_is_the_triplet_loss():
 
 
 def test_weights_prefer_lower_psnr():
-    """Two positives and two negatives, each distance times sigmoid of the difference in dB."""
+    """Each distance of two positives and two negatives is weighted by sigmoid(difference in dB)."""
     judged = judged_images()
     triplets = Triplets(judged, psnr_weighted=True)
     rows = triplets.draw(torch.Generator().manual_seed(0))
@@ -242,7 +243,7 @@ def test_damage_is_mild_or_strong(name):
     assert mild.shape == pixels.shape and (again == mild).all()
 
     def correlation(images: np.ndarray) -> float:
-        """Mean size of it: a negative has the same shapes."""
+        """Return the mean absolute correlation, since a negative has equal shapes."""
         pairs = zip(images.reshape(20, -1), pixels.reshape(20, -1), strict=True)
         of = [np.corrcoef(a, b)[0, 1] if a.std() else 0.0 for a, b in pairs]
         return float(np.abs(of).mean() * images.std())
@@ -265,7 +266,7 @@ def test_shuffling_moves_cells_and_changes_none():
 
 
 def smooth_pictures(n: int, side: int = 32) -> np.ndarray:
-    """Colour gradients between 4x4 random corners."""
+    """Draw colour gradients between 4x4 random corners."""
     corners = np.random.default_rng(0).integers(0, 256, (n, 4, 4, 3), dtype=np.uint8)
     size = (side, side)
     return np.stack([Image.fromarray(of).resize(size, Image.Resampling.BICUBIC) for of in corners])

@@ -1,4 +1,4 @@
-"""Agreement of metrics with people: against SciPy and loops, and the table made of people's answers."""
+"""Agreement of metrics with people against SciPy and loops, and its table from people's answers."""
 
 import argparse
 import itertools
@@ -28,7 +28,7 @@ SCIPY = {"spearman": stats.spearmanr, "kendall": stats.kendalltau, "pearson": st
 
 
 def case(seed: int, n_models: int = 6, n_images: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and shares of five people, both with many ties."""
+    """Return scores and shares of five people, both with many ties."""
     rng = np.random.default_rng(seed)
     human = rng.integers(0, 6, (n_models, n_images)) / 5
     scores = rng.integers(0, 4, (n_models, n_images)) + np.round(human)
@@ -38,7 +38,7 @@ def case(seed: int, n_models: int = 6, n_images: int = 8) -> tuple[np.ndarray, n
 
 
 def by_scipy(name: str, scores: np.ndarray, human: np.ndarray) -> float:
-    """Of the means of models, rounded, so that equal ones are ties for SciPy too."""
+    """Compute correlations of the rounded means of models, so that equal means are ties for SciPy too."""
     return float(SCIPY[name](*(of.mean(axis=1).round(9) for of in (scores, human))).statistic)
 
 
@@ -125,7 +125,7 @@ def test_what_does_not_exist_is_nan():
 
 
 def test_rounded_sums_are_still_ties():
-    """0.1 + 0.2 + 0.3 depends on its order in the last digit; models with equal answers are equal."""
+    """The last digit of 0.1 + 0.2 + 0.3 depends on the order; models with equal answers must be equal."""
     human = np.array([[0.2, 0.4, 0.6], [0.6, 0.4, 0.2], [0.4, 0.6, 0.2], [1, 1, 1]])
     scores = np.array([[3, 0, 0], [0, 4, 0], [0, 0, 5], [9, 9, 9.0]])
     found = agreement(scores, human, higher_is_closer=True)
@@ -157,7 +157,7 @@ def test_other_shapes_and_values_are_refused(shape):
 
 
 def answers() -> pd.DataFrame:
-    """Two models, three images of class 7, three people."""
+    """Answers for two models and three images of class 7 by three people."""
     return pd.DataFrame(
         {
             "model": ["a"] * 3 + ["b"] * 3,
@@ -312,7 +312,7 @@ def test_the_stage_writes_a_row_a_metric_and_skips_when_it_is_current(labels, tm
 
 @pytest.mark.skipif(not DATA.is_file(), reason="needs the published answers")
 def test_on_the_published_answers(tmp_path):
-    """Seven of the published models; the values are SciPy's."""
+    """The answers are for seven of the published models; the values are SciPy's."""
     table = read_answers(DATA)
     metrics = chosen_metrics(table, None)
     found = agreement_table(table, metrics, resamples=50).set_index("metric")

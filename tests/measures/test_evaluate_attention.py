@@ -1,4 +1,4 @@
-"""Where attention went: maps of planted images, tables recomputed by hand, figures, and the script."""
+"""Attention of planted images: maps, tables recomputed by hand, figures, and the script."""
 
 import importlib
 import shutil
@@ -27,7 +27,7 @@ from src.extractors.architectures import build_extractor, build_network
 from src.extractors.attention import Watched
 from src.extractors.checkpoints import save_extractor
 from src.extractors.extractor import Extractor
-from src.measures.attention_figures import Shown, draw_outcomes, draw_panels, telling_rows
+from src.measures.attention_figures import Shown, draw_outcomes, draw_panels, rows_to_draw
 from src.measures.attention_tables import (
     EASY,
     SUCCESS,
@@ -35,7 +35,7 @@ from src.measures.attention_tables import (
     attention_summary,
     attention_table,
     measures_of,
-    telling_outcome,
+    outcome_to_show,
 )
 from src.measures.object_boxes import read_object_cells
 from src.metrics.attention import scatter, shift, top_cells
@@ -52,12 +52,12 @@ GRID = 4
 """Planted images are GRID x GRID cells of CELL x CELL pixels."""
 
 
-# Planted maps: class 0 is red, class 1 is green, and a map is where the colour is.
+# Planted maps: class 0 is red, class 1 is green, and a map shows the place of the colour.
 
 
 @pytest.fixture
 def colours() -> Extractor:
-    """Maps of three channels, the mean colour of each cell; class c asks for channel c."""
+    """Network with three maps, the mean colour of each cell, in which class c reads channel c."""
     cells = nn.Conv2d(3, 3, CELL, stride=CELL, bias=False)
     cells.weight.data.zero_()
     for channel in range(3):
@@ -71,7 +71,7 @@ def colours() -> Extractor:
 
 
 def planted(*cells: tuple[int, int, int]) -> np.ndarray:
-    """A black image with cells (row, column, channel) of full colour."""
+    """Draw a black image with cells (row, column, channel) of full colour."""
     image = np.zeros((GRID * CELL, GRID * CELL, 3), np.uint8)
     for row, column, channel in cells:
         image[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL, channel] = 255
@@ -92,7 +92,7 @@ ATTACKED = [
 
 @pytest.fixture
 def folders(tmp_path):
-    """Catalogues of the clean items 0 to 3, and of the attacked ones 0, 1 and 3."""
+    """Catalogues of the clean items 0 to 3, and of the attacked items 0, 1 and 3."""
     catalogues = []
     for name, images in (("clean", [*CLEAN[:2], CLEAN[0], CLEAN[2]]), ("attacked", ATTACKED)):
         folder = tmp_path / name
@@ -133,7 +133,7 @@ def test_maps_lie_where_the_colours_are(observed):
 
 
 def test_what_erasing_costs(observed, colours):
-    """Both red cells of the first image go, and become mid-grey: no mean is subtracted here."""
+    """Both red cells of the first image become mid-grey, since no mean is subtracted here."""
     erased = CLEAN[0] / 255
     erased[:CELL, : 2 * CELL] = 0.5
     logits = 20 * erased.mean(axis=(0, 1))
@@ -164,7 +164,7 @@ def test_untargeted_attacks_have_no_target_and_no_recommender_no_score(colours, 
 
 
 def test_maps_of_a_network_without_averaged_features():
-    """Grad-CAM by differentiation, of an extractor whose parameters want no gradient."""
+    """Grad-CAM differentiates an extractor whose parameters have no gradients."""
     torch.manual_seed(0)
     extractor = Extractor(
         build_network("c2f2", 3), "abc", "fc2", arch="c2f2", mean=(0, 0, 0), std=(1, 1, 1)
@@ -204,7 +204,7 @@ def linear_logits(weights: torch.Tensor):
 
 
 def test_the_smallest_budget_of_a_linear_classifier():
-    """From mid-grey, eps (|w1 - w0|_1) has to make up for the lead."""
+    """From mid-grey, eps |w1 - w0|_1 must equal the lead."""
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(2, 27, generator=generator)
     images = 0.5 + 0.05 * torch.randn(6, 3, 3, 3, generator=generator)
@@ -259,7 +259,7 @@ def test_the_search_reads_the_catalogue(colours, folders):
     assert (found >= lead / gain - 1e-3).all()
 
 
-# What a recommender reads, the size of objects, and boxes
+# Read-outs of recommenders, sizes of objects, and boxes
 
 
 @pytest.mark.parametrize("form", ["shared", "full"])
@@ -338,9 +338,9 @@ def test_a_row_by_hand(observed):
     assert row["p_origin_clean"] == pytest.approx(odds[0] / odds.sum())
     assert row["p_target_attacked"] == pytest.approx(odds[0] / odds.sum())
     assert row["margin"] == pytest.approx(20 / 16)
-    # Of two top cells one is left; ties go to the lower index, which is the other red cell.
+    # One of two top cells is left; ties go to the lower index, which is the other red cell.
     assert row["class_iou_top"] == 1
-    # Of the red cells one is left: half of the positive part is now in the wrong place.
+    # One of the red cells is left: half of the positive part is now in another place.
     p, q = np.array([0.5, 0.5]), np.array([1.0, 0.0])
     middle = (p + q) / 2
     js = sum(
@@ -373,7 +373,7 @@ def test_images_that_nothing_moved(observed):
 
 
 def simulated(n: int = 120, *, minimal: bool = True) -> Observed:
-    """Random maps; attacks that succeed moved the map of the origin, and hit the small margins."""
+    """Return random maps; successful attacks moved the map of the origin and have small margins."""
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 1, (n, 4)).astype(np.float32)
     logits[:, 0] += 4
@@ -424,7 +424,7 @@ def test_planted_moves_are_found_and_nothing_else(tables):
     assert moved["mann_whitney_p"] < 1e-6
     margin = found.loc[SUCCESS, "image", "-margin"]
     assert margin["auc"] > 0.6 and margin["odds"] > 1.2 and margin["controlled_p"] < 0.05
-    # What erasing costs is part of what the margin is, and says nothing beside it.
+    # The cost of erasing is a part of the margin, and adds nothing to it.
     confounded = found.loc[SUCCESS, "target", "inc3"]
     assert confounded["auc_low"] > 0.5
     assert confounded["controlled_low"] < 1 < confounded["controlled_high"]
@@ -441,17 +441,17 @@ def test_every_measure_stands_in_the_summary_once_for_each_outcome(tables):
 
 def test_an_outcome_that_all_images_share_gives_way(tables):
     table, _ = tables
-    assert telling_outcome(table) == SUCCESS
-    assert telling_outcome(table.assign(success=1)) == EASY
+    assert outcome_to_show(table) == SUCCESS
+    assert outcome_to_show(table.assign(success=1)) == EASY
     same = table.assign(success=1).drop(columns="minimal_eps")
-    assert telling_outcome(same) == SUCCESS
+    assert outcome_to_show(same) == SUCCESS
     summary = attention_summary(same)
     assert (summary["odds_problem"] == "one outcome").all() and summary["auc"].isna().all()
     assert "no two outcomes" in attention_overview(same, summary)
 
 
 def test_the_overview_survives_the_file(tables, tmp_path):
-    """What is current is shown from its file again."""
+    """A table that is up to date is read from its file."""
     table, summary = tables
     read = []
     for name, frame in (("table", table), ("summary", summary)):
@@ -462,7 +462,7 @@ def test_the_overview_survives_the_file(tables, tmp_path):
 
 
 def test_explanations_beside_maps(observed, colours, folders, monkeypatch):
-    """Explanations that support the left half of clean images and the upper half of attacked ones."""
+    """Explanations support the left half of clean images and the upper half of attacked ones."""
     asked = []
 
     def halves(extractor, images, classes, *, seed, batch_size):
@@ -498,7 +498,7 @@ def test_explanations_beside_maps(observed, colours, folders, monkeypatch):
 
 def test_which_images_are_shown(tables):
     observed = simulated()
-    rows = telling_rows(observed, tables[0])
+    rows = rows_to_draw(observed, tables[0])
     moved = 1 - tables[0]["class_pearson"].to_numpy()
     assert observed.success[rows].tolist() == [True] * 3 + [False] * 3
     assert moved[rows[:3]].tolist() == sorted(moved[observed.success])[:-4:-1]
@@ -509,7 +509,7 @@ def test_which_images_are_shown(tables):
 def test_few_images_and_no_failures(n):
     observed = simulated(n)
     all_hit = replace(observed, success=np.ones(n, bool))
-    rows = telling_rows(all_hit, attention_table(all_hit, np.zeros(n)))
+    rows = rows_to_draw(all_hit, attention_table(all_hit, np.zeros(n)))
     assert sorted(rows) == list(range(n))
 
 
@@ -538,7 +538,7 @@ OUTPUTS = (
 
 
 def script(name, root, *arguments):
-    """Run a command in this process; returns its exit code."""
+    """Run a command in this process; return its exit code."""
     command = [name, "--root", root, "--dataset", "shop", "--gpu", "-1"]
     command += ["--model_file", root / "plain.pt"]
     with pytest.MonkeyPatch.context() as patch:
@@ -548,7 +548,7 @@ def script(name, root, *arguments):
 
 @pytest.fixture(scope="module")
 def attacked_shop(tmp_path_factory):
-    """A data set through stages 1 and 3, and a recommender's weights; its attacks' options."""
+    """Data set after stages 1 and 3 with a recommender's weights, and the options of its attacks."""
     root = tmp_path_factory.mktemp("shop")
     layout = Layout("shop", root)
     layout.images.mkdir(parents=True)

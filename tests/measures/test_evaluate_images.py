@@ -1,4 +1,4 @@
-"""``audits.images``: attacked experiments, folders of images and of reconstructions, bad input."""
+"""Runs of ``audits.images``: attacked experiments, folders of images and reconstructions, bad input."""
 
 import shutil
 import sys
@@ -44,7 +44,7 @@ def in_shop(layout, *arguments):
 
 
 def attack(layout, name, eps, resize=0):
-    """What stage 3 leaves: three TIFFs that differ by up to ``eps`` levels, two of them a success."""
+    """Write files of stage 3: three TIFFs that differ by up to ``eps`` levels, two of them successes."""
     experiment = Experiment.parse(name)
     layout.attacked_images(experiment).mkdir(parents=True)
     rng = np.random.default_rng(eps)
@@ -78,7 +78,7 @@ def layout(tmp_path, draw_images):
 
 
 def pixels(layout, experiment):
-    """(clean, attacked), float in [0, 1]."""
+    """Return (clean, attacked) pixels, float in [0, 1]."""
     clean = [read_image(layout.images / f"{item}.jpg")[0] for item in ATTACKED]
     folder = layout.attacked_images(experiment)
     attacked = [read_image(folder / f"{item}.tiff")[0] for item in ATTACKED]
@@ -196,7 +196,7 @@ def random_images(n, side=32, seed=0):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Eleven originals and as many attacked images, under equal stems and unlike suffixes."""
+    """Folders of eleven originals and eleven attacked images, with equal stems and different suffixes."""
     for folder, suffix, seed in (("clean", "png", 0), ("attacked", "tiff", 1)):
         for item, image in enumerate(random_images(11, seed=seed)):
             save(tmp_path / folder, f"{item}.{suffix}", image)
@@ -239,7 +239,7 @@ def test_names_that_are_no_numbers_are_names(tmp_path):
 
 @pytest.fixture
 def reconstructed(tmp_path):
-    """Two conditions of the images 2, 10, 30 with classes 1, 0, 1; the second has no untransformed."""
+    """Write two conditions of images 2, 10, 30 of classes 1, 0, 1; one lacks untransformed images."""
     parts = [random_images(3, seed=seed) for seed in range(4)]
     places = [tmp_path / name for name in ("net_inversed_crop", "net_inversed_aug")]
     write_reconstructions(places[0], [10, 2, 30], [0, 1, 1], *parts[:3])
@@ -281,7 +281,7 @@ def test_reconstructions_can_share_one_folder_of_originals(reconstructed):
 
 
 def mark_diverged(folder, *ids):
-    """As ``audits.leaks`` says it."""
+    """Mark images as ``audits.leaks`` does."""
     restarts = {number: -1 if number in ids else 0 for number in (2, 10, 30)}
     rows = [f"{number}\t{number != 10:d}\t{restart}\n" for number, restart in restarts.items()]
     (folder / "metric.tsv").write_text("id\tlabel\trestart\n" + "".join(rows))

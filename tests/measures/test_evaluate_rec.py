@@ -56,7 +56,7 @@ def layout(tmp_path):
 
 @pytest.fixture
 def without_images(tmp_path):
-    """A data set of interactions only, with the lists of two recommenders of three items each."""
+    """Data set of interactions only, with lists of three items of two recommenders."""
     layout = Layout("films", tmp_path)
     layout.data.mkdir(parents=True)
     write_pairs(layout.training_set, TRAIN)
@@ -67,7 +67,7 @@ def without_images(tmp_path):
 
 
 def evaluate(monkeypatch, layout, *arguments):
-    """Exit code of ``evaluate_rec.py`` on the top-3 lists of ``layout``."""
+    """Run ``evaluate_rec.py`` on the top-3 lists of ``layout``; return its exit code."""
     common = ["--dataset", layout.dataset, "--root", str(layout.root), "--topk", "3"]
     monkeypatch.setattr(sys, "argv", ["evaluate_rec.py", *common, *arguments])
     return cli.run(evaluate_rec.main)

@@ -1,4 +1,4 @@
-"""The table of robust extractors, from small files of the stages before it."""
+"""Table of robust extractors from small files of earlier stages."""
 
 import json
 
@@ -31,7 +31,7 @@ STATES = ("before", "after", "change", "noise_effect", "net_effect", "net_low", 
 
 
 def write_extractor(layout, name, labels, ers=(50.0,), *, collapsed=False):
-    """What stage 1 and audits.rankings leave of an extractor that says ``labels`` (items,)."""
+    """Write files of stage 1 and audits.rankings for an extractor that predicts ``labels`` (items,)."""
     path = layout.classes(Experiment(name))
     path.parent.mkdir(parents=True, exist_ok=True)
     numbers = np.unique(labels, return_inverse=True)[1]
@@ -45,7 +45,7 @@ def write_extractor(layout, name, labels, ers=(50.0,), *, collapsed=False):
 
 
 def rows_of(extractor, attack=PGD, protocol="test_time", model="VBPR", base=0.0):
-    """The summary's rows of one attack; every number in them is another."""
+    """Return the summary's rows of one attack, in which all numbers differ."""
     keys = [(metric, k) for metric in METRICS if metric != "auc" for k in (20, 50)]
     return [
         {
@@ -113,7 +113,7 @@ def test_accuracy_counts_held_out_pictures_alone(layout):
     items = held_out.ids
     assert len(items) == N_ITEMS // 2
     labels = NAMES[CATEGORIES].copy()
-    labels[np.setdiff1d(np.arange(N_ITEMS), items)] = "hat"  # wrong, but trained on
+    labels[np.setdiff1d(np.arange(N_ITEMS), items)] = "hat"  # wrong, but in the training half
     labels[items[:5]] = NAMES[(CATEGORIES[items[:5]] + 1) % 4]
     write_extractor(layout, "toy_plain", labels)
     table = extractors_table(layout, summary_of(rows_of("toy_plain")), ["toy_plain"], 20)

@@ -1,4 +1,4 @@
-"""Ranks of conditions by how much they leak."""
+"""Ranks of conditions by leakage."""
 
 import sys
 

@@ -43,7 +43,7 @@ def layout(tmp_path):
 
 
 def lists_of(layout, features):
-    """The lists after an attack that leaves these features, at their clean length."""
+    """Return the lists for attacked features at their clean length."""
     write_features(layout.features(RUN.experiment), features)
     return Restored.of(layout, RUN, TOP).lists(RUN.experiment)
 

@@ -1,4 +1,4 @@
-"""Recipes compared over seeds: means, intervals and differences by hand."""
+"""Comparison of recipes over seeds: means, intervals and differences by hand."""
 
 import sys
 

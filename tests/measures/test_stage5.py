@@ -37,7 +37,7 @@ def classes(ids, numbers, probability):
 
 @pytest.fixture
 def layout(tmp_path):
-    """Three attacked images, one of which is now taken for the target."""
+    """Data set with three attacked images, of which one is classified as the target."""
     layout = Layout("shop", tmp_path)
     attacked = Experiment.parse(NAME)
     for experiment in (attacked, attacked.clean):

@@ -32,7 +32,7 @@ def run_of(experiment, seed=0, protocol="retrained", model="VBPR", **options):
 
 
 def write_lists(layout, run, hits, ranks=None):
-    """Lists in which user u finds ``hits[u]`` items of class 7 first, then items of class 8."""
+    """Write lists in which user u gets ``hits[u]`` items of class 7 first, then items of class 8."""
     items = np.array([[*range(n), *range(4, 8 - n)] for n in hits])
     (layout.recommendations_dir / "test_ranks").mkdir(parents=True, exist_ok=True)
     scores = np.tile(np.arange(TOP, 0, -1.0), (len(items), 1))
@@ -45,7 +45,7 @@ def write_lists(layout, run, hits, ranks=None):
 
 
 def lists_with_mean(total):
-    """Hits of the users that add up to ``total``: user after user gets one more."""
+    """Return hits of the users with the sum ``total``, distributed in turn."""
     return np.bincount(np.arange(total) % N_USERS, minlength=N_USERS)
 
 
@@ -76,7 +76,7 @@ def layout(tmp_path):
 
 
 def summarise(monkeypatch, layout, *arguments):
-    """(exit code, the written table or None)."""
+    """Run summarize.py; return (exit code, the written table or None)."""
     common = ["--dataset", "toy", "--root", str(layout.root), "--list_of_k", "2", "4"]
     monkeypatch.setattr(sys, "argv", ["summarize.py", *common, *arguments])
     code = cli.run(summarize.main)
@@ -129,7 +129,7 @@ def test_seeds_are_compared_with_seeds_and_noise_is_taken_off(monkeypatch, layou
 
 
 def test_the_interval_of_seeds_alone_is_students(monkeypatch, layout):
-    """All users change alike under a seed, so that only the seeds differ."""
+    """All users of a seed have equal changes, so that only the seeds differ."""
     for seed, hits in enumerate([2, 1, 3]):
         write_lists(layout, run_of("original", seed), np.zeros(N_USERS, int))
         write_lists(layout, run_of(PGD, seed), np.full(N_USERS, hits))
@@ -152,7 +152,7 @@ def test_one_run_has_no_interval_and_its_users_only_agree(monkeypatch, layout):
 
 
 def test_noise_counts_with_the_seeds_of_the_attack(monkeypatch, layout):
-    """Only seeds that have both are compared: another seed changes the lists too."""
+    """Only seeds with both are compared, since another seed changes the lists too."""
     write_images(layout, Experiment.parse(NOISE))
     for seed, total in enumerate([8, 16, 8]):
         write_lists(layout, run_of("original", seed), lists_with_mean(total))
@@ -166,7 +166,7 @@ def test_noise_counts_with_the_seeds_of_the_attack(monkeypatch, layout):
 
 
 def other_trainings(layout, totals, *, seed_of=lambda training: training):
-    """Data sets toy, toy_1, ...: the lists of ``totals`` (trainings, 3) before, after and under noise."""
+    """Write data sets toy, toy_1, ... of ``totals`` (trainings, 3): before, after and under noise."""
     names = ["toy", *(f"toy_{n}" for n in range(1, len(totals)))]
     for training, (name, of_training) in enumerate(zip(names, totals, strict=True)):
         place = Layout(name, layout.root)
@@ -281,7 +281,7 @@ def test_noise_like_an_attack_without_a_budget_is_its_control(
 
 
 def test_the_budget_is_that_of_the_manifest(monkeypatch, layout):
-    """A name that says nothing of a budget finds its control by what stage 3 recorded."""
+    """An attack without a budget in its name finds its control by the record of stage 3."""
     attack, noise = "other_7_9_mild", "noise_7_9_eps200.0_l2"
     write_lists(layout, run_of("original"), lists_with_mean(8))
     for experiment in (attack, noise, NOISE):

@@ -45,7 +45,7 @@ def some_maps(n: int = 20, h: int = 7, w: int = 7, seed: int = 0) -> np.ndarray:
 
 
 def one_cell(row: int, column: int, side: int = 4, value: float = 2.0) -> np.ndarray:
-    """(1, side, side): zero but for one cell."""
+    """Return a map (1, side, side) that is zero except for one cell."""
     maps = np.zeros((1, side, side), np.float32)
     maps[0, row, column] = value
     return maps
@@ -157,7 +157,7 @@ def test_attention_that_jumps_from_corner_to_corner():
     # Two indicators of different cells among n = 16: -1 / (n - 1).
     assert moved["pearson"] == pytest.approx(-1 / 15)
     assert moved["spearman"] == pytest.approx(-1 / 15)
-    # Top 2 of 16: the only lit cell and, of the dark ones, that of the lowest index.
+    # The top 2 of 16 are the only bright cell and the dark cell with the lowest index.
     assert moved["iou_top"] == pytest.approx(1 / 3)
 
 
@@ -175,7 +175,7 @@ def test_attention_of_which_a_part_moves():
 
 
 def brute_shift(a: np.ndarray, b: np.ndarray, share: float) -> dict[str, float]:
-    """One pair of maps with positive cells, by loops and libraries."""
+    """Compute the shift of one pair of maps with positive cells by loops and libraries."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     h, w = a.shape
     cells = [(row, column) for row in range(h) for column in range(w)]
@@ -210,7 +210,7 @@ def brute_shift(a: np.ndarray, b: np.ndarray, share: float) -> dict[str, float]:
 
 
 def brute_ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """Every 3 x 3 window by the formula of Wang et al."""
+    """Compute SSIM over every 3 x 3 window by the formula of Wang et al."""
     values = []
     for row in range(max(a.shape[0] - 2, 1)):
         for column in range(max(a.shape[1] - 2, 1)):
@@ -331,7 +331,7 @@ def test_scatter_by_hand():
     maps = np.concatenate([one_cell(1, 2), np.ones((1, 4, 4)), corners])
     found = scatter(maps, share=1 / 8)
     np.testing.assert_allclose(found["entropy"], [0, 1, math.log(2) / math.log(16)], atol=1e-12)
-    # Of 4 equally likely rows the variance is 1.25, as of columns; the diagonal is sqrt(18).
+    # The variance of 4 equally likely rows is 1.25, as for columns; the diagonal is sqrt(18).
     np.testing.assert_allclose(found["spread"], [0, math.sqrt(2.5 / 18), 0.5], atol=1e-12)
     np.testing.assert_allclose(found["gini"], [15 / 16, 0, 14 / 16], atol=1e-12)
     # The second top cell of the first map is the corner, that of the second touches the first.
@@ -369,7 +369,7 @@ def test_scatter_is_in_its_range(maps):
 
 
 def flood(mask: np.ndarray) -> int:
-    """Components of one mask, by filling one after the other."""
+    """Count the components of one mask by filling them one after the other."""
     left, count = set(map(tuple, np.argwhere(mask))), 0
     while left:
         count += 1

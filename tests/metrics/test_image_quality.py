@@ -1,4 +1,4 @@
-"""Metrics of pixels: closed forms, brute-force loops, scikit-image and torchmetrics."""
+"""Metrics of pixels against closed forms, brute-force loops, scikit-image and torchmetrics."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def noise(n: int = 4, height: int = 24, width: int = 19, seed: int = 0) -> np.nd
 
 @pytest.fixture(params=["noise", "near", "photos"])
 def pairs(request) -> tuple[np.ndarray, np.ndarray]:
-    """Unrelated images, images that are almost equal, and photographs with a little noise."""
+    """Return pairs of unrelated images, of almost equal images, and of photographs with little noise."""
     if request.param == "noise":
         return noise(seed=0), noise(seed=1)
     if request.param == "photos":
@@ -129,7 +129,7 @@ def test_norms_are_those_of_the_flattened_change(p):
 
 
 def test_the_total_variation_of_a_step_is_known():
-    """Half the columns are 1 higher: one of width - 1 differences in each row is 1."""
+    """Half of the columns are higher by 1: one of width - 1 differences in each row is 1."""
     steps = np.zeros((2, 6, 10, 3))
     steps[0, :, 5:] = 1
     steps[1, 2:] = 0.5

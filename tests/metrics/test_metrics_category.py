@@ -20,7 +20,7 @@ N_ITEMS, N_CATEGORIES = 12, 4
 
 
 def brute_force(row, members, k):
-    """(hits, nCDCG) of one list, straight from the definitions."""
+    """Compute (hits, nCDCG) of one list by the definitions."""
     hits = [position for position, item in enumerate(row[:k]) if item in members]
     ideal = sum(1 / math.log2(r + 2) for r in range(min(len(members), k)))
     dcg = sum(1 / math.log2(r + 2) for r in hits)
@@ -29,7 +29,7 @@ def brute_force(row, members, k):
 
 @st.composite
 def lists(draw):
-    """Lists of distinct items, some cut short and padded; the category of every item; some K."""
+    """Draw lists of distinct items, some short and padded, the category of every item, and some K."""
     n_users, length = draw(st.integers(1, 6)), draw(st.integers(1, N_ITEMS))
     rows = np.full((n_users, length), -1)
     for row in rows:

@@ -23,7 +23,7 @@ N = 4000
 
 
 def studies(sizes, sds, effect=0.0, noise=1.0, seed=0):
-    """(trainings, seeds, users, N) effects with known components of variance."""
+    """Draw effects (trainings, seeds, users, N) with known components of variance."""
     rng = np.random.default_rng(seed)
     trainings, seeds, users = sizes
     return (
@@ -85,7 +85,7 @@ def test_nested_seeds_enter_through_the_means_of_their_trainings():
 
 
 def test_a_third_crossed_factor_widens_the_interval():
-    """Pairs of classes cross with trainings and users, so that their spread is part of the variance."""
+    """Pairs of classes cross with trainings and users, so that the variance includes their spread."""
     rng = np.random.default_rng(0)
     of_pairs = np.array([-1.0, 0.0, 1.0])[:, None]
     values = of_pairs + 0.1 * rng.standard_normal((5, 3, 40))

@@ -22,7 +22,7 @@ POPULARITY = hnp.arrays(np.int64, N_ITEMS, elements=st.integers(0, 40))
 
 @st.composite
 def lists(draw):
-    """Lists of distinct items, some cut short and padded, and some K."""
+    """Draw lists of distinct items, some short and padded, and some K."""
     n_users, length = draw(st.integers(1, 6)), draw(st.integers(1, N_ITEMS))
     rows = np.full((n_users, length), -1)
     for row in rows:
@@ -36,7 +36,7 @@ def shown(row, k):
 
 
 def mean_absolute_difference(values):
-    """The Gini index as economists define it: half the relative mean absolute difference."""
+    """Compute the Gini index as economists do: half of the relative mean absolute difference."""
     values = [Fraction(int(value)) for value in values]
     differences = sum(abs(a - b) for a in values for b in values)
     return differences / (2 * len(values) * sum(values))

@@ -7,7 +7,7 @@ from src.metrics.retrieval import chance, nmi, retrieval, spread
 
 
 def clustered(n: int = 60, d: int = 8, n_classes: int = 5, noise: float = 1.0, seed: int = 0):
-    """(embeddings of length 1, classes): classes of unlike sizes around random centres."""
+    """Draw embeddings of length 1 and classes of different sizes around random centres."""
     rng = np.random.default_rng(seed)
     classes = rng.choice(
         n_classes, n, p=np.arange(1, n_classes + 1) / (n_classes + 1) / n_classes * 2
@@ -18,7 +18,7 @@ def clustered(n: int = 60, d: int = 8, n_classes: int = 5, noise: float = 1.0, s
 
 
 def brute_force(embeddings: np.ndarray, classes: np.ndarray) -> dict[str, list[float]]:
-    """Every query sorted by (distance, whether it matches): the worst order of ties."""
+    """Sort the images of every query by (distance, match), which is the worst order of ties."""
     values = {"first": [], "ap": [], "ap_r": [], "ap_10": []}
     distances = cdist(embeddings, embeddings)
     for query in range(len(classes)):
@@ -98,7 +98,7 @@ def test_perfect_classes_find_everything():
 
 
 def test_a_query_is_left_out_by_its_index():
-    """The image next to the query stands in the same place, with another class."""
+    """The image next to the query is at an equal place and has another class."""
     embeddings = np.array([[1, 0], [1, 0], [0.9, 0.1]], np.float32)
     found = retrieval(embeddings, np.array([0, 1, 0]))
     np.testing.assert_array_equal(found.first_rank, [2, np.nan, 2])

@@ -148,7 +148,7 @@ def test_decrease_is_in_percent_of_what_was_there():
 
 
 def test_decrease_interval_of_two_users_by_hand():
-    """Resamples draw user 0, who loses nothing, 0, 1 or 2 times: 25, 50 and 25 % of them."""
+    """User 0, who loses nothing, is drawn 0, 1 or 2 times in 25, 50 and 25 % of the resamples."""
     before, after = np.ones((1, 2)), np.array([[1.0, 0.0]])
     assert [float(bound) for bound in decrease_interval(before, after)] == [0, 100]
     inner = decrease_interval(before, after, confidence=0.4)
@@ -156,7 +156,7 @@ def test_decrease_interval_of_two_users_by_hand():
 
 
 def test_decrease_interval_where_seeds_differ_by_hand():
-    """All users alike: only how often seed 0, which loses nothing, is drawn decides."""
+    """All users are alike, so that only the number of draws of seed 0, which loses nothing, counts."""
     before, after = np.ones((2, 30)), np.repeat([[1.0], [0.0]], 30, axis=1)
     assert [float(bound) for bound in decrease_interval(before, after)] == [0, 100]
 

@@ -107,7 +107,7 @@ def test_what_is_no_number_of_levels_is_refused(text):
 
 
 def test_a_reader_that_leaves_is_no_error():
-    """What ``python script.py | head -1`` does."""
+    """The reader ends early, as in ``python script.py | head -1``."""
     main = "lambda: print('x' * 999_999)"
     code = f"import sys\nfrom src.cli import run\nsys.exit(run({main}))"
     pipe = subprocess.Popen(

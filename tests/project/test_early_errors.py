@@ -1,4 +1,4 @@
-"""Wrong options and missing files are told in one line before a framework is loaded."""
+"""Wrong options and missing files give one line before a framework is loaded."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ finally:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """A data set with one image that nothing has classified."""
+    """Data set with one unclassified image."""
     root = tmp_path_factory.mktemp("shop")
     images = root / "data" / "shop" / "original" / "images"
     images.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""docs/extending.md tells the truth: its additions go into a copy of the project and its commands run."""
+"""The additions of docs/extending.md fit into a copy of the project, and its commands run."""
 
 import os
 import re
@@ -33,7 +33,7 @@ class Block:
 
     @property
     def path(self) -> str:
-        """The file that the first line names."""
+        """Return the file that the first line names."""
         return self.text.partition("\n")[0].removeprefix("# ")
 
     @property
@@ -42,7 +42,7 @@ class Block:
 
 
 def examples() -> dict[str, list[Block]]:
-    """The blocks of each section, by the last word of its title."""
+    """Return the blocks of each section, by the last word of its title."""
     sections = (ROOT / "docs" / "extending.md").read_text().split("\n## ")[1:]
     found = {
         section.partition("\n")[0].split()[-1]: [Block(*match) for match in BLOCK.findall(section)]
@@ -55,7 +55,7 @@ EXAMPLES = examples()
 
 
 def add(block: Block, project: Path) -> None:
-    """Write the new file, or put the added lines between those that are there, which stand once."""
+    """Write the new file, or insert the added lines between existing lines, which are unique."""
     path = project / block.path
     if block.kind == "python":
         assert not path.exists()
@@ -74,7 +74,7 @@ def add(block: Block, project: Path) -> None:
 
 @dataclass(frozen=True)
 class Project:
-    """A copy of the project with everything that the page adds, and a small data set beside it."""
+    """Copy of the project with all additions of the page, and a small data set beside it."""
 
     folder: Path
 
@@ -93,7 +93,7 @@ class Project:
         return result.stdout
 
     def run_example(self, name: str) -> list[str]:
-        """What the commands of an example print."""
+        """Run the commands of an example; return their output."""
         commands = [block.text for block in EXAMPLES[name] if block.kind == "bash"]
         return [self.run(line) for line in "".join(commands).splitlines()]
 
@@ -133,7 +133,7 @@ def project(tmp_path_factory, tiny_checkpoint) -> Project:
 
 
 def draw_pictures(folder: Path, rng: np.random.Generator) -> None:
-    """Gradients of random colours."""
+    """Draw gradients of random colours."""
     folder.mkdir(parents=True)
     for item in range(N_ITEMS):
         corners = Image.fromarray(rng.integers(0, 256, (2, 2, 3), dtype=np.uint8))
@@ -141,7 +141,7 @@ def draw_pictures(folder: Path, rng: np.random.Generator) -> None:
 
 
 def write_digits(folder: Path, rng: np.random.Generator) -> None:
-    """Lines of 64 grey values and a class, which is also the brightest row but for two of them."""
+    """Write lines of 64 grey values and a class, which except for two lines is the brightest row."""
     folder.mkdir()
     for part, n in (("tra", 320), ("tes", 40)):
         classes = np.arange(n) % 10
@@ -152,7 +152,7 @@ def write_digits(folder: Path, rng: np.random.Generator) -> None:
 
 
 def write_backbone(path: Path) -> None:
-    """ResNet50 without its last layer, as DINO publishes it, with random weights."""
+    """Write random weights of ResNet50 without its last layer, in the format of DINO."""
     torch.manual_seed(0)
     network = models.resnet50()
     network.fc = torch.nn.Identity()

@@ -1,4 +1,4 @@
-"""Names and columns of what the scripts leave, and the tool that records them."""
+"""Names and columns of the scripts' files, and the tool that records them."""
 
 import copy
 import json
@@ -89,7 +89,7 @@ def test_columns(tmp_path):
 
 
 def changed(*keys, to):
-    """``RECORD`` with another value below ``keys``; None removes it."""
+    """Return ``RECORD`` with another value below ``keys``; None removes it."""
     record = copy.deepcopy(RECORD)
     *above, last = keys
     entry = record

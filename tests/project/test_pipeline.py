@@ -1,4 +1,4 @@
-"""The whole pipeline by its commands, on a small demo set: every stage's files fit the next stage."""
+"""Run of all stages on a small demo set: the files of every stage fit the next stage."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ NAME = "pgd_0_1_eps8.0_eps_it8.0_nb_it10_linf"
 
 
 class Tree:
-    """A workspace below which the stages run."""
+    """Workspace below which the stages run."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -50,7 +50,7 @@ class Tree:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory) -> Tree:
-    """All stages, once."""
+    """Tree after one run of all stages."""
     tree = Tree(tmp_path_factory.mktemp("pipeline"))
     tree.run("prepare_dataset.py", "--items", "120", "--users", "80", "--size", "32")
     pictures = tree.data / "extractor"
@@ -135,7 +135,7 @@ def test_every_stage_skips_what_is_up_to_date(tree):
 
 
 def test_the_same_seed_gives_the_same_bytes(tree, tmp_path):
-    """Attacking and recommending again in another place changes no byte of any artifact."""
+    """Attacks and recommendations in another folder give equal bytes of all artifacts."""
     again = Tree(tmp_path / "again")
     shutil.copytree(tree.root, again.root)
     again.attack("classify_extract_attack.py", "--force")
@@ -157,7 +157,7 @@ def test_results_of_another_data_set_are_refused(tree, tmp_path):
 
 
 def kill_when(appears: str, tree: Tree, script: str, *arguments: str) -> None:
-    """Start a stage and kill it as soon as a file matching ``appears`` is there."""
+    """Start a stage and kill it as soon as a file that matches ``appears`` exists."""
     command = [sys.executable, str(ROOT / script), *arguments, "--root", str(tree.root)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen([*command, "--dataset", "demo"], cwd=tree.root, **quiet)
@@ -169,7 +169,7 @@ def kill_when(appears: str, tree: Tree, script: str, *arguments: str) -> None:
 
 @pytest.fixture
 def fresh(tree, tmp_path) -> Tree:
-    """The tree as stage 1 left it: no attack, no recommender."""
+    """Copy of the tree after stage 1, without attacks and recommenders."""
     fresh = Tree(tmp_path / "fresh")
     shutil.copytree(tree.root / "models", fresh.root / "models")
     shutil.copytree(tree.data, fresh.data, ignore=shutil.ignore_patterns(NAME))

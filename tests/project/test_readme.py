@@ -1,4 +1,4 @@
-"""The README and its pages tell the truth: published commands are accepted, files and options exist."""
+"""The README and its pages are correct: published commands are accepted, files and options exist."""
 
 import functools
 import os
@@ -54,7 +54,7 @@ def test_the_table_holds_every_published_command():
 
 @pytest.mark.parametrize("command", published_commands())
 def test_published_commands_are_accepted_as_printed(command, tmp_path):
-    """They get past their options: what stops them is that there is no such data set here."""
+    """The options are accepted, and only the missing data set stops the commands."""
     arguments = [sys.executable, *shlex.split(command)[1:], "--root", str(tmp_path)]
     result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2, result.stderr
@@ -74,7 +74,7 @@ def test_files_named_in_a_page_exist(page):
 
 
 def option_tables() -> list[tuple[str, str]]:
-    """(script, table) of every table of options; what one table says of several scripts, for each."""
+    """Return (script, table) of every table of options, for each of the scripts that share a table."""
     pattern = (
         r"##+ Options of `((?:\w+\.py|audits\.\w+)[ \w]*)`\n\n((?:[^#|\n].*\n+)*)((?:\|.*\n)+)"
     )
@@ -85,7 +85,7 @@ def option_tables() -> list[tuple[str, str]]:
             "Options of the extractor", "Options of `classify_extract.py`"
         )
         for script, text, table in re.findall(pattern, shown):
-            shared = re.match(r"The same ones .*", text)
+            shared = re.match(r"These options also .*", text)
             others = re.findall(r"`(\w+\.py|audits\.\w+)`", shared[0]) if shared else []
             tables += [(of, table) for of in (script, *others)]
     return tables
@@ -93,7 +93,7 @@ def option_tables() -> list[tuple[str, str]]:
 
 @functools.cache
 def help_of(script: str) -> str:
-    """What ``script --help`` prints, unbroken."""
+    """Return the output of ``script --help`` without line breaks."""
     shown = subprocess.run(
         [
             sys.executable,
@@ -122,10 +122,10 @@ def test_every_script_with_a_page_of_options_is_found():
 
 
 def said_defaults(script: str, table: str) -> Iterator[tuple[str, str]]:
-    """(option, its default) in a table that gives the value itself, for ``script``.
+    """Yield (option, default) for ``script`` from a table that has the default's value.
 
-    Defaults stand in the order of the options, between commas. After a semicolon follow those for other
-    scripts, ``other.py`` and a colon before them.
+    Defaults are in the order of the options, separated by commas. Defaults of other scripts follow after
+    a semicolon, with ``other.py`` and a colon before them.
     """
     for row in table.splitlines()[2:]:
         options, default = (cell.strip() for cell in row.split("|")[1:3])
@@ -141,7 +141,7 @@ def said_defaults(script: str, table: str) -> Iterator[tuple[str, str]]:
 
 
 def plain(value: str) -> str:
-    """A default as tables and ``--help`` write it, brought to one form, between spaces."""
+    """Return one form, between spaces, of a default in tables and in ``--help``."""
     words = re.sub(r"[][',]", " ", value).split()
     number = re.compile(r"[\d.]+(e-?\d+)?")
     return f" {' '.join(f'{float(word):g}' if number.fullmatch(word) else word for word in words)} "

@@ -1,6 +1,6 @@
-"""The scripts in ``reproduce/``: how their options become entries of studies.
+"""Scripts in ``reproduce/``: their options become entries of studies.
 
-They run in a copy of the folder whose ``study.sh`` says what it was asked for.
+They run in a copy of the folder whose ``study.sh`` records its calls.
 """
 
 import json
@@ -43,7 +43,7 @@ def started(folder: Path, command: str) -> subprocess.CompletedProcess:
 
 
 def call(folder: Path, command: str, expect: int = 0) -> str:
-    """What ``bash reproduce/<command>`` prints, of which errors come alone."""
+    """Run ``bash reproduce/<command>``; return its output, or only the error."""
     run = started(folder, command)
     assert run.returncode == expect, run.stderr
     if expect:
@@ -54,14 +54,14 @@ def call(folder: Path, command: str, expect: int = 0) -> str:
 
 
 class Call(NamedTuple):
-    """What ``study.sh`` was asked for."""
+    """Arguments and entries of a call of ``study.sh``."""
 
     arguments: list[str]
     entries: dict[str, Any]
 
 
 def studies(output: str) -> list[Call]:
-    """Each call of ``study.sh``."""
+    """Return the calls of ``study.sh``."""
     lines = (line.split("\t") for line in output.splitlines() if line.startswith("study\t"))
     return [Call(shlex.split(arguments), json.loads(entries)) for _, arguments, entries in lines]
 
@@ -168,7 +168,7 @@ def test_the_classes_to_attack_are_suggested_after_the_clean_lists(folder):
 
 @pytest.fixture
 def whole(folder) -> Path:
-    """The folder with all that a dry run needs."""
+    """Folder with all files that a dry run needs."""
     for path in ("study.sh", "Snakefile"):
         shutil.copy(ROOT / "reproduce" / path, folder / "reproduce")
     for path in (

@@ -1,4 +1,4 @@
-"""The rooms of ``src/`` import only downward, and only one of them imports TensorFlow."""
+"""Rooms of ``src/`` import only downward, and only one of them imports TensorFlow."""
 
 import ast
 import sys
@@ -32,13 +32,13 @@ FRAMEWORKS = {"torch", "torchvision", "tensorflow", "keras", "cleverhans"}
 
 
 def room_of(path: Path) -> str:
-    """``src/attacks/pgd.py`` -> ``attacks``; ``src/cli.py`` -> ``cli``; a command -> ``commands``."""
+    """Return ``attacks`` for ``src/attacks/pgd.py``, ``cli`` for ``src/cli.py``, else ``commands``."""
     parts = path.relative_to(ROOT).with_suffix("").parts
     return parts[1] if parts[0] == "src" else "commands"
 
 
 def imported_modules(source: str) -> Iterator[str]:
-    """Every module that the source imports anywhere, functions included, as absolute names."""
+    """Return the absolute names of all modules that the source imports, also inside functions."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -53,7 +53,7 @@ def imports_of(path: Path) -> set[str]:
 
 
 def rooms_imported(path: Path) -> set[str]:
-    """The rooms of ours that a file imports, its own left out."""
+    """Return the other rooms that a file imports."""
     ours = {name.split(".")[1] for name in imports_of(path) if name.startswith("src.")}
     rooms = {room for floor in FLOORS for room in floor} | ALONE
     return (ours & rooms) - {room_of(path)}
@@ -102,7 +102,7 @@ def test_torch_and_tensorflow_stay_in_their_rooms(path):
 
 
 def loaded_at_once(path: Path, seen: set[Path]) -> set[str]:
-    """Libraries that importing a file loads, through our own modules too; functions do not run."""
+    """Return the libraries that the import of a file loads, also through modules of the project."""
     seen.add(path)
     statements = ast.parse(path.read_text()).body
     top = [node for node in statements if isinstance(node, ast.Import | ast.ImportFrom)]

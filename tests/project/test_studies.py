@@ -1,6 +1,6 @@
-"""Whole studies: their files, the names they expect, and the workflow, killed, restarted and submitted.
+"""Studies: their files, the names they expect, and the workflow, killed, restarted and submitted.
 
-The workflow runs here with a stand-in for ``python`` that leaves a verb's files in its place.
+The workflow runs with a stand-in for ``python``, which writes the files of each script.
 """
 
 import json
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reproduce.workflow.catalogue import Study, studies_of
+from reproduce.workflow.catalogue import CatalogueStudy, studies_of
 from reproduce.workflow.duration import changed_entries, expected_duration
 from reproduce.workflow.entries import Entries
 from reproduce.workflow.leaks import Attack, Leaks
@@ -165,7 +165,7 @@ def script(path: Path, text: str, **values: object) -> None:
 
 
 class Place:
-    """A folder where studies run, and the commands that they gave there."""
+    """Folder in which studies run, and the commands that they ran there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -192,7 +192,7 @@ class Place:
         return output
 
     def small(self, **entries: object) -> Path:
-        """The file of a small study."""
+        """Write the file of a small study."""
         return self.written("small", SMALL | entries)
 
     def written(self, name: str, study: dict) -> Path:
@@ -210,7 +210,7 @@ class Place:
 
     @property
     def artifacts(self) -> set[Path]:
-        """Every file that the verbs left."""
+        """Return all files that the scripts wrote."""
         files = (path.relative_to(self.folder) for path in self.folder.glob("[!.]*/**/*.*"))
         return {path for path in files if path.parts[0] != "programs" and path.suffix != ".log"}
 
@@ -227,7 +227,7 @@ def read_study(name: str) -> dict:
 
 
 def test_names_are_the_published_ones():
-    study = Study.of(Entries.of(read_study("var")))
+    study = CatalogueStudy.of(Entries.of(read_study("var")))
     assert [extractor.prefix for extractor in study.extractors] == ["", "madry_", "free_adv_"]
     assert list(study.attack_options)[2:6] == [
         "pgd_774_770_eps4.0_eps_it4.0_nb_it10_linf",
@@ -269,10 +269,10 @@ def test_every_attack_has_noise_of_its_size_under_both_protocols(name, given):
 def test_noise_like_a_kind_needs_one_attack_of_it():
     noise = "--attack_type noise --like ddn"
     with pytest.raises(UserError, match="--like ddn: 0 attacks of the study"):
-        Study.of(Entries.of(SMALL | {"attacks": [noise]}))
+        CatalogueStudy.of(Entries.of(SMALL | {"attacks": [noise]}))
     two = [noise, "--attack_type ddn", "--attack_type ddn --steps 5"]
     with pytest.raises(UserError, match="--like ddn: 2 attacks of the study"):
-        Study.of(Entries.of(SMALL | {"attacks": two}))
+        CatalogueStudy.of(Entries.of(SMALL | {"attacks": two}))
 
 
 def test_attacks_on_lists_are_named_and_wait_for_their_recommender():
@@ -285,7 +285,7 @@ def test_attacks_on_lists_are_named_and_wait_for_their_recommender():
         "promotion": True,
         "seeds": [0, 1],
     }
-    study = Study.of(Entries.of(SMALL | entries))
+    study = CatalogueStudy.of(Entries.of(SMALL | entries))
     noise, ranked = study.attack_options
     assert study.retrained_attacks == [noise]
     assert ranked.endswith("_rank_eps8.0_nb_iter100_linf_AMR-ep2-lr0.05-seed1_n9")
@@ -299,25 +299,27 @@ def test_a_defence_in_front_is_an_extractor_of_its_own():
         "jpeg-quality50": {"options": "--preprocess jpeg:quality=50"},
         "b.bits-n3": {"options": "--defense 1 --model_dir b --preprocess bits:n=3"},
     }
-    study = Study.of(Entries.of(SMALL | {"extractors": extractors}))
+    study = CatalogueStudy.of(Entries.of(SMALL | {"extractors": extractors}))
     assert [of.prefix for of in study.extractors][-2:] == ["jpeg-quality50_", "b.bits-n3_"]
 
 
 def test_options_of_recommenders_show_in_names():
-    study = Study.of(Entries.of(SMALL | {"recommender_options": "--form full --fidelity paper"}))
+    study = CatalogueStudy.of(
+        Entries.of(SMALL | {"recommender_options": "--form full --fidelity paper"})
+    )
     assert study.list_endings([0, 1]) == [
         "_top150_ep2_VBPRfull_paper",
         "_top150_ep2_VBPRfull_seed1_paper",
     ]
     options = {"recommender_options": "--lr 0.05 --lmd 2", "recommenders": ["VBPR", "AMR"]}
-    study = Study.of(Entries.of(SMALL | options))
+    study = CatalogueStudy.of(Entries.of(SMALL | options))
     assert study.list_endings([1], "test_time") == [
         "_top150_ep2_VBPR_testtime_lr0.05_seed1",
         "_top150_ep2_AMR_testtime_lr0.05_lmd2_seed1",
     ]
     assert study.weight_endings([0]) == ["_step2_VBPR_lr0.05", "_step2_AMR_lr0.05_lmd2"]
     assert study.options_shown == ["lr0.05", "lr0.05_lmd2"]
-    assert Study.of(Entries.of(SMALL)).options_shown == ["published"]
+    assert CatalogueStudy.of(Entries.of(SMALL)).options_shown == ["published"]
 
 
 def test_entries_fill_the_options_of_others():
@@ -333,7 +335,7 @@ def test_entries_fill_the_options_of_others():
         "seeds": "5 7",
         "cw": "--max_it 10",
     }
-    study = Study.of(Entries.of(config))
+    study = CatalogueStudy.of(Entries.of(config))
     assert study.prepare == "folder --images 'my images' --train a.tsv --test b.tsv"
     assert study.extractors[0].options == "--defense 0 --arch resnet18 --model_file w.pt"
     assert "cw_3_4_conf0_lr0.005_c0.01_max_it10" in study.attack_options
@@ -411,7 +413,7 @@ HALF["b"]["options"] += " --precision bf16"
 )
 def test_a_wrong_study_is_refused_in_one_line(entries, message):
     with pytest.raises(UserError, match=message) as error:
-        study = Study.of(Entries.of(SMALL | entries))
+        study = CatalogueStudy.of(Entries.of(SMALL | entries))
         assert study.trainings
     assert "\n" not in str(error.value)
 
@@ -444,7 +446,7 @@ def test_the_expected_duration_is_that_of_the_missing_jobs():
         line(every, {}, minutes=0)
         == "no time was measured for this study (20 of 20 jobs are missing)"
     )
-    # A job of a known rule takes 400 seconds here, the others a minute each.
+    # A job of a known rule takes 400 seconds, the others take a minute each.
     known = {"attack": [300.0, 500.0]}
     assert line(every[3:7], known, cores=1).startswith("about 15 minutes on 1 core (4 of")
     assert "the file's own entries" in line(every, known, changed=True)
@@ -496,7 +498,7 @@ def test_a_killed_study_finishes_without_redoing_what_was_finished(tmp_path):
     killed.run(study)
     calls = Counter(killed.notes("calls.txt"))
     assert set(calls) == set(whole.notes("calls.txt"))
-    # Two jobs were running, and two may have been over without snakemake's having heard of it.
+    # Two jobs were running, and two may have ended before snakemake noticed.
     repeated = {call for call, times in calls.items() if times > 1}
     assert len(repeated) <= len(running) + 4
     assert sum(calls.values()) <= len(calls) + 4 + len(running)
@@ -661,7 +663,7 @@ def test_attacks_on_gradients_are_told_apart():
 
 @pytest.fixture
 def real_place(place) -> Place:
-    """The same with the verbs themselves."""
+    """Place in which the real scripts run."""
     place.programs = Path(sys.executable).parent
     return place
 

@@ -1,4 +1,4 @@
-"""docs/tour.md tells the truth: its blocks run from top to bottom and print what it quotes."""
+"""The blocks of docs/tour.md run from top to bottom and print the quoted lines."""
 
 import os
 import re
@@ -18,7 +18,7 @@ MARK = "==== block"
 
 
 def steps() -> list[tuple[str, str]]:
-    """(what is run, what is quoted under it, maybe nothing), in the order of the page."""
+    """Return (commands, quoted output or nothing) in the order of the page."""
     found: list[tuple[str, str]] = []
     for kind, text in BLOCK.findall(TOUR):
         if kind == "text":
@@ -33,7 +33,7 @@ STEPS = steps()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """An empty copy of the repository's folder."""
+    """Copy of the repository's folder without data."""
     folder = tmp_path_factory.mktemp("tour")
     for file in (*ROOT.glob("*.py"), ROOT / "audits", ROOT / "src"):
         (folder / file.name).symlink_to(file)
@@ -42,7 +42,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def printed(folder) -> list[str]:
-    """What each step prints; all of them run in one shell."""
+    """Return the output of each step; all steps run in one shell."""
     script = "".join(f"echo '{MARK}'\n{commands}" for commands, _ in STEPS)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     result = subprocess.run(
@@ -57,13 +57,13 @@ def printed(folder) -> list[str]:
 
 
 def words(line: str) -> str:
-    """A line without its numbers and the room that they take."""
+    """Return a line without its numbers and their padding."""
     return " ".join(NUMBER.sub("#", line).split())
 
 
 @pytest.mark.slow
 def test_every_quoted_line_is_printed(printed):
-    """Numbers come from a trained network and are not compared: another processor prints others."""
+    """Numbers are from a trained network and are not compared, since they differ between processors."""
     for (commands, quoted), output in zip(STEPS, printed, strict=True):
         lines = {words(found) for found in output.splitlines()}
         for line in quoted.splitlines():
@@ -96,7 +96,7 @@ def test_links_lead_somewhere():
 
 
 def chr_of_classes(folder: Path) -> pd.Series:
-    """CHR@20 of each class before the attack, by name."""
+    """Return CHR@20 of each class before the attack, by name."""
     (table,) = (folder / "chr/tour").glob("original_top50_ep100_VBPR*.tsv")
     rows = pd.read_csv(table, sep="\t")
     return rows[rows["k"] == 20].set_index("className")["score"]
@@ -104,7 +104,7 @@ def chr_of_classes(folder: Path) -> pd.Series:
 
 @pytest.mark.slow
 def test_what_the_page_concludes_holds(printed, folder):
-    """Every claim of the text, whatever the processor."""
+    """Every claim of the text holds on any processor."""
     summary = pd.read_csv(folder / "results/tour/summary.tsv", sep="\t")
     chr_rows = summary[summary["metric"] == "chr"].assign(
         attack=summary["attack"].str.partition("_")[0]

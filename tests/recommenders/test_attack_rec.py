@@ -1,4 +1,4 @@
-"""The script from weights to tables, on a data set of a few users whose scores are written out here."""
+"""Runs of audits.parameters from weights to tables, on a few users with known scores."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import record_path
 from src.artifacts.tables import TestRanks, read_ids, read_pairs, read_top_k, write_pairs
 from src.cli import run
-from src.measures.parameter_attacks import Outcome, Study
+from src.measures.parameter_attacks import ParameterOutcome, ParameterStudy
 
 MOVIELENS = Path(__file__).parents[2] / "shared/data/movielens-500"
 N_USERS, N_ITEMS, N_FEATURES = 24, 16, 8
@@ -39,7 +39,7 @@ FGSM, RANDOM = "fgsm_eps0.5", "random_eps0.5"
 
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory) -> Layout:
-    """Recommenders of two seeds; users like even items or odd ones. Tests leave the files alone."""
+    """Recommenders of two seeds; users like even items or odd ones. Tests do not change the files."""
     rng = np.random.default_rng(0)
     layout = Layout("tiny", tmp_path_factory.mktemp("root"))
     users, items = np.indices((N_USERS, N_ITEMS))
@@ -70,7 +70,7 @@ def layout(tmp_path_factory) -> Layout:
 
 
 def call(script, layout: Layout, *arguments: str) -> int:
-    """Run a script in this process; returns its exit code."""
+    """Run a script in this process; return its exit code."""
     with pytest.MonkeyPatch.context() as patch:
         common = ["--dataset", layout.dataset, "--root", str(layout.root)]
         patch.setattr(sys, "argv", [script.__file__, *common, *arguments])
@@ -79,7 +79,7 @@ def call(script, layout: Layout, *arguments: str) -> int:
 
 @pytest.fixture
 def attack(layout, request):
-    """Run audits.parameters at K; results bear the name of the test."""
+    """Run audits.parameters at K; results have the name of the test."""
 
     def attacked(*arguments: str, output: str = request.node.originalname) -> int:
         common = ["--topk", str(K), "--options", NAMED[1:], "--output", output]
@@ -90,7 +90,7 @@ def attack(layout, request):
 
 @pytest.fixture
 def results(layout, request):
-    """Read what ``attack`` left: the raw table by seed and state, and the effects."""
+    """Read the results of ``attack``: the raw table by seed and state, and the effects."""
 
     def read(output: str = request.node.originalname) -> tuple[pd.DataFrame, pd.DataFrame]:
         raw = pd.read_csv(layout.result(f"{output}.tsv"), sep="\t")
@@ -102,7 +102,7 @@ def results(layout, request):
 
 
 def results_of(layout: Layout, output: str) -> dict[str, bytes]:
-    """Every artifact of that name but the manifest."""
+    """Return all artifacts of that name without the manifest."""
     paths = layout.results.glob(f"{output}*")
     return {path.name: path.read_bytes() for path in paths if "manifest" not in path.name}
 
@@ -113,7 +113,7 @@ def tables_of(layout: Layout, stem: str) -> dict[str, np.ndarray]:
 
 
 def accuracy(layout: Layout, scores: np.ndarray) -> list[float]:
-    """HR@K, nDCG@K and AUC, user by user."""
+    """Compute HR@K, nDCG@K and AUC, user by user."""
     train = {tuple(pair) for pair in read_pairs(layout.training_set)}
     hits, gains, areas = [], [], []
     for user, held_out in read_pairs(layout.test_set):
@@ -126,7 +126,7 @@ def accuracy(layout: Layout, scores: np.ndarray) -> list[float]:
 
 
 def expected_gradients(layout: Layout, p: np.ndarray, q: np.ndarray, users=range(N_USERS)):
-    """Of the BPR loss with every possible negative of a pair, each counted as one of so many."""
+    """Compute gradients of the BPR loss averaged over all possible negatives of each pair."""
     has = np.zeros((N_USERS, N_ITEMS), bool)
     has[tuple(read_pairs(layout.training_set).T)] = True
     of_p, of_q = np.zeros_like(p), np.zeros_like(q)
@@ -289,7 +289,7 @@ def test_draws_are_averaged_and_only_where_chance_plays(layout, attack, results)
 
 
 def test_sampled_negatives_are_others_for_every_seed_and_the_same_for_all_recommenders(layout):
-    """The weights of seed 0, copied to a third seed, are attacked in another way."""
+    """Copies of the weights of seed 0 under a third seed are attacked differently."""
     other = Layout("tiny", layout.root)
     weights = other.root / "rec_model_weights/tiny"
     (weights / f"original_step6_BPRMF{NAMED}_seed7.npz").write_bytes(
@@ -377,7 +377,7 @@ def test_features_of_visual_recommenders(layout, attack, results, model):
 
 @pytest.mark.skipif(not MOVIELENS.is_dir(), reason="needs the shared data")
 def test_the_effect_on_movielens_is_the_published_one(tmp_path):
-    """Of 9 runs of the published notebook and 20 restatements: AUC falls by 4.1 % (sd 0.4)."""
+    """In 9 runs of the published notebook and 20 restatements AUC falls by 4.1 % (sd 0.4)."""
     layout = Layout("movielens-500", tmp_path)
     layout.data.mkdir(parents=True)
     for path in (layout.training_set, layout.test_set):
@@ -529,10 +529,10 @@ def test_ids_one_a_line(tmp_path):
 
 
 def test_users_without_a_held_out_item_belong_to_no_group():
-    """Attacked are users 1 and 4; only 1 has a held-out item, so that nobody else is attacked."""
-    study = Study(("BPR",), {}, {"a": {"kind": "fgsm", "epsilon": 1.0}}, {}, (0,), 10)
+    """Users 1 and 4 are attacked, of whom only 1 has a held-out item and counts as attacked."""
+    study = ParameterStudy(("BPR",), {}, {"a": {"kind": "fgsm", "epsilon": 1.0}}, {}, (0,), 10)
     ranks = TestRanks(*np.array([[1], [5], [2], [8]]))
-    outcome = Outcome.of(
+    outcome = ParameterOutcome.of(
         study, {("BPR", 0, None): [ranks], ("BPR", 0, "a"): [ranks]}, np.array([1, 4])
     )
     assert list(outcome.groups) == ["all", "attacked"]

@@ -1,4 +1,4 @@
-"""BPR-MF and AMF: the fast step against a literal one, and what makes AMF the plain model.
+"""BPR-MF and AMF: the fast step against a literal one, and cases in which AMF is the plain model.
 
 The reference differentiates whole tables with the tape, builds AMF's perturbations as whole tables, and
 updates every row with dense Adagrad.
@@ -39,13 +39,13 @@ def amf(attack: ParameterAttack, weight: float = 0.7, **options) -> Adversary:
 @pytest.fixture
 def sampler() -> TripleSampler:
     has = np.random.default_rng(0).random((N_USERS, N_ITEMS)) < 0.3
-    has[:, 0] = False  # an item that nobody has: only ever a negative
+    has[:, 0] = False  # an item without interactions is only ever a negative
     interactions = Interactions(np.argwhere(has), np.empty((0, 2), np.int64), N_USERS, N_ITEMS)
     return TripleSampler.of(interactions, cold_items=True)
 
 
 def large_start(hyperparameters: Hyperparameters) -> Weights:
-    """Initial weights thirty times as large as usual, so that every term of the loss matters."""
+    """Draw initial weights thirty times as large as usual, so that every term of the loss matters."""
     shapes = table_shapes(N_USERS, N_ITEMS, 0, hyperparameters)
     weights = initial_weights(shapes, hyperparameters, 1.0, 1)
     return replace(weights, tables={name: 30 * table for name, table in weights.tables.items()})
@@ -85,7 +85,7 @@ def gradients_of(tables, batch) -> list[np.ndarray]:
 
 
 def literal_perturbation(attack: ParameterAttack, tables, batch) -> list[np.ndarray]:
-    """Row by row: step along the unit gradient, then back into the budget."""
+    """Perturb row by row: a step along the unit gradient, then the projection onto the budget."""
     shifts = [np.zeros(table.shape, np.float32) for table in tables]
     n_steps, length = (1, attack.epsilon) if attack.kind == "fgsm" else (attack.steps, 0.1)
     for _ in range(n_steps):
@@ -197,7 +197,7 @@ def test_the_gradient_is_a_worse_direction_than_chance(sampler):
 
 @pytest.mark.parametrize("stale", [False, True])
 def test_whole_table_perturbations_are_those_given_and_may_reach_the_clean_term(sampler, stale):
-    """Of the losses of the first two batches at frozen tables, which perturbation is in which term."""
+    """The losses of the first two batches at frozen tables show the perturbation of each term."""
     frozen = replace(SMALL, learning_rates=(1e-12,) * 3, penalties=(0.0, 0.0, 0.0))
     start = large_start(frozen)
     adversary = amf(ParameterAttack(), weight=2.0, scope="full", stale_clean_term=stale)

@@ -20,13 +20,13 @@ MOVIELENS = Path(__file__).parents[2] / "shared" / "data" / "movielens-500"
 
 
 def interactions_of(has: np.ndarray) -> Interactions:
-    """From a (users, items) table of booleans."""
+    """Return the interactions of a (users, items) table of booleans."""
     return Interactions(np.argwhere(has), np.empty((0, 2), np.int64), *has.shape)
 
 
 @pytest.fixture
 def interactions() -> Interactions:
-    """User 4 has nothing; items 12 and 13 are cold."""
+    """Interactions in which user 4 has none, and items 12 and 13 are cold."""
     has = np.random.default_rng(1).random((N_USERS, N_ITEMS)) < 0.35
     has[4] = has[:, 12:] = False
     has[np.arange(N_USERS) != 4, 0] = True
@@ -46,7 +46,7 @@ def model_of(n_users: int, n_items: int, seed: int = 0, scale: float = 0.8):
 
 
 def looped(users, items, weighted_triples):
-    """(weight, user, positive, negative) one after another, in double precision."""
+    """Compute the loss of (weight, user, positive, negative) one by one, in double precision."""
     users, items = users.astype(float), items.astype(float)
     of_users, of_items = np.zeros_like(users), np.zeros_like(items)
     for weight, u, i, j in weighted_triples:
@@ -58,7 +58,7 @@ def looped(users, items, weighted_triples):
 
 
 def all_triples(interactions: Interactions, candidates: np.ndarray, users: np.ndarray):
-    """Every (weight, user, positive, negative) of the expectation."""
+    """Return every (weight, user, positive, negative) of the expectation."""
     has = np.zeros((interactions.n_users, interactions.n_items), bool)
     has[tuple(interactions.train.T)] = True
     for u, i in interactions.train:
@@ -172,7 +172,7 @@ def test_without_a_training_pair_there_is_no_gradient(model, interactions):
 
 @pytest.mark.filterwarnings("error")
 def test_large_scores_do_not_overflow():
-    """User 0 ranks its item far above the rest, user 1 far below it: c is exactly 0 and -1."""
+    """User 0 ranks its item far above all others, user 1 far below: c is exactly 0 and -1."""
     users = np.array([[1.0], [-1.0]], np.float32) * 1e4
     items = np.array([[1.0], [0.0], [-1.0]], np.float32)
     pairs = interactions_of(np.array([[True, False, False], [True, False, False]]))
@@ -184,7 +184,7 @@ def test_large_scores_do_not_overflow():
 
 
 def test_small_gradients_keep_their_precision():
-    """Every item of a user is far above the others: what is left is 1e-9, not rounded to 0."""
+    """Every item of a user is far above the others: the gradient is 1e-9, not rounded to 0."""
     users = np.array([[1.0]], np.float32)
     items = np.array([[20.0], [0.0], [0.5]], np.float32)
     pairs = interactions_of(np.array([[True, False, False]]))

@@ -1,7 +1,7 @@
-"""Attacks on parameters against TensorFlow and brute force, and what every one of them promises.
+"""Attacks on parameters against TensorFlow and brute force, and promises of all of them.
 
-The reference below writes the score of each form down as the papers have it, over tables and features
-that are shifted themselves, and lets the tape differentiate the loss with respect to the shifts.
+The reference below computes the score of each form as in the papers, from shifted tables and features,
+and the tape differentiates the loss with respect to the shifts.
 """
 
 import subprocess
@@ -27,7 +27,7 @@ EPSILON = 0.3
 
 @pytest.fixture(scope="module")
 def interactions() -> Interactions:
-    """User 4 has nothing; item 11 is cold."""
+    """Interactions in which user 4 has none, and item 11 is cold."""
     has = np.random.default_rng(1).random((N_USERS, N_ITEMS)) < 0.35
     has[4] = has[:, 11] = False
     has[np.arange(N_USERS) != 4, 0] = True
@@ -63,7 +63,7 @@ def features_of(form: str) -> np.ndarray | None:
 
 
 def recommender(form: str):
-    """Folded users and items, and everything of it that can be attacked."""
+    """Return folded users and items, and the parameters that can be attacked."""
     tables = tables_of(form)
     return *fold(form, tables, features_of(form)), parameters_of(form, tables)
 
@@ -77,7 +77,7 @@ def assert_untouched(rows: np.ndarray) -> None:
 
 
 def margin(form, p, q, e, f, triples):
-    """s_ui - s_uj of every triple, from float64 tensors."""
+    """Compute s_ui - s_uj of every triple, from float64 tensors."""
     tf = pytest.importorskip("src.recommenders.quiet_tensorflow").tf
     k = FACTORS
 
@@ -97,7 +97,7 @@ def margin(form, p, q, e, f, triples):
 
 
 def tape_gradients(form, shifts, triples) -> dict[str, np.ndarray]:
-    """Of the loss with respect to each shift, in double precision."""
+    """Compute gradients of the loss with respect to each shift, in double precision."""
     tf = pytest.importorskip("src.recommenders.quiet_tensorflow").tf
     tables = {name: table.astype(float) for name, table in tables_of(form).items()}
     if "E" in tables:
@@ -114,7 +114,7 @@ def tape_gradients(form, shifts, triples) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_gradients_of_all_parameters_equal_the_tape(form, fixed):
-    """At a perturbed point, so that the map of shifts into the folded matrices counts as well."""
+    """A perturbed point also tests the map of shifts into the folded matrices."""
     users, items, parameters = recommender(form)
     noise = ParameterAttack("random", epsilon=0.7)
     attacked = noise(users, items, parameters, fixed, np.random.default_rng(0))
@@ -249,7 +249,7 @@ def test_random_control_has_the_budgets_length_and_ignores_the_loss(fixed):
 
 
 def test_random_directions_are_uniform_over_the_sphere(fixed):
-    """Its mean vanishes and every coordinate has the same share of the squared length."""
+    """The mean direction is 0 and coordinates have equal shares of the squared length."""
     users, items, parameters = recommender("mf")
     rng, attack = np.random.default_rng(0), ParameterAttack("random", 1.0)
     rows = np.concatenate(
@@ -261,7 +261,7 @@ def test_random_directions_are_uniform_over_the_sphere(fixed):
 
 @pytest.mark.parametrize("projection", ("l2", "box"))
 def test_pgd_starts_anywhere_in_the_budget(projection, fixed):
-    """Without steps worth speaking of, its shifts are uniform over the ball or the box."""
+    """With negligible steps, its shifts are uniform over the ball or the box."""
     users, items, parameters = recommender("mf")
     attack = ParameterAttack("pgd", 2.0, 1, 1e-9, projection)
     rng = np.random.default_rng(0)

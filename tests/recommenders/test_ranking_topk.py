@@ -11,7 +11,7 @@ from src.recommenders.ranking import top_k
 
 @st.composite
 def problems(draw) -> tuple[np.ndarray, np.ndarray, Interactions]:
-    """Folded matrices of small integers, so that many scores tie, and who has what."""
+    """Draw folded matrices of small integers, so that many scores tie, and interactions."""
     rng = np.random.default_rng(draw(st.integers(0, 10_000)))
     n_users, n_items, spread = (
         draw(st.integers(1, 9)),
@@ -81,7 +81,7 @@ def seen_by(user: int, interactions: Interactions) -> np.ndarray:
 
 
 def with_blocks(scores_at_once: int, check) -> None:
-    """Run a check with blocks of another size; the result may not depend on it."""
+    """Run a check with blocks of another size, on which the result must not depend."""
     usual = ranking.SCORES_AT_ONCE
     ranking.SCORES_AT_ONCE = scores_at_once
     try:

@@ -1,4 +1,4 @@
-"""The script from files to files: both models, both protocols, resuming, and bad input."""
+"""Runs of rec_generator.py: both models, both protocols, resumption, and bad input."""
 
 import argparse
 import json
@@ -38,7 +38,7 @@ MF_NAMED = "_K4_batch16"
 
 @pytest.fixture
 def layout(tmp_path) -> Layout:
-    """A data set of a few users with clean and attacked features, and nothing else."""
+    """Data set of a few users with clean and attacked features only."""
     rng = np.random.default_rng(0)
     layout = Layout("tiny", tmp_path)
     has = rng.random((N_USERS, N_ITEMS)) < 0.3
@@ -57,7 +57,7 @@ def layout(tmp_path) -> Layout:
 
 @pytest.fixture
 def generate(layout, monkeypatch):
-    """Run the script in this process; returns its exit code."""
+    """Run the script in this process; return its exit code."""
 
     def call(*arguments: str) -> int:
         common = ["--dataset", "tiny", "--root", str(layout.root), *SHORT]
@@ -68,7 +68,7 @@ def generate(layout, monkeypatch):
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Every artifact below a folder but the records, which hold the command."""
+    """Return all artifacts below a folder without the records, which contain the command."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -81,7 +81,7 @@ def results(layout: Layout) -> dict[str, bytes]:
 
 
 def the_error(capsys) -> str:
-    """The one line on stderr that is an error, progress bars aside."""
+    """Return the only error line on stderr, without progress bars."""
     lines = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert len(lines) == 1
     return lines[0]
@@ -213,7 +213,7 @@ def test_a_damaged_checkpoint_is_not_continued(layout, generate):
 
 
 def test_amr_continues_vbpr_of_half_the_epochs(layout, generate):
-    """With lambda 0 and VBPR's own accumulators gone, only the start and the schedule matter."""
+    """With lambda 0 and new accumulators, only the start and the schedule matter."""
     assert generate("--model", "VBPR", "AMR", "--lmd", "0") == 0
     record = read_record(layout.root / f"rec_model_weights/tiny/original_step6_AMR{NAMED}_lmd0.npz")
     assert f"tiny/original_step3_VBPR{NAMED}.npz" in record["inputs"]
@@ -558,7 +558,7 @@ def test_options_at_the_published_defaults_add_nothing_to_names(layout, generate
     ),
 )
 def test_the_command_that_a_run_names_makes_that_run(model, given_options):
-    """Names lose nothing, and plain weights have the options that the plain model reads."""
+    """Names contain all options, and plain weights have the options that the plain model reads."""
     words = [str(word) for pair in given_options.items() for word in pair]
     run = named_by(model, *words)
     assert Run.parse(run.name) == run
@@ -568,7 +568,7 @@ def test_the_command_that_a_run_names_makes_that_run(model, given_options):
 
 
 def named_by(model: str, *arguments: str) -> Run:
-    """The run that these options describe."""
+    """Return the run that these options describe."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=0)
     add_recommender_options(parser)
@@ -585,7 +585,7 @@ def edit_record(path: Path, **options) -> None:
 
 @pytest.mark.parametrize("model", ["VBPR", "AMR"])
 def test_weights_of_other_options_are_not_loaded(layout, generate, capsys, model):
-    """The name says the same, and the manifest knows better."""
+    """The names are equal, and the manifests differ."""
     assert generate("--model", "VBPR", "AMR") == 0
     weights = layout.weights(Run.parse_weights_name(f"original_step6_{model}{NAMED}"))
     edit_record(weights, penalties=[0.5, 0.5, 0.5])

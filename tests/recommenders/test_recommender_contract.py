@@ -1,4 +1,4 @@
-"""Every row of ``RECOMMENDERS``, and the example of docs/extending.md, keep the contract's promises."""
+"""Rows of ``RECOMMENDERS`` and the example of docs/extending.md keep the contract's promises."""
 
 import functools
 from dataclasses import replace
@@ -51,7 +51,7 @@ fitted = functools.cache(fit)
 def options_of(
     kind: type[Recommender], form: str | None, data: TrainingData, seed: int
 ) -> dict[str, Any]:
-    """The options that a factor model needs: few epochs, high rates, and what it continues."""
+    """Return options of a factor model: few epochs, high rates, and the model that it continues."""
     if not issubclass(kind, FactorModel):
         return {}
     of_both = {"hyperparameters": Hyperparameters(form, 3, 8, learning_rates=(0.5, 0.5, 0.5))}

@@ -1,4 +1,4 @@
-"""Negatives are exact: uniform over what a user could still like, and never anything else."""
+"""Negatives are exactly uniform over the candidates of a user."""
 
 import numpy as np
 import pytest
@@ -14,13 +14,13 @@ NO_TEST = np.empty((0, 2), np.int64)
 
 
 def interactions_of(has: np.ndarray) -> Interactions:
-    """From a (users, items) table of booleans."""
+    """Return the interactions of a (users, items) table of booleans."""
     return Interactions(np.argwhere(has), NO_TEST, *has.shape)
 
 
 @st.composite
 def tables(draw) -> np.ndarray:
-    """(users, items) booleans in which every user can be trained on."""
+    """Draw (users, items) booleans in which every user can be trained on."""
     n_users, n_items = draw(st.integers(1, 8)), draw(st.integers(2, 12))
     seed, density = draw(st.integers(0, 10_000)), draw(st.floats(0.05, 0.9))
     has = np.random.default_rng(seed).random((n_users, n_items)) < density

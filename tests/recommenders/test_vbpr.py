@@ -1,4 +1,4 @@
-"""The fast training step against a slow, literal one, and the invariants of VBPR and AMR.
+"""Training of VBPR and AMR: the fast step against a slow, literal one, and invariants.
 
 The reference below differentiates whole tables with the tape, builds AMR's perturbation as a matrix as
 wide as the features, and updates every row of every table with dense Adagrad.
@@ -51,14 +51,14 @@ def small_data(seed: int = 0) -> tuple[TripleSampler, np.ndarray]:
 
 
 def large_start(hyperparameters: Hyperparameters, features: np.ndarray, seed: int = 1):
-    """Initial weights thirty times as large as usual, so that every term of the loss matters."""
+    """Draw initial weights thirty times as large as usual, so that every term of the loss matters."""
     shapes = table_shapes(N_USERS, *features.shape, hyperparameters)
     weights = initial_weights(shapes, hyperparameters, feature_scale(features), seed)
     return replace(weights, tables={name: 30 * table for name, table in weights.tables.items()})
 
 
 def train_fast(hyperparameters, adversary, weights, sampler, features):
-    """Weights and the epochs' losses."""
+    """Train with the fast step; return weights and the epochs' losses."""
     trainer = PairwiseTrainer(weights.shapes, hyperparameters, adversary)
     trainer.load(weights)
     scaled = tf.constant(features / np.float32(weights.scale))
@@ -71,7 +71,7 @@ def train_fast(hyperparameters, adversary, weights, sampler, features):
 
 
 def scores_of(form, tables, users, items, features):
-    """The equations of the papers, one triple's items at a time."""
+    """Compute scores by the equations of the papers, one triple's items at a time."""
     p, q, e = tables
     if form == "shared":
         return tf.reduce_sum(
@@ -96,7 +96,7 @@ def bpr_loss(form, tables, batch, features):
 
 
 def reference_perturbation(form, tables, batch, features, epsilon):
-    """(items, features): eps times the unit gradient of the clean loss, zero where that is zero."""
+    """Return perturbations (items, features): eps times the unit gradient of the clean loss, or 0."""
     with tf.GradientTape() as tape:
         tape.watch(features)
         loss = bpr_loss(form, tables, batch, features)
@@ -200,7 +200,7 @@ def test_without_weight_the_adversary_is_vbpr_bit_for_bit(kind, form):
 
 
 def shifts(kind: str, epsilon: float, p: np.ndarray) -> np.ndarray:
-    """(d_i - d_j) E of triples over distinct items, where E is the identity."""
+    """Compute (d_i - d_j) E of triples of distinct items, with E the identity."""
     width = p.shape[1]
     items, projection = Occurrences.of(tf.range(2 * len(p))), tf.eye(width)
     if kind == "random":
@@ -229,7 +229,7 @@ def test_random_perturbations_have_norm_epsilon_and_no_common_direction():
 
 
 def test_signed_regulariser_pulls_with_the_same_force_everywhere():
-    """Where the pairs are won by far, all that is left is a constant: l1 and l2 for each occurrence."""
+    """For pairs that are won by far, only a constant is left: l1 and l2 for each occurrence."""
     hyperparameters = Hyperparameters(
         factors=2, penalties=(0.1, 0.01, 0.0), regulariser="signed", learning_rates=(0.5, 0.5, 0.5)
     )

@@ -1,4 +1,4 @@
-"""The report: what it says is what the stages left, and the page stands by itself."""
+"""Report: its content agrees with the stages' results, and the page needs no other file."""
 
 import re
 import shutil
@@ -25,7 +25,7 @@ from src.artifacts.tables import TestRanks, TopK, write_test_ranks, write_top_k
 from src.measures.runs import list_runs
 from src.measures.summary import comparisons_of, summarise
 from src.report.estimates import Estimate, decimals_of, fixed, number, signed
-from src.report.gallery import Shelf, telling_items
+from src.report.gallery import ShownAttack, evenly_spaced_items
 from src.report.plots import Curve, Plot, draw_curves, styles_of
 from src.report.study import Study
 from src.report.tables import Table
@@ -42,7 +42,7 @@ VOID = {"meta", "link", "img", "source", "br", "input"}
 
 
 class Page(HTMLParser):
-    """Its elements and their text; raises where tags do not match."""
+    """Parser of elements and their text, which raises for tags that do not match."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def classes(ids, numbers):
 
 
 def write_images(layout, name, hits=(9, 9, 9, 7)):
-    """The images of an experiment, clean ones first; ``hits``: what the attacked ones are seen as."""
+    """Write the images of an experiment, clean ones first; ``hits`` are the attacked ones' classes."""
     experiment, rng = Experiment.parse(name), np.random.default_rng(0)
     clean = layout.experiment(experiment.clean)
     if not layout.images.is_dir():
@@ -105,12 +105,12 @@ def write_images(layout, name, hits=(9, 9, 9, 7)):
 
 
 def more(*further, seed=0):
-    """The clean hits of a seed and ``further`` ones."""
+    """Return the clean hits of a seed and ``further`` ones."""
     return np.add(np.roll(CLEAN_HITS, seed), further)
 
 
 def write_lists(layout, name, hits, seed=0, protocol="retrained"):
-    """User u finds items 0, 1, ... of class 7 first, ``hits[u]`` of them, then items of class 8."""
+    """Write lists in which user u gets ``hits[u]`` items 0, 1, ... of class 7 first, then class 8."""
     run = Run(Experiment.parse(name), "VBPR", 10, TOP, seed, protocol)
     items = np.array([[*range(n), *range(4, 8 - n)] for n in hits])
     (layout.recommendations_dir / "test_ranks").mkdir(parents=True, exist_ok=True)
@@ -151,7 +151,7 @@ def layout(tmp_path, monkeypatch):
 
 
 def make(monkeypatch, layout, *options):
-    """(exit code, the page's text or None)."""
+    """Run report.py; return (exit code, the page's text or None)."""
     arguments = ["--dataset", "toy", "--root", str(layout.root), "--topk", "4", *options]
     monkeypatch.setattr(sys, "argv", ["report.py", *arguments])
     code = cli.run(report.main)
@@ -165,7 +165,7 @@ def table(layout, name):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Plots are files of nothing: for tests of everything else."""
+    """Replace plots by empty files, for tests of all other parts."""
     monkeypatch.setattr(
         "src.report.plots.Plot.rendered",
         lambda plot, suffix, dark=False: f"{plot.name} {suffix} {dark}".encode(),
@@ -278,7 +278,7 @@ def test_trainings_of_unlike_interactions_are_no_report(monkeypatch, layout, cap
 
 
 def test_accuracy_beside_an_attack_is_the_summarys(monkeypatch, layout, undrawn):
-    """Clean runs of further seeds, controls of retraining, are no part of it."""
+    """Clean runs of further seeds, the controls of retraining, are left out."""
     make(monkeypatch, layout)
     runs = [Run.parse(path.stem) for path in layout.recommendations_dir.glob("*.tsv")]
     expected = summarise(comparisons_of([layout], [runs], [4])).set_index(
@@ -301,8 +301,8 @@ def test_accuracy_beside_an_attack_is_the_summarys(monkeypatch, layout, undrawn)
 
 def test_gallery_shows_the_ranks_that_users_see(layout):
     study = Study.find(layout, 4, None, None)
-    shelf = Shelf(study, Experiment.parse(PGD_8))
-    [card] = shelf.gallery([0], [0, 1]).cards
+    attack = ShownAttack(study, Experiment.parse(PGD_8))
+    [card] = attack.gallery([0], [0, 1]).cards
     assert card.succeeded
     # User 0: item 0 comes first, and was not listed; user 1 had it first before.
     [ranks] = card.ranks
@@ -313,15 +313,15 @@ def test_gallery_shows_the_ranks_that_users_see(layout):
     assert original.caption == "<b>sandal</b> & co, 75.0\xa0%"
     assert attacked.caption == "running shoe, 75.0\xa0%" and original.source == attacked.source
     assert difference.caption == "at most 0 levels"
-    [failure] = shelf.gallery([3], [0]).cards
+    [failure] = attack.gallery([3], [0]).cards
     assert not failure.succeeded and failure.pictures[2].title == "difference ×\xa042"
-    assert shelf.gains() == {0: 3, 1: 3, 2: 1, 3: 0}
+    assert attack.gains() == {0: 3, 1: 3, 2: 1, 3: 0}
 
 
-def test_telling_items_go_from_the_largest_gain_to_the_smallest():
+def test_evenly_spaced_items_go_from_the_largest_gain_to_the_smallest():
     gains = {10: 0, 11: 5, 12: -1, 13: 0, 14: 7, 15: 0, 16: 2}
-    assert telling_items(gains) == [14, 16, 13, 12]
-    assert telling_items({3: 1.0, 4: 2.0}) == [4, 3] and telling_items({}) == []
+    assert evenly_spaced_items(gains) == [14, 16, 13, 12]
+    assert evenly_spaced_items({3: 1.0, 4: 2.0}) == [4, 3] and evenly_spaced_items({}) == []
 
 
 def test_a_study_of_noise_alone_has_a_report(monkeypatch, layout, undrawn):
@@ -369,7 +369,7 @@ def test_items_and_users_can_be_chosen(monkeypatch, layout, undrawn, capsys):
     assert make(monkeypatch, layout, "--items", "3", "7")[0] == 2
     assert "item 7 is not among the attacked ones" in capsys.readouterr().err
     with pytest.raises(UserError, match="item 7 is not among the attacked ones"):
-        Shelf(Study.find(layout, 4, None, None), Experiment.parse(PGD_8)).gallery([7], [])
+        ShownAttack(Study.find(layout, 4, None, None), Experiment.parse(PGD_8)).gallery([7], [])
 
 
 def test_second_time_is_skipped_and_stale_files_go(monkeypatch, layout, undrawn, capsys):

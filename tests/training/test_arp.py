@@ -1,4 +1,4 @@
-"""Attention rectification and preservation: terms, adversaries, keys, cost, and what training does."""
+"""Attention rectification and preservation: terms, adversaries, keys, cost, and training."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ from src.extractors.attention import (
     top_cells,
 )
 from src.extractors.extractor import Extractor
-from src.training.adversaries import AttackAdversary, Budget, Gate
+from src.training.adversaries import AdversaryBudget, AttackAdversary, Gate
 from src.training.arp_keys import KEYS, as_published, parse_keys, with_keys
 from src.training.attention import Attention, Cells, Preserve, Rectify, batch_norms
 from src.training.cost import cost_of
@@ -42,7 +42,7 @@ ATTENTIVE = ("preserve", "rectify", "arp", "arp_strong")
 
 
 def shapes(n: int = 32, side: int = 32, seed: int = 0) -> ImageSet:
-    """A bright square or a bright cross at a random place on a dark ground."""
+    """Draw a bright square or a bright cross at a random place on a dark ground."""
     generator = torch.Generator().manual_seed(seed)
     categories = torch.arange(n) % 2
     pixels = torch.randint(0, 60, (n, 3, side, side), generator=generator)
@@ -73,7 +73,9 @@ def generator() -> torch.Generator:
 
 def cheap(name: str, steps: int = 2):
     recipe = RECIPES[name]
-    return replace(recipe, adversary=replace(recipe.adversary, budget=Budget(EPS, EPS / 2, steps)))
+    return replace(
+        recipe, adversary=replace(recipe.adversary, budget=AdversaryBudget(EPS, EPS / 2, steps))
+    )
 
 
 def views_of(
@@ -86,7 +88,7 @@ def views_of(
 
 
 def attentive_views(points: torch.Tensor | None = None, arch: str = "cifar_resnet8") -> Views:
-    """Benign images and others beside them, in evaluation mode."""
+    """Return views of benign and perturbed images in evaluation mode."""
     images, labels = batch()
     watched, attention = Watched(network(arch).eval()), Attention(map="gradcam")
     points = images.flip(3) if points is None else points
@@ -120,7 +122,7 @@ def test_a_divergence_of_maps_with_empty_cells_has_a_finite_gradient():
 
 
 def test_rectification_against_a_loop():
-    """-1/2 of the mean, over images, of the squared change when the largest cell and its pixels go."""
+    """The term is -1/2 of the mean over images of the squared change without the largest cell."""
     views = attentive_views()
     extractor = views.network.extractor
     expected = 0.0
@@ -194,7 +196,7 @@ def test_published_maps_are_scaled_by_the_gradient_of_the_whole_batch():
 
 
 def descend(term, arch: str = "cifar_resnet8", lr: float = 0.05, steps: int = 8) -> list[float]:
-    """Values of ``term`` while it alone is minimised, on images and their mirror images."""
+    """Return values of ``term`` while it alone is minimised, on images and their mirror images."""
     extractor = network(arch).eval()
     optimizer = torch.optim.SGD(extractor.network.parameters(), lr=lr)
     values = []
@@ -212,7 +214,7 @@ def descend(term, arch: str = "cifar_resnet8", lr: float = 0.05, steps: int = 8)
 
 @pytest.mark.parametrize("arch", ["cifar_resnet8", "cifarnet"])
 def test_each_term_can_be_learnt_alone(arch):
-    """Preservation falls, and the predictions with and without what is attended part."""
+    """Preservation falls, and the predictions with and without the attended cells separate."""
     preserved = descend(Preserve(), arch)
     assert preserved[-1] < 0.8 * preserved[0]
     rectified = descend(Rectify(), arch, lr=1.0, steps=12)
@@ -229,9 +231,11 @@ def test_budget_and_range_hold(name):
 
 @pytest.mark.parametrize("name", CLASSIFIER_ADVERSARIES)
 def test_adversaries_of_classifiers(name):
-    """Least-likely ones lower the loss of the least likely class of the benign image."""
+    """Least-likely adversaries lower the loss of the least likely class of the benign image."""
     recipe = replace(RECIPES["pgd_at"], adversary=CLASSIFIER_ADVERSARIES[name])
-    recipe = replace(recipe, adversary=replace(recipe.adversary, budget=Budget(EPS, EPS / 4, 4)))
+    recipe = replace(
+        recipe, adversary=replace(recipe.adversary, budget=AdversaryBudget(EPS, EPS / 4, 4))
+    )
     extractor = network(n_classes=4)
     views = views_of(recipe, extractor)
     extractor.eval()
@@ -248,7 +252,9 @@ def test_adversaries_of_classifiers(name):
 
 @pytest.mark.parametrize("name", sorted({*ATTACKS, *PRESETS} - {"autoattack", "spsa", "cw_l2"}))
 def test_every_attack_is_an_adversary_by_its_name(name):
-    adversary = AttackAdversary("all", misclassify, budget=Budget(EPS, EPS / 4, 4), attack=name)
+    adversary = AttackAdversary(
+        "all", misclassify, budget=AdversaryBudget(EPS, EPS / 4, 4), attack=name
+    )
     recipe = replace(RECIPES["pgd_at"], adversary=adversary)
     extractor = network()
     state = torch.random.get_rng_state()
@@ -262,7 +268,7 @@ def test_every_attack_is_an_adversary_by_its_name(name):
 
 
 def test_an_attack_of_the_table_takes_the_steps_of_the_budget_and_a_preset_its_own():
-    budget = Budget(EPS, EPS / 4, 4)
+    budget = AdversaryBudget(EPS, EPS / 4, 4)
     steps = {
         name: AttackAdversary("all", misclassify, budget=budget, attack=name).steps
         for name in ("pgd", "pgd20", "ddn")
@@ -271,7 +277,7 @@ def test_an_attack_of_the_table_takes_the_steps_of_the_budget_and_a_preset_its_o
 
 
 def test_step_ll_is_the_published_step():
-    """In double precision, where rounding turns no sign of a gradient."""
+    """In double precision rounding turns no sign of a gradient."""
     recipe = cheap("stepll_at")
     extractor = network(n_classes=4).double()
     views = views_of(recipe, extractor, dtype=torch.float64)
@@ -528,7 +534,7 @@ def test_a_dry_run_prints_the_recipe(monkeypatch, capsys):
 
 
 def test_preservation_is_learnt_beside_the_classes(tmp_path):
-    """Its term falls while images are still learnt, and ends lower than where it has no weight."""
+    """Its term falls while the classes are learnt, and ends lower than without weight."""
     schedule = Schedule(epochs=5, batch_size=16, lr=0.02, augmentation=UNCHANGED)
     ends = {}
     for weight in (0.0, 10.0):

@@ -1,4 +1,4 @@
-"""Policies of transformations: their parser, and Pillow's operations."""
+"""Policies of transformations: parser, and comparison with Pillow's operations."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def smooth_pixels(n: int, side: int = 24) -> Tensor:
-    """(n, 3, side, side) uint8 with edges and gradients, as photos have them."""
+    """Draw (n, 3, side, side) uint8 with edges and gradients, like photos."""
     coarse = torch.rand(n, 3, 5, 5, generator=seeded(1)) * 255
     return functional.interpolate(coarse, side, mode="bilinear").to(torch.uint8)
 
@@ -67,7 +67,7 @@ def test_magnitudes_are_linear_in_their_index():
 
 
 def pillow(operation: str, image: Image.Image, m: float) -> Image.Image:
-    """The operation by Pillow; what comes in from outside is black, or grey where it turned."""
+    """Apply the operation by Pillow; pixels from outside are black, or grey in a rotation."""
 
     def moved(a: float, b: float, c: float, d: float, e: float, f: float, resample: int = 0):
         return image.transform(image.size, Image.Transform.AFFINE, (a, b, c, d, e, f), resample)
@@ -95,7 +95,7 @@ def pillow(operation: str, image: Image.Image, m: float) -> Image.Image:
 
 @pytest.mark.parametrize("number", sorted({s: i for i, s in enumerate(SUB_POLICIES)}.values()))
 def test_operations_are_pillows(number):
-    """To one grey level, for it rounds elsewhere; black mixes into the outermost pixel of a shear."""
+    """They differ by one grey level, from rounding; black mixes into the outermost pixel of a shear."""
     operation, magnitude = SUB_POLICIES[number].operation, SUB_POLICIES[number].magnitude
     pixels = smooth_pixels(4)
     ours = {
@@ -115,7 +115,7 @@ def test_operations_are_pillows(number):
 
 
 def test_images_in_groups_are_images_one_by_one():
-    """The draws of the whole batch, each image alone through its chain."""
+    """Each image alone, with the random numbers of the whole batch, is the reference."""
     pixels, policy = smooth_pixels(40), parse_policy("3-1-7+43-18-18-2+6+30-28-37-11")
     together = policy(pixels, seeded(5))
     generator = seeded(5)

@@ -11,7 +11,7 @@ from src.training.config_names import (
     parse_config,
     parse_hardness_name,
 )
-from src.training.hardness import LossGuided, OfMiner
+from src.training.hardness import LossGuided, MinerHardness
 from src.training.miners import MINERS
 from src.training.options import build_recipe
 from src.training.recipes import RECIPES, Mix
@@ -40,7 +40,7 @@ def test_there_are_1800_names_of_hardness_manipulation_and_all_come_back():
 
 
 def test_distinct_names_are_distinct_recipes():
-    """But a gradual destination has no miner, and one letter twice is no attack."""
+    """Exceptions: a gradual destination has no miner, and a repeated letter is no attack."""
     recipes = {}
     for name in hardness_names():
         key = (name.anchor, name.objective, name.source, name.ics)
@@ -69,7 +69,7 @@ def test_letters_are_what_they_stand_for():
     assert recipe.miner == MINERS["distance"]
     assert recipe.adversary.perturbs == "pn"
     assert recipe.adversary.objective.__name__ == "match_hardness"
-    assert recipe.adversary.destination == OfMiner(MINERS["hardest"])
+    assert recipe.adversary.destination == MinerHardness(MINERS["hardest"])
     assert recipe.terms == ((0.05, intraclass_structure),)
 
 

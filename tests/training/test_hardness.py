@@ -1,4 +1,4 @@
-"""Hardness manipulation: destinations by the paper's numbers, objectives by the gradients they give."""
+"""Hardness manipulation: destinations against the paper's numbers, objectives by their gradients."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from src.training.hardness import (
     Boosted,
     Constant,
     LossGuided,
-    OfMiner,
+    MinerHardness,
     divergence,
     hardness,
     normalised_loss,
@@ -89,7 +89,7 @@ def test_boosting_adds_up_to_a_tenth():
     for loss, boost in [(INITIAL_LOSS, 0.0), (0.1, 0.05), (0.0, 0.1)]:
         plain, boosted = (destination_of(t, loss) for t in ("semihard", "boost:semihard"))
         torch.testing.assert_close(boosted, plain + boost)
-    assert parse_destination("boost:semihard") == Boosted(OfMiner(MINERS["semihard"]))
+    assert parse_destination("boost:semihard") == Boosted(MinerHardness(MINERS["semihard"]))
 
 
 def test_random_destinations_come_from_the_generator():
@@ -172,7 +172,7 @@ def test_objectives_pass_gradcheck_per_triplet_and_accept_a_scalar(kind):
 
 
 def test_the_divergence_is_one_of_probabilities():
-    """Never negative in sum, 0 only where both rank triplets alike, and finite at both ends."""
+    """Its sum is never negative, 0 only for equal relative hardness, and finite at both ends."""
     generator = torch.Generator().manual_seed(0)
     for _ in range(50):
         h, goal = 4 * torch.rand(2, 12, generator=generator, dtype=torch.float64) - 2
@@ -186,7 +186,7 @@ def test_the_divergence_is_one_of_probabilities():
 
 @pytest.mark.parametrize("kind", ["et", "l2"])
 def test_sign_steps_stop_triplets_at_their_destination(kind):
-    """Each triplet moves alone: those below the destination reach it, by "et" the others stay."""
+    """Each triplet moves alone: triplets below the destination reach it; with "et" the others stay."""
     points = torch.stack(random_triplets()).detach()
     start, goal = hardness(*points), torch.tensor(0.1, dtype=torch.float64)
     for step in torch.linspace(0.02, 1e-4, 400):

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from src.artifacts.errors import UserError
 from src.training import metric_losses
-from src.training.distances import METRICS, distance, pairwise_distances, to_space
+from src.training.distances import DISTANCES, distance, pairwise_distances, to_space
 from src.training.metric_losses import (
     METRIC_LOSSES,
     contrastive_loss,
@@ -49,7 +49,7 @@ def distance_by_hand(a: np.ndarray, b: np.ndarray, metric: str) -> float:
     return np.linalg.norm(a - b)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", DISTANCES)
 def test_distances_are_those_of_the_definition(metric):
     a, b = torch.randn(2, 7, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     expected = [[distance_by_hand(x, y, metric) for y in b.numpy()] for x in a.numpy()]
@@ -59,7 +59,7 @@ def test_distances_are_those_of_the_definition(metric):
         assert distance(a, -a, metric).tolist() == pytest.approx([2] * 7)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", DISTANCES)
 def test_gradients_are_zero_where_embeddings_coincide(metric):
     a = torch.randn(40, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
     for apart in (
@@ -81,7 +81,7 @@ def test_small_distances_are_exact():
     )
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", DISTANCES)
 def test_distances_pass_gradcheck(metric):
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, 4, 5, dtype=torch.float64, generator=generator).requires_grad_()
@@ -91,7 +91,7 @@ def test_distances_pass_gradcheck(metric):
 
 def test_a_zero_embedding_gives_no_nan():
     zero = torch.zeros(1, 4, requires_grad=True)
-    for metric in METRICS:
+    for metric in DISTANCES:
         apart = distance(zero, torch.ones(1, 4), metric)
         assert torch.autograd.grad(apart.sum(), zero)[0].isfinite().all()
 
@@ -118,7 +118,7 @@ def mean_norm(x: np.ndarray) -> float:
 
 
 class ByHand:
-    """Loops over the triplets of one batch."""
+    """Losses by loops over the triplets of one batch."""
 
     def __init__(self, embeddings: Tensor, triplets: Triplets, metric: str) -> None:
         self.raw = embeddings.numpy()
@@ -293,7 +293,7 @@ def library_metric(metric: str) -> library_distances.BaseDistance:
     return library_distances.LpDistance(normalize_embeddings=metric == "N")
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", DISTANCES)
 def test_triplet_loss_is_the_library_s(metric):
     embeddings, triplets = random_batch()
     theirs = losses.TripletMarginLoss(
@@ -354,7 +354,7 @@ def test_signal_to_noise_ratios_are_the_library_s():
 
 
 def test_a_margin_of_zero_gives_the_gradient_of_distances():
-    """The term that keeps an anchor nearer to its attacked self than to its positive."""
+    """This term keeps an anchor nearer to its perturbed image than to its positive."""
     generator = torch.Generator().manual_seed(0)
     anchor, attacked, positive = torch.randn(3, 50, 8, generator=generator).requires_grad_()
     value = triplet_loss(anchor, attacked, positive, "N", 0.0)
@@ -406,7 +406,7 @@ def test_separated_classes_have_no_loss(name):
 
 
 def test_a_descent_of_each_loss_separates_classes():
-    """After a few steps positives are nearer than negatives, for whichever loss and metric."""
+    """After a few steps positives are nearer than negatives, for every loss and metric."""
     for name, metric in EVERY:
         embeddings = random_batch(5)[0].requires_grad_()
         generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""Miners against loops over anchors: what may be chosen, how often, and what happens without choice."""
+"""Miners against loops over anchors: choices, their frequencies, and cases without a choice."""
 
 import math
 from collections import Counter
@@ -30,7 +30,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def embeddings_of(classes: Tensor, dim: int = 5, pull: float = 1.0, seed: int = 0) -> Tensor:
-    """Random directions of random lengths; the larger ``pull``, the closer those of one label."""
+    """Draw random directions of random lengths, closer within a label for a larger ``pull``."""
     generator = seeded(seed)
     centres = torch.randn(int(classes.max()) + 1, dim, generator=generator, dtype=torch.float64)
     noise = torch.randn(len(classes), dim, generator=generator, dtype=torch.float64)
@@ -44,7 +44,7 @@ def unit_distances(embeddings: Tensor) -> np.ndarray:
 
 
 def expected_sets(name: str, embeddings: Tensor, classes: Tensor) -> list[tuple[set, set]]:
-    """(positives, negatives) that the definition allows, anchor by anchor."""
+    """Return (positives, negatives) that the definition allows, anchor by anchor."""
     d, y, everything = unit_distances(embeddings), classes.tolist(), range(len(classes))
     sets = []
     for a in range(0, len(y), 2):
@@ -108,14 +108,14 @@ def test_choices_are_allowed_in_large_batches(name, seed):
 
 
 def draws(miner, embeddings: Tensor, classes: Tensor, n: int) -> Triplets:
-    """``n`` draws, (n, t) each."""
+    """Return ``n`` draws, (n, t) each."""
     generator = seeded(7)
     drawn = [miner(embeddings, classes, generator) for _ in range(n)]
     return Triplets(*(torch.stack(column) for column in zip(*drawn, strict=True)))
 
 
 def assert_frequencies(chosen: Tensor, expected: dict[int, float]) -> None:
-    """A chi-square test of the positions ``chosen`` (n,) against their probabilities."""
+    """Test the positions ``chosen`` (n,) against their probabilities by chi-square."""
     counts = Counter(chosen.tolist())
     assert set(counts) <= set(expected)
     weights = np.array(list(expected.values()))
@@ -154,7 +154,7 @@ def test_distance_weighted_negatives_follow_the_inverse_density(dim):
 
 
 def test_distance_weighting_survives_512_dimensions_and_equal_embeddings():
-    """Where exp would overflow; a negative at distance 0 has an infinite weight."""
+    """At 512 dimensions exp would overflow, and a negative at distance 0 has an infinite weight."""
     classes = torch.arange(20).repeat_interleave(2)
     embeddings = torch.randn(40, 512, generator=seeded())
     embeddings[31] = embeddings[0]

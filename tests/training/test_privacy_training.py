@@ -38,7 +38,7 @@ def tiny_classifier() -> Extractor:
 
 
 def colour_pictures() -> ImageSet:
-    """96 noisy pictures whose colour channel tells the category."""
+    """Draw 96 noisy pictures whose colour channel shows the category."""
     pixels = torch.randint(0, 120, (96, 3, 16, 16), generator=seeded())
     categories = torch.arange(96) % 3
     pixels[torch.arange(96), categories] += 60
@@ -46,7 +46,7 @@ def colour_pictures() -> ImageSet:
 
 
 def job(*arguments: str) -> Job:
-    """What ``train_extractor.py`` makes of the options that choose a recipe and a schedule."""
+    """Return the job of ``train_extractor.py`` for options of a recipe and a schedule."""
     parser = Parser("a training")
     for name in ("--arch", "--dataset", "--pretrained"):
         parser.add_argument(name)
@@ -147,7 +147,7 @@ def test_every_mode_learns(name, tmp_path):
 
 
 class Halving:
-    """A defence that can be followed by hand, but for the noise of its second tensor."""
+    """Defence that can be computed by hand, except for the noise of its second tensor."""
 
     name = "halving"
 
@@ -195,7 +195,7 @@ def test_a_defended_training_that_was_stopped_ends_with_the_same_weights(
 
 
 def test_noise_of_one_step_is_that_of_the_defence(tmp_path):
-    """One step of plain SGD: weights differ from the undefended ones by 0.5 x 0.1 N(0, 1)."""
+    """After one step of plain SGD weights differ from the undefended ones by 0.5 x 0.1 N(0, 1)."""
     moved = {}
     for defence in (None, "gaussian_1e-1"):
         extractor = tiny_classifier()

@@ -23,12 +23,12 @@ from src.extractors.checkpoints import load_extractor
 from src.extractors.embedders import Embedder
 from src.extractors.extractor import Extractor, Prediction
 from src.training import loop
-from src.training.adversaries import Adversary, Budget
+from src.training.adversaries import Adversary, AdversaryBudget
 from src.training.batches import pairs
 from src.training.command import RecipeOptions
 from src.training.hardness import Constant, LossGuided, hardness
 from src.training.loop import Schedule, train
-from src.training.losses import OfEmbeddings
+from src.training.losses import EmbeddingLoss
 from src.training.miners import MINERS, Triplets
 from src.training.objectives import HARDNESS_OBJECTIVES, Inner
 from src.training.options import build_recipe
@@ -40,7 +40,7 @@ from tests.image_sets import image_set
 
 EPS, STEP = 16 / 255, 4 / 255
 METRIC_RECIPES = [
-    name for name in RECIPES if isinstance(parts(RECIPES[name])[0].loss, OfEmbeddings)
+    name for name in RECIPES if isinstance(parts(RECIPES[name])[0].loss, EmbeddingLoss)
 ]
 
 
@@ -65,7 +65,9 @@ def recipe_named(name: str, steps: int = 3):
     def cheap(recipe):
         if recipe.adversary is None:
             return recipe
-        return replace(recipe, adversary=replace(recipe.adversary, budget=Budget(EPS, STEP, steps)))
+        return replace(
+            recipe, adversary=replace(recipe.adversary, budget=AdversaryBudget(EPS, STEP, steps))
+        )
 
     return altered(RECIPES[name], cheap)
 
@@ -78,7 +80,7 @@ def views_of(recipe, state=None, seed=0, batch_seed=0):
 
 
 def unlike_pixels(one, other, state=None, batch_seed=0) -> torch.Tensor:
-    """The share of pixels to which two recipes do different things."""
+    """Return the share of pixels that two recipes change differently."""
     points, others = (
         views_of(recipe, state, batch_seed=batch_seed).points for recipe in (one, other)
     )
@@ -93,15 +95,15 @@ TURNED = 0.01
     ("batch_seed", "step", "ics"), [(2, 1 / 255, False), (4, STEP, True)], ids=["steps", "term"]
 )
 def test_a_step_of_hardness_manipulation_is_the_algorithm_of_the_paper(batch_seed, step, ics):
-    """HM[S, g_LGA] & ICS, triplet by triplet and by plain backward passes.
+    """The reference computes HM[S, g_LGA] & ICS triplet by triplet with plain backward passes.
 
-    In the first batch the last of three steps counts, in the second the term. Where rounding turns the
-    sign of a pixel's gradient, loss and update move by far less than 1 %.
+    The first batch tests the last of three steps, the second tests the term. If rounding turns the sign
+    of a pixel's gradient, loss and update change by far less than 1 %.
     """
     recipe = recipe_named("hm")
     recipe = replace(
         recipe,
-        adversary=replace(recipe.adversary, budget=Budget(EPS, step, 3)),
+        adversary=replace(recipe.adversary, budget=AdversaryBudget(EPS, step, 3)),
         terms=((0.5, intraclass_structure),),
     )
     images, labels = batch(seed=batch_seed)
@@ -170,7 +172,7 @@ def test_act_moves_positives_and_negatives_together_and_leaves_anchors():
 
 @pytest.mark.parametrize("name", ["est", "ses", "rest"])
 def test_embeddings_are_shifted(name):
-    """At x' = x the distance has no gradient, and yet every image moves."""
+    """The distance has no gradient at x' = x, and every image moves nevertheless."""
     recipe = replace(recipe_named(name), batch_norm="frozen")
     views = views_of(recipe)
     origin = views.images
@@ -211,7 +213,7 @@ def test_hardness_manipulation_onto_its_own_source_leaves_images_as_they_are(let
 
 @pytest.mark.parametrize("objective", ["et", "harden"])
 def test_a_triplet_stops_as_soon_as_it_is_hard_enough(objective):
-    """Gradient exactly 0 where H >= H_D, elsewhere in the direction of ascent on H."""
+    """The gradient is exactly 0 if H >= H_D, and otherwise points up H."""
     source = generator(0)
     features = functional.normalize(torch.randn(30, 4, generator=source)).requires_grad_()
     inner = Inner(
@@ -240,7 +242,9 @@ def test_a_triplet_stops_as_soon_as_it_is_hard_enough(objective):
 def test_triplets_at_rest_can_be_left_out_of_the_descent(objective, anchor):
     """Some random triplets are hard enough from the start, the others are not."""
     recipe, state = hardness_manipulation("random", "lga", objective, anchor), State(last_loss=0.1)
-    recipe = replace(recipe, adversary=replace(recipe.adversary, budget=Budget(EPS, STEP, 10)))
+    recipe = replace(
+        recipe, adversary=replace(recipe.adversary, budget=AdversaryBudget(EPS, STEP, 10))
+    )
     together = replace(recipe.adversary, objective=lambda inner: recipe.adversary.objective(inner))
     assert unlike_pixels(recipe, replace(recipe, adversary=together), state) < TURNED
     views = views_of(recipe, state)
@@ -421,7 +425,7 @@ SCHEDULE = Schedule(4, 8, 1e-2, "adam", weight_decay=1e-4, augmentation=UNCHANGE
     ],
 )
 def test_a_stopped_training_ends_with_the_same_bytes(name, loss, stopped_after_an_epoch, tmp_path):
-    recipe = altered(recipe_named(name, 2), lambda part: replace(part, loss=OfEmbeddings(loss)))
+    recipe = altered(recipe_named(name, 2), lambda part: replace(part, loss=EmbeddingLoss(loss)))
     pictures, schedule = coloured_pictures(), replace(SCHEDULE, epochs=8)
     whole, resumed = tiny_embedder(), tiny_embedder()
     train(whole, pictures, recipe, schedule, tmp_path / "whole")
@@ -446,7 +450,7 @@ def test_bf16_trains_and_is_over_afterwards(tmp_path):
 
 
 def share(rank: int, folder: Path) -> None:
-    """One of two processes that train together; leaves its weights."""
+    """Train in one of two processes and save its weights."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
@@ -518,17 +522,17 @@ def test_budgets_are_the_published_ones_unless_told_otherwise():
     def budget(recipe, arch, eps, step=None, steps=None):
         return build_recipe(RecipeOptions(recipe, steps=steps), arch, eps, step).adversary.budget
 
-    assert budget("hm", "c2f2+512", 77) == Budget(77 / 255, 3 / 255, 32)
-    assert budget("hm", "resnet18+512", 8) == Budget(8 / 255, 1 / 255, 8)
-    assert budget("est", "resnet18+512", 8, steps=1) == Budget(8 / 255, 8 / 255, 1)
-    assert budget("act", "resnet18+512", 8, step=2) == Budget(8 / 255, 2 / 255, 8)
-    assert budget("free", "resnet18", 4) == Budget(4 / 255, 4 / 255, 1)
-    assert budget("free-amd", "c2f2+512", 77) == Budget(77 / 255, 3 / 255, 1)
+    assert budget("hm", "c2f2+512", 77) == AdversaryBudget(77 / 255, 3 / 255, 32)
+    assert budget("hm", "resnet18+512", 8) == AdversaryBudget(8 / 255, 1 / 255, 8)
+    assert budget("est", "resnet18+512", 8, steps=1) == AdversaryBudget(8 / 255, 8 / 255, 1)
+    assert budget("act", "resnet18+512", 8, step=2) == AdversaryBudget(8 / 255, 2 / 255, 8)
+    assert budget("free", "resnet18", 4) == AdversaryBudget(4 / 255, 4 / 255, 1)
+    assert budget("free-amd", "c2f2+512", 77) == AdversaryBudget(77 / 255, 3 / 255, 1)
 
 
 @pytest.fixture
 def on_disk(tmp_path) -> Path:
-    """Pictures of four categories, as a folder with its table."""
+    """Folder of pictures of four categories with its table."""
     pictures = coloured_pictures(40)
     (tmp_path / "images").mkdir()
     lines = ["item,category,label"]

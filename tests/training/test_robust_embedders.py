@@ -1,4 +1,4 @@
-"""That robust metric learning does what it is for: rankings that an attack cannot overturn."""
+"""Robust metric learning gives rankings that an attack cannot overturn."""
 
 from dataclasses import replace
 
@@ -10,11 +10,11 @@ from torch.nn import functional
 from src.artifacts.parts import Parts
 from src.attacks.profiles import COMPAT, PROFILES
 from src.attacks.ranking.evaluation import RankingTask
-from src.attacks.ranking.study import Study
+from src.attacks.ranking.study import RankingStudy
 from src.datasets.image_set import ImageArray, ImageSet
 from src.extractors.architectures import build_extractor
-from src.measures.ranking_attacks import Benign, Outcome
-from src.training.adversaries import Budget
+from src.measures.ranking_attacks import Benign, RankingOutcome
+from src.training.adversaries import AdversaryBudget
 from src.training.loop import Schedule, train
 from src.training.pictures import UNCHANGED
 from src.training.recipes import RECIPES, Recipe
@@ -25,7 +25,7 @@ N_CLASSES = 8
 
 
 def patterns(n: int, seed: int) -> ImageSet:
-    """28 x 28 pictures of blurred patterns, one for each class, shifted and under noise."""
+    """Draw 28 x 28 pictures of blurred patterns, one for each class, shifted and with noise."""
     shapes = torch.rand(N_CLASSES, 1, 5, 5, generator=torch.Generator().manual_seed(0)) > 0.5
     large = functional.interpolate(shapes.float(), size=(28, 28), mode="bilinear")[:, 0]
     rng = np.random.default_rng(seed)
@@ -45,7 +45,7 @@ def patterns(n: int, seed: int) -> ImageSet:
 
 
 def scores(recipe: Recipe, folder) -> tuple[float, float]:
-    """(R@1, ERS) in percent after a short training."""
+    """Return (R@1, ERS) in percent after a short training."""
     torch.manual_seed(0)
     pictures, held_out = patterns(1024, 1), patterns(160, 2)
     extractor = build_extractor("c2f2+64", pictures.labels)
@@ -55,16 +55,16 @@ def scores(recipe: Recipe, folder) -> tuple[float, float]:
     task = RankingTask.of(extractor, held_out, COMPAT["correct"])
     embeddings = task.victim.gallery.embeddings.numpy()
     benign = Benign.of(embeddings, held_out.classes, 0, with_nmi=False)
-    outcome = Outcome.of(benign, Study(attacks).run(task, Parts(folder / "parts")))
+    outcome = RankingOutcome.of(benign, RankingStudy(attacks).run(task, Parts(folder / "parts")))
     assert not benign.collapsed
     return benign.measures["r1"], outcome.robustness()["ers"][0]
 
 
 @pytest.mark.slow
 def test_hardness_manipulation_makes_rankings_robust(tmp_path):
-    """The published difference on Fashion-MNIST, 79 points after 8 epochs, is plain after seconds."""
+    """The published difference on Fashion-MNIST, 79 points after 8 epochs, is clear after seconds."""
     hm = RECIPES["hm"]
-    budget = Budget(EPS, EPS / 4, 5)
+    budget = AdversaryBudget(EPS, EPS / 4, 5)
     hm = replace(
         hm,
         adversary=replace(hm.adversary, budget=budget),

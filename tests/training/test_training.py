@@ -1,4 +1,4 @@
-"""Training: Free-AT's update against its definition, resuming, bad tables, and that it learns."""
+"""Training: Free-AT's update against its definition, resumption, bad tables, and success."""
 
 import sys
 from dataclasses import replace
@@ -20,7 +20,7 @@ from src.extractors.checkpoints import load_extractor
 from src.extractors.extractor import Extractor
 from src.training import loop
 from src.training.accuracy import accuracy
-from src.training.adversaries import AdversaryBatch, Budget, Free
+from src.training.adversaries import AdversaryBatch, AdversaryBudget, Free
 from src.training.loop import Schedule, train
 from src.training.miners import MINERS
 from src.training.pictures import Augmentation, flip_and_shift, read_pixels
@@ -34,12 +34,14 @@ CLASSIFY = ("plain", "madry", "free", "trades")
 
 
 def recipe_named(name: str, steps: int = 2):
-    """A row of the table, on a budget that takes no time."""
+    """Return a row of the table with a budget that takes no time."""
 
     def cheap(recipe):
         if recipe.adversary is None:
             return recipe
-        budget = Budget(EPS, EPS / (1 if isinstance(recipe.adversary, Free) else steps), steps)
+        budget = AdversaryBudget(
+            EPS, EPS / (1 if isinstance(recipe.adversary, Free) else steps), steps
+        )
         return replace(recipe, adversary=replace(recipe.adversary, budget=budget))
 
     return altered(RECIPES[name], cheap)
@@ -53,7 +55,7 @@ def tiny_classifier(n_classes: int = 3) -> Extractor:
 
 
 def colour_pictures(n: int = 96, size: int = 16) -> ImageSet:
-    """Noisy pictures whose colour channel tells the category."""
+    """Draw noisy pictures whose colour channel shows the category."""
     generator = torch.Generator().manual_seed(0)
     categories = torch.arange(n) % 3
     pixels = torch.randint(0, 120, (n, 3, size, size), generator=generator)
@@ -62,7 +64,7 @@ def colour_pictures(n: int = 96, size: int = 16) -> ImageSet:
 
 
 def test_free_at_is_the_algorithm_of_the_paper():
-    """Two mini-batches of four replays: each step descends in weights and ascends in pixels.
+    """Each step of two mini-batches with four replays descends in weights and ascends in pixels.
 
     In double precision rounding turns no sign of a gradient.
     """
@@ -101,7 +103,7 @@ def test_free_at_is_the_algorithm_of_the_paper():
 
 
 def test_free_perturbation_stays_in_its_ball_and_images_in_range():
-    adversary = Free("all", budget=Budget(EPS, EPS, 1))
+    adversary = Free("all", budget=AdversaryBudget(EPS, EPS, 1))
     images = torch.rand(4, 3, 6, 6).round()  # black and white
     generator = torch.Generator().manual_seed(0)
     batch = AdversaryBatch(

@@ -24,11 +24,11 @@ class Aim:
     """Gallery positions, int64, that describe the aim for N attacked images."""
 
     own: Tensor
-    """(N,) positions of the attacked images."""
+    """Positions (N,) of the attacked images."""
     items: Tensor
-    """(N, M) positions of the queries or candidates of the attack."""
+    """Positions (N, M) of the queries or candidates of the attack."""
     kept: Tensor | None = None
-    """(N, K) positions of candidates that must not move."""
+    """Positions (N, K) of candidates that must not move."""
 
 
 Select = Callable[[Gallery, Tensor, torch.Generator], Aim]

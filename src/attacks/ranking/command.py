@@ -79,7 +79,7 @@ def add_ranking_options(parser: Parser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
-        help="table to write (TSV), a JSON file of the same name beside it "
+        help="table to write (TSV); a JSON file of the same name is written beside it "
         "(default: results/<dataset>/attack_ranking.tsv)",
     )
     parser.add_argument(

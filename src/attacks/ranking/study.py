@@ -21,7 +21,7 @@ _BEFORE, _AFTER = "before ", "after "
 
 
 @dataclass(frozen=True)
-class Study:
+class RankingStudy:
     """Runs of all ``attacks`` in ``repeats`` repeats, each with other images if ``max_images`` is set."""
 
     attacks: tuple[AttackSpec, ...]

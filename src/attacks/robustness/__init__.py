@@ -1,5 +1,5 @@
-"""How often a classifier is right about labelled images under attack, and whether that can be trusted.
+"""Accuracy of a classifier on labelled images under attack, and signs that gradients are masked.
 
-Running attacks over a set of images belongs here; the attacks stand in ``attacks.registry``, tables and
-the verdict about gradient masking belong to measures.
+This room runs attacks over a set of images. The attacks are in ``attacks.registry``, tables and the
+verdict about gradient masking in measures.
 """

@@ -1,4 +1,4 @@
-"""The options of ``audits.robustness``."""
+"""Options of ``audits.robustness``."""
 
 import argparse
 from pathlib import Path
@@ -21,7 +21,7 @@ _LARGEST_EPS = 255
 
 
 def add_robustness_options(parser: Parser) -> None:
-    """Everything that the script reads."""
+    """Add all options of the script."""
     add_common_options(parser, dataset="cifar10")
     source = parser.add_argument_group("the images")
     source.add_argument(
@@ -35,10 +35,10 @@ def add_robustness_options(parser: Parser) -> None:
         "--part",
         choices=("test", "all"),
         default="test",
-        help="all: also what is there to train on, as for an .npz with x and y that is a test set",
+        help="all: also the training images, for an .npz with x and y that is a test set as a whole",
     )
     source.add_argument(
-        "--max_images", type=int, help="a random choice of so many, the same for every seed"
+        "--max_images", type=int, help="number of random images, equal for every seed"
     )
 
     add_model_options(parser)
@@ -66,7 +66,7 @@ def add_robustness_options(parser: Parser) -> None:
         "the accuracy that it leaves is an upper bound of what standard leaves",
     )
     attacks.add_argument(
-        "--restarts", type=int, default=1, help="of r_stepll, pgd20, pgd100 and cw"
+        "--restarts", type=int, default=1, help="random starts of r_stepll, pgd20, pgd100 and cw"
     )
     add_seed_option(attacks)
 
@@ -90,7 +90,7 @@ def add_robustness_options(parser: Parser) -> None:
         help="table to write, TSV (default: results/<dataset>/robust_accuracy.tsv)",
     )
     parser.add_argument(
-        "--label", help="what the column recipe says (default: the name of the checkpoint)"
+        "--label", help="text in the column recipe (default: the name of the checkpoint)"
     )
     parser.add_argument(
         "--compare",
@@ -102,7 +102,7 @@ def add_robustness_options(parser: Parser) -> None:
 
 
 def check_robustness_options(options: argparse.Namespace) -> None:
-    """``UserError`` for options that do not fit together."""
+    """Raise ``UserError`` for options that do not fit together."""
     require_counts(options, "max_images", "batch", "restarts")
     if not 0 < options.eps <= _LARGEST_EPS:
         raise UserError(f"--eps must be above 0 and at most {_LARGEST_EPS} grey levels")
@@ -114,12 +114,12 @@ def check_robustness_options(options: argparse.Namespace) -> None:
 
 
 def trials_of(options: argparse.Namespace) -> tuple[Trial, ...]:
-    """The trials whose outcomes the first table shows."""
+    """Return the trials of the first table."""
     return suite(tuple(options.attacks), options.eps)
 
 
 def masking_trials_of(options: argparse.Namespace) -> tuple[Trial, ...]:
-    """Those of the second table; none unless ``--masking`` is given."""
+    """Return the trials of the second table; none unless ``--masking`` is given."""
     if not options.masking:
         return ()
     return masking_suite(options.eps, with_surrogate=options.surrogate is not None)

@@ -1,4 +1,4 @@
-"""Running trials on a network, with what is finished kept."""
+"""Trials on a network, of which finished ones are kept."""
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ from src.extractors.extractor import Extractor, Precision
 
 @dataclass(frozen=True)
 class LabelledVictim:
-    """A network and the class of each image of the set in it, (n,) int64."""
+    """Network and, for each image of the set, its class in that network, (n,) int64."""
 
     victim: ExtractorVictim
     classes: np.ndarray
@@ -36,7 +36,7 @@ class LabelledVictim:
     def of(
         cls, extractor: Extractor, images: ImageSet, precision: Precision = "fp32"
     ) -> "LabelledVictim":
-        """``UserError`` where ``extractor`` has not the classes of ``images``."""
+        """Match the classes of ``images`` to those of ``extractor``; ``UserError`` if it lacks one."""
         classes = network_classes(images, extractor)
         return cls(ExtractorVictim(extractor, fast=True, precision=precision), classes)
 
@@ -56,14 +56,15 @@ class TrialRunner:
     effort: Effort = "standard"
     restarts: int = 1
     seed: int = 0
-    """Of random choices; those of a trial do not depend on which others there are."""
+    """Seed of random choices; those of a trial do not depend on other trials."""
     surrogate: LabelledVictim | None = None
-    """The network that transferred trials attack."""
+    """Network that transferred trials attack."""
 
     def run(self, trials: Sequence[Trial], parts: Parts) -> dict[Trial, TrialResult]:
-        """The outcomes of distinct ``trials``, of which ``CLEAN`` is the first.
+        """Return the results of distinct ``trials``, of which ``CLEAN`` is the first.
 
-        Only images that the network gets right are attacked. Finished trials are taken from ``parts``.
+        Only images that the network classifies correctly are attacked. Finished trials come from
+        ``parts``.
         """
         clean = _load(parts, 0) or _save(parts, 0, self._classify())
         outcomes = {CLEAN: clean}
@@ -86,7 +87,7 @@ class TrialRunner:
     def _attack(
         self, trial: Trial, right: np.ndarray, progress: Callable[[int], object]
     ) -> TrialResult:
-        """``right`` (n,) bool: of the clean images."""
+        """Attack the images that are ``right``, (n,) bool, without an attack."""
         attacked_network = self.surrogate if trial.transferred else self.network
         attack = build_attack(trial, self.effort, self.restarts)
         torch.manual_seed(_seed_of(self.seed, trial))
@@ -102,7 +103,7 @@ class TrialRunner:
         return TrialResult(after, linf)
 
     def _judge(self, images: Tensor, rows: np.ndarray) -> np.ndarray:
-        """Which ``images`` the network gets right, (m,) bool."""
+        """Return whether the network classifies each of the ``images`` correctly, (m,) bool."""
         victim = self.network.victim
         try:
             with frozen(*victim.networks), torch.no_grad():
@@ -122,7 +123,7 @@ class TrialRunner:
 
 
 def build_attack(trial: Trial, effort: Effort, restarts: int) -> Attack:
-    """The attack of a trial that is not the clean one."""
+    """Return the attack of a trial other than the clean one."""
     attack = attack_named(trial.attack, trial.eps)
     if isinstance(attack, AutoAttack):
         return replace(attack, effort=effort)
@@ -130,7 +131,7 @@ def build_attack(trial: Trial, effort: Effort, restarts: int) -> Attack:
 
 
 def perturb(attack: Attack, victim: ExtractorVictim, images: Tensor, goal: ClassGoal) -> Tensor:
-    """Attack the tuned copy, and the network itself where only the copy was fooled."""
+    """Attack the tuned copy, and the network itself with images that fool only the copy."""
     with frozen(*victim.networks):
         attacked = attack(victim, images, goal)
         fooled = predict_reached(victim, attacked, goal)
@@ -141,7 +142,7 @@ def perturb(attack: Attack, victim: ExtractorVictim, images: Tensor, goal: Class
 
 
 def _seed_of(seed: int, trial: Trial) -> int:
-    """Its own for each trial, whichever others there are."""
+    """Return the seed of a trial, which does not depend on other trials."""
     words = np.random.SeedSequence((seed, zlib.crc32(repr(trial).encode())))
     return int(words.generate_state(1, np.uint32)[0])
 

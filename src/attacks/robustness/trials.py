@@ -1,4 +1,4 @@
-"""What is tried on a classifier, and what comes of it, without a framework."""
+"""Trials of a classifier and their results; no framework is imported."""
 
 from dataclasses import dataclass
 
@@ -28,14 +28,14 @@ MASKING_BUDGETS = (16.0, 32.0, 64.0, 128.0, 255.0)
 
 @dataclass(frozen=True)
 class Trial:
-    """One attack on all images that the network gets right."""
+    """Attack on all images that the network classifies correctly."""
 
     attack: str
-    """A name of ``CHOICES``."""
+    """Name in ``CHOICES``."""
     eps: float = 0.0
     """Radius of the L-inf ball in grey levels."""
     transferred: bool = False
-    """Whether it attacks another network, the surrogate, whose finds the network then judges."""
+    """True if it attacks a surrogate network, whose images the network then classifies."""
 
     @property
     def name(self) -> str:
@@ -44,25 +44,26 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a network makes of n images after a trial."""
+    """Predictions of a network for n images after a trial."""
 
     right: np.ndarray
-    """(n,) bool. An image that is wrong without an attack is wrong under every attack."""
+    """True for each correctly classified image, (n,) bool. An image that is wrong without an attack is
+    wrong under every attack."""
     linf: float
-    """The largest change that was found, in grey levels."""
+    """Largest change that was found, in grey levels."""
 
 
 CLEAN = Trial("clean")
 
 
 def suite(attacks: tuple[str, ...], eps: float) -> tuple[Trial, ...]:
-    """A trial for each of the ``attacks``; the clean one first, because all others need it."""
+    """Return a trial for each of the ``attacks``, after the clean one, which all others need."""
     attacked = (Trial(attack, eps) for attack in attacks if attack != CLEAN.attack)
     return tuple(dict.fromkeys([CLEAN, *attacked]))
 
 
 def masking_suite(eps: float, *, with_surrogate: bool) -> tuple[Trial, ...]:
-    """The trials whose comparison shows whether gradients are masked.
+    """Return the trials whose comparison shows whether gradients are masked.
 
     Athalye, Carlini and Wagner, "Obfuscated gradients give a false sense of security", ICML 2018,
     section 3.1.
