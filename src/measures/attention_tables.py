@@ -208,7 +208,7 @@ def measures_of(table: pd.DataFrame) -> list[Measure]:
 
 def outcomes_of(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """By name: (n,) bool. ``EASY`` is there where smallest budgets were looked for."""
-    outcomes = {SUCCESS: table["success"].eq(1).to_numpy()}
+    outcomes = {SUCCESS: table["success"].to_numpy(bool)}
     if "minimal_eps" in table:
         eps = table["minimal_eps"].to_numpy(np.float64)
         outcomes[EASY] = np.isfinite(eps) & (eps <= np.median(eps))
