@@ -89,7 +89,7 @@ def main() -> None:
         loading.batch_size,
     )
     report = pd.read_csv(inputs[0], sep="\t", index_col="image")
-    success = report["success"].loc[attacked.ids].to_numpy(bool)
+    success = report["success"].loc[attacked.ids].eq(1).to_numpy()
     observed = observe(study, clean, attacked, success, options.minimal_eps)
     if options.lime:
         explained = study.explain(clean, attacked, observed, options.lime, options.seed)

@@ -221,7 +221,7 @@ def summary_row(table: pd.DataFrame, features: Features | None) -> dict[str, obj
     images; the same after ``<metric>_successful``; NaN without images. An image that equals its original
     has an infinite PSNR: ``unchanged`` counts them, and in the means PSNR is ``capped``.
     """
-    success = table["success"].to_numpy(bool) if "success" in table else None
+    success = table["success"].eq(1).to_numpy() if "success" in table else None
     row: dict[str, object] = {"images": len(table)}
     if "psnr" in table:
         row["unchanged"] = int(np.isinf(table["psnr"]).sum())

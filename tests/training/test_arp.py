@@ -250,7 +250,11 @@ def test_adversaries_of_classifiers(name):
         assert losses[1] > losses[0]
 
 
-@pytest.mark.parametrize("name", sorted({*ATTACKS, *PRESETS} - {"autoattack", "spsa", "cw_l2"}))
+SEARCHES = {"autoattack", "spsa", "nes", "square", "cw_l2"}
+"""Attacks that take a thousand passes or more."""
+
+
+@pytest.mark.parametrize("name", sorted({*ATTACKS, *PRESETS} - SEARCHES))
 def test_every_attack_is_an_adversary_by_its_name(name):
     adversary = AttackAdversary(
         "all", misclassify, budget=AdversaryBudget(EPS, EPS / 4, 4), attack=name
