@@ -505,9 +505,12 @@ def budget_of(experiment: Experiment) -> tuple[float, str] | None:
 
 
 def read_success(layout: Layout, experiment: Experiment) -> np.ndarray:
-    """Return whether the attack reached its goal with each stored image, (n,) bool."""
+    """Return whether the attack reached its goal with each stored image: (n,) of 1, 0 and NaN.
+
+    NaN stands for images whose goal nobody named.
+    """
     table = pd.read_csv(layout.attack_report(experiment), sep="\t", usecols=["success"])
-    return table["success"].to_numpy(bool)
+    return table["success"].to_numpy(np.float64)
 
 
 def attack_outcome(layout: Layout, experiment: Experiment) -> tuple[float, float]:

@@ -119,6 +119,8 @@ def success_estimate(layout: Layout, experiment: Experiment) -> Estimate:
     attacked, _ = read_attacked_classes(layout.classes(experiment))
     if experiment.objective:
         hits = read_success(layout, experiment)
+        if np.isnan(hits).any():
+            return Estimate(np.nan, np.nan, np.nan)
     elif experiment.target is None:
         hits = attacked.classes != experiment.origin
     else:
