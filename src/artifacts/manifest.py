@@ -106,14 +106,15 @@ def input_name(path: Path, n_parts: int = 2) -> str:
 
 def _names_of(inputs: Iterable[Path]) -> dict[str, Path]:
     """Return different files by the shortest names that tell them apart."""
-    files = {path.absolute(): input_name(path) for path in inputs}
+    files = {path.absolute(): path for path in inputs}
     names = {}
-    for path, name in files.items():
-        rivals = [other for other in files if other != path and files[other] == name]
+    for path, given in files.items():
+        name = input_name(given)
+        rivals = [other for other in files if other != path and input_name(files[other]) == name]
         n_parts = 2
         while any(input_name(other, n_parts) == input_name(path, n_parts) for other in rivals):
             n_parts += 1
-        names[input_name(path, n_parts) if rivals else name] = path
+        names[input_name(path, n_parts) if rivals else name] = given
     return names
 
 
