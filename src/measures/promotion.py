@@ -354,11 +354,13 @@ def evaluated(table: pd.DataFrame) -> pd.Series:
 
 
 def sentence(table: pd.DataFrame) -> str:
-    """What the table says, in one or two sentences for the terminal and the report."""
+    """Say how far the strongest attack on a single item got, for the terminal and the report.
+
+    An attack that is not evaluated gives a lower bound, and the sentence says so.
+    """
     rows = table[(table["scope"] == "one") & (table["objective"] != CONTROL)]
-    rows = rows[(rows["threat"] == "white_box") & evaluated(rows)]
     if rows.empty:
-        return "No attack was evaluated."
+        return "No attack was measured."
     best = rows.loc[rows["change"].idxmax()]
     norm = "L-inf" if best["norm"] == "inf" else f"L{best['norm']}"
     said = (
@@ -369,6 +371,8 @@ def sentence(table: pd.DataFrame) -> str:
     )
     if np.isfinite(best["control"]):
         said += f"; noise of the same size reaches {best['before'] + best['control']:.1%}"
+    if best["indicator"]:
+        said += f". This is a lower bound ({best['indicator']})"
     return said + "."
 
 

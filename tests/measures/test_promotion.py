@@ -255,11 +255,12 @@ def test_signs_of_attacks_that_failed(rows, expected):
     assert indicators(pd.DataFrame(rows)) == expected
 
 
-def test_the_sentence_leaves_out_what_is_not_evaluated():
-    rows = pd.DataFrame([row(APGD.format(8, 30), 0.2), row(APGD.format(8, 60), 0.1)])
-    rows = rows.assign(after=rows["before"] + rows["change"], control=np.nan, indicator=["x", ""])
-    assert "instead of 1.0%." in sentence(rows) and "of 11.0% of the users" in sentence(rows)
-    assert sentence(rows.assign(indicator="x")) == "No attack was evaluated."
+def test_the_sentence_calls_an_attack_that_is_not_evaluated_a_lower_bound():
+    rows = pd.DataFrame([row(APGD.format(8, 30), 0.1), row(APGD.format(8, 60), 0.2)])
+    rows = rows.assign(after=rows["before"] + rows["change"], control=np.nan, indicator=["", "x"])
+    said = sentence(rows)
+    assert "of 21.0% of the users" in said and said.endswith("1.0%. This is a lower bound (x).")
+    assert "lower bound" not in sentence(rows.assign(indicator=""))
 
 
 @pytest.mark.parametrize(

@@ -65,11 +65,11 @@ def section(tmp_path):
     return promotion_section(layout, "promotion", "Promotion")
 
 
-def test_it_begins_with_the_sentence_of_the_strongest_evaluated_attack(section):
+def test_it_begins_with_the_sentence_of_the_strongest_attack(section):
     assert section.text[0] == (
         "The strongest attack (rank, 8/255 in L-inf) on VBPR with the extractor original shows an item "
-        "in the top 20 of 28.0% of the users who may be shown it, instead of 1.0%; noise of the same "
-        "size reaches 1.2%."
+        "in the top 20 of 31.0% of the users who may be shown it, instead of 1.0%; noise of the same "
+        "size reaches 1.2%. This is a lower bound (not converged: more steps gain)."
     )
     assert section.notes == [
         "AMR with original hardly looks at images: permuted features cost 6% of its hits"
