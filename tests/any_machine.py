@@ -59,6 +59,7 @@ MACHINES = (
             "NPY_DISABLE_CPU_FEATURES": numpy_features(),
             "TF_ENABLE_ONEDNN_OPTS": "0",
             "OMP_NUM_THREADS": "2",
+            "OMP_WAIT_POLICY": "PASSIVE",  # threads of several processes share the cores
         },
     ),
 )
