@@ -18,7 +18,7 @@ CLEAN = "original"
 UNTARGETED = "any"
 PUBLISHED = "published"
 LIST_OBJECTIVES = ("score", "rank", "insa", "expa")
-"""What an attack on lists raises; its name stands where attacks on classes have the target."""
+"""Objectives of attacks on lists, which take the place of the target class in names."""
 DEMOTE = "demote-"
 
 LINEAR, NO_HEAD, CLASS_MEANS = "linear", "none", "class_means"

@@ -215,7 +215,7 @@ class Campaign:
 
     @cached_property
     def _place_goal(self) -> PlaceGoal:
-        """What the attack is told of all images, on the extractor's device."""
+        """Return the goal that an attack on places reads, of all images, on the extractor's device."""
         return place_goal(self.settings.objective, self.accounts, self.extractor.device)
 
     def _predict(self, stored: ImageSet, precision: Precision) -> Predictions:

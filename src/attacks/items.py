@@ -28,14 +28,14 @@ class Items:
 
     @property
     def name(self) -> str:
-        """Where items are not of the origin class, what stands in place of its number."""
+        """Text in place of the origin class in names of experiments; empty for items of that class."""
         if self.source == "random":
             return f"random{self.n}"
         return f"ids-{_plain(Path(self.file).stem)}" if self.source == "file" else ""
 
     @property
     def suffix(self) -> str:
-        """What names of experiments show besides."""
+        """Text that names of experiments append: ``n64_low``; empty for a whole class."""
         drawn = f"n{self.n}" if self.source == "class" and self.n else ""
         popularity = "" if self.popularity == "any" else self.popularity
         return "_".join(part for part in (drawn, popularity) if part)
@@ -69,9 +69,7 @@ class Items:
         """Whether each item is in the wanted third, (items,) bool."""
         if self.popularity == "any":
             return np.ones(len(interactions), bool)
-        if self.popularity == "cold":
-            return interactions == 0
-        return (interactions > 0) & (popularity_thirds(interactions) == self.popularity)
+        return popularity_thirds(interactions) == self.popularity
 
 
 def popularity_thirds(interactions: np.ndarray) -> np.ndarray:

@@ -162,7 +162,7 @@ class FeatureGoal(ListGoal):
 
 @dataclass(frozen=True)
 class PlaceGoal(ListGoal):
-    """What an attacker learns who only asks at which places his items stand for accounts of his.
+    """Goal of an attacker who knows only the places of his items in the lists of his own accounts.
 
     Minus the mean over accounts of log(place). It reads places alone: no score, no slope.
     """

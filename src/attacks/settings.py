@@ -384,7 +384,7 @@ def experiment(
         return settings.attack.experiment(model_dir)
     differing = {
         recommender: recommender != "",
-        f"k{settings.top_k}": settings.objective != "" and settings.top_k != 20,
+        f"k{settings.top_k}": settings.objective != "" and settings.top_k != AttackSettings.top_k,
         settings.items.suffix: settings.items.suffix != "",
         f"restarts{settings.restarts}": settings.restarts > 1,
         f"seed{settings.seed}": settings.seed != 0,

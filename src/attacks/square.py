@@ -13,7 +13,7 @@ from src.attacks.attack import Goal, Victim
 from src.attacks.pgd import inside
 
 _SHARE = 0.8
-"""Of the pixels that the first squares cover."""
+"""Share of the pixels that the first squares cover."""
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """After how many of 10,000 queries the squares cover half as many pixels."""
 

@@ -19,16 +19,17 @@ from src.artifacts.experiments import DEMOTE, Experiment, Run
 from src.artifacts.layout import Layout
 from src.attacks.given import GIVEN
 from src.attacks.registry import ATTACKS
+from src.measures.changes import SEED, TRAINING, USER
 from src.measures.exposure import Measuring, Pushed, Subject, retrained_lists
 from src.measures.summary import recorded_budget, resembles
 from src.measures.terminal import format_table
+from src.measures.verdicts import CONTROL
 from src.metrics.effects import Factor, Interval, nested_interval, verdict
 from src.recommenders.data import load_training_data
 from src.recommenders.models import Model
 from src.recommenders.read_out import weights_text
 from src.recommenders.reliance import HARDLY
 
-CONTROL = "noise"
 COLUMNS = (
     *("extractor", "recommender", "threat", "objective", "norm", "eps", "scope", "k"),
     *("before", "after", "change", "low", "high", "control", "control_low", "control_high"),
@@ -45,10 +46,7 @@ _SIZES = re.compile(r"(eps_it|eps|nb_iter|nb_it|restarts)(\d+(?:\.\d+)?)_?")
 _JUDGE = ["extractor", "recommender", "scope", "k"]
 _AIM = ["objective", "norm", "eps", "items"]
 
-TRAINING = Factor("extractor training")
-SEED = Factor("recommender seed", within=TRAINING.name)
 ITEM = Factor("item")
-USER = Factor("user")
 
 Threat = Literal[
     "white_box",
@@ -105,8 +103,13 @@ class Trainings:
         return sorted((of for of in common if of.model_dir == model_dir), key=lambda of: of.name)
 
     @cached_property
+    def ids(self) -> dict[Experiment, np.ndarray]:
+        """Attacked items (n,) of each experiment on the first training, ascending."""
+        return {of: attacked_ids(self.first.layout, of) for of in self.attacked}
+
+    @cached_property
     def pushed(self) -> dict[Experiment, list[list[Pushed]]]:
-        """What each attack does, by training and seed."""
+        """Measured effects of each attack, by training and seed."""
         pushed: dict[Experiment, list[list[Pushed]]] = {of: [] for of in self.attacked}
         for seeds in self.subjects:
             measuring: dict[tuple[int, bytes], Measuring] = {}
@@ -127,14 +130,12 @@ class Trainings:
         if is_control(experiment):
             return None
         layout = self.first.layout
-        budget, ids = recorded_budget(layout, experiment), attacked_ids(layout, experiment)
+        budget, ids = recorded_budget(layout, experiment), self.ids[experiment]
         for candidate in self.attacked:
-            if not is_control(candidate) or len(attacked_ids(layout, candidate)) != len(ids):
+            if not is_control(candidate) or not np.array_equal(self.ids[candidate], ids):
                 continue
             same = budget is not None and recorded_budget(layout, candidate) == budget
-            if (attacked_ids(layout, candidate) == ids).all() and (
-                same or resembles(layout, candidate, experiment)
-            ):
+            if same or resembles(layout, candidate, experiment):
                 return candidate
         return None
 
@@ -219,7 +220,7 @@ def _said(trainings: Trainings, experiment: Experiment) -> dict[str, object]:
         "k": subject.k,
         "reliance": subject.reliance.lost_hits,
         "indicator": "",
-        "items": len(attacked_ids(subject.layout, experiment)),
+        "items": len(trainings.ids[experiment]),
         "extractor_seeds": len(trainings.subjects),
         "recommender_seeds": len(trainings.subjects[0]),
         "attack": replace(experiment, model_dir=None).name,
@@ -335,7 +336,7 @@ def _signs_of_failure(row: pd.Series, told: pd.DataFrame) -> list[str]:
 
 
 def _family(experiment: Experiment) -> str:
-    """What attacks have in common that differ in budget, steps and restarts alone."""
+    """Return the name without budget, steps and restarts."""
     aim = experiment.objective or experiment.target
     parameters = _SIZES.sub("", experiment.parameters).strip("_")
     return f"{experiment.attack} {experiment.items or experiment.origin} {aim} {parameters}"
