@@ -139,8 +139,12 @@ class Trainings:
                 return candidate
         return None
 
-    def retrained(self, experiment: Experiment) -> list[list[np.ndarray]] | None:
+    @cached_property
+    def retrained(self) -> dict[Experiment, list[list[np.ndarray]] | None]:
         """Attacked items in each user's list after retraining, by training and seed; None if missing."""
+        return {of: self._lists_after(of) for of in self.attacked}
+
+    def _lists_after(self, experiment: Experiment) -> list[list[np.ndarray]] | None:
         lists = [
             [
                 retrained_lists(subject, experiment, attacked_ids(subject.layout, experiment))
@@ -197,11 +201,11 @@ def promotion_rows(trainings: Trainings) -> list[dict[str, object]]:
                 *_values(pushed, *lists, USER), by_noise and _values(by_noise, *lists, USER)
             )
         )
-        if after := trainings.retrained(experiment):
+        if after := trainings.retrained[experiment]:
             rows.append(
                 said
                 | {"scope": "all", "threat": "retrained"}
-                | _retrained(pushed, after, by_noise, noise and trainings.retrained(noise))
+                | _retrained(pushed, after, by_noise, noise and trainings.retrained[noise])
             )
     return rows
 
