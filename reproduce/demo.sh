@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the grid on a generated catalogue, without downloads, in six to seven minutes on two CPU cores.
+# Runs the grid on a generated catalogue, without downloads, in about six minutes on two CPU cores.
 #
 #   bash reproduce/demo.sh [-- options of snakemake]
 #

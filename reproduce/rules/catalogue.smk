@@ -29,7 +29,7 @@ PREPARED = study.prepared
 INTERACTIONS = [f"{DATA}/trainingset.tsv", f"{DATA}/testset.tsv"]
 TOGETHER = f"--trainings {' '.join(of.dataset for of in OTHERS)} " if OTHERS else ""
 PROMOTION = [f"{RESULTS}/promotion.tsv"] if study.promotion else []
-FINAL = [f"{RESULTS}/report.html"]
+FINAL = [f"{RESULTS}/evaluation.txt", f"{RESULTS}/report.html"]
 
 
 wildcard_constraints:
@@ -177,6 +177,7 @@ rule attack:
     log:
         f"{STAGE_LOGS}/attack/{ATTACKED}.log",
     threads: THREADS
+    priority: 1 # the longest jobs come first, so that none is left over at the end
     resources:
         gpu=ON_GPU,
     message:
@@ -399,7 +400,6 @@ if study.promotion:
 
 rule report:
     input:
-        f"{RESULTS}/evaluation.txt",
         f"{RESULTS}/summary.tsv",
         PROMOTION,
     output:

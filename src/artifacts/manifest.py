@@ -154,5 +154,6 @@ def first_difference(
     return None
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _PACKAGES}

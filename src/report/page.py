@@ -72,7 +72,7 @@ def _runs_of_a_kind(blocks: Sequence[Any]) -> list[tuple[str, list[Any]]]:
 
 
 def _svg_uri(plot: Plot, dark: bool) -> str:
-    return data_uri(plot.rendered("svg", dark=dark), "image/svg+xml")
+    return data_uri(plot.dark if dark else plot.light["svg"], "image/svg+xml")
 
 
 def _manifest(study: Study, items: Sequence[int], users: Sequence[int]) -> Manifest:
@@ -95,7 +95,7 @@ def _files(layout: Layout, shown: Iterable[Section]) -> dict[Path, bytes]:
     blocks = [block for section in shown for block in section.blocks]
     contents: dict[str, bytes] = {}
     for plot in tqdm([of for of in blocks if isinstance(of, Plot)], desc="figures", leave=False):
-        contents |= {f"{plot.name}.{suffix}": plot.rendered(suffix) for suffix in ("png", "pdf")}
+        contents |= {f"{plot.name}.{suffix}": plot.light[suffix] for suffix in ("png", "pdf")}
     for block in blocks:
         table = block if isinstance(block, Table) else getattr(block, "table", None)
         if table is not None:

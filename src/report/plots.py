@@ -4,6 +4,7 @@ import io
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import matplotlib as mpl
@@ -64,9 +65,18 @@ class Plot:
     draw: Callable[[Axes], None]
     kind = "plot"
 
-    def rendered(self, suffix: str, *, dark: bool = False) -> bytes:
-        """Return the file's bytes in the format ``suffix``: ``svg``, ``png`` or ``pdf``; always equal."""
-        with mpl.rc_context(_look(_DARK if dark else _LIGHT)):
+    @cached_property
+    def light(self) -> dict[str, bytes]:
+        """Files for light pages and for papers, by format: ``svg``, ``png`` and ``pdf``; always equal."""
+        return self._files(_LIGHT, "svg", "png", "pdf")
+
+    @cached_property
+    def dark(self) -> bytes:
+        """SVG for dark pages; always equal."""
+        return self._files(_DARK, "svg")["svg"]
+
+    def _files(self, colours: Mapping[str, str], *suffixes: str) -> dict[str, bytes]:
+        with mpl.rc_context(_look(colours)):
             figure = Figure(figsize=SIZE, layout="constrained")
             axes = figure.subplots()
             figure.suptitle(textwrap.fill(self.title, _LINE), fontsize=9)
@@ -77,10 +87,16 @@ class Plot:
                 figure.legend(loc="outside lower center", ncols=columns)
                 rows = -(-len(labelled) // columns)
                 figure.set_figheight(SIZE[1] + _ROW * max(rows - _LEGEND_ROWS, 0))
-            stream = io.BytesIO()
-            dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-            figure.savefig(stream, format=suffix, dpi=200, metadata=dates.get(suffix))
-        return stream.getvalue()
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # places are found once, not again for each file
+            return {suffix: _saved(figure, suffix) for suffix in suffixes}
+
+
+def _saved(figure: Figure, suffix: str) -> bytes:
+    stream = io.BytesIO()
+    dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    figure.savefig(stream, format=suffix, dpi=200, metadata=dates.get(suffix))
+    return stream.getvalue()
 
 
 def _look(colours: Mapping[str, str]) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def test_the_plot_shows_evaluated_attacks_noise_and_the_clean_level(section):
     assert plot.title == "Exposure of an attacked item against ε: original, VBPR"
     for said in ("rank 15.00, 28.00", "class 2.00, 3.50", "noise 1.10, 1.20", "clean 1.00."):
         assert said in plot.alt
-    assert plot.rendered("svg").startswith(b"<?xml")
+    assert plot.light["svg"].startswith(b"<?xml")
 
 
 def test_without_the_table_it_names_the_command(tmp_path):

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -166,10 +167,9 @@ def table(layout, name):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Replace plots by empty files, for tests of all other parts."""
-    monkeypatch.setattr(
-        "src.report.plots.Plot.rendered",
-        lambda plot, suffix, dark=False: f"{plot.name} {suffix} {dark}".encode(),
-    )
+    files = property(lambda plot: {end: plot.name.encode() for end in ("svg", "png", "pdf")})
+    monkeypatch.setattr("src.report.plots.Plot.light", files)
+    monkeypatch.setattr("src.report.plots.Plot.dark", property(lambda plot: plot.name.encode()))
 
 
 def test_page_stands_by_itself_and_is_made_equal_again(monkeypatch, layout):
@@ -336,9 +336,9 @@ def test_a_study_of_noise_alone_has_a_report(monkeypatch, layout, undrawn):
 
 def test_prices_in_names_are_no_formulas():
     plot = Plot("p", "Under $20 → $50 {off}", "alt", lambda axes: axes.plot([1], label="a_$b$"))
-    assert plot.rendered("png").startswith(b"\x89PNG")
-    words = plot.rendered("svg")
-    assert words == plot.rendered("svg") and b"Under $20" in words
+    assert plot.light["png"].startswith(b"\x89PNG")
+    assert b"Under $20" in plot.light["svg"] and b"Under $20" in plot.dark
+    assert replace(plot).light == plot.light
 
 
 def test_legends_of_many_extractors_fit_and_tell_them_apart(monkeypatch):
@@ -353,7 +353,7 @@ def test_legends_of_many_extractors_fit_and_tell_them_apart(monkeypatch):
     )  # fmt: skip
     one = np.ones(1)
     curves = [Curve(name, one, one, one, one, styles[name]) for name in names]
-    Plot("p", "t", "alt", lambda axes: draw_curves(axes, curves, "x", "y")).rendered("png")
+    assert not Plot("p", "t", "alt", lambda axes: draw_curves(axes, curves, "x", "y")).dark
     figure = figures[-1]
     (legend,) = figure.legends
     box, page = legend.get_window_extent(), figure.bbox
