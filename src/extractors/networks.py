@@ -46,7 +46,7 @@ class LeNet(nn.Module):
 
 
 class WongSmall(nn.Sequential):
-    """Small network of Wong et al., "Scaling provable adversarial defenses" (NeurIPS 2018), for 28 pixels.
+    """Small network of "Scaling provable adversarial defenses" (Wong et al., NeurIPS 2018), 28x28.
 
     Its robustness can be proven layer by layer. Channels are averaged.
     """
