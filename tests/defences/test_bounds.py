@@ -136,22 +136,23 @@ def test_bounds_grow_with_the_budget():
         assert all((smaller <= larger).all() for smaller, larger in pairwise(bounds))
 
 
-def test_networks_of_the_table():
-    """Features in front of a linear head, and maps that the extractor averages."""
+def test_features_of_the_table_s_networks():
+    """Features in front of a linear head, behind residual blocks, and maps that are averaged."""
     torch.manual_seed(0)
-    for arch, side in (("wong_small", 28), ("cifar_resnet8", 32), ("resnet18", 32)):
-        extractor = build_extractor(arch, "ab").eval().requires_grad_(False)
-        image, slopes = torch.rand(3, side, side), torch.randn(2, extractor.n_features)
-        eps = 0.5 / 255
-        bounds = Bounded(extractor).upper_bounds(image, eps, slopes)
+    maps = extractor_of(nn.Conv2d(3, N_FEATURES, 3), nn.ReLU())
+    for extractor, side, method in (
+        (build_extractor("wong_small", "ab"), 28, "crown"),
+        (build_extractor("cifar_resnet8", "ab"), 8, "crown"),
+        (build_extractor("cifar_resnet20", "ab"), 32, "ibp"),
+        (maps, SIDE, "crown"),
+    ):
+        extractor.eval().requires_grad_(False)
+        image, eps = torch.rand(3, side, side), 0.5 / 255
+        n_features = extractor(image[None]).features.shape[1]
+        slopes = torch.randn(2, n_features)
+        bounds = Bounded(extractor).upper_bounds(image, eps, slopes, method)
         highest = highest_scores(extractor, image, eps, slopes)
-        assert (highest <= bounds + 1e-4 * highest.abs().max()).all(), arch
-    convolution = nn.Conv2d(3, N_FEATURES, 3)
-    maps = extractor_of(convolution, nn.ReLU())
-    image, slopes = torch.rand(3, SIDE, SIDE), torch.randn(3, N_FEATURES)
-    highest = highest_scores(maps, image, 0.1, slopes)
-    bounds = Bounded(maps).upper_bounds(image, 0.1, slopes)
-    assert (highest <= bounds + 1e-4).all()
+        assert (highest <= bounds + 1e-4 * highest.abs().max()).all(), extractor.arch
 
 
 @pytest.mark.parametrize(
