@@ -45,6 +45,28 @@ class LeNet(nn.Module):
         return self.fc2(functional.relu(self.fc1(maps.flatten(1))))
 
 
+class WongSmall(nn.Sequential):
+    """Small network of "Scaling provable adversarial defenses" (Wong et al., NeurIPS 2018), 28x28.
+
+    Its robustness can be proven layer by layer. Channels are averaged.
+    """
+
+    def __init__(self, n_outputs: int) -> None:
+        super().__init__(
+            nn.Conv2d(1, 16, kernel_size=4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, kernel_size=4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(32 * 7 * 7, 100),
+            nn.ReLU(),
+            nn.Linear(100, n_outputs),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.mean(dim=1, keepdim=True))
+
+
 class CifarResNet(nn.Module):
     """Residual network for 32x32 images (He et al. 2016, section 4.2).
 

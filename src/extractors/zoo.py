@@ -89,6 +89,7 @@ _CONVNET = replace(_CIFAR100, builder="ConvNet", head="27")
 SMALL_NETWORKS = {
     "c2f2": _PLAIN,
     "lenet": replace(_PLAIN, builder="LeNet"),
+    "wong_small": replace(_PLAIN, builder="WongSmall", head="7"),
     "cifarnet": replace(_CIFAR10, builder="CifarNet", head="logits", mean=_HALF, std=_HALF),
     "cifar_resnet8": replace(_CIFAR10, options={"blocks": 1}),
     "cifar_resnet20": _CIFAR10,

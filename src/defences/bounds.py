@@ -1,0 +1,189 @@
+"""Proven bounds of linear functions of an extractor's features over all images within a budget.
+
+A visual recommender's score is linear in the features, so the bound of a row of slopes is a bound of a
+user's score. Interval bounds (IBP) go forward, layer by layer. CROWN (Zhang et al., "Efficient neural
+network robustness certification with general activation functions", NeurIPS 2018) takes slopes backward
+and puts a line above and below each ReLU. All is computed in float64.
+"""
+
+import copy
+from typing import Literal
+
+import torch
+from torch import Tensor, fx
+
+from src.artifacts.errors import UserError
+from src.defences.layers import Affine, Operation, ReLU, operation_of
+from src.extractors.extractor import Extractor
+
+Method = Literal["crown", "ibp"]
+Box = tuple[Tensor, Tensor]
+"""Lower and upper bounds, both of one shape."""
+_ROWS_AT_ONCE = 2**24
+"""Entries of slopes in the largest layer that are held at once: 128 MB."""
+
+
+class Bounded:
+    """Features of an extractor as a graph of operations that can be bounded."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        """Trace the extractor; ``UserError`` names a part that has no bounds."""
+        if extractor.preprocess is not None:
+            raise UserError(
+                f"{extractor.preprocess.text} in front of the network has no bounds: leave it out"
+            )
+        network = copy.deepcopy(extractor.network).double().eval().requires_grad_(False)
+        try:
+            graph = fx.symbolic_trace(network)
+        except (fx.proxy.TraceError, TypeError) as error:
+            raise UserError(f"{extractor.arch} has no bounds: {error}") from error
+        self._output = _features_node(graph, extractor)
+        modules = dict(graph.named_modules())
+        self.input = next(node for node in graph.graph.nodes if node.op == "placeholder")
+        wanted = _behind(self._output)
+        self.operations: dict[fx.Node, Operation] = {
+            node: operation_of(node, modules)
+            for node in graph.graph.nodes
+            if node in wanted and node is not self.input
+        }
+        """Operations in the order of computation."""
+        self._mean, self._std = extractor.mean.double(), extractor.std.double()
+
+    def upper_bounds(
+        self, image: Tensor, eps: float, slopes: Tensor, method: Method = "crown"
+    ) -> Tensor:
+        """Return the bounds (rows,) of slopes . f(x) for images x in [0, 1] within ``eps`` of ``image``.
+
+        ``image`` is (3, H, W) in [0, 1], ``slopes`` (rows, features). Lower bounds are minus the upper
+        bounds of minus the slopes. A bound of CROWN is never above that of IBP.
+        """
+        region = _Region(self, self._box(image, eps), refined=method == "crown")
+        slopes = slopes.double()
+        features = region.boxes[self._output]
+        low, high = (_pooled(of).flatten() for of in features)
+        by_interval = slopes.clamp(min=0) @ high + slopes.clamp(max=0) @ low
+        if method == "ibp":
+            return by_interval
+        return torch.minimum(by_interval, region.upper(self._output, _spread(slopes, features[0])))
+
+    def _box(self, image: Tensor, eps: float) -> Box:
+        pixels = image.double()
+        ends = (pixels - eps).clamp(0, 1), (pixels + eps).clamp(0, 1)
+        low, high = (((end - self._mean) / self._std)[None] for end in ends)
+        return low, high
+
+
+class _Region:
+    """Bounds of every node of a network whose input lies in one box."""
+
+    def __init__(self, network: Bounded, box: Box, *, refined: bool) -> None:
+        """Go forward by intervals; ``refined``, inputs of ReLU get CROWN's bounds where sign is open."""
+        self._operations = network.operations
+        self._input = network.input
+        self._box = box
+        self.boxes: dict[fx.Node, Box] = {network.input: box}
+        exact = {network.input}
+        for node, of in network.operations.items():
+            if isinstance(of, Affine):
+                self.boxes[node] = of.interval([self.boxes[source] for source in of.sources])
+                # Intervals through a single affine layer of the input are exact already.
+                if of.sources == (network.input,):
+                    exact.add(node)
+                continue
+            if refined and of.source not in exact:
+                self.boxes[of.source] = self._refined(of.source)
+            self.boxes[node] = tuple(end.clamp(min=0) for end in self.boxes[of.source])
+
+    def _refined(self, node: fx.Node) -> Box:
+        """Return the box of a ReLU's input, tighter where its bounds have two signs."""
+        low, high = (end.clone() for end in self.boxes[node])
+        open_units = torch.nonzero(((low < 0) & (high > 0)).flatten()).flatten()
+        if not len(open_units):
+            return low, high
+        flat_low, flat_high = low.view(-1), high.view(-1)
+        n_rows = max(1, _ROWS_AT_ONCE // self._largest)
+        for units in open_units.split(n_rows):
+            rows = low.new_zeros(len(units), low.numel())
+            rows[torch.arange(len(units)), units] = 1
+            rows = rows.view(-1, *low.shape[1:])
+            flat_high[units] = torch.minimum(flat_high[units], self._backward(node, rows))
+            flat_low[units] = torch.maximum(flat_low[units], -self._backward(node, -rows))
+        return low, high
+
+    def upper(self, node: fx.Node, slopes: Tensor) -> Tensor:
+        """Return upper bounds (rows,) of ``slopes`` (rows, ...) times a node's values, by CROWN."""
+        parts = slopes.split(max(1, _ROWS_AT_ONCE // self._largest))
+        return torch.cat([self._backward(node, part) for part in parts])
+
+    @property
+    def _largest(self) -> int:
+        return max(low.numel() for low, _ in self.boxes.values())
+
+    def _backward(self, node: fx.Node, slopes: Tensor) -> Tensor:
+        """Take slopes back to a linear bound in the pixels; return its largest value in the box."""
+        pending = {node: slopes}
+        bound = slopes.new_zeros(len(slopes))
+        for current in reversed(self._operations):
+            if (of_current := pending.pop(current, None)) is None:
+                continue
+            operation = self._operations[current]
+            if isinstance(operation, ReLU):
+                moved, constant = _through_relu(of_current, *self.boxes[operation.source])
+                passed = {operation.source: moved}
+            else:
+                shapes = [self.boxes[source][0].shape[1:] for source in operation.sources]
+                slopes_of, constant = operation.backward(of_current, shapes)
+                passed = dict(zip(operation.sources, slopes_of, strict=True))
+            bound += constant
+            for source, values in passed.items():
+                pending[source] = pending[source] + values if source in pending else values
+        at_pixels = pending[self._input].flatten(1)
+        low, high = (end.flatten() for end in self._box)
+        return bound + at_pixels.clamp(min=0) @ high + at_pixels.clamp(max=0) @ low
+
+
+def _through_relu(slopes: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Return slopes and constants (rows,) in a ReLU's input, given those in its output.
+
+    Positive slopes take the line above the ReLU, through (low, 0) and (high, high); negative ones the
+    line below it, of slope 1 or 0, whichever leaves the smaller area.
+    """
+    is_open = (low < 0) & (high > 0)
+    width = torch.where(is_open, high - low, 1)
+    above = torch.where(is_open, high / width, (low >= 0).to(low))
+    below = torch.where(is_open, (high > -low).to(low), above)
+    offset = torch.where(is_open, -above * low, 0)
+    constant = slopes.clamp(min=0).flatten(1) @ offset.flatten()
+    return slopes * torch.where(slopes > 0, above, below), constant
+
+
+def _features_node(graph: fx.GraphModule, extractor: Extractor) -> fx.Node:
+    """Return the node whose values are the features, before they are averaged over positions."""
+    nodes = graph.graph.nodes
+    if extractor.features_layer is None:
+        return next(node for node in nodes if node.op == "output").args[0]
+    return next(node for node in nodes if node.target == extractor.features_layer).args[0]
+
+
+def _behind(output: fx.Node) -> set[fx.Node]:
+    """Return the nodes that ``output`` is computed from, itself included."""
+    found, left = set(), [output]
+    while left:
+        node = left.pop()
+        if node not in found:
+            found.add(node)
+            left += node.all_input_nodes
+    return found
+
+
+def _pooled(values: Tensor) -> Tensor:
+    """Return features (1, D) of values (1, D) or of maps (1, D, H, W), as the extractor averages them."""
+    return values.mean(dim=(2, 3)) if values.ndim == 4 else values
+
+
+def _spread(slopes: Tensor, values: Tensor) -> Tensor:
+    """Return slopes in a node's ``values`` that equal ``slopes`` (rows, D) in the features."""
+    if values.ndim == 2:
+        return slopes
+    shape = values.shape[2:]
+    return (slopes / shape.numel())[..., None, None].expand(-1, -1, *shape)
