@@ -1,5 +1,6 @@
 """Residual U-Net of AiD ("Denoise to protect visual recommenders", SIGIR 2023), and its checkpoints."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from src.artifacts.errors import UserError
+from src.artifacts.manifest import fingerprint
 from src.extractors.checkpoints import load_plain, write_plain
 
 FORMAT = "var-denoiser"
@@ -96,3 +98,16 @@ def load_denoiser(path: Path, device: torch.device | str = "cpu") -> UNet:
     except RuntimeError as error:
         raise UserError(f"{path} is not a denoiser of width {content['width']}") from error
     return network.to(device).eval().requires_grad_(False)
+
+
+def denoise(images: Tensor, file: Path) -> Tensor:
+    """Return the network's result for ``images`` within [0, 1]; the file is read once."""
+    network = _loaded(file.absolute(), fingerprint(file), images.device)
+    return network(images).clamp(0, 1)
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(file: Path, content: str, device: torch.device) -> UNet:
+    """Read ``file`` once for each ``content`` and device."""
+    del content
+    return load_denoiser(file, device)
