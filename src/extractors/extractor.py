@@ -46,6 +46,11 @@ class Preprocess(Protocol):
         """Whether the network makes one prediction for each image."""
         ...
 
+    @property
+    def is_random(self) -> bool:
+        """Whether each prediction draws random numbers."""
+        ...
+
     def predict(self, network: Callable[[Tensor], Prediction], images: Tensor) -> Prediction:
         """Return what the defended ``network`` makes of ``images`` (N, 3, H, W) in [0, 1]."""
         ...
@@ -121,6 +126,11 @@ class Extractor(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.mean.device
+
+    @property
+    def is_random(self) -> bool:
+        """Whether a defence in front of the network draws random numbers."""
+        return self.preprocess is not None and self.preprocess.is_random
 
     @property
     def _class_weights(self) -> Tensor:
