@@ -148,6 +148,10 @@ def attack(
     if campaign.knows_success:
         before, after = outcome.success_rates
         print(f"success rate: {before:.2f} % before rounding, {after:.2f} % of the stored images")
+    if "draws_mean" in outcome.images:
+        mean, worst = outcome.images[["draws_mean", "draws_worst"]].mean()
+        what = "exposure" if settings.objective else "success"
+        print(f"{what} over fresh draws of the defence: {mean:.4f}, at worst {worst:.4f} an image")
     stage.say_written()
 
 
@@ -155,7 +159,7 @@ def describe_defence(defence: Defence, settings: AttackSettings) -> str:
     """Print the defence in front of the network, and whether the attack knows it."""
     if settings.unaware or not settings.attack.sees_network:
         return f"judged through {defence.text}, which the attack does not know"
-    draws = ", one draw in each pass" if defence.is_random else ""
+    draws = f", mean of {settings.eot} draws" if settings.eot else ""
     return f"attacked through {defence.text} (backward: {defence.backward}{draws})"
 
 

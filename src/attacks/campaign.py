@@ -1,6 +1,6 @@
 """Attack on all images of a class of a catalogue, batch by batch, so that a kill costs one batch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +12,12 @@ from tqdm import tqdm
 
 from src.artifacts.classes import Classes, write_attacked_classes
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import DEMOTE
 from src.artifacts.features import write_features
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.parts import Parts
 from src.attacks.attack import LEVELS, Attack, Budget, Goal
+from src.attacks.expectation import Expected
 from src.attacks.freezing import frozen
 from src.attacks.given import Given
 from src.attacks.goals import ClassGoal, predict_reached
@@ -35,6 +37,10 @@ from src.recommenders.audience import Audience
 IMAGES = "images"
 OUTPUTS = ("classes.csv", "features.npy", "attack.tsv", IMAGES)
 """What an attacked experiment consists of, in its folder."""
+
+
+FRESH_DRAWS = 10
+"""Draws of a random defence that judge stored images."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +123,25 @@ class Campaign:
             predictions = replace(predictions, features=rounded.features)
         images = pd.DataFrame(columns).sort_values("image", ignore_index=True)
         images.insert(2, "success", self._succeeded(predictions))
+        if self.extractor.is_random and self.knows_success:
+            images = images.assign(**self._over_draws(stored))
         return AttackOutcome(images, predictions)
+
+    def _over_draws(self, stored: ImageSet) -> dict[str, np.ndarray]:
+        """Judge the stored images in fresh draws of a random defence: mean and worst of each image.
+
+        The values are exposures for attacks on lists, and successes for attacks on classes.
+        """
+        draws = (self._predict(stored, "fp32", seed=seed) for seed in range(FRESH_DRAWS))
+        values = np.stack([self._value(of) for of in draws])
+        lowest = self.settings.objective.startswith(DEMOTE)
+        worst = values.min(axis=0) if lowest else values.max(axis=0)
+        return {"draws_mean": values.mean(axis=0), "draws_worst": worst}
+
+    def _value(self, predictions: Predictions) -> np.ndarray:
+        if self.audience is None:
+            return self._succeeded(predictions).astype(np.float64)
+        return self._in_lists(predictions, lambda goal, prediction: goal.exposure(prediction))
 
     @property
     def knows_success(self) -> bool:
@@ -136,10 +160,16 @@ class Campaign:
             goal = self._goal(rows)
             hit = predictions.classes == goal.classes.numpy()
             return hit if goal.targeted else ~hit
+        return self._in_lists(predictions, lambda goal, prediction: goal.reached(prediction))
+
+    def _in_lists(
+        self, predictions: Predictions, judge: Callable[[ListGoal, Prediction], torch.Tensor]
+    ) -> np.ndarray:
+        """Return what ``judge`` says of each stored image and its goal in lists, (n,)."""
         features = torch.from_numpy(predictions.features).to(self.extractor.device)
         of_batches = [
-            self._goal(batch).reached(Prediction(None, features[batch]))
-            for batch in np.array_split(rows, len(self._batches()))
+            judge(self._list_goal[torch.from_numpy(batch)], Prediction(None, features[batch]))
+            for batch in np.array_split(np.arange(len(features)), len(self._batches()))
         ]
         return torch.cat(of_batches).cpu().numpy()
 
@@ -164,15 +194,15 @@ class Campaign:
             points = victim.to_points(to_pixels(clean, device))
             attack = self._prepared(victim, self.catalogue.ids[positions])
             attacked = attack(victim, points, told)
-        passes = victim.all_passes - passes
-        judge = ExtractorVictim(self.extractor, self.fidelity.budget_space)
+            passes = victim.all_passes - passes
+            reached = np.full(len(clean), np.nan)
+            if self.knows_success:
+                judge = ExtractorVictim(self.extractor, self.fidelity.budget_space)
+                reached = predict_reached(judge, attacked, goal).cpu().numpy()
         levels = to_levels(victim.to_images(attacked), clean, self.fidelity.quantise, self.budget)
         image_ids = self.catalogue.ids[positions]
         write_images(folder, image_ids, levels, clean, self.budget)
         change = levels.astype(np.int16) - clean
-        reached = np.full(len(clean), np.nan)
-        if self.knows_success:
-            reached = predict_reached(judge, attacked, goal).cpu().numpy()
         return {
             "image": image_ids,
             "success_before_rounding": reached,
@@ -196,6 +226,8 @@ class Campaign:
             attack = again(attack, settings.restarts)
         if settings.fast and settings.attack.smallest_change:
             attack = Rechecked(attack, victim.exact)
+        if settings.eot and settings.eot > 1:
+            attack = Expected(attack, settings.eot)
         return attack
 
     def _goal(self, rows: np.ndarray) -> Goal:
@@ -218,7 +250,7 @@ class Campaign:
         """Return the goal that an attack on places reads, of all images, on the extractor's device."""
         return place_goal(self.settings.objective, self.accounts, self.extractor.device)
 
-    def _predict(self, stored: ImageSet, precision: Precision) -> Predictions:
+    def _predict(self, stored: ImageSet, precision: Precision, seed: int = 0) -> Predictions:
         return predict(
             self.extractor,
             stored,
@@ -226,6 +258,7 @@ class Campaign:
             workers=self.workers,
             precision=precision,
             progress="reading back",
+            seed=seed,
         )
 
 
@@ -236,7 +269,7 @@ class AttackOutcome:
     ``images`` has the columns image, success_before_rounding, success (of the stored file), linf (grey
     levels) and l2 (pixels in [0, 1]) of the stored change, passes (images that the attack sent
     through the network for one image, the mean of its batch). The successes are NaN where nothing says
-    what one is.
+    what one is. Behind a random defence it also has draws_mean and draws_worst (``_over_draws``).
     """
 
     images: pd.DataFrame

@@ -25,6 +25,8 @@ from src.recommenders.read_out import add_score_options
 KINDS: dict[str, type[Attack]] = {**ATTACKS, GIVEN: Given}
 """All that stage 3 stores: attacks, and images that were attacked elsewhere."""
 
+EOT_DRAWS = 10
+
 _REFUSED = {
     "jsma": "its search over pairs of pixels needs a 150,528 x 150,528 matrix at 224 pixels",
     "zoo": "it attacks images scaled down by four and was left out of the published results",
@@ -52,13 +54,16 @@ class AttackSettings:
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     unaware: bool = False
     """True if the attack sees the extractor without its defence; the defended one judges."""
+    eot: int | None = None
+    """Draws of a random defence over which the attack takes means; None where it sees none."""
 
     @property
     def passes(self) -> int:
         """Largest number of passes of one image through the network."""
         once = self.attack.passes
         # Each repetition costs one more pass, which judges its result.
-        return self.restarts * (once + 1) if self.restarts > 1 else once
+        restarted = self.restarts * (once + 1) if self.restarts > 1 else once
+        return restarted * (self.eot or 1)
 
     def check(self, fidelity: Fidelity) -> None:
         """Raise ``UserError`` for settings that cannot be run."""
@@ -133,6 +138,7 @@ class AttackSettings:
             "fast": self.fast,
             "precision": self.precision,
             **({"unaware": True} if self.unaware else {}),
+            **({"eot": self.eot} if self.eot else {}),
             **({"objective": self.objective, "k": self.top_k} if self.objective else {}),
             **({"items": asdict(self.items)} if self.items != Items() else {}),
         }
@@ -206,6 +212,13 @@ def add_attack_options(
         action="store_true",
         help="the attack does not know --preprocess: it attacks the network behind it; the "
         "defended network judges the stored images",
+    )
+    group.add_argument(
+        "--eot",
+        type=int,
+        metavar="DRAWS",
+        help="predictions of an image over which an attack on a random --preprocess takes the mean of "
+        f"its goal (default: {EOT_DRAWS}, and 1 for attacks that know classes alone)",
     )
 
 
@@ -299,10 +312,28 @@ def attack_settings(options: argparse.Namespace, fidelity: Fidelity) -> AttackSe
         fast=options.fast or options.precision != "fp32",
         precision=options.precision,
         unaware=options.unaware,
+        eot=_draws_of(attack, options),
     )
     settings.check(fidelity)
     _check_preprocess(options, settings, fidelity)
     return settings
+
+
+def _draws_of(attack: Attack, options: argparse.Namespace) -> int | None:
+    """Return the draws that an attack averages over; None where it sees no random defence."""
+    if not options.preprocess.is_random or options.unaware or not attack.sees_network:
+        if options.eot is not None:
+            raise UserError("--eot is for attacks that know a random defence in --preprocess")
+        return None
+    if options.eot is None:
+        return EOT_DRAWS if attack.takes_any_goal else 1
+    if options.eot < 1:
+        raise UserError("--eot must be at least 1")
+    if options.eot > 1 and not attack.takes_any_goal:
+        raise UserError(
+            f"--attack_type {options.attack_type} takes no mean over draws: it has --eot 1"
+        )
+    return options.eot
 
 
 def _check_preprocess(
@@ -392,6 +423,7 @@ def experiment(
         settings.precision: settings.precision != "fp32",
         fidelity.name: fidelity.name != "corrected",
         "unaware": settings.unaware,
+        f"eot{settings.eot}": settings.eot not in (None, EOT_DRAWS),
     }
     parts = [settings.attack.name, *(part for part, differs in differing.items() if differs)]
     items = settings.items.name

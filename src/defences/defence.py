@@ -1,10 +1,12 @@
 """Contract of defences in front of an extractor. Read this file first; ``registry.py`` has the table.
 
     defence(images) -> images
+    defence.predict(network, images) -> prediction
 
-- The images (N, 3, H, W) are float32 in [0, 1], and so is the result, of the same shape.
+- The images (N, 3, H, W) are float32 in [0, 1], and so is the result, of the same shape. The network
+  predicts the result. A defence that asks the network more than once has ``predict`` alone.
 - A defence is a frozen dataclass of its own parameters. Its text, ``jpeg:quality=50``, names it in
-  commands and manifests; ``resize:side=200+jpeg:quality=75`` is a chain.
+  commands; ``resize:side=200+jpeg:quality=75`` is a chain.
 - It is part of the extractor (``in_front_of``): stages 1 and 3 extract and judge through it, and attacks
   take their gradients through it. If its own gradient is useless, ``backward`` names the
   surrogate (BPDA: Athalye et al., "Obfuscated Gradients", ICML 2018; ``surrogate.py``).
@@ -13,15 +15,22 @@ Nothing here needs torch: bad options fail before it is loaded.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import check_name
+from src.artifacts.manifest import fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from src.extractors.extractor import Extractor
+    from src.extractors.extractor import Extractor, Prediction
+
+    Network = Callable[[Tensor], Prediction]
 
 NONE = "none"
 """Text of no defence."""
@@ -33,6 +42,11 @@ def parameter(default: Any, help: str, *, least: float, most: float) -> Any:
     It is a whole number if the ``default`` is one.
     """
     return field(default=default, metadata={"help": help, "least": least, "most": most})
+
+
+def file_parameter(help: str) -> Any:
+    """Return the only field of a defence that is read from a file: ``denoiser:FILE``."""
+    return field(default="", metadata={"help": help})
 
 
 @dataclass(frozen=True)
@@ -49,15 +63,29 @@ class Defence:
     """Gradient: the defence's own, or the name of a surrogate."""
     is_random: ClassVar[bool] = False
     """True if each call draws random numbers."""
+    changes_images: ClassVar[bool] = True
+    """False if it asks the network for more than one prediction of an image instead."""
 
     def __post_init__(self) -> None:
         for of in parameters_of(type(self)):
-            value, least, most = getattr(self, of.name), of.metadata["least"], of.metadata["most"]
-            if not least <= value <= most:
+            value = getattr(self, of.name)
+            if reads_file(of):
+                if not Path(value).is_file():
+                    raise UserError(f"{self.kind}: missing file: {value}")
+                check_name(Path(value).stem, "name of the file of a defence")
+            elif not of.metadata["least"] <= value <= of.metadata["most"]:
                 raise UserError(f"{self.kind}: {expected(of)}, not {value}")
 
     def __call__(self, images: "Tensor") -> "Tensor":
         raise NotImplementedError
+
+    def predict(self, network: "Network", images: "Tensor") -> "Prediction":
+        """Return what the defended ``network`` makes of ``images``."""
+        changed = self(images)
+        if changed.shape != images.shape:
+            shapes = " to ".join("x".join(map(str, of.shape[1:])) for of in (images, changed))
+            raise UserError(f"{self.text} turns images of {shapes}: a defence keeps their shape")
+        return network(changed)
 
     def in_front_of(self, extractor: "Extractor") -> "Extractor":
         """Return the ``extractor`` behind this defence; it shares the parameters."""
@@ -67,19 +95,30 @@ class Defence:
 
     @property
     def text(self) -> str:
-        """Text of the defence in commands and manifests: ``jpeg:quality=50``."""
-        values = ",".join(f"{name}={value}" for name, value in self._values.items())
+        """Text of the defence in commands: ``jpeg:quality=50``, ``denoiser:models/aid.pt``."""
+        values = ",".join(
+            getattr(self, of.name) if reads_file(of) else f"{of.name}={self._shown(of)}"
+            for of in parameters_of(type(self))
+        )
         return f"{self.kind}:{values}" if values else self.kind
+
+    @property
+    def recorded(self) -> str:
+        """Text of the defence in manifests, where the hash of a file stands for its path."""
+        files = [getattr(self, of.name) for of in parameters_of(type(self)) if reads_file(of)]
+        return f"{self.kind}:{fingerprint(Path(files[0]))}" if files else self.text
 
     @property
     def folder(self) -> str:
         """Text of the defence in names of experiments: ``jpeg-quality50``."""
-        return "-".join([self.kind, *(f"{name}{value}" for name, value in self._values.items())])
+        values = (
+            Path(getattr(self, of.name)).stem if reads_file(of) else f"{of.name}{self._shown(of)}"
+            for of in parameters_of(type(self))
+        )
+        return "-".join([self.kind, *values])
 
-    @property
-    def _values(self) -> dict[str, str]:
-        values = {of.name: getattr(self, of.name) for of in parameters_of(type(self))}
-        return {name: repr(value).removesuffix(".0") for name, value in values.items()}
+    def _shown(self, of: Field) -> str:
+        return repr(getattr(self, of.name)).removesuffix(".0")
 
 
 @dataclass(frozen=True)
@@ -106,6 +145,11 @@ class Chain(Defence):
             images = link(images)
         return images
 
+    def predict(self, network: "Network", images: "Tensor") -> "Prediction":
+        for link in reversed(self.links):
+            network = partial(link.predict, network)
+        return network(images)
+
     @property
     def backward(self) -> str:
         return ", ".join(f"{link.kind}: {link.backward}" for link in self.links)
@@ -115,8 +159,16 @@ class Chain(Defence):
         return any(link.is_random for link in self.links)
 
     @property
+    def changes_images(self) -> bool:
+        return all(link.changes_images for link in self.links)
+
+    @property
     def text(self) -> str:
         return "+".join(link.text for link in self.links)
+
+    @property
+    def recorded(self) -> str:
+        return "+".join(link.recorded for link in self.links)
 
     @property
     def folder(self) -> str:
@@ -126,6 +178,11 @@ class Chain(Defence):
 def parameters_of(defence: type[Defence]) -> list[Field]:
     """Return the fields of a defence that its text shows, in their order."""
     return [of for of in fields(defence) if "help" in of.metadata]
+
+
+def reads_file(of: Field) -> bool:
+    """Return whether a field of a defence is a ``file_parameter``."""
+    return "least" not in of.metadata
 
 
 def expected(of: Field) -> str:

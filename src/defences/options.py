@@ -1,19 +1,18 @@
 """Option ``--preprocess``, and names of experiments of a defended extractor."""
 
 import argparse
+from dataclasses import Field
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import HEADS
-from src.defences.defence import NONE, Defence, parameters_of
+from src.defences.defence import NONE, Defence, parameters_of, reads_file
 from src.defences.registry import DEFENCES, parse_defence
 
 
 def add_preprocess_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--preprocess TEXT``, which is a ``Defence`` in the parsed options."""
     rows = ", ".join(
-        f"{kind}:{','.join(f'{of.name}={of.default:g}' for of in parameters_of(defence))}".rstrip(
-            ":"
-        )
+        f"{kind}:{','.join(map(_example, parameters_of(defence)))}".rstrip(":")
         for kind, defence in DEFENCES.items()
     )
     parser.add_argument(
@@ -36,6 +35,10 @@ def model_dir_of(options: argparse.Namespace) -> str | None:
     if options.preprocess.text != NONE:
         parts.append(options.preprocess.folder)
     return ".".join(filter(None, parts)) or None
+
+
+def _example(of: Field) -> str:
+    return "FILE" if reads_file(of) else f"{of.name}={of.default:g}"
 
 
 def _defence(text: str) -> Defence:

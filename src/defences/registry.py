@@ -5,13 +5,26 @@ torch, so each defence imports its engine when it runs.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from src.artifacts.errors import UserError
-from src.defences.defence import Chain, Defence, NoDefence, expected, parameter, parameters_of
+from src.defences.defence import (
+    Chain,
+    Defence,
+    NoDefence,
+    expected,
+    file_parameter,
+    parameter,
+    parameters_of,
+    reads_file,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from src.defences.defence import Network
+    from src.extractors.extractor import Prediction
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,69 @@ class MedianFilter(Defence):
         return with_gradient_of(median(images, self.side), mean(images, self.side))
 
 
+@dataclass(frozen=True)
+class TotalVariation(Defence):
+    """Nearby image of less total variation: Rudin, Osher and Fatemi, Physica D 60, 1992."""
+
+    kind: ClassVar = "tv"
+
+    weight: float = parameter(0.05, "of the total variation", least=0.001, most=1)
+
+    def __call__(self, images: "Tensor") -> "Tensor":
+        from src.defences.filters import less_varied
+
+        return less_varied(images, self.weight)
+
+
+@dataclass(frozen=True)
+class Denoiser(Defence):
+    """Residual U-Net that was trained to remove perturbations (``unet.py``)."""
+
+    kind: ClassVar = "denoiser"
+
+    file: str = file_parameter("checkpoint of a denoiser")
+
+    def __call__(self, images: "Tensor") -> "Tensor":
+        from src.defences.unet import denoise
+
+        return denoise(images, Path(self.file))
+
+
+@dataclass(frozen=True)
+class RandomNoise(Defence):
+    """Normal noise, drawn again in each pass."""
+
+    kind: ClassVar = "random_noise"
+    is_random: ClassVar = True
+
+    sigma: float = parameter(0.05, "deviation, 1 being white", least=0.001, most=1)
+
+    def __call__(self, images: "Tensor") -> "Tensor":
+        import torch
+
+        return (images + self.sigma * torch.randn_like(images)).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Smooth(Defence):
+    """Coordinate-wise median of the features of ``n`` noisy copies, and the mean of their logits.
+
+    Every image meets the same noise, which a fixed seed draws. Median smoothing: Chiang et al.,
+    "Detection as Regression", NeurIPS 2020.
+    """
+
+    kind: ClassVar = "smooth"
+    changes_images: ClassVar = False
+
+    sigma: float = parameter(0.1, "deviation of the noise, 1 being white", least=0.001, most=1)
+    n: int = parameter(100, "noisy copies of an image", least=1, most=10_000)
+
+    def predict(self, network: "Network", images: "Tensor") -> "Prediction":
+        from src.defences.smoothing import smoothed
+
+        return smoothed(network, images, self.sigma, self.n)
+
+
 DEFENCES: dict[str, type[Defence]] = {
     row.kind: row
     for row in (
@@ -107,13 +183,17 @@ DEFENCES: dict[str, type[Defence]] = {
         Resize,
         Blur,
         MedianFilter,
+        TotalVariation,
+        Denoiser,
+        RandomNoise,
+        Smooth,
     )
 }
 """By the name that commands and experiments give it."""
 
 
 def parse_defence(text: str) -> Defence:
-    """Read ``jpeg:quality=50``, ``resize:side=200+jpeg:quality=75`` or ``none``.
+    """Read ``jpeg:quality=50``, ``denoiser:FILE``, ``resize:side=200+jpeg:quality=75`` or ``none``.
 
     A missing parameter has its default. Raises ``UserError`` for other texts.
     """
@@ -130,6 +210,10 @@ def _parse_link(text: str) -> Defence:
     if kind not in DEFENCES:
         raise UserError(f"no defence {kind!r}: choose from {', '.join(DEFENCES)}")
     known = {of.name: of for of in parameters_of(DEFENCES[kind])}
+    if any(map(reads_file, known.values())):
+        if not rest:
+            raise UserError(f"{text}: write {kind}:FILE")
+        return DEFENCES[kind](rest)
     values: dict[str, int | float] = {}
     for part in rest.split(",") if colon else []:
         name, equals, value = part.partition("=")

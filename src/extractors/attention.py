@@ -45,8 +45,14 @@ class Watched:
         """Watch ``layer``, the dotted name of a module of ``extractor.network``, in its last call.
 
         None chooses the last layer whose spatial means are the features or, without one, the last layer
-        with spatial maps. Raises ``UserError`` for an unknown name and if no layer has spatial maps.
+        with spatial maps. Raises ``UserError`` for an unknown name, if no layer has spatial maps, and for
+        a defence that asks for several predictions of an image.
         """
+        if extractor.preprocess and not extractor.preprocess.changes_images:
+            raise UserError(
+                f"{extractor.preprocess.text} asks the network more than once for an image, so that no "
+                "map is its attention"
+            )
         self.extractor = extractor
         outputs, features = _probe(extractor)
         averaged = [name for name, maps in outputs.items() if _averages_to(maps, features)]

@@ -1,7 +1,7 @@
 """Contract of every image network: pixels in, logits and features out of one forward."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from src.artifacts.errors import UserError
 from src.extractors.heads import ClassMeans, Head, Linear, NoHead
 from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
 
@@ -30,15 +29,30 @@ class Prediction:
 
 
 class Preprocess(Protocol):
-    """Function in front of a network from images to images of the same shape."""
+    """Defence in front of a network."""
 
     @property
     def text(self) -> str:
+        """Name and parameters, for messages."""
+        ...
+
+    @property
+    def recorded(self) -> str:
         """Name and parameters, for manifests."""
         ...
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Change ``images`` (N, 3, H, W) in [0, 1], with gradients."""
+    @property
+    def changes_images(self) -> bool:
+        """Whether the network makes one prediction for each image."""
+        ...
+
+    @property
+    def is_random(self) -> bool:
+        """Whether each prediction draws random numbers."""
+        ...
+
+    def predict(self, network: Callable[[Tensor], Prediction], images: Tensor) -> Prediction:
+        """Return what the defended ``network`` makes of ``images`` (N, 3, H, W) in [0, 1]."""
         ...
 
 
@@ -79,7 +93,7 @@ class Extractor(nn.Module):
         self.precision: Precision = "fp32"
         """Precision of the forward pass (autocast); parameters stay float32."""
         self.preprocess: Preprocess | None = None
-        """Changes images before they are normalised; None leaves them as they are."""
+        """Stands in front of the network; None leaves images as they are."""
         self.trained_size: int | None = None
         """Side in pixels of the images that the parameters were trained on; None where no file says."""
         self.weights_file: Path | None = None
@@ -114,6 +128,11 @@ class Extractor(nn.Module):
         return self.mean.device
 
     @property
+    def is_random(self) -> bool:
+        """Whether a defence in front of the network draws random numbers."""
+        return self.preprocess is not None and self.preprocess.is_random
+
+    @property
     def _class_weights(self) -> Tensor:
         """Row of the linear layer's weight for each class, or the mean of the class."""
         if isinstance(self.head, ClassMeans):
@@ -123,7 +142,10 @@ class Extractor(nn.Module):
     def forward(self, images: Tensor) -> Prediction:
         """Classify ``images`` (N, 3 or 1, height, width), float in [0, 1], on this extractor's device."""
         if self.preprocess is not None:
-            images = _changed(images, self.preprocess)
+            return self.preprocess.predict(self._predict, images)
+        return self._predict(images)
+
+    def _predict(self, images: Tensor) -> Prediction:
         dtype = _AUTOCAST[self.precision]
         with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
             features, output = self._read((images - self.mean) / self.std)
@@ -171,14 +193,6 @@ class Extractor(nn.Module):
         other.preprocess = self.preprocess
         other.trained_size, other.weights_file = self.trained_size, self.weights_file
         return other
-
-
-def _changed(images: Tensor, preprocess: Preprocess) -> Tensor:
-    changed = preprocess(images)
-    if changed.shape != images.shape:
-        shapes = " to ".join("x".join(map(str, of.shape[1:])) for of in (images, changed))
-        raise UserError(f"{preprocess.text} turns images of {shapes}: a defence keeps their shape")
-    return changed
 
 
 def fast_copy(extractor: Extractor, precision: Precision = "fp32") -> Extractor:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -53,8 +54,11 @@ def predict(
     workers: int = 0,
     precision: Precision = "fp32",
     progress: str | None = "images",
+    seed: int = 0,
 ) -> Predictions:
     """Predict the images at ``positions`` (distinct; default: all) with one forward each.
+
+    ``seed`` draws the random choices of a defence.
 
     Runs on the extractor's device. Memory holds the feature matrix and a few batches. ``workers``
     threads read ahead; 0 read no batch before it is needed. ``progress`` labels the bar; None shows
@@ -63,7 +67,11 @@ def predict(
     positions = np.arange(len(images)) if positions is None else np.asarray(positions)
     batches = list(images.batches(positions, batch_size))
     results = _forward_all(fast_copy(extractor, precision), images, batches, workers)
-    with tqdm(total=len(positions), desc=progress, unit="img", disable=progress is None) as bar:
+    with (
+        tqdm(total=len(positions), desc=progress, unit="img", disable=progress is None) as bar,
+        _own_random_state(extractor.device),
+    ):
+        torch.manual_seed(seed)
         return _collect(extractor, positions, _counted(zip(batches, results, strict=True), bar))
 
 
@@ -88,17 +96,26 @@ def predict_parts(
     finished = len(images) - sum(_n_images(plan[number]) for number in unfinished)
     batches = [batch for number in own for batch in plan[number]]
     results = _forward_all(fast_copy(extractor, precision), images, batches, workers)
-    with tqdm(
-        total=finished + _n_images(batches),
-        initial=finished,
-        desc=progress and share_label(progress),
-        unit="img",
-        disable=progress is None or rank() > 0,
-    ) as bar:
+    with (
+        tqdm(
+            total=finished + _n_images(batches),
+            initial=finished,
+            desc=progress and share_label(progress),
+            unit="img",
+            disable=progress is None or rank() > 0,
+        ) as bar,
+        _own_random_state(extractor.device),
+    ):
         counted = _counted(zip(batches, results, strict=True), bar)
         for number in own:
+            torch.manual_seed(number)
             part = [result for _, result in itertools.islice(counted, len(plan[number]))]
             parts.save(number, _join(part))
+
+
+def _own_random_state(device: torch.device) -> AbstractContextManager[None]:
+    """Keep the caller's random state: the draws of a defence depend on seeds of their own."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])
 
 
 def join_parts(

@@ -42,7 +42,7 @@ class RecordedExtractor:
         """Describe an extractor that ``load_extractor`` made, and the head that scores its features."""
         weights, preprocess = fingerprint(extractor.weights_file), extractor.preprocess
         classes = fingerprint(item_classes.path) if item_classes else ""
-        preprocess = preprocess and preprocess.text
+        preprocess = preprocess and preprocess.recorded
         return cls(extractor.arch, weights, resize, precision, preprocess, head, classes)
 
     @classmethod

@@ -104,8 +104,8 @@ class Measures:
         if self.describes:
             names = ("arch", "resize", "precision")
             chosen |= {name: getattr(self.options, name) for name in names}
-            preprocess = self.options.preprocess.text
-            chosen |= {"preprocess": preprocess} if preprocess != NONE else {}
+            preprocess = self.options.preprocess
+            chosen |= {"preprocess": preprocess.recorded} if preprocess.text != NONE else {}
         return chosen
 
     @cached_property

@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import DEMOTE, Experiment, Run
+from src.artifacts.experiments import CLEAN, DEMOTE, Experiment, Run
 from src.artifacts.layout import Layout
 from src.attacks.given import GIVEN
 from src.attacks.registry import ATTACKS
+from src.attacks.settings import EOT_DRAWS
 from src.measures.changes import SEED, TRAINING, USER
 from src.measures.exposure import Measuring, Pushed, Subject, retrained_lists
 from src.measures.summary import recorded_budget, resembles
@@ -41,8 +42,10 @@ COLUMNS = (
 MARGIN = 0.005
 """Exposure within which an attack counts as doing no more than noise."""
 _CONVERGED = 0.02
+_BY_DRAWS = 0.02
+"""Exposure that an attack on a random defence may gain by more draws."""
 _TEXT_OF_RECOMMENDER = re.compile(r"[A-Z][A-Za-z-]*-ep\d+[A-Za-z0-9.+-]*")
-_SIZES = re.compile(r"(eps_it|eps|nb_iter|nb_it|restarts)(\d+(?:\.\d+)?)_?")
+_SIZES = re.compile(r"(eps_it|eps|nb_iter|nb_it|restarts|eot)(\d+(?:\.\d+)?)_?")
 _JUDGE = ["extractor", "recommender", "scope", "k"]
 _AIM = ["objective", "norm", "eps", "items"]
 
@@ -56,7 +59,9 @@ Threat = Literal[
     "unaware",
     "transfer",
     "retrained",
+    "worst",
 ]
+"""What the attacker knows; ``worst`` is the best image of each item over all attacks of a budget."""
 _KNOWING_LESS = ("other_recommender", "ranks_only", "unaware", "transfer")
 """Other seeds are left out: attacks on them do as well as on the own one, by chance a little better."""
 
@@ -207,7 +212,49 @@ def promotion_rows(trainings: Trainings) -> list[dict[str, object]]:
                 | {"scope": "all", "threat": "retrained"}
                 | _retrained(pushed, after, by_noise, noise and trainings.retrained[noise])
             )
-    return rows
+    return rows + worst_rows(trainings)
+
+
+def worst_rows(trainings: Trainings) -> list[dict[str, object]]:
+    """Return a row for each budget and choice of items: of each item its best image over all attacks.
+
+    The row is named after the attack that is best for most items. A single attack has no such row.
+    """
+    rivals: dict[tuple, list[Experiment]] = {}
+    for experiment in trainings.attacked:
+        if not is_control(experiment):
+            demotes = experiment.objective.startswith(DEMOTE)
+            budget = recorded_budget(trainings.first.layout, experiment)
+            key = budget, demotes, trainings.ids[experiment].tobytes()
+            rivals.setdefault(key, []).append(experiment)
+    return [
+        _worst_row(trainings, of, demotes) for (_, demotes, _), of in rivals.items() if len(of) > 1
+    ]
+
+
+def _worst_row(
+    trainings: Trainings, rivals: Sequence[Experiment], demotes: bool
+) -> dict[str, object]:
+    best = np.argmin if demotes else np.argmax
+    chosen, pushed = [], []
+    for of_seeds in zip(*(trainings.pushed[of] for of in rivals), strict=True):
+        pushed.append([])
+        for of_rivals in zip(*of_seeds, strict=True):
+            after = np.stack([of.after for of in of_rivals])
+            chosen.append(best(after, axis=0))
+            after = np.take_along_axis(after, chosen[-1][None], axis=0)[0]
+            pushed[-1].append(replace(of_rivals[0], after=after))
+    named = rivals[int(np.bincount(np.concatenate(chosen)).argmax())]
+    noise = trainings.noise(named)
+    return (
+        _said(trainings, named)
+        | {"threat": "worst", "objective": f"{DEMOTE if demotes else ''}any", "scope": "one"}
+        | _compared(
+            *_values(pushed, "before", "after", ITEM),
+            noise and _values(trainings.pushed[noise], "before", "after", ITEM),
+        )
+        | {"improved": float(np.mean([(of.after > of.before).mean() for s in pushed for of in s]))}
+    )
 
 
 def _said(trainings: Trainings, experiment: Experiment) -> dict[str, object]:
@@ -303,14 +350,15 @@ def indicators(table: pd.DataFrame) -> list[str]:
     """Signs that an attack failed to optimise, by row; a row with one is not evaluated.
 
     After Pintor et al., "Indicators of attack failure", NeurIPS 2022: twice the steps or restarts gain
-    more than 2 %, a smaller budget does more, an attack that knows less does more, or noise does more
-    than an attack on this very recommender.
+    more than 2 %, more draws of a random defence gain more than .02, a smaller budget does more, an
+    attack that knows less does more, or noise does more than an attack on this very recommender.
     """
     attacks = [Experiment.parse(name) for name in table["attack"]]
     sign = np.array([-1 if of.objective.startswith(DEMOTE) else 1 for of in attacks])
     told = table.assign(
         family=[_family(of) for of in attacks],
         effort=[_effort(of) for of in attacks],
+        draws=[int(_sizes(of).get("eot", EOT_DRAWS)) for of in attacks],
         gain=sign * table["change"],
         net_gain=sign * table["net"],
     )
@@ -318,13 +366,18 @@ def indicators(table: pd.DataFrame) -> list[str]:
 
 
 def _signs_of_failure(row: pd.Series, told: pd.DataFrame) -> list[str]:
-    if row["objective"] == CONTROL or row["threat"] == "retrained":
+    if row["objective"] == CONTROL or row["threat"] in ("retrained", "worst"):
         return []
     rivals = told[told[_JUDGE].eq(row[_JUDGE]).all(axis=1)]
     rivals = rivals[rivals["gain"] > row["gain"] + _CONVERGED * abs(row["gain"])]
     alike = rivals[(rivals["threat"] == row["threat"]) & (rivals["family"] == row["family"])]
     longer = (alike["eps"] == row["eps"]) & (alike["effort"] >= 2 * max(row["effort"], 1))
     found = ["not converged: more steps gain"] if longer.any() else []
+    wider = (alike["eps"] == row["eps"]) & (alike["draws"] > row["draws"])
+    if (
+        wider & (alike["effort"] == row["effort"]) & (alike["gain"] > row["gain"] + _BY_DRAWS)
+    ).any():
+        found.append("more draws gain")
     if (alike["eps"] < row["eps"]).any():
         found.append("a smaller budget gains more")
     if row["objective"] == "class":
@@ -340,7 +393,7 @@ def _signs_of_failure(row: pd.Series, told: pd.DataFrame) -> list[str]:
 
 
 def _family(experiment: Experiment) -> str:
-    """Return the name without budget, steps and restarts."""
+    """Return the name without budget, steps, restarts and draws."""
     aim = experiment.objective or experiment.target
     parameters = _SIZES.sub("", experiment.parameters).strip("_")
     return f"{experiment.attack} {experiment.items or experiment.origin} {aim} {parameters}"
@@ -348,9 +401,13 @@ def _family(experiment: Experiment) -> str:
 
 def _effort(experiment: Experiment) -> int:
     """Steps of all restarts; 0 where the name shows no steps."""
-    numbers = {kind: float(number) for kind, number in _SIZES.findall(experiment.parameters)}
+    numbers = _sizes(experiment)
     steps = numbers.get("nb_iter", numbers.get("nb_it", 0))
     return int(steps * numbers.get("restarts", 1))
+
+
+def _sizes(experiment: Experiment) -> dict[str, float]:
+    return {kind: float(number) for kind, number in _SIZES.findall(experiment.parameters)}
 
 
 def evaluated(table: pd.DataFrame) -> pd.Series:
@@ -364,6 +421,7 @@ def sentence(table: pd.DataFrame) -> str:
     An attack that is not evaluated gives a lower bound, and the sentence says so.
     """
     rows = table[(table["scope"] == "one") & (table["objective"] != CONTROL)]
+    rows = rows[rows["threat"] != "worst"]
     if rows.empty:
         return "No attack was measured."
     best = rows.loc[rows["change"].idxmax()]
@@ -447,6 +505,46 @@ def read_promotion(path: Path) -> pd.DataFrame:
     return table.fillna({"indicator": "", "verdict": "", "weakest_level": ""})
 
 
+KNOWLEDGE = {
+    "before": "clean",
+    "noise": "noise",
+    "knows_nothing": "knows nothing",
+    "knows_defence": "knows the defence",
+}
+"""Columns of ``knowledge`` as readers see them."""
+_OF_BUDGET = ["extractor", "recommender", "norm", "eps", "items"]
+
+
+def knowledge(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what attackers of defended extractors reach, by what they know: one row a budget.
+
+    The exposure of an item that is attacked alone: ``before``, by ``noise``, by the best attack that
+    ``knows_nothing`` of the defence (it attacks the network behind it, or another one), and by the best
+    one that ``knows_defence``, each item's best image included. Attacks that are not evaluated, and
+    those that push items out of lists, are left out; NaN where there is none.
+    """
+    rows = table[(table["scope"] == "one") & (table["extractor"] != CLEAN) & evaluated(table)]
+    rows = rows[rows["eps"].notna() & ~rows["objective"].str.startswith(DEMOTE)]
+    found = []
+    for budget, of in rows.groupby(_OF_BUDGET, sort=False):
+        attacks = of[of["objective"] != CONTROL]
+        nothing = attacks[attacks["threat"].isin(["unaware", "transfer"])]
+        knowing = attacks[attacks["threat"].isin(["white_box", "ranks_only"])]
+        if not knowing.empty:
+            knowing = pd.concat([knowing, attacks[attacks["threat"] == "worst"]])
+        if not attacks.empty:
+            found.append(
+                (
+                    *budget,
+                    of["before"].iloc[0],
+                    (attacks["before"] + attacks["control"]).max(),
+                    nothing["after"].max(),
+                    knowing["after"].max(),
+                )
+            )
+    return pd.DataFrame(found, columns=[*_OF_BUDGET, *KNOWLEDGE])
+
+
 _SHOWN = {
     "extractor": "extractor",
     "recommender": "recommender",
@@ -490,4 +588,8 @@ def promotion_overview(table: pd.DataFrame) -> str:
         for _, of in raised.iterrows()
     ]
     notes += blind_recommenders(order)
+    known = knowledge(table)
+    if not known.empty:
+        header = [KNOWLEDGE.get(name, name) for name in known]
+        text += "\n\n" + format_table(header, known.to_numpy(object).tolist())
     return "\n".join([text, "", *notes]) if notes else text

@@ -8,7 +8,15 @@ import pandas as pd
 
 from src.artifacts.experiments import DEMOTE
 from src.artifacts.layout import Layout
-from src.measures.promotion import CONTROL, blind_recommenders, evaluated, read_promotion, sentence
+from src.measures.promotion import (
+    CONTROL,
+    KNOWLEDGE,
+    blind_recommenders,
+    evaluated,
+    knowledge,
+    read_promotion,
+    sentence,
+)
 from src.measures.verdicts import NO_CONTROL
 from src.report.blocks import Section
 from src.report.estimates import Estimate, fixed
@@ -22,6 +30,7 @@ _THREATS = {
     "ranks_only": "places only",
     "unaware": "no defence",
     "transfer": "other extractor",
+    "worst": "any of these",
     "retrained": "white box (retrained)",
 }
 """What the attacker knows, in the order of the table."""
@@ -49,8 +58,38 @@ def promotion_section(layout: Layout, anchor: str, title: str) -> Section:
         "extractor, seeds of the recommender, and items or users. An attack that failed to optimise is "
         "not evaluated.",
     ]
-    blocks = [*_plot(table, k), _table(table)]
+    blocks = [*_plot(table, k), *_defended(table), _table(table)]
     return Section(anchor, title, text, blocks, notes=blind_recommenders(table))
+
+
+def _defended(table: pd.DataFrame) -> list[Table]:
+    """What attackers of defended extractors reach, by what they know; none without such extractors."""
+    known = knowledge(table)
+    if known.empty:
+        return []
+    lines = known[_SUBJECT].assign(
+        budget=[
+            f"L{norm.replace('inf', '∞')} {eps:g}"
+            for norm, eps in zip(known["norm"], known["eps"], strict=True)
+        ],
+        **{
+            shown: [
+                "–" if np.isnan(value) else f"{fixed(100 * value, 1)} %" for value in known[name]
+            ]
+            for name, shown in KNOWLEDGE.items()
+        },
+    )
+    return [
+        Table(
+            "defended",
+            "Defended extractors, by what the attacker knows",
+            lines,
+            known,
+            "Percent of users whom an attacked item is shown to: by the best attack that ignores the "
+            "defence, and by the best one that knows it.",
+            headings=2,
+        )
+    ]
 
 
 def _strongest(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from skimage.restoration import denoise_tv_chambolle
+from torch.nn import functional
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import check_name
@@ -20,17 +22,16 @@ from src.defences.registry import (
     Blur,
     MedianFilter,
     Resize,
+    TotalVariation,
     parse_defence,
 )
+from src.defences.smoothing import noisy_features
+from src.defences.unet import UNet, save_denoiser
+from src.extractors.attention import Watched
 from src.extractors.extractor import fast_copy
 from tests.page_examples import example_of_the_page
 
 CHAIN = "resize:side=100+jpeg:quality=75+bits:n=3"
-DEFENDED = {
-    **{kind: row() for kind, row in DEFENCES.items()},
-    "a chain": parse_defence(CHAIN),
-    "the example": example_of_the_page("defences")(),
-}
 
 
 def pictures(n: int = 2, height: int = 128, width: int = 121) -> np.ndarray:
@@ -49,7 +50,36 @@ def pictures(n: int = 2, height: int = 128, width: int = 121) -> np.ndarray:
 IMAGES = to_pixels(pictures())
 
 
-@pytest.mark.parametrize("defence", DEFENDED.values(), ids=DEFENDED)
+@pytest.fixture(scope="module")
+def denoiser(tmp_path_factory):
+    """Checkpoint of a small denoiser that has learnt nothing."""
+    path = tmp_path_factory.mktemp("denoisers") / "aid.pt"
+    torch.manual_seed(0)
+    save_denoiser(path, UNet(2), {})
+    return path
+
+
+@pytest.fixture(
+    params=[
+        *(kind for kind, row in DEFENCES.items() if row.changes_images),
+        "a chain",
+        "the example",
+    ]
+)
+def defence(request, denoiser):
+    if request.param == "the example":
+        return example_of_the_page("defences")()
+    return parse_defence(
+        {"a chain": CHAIN, "denoiser": f"denoiser:{denoiser}"}.get(request.param, request.param)
+    )
+
+
+def drawn_alike(function, images):
+    """Return ``function(images)`` where random choices are equal in all calls."""
+    torch.manual_seed(0)
+    return function(images)
+
+
 class TestContract:
     def test_images_keep_shape_type_and_range(self, defence):
         defended = defence(IMAGES)
@@ -78,16 +108,17 @@ class TestContract:
         assert gradient.isfinite().all()
         assert (gradient.flatten(1).norm(dim=1) > 0).all()
         # An attack sees the result of the defence for a file.
-        with torch.no_grad():
-            assert torch.equal(defended, defence(images))
+        if not defence.is_random:
+            with torch.no_grad():
+                assert torch.equal(defended, defence(images))
 
     def test_a_step_along_the_gradient_brings_the_result_nearer_to_a_picture(self, defence):
-        wanted = defence(IMAGES.flip(0))
         images = IMAGES.clone().requires_grad_()
-        before = (defence(images) - wanted).square().sum()
+        wanted = drawn_alike(defence, IMAGES.flip(0))
+        before = (drawn_alike(defence, images) - wanted).square().sum()
         (gradient,) = torch.autograd.grad(before, images)
         moved = (IMAGES - 0.2 * gradient.sign()).clamp(0, 1)
-        assert (defence(moved) - wanted).square().sum() < before
+        assert (drawn_alike(defence, moved) - wanted).square().sum() < before
 
     def test_its_text_and_its_folder(self, defence):
         check_name(defence.folder, "folder")
@@ -101,9 +132,9 @@ class TestContract:
         defended = defence.in_front_of(tiny_extractor)
         assert tiny_extractor.preprocess is None
         with torch.no_grad():
-            expected = tiny_extractor(defence(IMAGES)).logits
-            torch.testing.assert_close(defended(IMAGES).logits, expected)
-            tuned = fast_copy(defended)(IMAGES).logits
+            expected = tiny_extractor(drawn_alike(defence, IMAGES)).logits
+            torch.testing.assert_close(drawn_alike(defended, IMAGES).logits, expected)
+            tuned = drawn_alike(fast_copy(defended), IMAGES).logits
             torch.testing.assert_close(tuned, expected, rtol=1e-3, atol=1e-3)
 
 
@@ -111,6 +142,89 @@ def test_none_is_the_identity(tiny_extractor):
     images = IMAGES.clone()
     assert NoDefence()(images) is images
     assert parse_defence("none").in_front_of(tiny_extractor) is tiny_extractor
+
+
+def energy(images: torch.Tensor, of: torch.Tensor, weight: float) -> float:
+    """Return |y - x|^2 / 2 + weight TV(y)."""
+    down, right = (functional.pad(images.diff(dim=d), (0, d - 2, 0, 3 - d)) for d in (2, 3))
+    variation = (down.square() + right.square()).sqrt().sum()
+    return float((images - of).square().sum() / 2 + weight * variation)
+
+
+@pytest.mark.parametrize("weight", [0.02, 0.1])
+def test_total_variation_reaches_the_minimum_that_scikit_image_reaches(weight):
+    defended = TotalVariation(weight)(IMAGES)
+    reference = torch.stack(
+        [
+            torch.stack(
+                [
+                    torch.from_numpy(
+                        denoise_tv_chambolle(channel.numpy(), weight, eps=0, max_num_iter=300)
+                    )
+                    for channel in image
+                ]
+            )
+            for image in IMAGES
+        ]
+    )
+    least = energy(reference, IMAGES, weight)
+    assert energy(defended, IMAGES, weight) < 1.02 * least < energy(IMAGES, IMAGES, weight)
+
+
+def test_a_denoiser_is_named_by_its_file_and_recorded_by_its_content(denoiser, tmp_path):
+    elsewhere = tmp_path / "other.pt"
+    elsewhere.write_bytes(denoiser.read_bytes())
+    first, second = (parse_defence(f"denoiser:{path}") for path in (denoiser, elsewhere))
+    assert (first.folder, second.folder) == ("denoiser-aid", "denoiser-other")
+    assert first.recorded == second.recorded
+    torch.manual_seed(1)
+    save_denoiser(elsewhere, UNet(2), {})
+    assert second.recorded != first.recorded
+    assert not torch.equal(first(IMAGES), second(IMAGES))
+
+
+class TestSmoothing:
+    def test_features_are_medians_and_logits_means_of_noisy_copies(self, tiny_extractor):
+        smooth = parse_defence("smooth:sigma=0.1,n=5").in_front_of(tiny_extractor)
+        with torch.no_grad():
+            features = noisy_features(tiny_extractor, IMAGES, 0.1, 5)
+            found = smooth(IMAGES)
+            assert features.shape == (5, *found.features.shape)
+            middle = features.sort(dim=0).values[2]
+            torch.testing.assert_close(found.features, middle)
+            torch.testing.assert_close(smooth(IMAGES[1:]).features, middle[1:])
+            assert not torch.equal(features[0], features[1])
+
+    def test_without_noise_it_is_the_network(self, tiny_extractor):
+        smooth = parse_defence("smooth:sigma=0.001,n=3").in_front_of(tiny_extractor)
+        with torch.no_grad():
+            found, plain = smooth(IMAGES), tiny_extractor(IMAGES)
+        torch.testing.assert_close(found.features, plain.features, rtol=0.05, atol=0.05)
+        torch.testing.assert_close(found.logits, plain.logits, rtol=0.05, atol=0.05)
+
+    def test_a_step_along_the_gradient_raises_the_exact_features(self, tiny_extractor):
+        smooth = parse_defence("smooth:sigma=0.1,n=5").in_front_of(tiny_extractor)
+        images = IMAGES.clone().requires_grad_()
+        before = smooth(images).features.sum()
+        (gradient,) = torch.autograd.grad(before, images)
+        with torch.no_grad():
+            after = smooth(IMAGES + 0.01 * gradient.sign()).features.sum()
+        assert after > before
+
+    def test_a_chain_smooths_what_the_first_defence_leaves(self, tiny_extractor):
+        chain = parse_defence("bits:n=2+smooth:sigma=0.1,n=3")
+        alone = parse_defence("smooth:sigma=0.1,n=3").in_front_of(tiny_extractor)
+        with torch.no_grad():
+            found = chain.in_front_of(tiny_extractor)(IMAGES).features
+            torch.testing.assert_close(found, alone(Bits(2)(IMAGES)).features)
+        assert chain.folder == "bits-n2.smooth-sigma0.1-n3"
+
+    def test_no_map_is_its_attention(self, tiny_extractor):
+        smooth = parse_defence("smooth:n=3").in_front_of(tiny_extractor)
+        with pytest.raises(
+            UserError, match=r"smooth:sigma=0\.1,n=3 asks the network more than once"
+        ):
+            Watched(smooth)
 
 
 def test_one_bit_is_a_threshold():
@@ -228,6 +342,9 @@ def test_a_defence_that_changes_the_size_is_refused(tiny_extractor):
         ("blur:sigma=nan", r"sigma \(pixels\) is a number from 0.1 to 20, not nan"),
         ("median_filter:side=4", "side is odd, not 4"),
         ("none+jpeg", "none stands alone"),
+        ("denoiser", "write denoiser:FILE"),
+        ("denoiser:none.pt", "missing file: none.pt"),
+        ("smooth:n=0", r"n \(noisy copies of an image\) is a whole number from 1 to 10000, not 0"),
     ],
 )
 def test_texts_that_are_refused(text, message):

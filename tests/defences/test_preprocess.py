@@ -179,6 +179,38 @@ def test_robust_accuracy_through_a_defence(shop, tmp_path):
     assert set(table["recipe"]) == {"plain.jpeg-quality50"}
 
 
+NOISE = ("--preprocess", "random_noise:sigma=0.05")
+
+
+@pytest.fixture(scope="module")
+def noisy(shop):
+    """Folder of an attack that takes means over draws of a random defence."""
+    assert script("classify_extract", shop, *NOISE) == 0
+    classes = read_classes(shop / "data/shop/random_noise-sigma0.05_original/classes.csv")
+    origin = int(np.bincount(classes.classes, minlength=4).argmax())
+    pair = ["--origin_class", origin, "--target_class", (origin + 1) % 4]
+    attack = [*pair, *NOISE, "--attack_type", "pgd", "--nb_iter", 2, "--eot", 3]
+    assert script("classify_extract_attack", shop, *attack) == 0
+    (folder,) = (shop / "data/shop").glob("random_noise*_pgd_*")
+    return folder
+
+
+def test_a_random_defence_is_judged_in_fresh_draws(noisy):
+    assert noisy.name.endswith("_eot3")
+    report = pd.read_csv(noisy / "attack.tsv", sep="\t")
+    assert (report["draws_mean"] <= report["draws_worst"]).all()
+    assert report["draws_mean"].between(0, 1).all()
+    assert (report["passes"] == 2 * 3).all()
+    assert read_record(noisy / "classes.csv")["options"]["eot"] == 3
+
+
+def test_stage_1_through_a_random_defence_repeats_its_draws(shop, noisy):
+    path = shop / "data/shop/random_noise-sigma0.05_original/features.npy"
+    before = path.read_bytes()
+    assert script("classify_extract", shop, *NOISE, "--force") == 0
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
@@ -186,6 +218,9 @@ def test_robust_accuracy_through_a_defence(shop, tmp_path):
         ("classify_extract", ["--preprocess", "resize:side=48"], "would not shrink images of 48x48"),
         ("classify_extract_attack", ["--preprocess", "jpeg:quality=60"], "--preprocess jpeg:quality=60"),
         ("classify_extract_attack", ["--unaware"], "add --preprocess"),
+        ("classify_extract_attack", [*JPEG, "--eot", "10"], "a random defence in --preprocess"),
+        ("classify_extract_attack", [*NOISE, "--eot", "0"], "--eot must be at least 1"),
+        ("classify_extract_attack", [*NOISE, "--eot", "2", "--attack_type", "ddn"], "it has --eot 1"),
         ("classify_extract_attack", [*JPEG, "--fidelity", "paper"], "leave one of them out"),
         ("classify_extract_attack", [*JPEG, "--unaware", "--attack_type", "noise"], "noise sees none"),
     ],

@@ -14,6 +14,7 @@ from src.cli import run
 from src.measures.promotion import (
     indicators,
     is_control,
+    knowledge,
     promotion_overview,
     read_promotion,
     sentence,
@@ -151,6 +152,52 @@ def test_the_rows_of_a_shop(shop, capsys):
     assert np.isnan(retrained["control"])
 
 
+def test_the_worst_case_takes_each_items_best_image(shop):
+    """The second attack moves item 20 further than the first one, and no other item."""
+    second = recommender(1.0)[1].features.copy()
+    second[20] = attacked_features(4.0)[20]
+    write_attack(shop, RANK.replace("rank", "score"), second)
+    assert audit(shop.root) == 0
+    rows = read_promotion(shop.result("promotion.tsv"))
+    rows = rows[rows["scope"] == "one"].set_index(["objective", "threat"])
+    mixed = attacked_features(2.0)
+    mixed[20] = second[20]
+    worst = rows.loc["any", "worst"]
+    assert worst["after"] == pytest.approx(exposure_by_hand(mixed), rel=1e-4)
+    assert worst["after"] > rows.loc["rank", "white_box"]["after"]
+    assert worst["control"] == rows.loc["rank", "white_box"]["control"]
+    assert worst["attack"] == RANK
+
+
+def told(objective: str, threat: str, after: float, **values: object) -> dict[str, object]:
+    """Row of a defended extractor."""
+    names = {"extractor": "jpeg", "indicator": "", "after": after, "control": 0.001}
+    return (
+        row(APGD.format(8, 30), after - 0.01, threat=threat, objective=objective) | names | values
+    )
+
+
+def test_what_a_defence_keeps_out_by_what_the_attacker_knows():
+    rows = [
+        told("rank", "white_box", 0.2),
+        told("rank", "unaware", 0.03),
+        told("rank", "transfer", 0.02),
+        told("any", "worst", 0.25),
+        told("demote-rank", "white_box", 0.9),
+        told("noise", "white_box", 0.8),
+        told("rank", "white_box", 0.3, scope="all"),
+        told("rank", "white_box", 0.7, extractor="original"),
+        told("rank", "white_box", 0.05, eps=4.0, indicator="noise gains more"),
+        told("any", "worst", 0.06, eps=4.0),
+        told("rank", "unaware", 0.02, eps=4.0),
+    ]
+    known = knowledge(pd.DataFrame(rows)).set_index("eps")
+    assert known.loc[8.0, ["knows_nothing", "knows_defence"]].tolist() == [0.03, 0.25]
+    assert known.loc[8.0, "noise"] == pytest.approx(0.011)
+    # No attack that knows the defence is evaluated, so that the best image of each item says nothing.
+    assert known.loc[4.0, "knows_nothing"] == 0.02 and np.isnan(known.loc[4.0, "knows_defence"])
+
+
 def test_noise_on_other_items_is_no_control(shop):
     table = shop.attack_report(Experiment.parse(NOISE))
     pd.DataFrame({"image": [3, 7, 21]}).to_csv(table, sep="\t", index=False)
@@ -236,6 +283,15 @@ TRANSFERRED = f"given_1_rank_eps8.0_linf_of_other_{APGD.format(8, 30).replace('_
             ["", ""],
         ),
         ([row(APGD.format(8, 30), 0.10, net=-0.01)], ["noise gains more"]),
+        (
+            [row(APGD.format(8, 30), 0.10), row(APGD.format(8, 30) + "_eot40", 0.13)],
+            ["more draws gain", ""],
+        ),
+        ([row(APGD.format(8, 30), 0.10), row(APGD.format(8, 30) + "_eot40", 0.11)], ["", ""]),
+        (
+            [row(APGD.format(8, 30) + "_eot1", 0.05), row(APGD.format(8, 30), 0.10)],
+            ["more draws gain", ""],
+        ),
         ([row("pgd_1_0_eps8.0_eps_it8.0_nb_it10_linf", 0.10, net=-0.01)], [""]),
         ([row(TRANSFERRED, 0.10, net=-0.01, threat="transfer")], [""]),
         (

@@ -22,6 +22,7 @@ def row(
         "eps": eps,
         "scope": scope,
         "k": 20,
+        "items": 12,
         "before": 0.01,
         "after": after,
         "change": after - 0.01,
@@ -58,11 +59,30 @@ def section(tmp_path):
         row("rank", 8.0, 1.5, scope="all", threat="retrained"),
         row("score", 8.0, 0.012, indicator="noise gains more", recommender="AMR"),
     ]
-    layout = Layout("shop", tmp_path)
+    return section_of(rows, tmp_path)
+
+
+def section_of(rows, root):
+    layout = Layout("shop", root)
     path = layout.result("promotion.tsv")
     path.parent.mkdir(parents=True)
     pd.DataFrame(rows).reindex(columns=list(COLUMNS)).to_csv(path, sep="\t", index=False)
     return promotion_section(layout, "promotion", "Promotion")
+
+
+def test_a_defended_extractor_has_a_line_by_what_the_attacker_knows(tmp_path):
+    rows = [
+        row("rank", 8.0, 0.28),
+        *(
+            row("rank", 8.0, after, threat=threat) | {"extractor": "jpeg-quality50"}
+            for after, threat in ((0.09, "white_box"), (0.03, "unaware"))
+        ),
+    ]
+    (table,) = [of for of in section_of(rows, tmp_path).blocks if of.kind == "table"][:-1]
+    line = dict(table.shown.iloc[0])
+    assert line["extractor"] == "jpeg-quality50" and line["budget"] == "L∞ 8"
+    assert (line["knows nothing"], line["knows the defence"]) == ("3.0 %", "9.0 %")
+    assert line["noise"] == "1.2 %"
 
 
 def test_it_begins_with_the_sentence_of_the_strongest_attack(section):
