@@ -198,7 +198,7 @@ def write_plain(path: Path, content: Mapping[str, Any]) -> None:
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read any of the known layouts; ``UserError`` names the file and the mistake."""
-    content = _load_plain(path)
+    content = load_plain(path)
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     if content.get("format") == FORMAT:
@@ -221,7 +221,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(state_dict, arch if isinstance(arch, str) else None, None, mean, std)
 
 
-def _load_plain(path: Path) -> Any:
+def load_plain(path: Path) -> Any:
     """Load a file with ``torch.load``, which unpickles only tensors and containers."""
     if not path.is_file():
         raise UserError(f"missing file: {path}")
