@@ -18,6 +18,7 @@ from src.recommenders.command import (
     positive,
     run_of,
 )
+from src.recommenders.factor_models import FactorModel
 from src.recommenders.registry import RECOMMENDERS
 
 TABLE_K = 20
@@ -57,6 +58,12 @@ def parse_options() -> argparse.Namespace:
         metavar="EXPERIMENT",
         help="test-time protocol: score with the recommender trained on this clean experiment",
     )
+    parser.add_argument(
+        "--deployed",
+        metavar="EXPERIMENT",
+        help="rank the clean features of another extractor by the recommender trained on this clean "
+        "experiment, which stays as it is (after train_extractor.py --recipe fare)",
+    )
     add_fidelity_option(parser)
     return parser.parse_args()
 
@@ -65,6 +72,8 @@ def chosen_models(options: argparse.Namespace) -> list[str]:
     """Return plain models before those that continue them; ``UserError`` for one without test time."""
     chosen = {"AMR"} if options.adv else set(options.model)
     names = [name for name in RECOMMENDERS if name in chosen]
+    if options.deployed:
+        _check_deployed(options, names)
     if not options.load_weights_from:
         return names
     for name in names:
@@ -76,6 +85,16 @@ def chosen_models(options: argparse.Namespace) -> list[str]:
     if options.keep == "best":
         raise UserError("--keep best with --load_weights_from: test time is with the last weights")
     return names
+
+
+def _check_deployed(options: argparse.Namespace, names: list[str]) -> None:
+    """Raise ``UserError`` for recommenders that cannot be deployed, and for contradicting options."""
+    if options.load_weights_from or options.keep == "best":
+        raise UserError("--deployed goes without --load_weights_from and --keep best")
+    for name in names:
+        kind = RECOMMENDERS[name]
+        if not (kind.reads_images and issubclass(kind, FactorModel)):
+            raise UserError(f"--deployed with --model {name}: its weights read no images")
 
 
 def main() -> None:
@@ -92,7 +111,11 @@ def main() -> None:
     from src.metrics.ranking import auc, hit_ratio, ndcg
     from src.recommenders.data import load_training_data
     from src.recommenders.fitting import Progress, training_of
-    from src.recommenders.recommending import recommend_at_test_time, recommend_retrained
+    from src.recommenders.recommending import (
+        recommend_at_test_time,
+        recommend_deployed,
+        recommend_retrained,
+    )
 
     def quality(ranks: TestRanks) -> float:
         return ndcg(ranks.ranks, TABLE_K).mean()
@@ -105,7 +128,8 @@ def main() -> None:
         )
 
     progress = Progress(options.verbose, accuracy, quality)
-    clean = options.load_weights_from and Experiment.parse(options.load_weights_from)
+    learnt = options.load_weights_from or options.deployed
+    clean = learnt and Experiment.parse(learnt)
     load_from = functools.partial(load_training_data, layout, unit=options.features == "unit")
     load_clean = functools.cache(functools.partial(load_from, clean or Experiment()))
     for experiment in experiments:
@@ -116,7 +140,11 @@ def main() -> None:
             training = training_of(
                 options, name, layout, replace(run, experiment=clean or experiment)
             )
-            if clean:
+            if options.deployed:
+                run = recommend_deployed(training, experiment, data, options.force)
+                before = accuracy(training.ranks(load_clean()))
+                print(f"{layout.test_ranks(training.run)}, before: {before}")
+            elif clean:
                 run = replace(run, protocol="test_time")
                 recommend_at_test_time(run, training, data, load_clean, options.force)
             else:

@@ -1,4 +1,4 @@
-"""Train an extractor on labelled pictures: a classifier or an embedder, by any recipe."""
+"""Train an extractor, or a denoiser in front of one, on pictures by any recipe."""
 
 import argparse
 import json
@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment
+from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
 from src.cli import (
@@ -20,11 +22,21 @@ from src.cli import (
 )
 from src.datasets.retrieval import check_pictures, check_set
 from src.extractors.weights import IMAGENET, check_network
-from src.training.command import add_recipe_options, add_schedule_options, recipe_options_of
+from src.recommenders.read_out import add_score_options, score_weights_of
+from src.training.command import (
+    WITHOUT_LABELS,
+    add_recipe_options,
+    add_schedule_options,
+    check_fine_tuning,
+    recipe_options_of,
+)
 
-POSITIVE = ("epochs", "units", "batch", "lr", "eps", "step", "steps", "replays", "max_pictures")
+POSITIVE = (
+    *("epochs", "units", "batch", "lr", "eps", "step", "steps", "replays", "max_pictures"),
+    "width",
+)
 IN_GREY_LEVELS = ("eps", "step")
-FINITE = (*POSITIVE, "margin", "ics", "barlow")
+FINITE = (*POSITIVE, "margin", "ics", "barlow", "clean_weight")
 RECORDED = ("size", "part", "max_pictures", "precision")
 
 
@@ -32,7 +44,11 @@ def main() -> None:
     parser = Parser(__doc__)
     add_picture_options(parser)
     parser.add_argument("--data", type=Path, help="a retrieval set, in place of --images")
-    parser.add_argument("--dataset", help="its layout: fashion, cub, folder, catalogue, ...")
+    parser.add_argument(
+        "--dataset",
+        help="its layout: fashion, cub, folder, catalogue, ...; fare_rec: the recommender's data set",
+    )
+    parser.add_argument("--root", type=Path, default=Path(), help="folder that holds data/")
     parser.add_argument(
         "--part", choices=("train", "all"), default="train", help="of --data: all holds nothing out"
     )
@@ -40,10 +56,14 @@ def main() -> None:
     parser.add_argument("--arch", help="c2f2, ...; embedders: resnet18+512 (default: resnet18)")
     parser.add_argument("--pretrained", help="checkpoint to start from, or imagenet")
     add_recipe_options(parser)
+    add_score_options(parser)
     add_schedule_options(parser)
     parser.add_argument("--eps", type=pixel_levels, help="L-inf budget in grey levels, or 8/255")
     parser.add_argument("--step", type=pixel_levels, help="length of an inner step, like --eps")
     parser.add_argument("--replays", type=int, help="of each mini-batch by free recipes")
+    parser.add_argument(
+        "--width", type=int, help="channels of a denoiser (default: 64, as published)"
+    )
     parser.add_argument("--max_pictures", type=int, help="train on a random choice of so many")
     parser.add_argument("--size", type=int, default=0, help="side in pixels; 0: native, or usual")
     add_seed_option(parser, "of weights and every random choice")
@@ -51,6 +71,7 @@ def main() -> None:
     add_gpu_option(parser)
     parser.add_argument("--dry_run", action="store_true", help="print the recipe and stop")
     add_force_option(parser)
+    parser.set_defaults(fidelity="corrected")  # of the recommender
     options = parser.parse_args()
     if options.units is not None and options.epochs is not None:
         raise UserError("give one of --epochs and --units")
@@ -65,6 +86,7 @@ def main() -> None:
         if name in IN_GREY_LEVELS and value > 255:
             raise UserError(f"--{name} must be at most 255 grey levels")
     recipe_options_of(options)
+    check_fine_tuning(options)
     check_training(options)
 
     from src.extractors.distribution import process_group
@@ -85,13 +107,22 @@ def check_training(options: argparse.Namespace) -> None:
         check_set(options.dataset, options.data)
 
 
+def recommender_of(options: argparse.Namespace) -> Path | None:
+    """Return the weights by which fare_rec weighs differences; None for other recipes."""
+    if options.recipe != "fare_rec":
+        return None
+    layout = Layout(options.dataset, options.root)
+    layout.require_data()
+    return score_weights_of(options, layout, Experiment())
+
+
 def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     """Train unless it is done; process 0 writes the checkpoint and prints its accuracy."""
     import torch
 
     from src.datasets.catalogue import describe_side
-    from src.extractors.architectures import build_extractor
-    from src.extractors.checkpoints import load_pretrained, save_extractor
+    from src.defences.unet import UNet, save_denoiser
+    from src.extractors.checkpoints import save_extractor
     from src.extractors.device import select_device
     from src.extractors.distribution import rank
     from src.metrics.retrieval import retrieval
@@ -99,9 +130,12 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     from src.training.loop import train
     from src.training.options import job_of
     from src.training.outcome import accuracies, log_file_of, write_log
-    from src.training.sources import choose_pictures, open_pictures
+    from src.training.sources import choose_pictures, open_pictures, reading_of
+    from src.training.starts import CleanedImages, new_extractor, trained_extractor
 
-    job = job_of(options, recipe_options_of(options))
+    fine_tunes = options.recipe in WITHOUT_LABELS
+    trained = trained_extractor(options) if fine_tunes else None
+    job = job_of(options, recipe_options_of(options), trained and trained.arch)
     for note in () if rank() else job.notes():
         print(f"note: {note}", file=sys.stderr)
     if options.dry_run:
@@ -109,12 +143,16 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
         return
     if options.out is None:
         raise UserError("--out is missing: where the checkpoint goes")
-    training, held_out = open_pictures(options, job)
+    training, held_out = open_pictures(options, job, trained and trained.trained_size)
+    scored_by = recommender_of(options)
     weights = [] if job.pretrained in (None, IMAGENET) else [Path(job.pretrained)]
+    recorded = {name: getattr(options, name) for name in RECORDED}
+    if job.denoises:
+        recorded["width"] = options.width
     manifest = Manifest.of(
         "train_extractor",
-        {**job.described(), **{name: getattr(options, name) for name in RECORDED}},
-        [*training.inputs, *weights],
+        {**job.described(), **recorded},
+        [*training.inputs, *weights, *([scored_by] if scored_by else [])],
     )
     log_file = log_file_of(options.out)
     stage = Stage(manifest, [options.out, log_file])
@@ -127,27 +165,36 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
         # Pictures of a folder are decoded once for all epochs; a published set may exceed the memory.
         training, held_out = training.in_memory(), held_out.in_memory()
     n, n_categories = len(training), len(training.labels)
-    print(f"{n} pictures in {n_categories} categories to train on, {len(held_out)} held out")
+    if fine_tunes:
+        print(f"{n} pictures to train on, of which no category is read")
+    else:
+        print(f"{n} pictures in {n_categories} categories to train on, {len(held_out)} held out")
     if cost := job.cost():
         print(f"cost: {cost}, {job.schedule.epochs} passes over the pictures")
     torch.manual_seed(options.seed)
-    extractor = build_extractor(job.arch, training.labels)
-    if options.pretrained:
-        load_pretrained(extractor, options.pretrained)
+    extractor = trained or new_extractor(job, training.labels)
+    if job.denoises:
+        extractor.preprocess = CleanedImages(UNet(options.width or 64))
     extractor.to(select_device(gpu))
     extractor.trained_size = readable_size(extractor, training, job.schedule.augmentation)
     if extractor.trained_size and not rank():
         print(describe_side(extractor.trained_size, None))
     state = stage.parts.folder / "training.pt"
-    log = train(extractor, training, job.training, job.schedule, state, options.precision)
+    reading = scored_by and reading_of(options, scored_by, extractor.n_features)
+    log = train(extractor, training, job.training, job.schedule, state, options.precision, reading)
     if rank():
         return
-    if job.is_embedder:
-        fill_class_means(extractor, training, job.schedule.augmentation)
-    save_extractor(options.out, extractor)
+    if job.denoises:
+        save_denoiser(options.out, extractor.preprocess.denoiser, job.described())
+    else:
+        if job.is_embedder and not fine_tunes:
+            fill_class_means(extractor, training, job.schedule.augmentation)
+        save_extractor(options.out, extractor)
     write_log(log_file, log)
     stage.record()
-    if len(held_out) and held_out.labels == extractor.labels:
+    if fine_tunes:
+        print(", ".join(f"{name} {value:.6g}" for name, value in log[-1].items()))
+    elif len(held_out) and held_out.labels == extractor.labels:
         print(accuracies(extractor, held_out, job, options.seed))
     if job.is_embedder and len(held_out):
         embeddings = embed(extractor, held_out, augmentation=job.schedule.augmentation).numpy()

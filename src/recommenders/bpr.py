@@ -23,6 +23,7 @@ from src.recommenders.perturbations import (
     Occurrences,
     bpr_loss,
     margins,
+    promotion_shift,
     random_feature_shift,
     row_dot,
     table_shifts,
@@ -185,7 +186,7 @@ class PairwiseTrainer(tf.Module):
         loss = bpr_loss(margin)
         if self.adversary is None:
             return loss
-        if self.adversary.perturb == "features":
+        if self.adversary.perturb != "tables":
             perturbed = self._under_feature_shift(batch, margin, noise_seed)
         else:
             perturbed = self._under_table_shifts(batch, noise_seed)
@@ -198,6 +199,8 @@ class PairwiseTrainer(tf.Module):
         attack = self.adversary.attack
         if attack.kind == "random":
             shift = random_feature_shift(attack.epsilon, batch.projection, batch.items, noise_seed)
+        elif self.adversary.perturb == "promotion":
+            shift = promotion_shift(attack.epsilon, visual, batch.projection)
         else:
             shift = worst_feature_shift(
                 attack.epsilon, margin, visual, batch.projection, batch.items

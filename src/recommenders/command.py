@@ -89,7 +89,9 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         default=1000,
         help="epochs between checkpoints and accuracy reports",
     )
-    adversarial = parser.add_argument_group("AMR and AMF, which continue VBPR and BPRMF")
+    adversarial = parser.add_argument_group(
+        "AMR and RankAMR, which continue VBPR, and AMF, which continues BPRMF"
+    )
     adversarial.add_argument(
         "--adv_epochs",
         type=positive,
@@ -105,8 +107,8 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         "--epsilon",
         "--eps",
         type=float,
-        help="AMR: L2 norm of the perturbation of an item's features (scaled to at most 1); AMF: of a "
-        f"row of a table (default: {_both('epsilon')})",
+        help="L2 norm of the perturbation of an item's features (AMR, RankAMR; scaled to at most 1), or "
+        f"of a row of a table (AMF) (default: {_both('epsilon')})",
     )
     adversarial.add_argument(
         "--adv_type",
@@ -201,10 +203,10 @@ def adversary_of(options: argparse.Namespace, model: type[FactorModel]) -> Adver
         options.projection,
     )
     keep = (options.accumulators or defaults.accumulators) == "keep"
-    if model.perturbs == "features":
+    if model.perturbs != "tables":
         if options.perturb == "full":
             raise UserError("--perturb full: AMR perturbs the features of the batch's items")
-        return Adversary(weight, attack, "features", keep_accumulators=keep)
+        return Adversary(weight, attack, model.perturbs, keep_accumulators=keep)
     stale = options.perturb == "full" and fidelity_of(options).stale_clean_term
     return Adversary(weight, attack, "tables", options.perturb, stale, keep)
 
@@ -266,7 +268,7 @@ def _adversarial_values(
     return {
         "weight": (adversary.weight, defaults.adversarial_weight),
         "epsilon": (attack.epsilon, defaults.epsilon),
-        "kind": (options.adv_type, "grad" if model.perturbs == "features" else options.adv_type),
+        "kind": (options.adv_type, "grad" if model.perturbs != "tables" else options.adv_type),
         "keep_accumulators": (accumulators, defaults.accumulators),
         "steps": (attack.steps, usual.steps),
         "step_size": (attack.step_size, usual.step_size),

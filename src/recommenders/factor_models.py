@@ -1,4 +1,4 @@
-"""Factor models that ``bpr.py`` trains: BPRMF and VBPR, and AMF and AMR, which continue them."""
+"""Factor models that ``bpr.py`` trains: BPRMF and VBPR, and AMF, AMR and RankAMR."""
 
 import functools
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class FactorModel(Recommender):
     form: Form
     weights: Weights
     defaults: ClassVar[Defaults]
-    perturbs: ClassVar[Literal["features", "tables"] | None] = None
+    perturbs: ClassVar[Literal["features", "promotion", "tables"] | None] = None
     """Arrays that an adversarial model trains against perturbations of."""
 
     @classmethod
@@ -153,6 +153,17 @@ class AMR(VBPR):
 
     continues: ClassVar = "VBPR"
     perturbs: ClassVar = "features"
+
+
+@dataclass(frozen=True)
+class RankAMR(VBPR):
+    """VBPR trained against negatives that an attack on ranks promotes to all users at once.
+
+    AMR's perturbation is after the loss of a batch; that of an attacker is one image for everybody.
+    """
+
+    continues: ClassVar = "VBPR"
+    perturbs: ClassVar = "promotion"
 
 
 @dataclass(frozen=True)

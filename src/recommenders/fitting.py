@@ -156,6 +156,11 @@ class Training:
         weights = read_weights(self.weights(epoch), data.shapes(self.hyperparameters))
         return self.model(self.hyperparameters.form, weights)
 
+    def ranks(self, data: TrainingData) -> TestRanks:
+        """Return the ranks of held-out items for ``data`` after all epochs."""
+        model = self.read(self.run.epochs, data)
+        return test_ranks(*model.factors(data.features), data.at_test_time)
+
     @property
     def plain(self) -> "Training":
         """Return the plain model's training with this seed, up to the start of an adversarial one."""

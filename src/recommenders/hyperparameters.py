@@ -49,8 +49,9 @@ class Adversary:
     """Weight lambda of the loss under perturbation beside the clean loss."""
     attack: ParameterAttack
     """Attack that makes each perturbation. AMR has one step, or a random direction."""
-    perturb: Literal["features", "tables"]
+    perturb: Literal["features", "promotion", "tables"]
     """Arrays to perturb. ``features``: each item's features, divided by their largest entry (AMR).
+    ``promotion``: those of the negatives alone, so that all users score them higher (RankAMR).
     ``tables``: the rows of P and Q (AMF; He et al., SIGIR 2018)."""
     scope: Literal["batch", "full"] = "batch"
     """Loss that the perturbation raises: that of the batch (He et al.), or for each batch that of all
@@ -64,13 +65,13 @@ class Adversary:
     def __post_init__(self) -> None:
         if not 0 <= self.weight < np.inf:
             raise UserError(f"the adversarial loss's weight must not be negative: {self.weight}")
-        if self.perturb == "features" and self.attack.kind not in ("fgsm", "random"):
+        if self.perturb != "tables" and self.attack.kind not in ("fgsm", "random"):
             raise UserError("AMR perturbs features in one step, by the gradient or at random")
 
     @property
     def variant(self) -> str:
-        """Part of an AMF's name for a perturbation other than He et al.'s; AMR has none."""
-        if self.perturb == "features":
+        """Part of an AMF's name for a perturbation other than He et al.'s; others have none."""
+        if self.perturb != "tables":
             return ""
         kind = "" if self.attack.kind == "fgsm" else self.attack.kind
         return "-".join(filter(None, ("full" if self.scope == "full" else "", kind)))

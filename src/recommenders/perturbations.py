@@ -1,8 +1,8 @@
 """Perturbations that AMR and AMF train against, for one batch and inside its graph.
 
-AMR shifts the features of the batch's items (Tang et al., TKDE 2020), AMF the rows of P and Q that the
-batch reads (He et al., "Adversarial Personalized Ranking", SIGIR 2018). Both are constants while the
-loss under them is differentiated.
+AMR shifts the features of the batch's items (Tang et al., TKDE 2020), RankAMR those of its negatives as
+an attack on ranks does, AMF the rows of P and Q that the batch reads (He et al., "Adversarial
+Personalized Ranking", SIGIR 2018). All are constants while the loss under them is differentiated.
 """
 
 import functools
@@ -101,6 +101,19 @@ def worst_feature_shift(
     unit = tf.stop_gradient(tf.math.divide_no_nan(h, norm[:, None]))
     of_positive, of_negative = tf.split(tf.gather(unit, items.at), 2)
     return epsilon * tf.matmul(of_positive - of_negative, gram)
+
+
+def promotion_shift(epsilon: float, visual: tf.Tensor, projection: tf.Tensor) -> tf.Tensor:
+    """Return (d_i - d_j) E (1, columns), as if an attack on ranks had promoted every negative j.
+
+    d_j = eps * m / |m| with m = E v the mean slope of the scores of the batch's users and v their mean
+    visual factors: of all changes of that length it raises the mean score most. Positives stay, and d_j
+    is constant while the loss is differentiated.
+    """
+    mean = tf.stop_gradient(tf.reduce_mean(visual, 0, keepdims=True))
+    gram = tf.matmul(tf.stop_gradient(projection), projection, transpose_a=True)
+    norm = tf.sqrt(tf.nn.relu(row_dot(mean, tf.matmul(mean, gram))))
+    return -epsilon * tf.matmul(tf.stop_gradient(tf.math.divide_no_nan(mean, norm[:, None])), gram)
 
 
 def random_feature_shift(

@@ -103,6 +103,18 @@ def load_recommender(path: Path, data: TrainingData) -> tuple[Run, Recommender]:
     return run, model.kind.load(path, data)
 
 
+def change_of_scores(slopes: np.ndarray) -> np.ndarray:
+    """Return M (features, k) float32: |d M|^2 is the mean over users of (slope . d)^2, for any d.
+
+    ``slopes`` are (users, features). M M' is their second moment, not their covariance, which would not
+    count a change of all users' scores alike: that is what an attacker is after.
+    """
+    moment = slopes.T.astype(np.float64) @ slopes / len(slopes)
+    values, vectors = np.linalg.eigh(moment)
+    counts = values > 1e-12 * values[-1]
+    return (vectors[:, counts] * np.sqrt(values[counts])).astype(np.float32)
+
+
 def score_direction(
     path: Path, interactions: Interactions, n_features: int, user: int | None = None
 ) -> np.ndarray:

@@ -6,8 +6,9 @@ from typing import Literal
 
 import numpy as np
 
+from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import Run
+from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
@@ -19,6 +20,7 @@ from src.recommenders.ranking import test_ranks, top_k
 from src.recommenders.recommender import Recommender
 
 STAGE = "recommend"
+DEPLOY = "deploy recommender"
 
 
 def recommend_retrained(
@@ -87,6 +89,38 @@ def recommend_at_test_time(
     else:
         recommender = training.fitted(clean_data())
     _write(stage, run, recommender, data)
+
+
+def recommend_deployed(
+    training: Training, experiment: Experiment, data: TrainingData, force: bool
+) -> Run:
+    """Rank the clean features of another extractor by the recommender of ``training``, unchanged.
+
+    Its weights are stored as those of this extractor too, so that attacks and measures find them; names
+    of its runs show the extractor from which it learnt. Returns the run of these lists. Raises
+    ``UserError`` for attacked features, and for features of the extractor from which it learnt.
+    """
+    layout, learnt = training.layout, training.run.experiment
+    if experiment.attack or experiment.extractor == learnt.extractor:
+        raise UserError(
+            f"--deployed {learnt.name} is for clean features of another extractor, not {experiment.name}"
+        )
+    source = training.require_weights(training_command(layout, training.run))
+    origin = learnt.extractor.replace("_", "-")
+    run = replace(
+        training.run, experiment=experiment, options=f"{training.run.options}_of-{origin}"
+    )
+    recommender = training.read(run.epochs, data)
+    inputs = (source, layout.features(experiment), layout.training_set, *layout.held_out_sets)
+    weights, manifest = layout.weights(run), Manifest.of(DEPLOY, training.list_options, inputs)
+    if force or not manifest.is_current([weights]):
+        with atomic_output(weights) as temporary:
+            recommender.save(temporary)
+        manifest.write([weights])
+    stage = _stage(layout, run, manifest)
+    if not stage.is_up_to_date(force):
+        _write(stage, run, recommender, data)
+    return run
 
 
 def _stage(layout: Layout, run: Run, manifest: Manifest) -> Stage:

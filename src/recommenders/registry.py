@@ -1,7 +1,7 @@
 """Table of recommenders, by the names that options and runs show."""
 
 from src.recommenders.baselines import Popularity, RandomFactors
-from src.recommenders.factor_models import AMF, AMR, BPRMF, VBPR
+from src.recommenders.factor_models import AMF, AMR, BPRMF, VBPR, RankAMR
 from src.recommenders.recommender import Recommender
 
 RECOMMENDERS: dict[str, type[Recommender]] = {
@@ -10,6 +10,7 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
     "VBPR": VBPR,
     "BPRMF": BPRMF,
     "AMR": AMR,
+    "RankAMR": RankAMR,
     "AMF": AMF,
 }
 """Plain ones stand before those that continue them: that is the order in which they are trained."""

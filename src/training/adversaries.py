@@ -20,6 +20,7 @@ from src.training.attention import TOP_CELLS, Cells
 from src.training.hardness import Destination, hardness
 from src.training.miners import Miner, Triplets
 from src.training.objectives import INDEPENDENT, Inner, Objective
+from src.training.original import Departure
 from src.training.views import MapReader
 
 Perturbs = Literal["all", "pn", "apn"]
@@ -63,6 +64,8 @@ class AdversaryBatch:
     read_map: MapReader | None = None
     notes: dict[str, Tensor] = field(default_factory=dict)
     """Scalars by name that the adversary notes for the log."""
+    departure: Departure | None = None
+    """Differences of features from those before training; None if the recipe reads none."""
 
     @torch.no_grad()
     def predict(self) -> Prediction:
@@ -155,6 +158,7 @@ class Adversary:
             metric=batch.metric,
             wanted=None,
             generator=batch.generator,
+            departure=batch.departure,
         )
 
     def _repeat_unmoved(

@@ -6,6 +6,9 @@ from dataclasses import dataclass, fields
 from src.artifacts.errors import UserError
 from src.attacks.registry import ATTACKS, PRESETS
 
+WITHOUT_LABELS = ("fare", "fare_rec", "denoiser", "denoiser_adv")
+"""Recipes that start from a trained network and need pictures alone."""
+
 
 @dataclass(frozen=True)
 class RecipeOptions:
@@ -27,6 +30,8 @@ class RecipeOptions:
     batch_norm: str | None = None
     steps: int | None = None
     """Number of steps of the inner descent."""
+    clean_weight: float | None = None
+    """Weight of the departure of benign features, which FARE adds to that of perturbed ones."""
     adversary: str | None = None
     """Name of the adversary that perturbs the images of a classifier."""
     arp: tuple[str, ...] = ()
@@ -37,7 +42,8 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         help="classifiers: plain, madry, free, trades, pgd_at, stepll_at, preserve, rectify, arp, "
-        "arp_strong; embedders: none, est, rest, ses, act, tbc, acap, "
+        "arp_strong; trained networks, which need no labels: fare, fare_rec, denoiser, denoiser_adv; "
+        "embedders: none, est, rest, ses, act, tbc, acap, "
         "amd, ramd, amdsemi, amdsemi-aap, free-est, free-amd, free-amdsemi, hm, act-or-none, "
         "act-or-amdsemi, hm-mix (default: plain)",
     )
@@ -83,6 +89,12 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=int, help="steps of the inner descent")
     parser.add_argument(
+        "--clean_weight",
+        type=float,
+        help="fare, fare_rec: weight of the change of clean features beside that of perturbed ones "
+        "(default: 0.5)",
+    )
+    parser.add_argument(
         "--adversary",
         choices=tuple(dict.fromkeys((*ATTACKS, *PRESETS))),
         help="adversary of a classifier's images, in place of the recipe's own: an attack of stage 3 "
@@ -106,6 +118,24 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         help="name of a published experiment in place of the options above, --arch and --dataset; "
         "--steps and --batch_norm may be added",
     )
+
+
+def check_fine_tuning(options: argparse.Namespace) -> None:
+    """Raise ``UserError`` for options of fine-tuning without what they belong to, or the reverse."""
+    recipe, scored = options.recipe, options.score_model or options.weights
+    if recipe in WITHOUT_LABELS and options.pretrained is None:
+        raise UserError(f"--recipe {recipe} continues a trained network: --pretrained FILE")
+    if scored and recipe != "fare_rec":
+        raise UserError("--score_model and --weights belong to --recipe fare_rec")
+    if recipe == "fare_rec":
+        if not scored:
+            raise UserError("--recipe fare_rec needs a recommender: --score_model or --weights")
+        if options.images is None or options.data or options.dataset is None:
+            raise UserError(
+                "--recipe fare_rec takes --images, and --dataset, the recommender's data set"
+            )
+    if options.width and recipe not in ("denoiser", "denoiser_adv"):
+        raise UserError("--width belongs to --recipe denoiser and denoiser_adv")
 
 
 def add_schedule_options(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from src.training.attention import Rectify
 from src.training.losses import MixedCrossEntropy
 from src.training.objectives import diverge, resemble_least_likely
 from src.training.recipes import Recipe
-from src.training.terms import prediction_shift
+from src.training.terms import benign_departure, prediction_shift
 
 FORWARD = 1 / 3
 INPUT_GRADIENT = 2 / 3
@@ -54,12 +54,13 @@ def _attack(adversary: object) -> float:
 
 def _training(recipe: Recipe, closed_form: bool) -> float:
     terms = [term for _, term in recipe.terms]
-    both = isinstance(recipe.loss, MixedCrossEntropy) or prediction_shift in terms
+    both = isinstance(recipe.loss, MixedCrossEntropy)
+    both |= prediction_shift in terms or benign_departure in terms
     units = 2.0 if both else 1.0
     for term in terms:
         if isinstance(term, Rectify):
             units += (2 if term.branches == "both" else 1) / term.every
-    if recipe.has_teacher:
+    if recipe.has_teacher or recipe.fine_tunes:
         units += FORWARD
     if recipe.attention is not None and not closed_form:
         units += SECOND_BACKWARD

@@ -14,7 +14,9 @@ from src.extractors.checkpoints import write_plain
 from src.extractors.distribution import n_processes, rank, wait_for_all
 from src.extractors.extractor import Extractor, Precision
 from src.training.gradient_defence import defend_gradients
+from src.training.losses import Denoising
 from src.training.metric_losses import LEARNT_LR
+from src.training.original import Reading
 from src.training.pictures import SHIFTED, Augmentation, read_pixels, to_images
 from src.training.recipes import Training, drawn, parts
 from src.training.sharing import parse_defence
@@ -22,7 +24,7 @@ from src.training.steps import State, train_step
 
 _NOISE = 500_009
 """Offset of the seed of noise from the seed of images."""
-_WARM_UP = 0.2
+_WARM_UP = {"sgd": 0.2, "adamw": 0.07}
 """Share of the steps in which the learning rate rises, before it falls along a cosine to 0."""
 
 
@@ -35,8 +37,8 @@ class Schedule:
     batch_size: int = 64
     """Number of images, or pairs of images, in a step."""
     lr: float = 0.05
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    """SGD with Nesterov momentum and a rate that rises to ``lr`` and falls, or Adam at ``lr``."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """SGD with Nesterov momentum or AdamW, whose rate rises to ``lr`` and falls, or Adam at ``lr``."""
     momentum: float = 0.9
     """Momentum of SGD."""
     weight_decay: float = 5e-4
@@ -57,8 +59,12 @@ def train(
     schedule: Schedule,
     state_file: Path,
     precision: Precision = "fp32",
+    reading: Reading | None = None,
 ) -> list[dict[str, float]]:
     """Train ``extractor`` in place on its device, and leave it in evaluation mode and in fp32.
+
+    A denoiser in front of it (``extractor.preprocess``) is trained alone. ``reading`` weighs differences
+    of features by a recommender, for recipes that do so.
 
     Returns a row for each epoch: its number and the means of the values that its steps noted
     (``steps.State.seen``), such as loss, terms and accuracies of the network during training.
@@ -68,20 +74,22 @@ def train(
     ``torchrun`` has started several processes, each gets a share of the batches, and gradients and the
     last loss are means over all processes.
     """
-    extractor.requires_grad_(True).to(memory_format=torch.channels_last)
-    extractor.precision = precision
     recipe = parts(training)[0]  # both recipes of a mix draw batches alike
+    trained = extractor.preprocess if isinstance(recipe.loss, Denoising) else extractor.network
+    extractor.requires_grad_(False).to(memory_format=torch.channels_last)
+    trained.requires_grad_(True)
+    extractor.precision = precision
     batch_size = min(schedule.batch_size, len(pictures) // n_processes())
     n_batches = len(pictures) // batch_size // n_processes()
     epochs = math.ceil(schedule.epochs / recipe.replays)
     n_steps = epochs * n_batches * recipe.replays
-    state = State.of(recipe, extractor, n_steps)
-    optimizers = _optimizers(extractor.network, state, schedule)
+    state = State.of(recipe, extractor, n_steps, reading)
+    optimizers = _optimizers(trained, state, schedule)
     log: list[dict[str, float]] = []
     noise = torch.Generator()
     if schedule.gradient_defence is not None:
         defend_gradients(optimizers[0], parse_defence(schedule.gradient_defence), noise)
-    first_epoch = _restore(state_file, extractor.network, optimizers, state, log)
+    first_epoch = _restore(state_file, trained, optimizers, state, log)
     state.step = first_epoch * n_batches * recipe.replays
     augment = schedule.augmentation.training
     all_classes = torch.from_numpy(pictures.classes)
@@ -101,7 +109,7 @@ def train(
                 images = to_images(augment(pixels, generator), extractor.device)
                 classes = all_classes[rows].to(extractor.device)
                 for _ in range(recipe.replays):
-                    if schedule.optimizer == "sgd":
+                    if schedule.optimizer != "adam":
                         _set_lr(optimizers[0], _lr(schedule, state.step, n_steps))
                     loss = train_step(
                         extractor,
@@ -116,7 +124,7 @@ def train(
             bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}")
             log.append({"epoch": epoch + 1, **_means(state.seen)})
             state.seen.clear()
-            _save(state_file, epoch + 1, extractor.network, optimizers, state, log)
+            _save(state_file, epoch + 1, trained, optimizers, state, log)
     extractor.precision = "fp32"
     extractor.eval().requires_grad_(False)
     return log
@@ -145,7 +153,8 @@ def _optimizers(
     if schedule.optimizer == "sgd":
         main = torch.optim.SGD(groups, schedule.lr, momentum=schedule.momentum, nesterov=True)
     else:
-        main = torch.optim.Adam(groups, schedule.lr)
+        kind = torch.optim.AdamW if schedule.optimizer == "adamw" else torch.optim.Adam
+        main = kind(groups, schedule.lr)
     learnt = list(state.learnt.values())
     return [main, torch.optim.SGD(learnt, LEARNT_LR)] if learnt else [main]
 
@@ -169,18 +178,18 @@ def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def _lr(schedule: Schedule, step: int, n_steps: int) -> float:
-    """Return the learning rate of SGD in step ``step`` of ``n_steps``."""
+    """Return the learning rate of SGD or AdamW in step ``step`` of ``n_steps``."""
     if schedule.lr_drops is None:
-        return schedule.lr * _lr_factor((step + 1) / n_steps)
+        return schedule.lr * _lr_factor((step + 1) / n_steps, _WARM_UP[schedule.optimizer])
     passes = schedule.epochs * step // n_steps
     return schedule.lr * 0.1 ** sum(passes >= schedule.epochs // x for x in schedule.lr_drops)
 
 
-def _lr_factor(progress: float) -> float:
+def _lr_factor(progress: float, warm_up: float) -> float:
     """Return the factor of the learning rate of a one-cycle schedule after a share of the steps."""
-    if progress < _WARM_UP:
-        return progress / _WARM_UP
-    return 0.5 * (1 + math.cos(math.pi * (progress - _WARM_UP) / (1 - _WARM_UP)))
+    if progress < warm_up:
+        return progress / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up)))
 
 
 def _save(

@@ -1,7 +1,7 @@
 """Losses of recipes on the views of a batch: cross-entropy, or a loss of metric learning."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,35 @@ class MixedCrossEntropy:
 
     def parameters(self, device: torch.device) -> dict[str, nn.Parameter]:
         return {}
+
+
+@dataclass(frozen=True)
+class FeatureDeparture:
+    """Mean of |f'(x') - f(x)|^2, with f the network before training (FARE: Schlarmann et al., ICML 2024).
+
+    Recipes with it need no classes, keep the head, and leave the network in evaluation mode.
+    """
+
+    reader: Literal["network", "recommender"] = "network"
+    """``recommender``: differences count as a recommender's users see them (``original.Reading``)."""
+    metric: str = "E"
+
+    def __call__(self, views: Views) -> Tensor:
+        return views.departure(views.perturbed.features).square().sum(dim=1).mean()
+
+    def parameters(self, device: torch.device) -> dict[str, nn.Parameter]:
+        return {}
+
+
+@dataclass(frozen=True)
+class Denoising(FeatureDeparture):
+    """Mean of |f(g(x')) - f(x)|_1 of a denoiser g in front of a fixed network f (AiD, SIGIR 2023)."""
+
+    attacked: Literal["network", "denoised"] = "network"
+    """Attacked network: f alone, as published, or f behind the denoiser."""
+
+    def __call__(self, views: Views) -> Tensor:
+        return views.departure(views.perturbed.features).abs().sum(dim=1).mean()
 
 
 @dataclass(frozen=True)

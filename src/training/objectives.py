@@ -15,6 +15,7 @@ from src.attacks.least_likely import least_likely, smoothed_cross_entropy
 from src.extractors.extractor import Prediction
 from src.training.distances import distance
 from src.training.hardness import divergence, hardness, one_sided, two_sided
+from src.training.original import Departure
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Inner:
     wanted: Tensor | None
     """Hardness H_D (t,) that the triplets shall have; None if the adversary has no destination."""
     generator: torch.Generator
+    departure: Departure | None = None
+    """Differences of the images' features from those before training; None if no recipe reads them."""
 
     def triplet(self) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings (t, d) of anchors, positives and negatives."""
@@ -79,6 +82,11 @@ def shift(inner: Inner) -> Tensor:
     target = inner.benign().features
     signs = torch.randint(-1, 2, target.shape, generator=inner.generator).to(target)
     return -distance(inner.points.features, target + _NUDGE * signs, inner.metric)
+
+
+def depart(inner: Inner) -> Tensor:
+    """Return -|f'(x') - f(x)|^2, with f the network before training (Schlarmann et al., FARE, 2024)."""
+    return -inner.departure(inner.points.features).square().sum(dim=1)
 
 
 def collapse(inner: Inner) -> Tensor:

@@ -12,11 +12,11 @@ from src.extractors.zoo import split_arch
 from src.training.adversaries import Adversary, AdversaryBudget, AttackAdversary, Free
 from src.training.arp_keys import parse_keys, with_keys
 from src.training.attention import Attention
-from src.training.command import RecipeOptions
+from src.training.command import WITHOUT_LABELS, RecipeOptions
 from src.training.config_names import parse_config
 from src.training.cost import Cost, cost_of
 from src.training.loop import Schedule
-from src.training.losses import EmbeddingLoss
+from src.training.losses import Denoising, EmbeddingLoss
 from src.training.metric_losses import METRIC_LOSSES, metric_loss
 from src.training.miners import MINERS
 from src.training.objectives import misclassify
@@ -33,7 +33,7 @@ from src.training.recipes import (
     parts,
 )
 from src.training.sharing import parse_defence
-from src.training.terms import barlow_twins, intraclass_structure
+from src.training.terms import barlow_twins, benign_departure, intraclass_structure
 
 _HM_ONLY = ("dest", "objective", "anchor")
 
@@ -64,6 +64,23 @@ LARGE_EMBEDDERS = Defaults(
     steps=8,
 )
 
+# FARE's published settings, but for the number of passes: a catalogue is much smaller than ImageNet.
+LARGE_FARE = Defaults(
+    Schedule(20, 128, 1e-5, "adamw", weight_decay=1e-4, augmentation=UNCHANGED),
+    eps=4,
+    step=1,
+    steps=10,
+)
+SMALL_FARE = replace(
+    LARGE_FARE, schedule=replace(LARGE_FARE.schedule, epochs=80, lr=1e-3), eps=8, step=2, steps=5
+)
+# The published ones.
+DENOISER = Defaults(
+    Schedule(100, 16, 1e-4, "adam", weight_decay=0.0, augmentation=UNCHANGED),
+    eps=8,
+    step=1,
+    steps=8,
+)
 
 # 50,000 iterations on CIFAR-10; 0.15 of pixels in [-1, 1].
 PUBLISHED_ARP = Defaults(
@@ -86,13 +103,18 @@ CONSERVATIVE: dict[str, Any] = {
 """The strategy of that name for networks whose gradients are inverted (Geiping et al. 2020)."""
 
 
-def defaults_of(arch: str, preset: str | None = None) -> Defaults:
+def defaults_of(arch: str, preset: str | None = None, recipe: str = "plain") -> Defaults:
     """Return our defaults of classifiers, or the published ones of embedders for 28 or 224 pixels.
 
     The ``preset`` ``paper`` has the published ones of attention rectification and preservation.
+    Recipes of networks that are trained already have their own.
     """
     if preset == "paper":
         return PUBLISHED_ARP
+    if recipe in WITHOUT_LABELS:
+        if isinstance(parts(RECIPES[recipe])[0].loss, Denoising):
+            return DENOISER
+        return SMALL_FARE if input_size(arch) < 224 else LARGE_FARE
     if split_arch(arch)[1] is None:
         return CLASSIFIERS
     return SMALL_EMBEDDERS if input_size(arch) < 224 else LARGE_EMBEDDERS
@@ -117,6 +139,10 @@ class Job:
     def is_embedder(self) -> bool:
         return split_arch(self.arch)[1] is not None
 
+    @property
+    def denoises(self) -> bool:
+        return isinstance(parts(self.training)[0].loss, Denoising)
+
     def notes(self) -> Iterator[str]:
         """Yield properties of the recipe that a user may not expect."""
         for recipe in parts(self.training):
@@ -126,9 +152,11 @@ class Job:
                 yield "anchors are not perturbed, so the intraclass structure term stays at 0"
 
     def cost(self) -> Cost | None:
-        """Return the cost of a classifier's step; None for embedders: it depends on triplets."""
+        """Return the cost of a classifier's step; None for embedders and denoisers."""
         recipe = parts(self.training)[0]
-        return None if self.is_embedder else cost_of(recipe, has_closed_form(recipe, self.arch))
+        if self.is_embedder or self.denoises:
+            return None
+        return cost_of(recipe, has_closed_form(recipe, self.arch))
 
     def described(self) -> dict[str, object]:
         """Return the training in values that JSON knows, without fields of the schedule that are None."""
@@ -144,9 +172,14 @@ def _without_none(items: list[tuple[str, object]]) -> dict[str, object]:
     return {name: value for name, value in items if value is not None}
 
 
-def job_of(options: argparse.Namespace, recipe_options: RecipeOptions) -> Job:
-    """Return the training that the options of ``train_extractor.py`` name, completed with defaults."""
-    arch, dataset = options.arch or "resnet18", options.dataset
+def job_of(
+    options: argparse.Namespace, recipe_options: RecipeOptions, started: str | None = None
+) -> Job:
+    """Return the training that the options of ``train_extractor.py`` name, completed with defaults.
+
+    ``started`` is the architecture of the network that the training continues, if it continues one.
+    """
+    arch, dataset = started or options.arch or "resnet18", options.dataset
     if options.C:
         for name in ("arch", "dataset"):
             if getattr(options, name) is not None:
@@ -156,7 +189,7 @@ def job_of(options: argparse.Namespace, recipe_options: RecipeOptions) -> Job:
         beside = {"steps": recipe_options.steps or config.options.steps}
         recipe_options = replace(config.options, batch_norm=recipe_options.batch_norm, **beside)
     keys = parse_keys(recipe_options.arp)
-    defaults = defaults_of(check_arch(arch), keys.get("preset"))
+    defaults = defaults_of(check_arch(arch), keys.get("preset"), recipe_options.recipe)
     eps = defaults.eps if options.eps is None else options.eps
     training = build_recipe(recipe_options, arch, eps, options.step)
     if options.replays is not None:
@@ -223,9 +256,9 @@ def build_recipe(options: RecipeOptions, arch: str, eps: float, step: float | No
     """
     training = _named(options)
     keys = parse_keys(options.arp)
-    defaults = defaults_of(arch, keys.get("preset"))
+    defaults = defaults_of(arch, keys.get("preset"), options.recipe)
     is_embedder = split_arch(arch)[1] is not None
-    if is_embedder != _embeds(training):
+    if is_embedder != _embeds(training) and options.recipe not in WITHOUT_LABELS:
         needed = "an embedder (--arch resnet18+512)" if _embeds(training) else "a classifier"
         raise UserError(f"recipe {options.recipe} trains {needed}, not {arch}")
     steps = options.steps or defaults.steps
@@ -234,8 +267,11 @@ def build_recipe(options: RecipeOptions, arch: str, eps: float, step: float | No
         recipe = _with_terms(_with_loss(recipe, options), options)
         if keys:
             recipe = with_keys(recipe, keys)
+        recipe = _with_clean_weight(recipe, options)
         if options.adversary is not None:
             recipe = _with_adversary(recipe, options)
+        if recipe.fine_tunes and options.batch_norm:
+            raise UserError(f"--batch_norm does not go with recipe {options.recipe}")
         recipe = replace(recipe, batch_norm=options.batch_norm or recipe.batch_norm)
         if recipe.adversary is None:
             return recipe
@@ -286,11 +322,22 @@ def _with_loss(recipe: Recipe, options: RecipeOptions) -> Recipe:
 
 
 def _with_adversary(recipe: Recipe, options: RecipeOptions) -> Recipe:
-    if not isinstance(recipe.adversary, Adversary) or isinstance(recipe.loss, EmbeddingLoss):
+    without_classes = isinstance(recipe.loss, EmbeddingLoss) or recipe.fine_tunes
+    if not isinstance(recipe.adversary, Adversary) or without_classes:
         raise UserError(f"--adversary does not go with recipe {options.recipe}")
     named = AttackAdversary("all", misclassify, attack=options.adversary)
     adversary = CLASSIFIER_ADVERSARIES.get(options.adversary, named)
     return replace(recipe, adversary=replace(adversary, gate=recipe.adversary.gate))
+
+
+def _with_clean_weight(recipe: Recipe, options: RecipeOptions) -> Recipe:
+    if options.clean_weight is None:
+        return recipe
+    if benign_departure not in [term for _, term in recipe.terms]:
+        raise UserError(f"--clean_weight belongs to fare and fare_rec, not to {options.recipe}")
+    if options.clean_weight < 0:
+        raise UserError("--clean_weight must not be negative")
+    return replace(recipe, terms=((options.clean_weight, benign_departure),))
 
 
 def _with_terms(recipe: Recipe, options: RecipeOptions) -> Recipe:

@@ -18,13 +18,21 @@ from src.training.adversaries import Adversary, Free, Gate, near_start
 from src.training.attention import Attention, Preserve, Rectify
 from src.training.batches import Batches, pairs, plain
 from src.training.hardness import LossGuided, parse_destination
-from src.training.losses import CrossEntropy, EmbeddingLoss, Loss, MixedCrossEntropy
+from src.training.losses import (
+    CrossEntropy,
+    Denoising,
+    EmbeddingLoss,
+    FeatureDeparture,
+    Loss,
+    MixedCrossEntropy,
+)
 from src.training.miners import MINERS, Miner
 from src.training.objectives import (
     HARDNESS_OBJECTIVES,
     collapse,
     collapse_all,
     collapse_or_invert,
+    depart,
     diverge,
     harden,
     invert,
@@ -32,7 +40,13 @@ from src.training.objectives import (
     resemble_least_likely,
     shift,
 )
-from src.training.terms import Term, embedding_shift, intraclass_structure, prediction_shift
+from src.training.terms import (
+    Term,
+    benign_departure,
+    embedding_shift,
+    intraclass_structure,
+    prediction_shift,
+)
 
 Value = TypeVar("Value")
 
@@ -62,6 +76,11 @@ class Recipe:
     def together(self) -> bool:
         """True if benign and perturbed images share one forward."""
         return isinstance(self.loss, MixedCrossEntropy) and self.adversary is not None
+
+    @property
+    def fine_tunes(self) -> bool:
+        """True if a network that is trained already is kept close to itself, without classes."""
+        return isinstance(self.loss, FeatureDeparture)
 
     @property
     def has_teacher(self) -> bool:
@@ -111,6 +130,14 @@ _ARP = replace(
     clip_norm=5.0,
 )
 
+_FARE = Recipe(
+    FeatureDeparture(),
+    plain,
+    Adversary("all", depart, start=random_start),
+    terms=((0.5, benign_departure),),
+)
+_DENOISER = replace(_FARE, loss=Denoising(), terms=(), batch_norm="train")
+
 _ACT = replace(_EMBED, adversary=Adversary("pn", collapse))
 _AMDSEMI = replace(_EMBED, adversary=Adversary("apn", harden, LossGuided(power=0.5)))
 
@@ -157,6 +184,11 @@ RECIPES: dict[str, Training] = {
     "rectify": replace(_ARP, terms=_ARP.terms[1:]),
     "arp": _ARP,
     "arp_strong": replace(_ARP, adversary=replace(_PGD, gate=Gate())),
+    # Networks that are trained already: no classes, and features stay where they are.
+    "fare": _FARE,
+    "fare_rec": replace(_FARE, loss=FeatureDeparture("recommender")),
+    "denoiser": _DENOISER,
+    "denoiser_adv": replace(_DENOISER, loss=Denoising(attacked="denoised")),
     # Embedders. Only EST was published with batch norm that follows its batches.
     "none": _EMBED,
     "est": replace(_EMBED, adversary=Adversary("all", shift), batch_norm="train"),

@@ -2,27 +2,42 @@
 
 import argparse
 import math
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import Run
+from src.artifacts.layout import Layout
+from src.datasets.catalogue import open_catalogue
 from src.datasets.image_set import ImageSet
 from src.datasets.labelled_folder import open_labelled_folder
 from src.datasets.retrieval import open_retrieval_set
 from src.extractors.architectures import input_size
+from src.recommenders.data import load_training_data
+from src.recommenders.read_out import change_of_scores, load_recommender
+from src.training.command import WITHOUT_LABELS
 from src.training.options import Job
+from src.training.original import Reading
 
 HELD_OUT = 0.2
 """Share of the pictures of a folder that is held out of training."""
 
 
-def open_pictures(options: argparse.Namespace, job: Job) -> tuple[ImageSet, ImageSet]:
+def open_pictures(
+    options: argparse.Namespace, job: Job, trained_size: int | None = None
+) -> tuple[ImageSet, ImageSet]:
     """Open ``--images`` and ``--labels``, or ``--data``: pictures to train on, and held-out ones.
 
     There may be no held-out pictures. Training pictures are larger if random windows are cut from them.
-    Raises ``UserError`` for neither or both sources.
+    Recipes without labels train on all ``--images``, read as stage 1 reads them for a network that was
+    trained on the side ``trained_size``. Raises ``UserError`` for neither or both sources.
     """
+    if job.recipe in WITHOUT_LABELS and options.images and options.data is None:
+        size = _size(options.size, job) or None
+        pictures = open_catalogue(options.images, size, trained_size)
+        return pictures, pictures.take(np.arange(0))
     folder = (options.images, options.labels)
     if options.data is None and None not in folder:
         pictures = open_labelled_folder(*folder, _size(options.size, job))
@@ -36,6 +51,24 @@ def open_pictures(options: argparse.Namespace, job: Job) -> tuple[ImageSet, Imag
             return together.renumbered(), together.take(np.arange(0)).renumbered()
         return opened.train.renumbered(), opened.test.renumbered()
     raise UserError("say what to train on: --images and --labels, or --data and --dataset")
+
+
+def reading_of(options: argparse.Namespace, weights: Path, n_features: int) -> Reading:
+    """Return how the recommender of a weight file sees differences of ``n_features`` features.
+
+    Raises ``UserError`` for a recommender without slopes, and for another number of features.
+    """
+    layout = Layout(options.dataset, options.root)
+    data = load_training_data(layout, Run.parse_weights_name(weights.stem).experiment)
+    _, recommender = load_recommender(weights, data)
+    slopes = recommender.slopes()
+    if slopes is None:
+        raise UserError(f"{weights}: its scores do not grow evenly with features of images")
+    if slopes.shape[1] != n_features:
+        raise UserError(
+            f"{weights} reads {slopes.shape[1]} features, but the network has {n_features}"
+        )
+    return Reading(change_of_scores(slopes), recommender.unit)
 
 
 def choose_pictures(pictures: ImageSet, n: int, seed: int) -> ImageSet:

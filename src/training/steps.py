@@ -13,6 +13,8 @@ from src.extractors.distribution import average_gradients, mean_over_processes
 from src.extractors.extractor import Extractor
 from src.training.adversaries import AdversaryBatch, Free
 from src.training.hardness import INITIAL_LOSS
+from src.training.losses import Denoising
+from src.training.original import Original, Reading
 from src.training.recipes import Recipe
 from src.training.terms import Term
 from src.training.views import Views
@@ -36,13 +38,19 @@ class State:
     """Extractor whose maps the recipe reads; None if it reads none."""
     teacher: Watched | None = None
     """Extractor before training, frozen; None if the recipe has no teacher."""
+    original: Original | None = None
+    """Network before training that the loss compares with; None if it compares with none."""
     seen: list[dict[str, Tensor]] = field(default_factory=list)
     """Scalars by name, on the device, that each step of this epoch noted."""
 
     @classmethod
-    def of(cls, recipe: Recipe, extractor: Extractor, n_steps: int) -> "State":
-        """Return the state before the first step."""
+    def of(
+        cls, recipe: Recipe, extractor: Extractor, n_steps: int, reading: Reading | None = None
+    ) -> "State":
+        """Return the state before the first step; ``reading`` weighs differences of features."""
         state = cls(recipe.loss.parameters(extractor.device), n_steps=n_steps)
+        if recipe.fine_tunes:
+            state.original = Original.of(extractor, reading)
         if recipe.attention is not None:
             state.watched = recipe.attention.watch(extractor)
         if recipe.has_teacher:
@@ -66,6 +74,8 @@ def train_step(
     pixels only, in evaluation mode; gradients of weights come from the one forward that the loss reads.
     """
     set_mode(extractor, recipe.batch_norm)
+    if recipe.fine_tunes:
+        extractor.network.eval()  # without dropout, as it is compared with itself
     views = perturbed_views(extractor, recipe, state, images, classes, generator)
     loss = recipe.loss(views)
     share = recipe.share_of_terms(state.step / state.n_steps)
@@ -107,8 +117,10 @@ def perturbed_views(
     """Return the batch with its perturbed images, before any forward of the training."""
     metric, adversary = recipe.loss.metric, recipe.adversary
     read_map = recipe.attention and recipe.attention.maps
+    departure = state.original and state.original.departure(images)
+    behind = isinstance(recipe.loss, Denoising) and recipe.loss.attacked == "network"
     batch = AdversaryBatch(
-        extractor,
+        state.original.extractor if behind else extractor,
         images,
         classes,
         recipe.miner,
@@ -117,6 +129,7 @@ def perturbed_views(
         generator,
         watched=state.watched,
         read_map=read_map,
+        departure=departure,
     )
     points, mined = None, None
     if isinstance(adversary, Free):
@@ -139,6 +152,7 @@ def perturbed_views(
         teacher=state.teacher,
         step=state.step,
         notes=batch.notes,
+        departure=departure,
     )
 
 

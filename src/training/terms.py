@@ -29,6 +29,11 @@ def embedding_shift(views: Views) -> Tensor:
     return distance(views.perturbed.features, views.benign.features, views.metric).mean()
 
 
+def benign_departure(views: Views) -> Tensor:
+    """Return the mean of |f'(x) - f(x)|^2, with f the network before training."""
+    return views.departure(views.benign.features).square().sum(dim=1).mean()
+
+
 def prediction_shift(views: Views) -> Tensor:
     """Return the mean of KL(f(x) || f(x')) of class probabilities (Zhang et al., TRADES, 2019)."""
     return functional.kl_div(

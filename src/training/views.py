@@ -10,6 +10,7 @@ from torch import Tensor
 from src.extractors.attention import overlap, top_cells
 from src.extractors.extractor import Prediction
 from src.training.miners import Miner, Triplets
+from src.training.original import Departure
 
 MapReader = Callable[[Callable[[Tensor], Prediction], Prediction, Tensor], Tensor]
 """Function of a watched network, its prediction for images (N, ...), classes (N,) -> maps (N, h, w)."""
@@ -50,6 +51,9 @@ class Views:
     """Number of earlier steps."""
     notes: dict[str, Tensor] = field(default_factory=dict)
     """Scalars by name that the adversary noted."""
+    departure: Departure | None = None
+    """Differences of features from those before training, which need no classes; None if the recipe
+    reads none."""
 
     @cached_property
     def _both(self) -> tuple[Prediction, Prediction]:
@@ -86,6 +90,8 @@ class Views:
     def noted(self) -> dict[str, Tensor]:
         """Return scalars: accuracies and IoU of attended cells, if known, and the adversary's notes."""
         done, notes = vars(self), {}
+        if self.departure is not None:
+            return notes | self.notes
         if "benign" in done:
             notes["accuracy"] = self._accuracy(self.benign)
         if "perturbed" in done and self.mined is None and self.points is not None:

@@ -402,6 +402,62 @@ def test_test_time_protocol_scores_attacked_features_with_clean_weights(layout, 
     np.testing.assert_allclose(top_k.scores, expected, rtol=1e-4, atol=1e-6)
 
 
+TUNED = "fare_original"
+
+
+@pytest.fixture
+def tuned(layout) -> np.ndarray:
+    """Clean features of another extractor, a little apart from those of the first one."""
+    with (layout.data / "original" / "features.npy").open("rb") as stream:
+        features = np.load(stream)
+    features = features + 0.02 * np.random.default_rng(1).standard_normal(features.shape)
+    (layout.data / TUNED).mkdir()
+    write_features(layout.data / TUNED / "features.npy", features.astype(np.float32))
+    return features.astype(np.float32)
+
+
+def test_a_deployed_recommender_stays_as_it_is(layout, generate, tuned, capsys):
+    assert generate() == 0
+    before = read_test_ranks(layout.test_ranks(Run.parse(f"original_top5_ep6_VBPR{NAMED}")))
+    capsys.readouterr()
+    deploy = ["--experiment_name", TUNED, "--deployed", "original"]
+    assert generate(*deploy) == 0
+    run_name = f"{TUNED}_top5_ep6_VBPR{NAMED}_of-original"
+    printed = capsys.readouterr().out
+    assert f"before: HR@20 {(before.ranks < 20).mean():.4f}" in printed
+    assert f"{run_name}.tsv: HR@20" in printed
+
+    weights = weights_of(layout, f"{TUNED}_step6_VBPR{NAMED}_of-original")
+    original = weights_of(layout, f"original_step6_VBPR{NAMED}")
+    for name, values in original.items():
+        np.testing.assert_array_equal(weights[name], values)
+    users, items = original["P"], original["Q"] + tuned / original["scale"] @ original["E"]
+    top_k = read_top_k(layout.recommendations(Run.parse(run_name)))
+    expected = np.take_along_axis(users @ items.T, top_k.items, axis=1)
+    np.testing.assert_allclose(top_k.scores, expected, rtol=1e-4, atol=1e-5)
+    assert generate(*deploy) == 0
+    assert "is up to date" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--experiment_name", TUNED], "no weights at"),
+        (["--experiment_name", "original"], "for clean features of another extractor"),
+        (["--experiment_name", ATTACKED], "for clean features of another extractor"),
+        (["--experiment_name", TUNED, "--model", "BPRMF"], "its weights read no images"),
+        (["--experiment_name", TUNED, "--keep", "best"], "--deployed goes without"),
+        (
+            ["--experiment_name", TUNED, "--load_weights_from", "original"],
+            "--deployed goes without",
+        ),
+    ],
+)
+def test_what_cannot_be_deployed_is_one_line(generate, tuned, capsys, arguments, message):
+    assert generate("--deployed", "original", *arguments) == 2
+    assert message in the_error(capsys)
+
+
 def test_test_time_on_clean_features_changes_nothing(layout, generate):
     assert generate() == 0
     assert generate("--load_weights_from", "original") == 0

@@ -17,6 +17,7 @@ from src.recommenders.hyperparameters import Adversary, Hyperparameters
 from src.recommenders.parameter_attack import ParameterAttack
 from src.recommenders.perturbations import (
     Occurrences,
+    promotion_shift,
     random_feature_shift,
     worst_feature_shift,
 )
@@ -218,6 +219,21 @@ def test_each_perturbed_item_moves_by_exactly_epsilon_against_the_pair():
     # d_i = -eps p / |p| and d_j = +eps p / |p|: both lower the margin of the pair.
     np.testing.assert_allclose(shift, -2 * 0.3 * unit, atol=1e-6)
     assert (shift[3] == 0).all()
+
+
+def test_promotion_raises_the_mean_score_of_the_negatives_as_much_as_its_length_allows():
+    rng = np.random.default_rng(0)
+    visual, projection = rng.standard_normal((6, 3)), rng.standard_normal((5, 3))
+    arguments = (tf.constant(array, tf.float32) for array in (visual, projection))
+    shift = promotion_shift(0.3, *arguments).numpy()
+    mean_slope = projection @ visual.mean(axis=0)
+    moved = 0.3 * mean_slope / np.linalg.norm(mean_slope)
+    np.testing.assert_allclose(shift, -(moved @ projection)[None], rtol=1e-5)
+    # The mean margin over the batch falls by eps |m|: no other change of that length lowers it more.
+    lowered = (visual * shift).sum(axis=1).mean()
+    assert lowered == pytest.approx(-0.3 * np.linalg.norm(mean_slope), rel=1e-5)
+    nobody = promotion_shift(0.3, tf.zeros((6, 3)), tf.eye(3)).numpy()
+    assert (nobody == 0).all()
 
 
 def test_random_perturbations_have_norm_epsilon_and_no_common_direction():

@@ -154,7 +154,7 @@ def test_training_learns_and_accuracy_falls_under_attack(tmp_path):
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
-    factors = [loop._lr_factor(progress) for progress in np.linspace(0.01, 1, 100)]
+    factors = [loop._lr_factor(progress, 0.2) for progress in np.linspace(0.01, 1, 100)]
     assert max(factors) == pytest.approx(1, abs=0.01)
     assert int(np.argmax(factors)) == pytest.approx(19, abs=1)
     assert factors[-1] == pytest.approx(0, abs=1e-12)

@@ -1,0 +1,40 @@
+"""Networks with which trainings start."""
+
+import argparse
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from src.defences.unet import UNet
+from src.extractors.architectures import build_extractor
+from src.extractors.checkpoints import load_extractor, load_pretrained
+from src.extractors.extractor import Extractor
+from src.extractors.weights import IMAGENET
+from src.training.options import Job
+
+
+class CleanedImages(nn.Module):
+    """Images of a denoiser, in [0, 1], as a network behind it reads them."""
+
+    text = "denoiser"
+
+    def __init__(self, denoiser: UNet) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.denoiser(images).clamp(0, 1)
+
+
+def new_extractor(job: Job, labels: tuple[str, ...]) -> Extractor:
+    """Build a network with a new head, whose other layers ``job.pretrained`` may give."""
+    extractor = build_extractor(job.arch, labels)
+    if job.pretrained:
+        load_pretrained(extractor, job.pretrained)
+    return extractor
+
+
+def trained_extractor(options: argparse.Namespace) -> Extractor:
+    """Read the whole network of ``--pretrained``, with its head."""
+    published = options.pretrained == IMAGENET
+    return load_extractor(options.arch, None if published else Path(options.pretrained))
