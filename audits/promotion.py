@@ -43,14 +43,8 @@ def main() -> None:
     from src.artifacts.layout import Layout
     from src.artifacts.manifest import Manifest
     from src.artifacts.stage import Stage
-    from src.measures.promotion import (
-        inputs_of,
-        promotion_overview,
-        promotion_table,
-        read_promotion,
-        sentence,
-        subjects_of,
-    )
+    from src.measures.promotion import inputs_of, promotion_table, read_promotion, subjects_of
+    from src.measures.promotion_text import promotion_overview, sentence
 
     layouts = [Layout(name, options.root) for name in (options.dataset, *options.trainings)]
     for layout in layouts:
