@@ -1,8 +1,12 @@
 """What ``promotion.tsv`` says, for the terminal, the report and documents."""
 
+import re
+
 import numpy as np
 import pandas as pd
 
+from src.artifacts.experiments import Experiment
+from src.attacks.registry import ATTACKS
 from src.measures.attack_failures import evaluated
 from src.measures.promotion import ANY
 from src.measures.terminal import format_table
@@ -25,6 +29,11 @@ _SHOWN = {
     "restored": "restored",
     "verdict": "verdict",
 }
+
+
+_EFFORT = {"nb_iter": "steps", "nb_it": "steps", "queries": "queries", "restarts": "restarts"}
+"""How parameters in names of experiments are called."""
+_SOURCE = re.compile(rf"_of_(.+?)_(?:{'|'.join(ATTACKS)})_")
 
 
 def of_all_items(table: pd.DataFrame) -> pd.DataFrame:
@@ -82,3 +91,88 @@ def promotion_overview(table: pd.DataFrame) -> str:
     ]
     notes += blind_recommenders(order)
     return "\n".join([text, "", *notes]) if notes else text
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return the table for a document: a Markdown table for each recommender on each extractor.
+
+    Exposures are percentages of the users who may be shown an item, with intervals of 95 %.
+    """
+    rows = of_all_items(table)
+    rows = rows.assign(eps=rows["eps"].fillna(0))
+    order = ["threat", "items", "eps", "change"]
+    parts = []
+    for (extractor, recommender), of in rows.groupby(["extractor", "recommender"], sort=False):
+        lists = of[of["scope"] == "all"].set_index(["attack", "threat"])
+        one = of[of["scope"] == "one"].sort_values(order, ascending=[False, False, True, True])
+        lines = [_line(row, lists.loc[(row["attack"], row["threat"])]) for _, row in one.iterrows()]
+        after = of[of["threat"] == "retrained"].sort_values("change")
+        lines += [_line_of_lists(row) for _, row in after.iterrows()]
+        k = int(of["k"].iloc[0])
+        heads = (
+            "attacker knows",
+            "attack",
+            "items",
+            f"exposure@{k}, % (clean)",
+            "change beyond noise",
+            "at the clean length",
+            "median place (clean)",
+            f"CHR@{k}, all at once (clean)",
+            "verdict",
+        )
+        text = [f"{recommender} on {extractor}, reliance {of['reliance'].iloc[0]:.0%}:", ""]
+        for cells in (heads, ["---"] * len(heads), *lines):
+            text.append(f"| {' | '.join(cells)} |")
+        parts.append("\n".join(text))
+    return "\n\n".join(parts)
+
+
+def _line(one: pd.Series, together: pd.Series) -> list[str]:
+    """Return the cells of an attack on items one at a time, and ``together``."""
+    before = one["before"]
+    return [
+        one["threat"].replace("_", " "),
+        _attack_text(one),
+        f"{one['items']:g}",
+        _percent(one["after"], before + one["low"], before + one["high"])
+        + f" ({100 * before:.1f})",
+        _percent(one["net"], one["net_low"], one["net_high"]),
+        _percent(one["restored"]),
+        f"{one['place_after']:.0f} ({one['place_before']:.0f})",
+        f"{together['after']:.1f} ({together['before']:.1f})",
+        _verdict(one),
+    ]
+
+
+def _line_of_lists(row: pd.Series) -> list[str]:
+    """Return the cells of an attack that is measured by lists alone, all items at once."""
+    before, net = row["before"], ""
+    if np.isfinite(row["net"]):
+        net = f", beyond noise {row['net']:.2f} ({row['net_low']:.2f} to {row['net_high']:.2f})"
+    lists = f"{row['after']:.1f} ({before:.1f}){net}"
+    empty = [""] * 4
+    return ["retrained", _attack_text(row), f"{row['items']:g}", *empty, lists, _verdict(row)]
+
+
+def _attack_text(row: pd.Series) -> str:
+    """Say what an attack aims at, by which means and effort: ``rank by apgd, 30 steps, 8/255``."""
+    experiment = Experiment.parse(row["attack"])
+    aim = row["objective"]
+    if aim != CONTROL:
+        aim += f" by {experiment.attack}"
+    if source := _SOURCE.search(experiment.parameters):
+        aim += f" from {source[1]}"
+    efforts = re.findall(rf"({'|'.join(_EFFORT)})(\d+)(?:_|$)", experiment.parameters)
+    said = [aim, *(f"{number} {_EFFORT[kind]}" for kind, number in efforts)]
+    return ", ".join([*said, f"{row['eps']:g}/255"] if row["eps"] else said)
+
+
+def _percent(value: float, low: float = np.nan, high: float = np.nan) -> str:
+    if not np.isfinite(value):
+        return ""
+    bounds = f" [{100 * low:.1f}, {100 * high:.1f}]" if np.isfinite(low) else ""
+    return f"{100 * value:.1f}{bounds}"
+
+
+def _verdict(row: pd.Series) -> str:
+    return f"{row['verdict']}: {row['indicator']}" if row["indicator"] else row["verdict"]

@@ -213,6 +213,28 @@ def test_a_recommender_may_be_missing_on_some_extractors(shop, capsys):
     assert subjects == {("original", "VBPR"), ("original", "AMR"), ("jpeg", "VBPR")}
 
 
+def test_the_table_for_documents(shop, capsys):
+    assert audit(shop.root) == 0
+    capsys.readouterr()
+    table = read_promotion(shop.result("promotion.tsv"))
+    assert audit(shop.root, "--markdown") == 0
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    heads, _, *lines = ([cell.strip() for cell in line.split("|")[1:-1]] for line in printed)
+    by_attack = {(line[0], line[1]): dict(zip(heads, line, strict=True)) for line in lines}
+    rank = ("white box", "rank by apgd, 30 steps, 8/255")
+    assert list(by_attack) == [("white box", "noise, 8/255"), rank, ("retrained", rank[1])]
+    one, together = (
+        table[(table["objective"] == "rank") & (table["scope"] == scope)].iloc[0]
+        for scope in ("one", "all")
+    )
+    shown = by_attack[rank]
+    exposures = [100 * (one["before"] + one[bound]) for bound in ("change", "low", "high")]
+    of_table = "{:.1f} [{:.1f}, {:.1f}]".format(*exposures) + f" ({100 * one['before']:.1f})"
+    assert shown[f"exposure@{K}, % (clean)"] == of_table
+    lists = f"{together['after']:.1f} ({together['before']:.1f})"
+    assert shown[f"CHR@{K}, all at once (clean)"] == lists
+
+
 def test_noise_on_other_items_is_no_control(shop):
     table = shop.attack_report(Experiment.parse(NOISE))
     pd.DataFrame({"image": [3, 7, 21]}).to_csv(table, sep="\t", index=False)
