@@ -52,8 +52,10 @@ while IFS= read -r surrogate; do
         fail "--surrogate $surrogate: $architecture is there already"
     SURROGATES[$architecture]=$(quoted_path "$file")
 done <<<"${OPTION[surrogate]:-}"
-entries name=dataset arch origin seeds epochs=epoch batch lr gpu
-path_entries images train test weights
+entries name=dataset origin seeds epochs=epoch batch lr gpu
+path_entries images train test
+LOOKING="--defense 0 --arch ${OPTION[arch]} --model_file $(quoted_path "${OPTION[weights]}")"
+entry looking "$LOOKING"
 
 # entry_list NAME TEXT...: a list of texts.
 entry_list() {
@@ -148,12 +150,11 @@ attack_with_less() {
     items=data/${OPTION[name]}/attacked_items.txt
     tail -n +2 "data/${OPTION[name]}/${own[0]}/attack.tsv" | cut -f1 >"$items"
     items="--items $items"
-    local looking="--defense 0 --arch {arch} --model_file {weights}"
 
     if [[ "$THREATS" == *" jpeg "* ]]; then
         for quality in 75 95; do
             attacks=("$(noise "$LARGEST" "$items")" "$(list_attack "$LARGEST" "$items" rank VBPR)")
-            through jpeg-quality$quality "$looking --preprocess jpeg:quality=$quality" \
+            through jpeg-quality$quality "$LOOKING --preprocess jpeg:quality=$quality" \
                 "${attacks[@]}" "${attacks[1]} --unaware" >/dev/null
         done
     fi
@@ -165,7 +166,7 @@ attack_with_less() {
             [ "$queries" -le 64 ] || # a step of NES asks 65 times
                 attacks+=("--attack_type nes --queries $queries --eps $LARGEST $few $(scored_by rank VBPR)")
         done
-        through original "$looking" "${attacks[@]}" >/dev/null
+        through original "$LOOKING" "${attacks[@]}" >/dev/null
     fi
     surrogate() { echo "--defense 1 --model_dir $1 --arch $1 --model_file ${SURROGATES[$1]}"; }
     for arch in "${!SURROGATES[@]}"; do
@@ -174,7 +175,7 @@ attack_with_less() {
     done
     for arch in "${!SURROGATES[@]}"; do
         mapfile -t attacks < <(given ${of_surrogate[$arch]})
-        through original "$looking" "${attacks[@]}" >/dev/null
+        through original "$LOOKING" "${attacks[@]}" >/dev/null
         local others=("${own[0]}" "${own[2]}")
         for other in "${!SURROGATES[@]}"; do
             [ "$other" = "$arch" ] || others+=(${of_surrogate[$other]})
