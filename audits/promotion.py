@@ -34,6 +34,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--output", default="promotion", help="name of the table in results/<dataset>/"
     )
+    parser.add_argument(
+        "--markdown", action="store_true", help="print the table as Markdown, for a document"
+    )
     return parser.parse_args()
 
 
@@ -43,14 +46,8 @@ def main() -> None:
     from src.artifacts.layout import Layout
     from src.artifacts.manifest import Manifest
     from src.artifacts.stage import Stage
-    from src.measures.promotion import (
-        inputs_of,
-        promotion_overview,
-        promotion_table,
-        read_promotion,
-        sentence,
-        subjects_of,
-    )
+    from src.measures.promotion import inputs_of, promotion_table, read_promotion, subjects_of
+    from src.measures.promotion_text import markdown, promotion_overview, sentence
 
     layouts = [Layout(name, options.root) for name in (options.dataset, *options.trainings)]
     for layout in layouts:
@@ -75,6 +72,9 @@ def main() -> None:
             table.to_csv(file, sep="\t", index=False, float_format="%.6g")
         stage.say_written()
     table = read_promotion(path)
+    if options.markdown:
+        print(markdown(table))
+        return
     print(promotion_overview(table))
     print(sentence(table))
 

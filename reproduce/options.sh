@@ -1,6 +1,7 @@
 # Options of the reproduction scripts, which become entries of a study. The scripts source this file.
 #
 #   read_options "dataset data short!" "$@"    --dataset D, --data PATH, --short; after -- those of snakemake
+#   read_options "data+" "$@"                  --data PATH as often as wanted; the value has a line for each
 #   entries dataset epochs=epoch               D becomes the entry dataset, the value of --epochs the entry epoch
 #   path_entries data                          turns --data into an entry with an absolute path
 #   run_study NAME                             runs reproduce/studies/NAME.yaml with these entries
@@ -16,7 +17,8 @@ fail() { echo "error: $*" >&2; exit 2; }
 usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
 
 read_options() {
-    local known=" $1 " name
+    local known name
+    known=" $(tr -s "[:space:]" " " <<<"$1") "
     shift
     while [ $# -gt 0 ]; do
         case "$1" in
@@ -29,9 +31,14 @@ read_options() {
             shift
             continue
         fi
-        [[ "$1" == --* && "$known" == *" $name "* ]] || fail "unknown option $1 (see bash $0 --help)"
+        [[ "$1" == --* && ("$known" == *" $name "* || "$known" == *" $name+ "*) ]] ||
+            fail "unknown option $1 (see bash $0 --help)"
         [ $# -ge 2 ] || fail "$1 needs a value"
-        OPTION[$name]=$2
+        if [[ "$known" == *" $name+ "* ]]; then
+            OPTION[$name]+=${OPTION[$name]:+$'\n'}$2
+        else
+            OPTION[$name]=$2
+        fi
         shift 2
     done
 }

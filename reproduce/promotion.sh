@@ -2,61 +2,102 @@
 # How far can an attacker push items in the lists: by a class, by scores, by ranks, beside noise.
 #
 #   bash reproduce/promotion.sh --name N --images DIR --train FILE --test FILE --arch A --weights FILE \
-#       --origin O [--target T] [--items 64] [--eps "2 4 8"] [--budget full|small] [--seeds "0 1 2"] \
-#       [--epochs 100] [--batch 512] [--lr 0.05] [--gpu 0] [-- options of snakemake]
+#       --origin O [--target T] [--items 64] [--eps "2 4 8"] [--budget full|small] [--threats "jpeg ranks"] \
+#       [--queries "100 1000"] [--few 8] [--surrogate ARCH:WEIGHTS]... [--seeds "0 1 2"] [--epochs 100] \
+#       [--batch 512] [--lr 0.05] [--gpu 0] [-- options of snakemake]
 #
 # DIR holds <item id>.jpg, the two TSV files hold user and item ids. Of the items that the classifier takes
 # for class O so many are attacked; T is the class that the class attack is after, by default the most
 # recommended one. Attacks on lists are after VBPR (and on the largest eps after AMR too). full runs APGD of
 # 100 steps; small runs 30 of them on the CPU. It leaves data/N/, results/N/promotion.tsv and
 # results/N/report.html. What it runs stands in reproduce/studies/promotion.yaml.
+#
+# The attacker knows everything; the other seeds of the recommender rank what was attacked on the first one,
+# and recommenders are retrained on the attacked images. On the largest eps he may also know less:
+#
+#   --threats jpeg     images are stored as JPEG of quality 75 and 95 before they are looked at, and he knows
+#                      this or not
+#   --threats ranks    he asks at which places his items stand, by Square and NES, --queries times (small:
+#                      100 and 1000, full: 5000 too) for each of --few items
+#   --surrogate A:W    he has another network, of architecture A with the weights W, in place of this one;
+#                      both networks judge what was attacked on the other one
+#
+# "--threats none" leaves out both of the first two, which are the default.
 set -euo pipefail
 source "$(dirname "$0")/options.sh"
 
-read_options "name images train test arch weights origin target items eps budget seeds epochs batch lr gpu" "$@"
+read_options "name images train test arch weights origin target items eps budget threats queries few
+    surrogate+ seeds epochs batch lr gpu" "$@"
 require_options name images train test arch weights origin
 BUDGET=${OPTION[budget]:-full} EPOCHS=${OPTION[epochs]:-100}
 case "$BUDGET" in
-    full) STEPS=100 ;;
-    small) STEPS=30 OPTION[gpu]=${OPTION[gpu]:--1} ;;
+    full) STEPS=100 QUERIES=${OPTION[queries]:-100 1000 5000} ;;
+    small) STEPS=30 QUERIES=${OPTION[queries]:-100 1000} OPTION[gpu]=${OPTION[gpu]:--1} ;;
     *) fail "--budget is full or small" ;;
 esac
-[[ "${OPTION[items]:=64}" =~ ^[1-9][0-9]*$ ]] || fail "--items must be a whole number"
-entries name=dataset arch origin seeds epochs=epoch batch lr gpu
-path_entries images train test weights
+for number in items few; do
+    [[ "${OPTION[$number]:-1}" =~ ^[1-9][0-9]*$ ]] || fail "--$number must be a whole number"
+done
+[[ "$QUERIES" =~ ^[1-9][0-9]*(\ [1-9][0-9]*)*$ ]] || fail "--queries holds numbers, such as \"100 1000\""
+THREATS=" ${OPTION[threats]:-jpeg ranks} "
+for threat in $THREATS; do
+    [[ "$threat" =~ ^(jpeg|ranks|none)$ ]] || fail "--threats holds jpeg, ranks or none, not $threat"
+done
+declare -A SURROGATES=() # weights by architecture
+while IFS= read -r surrogate; do
+    [ -n "$surrogate" ] || continue
+    architecture=${surrogate%%:*} file=${surrogate#*:}
+    [[ "$surrogate" == *:* && -f "$file" ]] || fail "--surrogate $surrogate: it is ARCH:WEIGHTS with a file"
+    [ "$architecture" != "${OPTION[arch]}" ] && [ -z "${SURROGATES[$architecture]:-}" ] ||
+        fail "--surrogate $surrogate: $architecture is there already"
+    SURROGATES[$architecture]=$(quoted_path "$file")
+done <<<"${OPTION[surrogate]:-}"
+entries name=dataset origin seeds epochs=epoch batch lr gpu
+path_entries images train test
+LOOKING="--defense 0 --arch ${OPTION[arch]} --model_file $(quoted_path "${OPTION[weights]}")"
+entry looking "$LOOKING"
 
 # entry_list NAME TEXT...: a list of texts.
 entry_list() {
     local name=$1 texts=("${@:2}")
-    ENTRIES+=("\"$name\": [$(printf '"%s",' "${texts[@]}" | sed 's/,$//')]")
+    ENTRIES+=("\"$name\": [$(printf '"%s",' "${texts[@]//\"/\\\"}" | sed 's/,$//')]")
 }
 
+LARGEST=0
+for eps in ${OPTION[eps]:=2 4 8}; do
+    [[ "$eps" =~ ^[0-9]+(\.[0-9]+)?$ ]] || fail "--eps holds grey levels, such as \"2 4 8\""
+    LARGEST=$(printf '%s\n%s\n' "$LARGEST" "$eps" | sort -g | tail -1)
+done
+DRAWN="--items class:${OPTION[items]:-64}"
+noise() { echo "--attack_type noise --eps $1 $2"; }
+scored_by() { echo "--objective $1 --score_model $2 --score_epoch $EPOCHS"; }
+# list_attack EPS ITEMS OBJECTIVE MODEL
+list_attack() { echo "--attack_type apgd --nb_iter $STEPS --eps $1 $2 $(scored_by "$3" "$4")"; }
+
+# The attacks of the given extractor. The first three, within the largest eps, are noise, the class attack
+# and the rank attack.
 attack_lists() {
-    local eps largest=0 class=() lists=()
-    for eps in ${OPTION[eps]:-2 4 8}; do
-        [[ "$eps" =~ ^[0-9]+(\.[0-9]+)?$ ]] || fail "--eps holds grey levels, such as \"2 4 8\""
-        largest=$(printf '%s\n%s\n' "$largest" "$eps" | sort -g | tail -1)
+    local eps largest=() others=()
+    for eps in ${OPTION[eps]}; do
+        local retrained=("$(noise "$eps" "$DRAWN")" "--attack_type pgd --eps $eps $DRAWN"
+            "$(list_attack "$eps" "$DRAWN" rank VBPR)")
+        if [ "$eps" = "$LARGEST" ]; then largest+=("${retrained[@]}"); else others+=("${retrained[@]}"); fi
     done
-    local drawn="--items class:${OPTION[items]}"
-    list_attack() { echo "--attack_type apgd --nb_iter $STEPS --eps $1 $drawn --score_epoch $EPOCHS --objective $2 --score_model $3"; }
-    for eps in ${OPTION[eps]:-2 4 8}; do
-        local retrained=("--attack_type noise --eps $eps $drawn" "--attack_type pgd --eps $eps $drawn"
-            "$(list_attack "$eps" rank VBPR)")
-        if [ "$eps" = "$largest" ]; then class+=("${retrained[@]}"); else lists+=("${retrained[@]}"); fi
-    done
-    for aim in score insa expa; do lists+=("$(list_attack "$largest" $aim VBPR)"); done
-    lists+=("$(list_attack "$largest" rank AMR)" "--attack_type apgd --nb_iter $((2 * STEPS)) --eps $largest $drawn --score_epoch $EPOCHS --objective rank --score_model VBPR")
-    entry_list attacks "${class[@]}"
-    entry_list test_time_attacks "${lists[@]}"
+    for aim in score insa expa; do others+=("$(list_attack "$LARGEST" "$DRAWN" $aim VBPR)"); done
+    others+=("$(list_attack "$LARGEST" "$DRAWN" rank AMR)"
+        "--attack_type apgd --nb_iter $((2 * STEPS)) --eps $LARGEST $DRAWN $(scored_by rank VBPR)")
+    [ "$BUDGET" = small ] || others+=("$(list_attack "$LARGEST" "$DRAWN" rank VBPR) --restarts 5")
+    entry_list attacks "${largest[@]}"
+    entry_list test_time_attacks "${others[@]}"
 }
 
 # The class that the lists of the clean images hold most, and that is not the origin.
 choose_target() {
-    local given=("${ENTRIES[@]}") dry=" ${SNAKEMAKE[*]} "
+    local given=("${ENTRIES[@]}")
     entry target $((OPTION[origin] == 0)) # nothing is attacked yet
     run_study promotion clean_lists
     ENTRIES=("${given[@]}")
-    if [[ "$dry" =~ \ (-n|--dry-run|--dryrun)\  ]]; then
+    if is_dry; then
         echo "the target is chosen once these lists are there: name it with --target"
         exit
     fi
@@ -72,7 +113,88 @@ choose_target() {
     echo "the class attack is after class ${OPTION[target]}, which is recommended most"
 }
 
+is_dry() { [[ " ${SNAKEMAKE[*]} " =~ \ (-n|--dry-run|--dryrun)\  ]]; }
+
+# names_of: runs the attacks of the entries, prints the names of their experiments.
+names_of() { run_study promotion attacked | grep -E '^[A-Za-z0-9_.+-]+_eps[A-Za-z0-9_.+-]+$'; }
+
+# through EXTRACTOR OPTIONS ATTACK...: runs attacks on VBPR through one extractor, prints their names.
+through() {
+    (
+        entry extractor "$1"
+        entry looking "$2"
+        entry_list attacks "${@:3}"
+        ENTRIES+=('"test_time_attacks": []')
+        [ "$1" = original ] || entry_list recommenders VBPR
+        names_of
+    )
+}
+
+# given NAME...: the images of other extractors' experiments.
+given() {
+    local name
+    for name in "$@"; do
+        if [[ "$name" == *_rank_* ]]; then
+            echo "--attack_type given --images_from $name --eps $LARGEST $(scored_by rank VBPR)"
+        else
+            echo "--attack_type given --images_from $name --eps $LARGEST"
+        fi
+    done
+}
+
+attack_with_less() {
+    local own items quality arch other queries attacks
+    declare -A of_surrogate=()
+    own=$(names_of)
+    mapfile -t own <<<"$own"
+    items=data/${OPTION[name]}/attacked_items.txt
+    tail -n +2 "data/${OPTION[name]}/${own[0]}/attack.tsv" | cut -f1 >"$items"
+    items="--items $items"
+
+    if [[ "$THREATS" == *" jpeg "* ]]; then
+        for quality in 75 95; do
+            attacks=("$(noise "$LARGEST" "$items")" "$(list_attack "$LARGEST" "$items" rank VBPR)")
+            through jpeg-quality$quality "$LOOKING --preprocess jpeg:quality=$quality" \
+                "${attacks[@]}" "${attacks[1]} --unaware" >/dev/null
+        done
+    fi
+    if [[ "$THREATS" == *" ranks "* ]]; then
+        local few="--items class:${OPTION[few]:-8}"
+        attacks=("$(noise "$LARGEST" "$few")" "$(list_attack "$LARGEST" "$few" rank VBPR)")
+        for queries in $QUERIES; do
+            attacks+=("--attack_type square --queries $queries --eps $LARGEST $few $(scored_by rank VBPR)")
+            [ "$queries" -le 64 ] || # a step of NES asks 65 times
+                attacks+=("--attack_type nes --queries $queries --eps $LARGEST $few $(scored_by rank VBPR)")
+        done
+        through original "$LOOKING" "${attacks[@]}" >/dev/null
+    fi
+    surrogate() { echo "--defense 1 --model_dir $1 --arch $1 --model_file ${SURROGATES[$1]}"; }
+    for arch in "${!SURROGATES[@]}"; do
+        of_surrogate[$arch]=$(through "$arch" "$(surrogate "$arch")" \
+            "$(noise "$LARGEST" "$items")" "$(list_attack "$LARGEST" "$items" rank VBPR)")
+    done
+    for arch in "${!SURROGATES[@]}"; do
+        mapfile -t attacks < <(given ${of_surrogate[$arch]})
+        through original "$LOOKING" "${attacks[@]}" >/dev/null
+        local others=("${own[0]}" "${own[2]}")
+        for other in "${!SURROGATES[@]}"; do
+            [ "$other" = "$arch" ] || others+=(${of_surrogate[$other]})
+        done
+        mapfile -t attacks < <(given "${others[@]}")
+        through "$arch" "$(surrogate "$arch")" "${attacks[@]}" >/dev/null
+    done
+}
+
 attack_lists
 [ -n "${OPTION[target]:-}" ] || choose_target
 entries target
-run_study promotion
+if [ "$THREATS" = " none " ] && [ ${#SURROGATES[@]} -eq 0 ]; then
+    run_study promotion
+elif is_dry; then
+    run_study promotion
+    echo "attackers who know less take these images: their attacks are not in this dry run"
+else
+    cd "$REPRODUCE/.."
+    attack_with_less
+    run_study promotion --forcerun promotion
+fi

@@ -99,6 +99,7 @@ RUNS = every_run()
 
 
 localrules:
+    attacked,
     clean_lists,
     share,
     summarize,
@@ -109,6 +110,26 @@ localrules:
 rule clean_lists:
     input:
         expand(f"{LISTS}/{{run}}.tsv", dataset=study.dataset, run=clean_runs() + study.blind_lists),
+
+
+# Target for attacked images that another study reads, and for what judges them. It prints their names.
+rule attacked:
+    input:
+        expand(
+            f"{DATA}/{ATTACKED}/attack.tsv",
+            dataset=study.dataset,
+            extractor=study.by_prefix,
+            attack=study.attack_options,
+        ),
+        expand(
+            f"{WEIGHTS}/{{run}}.npz",
+            dataset=study.dataset,
+            run=runs(CLEAN, study.weight_endings(study.seeds)),
+        ),
+    params:
+        names=expand(ATTACKED, extractor=study.by_prefix, attack=study.attack_options),
+    shell:
+        "printf '%s\\n' {params.names}"
 
 
 include: "preparing.smk"

@@ -22,6 +22,7 @@ from src.attacks.freezing import frozen
 from src.attacks.given import Given
 from src.attacks.goals import ClassGoal, predict_reached
 from src.attacks.list_goals import ListGoal, PlaceGoal, list_goal, place_goal
+from src.attacks.progress import FollowedGoal, Progress
 from src.attacks.registry import Noise
 from src.attacks.repeated import BestOfRestarts, Rechecked, Restarted
 from src.attacks.settings import AttackSettings
@@ -187,6 +188,10 @@ class Campaign:
         rows = np.searchsorted(self.image_ids, self.catalogue.ids[positions])
         goal = self._goal(rows).to(device)
         told = goal if self.accounts is None else self._place_goal[torch.from_numpy(rows)]
+        progress = Progress(len(clean))
+        victim.on_start = progress.note_start
+        if isinstance(told, ListGoal):
+            told = FollowedGoal(told)
         passes = victim.all_passes
         # The caller's random state is not changed.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -199,6 +204,8 @@ class Campaign:
             if self.knows_success:
                 judge = ExtractorVictim(self.extractor, self.fidelity.budget_space)
                 reached = predict_reached(judge, attacked, goal).cpu().numpy()
+        if isinstance(told, FollowedGoal):
+            progress.note_goal(told)
         levels = to_levels(victim.to_images(attacked), clean, self.fidelity.quantise, self.budget)
         image_ids = self.catalogue.ids[positions]
         write_images(folder, image_ids, levels, clean, self.budget)
@@ -209,6 +216,7 @@ class Campaign:
             "linf": norms(change, np.inf),
             "l2": norms(change, 2) / LEVELS,
             "passes": np.full(len(clean), passes / len(clean)),
+            **progress.columns(),
         }
 
     def _prepared(self, victim: ExtractorVictim, image_ids: np.ndarray) -> Attack:
@@ -268,8 +276,10 @@ class AttackOutcome:
 
     ``images`` has the columns image, success_before_rounding, success (of the stored file), linf (grey
     levels) and l2 (pixels in [0, 1]) of the stored change, passes (images that the attack sent
-    through the network for one image, the mean of its batch). The successes are NaN where nothing says
-    what one is. Behind a random defence it also has draws_mean and draws_worst (``_over_draws``).
+    through the network for one image, the mean of its batch), no_gradient (whether the first gradient
+    was useless), best_step and last_step (of an attack on lists; 0 is its start). Successes are NaN where
+    nothing says what one is, and so are notes that the attack does not make. Behind a random defence it
+    also has draws_mean and draws_worst (``_over_draws``).
     """
 
     images: pd.DataFrame
@@ -302,8 +312,10 @@ class AttackOutcome:
         features = clean_features.copy()
         features[self.images["image"]] = self.predictions.features
         write_features(outputs[1], features)
-        flags = {"success_before_rounding": "Int64", "success": "Int64"}
-        self.images.astype(flags).to_csv(outputs[2], sep="\t", index=False, float_format="%.6g")
+        numbers = ("success_before_rounding", "success", "no_gradient", "best_step", "last_step")
+        self.images.astype(dict.fromkeys(numbers, "Int64")).to_csv(
+            outputs[2], sep="\t", index=False, float_format="%.6g"
+        )
         return outputs
 
 

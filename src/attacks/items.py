@@ -12,6 +12,8 @@ from src.artifacts.errors import UserError
 from src.artifacts.tables import read_ids
 
 Popularity = Literal["any", "low", "middle", "high", "cold"]
+POPULARITIES: tuple[Popularity, ...] = ("low", "middle", "high", "cold")
+"""The groups of ``popularity_thirds``."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def popularity_thirds(interactions: np.ndarray) -> np.ndarray:
     groups = np.full(len(interactions), "cold", dtype="<U6")
     warm = np.flatnonzero(interactions)
     order = warm[np.argsort(interactions[warm], kind="stable")]
-    for name, part in zip(("low", "middle", "high"), np.array_split(order, 3), strict=True):
+    for name, part in zip(POPULARITIES[:3], np.array_split(order, 3), strict=True):
         groups[part] = name
     return groups
 
@@ -95,7 +97,7 @@ def add_items_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--popularity",
-        choices=("any", "low", "middle", "high", "cold"),
+        choices=("any", *POPULARITIES),
         default="any",
         help="take --items from a third of the catalogue by training interactions, or from the items "
         "without any",

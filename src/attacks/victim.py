@@ -38,8 +38,13 @@ class ExtractorVictim:
         self.passes = 0
         self.on_pass: Callable[[int], object] | None = None
         """Called with the number of images after each forward, for a progress bar."""
+        self.on_start: Callable[[Tensor], object] | None = None
+        """Called once, with the gradient (n, ...) at the first points that are differentiated."""
 
     def __call__(self, points: Tensor) -> Prediction:
+        if self.on_start and points.requires_grad:
+            points.register_hook(self.on_start)
+            self.on_start = None
         prediction = self.network(points)
         self._count(len(points))
         return prediction

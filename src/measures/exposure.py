@@ -12,6 +12,8 @@ import numpy as np
 
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
+from src.attacks.items import popularity_thirds
+from src.measures.norm_restored import at_clean_length
 from src.recommenders.data import TrainingData
 from src.recommenders.delta import Changed
 from src.recommenders.ranking import top_k
@@ -71,6 +73,8 @@ class Pushed:
     """What one attack does to n items of one recommender at test time."""
 
     ids: np.ndarray
+    popularity: np.ndarray
+    """(n,): the third of each item by training interactions, or cold."""
     before: np.ndarray
     """(n,): exposure of each clean item, a share of the users who may be shown it."""
     after: np.ndarray
@@ -94,6 +98,8 @@ class Measuring:
         self.subject, self.ids = subject, ids
         self.changed = subject.changed(ids)
         self.best, self.others = self.changed.best(), self.changed.others()
+        interactions = subject.data.interactions.popularity
+        self.popularity = popularity_thirds(interactions)[ids]
         self.clean_rows = subject.factors[1][ids]
         n_users = len(subject.factors[0])
         rng = np.random.default_rng(0)
@@ -105,15 +111,14 @@ class Measuring:
 
     def push(self, features: np.ndarray) -> Pushed:
         """Measure the items with their attacked ``features`` (n, D)."""
-        clean = self.subject.data.features[self.ids]
-        lengths = np.linalg.norm(features, axis=1, keepdims=True)
-        share = np.linalg.norm(clean, axis=1, keepdims=True) / np.maximum(lengths, 1e-12)
+        restored = at_clean_length(features, self.subject.data.features[self.ids])
         rows = self.subject.rows(features, self.ids)
         return Pushed(
             self.ids,
+            self.popularity,
             self.before,
             self._exposure(rows),
-            self._exposure(self.subject.rows(features * share, self.ids)),
+            self._exposure(self.subject.rows(restored, self.ids)),
             (self.places, self._places(rows)),
             self.changed.mean_scores(rows) - self.means,
             self.listed,

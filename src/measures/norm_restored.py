@@ -60,9 +60,10 @@ class Restored:
     def lists(self, experiment: Experiment) -> np.ndarray:
         """Return the lists (users, length) of items, all attacked features at their clean length."""
         clean = self._data.features
+        ids = np.array(self.ids)
         features = read_features(self.layout.features(experiment), len(clean))
-        restored = at_clean_length(features, clean, np.array(self.ids))
-        _, items = self._recommender.factors(restored)
+        features[ids] = at_clean_length(features[ids], clean[ids])
+        _, items = self._recommender.factors(features)
         return self._changed.lists(items[self._changed.ids], self._others).items
 
     @cached_property
@@ -88,9 +89,7 @@ class Restored:
         return self._changed.others()
 
 
-def at_clean_length(features: np.ndarray, clean: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Scale the rows ``ids`` of ``features`` (items, d) to the L2 norms of those of ``clean``."""
-    lengths, wanted = (np.linalg.norm(of[ids], axis=1, keepdims=True) for of in (features, clean))
-    restored = features.copy()
-    restored[ids] *= np.divide(wanted, lengths, out=np.ones_like(wanted), where=lengths > 0)
-    return restored
+def at_clean_length(features: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """Scale the rows of ``features`` (n, d) to the L2 norms of those of ``clean``."""
+    lengths, wanted = (np.linalg.norm(of, axis=1, keepdims=True) for of in (features, clean))
+    return features * np.divide(wanted, lengths, out=np.ones_like(wanted), where=lengths > 0)

@@ -1,35 +1,31 @@
 """The table of what attacks do to the lists: exposure and places, beside noise, with intervals.
 
-A row of ``promotion.tsv`` is one (extractor, recommender, threat, objective, norm, eps, scope, k), as
-``exposure.py`` measures it.
+A row of ``promotion.tsv`` is one (extractor, recommender, threat, objective, norm, eps, scope,
+popularity, k), as ``exposure.py`` measures it.
 """
 
-import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import CLEAN, DEMOTE, Experiment, Run
+from src.artifacts.experiments import DEMOTE, Experiment, Run
 from src.artifacts.layout import Layout
-from src.attacks.given import GIVEN
-from src.attacks.registry import ATTACKS
-from src.attacks.settings import EOT_DRAWS
+from src.attacks.items import POPULARITIES
+from src.measures.attack_failures import evaluated, indicators
 from src.measures.changes import SEED, TRAINING, USER
 from src.measures.exposure import Measuring, Pushed, Subject, retrained_lists
 from src.measures.summary import recorded_budget, resembles
-from src.measures.terminal import format_table
+from src.measures.threats import WORST, Threat, is_control, threat_of
 from src.measures.verdicts import CONTROL
 from src.metrics.effects import Factor, Interval, nested_interval, verdict
 from src.recommenders.data import load_training_data
 from src.recommenders.models import Model
-from src.recommenders.read_out import weights_text
-from src.recommenders.reliance import HARDLY
+from src.recommenders.read_out import only_training
 
 COLUMNS = (
     *("extractor", "recommender", "threat", "objective", "norm", "eps", "scope", "k"),
@@ -37,56 +33,20 @@ COLUMNS = (
     *("reliance", "indicator", "items", "extractor_seeds", "recommender_seeds"),
     *("net", "net_low", "net_high", "verdict", "weakest_level"),
     *("restored", "place_before", "place_after", "score_shift", "improved", "attack"),
+    *("popularity", "no_gradient", "best_is_last"),
 )
 """Columns of ``promotion.tsv``; ``restored`` is the change with the clean length of features."""
+NOT_EVALUATED = "not evaluated"
+"""The verdict on an attack that failed to optimise."""
+ANY = "any"
+"""The popularity of rows on all attacked items; others are those of a third of them, or of cold ones."""
 MARGIN = 0.005
 """Exposure within which an attack counts as doing no more than noise."""
-_CONVERGED = 0.02
-_BY_DRAWS = 0.02
-"""Exposure that an attack on a random defence may gain by more draws."""
-_TEXT_OF_RECOMMENDER = re.compile(r"[A-Z][A-Za-z-]*-ep\d+[A-Za-z0-9.+-]*")
-_SIZES = re.compile(r"(eps_it|eps|nb_iter|nb_it|restarts|eot)(\d+(?:\.\d+)?)_?")
-_JUDGE = ["extractor", "recommender", "scope", "k"]
-_AIM = ["objective", "norm", "eps", "items"]
+
+Measured = Sequence[Sequence[Pushed]]
+"""Effects of one attack by training and seed."""
 
 ITEM = Factor("item")
-
-Threat = Literal[
-    "white_box",
-    "other_seed",
-    "other_recommender",
-    "ranks_only",
-    "unaware",
-    "transfer",
-    "retrained",
-    "worst",
-]
-"""What the attacker knows; ``worst`` is the best image of each item over all attacks of a budget."""
-_KNOWING_LESS = ("other_recommender", "ranks_only", "unaware", "transfer")
-"""Other seeds are left out: attacks on them do as well as on the own one, by chance a little better."""
-
-
-def threat_of(experiment: Experiment, run: Run) -> Threat:
-    """What the attacker of ``experiment`` knew, where the recommender of ``run`` ranks."""
-    parts = experiment.parameters.split("_")
-    if experiment.attack == GIVEN:
-        return "transfer"
-    if "unaware" in parts:
-        return "unaware"
-    if not experiment.objective:
-        return "white_box"
-    attacked = next(part for part in parts if _TEXT_OF_RECOMMENDER.fullmatch(part))
-    own = weights_text(run)
-    if attacked == own:
-        return "ranks_only" if ATTACKS[experiment.attack].asks_places else "white_box"
-    same = re.sub(r"-seed\d+$", "", attacked) == re.sub(r"-seed\d+$", "", own)
-    return "other_seed" if same else "other_recommender"
-
-
-def is_control(experiment: Experiment) -> bool:
-    """Return whether the images of ``experiment`` hold noise, of this extractor or another one."""
-    given = experiment.attack == GIVEN and CONTROL in experiment.parameters.split("_")
-    return experiment.attack == CONTROL or given
 
 
 @dataclass(frozen=True)
@@ -144,6 +104,28 @@ class Trainings:
                 return candidate
         return None
 
+    def seeds_by_threat(self, experiment: Experiment) -> Mapping[Threat, list[int]]:
+        """Return the positions of the seeds that rank what an attacker knew equally much of."""
+        seeds: dict[Threat, list[int]] = {}
+        for number, subject in enumerate(self.subjects[0]):
+            seeds.setdefault(threat_of(experiment, subject.run), []).append(number)
+        return seeds
+
+    def progress(self, experiment: Experiment) -> dict[str, float]:
+        """Return the shares of images without a gradient at the start, and with the last step as best.
+
+        NaN where stage 3 does not know.
+        """
+        tables = [
+            pd.read_csv(of[0].layout.attack_report(experiment), sep="\t") for of in self.subjects
+        ]
+        table = pd.concat(tables).reindex(columns=["no_gradient", "best_step", "last_step"])
+        known = table.dropna(subset=["best_step", "last_step"])
+        return {
+            "no_gradient": float(table["no_gradient"].mean()),
+            "best_is_last": float((known["best_step"] == known["last_step"]).mean()),
+        }
+
     @cached_property
     def retrained(self) -> dict[Experiment, list[list[np.ndarray]] | None]:
         """Attacked items in each user's list after retraining, by training and seed; None if missing."""
@@ -175,42 +157,31 @@ def attacked_ids(layout: Layout, experiment: Experiment) -> np.ndarray:
 
 
 def promotion_rows(trainings: Trainings) -> list[dict[str, object]]:
-    """The rows of one recommender on one extractor: ``COLUMNS``, indicators still empty."""
+    """Return the rows of one recommender on one extractor: ``COLUMNS`` without indicators, and ids."""
     rows = []
     for experiment, pushed in trainings.pushed.items():
         noise = trainings.noise(experiment)
-        by_noise = trainings.pushed[noise] if noise else None
-        said = _said(trainings, experiment)
-        one = _compared(
-            *_values(pushed, "before", "after", ITEM),
-            by_noise and _values(by_noise, "before", "after", ITEM),
-        )
-        flat = [of for seeds in pushed for of in seeds]
-        rows.append(
-            said
-            | {"scope": "one"}
-            | one
-            | {
-                "restored": float(np.mean([(of.restored - of.before).mean() for of in flat])),
-                "place_before": float(np.mean([of.places[0].mean() for of in flat])),
-                "place_after": float(np.mean([of.places[1].mean() for of in flat])),
-                "score_shift": float(np.mean([of.shift.mean() for of in flat])),
-                "improved": float(np.mean([(of.after > of.before).mean() for of in flat])),
+        for threat, seeds in trainings.seeds_by_threat(experiment).items():
+            judged = _of_seeds(pushed, seeds)
+            by_noise = _of_seeds(trainings.pushed[noise], seeds) if noise else None
+            said = _said(trainings, experiment) | {
+                "threat": threat,
+                "recommender_seeds": len(seeds),
             }
-        )
-        lists = "listed_before", "listed"
-        rows.append(
-            said
-            | {"scope": "all"}
-            | _compared(
-                *_values(pushed, *lists, USER), by_noise and _values(by_noise, *lists, USER)
-            )
-        )
-        if after := trainings.retrained[experiment]:
-            rows.append(
+            rows += [
                 said
-                | {"scope": "all", "threat": "retrained"}
-                | _retrained(pushed, after, by_noise, noise and trainings.retrained[noise])
+                | {"scope": "one", "popularity": popularity}
+                | _one(judged, by_noise, popularity)
+                for popularity in (ANY, *_groups(judged))
+            ]
+            listed = _listed(judged), by_noise and _listed(by_noise)
+            rows.append(said | {"scope": "all", "popularity": ANY} | _compared(*listed, USER))
+        if after := trainings.retrained[experiment]:
+            by_noise = noise and trainings.retrained[noise]
+            rows.append(
+                _said(trainings, experiment)
+                | {"scope": "all", "popularity": ANY, "threat": "retrained"}
+                | _retrained(pushed, after, by_noise)
             )
     return rows + worst_rows(trainings)
 
@@ -246,15 +217,19 @@ def _worst_row(
             pushed[-1].append(replace(of_rivals[0], after=after))
     named = rivals[int(np.bincount(np.concatenate(chosen)).argmax())]
     noise = trainings.noise(named)
-    return (
-        _said(trainings, named)
-        | {"threat": "worst", "objective": f"{DEMOTE if demotes else ''}any", "scope": "one"}
-        | _compared(
-            *_values(pushed, "before", "after", ITEM),
-            noise and _values(trainings.pushed[noise], "before", "after", ITEM),
-        )
-        | {"improved": float(np.mean([(of.after > of.before).mean() for s in pushed for of in s]))}
-    )
+    exposed = _exposures(pushed, ANY), noise and _exposures(trainings.pushed[noise], ANY)
+    said = {
+        "threat": WORST,
+        "objective": f"{DEMOTE if demotes else ''}any",
+        "scope": "one",
+        "popularity": ANY,
+        "improved": float(np.mean([(of.after > of.before).mean() for s in pushed for of in s])),
+    }
+    return _said(trainings, named) | said | _compared(*exposed, ITEM)
+
+
+def _of_seeds(pushed: Measured, seeds: Sequence[int]) -> Measured:
+    return [[of[seed] for seed in seeds] for of in pushed]
 
 
 def _said(trainings: Trainings, experiment: Experiment) -> dict[str, object]:
@@ -264,44 +239,77 @@ def _said(trainings: Trainings, experiment: Experiment) -> dict[str, object]:
     return {
         "extractor": experiment.extractor,
         "recommender": subject.run.model + subject.run.options,
-        "threat": threat_of(experiment, subject.run),
         "objective": CONTROL if is_control(experiment) else objective,
         "norm": budget[1] if budget else "2",
         "eps": budget[0] if budget else np.nan,
         "k": subject.k,
         "reliance": subject.reliance.lost_hits,
-        "indicator": "",
         "items": len(trainings.ids[experiment]),
         "extractor_seeds": len(trainings.subjects),
         "recommender_seeds": len(trainings.subjects[0]),
         "attack": replace(experiment, model_dir=None).name,
+        "item_ids": tuple(trainings.ids[experiment].tolist()),
+        **trainings.progress(experiment),
     }
 
 
-def _values(
-    pushed: Sequence[Sequence[Pushed]], before: str, after: str, unit: Factor
-) -> tuple[np.ndarray, np.ndarray, Factor]:
-    """Before and after by training, seed and unit; means over units where trainings have other ones."""
-    of_items = [[(getattr(of, before), getattr(of, after)) for of in seeds] for seeds in pushed]
-    same = unit is USER or all(
-        np.array_equal(of.ids, pushed[0][0].ids) for seeds in pushed for of in seeds
-    )
-    if not same:
-        of_items = [
-            [tuple(values.mean(keepdims=True) for values in pair) for pair in seeds]
-            for seeds in of_items
-        ]
-    values = np.array(of_items, np.float64)
-    return values[:, :, 0], values[:, :, 1], unit
+def _groups(pushed: Measured) -> list[str]:
+    """Return the groups of popularity that every training attacks, if there are several."""
+    found = [set(of[0].popularity) for of in pushed]
+    common = [name for name in POPULARITIES if all(name in of for of in found)]
+    return common if len(set.union(*found)) > 1 else []
+
+
+def _one(pushed: Measured, noise: Measured | None, popularity: str) -> dict[str, object]:
+    """Return the effects on items of one popularity, each of which is attacked alone."""
+
+    def mean(value: Callable[[Pushed], np.ndarray]) -> float:
+        means = [value(of)[_in_group(of, popularity)].mean() for seeds in pushed for of in seeds]
+        return float(np.mean(means))
+
+    exposed = (of and _exposures(of, popularity) for of in (pushed, noise))
+    return _compared(*exposed, ITEM) | {
+        "items": int(_in_group(pushed[0][0], popularity).sum()),
+        "restored": mean(lambda of: of.restored - of.before),
+        "place_before": mean(lambda of: of.places[0]),
+        "place_after": mean(lambda of: of.places[1]),
+        "score_shift": mean(lambda of: of.shift),
+        "improved": mean(lambda of: of.after > of.before),
+    }
+
+
+def _in_group(of: Pushed, popularity: str) -> np.ndarray:
+    """Return which items have this popularity, (n,) bool."""
+    return np.ones(len(of.ids), bool) if popularity == ANY else of.popularity == popularity
+
+
+def _exposures(pushed: Measured, popularity: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return exposures before and after by training, seed and item.
+
+    Where trainings have other items, an array has their means in place of items.
+    """
+    ids = [of.ids[_in_group(of, popularity)] for seeds in pushed for of in seeds]
+    same = all(np.array_equal(of, ids[0]) for of in ids)
+
+    def by_seed(values: np.ndarray, of: Pushed) -> np.ndarray:
+        values = values[_in_group(of, popularity)]
+        return values if same else values.mean(keepdims=True)
+
+    before = np.array([[by_seed(of.before, of) for of in seeds] for seeds in pushed])
+    return before, np.array([[by_seed(of.after, of) for of in seeds] for seeds in pushed])
+
+
+def _listed(pushed: Measured) -> tuple[np.ndarray, np.ndarray]:
+    """Return attacked items in the lists before and after by training, seed and user."""
+    before = np.array([[of.listed_before for of in seeds] for seeds in pushed], np.float64)
+    return before, np.array([[of.listed for of in seeds] for seeds in pushed], np.float64)
 
 
 def _compared(
-    before: np.ndarray,
-    after: np.ndarray,
-    unit: Factor,
-    noise: tuple[np.ndarray, np.ndarray, Factor] | None,
+    effect: tuple[np.ndarray, np.ndarray], noise: tuple[np.ndarray, np.ndarray] | None, unit: Factor
 ) -> dict[str, object]:
     """Before, after, the change, that of noise, and their difference, with intervals."""
+    before, after = effect
     factors = (TRAINING, SEED, unit)
     change = nested_interval(after - before, factors)
     row = {"before": before.mean(), "after": after.mean()} | _bounds(change, "change", "")
@@ -325,118 +333,20 @@ def _bounds(interval: Interval, name: str, prefix: str) -> dict[str, object]:
 
 
 def _retrained(
-    pushed: Sequence[Sequence[Pushed]],
-    lists: list[list[np.ndarray]],
-    noise: Sequence[Sequence[Pushed]] | None,
-    noise_lists: list[list[np.ndarray]] | None,
+    pushed: Measured, lists: list[list[np.ndarray]], noise: list[list[np.ndarray]] | None
 ) -> dict[str, object]:
-    before, _, unit = _values(pushed, "listed_before", "listed", USER)
-    control = None
-    if noise and noise_lists:
-        control = before, np.array(noise_lists, np.float64), unit
-    return _compared(before, np.array(lists, np.float64), unit, control)
+    before, _ = _listed(pushed)
+    control = (before, np.array(noise, np.float64)) if noise else None
+    return _compared((before, np.array(lists, np.float64)), control, USER)
 
 
 def promotion_table(trainings: Sequence[Trainings]) -> pd.DataFrame:
-    """``promotion.tsv``: the rows of all recommenders and extractors, with indicators."""
-    rows = [row for of in trainings for row in promotion_rows(of)]
-    table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
-    table["verdict"] = table["verdict"].fillna("")
-    table["indicator"] = indicators(table)
-    return table
-
-
-def indicators(table: pd.DataFrame) -> list[str]:
-    """Signs that an attack failed to optimise, by row; a row with one is not evaluated.
-
-    After Pintor et al., "Indicators of attack failure", NeurIPS 2022: twice the steps or restarts gain
-    more than 2 %, more draws of a random defence gain more than .02, a smaller budget does more, an
-    attack that knows less does more, or noise does more than an attack on this very recommender.
-    """
-    attacks = [Experiment.parse(name) for name in table["attack"]]
-    sign = np.array([-1 if of.objective.startswith(DEMOTE) else 1 for of in attacks])
-    told = table.assign(
-        family=[_family(of) for of in attacks],
-        effort=[_effort(of) for of in attacks],
-        draws=[int(_sizes(of).get("eot", EOT_DRAWS)) for of in attacks],
-        gain=sign * table["change"],
-        net_gain=sign * table["net"],
-    )
-    return ["; ".join(_signs_of_failure(row, told)) for _, row in told.iterrows()]
-
-
-def _signs_of_failure(row: pd.Series, told: pd.DataFrame) -> list[str]:
-    if row["objective"] == CONTROL or row["threat"] in ("retrained", "worst"):
-        return []
-    rivals = told[told[_JUDGE].eq(row[_JUDGE]).all(axis=1)]
-    rivals = rivals[rivals["gain"] > row["gain"] + _CONVERGED * abs(row["gain"])]
-    alike = rivals[(rivals["threat"] == row["threat"]) & (rivals["family"] == row["family"])]
-    longer = (alike["eps"] == row["eps"]) & (alike["effort"] >= 2 * max(row["effort"], 1))
-    found = ["not converged: more steps gain"] if longer.any() else []
-    wider = (alike["eps"] == row["eps"]) & (alike["draws"] > row["draws"])
-    if (
-        wider & (alike["effort"] == row["effort"]) & (alike["gain"] > row["gain"] + _BY_DRAWS)
-    ).any():
-        found.append("more draws gain")
-    if (alike["eps"] < row["eps"]).any():
-        found.append("a smaller budget gains more")
-    if row["objective"] == "class":
-        return found  # no attack on classes is after exposure
-    same = rivals[_AIM].eq(row[_AIM]).all(axis=1) & np.isclose(rivals["before"], row["before"])
-    if row["threat"] == "white_box" and (same & rivals["threat"].isin(_KNOWING_LESS)).any():
-        found.append("an attack that knows less gains more")
-    # Images that were made for another recommender or extractor may well do no more than noise.
-    own = row["threat"] in ("white_box", "ranks_only")
-    if own and row["scope"] == "one" and row["net_gain"] < 0:
-        found.append("noise gains more")
-    return found
-
-
-def _family(experiment: Experiment) -> str:
-    """Return the name without budget, steps, restarts and draws."""
-    aim = experiment.objective or experiment.target
-    parameters = _SIZES.sub("", experiment.parameters).strip("_")
-    return f"{experiment.attack} {experiment.items or experiment.origin} {aim} {parameters}"
-
-
-def _effort(experiment: Experiment) -> int:
-    """Steps of all restarts; 0 where the name shows no steps."""
-    numbers = _sizes(experiment)
-    steps = numbers.get("nb_iter", numbers.get("nb_it", 0))
-    return int(steps * numbers.get("restarts", 1))
-
-
-def _sizes(experiment: Experiment) -> dict[str, float]:
-    return {kind: float(number) for kind, number in _SIZES.findall(experiment.parameters)}
-
-
-def evaluated(table: pd.DataFrame) -> pd.Series:
-    """Return which rows have no indicator, bool."""
-    return table["indicator"] == ""
-
-
-def sentence(table: pd.DataFrame) -> str:
-    """Say how far the strongest attack on a single item got, for the terminal and the report.
-
-    An attack that is not evaluated gives a lower bound, and the sentence says so.
-    """
-    rows = table[(table["scope"] == "one") & (table["objective"] != CONTROL)]
-    rows = rows[rows["threat"] != "worst"]
-    if rows.empty:
-        return "No attack was measured."
-    best = rows.loc[rows["change"].idxmax()]
-    norm = "L-inf" if best["norm"] == "inf" else f"L{best['norm']}"
-    said = (
-        f"The strongest attack ({best['objective']}, {best['eps']:g}/255 in {norm}) on "
-        f"{best['recommender']} with the extractor {best['extractor']} shows an item in the "
-        f"top {best['k']:g} of {best['after']:.1%} of the users who may be shown it, "
-        f"instead of {best['before']:.1%}"
-    )
-    if np.isfinite(best["control"]):
-        said += f"; noise of the same size reaches {best['before'] + best['control']:.1%}"
-    if best["indicator"]:
-        said += f". This is a lower bound ({best['indicator']})"
-    return said + "."
+    """Return ``promotion.tsv``: the rows of all recommenders and extractors, with indicators."""
+    rows = pd.DataFrame([row for of in trainings for row in promotion_rows(of)])
+    rows = rows.reindex(columns=[*COLUMNS, "item_ids"])
+    rows["indicator"] = indicators(rows)
+    rows["verdict"] = rows["verdict"].fillna("").where(evaluated(rows), NOT_EVALUATED)
+    return rows[list(COLUMNS)]
 
 
 def subjects_of(
@@ -447,9 +357,10 @@ def subjects_of(
     k: int,
     options: Collection[str] | None = None,
 ) -> list[Trainings]:
-    """Every recommender on every extractor that has attacked experiments in all data sets.
+    """Read the recommenders on every extractor that has attacked experiments in all data sets.
 
-    ``options`` are labels of options of recommenders, one of which each has; None allows any.
+    ``options`` are labels of options of recommenders, one of which each has; None allows any. Extractors
+    may lack some of the recommenders.
 
     Raises ``UserError`` for a recommender that does not look at images, for missing weights, and where
     nothing has been attacked.
@@ -462,20 +373,32 @@ def subjects_of(
         raise UserError(
             f"nothing is attacked in {layouts[0].data}: run classify_extract_attack.py first"
         )
+    labels = [Model.parse(model).label for model in models]
+
+    def is_trained(run: Run) -> bool:
+        of_seeds = [replace(run, seed=seed) for seed in seeds]
+        return any(
+            only_training(layout, of, options).is_file() for layout in layouts for of in of_seeds
+        )
+
+    runs = [
+        Run(Experiment(model_dir), label, epochs)
+        for model_dir in sorted(dirs, key=lambda of: of or "")
+        for label in labels
+    ]
+    trained = [run for run in runs if is_trained(run)]
+    for run in runs:
+        lacks_all = run.experiment not in {of.experiment for of in trained}
+        if lacks_all or run.model not in {of.model for of in trained}:
+            trained.append(run)  # reading it names the missing weights
     trainings = []
-    for model_dir in sorted(dirs, key=lambda of: of or ""):
-        clean = Experiment(model_dir)
-        data = [load_training_data(layout, clean) for layout in layouts]
-        for model in models:
-            label = Model.parse(model).label
-            subjects = [
-                [
-                    Subject.read(layout, Run(clean, label, epochs, seed=seed), of, k, options)
-                    for seed in seeds
-                ]
-                for layout, of in zip(layouts, data, strict=True)
-            ]
-            trainings.append(Trainings(subjects))
+    for run in trained:
+        data = [load_training_data(layout, run.experiment) for layout in layouts]
+        subjects = [
+            [Subject.read(layout, replace(run, seed=seed), of, k, options) for seed in seeds]
+            for layout, of in zip(layouts, data, strict=True)
+        ]
+        trainings.append(Trainings(subjects))
     return trainings
 
 
@@ -503,93 +426,3 @@ def read_promotion(path: Path) -> pd.DataFrame:
     """Read ``promotion.tsv``."""
     table = pd.read_csv(path, sep="\t", dtype={"norm": str})
     return table.fillna({"indicator": "", "verdict": "", "weakest_level": ""})
-
-
-KNOWLEDGE = {
-    "before": "clean",
-    "noise": "noise",
-    "knows_nothing": "knows nothing",
-    "knows_defence": "knows the defence",
-}
-"""Columns of ``knowledge`` as readers see them."""
-_OF_BUDGET = ["extractor", "recommender", "norm", "eps", "items"]
-
-
-def knowledge(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what attackers of defended extractors reach, by what they know: one row a budget.
-
-    The exposure of an item that is attacked alone: ``before``, by ``noise``, by the best attack that
-    ``knows_nothing`` of the defence (it attacks the network behind it, or another one), and by the best
-    one that ``knows_defence``, each item's best image included. Attacks that are not evaluated, and
-    those that push items out of lists, are left out; NaN where there is none.
-    """
-    rows = table[(table["scope"] == "one") & (table["extractor"] != CLEAN) & evaluated(table)]
-    rows = rows[rows["eps"].notna() & ~rows["objective"].str.startswith(DEMOTE)]
-    found = []
-    for budget, of in rows.groupby(_OF_BUDGET, sort=False):
-        attacks = of[of["objective"] != CONTROL]
-        nothing = attacks[attacks["threat"].isin(["unaware", "transfer"])]
-        knowing = attacks[attacks["threat"].isin(["white_box", "ranks_only"])]
-        if not knowing.empty:
-            knowing = pd.concat([knowing, attacks[attacks["threat"] == "worst"]])
-        if not attacks.empty:
-            found.append(
-                (
-                    *budget,
-                    of["before"].iloc[0],
-                    (attacks["before"] + attacks["control"]).max(),
-                    nothing["after"].max(),
-                    knowing["after"].max(),
-                )
-            )
-    return pd.DataFrame(found, columns=[*_OF_BUDGET, *KNOWLEDGE])
-
-
-_SHOWN = {
-    "extractor": "extractor",
-    "recommender": "recommender",
-    "threat": "threat",
-    "objective": "objective",
-    "eps": "eps",
-    "scope": "scope",
-    "before": "before",
-    "after": "after",
-    "low": "low",
-    "high": "high",
-    "control": "noise",
-    "net": "net",
-    "restored": "restored",
-    "verdict": "verdict",
-}
-
-
-def blind_recommenders(table: pd.DataFrame) -> list[str]:
-    """Return a line for each recommender that hardly looks at images, and so can hardly be attacked."""
-    blind = table[table["reliance"] < HARDLY].drop_duplicates(["extractor", "recommender"])
-    return [
-        f"{of['recommender']} with {of['extractor']} hardly looks at images: permuted features cost "
-        f"{of['reliance']:.0%} of its hits"
-        for _, of in blind.iterrows()
-    ]
-
-
-def promotion_overview(table: pd.DataFrame) -> str:
-    """The table for the terminal, strongest attacks first within a recommender and scope."""
-    order = table.sort_values(
-        ["extractor", "recommender", "scope", "threat", "change"],
-        ascending=[True, True, False, True, False],
-    )
-    rows = order[list(_SHOWN)].astype(object).where(order[list(_SHOWN)].notna(), np.nan)
-    text = format_table(list(_SHOWN.values()), rows.to_numpy().tolist())
-    raised = order[~evaluated(order)]
-    notes = [
-        f"not evaluated: {of['extractor']}, {of['recommender']}, {of['attack']}, {of['scope']}: "
-        f"{of['indicator']}"
-        for _, of in raised.iterrows()
-    ]
-    notes += blind_recommenders(order)
-    known = knowledge(table)
-    if not known.empty:
-        header = [KNOWLEDGE.get(name, name) for name in known]
-        text += "\n\n" + format_table(header, known.to_numpy(object).tolist())
-    return "\n".join([text, "", *notes]) if notes else text

@@ -8,16 +8,16 @@ import pandas as pd
 
 from src.artifacts.experiments import DEMOTE
 from src.artifacts.layout import Layout
-from src.measures.promotion import (
-    CONTROL,
+from src.measures.attack_failures import evaluated
+from src.measures.promotion import read_promotion
+from src.measures.promotion_text import (
     KNOWLEDGE,
     blind_recommenders,
-    evaluated,
     knowledge,
-    read_promotion,
+    of_all_items,
     sentence,
 )
-from src.measures.verdicts import NO_CONTROL
+from src.measures.verdicts import CONTROL, NO_CONTROL
 from src.report.blocks import Section
 from src.report.estimates import Estimate, fixed
 from src.report.plots import NEUTRAL, Curve, Plot, draw_curves, styles_of
@@ -105,9 +105,9 @@ def _plot(table: pd.DataFrame, k: int) -> list[Plot]:
 
     None where no attack in L-inf was evaluated.
     """
-    rows = table[
-        (table["scope"] == "one") & (table["norm"] == "inf") & (table["threat"] == "white_box")
-    ]
+    rows = of_all_items(table)
+    rows = rows[(rows["scope"] == "one") & (rows["norm"] == "inf")]
+    rows = rows[rows["threat"] == "white_box"]
     attacks = rows[(rows["objective"] != CONTROL) & evaluated(rows)]
     if attacks.empty:
         return []
@@ -157,7 +157,7 @@ def _curve(objective: str, rows: pd.DataFrame, style: dict) -> Curve:
 
 def _table(table: pd.DataFrame) -> Table:
     """The strongest attack of each aim within its largest budget, and what is left after retraining."""
-    attacks = table[table["objective"] != CONTROL]
+    attacks = of_all_items(table[table["objective"] != CONTROL])
     attacks = attacks[(attacks["scope"] == "one") | (attacks["threat"] == "retrained")]
     largest = attacks.groupby(_AIM)["eps"].transform("max")
     rows = _strongest(attacks[(attacks["eps"] == largest) | attacks["eps"].isna()], _AIM)

@@ -133,6 +133,7 @@ def test_the_artifacts_of_an_attack(root, capsys):
     report = pd.read_csv(folder / "attack.tsv", sep="\t")
     assert report.columns.tolist() == [
         "image", "success_before_rounding", "success", "linf", "l2", "passes",
+        "no_gradient", "best_step", "last_step",
     ]  # fmt: skip
     change = levels.astype(int) - before.batch(before.positions(ids))
     assert np.abs(change).max() <= 8
@@ -141,6 +142,7 @@ def test_the_artifacts_of_an_attack(root, capsys):
     np.testing.assert_allclose(report["l2"], l2, rtol=1e-5)
     assert report["success"].tolist() == (attacked.classes == target).astype(int).tolist()
     assert report["passes"].tolist() == [10] * len(ids)
+    assert (report["no_gradient"] == 0).all() and report["best_step"].isna().all()
     assert f"{100 * report['success'].mean():.2f} % of the stored images" in capsys.readouterr().out
 
     before_skip = fingerprint(folder)

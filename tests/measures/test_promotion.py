@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,18 +12,14 @@ import pytest
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.cli import run
-from src.measures.promotion import (
-    indicators,
-    is_control,
-    knowledge,
-    promotion_overview,
-    read_promotion,
-    sentence,
-    threat_of,
-)
+from src.measures.attack_failures import indicators
+from src.measures.promotion import NOT_EVALUATED, read_promotion
+from src.measures.promotion_text import knowledge, promotion_overview, sentence
+from src.measures.threats import is_control, threat_of
 from tests.recommenders.test_delta import recommender
 
-IDS = np.array([3, 7, 20])
+IDS = np.array([3, 7, 14])
+THIRDS = {"cold": [3, 7], "high": [14]}
 K, EPOCHS = 5, 4
 RANK = "apgd_1_rank_eps8.0_nb_iter30_linf_VBPR-ep4_n3"
 NOISE = "noise_1_0_eps8.0_linf_n3"
@@ -96,11 +93,11 @@ def lists_by_hand(scores: np.ndarray) -> np.ndarray:
     return np.argsort(-scores, axis=1, kind="stable")[:, :K]
 
 
-def exposure_by_hand(features: np.ndarray) -> float:
-    """Mean over the items of the share of users who are shown an item when it alone has its features."""
+def exposure_by_hand(features: np.ndarray, ids: Sequence[int] = IDS) -> float:
+    """Mean over items of the share of users who are shown an item when it alone has its features."""
     clean, moved = scores_by_hand(recommender(1.0)[1].features), scores_by_hand(features)
     shares = []
-    for item in IDS:
+    for item in ids:
         scores = clean.copy()
         scores[:, item] = moved[:, item]
         shown = (lists_by_hand(scores) == item).any(axis=1)
@@ -113,7 +110,7 @@ def test_the_rows_of_a_shop(shop, capsys):
     table = read_promotion(shop.result("promotion.tsv"))
     printed = capsys.readouterr().out
     assert printed.endswith(f"{promotion_overview(table)}\n{sentence(table)}\n")
-    rows = table.set_index(["objective", "scope", "threat"])
+    rows = table[table["popularity"] == "any"].set_index(["objective", "scope", "threat"])
     assert len(rows) == 5
     clean, rank, noise = (
         exposure_by_hand(features)
@@ -153,15 +150,17 @@ def test_the_rows_of_a_shop(shop, capsys):
 
 
 def test_the_worst_case_takes_each_items_best_image(shop):
-    """The second attack moves item 20 further than the first one, and no other item."""
+    """The second attack moves item 14 further than the first one, and no other item."""
     second = recommender(1.0)[1].features.copy()
-    second[20] = attacked_features(4.0)[20]
+    second[14] = attacked_features(4.0)[14]
     write_attack(shop, RANK.replace("rank", "score"), second)
     assert audit(shop.root) == 0
     rows = read_promotion(shop.result("promotion.tsv"))
-    rows = rows[rows["scope"] == "one"].set_index(["objective", "threat"])
+    rows = rows[(rows["scope"] == "one") & (rows["popularity"] == "any")].set_index(
+        ["objective", "threat"]
+    )
     mixed = attacked_features(2.0)
-    mixed[20] = second[20]
+    mixed[14] = second[14]
     worst = rows.loc["any", "worst"]
     assert worst["after"] == pytest.approx(exposure_by_hand(mixed), rel=1e-4)
     assert worst["after"] > rows.loc["rank", "white_box"]["after"]
@@ -196,6 +195,92 @@ def test_what_a_defence_keeps_out_by_what_the_attacker_knows():
     assert known.loc[8.0, "noise"] == pytest.approx(0.011)
     # No attack that knows the defence is evaluated, so that the best image of each item says nothing.
     assert known.loc[4.0, "knows_nothing"] == 0.02 and np.isnan(known.loc[4.0, "knows_defence"])
+
+
+def test_rows_by_popularity_are_those_of_their_items(shop):
+    assert audit(shop.root) == 0
+    table = read_promotion(shop.result("promotion.tsv"))
+    rows = table[table["scope"] == "one"].set_index(["objective", "popularity"])
+    for objective, step in (("rank", 2.0), ("noise", 0.2)):
+        for third, ids in THIRDS.items():
+            row = rows.loc[objective, third]
+            expected = exposure_by_hand(attacked_features(step), ids)
+            assert row["after"] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+            assert row["items"] == len(ids)
+    assert set(table["popularity"]) == {"any", *THIRDS}
+    assert set(table.loc[table["scope"] == "all", "popularity"]) == {"any"}
+
+
+def test_other_seeds_have_rows_of_their_own(shop):
+    visual, _ = recommender(0.5)
+    visual.save(shop.weights(replace(CLEAN_RUN, seed=1)))
+    assert audit(shop.root, "--seed", 0, 1) == 0
+    table = read_promotion(shop.result("promotion.tsv"))
+    rows = table[(table["scope"] == "one") & (table["popularity"] == "any")]
+    rows = rows.set_index(["objective", "threat"])
+    own, other, noise = (
+        rows.loc[of]
+        for of in (("rank", "white_box"), ("rank", "other_seed"), ("noise", "white_box"))
+    )
+    assert (own["recommender_seeds"], other["recommender_seeds"]) == (1, 1)
+    assert noise["recommender_seeds"] == 2
+    assert own["after"] == pytest.approx(exposure_by_hand(attacked_features(2.0)), rel=1e-4)
+    assert other["control"] == pytest.approx(2 * noise["change"] - own["control"], abs=1e-5)
+
+
+def test_what_stage_3_saw_of_an_attack_raises_indicators(shop):
+    path = shop.attack_report(Experiment.parse(RANK))
+    seen = {"image": IDS, "no_gradient": [0, 1, 0], "best_step": [30, 30, 4], "last_step": 30}
+    pd.DataFrame(seen).to_csv(path, sep="\t", index=False)
+    assert audit(shop.root) == 0
+    table = read_promotion(shop.result("promotion.tsv"))
+    rank = table[(table["objective"] == "rank") & (table["threat"] == "white_box")]
+    for row in rank.itertuples():
+        assert row.no_gradient == pytest.approx(1 / 3) and row.best_is_last == pytest.approx(2 / 3)
+        assert "33% of the images start without a gradient" in row.indicator
+        assert "the last step is the best of 67%" in row.indicator
+        assert row.verdict == NOT_EVALUATED
+    noise = table[table["objective"] == "noise"]
+    assert (noise["indicator"] == "").all() and noise["no_gradient"].isna().all()
+
+
+def test_a_recommender_may_be_missing_on_some_extractors(shop, capsys):
+    assert audit(shop.root, "--model", "VBPR", "AMR") == 2
+    assert "original_step4_AMR.npz: run rec_generator.py" in capsys.readouterr().err
+    other = Experiment("jpeg")
+    (shop.data / other.name).mkdir()
+    np.save(shop.features(other), recommender(1.0)[1].features)
+    write_attack(shop, f"jpeg_{NOISE}", attacked_features(0.2))
+    assert audit(shop.root) == 2
+    assert "jpeg_original_step4_VBPR.npz" in capsys.readouterr().err
+    recommender(1.0)[0].save(shop.weights(replace(CLEAN_RUN, model="AMR")))
+    recommender(1.0)[0].save(shop.weights(replace(CLEAN_RUN, experiment=other)))
+    assert audit(shop.root, "--model", "VBPR", "AMR") == 0
+    table = read_promotion(shop.result("promotion.tsv"))
+    subjects = set(zip(table["extractor"], table["recommender"], strict=True))
+    assert subjects == {("original", "VBPR"), ("original", "AMR"), ("jpeg", "VBPR")}
+
+
+def test_the_table_for_documents(shop, capsys):
+    assert audit(shop.root) == 0
+    capsys.readouterr()
+    table = read_promotion(shop.result("promotion.tsv"))
+    assert audit(shop.root, "--markdown") == 0
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    heads, _, *lines = ([cell.strip() for cell in line.split("|")[1:-1]] for line in printed)
+    by_attack = {(line[0], line[1]): dict(zip(heads, line, strict=True)) for line in lines}
+    rank = ("white box", "rank by apgd, 30 steps, 8/255")
+    assert list(by_attack) == [("white box", "noise, 8/255"), rank, ("retrained", rank[1])]
+    one, together = (
+        table[(table["objective"] == "rank") & (table["scope"] == scope)].iloc[0]
+        for scope in ("one", "all")
+    )
+    shown = by_attack[rank]
+    exposures = [100 * (one["before"] + one[bound]) for bound in ("change", "low", "high")]
+    of_table = "{:.1f} [{:.1f}, {:.1f}]".format(*exposures) + f" ({100 * one['before']:.1f})"
+    assert shown[f"exposure@{K}, % (clean)"] == of_table
+    lists = f"{together['after']:.1f} ({together['before']:.1f})"
+    assert shown[f"CHR@{K}, all at once (clean)"] == lists
 
 
 def test_noise_on_other_items_is_no_control(shop):
@@ -245,7 +330,11 @@ def row(attack: str, change: float, **values: object) -> dict[str, object]:
         "eps": 8.0,
         "scope": "one",
         "k": 20,
+        "popularity": "any",
         "items": 3,
+        "item_ids": (3, 7, 20),
+        "no_gradient": 0.0,
+        "best_is_last": 0.1,
         "before": 0.01,
         "change": change,
         "net": change - 0.001,
@@ -279,9 +368,22 @@ TRANSFERRED = f"given_1_rank_eps8.0_linf_of_other_{APGD.format(8, 30).replace('_
             ["an attack that knows less gains more", ""],
         ),
         (
-            [row(APGD.format(8, 30), 0.10), row(TRANSFERRED, 0.12, threat="transfer", before=0.02)],
+            [
+                row(APGD.format(8, 30), 0.10),
+                row(TRANSFERRED, 0.12, threat="transfer", item_ids=(3, 7, 21)),
+            ],
             ["", ""],
         ),
+        (
+            [row(APGD.format(8, 30), 0.10, no_gradient=0.25)],
+            ["25% of the images start without a gradient"],
+        ),
+        (
+            [row(APGD.format(8, 30), 0.10, best_is_last=2 / 3)],
+            ["not converged: the last step is the best of 67%"],
+        ),
+        ([row(APGD.format(8, 30), 0.10, no_gradient=np.nan, best_is_last=np.nan)], [""]),
+        ([row(TRANSFERRED, 0.10, no_gradient=0.9, best_is_last=0.9, threat="transfer")], [""]),
         ([row(APGD.format(8, 30), 0.10, net=-0.01)], ["noise gains more"]),
         (
             [row(APGD.format(8, 30), 0.10), row(APGD.format(8, 30) + "_eot40", 0.13)],

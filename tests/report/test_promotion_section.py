@@ -21,6 +21,7 @@ def row(
         "norm": "inf",
         "eps": eps,
         "scope": scope,
+        "popularity": "any",
         "k": 20,
         "items": 12,
         "before": 0.01,
