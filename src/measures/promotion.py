@@ -462,6 +462,7 @@ _SHOWN = {
     "net": "net",
     "restored": "restored",
     "verdict": "verdict",
+    "weakest_level": "weakest level",
 }
 
 

@@ -18,6 +18,7 @@ from src.artifacts.manifest import Manifest, fingerprint, record_path
 from src.artifacts.tables import TestRanks, TopK, write_test_ranks, write_top_k
 from src.measures.changes import changes_of
 from src.measures.summary import COLUMNS
+from src.measures.verdicts import verdict_text
 
 N_ITEMS, N_USERS, TOP = 12, 8, 4
 NUMBERS = np.repeat([7, 8, 9], 4)
@@ -116,7 +117,7 @@ def test_seeds_are_compared_with_seeds_and_noise_is_taken_off(monkeypatch, layou
     assert found["net_effect"] == pytest.approx((7 + 6 + 10) / 3 / N_USERS, rel=1e-5)
     assert found["net_low"] < found["net_effect"] < found["net_high"]
     assert found["margin"] == pytest.approx(0.1 * found["before"], rel=1e-5)
-    assert found["verdict"] == "undecided" and np.isnan(found["p_holm"])
+    assert found["verdict"] == "effect" and found["p_holm"] < 0.05
     assert found["weakest_level"] == "1 extractor training"
     assert (found["extractor_seeds"], found["recommender_seeds"], found["seeds"]) == (1, 3, 3)
     assert found["success_rate"] == 75
@@ -184,6 +185,17 @@ def other_trainings(layout, totals, *, seed_of=lambda training: training):
                 run = run_of(experiment, seed, protocol)
                 write_lists(place, run, lists_with_mean(total + seed))
     return names[1:]
+
+
+def test_a_verdict_on_one_training_names_the_level_it_does_not_cover(monkeypatch, layout, capsys):
+    other_trainings(layout, [(8, 16, 8)])
+    _, table = summarise(monkeypatch, layout)
+    found = row(table, attack=PGD)
+    assert (found["verdict"], found["weakest_level"]) == ("effect", "1 extractor training")
+    assert verdict_text(found) == "effect (1 extractor training)"
+    said = capsys.readouterr().out
+    assert "comparisons tested: 1 (CHR@4" in said and "with 2 recommender seeds" in said
+    assert "nothing here is about another training" in said
 
 
 def test_trainings_decide(monkeypatch, layout, capsys):
