@@ -44,8 +44,12 @@ def verdict_text(row: pd.Series) -> str:
 
 
 def in_family(table: pd.DataFrame) -> pd.Series:
-    """Mark the rows whose net effects are the tests of a table: (rows,) bool."""
-    is_attack = ~table["attack"].str.startswith(f"{CONTROL}_")
+    """Mark the rows whose net effects are the tests of a table: (rows,) bool.
+
+    Where there are rows over several pairs of classes these are tested. Placebos never are.
+    """
+    is_attack = ~table["attack"].str.startswith(f"{CONTROL}_") & (table["placebo"] == "")
+    is_attack &= table["pairs"] == table["pairs"].max()
     return is_attack & (table["metric"] == FAMILY_METRIC) & (table["k"] == table["k"].max())
 
 

@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import sys
@@ -216,6 +217,50 @@ def test_trainings_decide(monkeypatch, layout, capsys):
     of = runs[(runs["dataset"] == "toy_2") & (runs["seed"] == 1)].set_index("attack")
     assert of["extractor_seed"].tolist() == [2, 2, 2] and of["origin"].tolist() == [7, 7, 7]
     assert of["chr@4"].to_dict() == {"original": 1, PGD: 2, NOISE: 1}
+
+
+def crossed(layout, gain):
+    """Write attacks and noise on 7 -> 9, 8 -> 9 and 9 -> 7, each with attack seeds 0 and 1.
+
+    ``gain[origin, attack seed]`` is what the attack adds to the hits of each user, seed by seed.
+    """
+    base = np.ones(N_USERS, int)
+    write_lists(layout, run_of("original"), base)
+    write_lists(layout, run_of("original", 1), base)
+    for (origin, target), attack_seed in itertools.product([(7, 9), (8, 9), (9, 7)], [0, 1]):
+        end = f"_seed{attack_seed}" if attack_seed else ""
+        for name in (
+            f"pgd_{origin}_{target}_eps8.0_eps_it8.0_nb_it10_linf{end}",
+            f"noise_{origin}_{target}_eps8.0_linf{end}",
+        ):
+            write_images(layout, Experiment.parse(name))
+            added = gain[origin, attack_seed] if name.startswith("pgd") else 0
+            for seed in (0, 1):
+                run = run_of(name, seed, "test_time")
+                hits = base + added if origin == 7 else base - added
+                write_lists(layout, run, hits)
+
+
+def test_pairs_of_classes_and_attack_seeds_are_crossed(monkeypatch, layout, capsys):
+    """Class 8 has the places of a list that class 7 has not, so that it loses what 7 gains."""
+    crossed(layout, {(7, 0): 1, (7, 1): 2, (8, 0): -1, (8, 1): 0, (9, 0): 0, (9, 1): 0})
+    pairs = ["--pairs", "7:9", "8:9", "--placebos", "9:7"]
+    code, table = summarise(monkeypatch, layout, *pairs)
+    assert code == 0
+    one = row(table, attack=PGD)
+    assert (one["pairs"], one["attack_seeds"]) == (1, 2) and one["net_effect"] == 1.5
+    assert one["sd_attack"] == pytest.approx(0.5**0.5, rel=1e-5) and np.isnan(one["sd_pair"])
+    both = row(table, attack="pgd_eps8.0_eps_it8.0_nb_it10_linf")
+    assert (both["pairs"], both["attack_seeds"]) == (2, 2)
+    eight = row(table, attack=PGD.replace("_7_", "_8_"))["net_effect"]
+    assert both["net_effect"] == pytest.approx((1.5 + eight) / 2)
+    assert both["sd_pair"] == pytest.approx(abs(1.5 - eight) / 2**0.5, rel=1e-5)
+    assert both["weakest_level"] == "1 extractor training"
+    assert not np.isnan(both["p_holm"]) and np.isnan(one["p_holm"]), "the rows over pairs are tests"
+    placebo = row(table, attack="pgd_9_7_eps8.0_eps_it8.0_nb_it10_linf")
+    assert placebo["placebo"] == "reversed" and np.isnan(placebo["p_holm"])
+    assert "comparisons tested: 1" in capsys.readouterr().out
+    assert summarise(monkeypatch, layout, "--pairs", "7:9", "--placebos", "7:9")[0] == 2
 
 
 def test_trainings_that_disagree_leave_it_undecided(monkeypatch, layout):
