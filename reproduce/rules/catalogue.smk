@@ -4,7 +4,7 @@
 # same images and interactions, linked. In the names of experiments {extractor} is nothing (undefended) or
 # "<model_dir>_"; {seed} is nothing (seed 0, or all seeds in one job) or "_seed<n>".
 
-from reproduce.workflow.catalogue import studies_of
+from reproduce.workflow.catalogue import power, studies_of
 from src.artifacts.layout import Layout
 
 with one_line_errors():

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from reproduce.workflow.entries import Entries, files_in, seed_parts
 from reproduce.workflow.options import OptionsParser
 from reproduce.workflow.training import Training, trained_file
@@ -25,7 +27,9 @@ from src.cli import (
     fidelity_of,
 )
 from src.defences.options import add_preprocess_option, model_dir_of
+from src.measures.changes import SEED, TRAINING
 from src.measures.designs import REVERSED
+from src.metrics.effects import smallest_effect
 from src.recommenders.command import add_recommender_options, run_of
 from src.recommenders.read_out import weights_text
 from src.recommenders.registry import RECOMMENDERS
@@ -101,6 +105,20 @@ def studies_of(entries: Entries) -> dict[str, "CatalogueStudy"]:
                     "the name of its checkpoint, to be another one for each of extractor_seeds"
                 )
     return studies
+
+
+def power(trainings: int, seeds: int) -> str:
+    """Say in a line which net effect a study of so many trainings and recommender seeds can tell."""
+    level = TRAINING if trainings > 1 else SEED
+    smallest = smallest_effect({level.name: 1.0}, (TRAINING, SEED), (trainings, seeds))
+    units = f"{trainings} extractor training{'s' * (trainings > 1)} x {seeds} recommender seeds"
+    if np.isnan(smallest):
+        return f"{units}: no net effect has an interval, so that nothing can be told"
+    line = (
+        f"{units}: a net effect is found with a probability of 80 % from about {smallest:.1f} standard "
+        f"deviations between {level.name}s on"
+    )
+    return line if level is TRAINING else f"{line}; no verdict is about another training"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reproduce.workflow.catalogue import CatalogueStudy, studies_of
+from reproduce.workflow.catalogue import CatalogueStudy, power, studies_of
 from reproduce.workflow.duration import changed_entries, expected_duration
 from reproduce.workflow.entries import Entries
 from reproduce.workflow.leaks import Attack, Leaks
@@ -330,6 +330,13 @@ def test_impossible_pairs_are_refused(entries, said):
     study = {name: value for name, value in (SMALL | entries).items() if value is not None}
     with pytest.raises(UserError, match=said):
         CatalogueStudy.of(Entries.of(study))
+
+
+def test_a_study_says_beforehand_what_it_can_tell():
+    assert "nothing can be told" in power(1, 1)
+    assert "standard deviations between recommender seeds" in power(1, 3)
+    trainings = [float(re.search(r"about ([0-9.]+)", power(n, 3))[1]) for n in (2, 3, 5, 10)]
+    assert trainings == sorted(trainings, reverse=True) and 0.9 < trainings[-1] < 1.1
 
 
 def test_attacks_on_lists_are_named_and_wait_for_their_recommender():
