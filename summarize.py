@@ -17,6 +17,11 @@ from src.cli import (
 )
 
 
+def pair_of_classes(text: str) -> tuple[int, int]:
+    origin, _, target = text.partition(":")
+    return int(origin), int(target)
+
+
 def parse_options() -> argparse.Namespace:
     parser = Parser(
         "Collect all evaluated attacks on a data set into results/<dataset>/summary.tsv."
@@ -38,9 +43,37 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--norm_restored",
-        action="store_true",
+        action="append_const",
+        const="norm_restored",
+        dest="again",
+        default=[],
         help="also score attacked features at their clean length (VBPR, AMR at test time), which ranks "
         "the catalogue once for each recommender",
+    )
+    parser.add_argument(
+        "--displaced",
+        action="append_const",
+        const="displaced",
+        dest="again",
+        help="also score clean features that are moved as far as the attack moves them, in random "
+        "directions: a placebo, ranked in the same way",
+    )
+    parser.add_argument(
+        "--pairs",
+        type=pair_of_classes,
+        nargs="+",
+        default=[],
+        metavar="ORIGIN:TARGET",
+        help="pairs of classes: attacks on several of them have rows over these together, too, which are "
+        "then the tests",
+    )
+    parser.add_argument(
+        "--placebos",
+        type=pair_of_classes,
+        nargs="+",
+        default=[],
+        metavar="ORIGIN:TARGET",
+        help="pairs of classes whose attacks are placebos and not tested, such as a reversed pair",
     )
     parser.add_argument(
         "--extractors",
@@ -119,6 +152,8 @@ def main() -> None:
     from src.measures.runs import select_configuration, unpaired_runs
     from src.measures.summary import summary_overview, write_summary
 
+    if both := set(options.pairs) & set(options.placebos):
+        raise UserError(f"--placebos: {':'.join(map(str, both.pop()))} is one of --pairs")
     if not 0 <= options.margin < math.inf:
         raise UserError("--margin must be 0 or more")
     layouts = layouts_of(options)
@@ -135,7 +170,14 @@ def main() -> None:
     shortest = min(rec_run.top_k for of_layout in runs for rec_run in of_layout)
     require_within_lists(ks, shortest)
     summary = write_summary(
-        layouts, runs, ks, options.margin, restore=options.norm_restored, force=options.force
+        layouts,
+        runs,
+        ks,
+        options.margin,
+        again=options.again,
+        pairs=options.pairs,
+        placebos=options.placebos,
+        force=options.force,
     )
     print(summary_overview(summary))
     if options.extractors:

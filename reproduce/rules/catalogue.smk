@@ -4,7 +4,7 @@
 # same images and interactions, linked. In the names of experiments {extractor} is nothing (undefended) or
 # "<model_dir>_"; {seed} is nothing (seed 0, or all seeds in one job) or "_seed<n>".
 
-from reproduce.workflow.catalogue import studies_of
+from reproduce.workflow.catalogue import power, studies_of
 from src.artifacts.layout import Layout
 
 with one_line_errors():
@@ -45,7 +45,6 @@ def image_options(wildcards):
     looking = STUDIES[wildcards.dataset].by_prefix[wildcards.extractor]
     options = f"{DEVICE.format(dataset=wildcards.dataset)} {looking.options}"
     if "attack" in wildcards.keys():
-        options += f" --origin_class {study.origin} --target_class {study.target}"
         options += f" {study.attack_options[wildcards.attack]}"
     return quoted(options)
 
@@ -335,7 +334,7 @@ rule evaluate:
             )
         ),
     params:
-        options=f"--dataset {study.dataset} --origin {study.origin} --topk {study.topk}",
+        options=f"--dataset {study.dataset} --origin {study.pairs[0][0]} --topk {study.topk}",
     message:
         "stage 2b, every list: {output.overview}, chr/, ncdcg/, accuracy/ and bias/"
     shell:
@@ -382,7 +381,7 @@ rule summarize:
     params:
         options=f"--dataset {study.dataset} {TOGETHER}--epoch {study.epoch} --topk {study.topk} "
         f"--fidelity {study.fidelity} --options {' '.join(study.options_shown)} "
-        f"--list_of_k {' '.join(map(str, study.list_of_k))} "
+        f"--list_of_k {' '.join(map(str, study.list_of_k))} {study.compared}"
         + (f"--extractors {' '.join(study.ranked)}" if study.ranked else ""),
     message:
         "stage 6, the summary"

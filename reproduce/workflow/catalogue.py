@@ -12,24 +12,32 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from reproduce.workflow.entries import Entries, files_in, seed_parts
 from reproduce.workflow.options import OptionsParser
 from reproduce.workflow.training import Training, trained_file
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import CLEAN, PUBLISHED, Experiment, Run, check_name
 from src.attacks.registry import ATTACKS
-from src.attacks.settings import add_attack_options, attack_settings, experiment
+from src.attacks.settings import add_attack_options, attack_of, attack_settings, experiment
 from src.cli import (
     add_extractor_options,
     add_fidelity_option,
     fidelity_of,
 )
 from src.defences.options import add_preprocess_option, model_dir_of
+from src.measures.changes import SEED, TRAINING
+from src.measures.designs import REVERSED
+from src.metrics.effects import smallest_effect
 from src.recommenders.command import add_recommender_options, run_of
 from src.recommenders.read_out import weights_text
 from src.recommenders.registry import RECOMMENDERS
 
 PROTOCOLS = ("retrained", "test_time")
+DISPLACED = "displaced"
+PLACEBOS = (REVERSED, DISPLACED)
+"""Attacks from the target to the origin class, and features that move as far in random directions."""
 DEFAULT_RECOMMENDERS = ("VBPR", "AMR")
 
 
@@ -99,16 +107,34 @@ def studies_of(entries: Entries) -> dict[str, "CatalogueStudy"]:
     return studies
 
 
+def power(trainings: int, seeds: int) -> str:
+    """Say in a line which net effect a study of so many trainings and recommender seeds can tell."""
+    level = TRAINING if trainings > 1 else SEED
+    smallest = smallest_effect({level.name: 1.0}, (TRAINING, SEED), (trainings, seeds))
+    units = f"{trainings} extractor training{'s' * (trainings > 1)} x {seeds} recommender seeds"
+    if np.isnan(smallest):
+        return f"{units}: no net effect has an interval, so that nothing can be told"
+    line = (
+        f"{units}: a net effect is found with a probability of 80 % from about {smallest:.1f} standard "
+        f"deviations between {level.name}s on"
+    )
+    return line if level is TRAINING else f"{line}; no verdict is about another training"
+
+
 @dataclass(frozen=True)
 class CatalogueStudy:
     """Extractors x attacks x recommenders x seeds on one data set."""
 
     dataset: str
-    origin: int
-    target: int
+    pairs: tuple[tuple[int, int], ...]
+    """Origin and target class of the attacks."""
+    attack_seeds: tuple[int, ...]
+    """Seeds of attacks that draw; others are made once."""
+    placebos: tuple[str, ...]
+    """Controls in ``PLACEBOS``."""
     extractors: tuple[StudiedExtractor, ...]
     attacks: tuple[str, ...]
-    """The options of each, without the pair of classes; noise is the control of the others.
+    """The options of each, without the pair of classes and the seed; noise is the control of the others.
 
     In the file ``--like`` may name the kind of an attack in place of its experiment.
     """
@@ -139,8 +165,9 @@ class CatalogueStudy:
         extractors = entries.mapping("extractors")
         study = cls(
             dataset=check_name(entries.text("dataset"), "dataset"),
-            origin=entries.number("origin"),
-            target=entries.number("target"),
+            pairs=_pairs(entries),
+            attack_seeds=entries.numbers("attack_seeds", (0,)),
+            placebos=entries.choices("placebos", PLACEBOS, ()),
             extractors=tuple(
                 StudiedExtractor(name, of.text("options", ""), of.text("train", ""))
                 for name, of in extractors.items()
@@ -161,19 +188,17 @@ class CatalogueStudy:
         )
         for part in (entries, *extractors.values()):
             part.require_all_read()
-        study = replace(
-            study,
-            attacks=tuple(map(study._with_name, study.attacks)),
-            test_time_attacks=tuple(map(study._with_name, study.test_time_attacks)),
-        )
         study.check()
         return study
 
-    def _with_name(self, attack: str) -> str:
-        """Put the name of the study's only attack of a kind in the place of ``--like KIND``."""
-        liked = re.search(r"(?<=--like )\S+", attack)
+    def _on(self, pair: tuple[int, int], attack: str, seed: int) -> str:
+        """Return the options of an attack with its classes and its seed, and the name of ``--like``."""
+        options = f"--origin_class {pair[0]} --target_class {pair[1]} {attack}"
+        if seed:
+            options += f" --seed {seed}"
+        liked = re.search(r"(?<=--like )\S+", options)
         if not liked or liked[0] not in ATTACKS:
-            return attack
+            return options
         of_kind = [
             of
             for of in self.all_attacks
@@ -184,8 +209,35 @@ class CatalogueStudy:
                 f"attacks: --like {liked[0]}: {len(of_kind)} attacks of the study are of that kind: "
                 "write the name of the experiment"
             )
-        name = _attack_part(self._attacked(self.extractors[0], of_kind[0]))
-        return f"{attack[: liked.start()]}{name}{attack[liked.end() :]}"
+        same_seed = seed if seed in self._seeds_of(of_kind[0]) else 0
+        original = self._on(pair, of_kind[0], same_seed)
+        name = _attack_part(self._attacked(self.extractors[0], original))
+        return f"{options[: liked.start()]}{name}{options[liked.end() :]}"
+
+    def _seeds_of(self, attack: str) -> tuple[int, ...]:
+        """Return the seeds with which an attack is made; the seed in its options is the only one."""
+        options = self._attack_options(self.extractors[0], attack)
+        draws = attack_of(options.attack_type, options).draws
+        return self.attack_seeds if draws and not options.seed else (0,)
+
+    @property
+    def placebo_pairs(self) -> list[tuple[int, int]]:
+        """Pairs of classes whose attacks are placebos."""
+        return (
+            [(target, origin) for origin, target in self.pairs] if REVERSED in self.placebos else []
+        )
+
+    def _made(self, attacks: Iterable[str]) -> dict[str, str]:
+        """Return the options of attacks on all pairs with all seeds, by their part of names."""
+        made: dict[str, str] = {}
+        for pair in (*self.pairs, *self.placebo_pairs):
+            for attack in attacks:
+                if pair in self.placebo_pairs and "--objective" in attack:
+                    continue  # aims in lists have no target class
+                for seed in self._seeds_of(attack):
+                    options = self._on(pair, attack, seed)
+                    made[_attack_part(self._attacked(self.extractors[0], options))] = options
+        return made
 
     def check(self) -> None:
         """Raise ``UserError`` for jobs that the stages cannot run, or would run twice."""
@@ -201,10 +253,13 @@ class CatalogueStudy:
                 f"name the extractor {CLEAN} too"
             )
         names = list(self.attack_options)
-        if len(names) < len(self.all_attacks):
+        once = {_attack_part(self._on_first(attack)) for attack in self.all_attacks}
+        if len(once) < len(self.all_attacks):
             raise UserError("attacks: two of them have the same name")
+        if set(self.placebo_pairs) & set(self.pairs):
+            raise UserError("placebos: the reverse of a pair is among the pairs")
         for extractor in self.extractors:
-            of_extractor = [self._attacked(extractor, attack) for attack in self.all_attacks]
+            of_extractor = [self._attacked(extractor, of) for of in self.attack_options.values()]
             if {named.extractor for named in of_extractor} != {extractor.name}:
                 raise UserError(
                     f"extractors: {extractor.name}: its options are those of "
@@ -259,9 +314,12 @@ class CatalogueStudy:
 
     @cached_property
     def attack_options(self) -> dict[str, str]:
-        """Options of each attack, by its part of experiment names."""
-        first = self.extractors[0]
-        return {_attack_part(self._attacked(first, attack)): attack for attack in self.all_attacks}
+        """Options of each attack, with its classes and seed, by its part of experiment names."""
+        return self._made(self.all_attacks)
+
+    def _on_first(self, attack: str) -> Experiment:
+        """Return the attack's experiment on the first pair."""
+        return self._attacked(self.extractors[0], self._on(self.pairs[0], attack, 0))
 
     def scored_by(self, attack: str) -> list[str]:
         """Return the ending of the weights that an attack on lists reads: ``_step100_VBPR``."""
@@ -281,8 +339,17 @@ class CatalogueStudy:
     @property
     def retrained_attacks(self) -> list[str]:
         """Names of the attacks on whose features recommenders are retrained."""
-        first = self.extractors[0]
-        return [_attack_part(self._attacked(first, attack)) for attack in self.attacks]
+        return list(self._made(self.attacks))
+
+    @property
+    def compared(self) -> str:
+        """Options of ``summarize.py`` for pairs of classes and placebos."""
+        options = ""
+        for name, pairs in (("pairs", self.pairs), ("placebos", self.placebo_pairs)):
+            if len(pairs) > (name == "pairs"):
+                listed = " ".join(f"{origin}:{target}" for origin, target in pairs)
+                options += f"--{name} {listed} "
+        return options + ("--displaced " if DISPLACED in self.placebos else "")
 
     @property
     def fidelity(self) -> str:
@@ -373,8 +440,24 @@ class CatalogueStudy:
         add_extractor_options(parser)
         add_preprocess_option(parser)
         add_fidelity_option(parser)
-        pair = f"--origin_class {self.origin} --target_class {self.target}"
-        return parser.parse_args(shlex.split(f"{pair} {attack} {extractor.options}"))
+        return parser.parse_args(shlex.split(f"{attack} {extractor.options}"))
+
+
+def _pairs(entries: Entries) -> tuple[tuple[int, int], ...]:
+    """Read ``pairs``, or ``origin`` and ``target`` of the only one."""
+    if "pairs" not in entries.values:
+        return ((entries.number("origin"), entries.number("target")),)
+    if both := {"origin", "target"} & set(entries.values):
+        raise UserError(f"{both.pop()}: a study with pairs has no other classes")
+    pairs = []
+    for text in entries.texts("pairs"):
+        words = text.split()
+        if len(words) != 2 or not all(map(str.isdecimal, words)):
+            raise UserError(f'pairs: {text!r} is no origin and target class, such as "0 1"')
+        pairs.append((int(words[0]), int(words[1])))
+    if len(set(pairs)) < len(pairs):
+        raise UserError("pairs: one of them is there twice")
+    return tuple(pairs)
 
 
 def _attack_part(attacked: Experiment) -> str:

@@ -30,6 +30,7 @@ _ATTACKED = re.compile(
     rf"_(?P<origin>\d+|random\d+|ids-[A-Za-z0-9.-]+)"
     rf"_(?P<target>\d+|{UNTARGETED}|(?:{DEMOTE})?(?:{'|'.join(LIST_OBJECTIVES)}))_(?P<parameters>.+)"
 )
+_ATTACK_SEED = re.compile(r"_seed(\d+)(?=_|$)")
 _CLEAN = re.compile(rf"(?:(?P<model_dir>.+)_)?{CLEAN}")
 
 
@@ -97,6 +98,17 @@ class Experiment:
     def aim(self) -> str:
         """The number of the target class, ``any`` of an untargeted attack, or the objective in lists."""
         return self.objective or (UNTARGETED if self.target is None else str(self.target))
+
+    @property
+    def attack_seed(self) -> int:
+        """Seed of the attack; 0 where the name shows none."""
+        seeds = _ATTACK_SEED.findall(f"_{self.parameters}")
+        return int(seeds[-1]) if seeds else 0
+
+    @property
+    def every_seed(self) -> "Experiment":
+        """Experiment without its seed: equal for attacks that differ in nothing else."""
+        return replace(self, parameters=_ATTACK_SEED.sub("", f"_{self.parameters}")[1:])
 
     @property
     def clean(self) -> "Experiment":

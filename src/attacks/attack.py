@@ -166,6 +166,11 @@ class Attack:
         return False
 
     @property
+    def draws(self) -> bool:
+        """True if another seed gives other images."""
+        return self.has_random_start
+
+    @property
     def passes(self) -> int:
         """Largest number of passes of one image through the network."""
         return 1

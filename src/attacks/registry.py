@@ -431,6 +431,10 @@ class Search(BudgetedAttack):
     accounts: int = option(50, "users whose lists an --objective rank asks for its items' places")
 
     @property
+    def draws(self) -> bool:
+        return True
+
+    @property
     def passes(self) -> int:
         return self.queries
 
@@ -487,6 +491,10 @@ class AutoAttack(BudgetedAttack):
     )
 
     @property
+    def draws(self) -> bool:
+        return True
+
+    @property
     def passes(self) -> int:
         return 7000 if self.effort == "standard" else 750
 
@@ -513,6 +521,10 @@ class Noise(BudgetedAttack):
     )
     sizes: tuple[float, ...] = ()
     """L2 norms in grey levels for the next batch, in place of ``eps``."""
+
+    @property
+    def draws(self) -> bool:
+        return True
 
     @property
     def name(self) -> str:

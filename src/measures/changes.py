@@ -12,7 +12,8 @@ Measure = tuple[str, int | None]
 """Name of a metric and its K; AUC has none."""
 
 Measured = Mapping[Measure, np.ndarray]
-"""One run's value for each user, in the same order for all runs that are compared."""
+"""Values of one run for each user, in the same order for all runs that are compared; or those of the runs
+of a recommender with several attacks (crossed factors ..., users)."""
 
 Pairs = Sequence[tuple[Measured, Measured]]
 """(before, after) of each recommender seed on one extractor training."""
@@ -21,7 +22,8 @@ TRAINING = Factor("extractor training")
 SEED = Factor("recommender seed", within=TRAINING.name)
 USER = Factor("user")
 FACTORS = (TRAINING, SEED, USER)
-"""Axes of every effect: a recommender belongs to one extractor, users are the same under all."""
+"""Axes of every effect: a recommender belongs to one extractor, users are the same under all. Crossed
+factors stand before users."""
 
 
 @dataclass(frozen=True)
@@ -46,32 +48,37 @@ class Change:
     sd_extractor: float
     sd_recommender: float
     sd_user: float
-    """Standard deviations of the change between units of each level; NaN for a single unit."""
+    sd_crossed: tuple[float, ...]
+    """Standard deviations of the change between units of each level, the last ones of the crossed
+    factors; NaN for a single unit."""
 
     @property
     def change(self) -> float:
         return self.after - self.before
 
 
-def changes_of(trainings: Sequence[Pairs]) -> dict[Measure, Change]:
+def changes_of(trainings: Sequence[Pairs], crossed: Sequence[Factor] = ()) -> dict[Measure, Change]:
     """Compare each run before with the run after, with equally many seeds on every extractor training.
 
+    ``crossed`` are the factors of the axes before users, whose units are the same for all trainings.
     Only measures that every run has are compared: AUC is missing for runs of which only lists are known.
     """
     runs = [run for pairs in trainings for pair in pairs for run in pair]
-    groups: dict[int, list[Measure]] = {}
+    groups: dict[tuple[int, ...], list[Measure]] = {}
     for measure in runs[0]:
         if all(measure in run for run in runs):
-            groups.setdefault(len(runs[0][measure]), []).append(measure)
+            groups.setdefault(runs[0][measure].shape, []).append(measure)
     found = {
         measure: change
         for measures in groups.values()
-        for measure, change in zip(measures, _changes(trainings, measures), strict=True)
+        for measure, change in zip(measures, _changes(trainings, measures, crossed), strict=True)
     }
     return {measure: found[measure] for measure in runs[0] if measure in found}
 
 
-def _changes(trainings: Sequence[Pairs], measures: Sequence[Measure]) -> list[Change]:
+def _changes(
+    trainings: Sequence[Pairs], measures: Sequence[Measure], crossed: Sequence[Factor]
+) -> list[Change]:
     """Compare measures of the same users."""
     before, after = (
         np.array(
@@ -83,19 +90,23 @@ def _changes(trainings: Sequence[Pairs], measures: Sequence[Measure]) -> list[Ch
         for at in (0, 1)
     )
     differences = after - before
-    interval = nested_interval(differences, FACTORS)
+    interval = nested_interval(differences, (TRAINING, SEED, *crossed, USER))
     unknown = np.full(len(measures), np.nan)
     bounds = [interval.low, interval.high, interval.p_value]
-    if before.shape[0] * before.shape[1] == 1:
+    users = before.ndim - 2
+    if np.prod(before.shape[:users]) == 1:
         bounds = [unknown] * 3
-    units = (1, 2) if len(trainings) > 1 else (0, 2)
-    p_values = paired_t_test(differences.mean(axis=units))
-    within = paired_t_test(differences.mean(axis=(0, 1)))
-    sds = [interval.sds.get(factor.name, unknown) for factor in FACTORS]
+    units = 0 if len(trainings) > 1 else 1
+    p_values, within = (
+        paired_t_test(differences.mean(axis=tuple(set(range(users + 1)) - {kept})))
+        for kept in (units, users)
+    )
+    sds = [interval.sds.get(factor.name, unknown) for factor in (*FACTORS, *crossed)]
+    averaged = tuple(range(users + 1))
     numbers = np.stack(
         [
-            before.mean(axis=(0, 1, 2)),
-            after.mean(axis=(0, 1, 2)),
+            before.mean(axis=averaged),
+            after.mean(axis=averaged),
             *bounds,
             p_values,
             within,
@@ -103,4 +114,7 @@ def _changes(trainings: Sequence[Pairs], measures: Sequence[Measure]) -> list[Ch
         ],
         axis=-1,
     )
-    return [Change(*row[:7], interval.weakest_level, *row[7:]) for row in numbers.tolist()]
+    return [
+        Change(*row[:7], interval.weakest_level, *row[7:10], tuple(row[10:]))
+        for row in numbers.tolist()
+    ]

@@ -62,6 +62,8 @@ def extractors_table(
     attacked = summary[
         (summary["protocol"] == "test_time")
         & ~summary["attack"].str.startswith("noise_")
+        & (summary["pairs"] == 1)
+        & (summary["placebo"] == "")
         & of_lists.fillna(False)
     ]
     held_out = open_retrieval_set("catalogue", layout.data).test

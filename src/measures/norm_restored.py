@@ -1,10 +1,12 @@
-"""Lists under attacks at test time whose features keep their clean length.
+"""Lists under attacks at test time whose features are changed before the recommender reads them.
 
-The features of ReLU networks grow under any high-frequency pattern, and the scores of VBPR and AMR are
-linear in them. If each attacked feature is scaled back to the length of the clean one, only the effect of
-its direction remains.
+``norm_restored``: the features of ReLU networks grow under any high-frequency pattern, and the scores of
+VBPR and AMR are linear in them. If each attacked feature is scaled back to the length of the clean one,
+only the effect of its direction remains. ``displaced``, a placebo: the clean features are moved as far as
+the attack moves them, in random directions.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +23,9 @@ from src.recommenders.data import TrainingData
 from src.recommenders.delta import Changed
 from src.recommenders.factor_models import FactorModel
 from src.recommenders.models import Model
+
+Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Features (n, d) of attacked items from their attacked ones and their clean ones."""
 
 
 def can_restore(layout: Layout, run: Run) -> bool:
@@ -41,7 +46,7 @@ def read_files(layout: Layout, run: Run) -> list[Path]:
 
 @dataclass(frozen=True)
 class Restored:
-    """A recommender of clean features that ranks what attacks on some items leave, at clean length."""
+    """A recommender of clean features that ranks again what attacks on some items leave."""
 
     layout: Layout
     run: Run
@@ -57,12 +62,12 @@ class Restored:
         attacked, _ = read_attacked_classes(layout.classes(run.experiment))
         return cls(layout, run.clean, tuple(sorted(attacked.image_ids.tolist())), length)
 
-    def lists(self, experiment: Experiment) -> np.ndarray:
-        """Return the lists (users, length) of items, all attacked features at their clean length."""
+    def lists(self, experiment: Experiment, changed: Change) -> np.ndarray:
+        """Return the lists (users, length) of items, all attacked features as ``changed`` makes them."""
         clean = self._data.features
         ids = np.array(self.ids)
         features = read_features(self.layout.features(experiment), len(clean))
-        features[ids] = at_clean_length(features[ids], clean[ids])
+        features[ids] = changed(features[ids], clean[ids])
         _, items = self._recommender.factors(features)
         return self._changed.lists(items[self._changed.ids], self._others).items
 
@@ -93,3 +98,18 @@ def at_clean_length(features: np.ndarray, clean: np.ndarray) -> np.ndarray:
     """Scale the rows of ``features`` (n, d) to the L2 norms of those of ``clean``."""
     lengths, wanted = (np.linalg.norm(of, axis=1, keepdims=True) for of in (features, clean))
     return features * np.divide(wanted, lengths, out=np.ones_like(wanted), where=lengths > 0)
+
+
+def displaced(features: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """Move the rows of ``clean`` (n, d) as far as those of ``features`` are, in random directions.
+
+    The directions are the same for all attacks on the same items.
+    """
+    directions = np.random.default_rng(0).standard_normal(clean.shape)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    distances = np.linalg.norm(features - clean, axis=1, keepdims=True)
+    return clean + (distances * directions).astype(clean.dtype)
+
+
+RANKED_AGAIN: dict[str, Change] = {"norm_restored": at_clean_length, "displaced": displaced}
+"""Changes of attacked features for which lists are ranked again, by the names of their effects."""

@@ -29,6 +29,7 @@ _SHOWN = {
     "net": "net",
     "restored": "restored",
     "verdict": "verdict",
+    "weakest_level": "weakest level",
 }
 
 

@@ -31,6 +31,7 @@ def runs_table(groups: Sequence[Sequence["Comparison"]]) -> pd.DataFrame:
                     "origin": origin,
                     "target": experiment.target,
                     "attack": replace(experiment, model_dir=None).name,
+                    "attack_seed": experiment.attack_seed if experiment.attack else None,
                     "recommender": run.model,
                     "seed": run.seed,
                     "protocol": run.protocol,
@@ -41,5 +42,5 @@ def runs_table(groups: Sequence[Sequence["Comparison"]]) -> pd.DataFrame:
                 }
             )
     table = pd.DataFrame(rows)
-    whole = ["extractor_seed", "origin", "target", "seed"]
+    whole = ["extractor_seed", "origin", "target", "attack_seed", "seed"]
     return table.astype(dict.fromkeys(whole, "Int64"))

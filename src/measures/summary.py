@@ -27,8 +27,9 @@ from src.measures.comparable import (
     require_same_extractors,
     require_same_recommenders,
 )
+from src.measures.designs import ATTACK_SEED, PAIR, Design, Pair, designs_of
 from src.measures.measures import METRICS, accuracy_values
-from src.measures.norm_restored import Restored, can_restore, read_files
+from src.measures.norm_restored import RANKED_AGAIN, Restored, can_restore, read_files
 from src.measures.runs import (
     held_out_files,
     read_categories,
@@ -75,6 +76,12 @@ COLUMNS = (
     "sd_recommender",
     "sd_user",
     "norm_restored_effect",
+    "displaced_effect",
+    "pairs",
+    "attack_seeds",
+    "placebo",
+    "sd_pair",
+    "sd_attack",
 )
 MARGIN = 0.1
 """Share of the value before the attack up to which a net effect is as good as none."""
@@ -143,19 +150,26 @@ def comparisons_of(
 
 
 def summarise(
-    groups: Sequence[Sequence["Comparison"]], margin: float = MARGIN, *, restore: bool = False
+    groups: Sequence[Sequence["Comparison"]],
+    margin: float = MARGIN,
+    *,
+    again: Collection[str] = (),
+    pairs: Collection[Pair] = (),
+    placebos: Collection[Pair] = (),
 ) -> pd.DataFrame:
     """One row for each extractor, attack, recommender, protocol, metric and k: ``COLUMNS``.
 
     CHR and nCDCG are those of the attacked class, whose members are the extractor's clean classes.
-    ``restore``: compute ``norm_restored_effect`` too; it ranks the catalogue once for each recommender.
+    ``again`` names the effects of ``RANKED_AGAIN`` to compute too; they rank the catalogue once for each
+    recommender. Attacks on several of ``pairs`` have rows over all of them; ``placebos`` are pairs of
+    classes whose attacks are not tested.
     """
     rows = []
     for comparisons in groups:
         require_one_configuration(comparisons)
         attacked = [key for comparison in comparisons for key in comparison.attacked]
-        for experiment, protocol in dict.fromkeys(attacked):
-            rows += effect_rows(comparisons, experiment, protocol, margin, restore=restore)
+        for design in designs_of(dict.fromkeys(attacked), pairs, placebos):
+            rows += effect_rows(comparisons, design, margin, again=again)
     table = corrected(pd.DataFrame(sorted(rows, key=_place)))[list(COLUMNS)]
     table["k"] = table["k"].astype("Int64")
     return table
@@ -167,7 +181,9 @@ def write_summary(
     ks: Sequence[int],
     margin: float = MARGIN,
     *,
-    restore: bool = False,
+    again: Collection[str] = (),
+    pairs: Sequence[Pair] = (),
+    placebos: Sequence[Pair] = (),
     force: bool,
 ) -> pd.DataFrame:
     """Make ``summary.tsv`` and ``runs.tsv`` in the results of the first data set; return the summary.
@@ -188,12 +204,14 @@ def write_summary(
         "trainings": [layout.dataset for layout in layouts[1:]],
         "ks": ks,
         "margin": margin,
-        "norm_restored": restore,
+        "again": sorted(again),
+        "pairs": pairs,
+        "placebos": placebos,
     }
     hashes: dict[str, str] = {}
     for layout, of_layout in zip(layouts, runs, strict=True):
         files = input_files(layout, of_layout)
-        if restore:
+        if again:
             restored = [run for run in of_layout if can_restore(layout, run)]
             weights = (file for run in restored for file in read_files(layout, run))
             files = sorted({*files, *weights, layout.training_set})
@@ -204,7 +222,7 @@ def write_summary(
     return tabulated(
         layouts[0].summary,
         manifest,
-        lambda: summarise(groups, margin, restore=restore),
+        lambda: summarise(groups, margin, again=again, pairs=pairs, placebos=placebos),
         force=force,
     )
 
@@ -215,7 +233,7 @@ def tabulated(
     """The table at ``path`` (TSV), made and written unless ``manifest`` says that it is current."""
     stage = Stage(manifest, [path])
     if stage.is_up_to_date(force):
-        return pd.read_csv(path, sep="\t", dtype={"k": "Int64"})
+        return pd.read_csv(path, sep="\t", dtype={"k": "Int64"}).fillna({"placebo": ""})
     table = make()
     with stage.publish() as (file,):
         table.to_csv(file, sep="\t", index=False, float_format="%.6g")
@@ -292,14 +310,18 @@ class Comparison:
                 measured[run, origin] = of_class | accuracy
         return measured
 
-    def pairs(
-        self, seeds: Sequence[int], before: Mapping[int, Run], after: Mapping[int, Run], origin: int
-    ) -> list[tuple[Measured, Measured]]:
-        """Return what was measured on the runs of each seed, ``before`` and ``after``."""
-        return [
-            (self.measured[before[seed], origin], self.measured[after[seed], origin])
-            for seed in seeds
+    def values(self, design: Design, runs: Sequence[Run]) -> Measured:
+        """Return what was measured on a run for each experiment: (crossed factors ..., users)."""
+        each = [
+            self.measured[run, experiment.origin]
+            for run, experiment in zip(runs, design.flat, strict=True)
         ]
+        shape = tuple(design.crossed.values())
+        return {
+            measure: np.reshape([of[measure] for of in each], (*shape, -1))
+            for measure in each[0]
+            if all(measure in of for of in each)
+        }
 
     def restored(self, run: Run) -> Restored:
         """Return what ranks again for an attacked run; runs on the same items share it."""
@@ -314,13 +336,17 @@ class Comparison:
         """Return the runs on the noise that is the control of an attack, by seed.
 
         It changes the same class, image by image by the size of the attack's changes or else within the
-        same budget. Empty where there is none, and for noise itself.
+        same budget, with the seed of the attack where there is such noise. Empty where there is none,
+        and for noise itself.
         """
         if experiment.attack == CONTROL:
             return {}
         candidates = [
             candidate
-            for candidate, its_protocol in sorted(self.attacked, key=lambda key: key[0].name)
+            for candidate, its_protocol in sorted(
+                self.attacked,
+                key=lambda key: (key[0].attack_seed != experiment.attack_seed, key[0].name),
+            )
             if candidate.attack == CONTROL
             and its_protocol == protocol
             and candidate.origin == experiment.origin
@@ -349,59 +375,50 @@ def require_one_configuration(comparisons: Sequence[Comparison]) -> None:
 
 def effect_rows(
     comparisons: Sequence[Comparison],
-    experiment: Experiment,
-    protocol: str,
+    design: Design,
     margin: float = MARGIN,
     *,
-    restore: bool = False,
+    again: Collection[str] = (),
 ) -> list[dict[str, object]]:
     """The rows of one attack under one protocol: ``COLUMNS`` and the p-value ``p_net``.
 
     ``comparisons`` are of one recommender on trainings of one extractor; those without the attack are
-    left out. Every training counts with as many seeds: those that all of them have.
+    left out. Every training and experiment counts with as many seeds: those that all of them have.
     """
-    comparisons = [of for of in comparisons if (experiment, protocol) in of.attacked]
-    attacked = [of.attacked[experiment, protocol] for of in comparisons]
-    noise = [of.noise(experiment, protocol) for of in comparisons]
-    seeds = sorted(set.intersection(*map(set, attacked)))
-    if not seeds:
-        raise UserError(
-            f"{experiment.name}: the data sets have no seed of {comparisons[0].runs[0].model} in common"
-        )
-    controlled = [seed for seed in seeds if all(seed in of for of in noise)]
+    protocol, is_noise = design.protocol, design.flat[0].attack == CONTROL
+    comparisons = comparisons_with(comparisons, design)
+    attacked = [[of.attacked[one, protocol] for one in design.flat] for of in comparisons]
+    noise = [[of.noise(one, protocol) for one in design.flat] for of in comparisons]
+    seeds = common_seeds(comparisons, design)
+    controlled = [seed for seed in seeds if all(seed in runs for each in noise for runs in each)]
 
     def compare(
         seeds: Sequence[int],
-        before: Sequence[Mapping[int, Run]],
-        after: Sequence[Mapping[int, Run]],
+        before: Sequence[Sequence[Mapping[int, Run]]],
+        after: Sequence[Sequence[Mapping[int, Run]]],
     ) -> dict[Measure, Change]:
-        return changes_of(
+        trainings = [
             [
-                of.pairs(seeds, one, other, experiment.origin)
-                for of, one, other in zip(comparisons, before, after, strict=True)
+                tuple(of.values(design, [runs[seed] for runs in each]) for each in (one, other))
+                for seed in seeds
             ]
-        )
+            for of, one, other in zip(comparisons, before, after, strict=True)
+        ]
+        return changes_of(trainings, tuple(design.crossed))
 
-    clean = [of.clean for of in comparisons]
+    clean = [[of.clean] * len(design.flat) for of in comparisons]
     changes = compare(seeds, clean, attacked)
     net = compare(controlled, noise, attacked) if controlled else {}
-    mean_before = {
-        measure: np.mean(
-            [
-                of.measured[of.clean[seed], experiment.origin][measure]
-                for of in comparisons
-                for seed in controlled
-            ]
-        )
-        for measure in net
-    }
-    restored = _restored_effects(comparisons, experiment, protocol, seeds) if restore else {}
-    outcomes = np.array([attack_outcome(of.layout, experiment) for of in comparisons])
+    by_noise = compare(controlled, clean, noise) if controlled else {}
+    reranked = {name: _effects_again(comparisons, design, seeds, name) for name in again}
+    outcomes = np.array(
+        [attack_outcome(of.layout, one) for of in comparisons for one in design.flat]
+    )
     rows = []
     for (metric, k), change in changes.items():
         row = {
-            "extractor": experiment.extractor,
-            "attack": replace(experiment, model_dir=None).name,
+            "extractor": design.flat[0].extractor,
+            "attack": design.name,
             "recommender": comparisons[0].runs[0].model,
             "protocol": protocol,
             "metric": metric,
@@ -421,13 +438,19 @@ def effect_rows(
             "extractor_seeds": len(comparisons),
             "recommender_seeds": len(seeds),
             "p_within_run": change.p_within_run,
-            "norm_restored_effect": restored.get((metric, k), np.nan),
+            **{
+                f"{name}_effect": reranked.get(name, {}).get((metric, k), np.nan)
+                for name in RANKED_AGAIN
+            },
+            "pairs": design.n_pairs,
+            "attack_seeds": design.n_seeds,
+            "placebo": design.placebo,
         }
         told = change
         if (metric, k) in net:
             told = net[metric, k]
             row |= {
-                "noise_effect": told.before - mean_before[metric, k],
+                "noise_effect": by_noise[metric, k].change,
                 "net_effect": told.change,
                 "net_low": told.low,
                 "net_high": told.high,
@@ -439,29 +462,53 @@ def effect_rows(
             row |= dict.fromkeys(
                 ("noise_effect", "net_effect", "net_low", "net_high", "p_net"), np.nan
             )
-            row["weakest_level"] = (
-                told.weakest_level if experiment.attack == CONTROL else NO_CONTROL
-            )
+            row["weakest_level"] = told.weakest_level if is_noise else NO_CONTROL
         for level in ("extractor", "recommender", "user"):
             row[f"sd_{level}"] = getattr(told, f"sd_{level}")
+        sds = dict(zip(design.crossed, told.sd_crossed, strict=True))
+        row |= {"sd_pair": sds.get(PAIR, np.nan), "sd_attack": sds.get(ATTACK_SEED, np.nan)}
         rows.append(row)
     return rows
 
 
-def _restored_effects(
-    comparisons: Sequence[Comparison], experiment: Experiment, protocol: str, seeds: Sequence[int]
+def comparisons_with(comparisons: Sequence[Comparison], design: Design) -> list[Comparison]:
+    """Return those comparisons that have every experiment of a design."""
+    keys = [(one, design.protocol) for one in design.flat]
+    return [of for of in comparisons if all(key in of.attacked for key in keys)]
+
+
+def common_seeds(comparisons: Sequence[Comparison], design: Design) -> list[int]:
+    """Return the recommender seeds that all comparisons have of a design; ``UserError`` if none."""
+    runs = [of.attacked[one, design.protocol] for of in comparisons for one in design.flat]
+    seeds = sorted(set.intersection(*map(set, runs))) if runs else []
+    if not seeds:
+        raise UserError(
+            f"{design.name}: the runs to compare have no seed of the recommender in common"
+        )
+    return seeds
+
+
+def _effects_again(
+    comparisons: Sequence[Comparison], design: Design, seeds: Sequence[int], name: str
 ) -> dict[Measure, float]:
-    """Return the changes of the lists' measures when features keep their clean length.
+    """Return the changes of the lists' measures under one of ``RANKED_AGAIN``.
 
     Empty unless all runs can be scored again.
     """
-    runs = [(of, of.attacked[experiment, protocol][seed]) for of in comparisons for seed in seeds]
+    runs = [
+        (of, of.attacked[one, design.protocol][seed])
+        for of in comparisons
+        for one in design.flat
+        for seed in seeds
+    ]
     if not all(can_restore(of.layout, run) for of, run in runs):
         return {}
     changes: dict[Measure, list[float]] = {}
     for comparison, run in runs:
+        experiment = run.experiment
         members = read_categories(comparison.layout, experiment).members(experiment.origin)
-        lists = comparison.restored(run).lists(experiment)[comparison.users[0]]
+        lists = comparison.restored(run).lists(experiment, RANKED_AGAIN[name])
+        lists = lists[comparison.users[0]]
         before = comparison.measured[comparison.clean[run.seed], experiment.origin]
         for measure, values in category_values(lists, members, comparison.ks).items():
             changes.setdefault(measure, []).append(values.mean() - before[measure].mean())

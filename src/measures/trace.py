@@ -9,11 +9,12 @@ from typing import Any
 import pandas as pd
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import Experiment, Run
+from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
 from src.artifacts.lineage import Lineage, lineage
 from src.artifacts.manifest import input_name, read_record
-from src.measures.summary import comparisons_of
+from src.measures.designs import designs_of
+from src.measures.summary import common_seeds, comparisons_of, comparisons_with
 
 _STAGE = "summarize"
 _SHOWN = ("dataset", "extractor", "attack", "recommender", "seed", "protocol", "metric", "k")
@@ -105,20 +106,26 @@ def _runs_of(
             if layout.dataset == row["dataset"]
         }
     found: dict[Layout, list[Run]] = {}
-    for comparisons in comparisons_of(layouts, runs, record["options"]["ks"]):
-        for of in comparisons:
-            for (experiment, protocol), attacked in of.attacked.items():
-                if _names_of(experiment, protocol, of.runs[0].model) != _names_in(row):
-                    continue
-                noise = of.noise(experiment, protocol)
+    options = record["options"]
+    pairs, placebos = (list(map(tuple, options[name])) for name in ("pairs", "placebos"))
+    for comparisons in comparisons_of(layouts, runs, options["ks"]):
+        attacked = [key for of in comparisons for key in of.attacked]
+        for design in designs_of(dict.fromkeys(attacked), pairs, placebos):
+            first = comparisons[0].runs[0]
+            names = (first.experiment.extractor, design.name, first.model, design.protocol)
+            if names != _names_in(row):
+                continue
+            having = comparisons_with(comparisons, design)
+            seeds = common_seeds(having, design)
+            for of in having:
                 found[of.layout] = [
                     run
-                    for seed, run in attacked.items()
-                    for run in (run, of.clean[seed], *([noise[seed]] if seed in noise else []))
+                    for key in ((one, design.protocol) for one in design.flat)
+                    for seed in seeds
+                    for run in (of.attacked[key][seed], of.clean[seed], of.noise(*key).get(seed))
+                    if run
                 ]
-    shared = [{run.seed for run in of_layout} for of_layout in found.values()]
-    seeds = set.intersection(*shared) if shared else set()
-    return {layout: [run for run in of if run.seed in seeds] for layout, of in found.items()}
+    return found
 
 
 def _recorded_runs(layout: Layout, record: Mapping[str, Any]) -> list[Run]:
@@ -130,12 +137,10 @@ def _recorded_runs(layout: Layout, record: Mapping[str, Any]) -> list[Run]:
 
 def _is_of_row(run: Run, row: Mapping[str, str]) -> bool:
     """Return whether a row of ``runs.tsv`` holds the values of ``run``."""
-    names = _names_of(run.experiment, run.protocol, run.model)
+    experiment = run.experiment
+    attack = replace(experiment, model_dir=None).name
+    names = (experiment.extractor, attack, run.model, run.protocol)
     return names == _names_in(row) and str(run.seed) == row["seed"]
-
-
-def _names_of(experiment: Experiment, protocol: str, model: str) -> tuple[str, ...]:
-    return (experiment.extractor, replace(experiment, model_dir=None).name, model, protocol)
 
 
 def _names_in(row: Mapping[str, str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.experiments import Experiment
-from src.measures.verdicts import NO_CONTROL
+from src.measures.verdicts import NO_CONTROL, verdict_text
 from src.report.blocks import Hidden, Section
 from src.report.estimates import (
     decimals_of,
@@ -52,19 +52,22 @@ def summary_section(study: Study, anchor: str, title: str) -> Section:
 
 
 def _trainings_text(study: Study) -> str:
-    """Say whether verdicts can be had from so many trainings of the extractors."""
+    """Say what the verdicts cover, from so many trainings of the extractors."""
+    verdict = (
+        "The last lines of a cell are the verdict on the net effect: effect, equivalent (to none, within "
+        "a tenth of the value before) or undecided. In brackets is the level with the fewest units, and "
+        "the verdict says nothing beyond a single unit."
+    )
     if not study.others:
         return (
-            "One training of an extractor cannot tell what another one would do: whether the attacks "
-            "have an effect stays undecided until report.py and summarize.py get several with "
-            "--trainings."
+            f"{verdict} One training of an extractor cannot tell what another one would do: report.py "
+            "and summarize.py get several with --trainings."
         )
     names = ", ".join(layout.dataset for layout, _ in study.others)
     return (
         f"The lists, here and below, are those of {1 + len(study.others)} trainings of the extractors "
         f"together (data sets {study.layout.dataset}, {names}); everything about images is of the first. "
-        "The last line of a cell is the verdict on the net effect: effect, equivalent (to none, within a "
-        "tenth of the value before) or undecided."
+        f"{verdict}"
     )
 
 
@@ -117,8 +120,7 @@ def _cell(row: pd.Series, decimals: int) -> str:
     if np.isnan(row["net_effect"]):
         return "\n".join([*lines, NO_CONTROL])
     net, *interval = net_estimate(row).lines(decimals, sign=True)
-    verdict = [row["verdict"]] if row["extractor_seeds"] > 1 else []
-    return "\n".join([*lines, f"net {net}", *interval, *verdict])
+    return "\n".join([*lines, f"net {net}", *interval, verdict_text(row).replace(" (", "\n(")])
 
 
 def curves_section(study: Study, anchor: str, title: str) -> Section:

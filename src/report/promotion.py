@@ -17,7 +17,7 @@ from src.measures.promotion_text import (
     of_all_items,
     sentence,
 )
-from src.measures.verdicts import CONTROL, NO_CONTROL
+from src.measures.verdicts import CONTROL, NO_CONTROL, verdict_text
 from src.report.blocks import Section
 from src.report.estimates import Estimate, fixed
 from src.report.plots import NEUTRAL, Curve, Plot, draw_curves, styles_of
@@ -55,8 +55,8 @@ def promotion_section(layout: Layout, anchor: str, title: str) -> Section:
         "and net is the change beyond it. Restored is the exposure when attacked features keep "
         "their clean length. Where the recommender was retrained all items are attacked at once, and "
         f"values count those in a user's top {k}. Intervals are of 95 %, over trainings of the "
-        "extractor, seeds of the recommender, and items or users. An attack that failed to optimise is "
-        "not evaluated.",
+        "extractor, seeds of the recommender, and items or users. Beside a verdict is the level with "
+        "the fewest units. An attack that failed to optimise is not evaluated.",
     ]
     blocks = [*_plot(table, k), *_defended(table), _table(table)]
     return Section(anchor, title, text, blocks, notes=blind_recommenders(table))
@@ -211,5 +211,5 @@ def _line(row: pd.Series) -> dict[str, str]:
         "noise": cell(before + row["control"]),
         "net": cell(row["net"], row["net_low"], row["net_high"], sign=True),
         "restored": cell(before + row["restored"]),
-        "verdict": row["verdict"] or NO_CONTROL,
+        "verdict": verdict_text(row).replace(" (", "\n(") if row["verdict"] else NO_CONTROL,
     }

@@ -11,17 +11,21 @@ import pandas as pd
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
+from src.artifacts.manifest import read_record
 from src.cli import require_within_lists
-from src.measures.changes import Measure
+from src.measures.changes import Measure, Measured
 from src.measures.comparable import (
     require_other_trainings,
     require_same_extractors,
     require_same_recommenders,
 )
+from src.measures.designs import Design, designs_of
 from src.measures.runs import list_runs, select_configuration, unpaired_runs
 from src.measures.summary import (
     Comparison,
+    common_seeds,
     comparisons_of,
+    comparisons_with,
     effect_rows,
     input_files,
     require_one_configuration,
@@ -101,9 +105,16 @@ class Study:
     def pairs(self) -> dict[tuple[int | None, str], str]:
         """What is attacked and for which aim, by (origin class, ``Experiment.aim``)."""
         return {
-            (experiment.origin, experiment.aim): pair_label(self.layout, experiment)
-            for experiment in reversed(self.attacked)
+            (of.origin, of.aim): pair_label(self.layout, of)
+            + (", a placebo" if (of.origin, of.target) in self.placebos else "")
+            for of in reversed(self.attacked)
         }
+
+    @cached_property
+    def placebos(self) -> list[tuple[int, int]]:
+        """Pairs of classes whose attacks the summary takes for placebos."""
+        options = read_record(self.layout.summary).get("options", {})
+        return list(map(tuple, options.get("placebos", ())))
 
     @cached_property
     def ks(self) -> tuple[int, ...]:
@@ -139,15 +150,14 @@ class Study:
             require_one_configuration(comparisons)
             if comparisons[0].layout != self.layout:
                 continue  # what the report's own data set lacks has no name in it
-            for experiment, protocol in comparisons[0].attacked:
-                bounds = _intervals(comparisons, experiment, protocol)
-                for row in effect_rows(comparisons, experiment, protocol):
+            for design in designs_of(comparisons[0].attacked, placebos=self.placebos):
+                bounds = _intervals(comparisons, design)
+                for row in effect_rows(comparisons, design):
                     of_measure = bounds[row["metric"], row["k"]]
                     intervals = [of_measure[of].columns(of) for of in of_measure]
                     change = {"change_low": row["low"], "change_high": row["high"]}
-                    rows.append(
-                        {"experiment": experiment.name, **row, **_merged(intervals), **change}
-                    )
+                    named = {"experiment": design.flat[0].name}
+                    rows.append({**named, **row, **_merged(intervals), **change})
         return corrected(pd.DataFrame(rows))
 
     def inputs(self) -> list[Path]:
@@ -199,18 +209,20 @@ def result_tables(layout: Layout) -> list[Path]:
 
 
 def _intervals(
-    comparisons: Sequence[Comparison], experiment: Experiment, protocol: str
+    comparisons: Sequence[Comparison], design: Design
 ) -> Mapping[Measure, Mapping[str, Estimate]]:
     """``before`` and ``after`` of every measure, over the trainings and seeds of ``effect_rows``."""
-    comparisons = [of for of in comparisons if (experiment, protocol) in of.attacked]
-    attacked = [of.attacked[experiment, protocol] for of in comparisons]
-    seeds = sorted(set.intersection(*map(set, attacked)))
+    comparisons, protocol = comparisons_with(comparisons, design), design.protocol
+    seeds = common_seeds(comparisons, design)
+
+    def run(of: Comparison, state: str, seed: int) -> Measured:
+        runs = [of.attacked[one, protocol][seed] for one in design.flat]
+        values = of.values(design, runs if state == "after" else [of.clean[seed]] * len(runs))
+        return {name: value.reshape(len(runs), -1).mean(axis=0) for name, value in values.items()}
+
     measured = {
-        state: [
-            [of.measured[runs[seed], experiment.origin] for seed in seeds]
-            for of, runs in zip(comparisons, by_seed, strict=True)
-        ]
-        for state, by_seed in (("before", [of.clean for of in comparisons]), ("after", attacked))
+        state: [[run(of, state, seed) for seed in seeds] for of in comparisons]
+        for state in ("before", "after")
     }
     flat = [run for trainings in measured.values() for runs in trainings for run in runs]
     common = [name for name in flat[0] if all(name in run for run in flat)]

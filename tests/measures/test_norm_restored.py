@@ -9,7 +9,7 @@ from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.tables import write_pairs
 from src.datasets.interactions import load_interactions
-from src.measures.norm_restored import Restored, at_clean_length, can_restore
+from src.measures.norm_restored import Restored, at_clean_length, can_restore, displaced
 from src.recommenders.data import TrainingData
 from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.models import Model
@@ -45,7 +45,7 @@ def layout(tmp_path):
 def lists_of(layout, features):
     """Return the lists for attacked features at their clean length."""
     write_features(layout.features(RUN.experiment), features)
-    return Restored.of(layout, RUN, TOP).lists(RUN.experiment)
+    return Restored.of(layout, RUN, TOP).lists(RUN.experiment, at_clean_length)
 
 
 def test_longer_features_alone_change_nothing(layout):
@@ -103,3 +103,15 @@ def test_features_of_zeros_stay_zero():
     features[2] = 3
     restored = at_clean_length(features, clean)
     np.testing.assert_allclose(restored, [[0, 0], [0, 0], [1, 1]], rtol=1e-6)
+
+
+def test_a_displacement_is_as_far_as_the_attacks_and_elsewhere():
+    rng = np.random.default_rng(1)
+    clean = rng.random((2, 50)).astype(np.float32)
+    features = clean + rng.normal(0, 0.1, (2, 50)).astype(np.float32)
+    moved = displaced(features, clean)
+    by_attack, by_chance = features - clean, moved - clean
+    assert np.linalg.norm(by_chance, axis=1) == pytest.approx(
+        np.linalg.norm(by_attack, axis=1), rel=1e-4
+    )
+    assert not np.allclose(by_chance, by_attack, atol=0.02)

@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 import sys
@@ -18,6 +19,7 @@ from src.artifacts.manifest import Manifest, fingerprint, record_path
 from src.artifacts.tables import TestRanks, TopK, write_test_ranks, write_top_k
 from src.measures.changes import changes_of
 from src.measures.summary import COLUMNS
+from src.measures.verdicts import verdict_text
 
 N_ITEMS, N_USERS, TOP = 12, 8, 4
 NUMBERS = np.repeat([7, 8, 9], 4)
@@ -116,7 +118,7 @@ def test_seeds_are_compared_with_seeds_and_noise_is_taken_off(monkeypatch, layou
     assert found["net_effect"] == pytest.approx((7 + 6 + 10) / 3 / N_USERS, rel=1e-5)
     assert found["net_low"] < found["net_effect"] < found["net_high"]
     assert found["margin"] == pytest.approx(0.1 * found["before"], rel=1e-5)
-    assert found["verdict"] == "undecided" and np.isnan(found["p_holm"])
+    assert found["verdict"] == "effect" and found["p_holm"] < 0.05
     assert found["weakest_level"] == "1 extractor training"
     assert (found["extractor_seeds"], found["recommender_seeds"], found["seeds"]) == (1, 3, 3)
     assert found["success_rate"] == 75
@@ -186,6 +188,17 @@ def other_trainings(layout, totals, *, seed_of=lambda training: training):
     return names[1:]
 
 
+def test_a_verdict_on_one_training_names_the_level_it_does_not_cover(monkeypatch, layout, capsys):
+    other_trainings(layout, [(8, 16, 8)])
+    _, table = summarise(monkeypatch, layout)
+    found = row(table, attack=PGD)
+    assert (found["verdict"], found["weakest_level"]) == ("effect", "1 extractor training")
+    assert verdict_text(found) == "effect (1 extractor training)"
+    said = capsys.readouterr().out
+    assert "comparisons tested: 1 (CHR@4" in said and "with 2 recommender seeds" in said
+    assert "nothing here is about another training" in said
+
+
 def test_trainings_decide(monkeypatch, layout, capsys):
     others = other_trainings(layout, [(8, 16, 8), (9, 18, 9), (7, 15, 7), (8, 17, 8)])
     code, table = summarise(monkeypatch, layout, "--trainings", *others)
@@ -204,6 +217,50 @@ def test_trainings_decide(monkeypatch, layout, capsys):
     of = runs[(runs["dataset"] == "toy_2") & (runs["seed"] == 1)].set_index("attack")
     assert of["extractor_seed"].tolist() == [2, 2, 2] and of["origin"].tolist() == [7, 7, 7]
     assert of["chr@4"].to_dict() == {"original": 1, PGD: 2, NOISE: 1}
+
+
+def crossed(layout, gain):
+    """Write attacks and noise on 7 -> 9, 8 -> 9 and 9 -> 7, each with attack seeds 0 and 1.
+
+    ``gain[origin, attack seed]`` is what the attack adds to the hits of each user, seed by seed.
+    """
+    base = np.ones(N_USERS, int)
+    write_lists(layout, run_of("original"), base)
+    write_lists(layout, run_of("original", 1), base)
+    for (origin, target), attack_seed in itertools.product([(7, 9), (8, 9), (9, 7)], [0, 1]):
+        end = f"_seed{attack_seed}" if attack_seed else ""
+        for name in (
+            f"pgd_{origin}_{target}_eps8.0_eps_it8.0_nb_it10_linf{end}",
+            f"noise_{origin}_{target}_eps8.0_linf{end}",
+        ):
+            write_images(layout, Experiment.parse(name))
+            added = gain[origin, attack_seed] if name.startswith("pgd") else 0
+            for seed in (0, 1):
+                run = run_of(name, seed, "test_time")
+                hits = base + added if origin == 7 else base - added
+                write_lists(layout, run, hits)
+
+
+def test_pairs_of_classes_and_attack_seeds_are_crossed(monkeypatch, layout, capsys):
+    """Class 8 has the places of a list that class 7 has not, so that it loses what 7 gains."""
+    crossed(layout, {(7, 0): 1, (7, 1): 2, (8, 0): -1, (8, 1): 0, (9, 0): 0, (9, 1): 0})
+    pairs = ["--pairs", "7:9", "8:9", "--placebos", "9:7"]
+    code, table = summarise(monkeypatch, layout, *pairs)
+    assert code == 0
+    one = row(table, attack=PGD)
+    assert (one["pairs"], one["attack_seeds"]) == (1, 2) and one["net_effect"] == 1.5
+    assert one["sd_attack"] == pytest.approx(0.5**0.5, rel=1e-5) and np.isnan(one["sd_pair"])
+    both = row(table, attack="pgd_eps8.0_eps_it8.0_nb_it10_linf")
+    assert (both["pairs"], both["attack_seeds"]) == (2, 2)
+    eight = row(table, attack=PGD.replace("_7_", "_8_"))["net_effect"]
+    assert both["net_effect"] == pytest.approx((1.5 + eight) / 2)
+    assert both["sd_pair"] == pytest.approx(abs(1.5 - eight) / 2**0.5, rel=1e-5)
+    assert both["weakest_level"] == "1 extractor training"
+    assert not np.isnan(both["p_holm"]) and np.isnan(one["p_holm"]), "the rows over pairs are tests"
+    placebo = row(table, attack="pgd_9_7_eps8.0_eps_it8.0_nb_it10_linf")
+    assert placebo["placebo"] == "reversed" and np.isnan(placebo["p_holm"])
+    assert "comparisons tested: 1" in capsys.readouterr().out
+    assert summarise(monkeypatch, layout, "--pairs", "7:9", "--placebos", "7:9")[0] == 2
 
 
 def test_trainings_that_disagree_leave_it_undecided(monkeypatch, layout):

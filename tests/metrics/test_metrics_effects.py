@@ -54,6 +54,13 @@ def test_a_true_effect_of_0_is_rarely_called_an_effect(sizes, sds):
     assert ((found.p_value < 0.05) == (said == "effect")).all()
 
 
+def test_recommenders_of_one_training_judge_an_attack_that_is_noise():
+    """With one training it is the seeds and users that keep a null from being called an effect."""
+    found = nested_interval(studies((1, 3, 200), {**SDS, "extractor training": 0.0}), FACTORS)
+    assert found.weakest_level == "1 extractor training"
+    assert ((found.low > 0) | (found.high < 0)).mean() <= 0.05 + 3 * 0.0034
+
+
 def test_users_of_one_training_do_not_make_up_for_trainings():
     """Two hundred users of one extractor agree with each other, not with the next extractor."""
     sds = {"extractor training": 1.0, "recommender seed": 0.1, "user": 1.0}

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reproduce.workflow.catalogue import CatalogueStudy, studies_of
+from reproduce.workflow.catalogue import CatalogueStudy, power, studies_of
 from reproduce.workflow.duration import changed_entries, expected_duration
 from reproduce.workflow.entries import Entries
 from reproduce.workflow.leaks import Attack, Leaks
@@ -278,6 +278,65 @@ def test_noise_like_a_kind_needs_one_attack_of_it():
     two = [noise, "--attack_type ddn", "--attack_type ddn --steps 5"]
     with pytest.raises(UserError, match="--like ddn: 2 attacks of the study"):
         CatalogueStudy.of(Entries.of(SMALL | {"attacks": two}))
+
+
+def test_pairs_and_attack_seeds_are_crossed_with_the_attacks():
+    """FGSM draws nothing, so that it is made once; noise like a drawn attack has its seed."""
+    entries = {name: value for name, value in SMALL.items() if name not in ("origin", "target")}
+    entries |= {
+        "pairs": ["0 1", "2 3"],
+        "attack_seeds": [0, 1],
+        "placebos": ["reversed", "displaced"],
+        "attacks": [
+            "--attack_type fgsm --eps 4",
+            "--attack_type pgd --eps 4",
+            "--attack_type noise --like pgd",
+        ],
+    }
+    study = CatalogueStudy.of(Entries.of(entries))
+    pgd = "eps4.0_eps_it4.0_nb_it10_linf"
+    names = [
+        f"{name.replace('#', pair)}"
+        for pair in ("0_1", "2_3", "1_0", "3_2")
+        for name in (
+            "fgsm_#_eps4.0_it1_linf_XX",
+            f"pgd_#_{pgd}",
+            f"pgd_#_{pgd}_seed1",
+            f"noise_#_like_pgd_{pgd}",
+            f"noise_#_like_pgd_{pgd}_seed1_seed1",
+        )
+    ]
+    assert [name.replace("_it1_linf_XX", "") for name in study.attack_options] == [
+        name.replace("_it1_linf_XX", "") for name in names
+    ]
+    assert study.compared == "--pairs 0:1 2:3 --placebos 1:0 3:2 --displaced "
+    liked = f"data/small/pgd_1_0_{pgd}_seed1/attack.tsv"
+    assert study.resembled("", f"noise_1_0_like_pgd_{pgd}_seed1_seed1") == [liked]
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ({"pairs": ["0 1"]}, "a study with pairs has no other classes"),
+        ({"pairs": ["0"], "origin": None, "target": None}, "'0' is no origin and target class"),
+        ({"pairs": ["0 1", "0 1"], "origin": None, "target": None}, "one of them is there twice"),
+        (
+            {"pairs": ["0 1", "1 0"], "placebos": ["reversed"], "origin": None, "target": None},
+            "the reverse of a pair is among the pairs",
+        ),
+    ],
+)
+def test_impossible_pairs_are_refused(entries, said):
+    study = {name: value for name, value in (SMALL | entries).items() if value is not None}
+    with pytest.raises(UserError, match=said):
+        CatalogueStudy.of(Entries.of(study))
+
+
+def test_a_study_says_beforehand_what_it_can_tell():
+    assert "nothing can be told" in power(1, 1)
+    assert "standard deviations between recommender seeds" in power(1, 3)
+    trainings = [float(re.search(r"about ([0-9.]+)", power(n, 3))[1]) for n in (2, 3, 5, 10)]
+    assert trainings == sorted(trainings, reverse=True) and 0.9 < trainings[-1] < 1.1
 
 
 def test_attacks_on_lists_are_named_and_wait_for_their_recommender():
