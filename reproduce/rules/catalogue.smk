@@ -99,6 +99,7 @@ RUNS = every_run()
 
 
 localrules:
+    attacked,
     clean_lists,
     share,
     summarize,
@@ -109,6 +110,22 @@ localrules:
 rule clean_lists:
     input:
         expand(f"{LISTS}/{{run}}.tsv", dataset=study.dataset, run=clean_runs() + study.blind_lists),
+
+
+# Target for the leaderboard, which measures the attacked features itself.
+rule attacked:
+    input:
+        expand(
+            f"{DATA}/{ATTACKED}/features.npy",
+            dataset=STUDIES,
+            extractor=study.by_prefix,
+            attack=study.attack_options,
+        ),
+        expand(
+            f"{WEIGHTS}/{{run}}.npz",
+            dataset=STUDIES,
+            run=runs(CLEAN, study.weight_endings(study.seeds)),
+        ),
 
 
 include: "preparing.smk"
