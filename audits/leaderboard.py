@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,7 @@ def parse_options() -> argparse.Namespace:
         "--catalogue", nargs="*", default=[], metavar="DATASET", help="(default: all)"
     )
     page.add_argument("--out", type=Path, default=Path("docs/leaderboard.md"), help="the page")
+    page.add_argument("--table", type=Path, metavar="FILE", help="write all rows to a TSV file too")
     return parser.parse_args()
 
 
@@ -105,8 +107,7 @@ def evaluations(options: argparse.Namespace) -> list:
 
     Layout(options.catalogue).require_data()
     catalogue = read_catalogue(options.catalogue, _pairs("--set", options.set))
-    changes = {key: _value(text) for key, text in _pairs("--suite", options.suite).items()}
-    suite = read_suite(options.budget, changes)
+    suite = read_suite(options.budget, _pairs("--suite", options.suite))
     label = " ".join(sorted(options.suite))
     undefended = read_entry(UNDEFENDED)
     entries = [read_entry(name) for name in options.names or entry_names()]
@@ -137,17 +138,6 @@ def _pairs(option: str, words: list[str]) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def _value(text: str) -> object:
-    """Return a number, or a list of them: ``4 8``."""
-    import yaml
-
-    return (
-        yaml.safe_load(f"[{text.replace(' ', ',')}]")
-        if " " in text.strip()
-        else yaml.safe_load(text)
-    )
-
-
 def evaluate(options: argparse.Namespace) -> None:
     from src.measures.leaderboard import (
         read_results,
@@ -155,7 +145,10 @@ def evaluate(options: argparse.Namespace) -> None:
         with_submissions,
     )
 
-    for of in evaluations(options):
+    found = evaluations(options)
+    if found[0].entry.name != found[0].undefended.name:
+        attack(found[0].of_undefended, options)  # whose images the others are shown too
+    for of in found:
         seconds = attack(of, options)
         measured = _measured(of, seconds)
         table = measured.rows()
@@ -277,52 +270,33 @@ def submit(options: argparse.Namespace) -> None:
 
 def judge(evaluation, options: argparse.Namespace, eps: float) -> str:
     """Let stage 3 check and judge the images on each training; return the experiment's name."""
-    import shlex
+    from reproduce.workflow.catalogue import studies_of
+    from reproduce.workflow.entries import Entries
 
-    from reproduce.workflow.leaderboard import ORIGIN
-
-    of = evaluation
-    name = ""
-    for dataset, study in of.studies.items():
+    given = f"--attack_type given --eps {eps:g} --l {evaluation.suite.norm} --images_from "
+    given += shlex.quote(str(options.images))
+    attacked = evaluation.study | {"attacks": [given], "test_time_attacks": []}
+    studies = studies_of(Entries.of(attacked))
+    for dataset, study in studies.items():
         (extractor,) = study.extractors
-        words = shlex.split(
-            f"--dataset {dataset} --gpu {options.gpu} {extractor.options} --attack_type given "
-            f"--eps {eps:g} --l {of.suite.norm} --origin_class {ORIGIN} "
-            f"--target_class {of.catalogue.target}"
-        )
-        words += ["--images_from", str(options.images)]
+        words = f"--dataset {dataset} --gpu {options.gpu} --origin_class {study.origin} "
+        words += f"--target_class {study.target} {extractor.options} {given}"
         script = str(ROOT / "classify_extract_attack.py")
-        done = subprocess.run([sys.executable, script, *words], stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            [sys.executable, script, *shlex.split(words)], stderr=subprocess.PIPE, text=True
+        )
         if done.returncode:
-            line = done.stderr.strip().splitlines()[-1]
-            raise UserError(line.removeprefix("error: "))
-        name = given_name(words)
+            raise UserError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
+    (name,) = next(iter(studies.values())).attack_options
     return name
 
 
-def given_name(words: list[str]) -> str:
-    """Return the name, without the extractor, of the experiment that stage 3 makes of the options."""
-    from reproduce.workflow.options import OptionsParser
-    from src.attacks.settings import add_attack_options, attack_settings, experiment
-    from src.cli import add_fidelity_option, fidelity_of
-
-    parser = OptionsParser("submit")
-    add_attack_options(parser)
-    add_fidelity_option(parser)
-    from src.cli import add_extractor_options
-    from src.defences.options import add_preprocess_option
-
-    add_extractor_options(parser)
-    add_preprocess_option(parser)
-    options, _ = parser.parse_known_args(words)
-    fidelity = fidelity_of(options)
-    return experiment(attack_settings(options, fidelity), None, fidelity, "").name
-
-
 def page(options: argparse.Namespace) -> None:
-    from src.report.leaderboard import write_page
+    import pandas as pd
 
     from reproduce.workflow.leaderboard import FOLDER
+    from src.measures.leaderboard import read_results
+    from src.report.leaderboard import write_page
 
     folder = FOLDER / "results"
     names = options.catalogue or sorted(path.name for path in folder.glob("*") if path.is_dir())
@@ -336,6 +310,9 @@ def page(options: argparse.Namespace) -> None:
         raise UserError(f"no results in {folder}: run the verb evaluate first")
     for path in write_page(options.out, tables):
         print(f"written: {path}")
+    if options.table:
+        rows = [read_results(path) for files in tables.values() for path in files]
+        _write(pd.concat(rows), options.table)
 
 
 if __name__ == "__main__":

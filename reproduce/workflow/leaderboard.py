@@ -23,6 +23,7 @@ from src.attacks.registry import PGD
 from src.cli import add_extractor_options, add_fidelity_option
 from src.defences.defence import NONE
 from src.defences.options import add_preprocess_option, model_dir_of
+from src.measures.verdicts import CONTROL
 from src.recommenders.command import add_recommender_options, run_of
 from src.recommenders.registry import RECOMMENDERS
 
@@ -428,19 +429,16 @@ class Evaluation:
             return frozenset({*own, *self._of_undefended})
         return frozenset(own)
 
+    @property
+    def of_undefended(self) -> "Evaluation":
+        """Evaluation of the undefended entry under the same suite."""
+        return replace(self, entry=self.undefended)
+
     @cached_property
     def _of_undefended(self) -> list[str]:
         """Names of the attacks on the undefended extractor, without noise."""
-        plain = Evaluation(
-            self.undefended,
-            self.undefended,
-            self.catalogue,
-            self.dataset,
-            self.suite,
-            self.budget_name,
-        )
-        names = next(iter(plain.studies.values())).attack_options
-        return [name for name in names if Experiment.parse(name).attack != "noise"]
+        names = next(iter(self.of_undefended.studies.values())).attack_options
+        return [name for name in names if Experiment.parse(name).attack != CONTROL]
 
     @cached_property
     def study(self) -> dict[str, Any]:
@@ -494,12 +492,19 @@ def read_entry(name: str, folder: Path = FOLDER) -> Entry:
     return entry
 
 
-def read_suite(budget: str, settings: Mapping[str, Any], folder: Path = FOLDER) -> Suite:
+def _scalar(text: str) -> Any:
+    return yaml.safe_load(text)
+
+
+def read_suite(budget: str, settings: Mapping[str, str], folder: Path = FOLDER) -> Suite:
     """Return the suite with ``settings`` in the place of numbers of its ``budget``."""
     suite = Suite.read(folder / "suite.yaml")
     values = {of.name: getattr(suite.budgets[budget], of.name) for of in fields(Budget)}
     values = {name: list(of) if isinstance(of, tuple) else of for name, of in values.items()}
-    changed = Budget.of(values | dict(settings), "--suite: ")
+    for key, text in settings.items():
+        is_list = isinstance(values.get(key), list)
+        values[key] = [_scalar(word) for word in text.split()] if is_list else _scalar(text)
+    changed = Budget.of(values, "--suite: ")
     return replace(suite, budgets={**suite.budgets, budget: changed})
 
 
