@@ -124,6 +124,9 @@ def _levels(value: Any, place: str) -> tuple[float, ...]:
 
 
 def _by_budget(value: Any, place: str) -> dict[str, str]:
+    """Return the text of each budget; one text serves all of them."""
+    if isinstance(value, str):
+        return dict.fromkeys(BUDGETS, _text(value, place))
     if not isinstance(value, Mapping) or set(value) != set(BUDGETS):
         raise UserError(f"{place}: it holds {' and '.join(BUDGETS)}")
     return {name: _text(of, f"{place}: {name}") for name, of in value.items()}

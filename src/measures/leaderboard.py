@@ -246,7 +246,7 @@ def ranked(table: pd.DataFrame, undefended: str) -> pd.DataFrame:
     for _, row in rows.iterrows():
         of = []
         if len(plain) and row["hr20"] < (1 - COST) * plain.iloc[0]:
-            of.append(f"costs more than {COST:.0%} of HR@20".replace("%", " %"))
+            of.append(f"costs more than {100 * COST:.0f} % of HR@20")
         if row["reliance"] < HARDLY:
             of.append("hardly looks")
         if row["indicator"]:

@@ -29,7 +29,9 @@ def write_page(page: Path, tables: Mapping[str, Sequence[Path]]) -> list[Path]:
         plots[path] = plot.rendered("svg")
         parts.append(_section(name, rows, plot, path.name))
     template = Template(_TEMPLATE.read_text(), keep_trailing_newline=True)
-    text = template.render(tables="\n".join(parts), cost=f"{COST:.0%}", hardly=f"{HARDLY:g}")
+    text = template.render(
+        tables="\n".join(parts), cost=f"{100 * COST:.0f} %", hardly=f"{HARDLY:g}"
+    )
     page.parent.mkdir(parents=True, exist_ok=True)
     with atomic_outputs(page, *plots) as (written, *files):
         written.write_text(text)
@@ -70,7 +72,8 @@ def _summary(rows: pd.DataFrame) -> str:
     best = others.iloc[0]
     left = (best["exposure"] - best["clean"]) / gain
     return (
-        text + f"Among the defences without a mark {best['entry']} leaves {left:.0%} of that gain."
+        text
+        + f"Among the defences without a mark {best['entry']} leaves {100 * left:.0f} % of that gain."
     )
 
 
