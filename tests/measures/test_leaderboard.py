@@ -71,6 +71,12 @@ def test_fewer_steps_that_have_not_converged_speak_for_more_steps():
     assert best_known(rows)["indicator"] == "not converged: more steps gain"
 
 
+def test_the_best_image_of_each_item_counts_as_known():
+    rows = pd.DataFrame([NOISE, attack(0.05), attack(0.07, "worst", "any", name="b")])
+    known = best_known(rows)
+    assert (known["knows_defence"], known["attack"], known["indicator"]) == (0.07, "b", "")
+
+
 def test_an_undefended_entry_has_no_attacker_who_knows_nothing():
     assert np.isnan(best_known(pd.DataFrame([NOISE, attack(0.05)]))["knows_nothing"])
 
