@@ -224,8 +224,9 @@ class Entry(Described):
     claimed: str = _key(_text)
     extractor: Mapping[str, str] = _key(_part(_NETWORK), None)
     """``checkpoint``: a file ``models/<folder>/<file>``; or ``train``: options of ``train_extractor.py``
-    beside those of the catalogue; its file is the network or, with ``{trained}`` in ``preprocess``, a
-    part of the defence in front of it. ``arch``: another network than the catalogue's."""
+    beside those of the catalogue, which an entry with pictures of its own does not get. Its file is the
+    network or, with ``{trained}`` in ``preprocess``, a part of the defence in front of it. ``arch``:
+    another network than the catalogue's."""
     preprocess: str = _key(_text, NONE)
     recommender: Mapping[str, str] = _key(_part(_PLAIN), None)
     datasets: tuple[str, ...] = _key(_texts, ())
@@ -361,13 +362,10 @@ class Evaluation:
 
     def _training(self, entry: Entry) -> str:
         of, own = self.catalogue, entry.network["train"]
-        words = [
-            own,
-            f"--arch {self._arch(entry)}",
-            "" if _NAMES_PICTURES.search(own) else of.pictures,
-            (of.training or {}).get(self.budget_name, ""),
-            f"--out models/{entry.name}/{{dataset}}.pt --seed {{extractor_seed}}",
-        ]
+        words = [own, f"--arch {self._arch(entry)}"]
+        if not _NAMES_PICTURES.search(own):
+            words += [of.pictures, (of.training or {}).get(self.budget_name, "")]
+        words += [f"--out {_trained_file(entry)} --seed {{extractor_seed}}"]
         return self._filled(" ".join(filter(None, words)))
 
     def _arch(self, entry: Entry) -> str:
@@ -376,8 +374,9 @@ class Evaluation:
     def _filled(self, text: str) -> str:
         """Return ``text`` with the placeholders that are the same for all trainings replaced."""
         values = {
-            "trained": f"models/{self.entry.name}/{{dataset}}.pt",
-            UNDEFENDED: self._undefended_file,
+            "trained": _trained_file(self.entry),
+            UNDEFENDED: shlex.quote(self._undefended_file),
+            "scored": f"--dataset {{dataset}} {self.of_undefended.scored}",
             "side": str(self.catalogue.side),
             "steps": str(self.budget.steps),
             "twice": str(2 * self.budget.steps),
@@ -394,6 +393,15 @@ class Evaluation:
         return _PLACEHOLDER.sub(replacement, text)
 
     @property
+    def scored(self) -> str:
+        """Options that name its recommender to stage 3."""
+        run = self.run
+        return (
+            f"--score_model {self.entry.ranking['name']} --score_epoch {run.epochs} "
+            f"--score_seed {self.budget.seeds[0]} --score_options {run.options_label}"
+        )
+
+    @property
     def extractor(self) -> str | None:
         """Prefix of the extractor's experiments; None for the undefended network."""
         parser = OptionsParser(f"{self.entry.name}: extractor")
@@ -402,13 +410,9 @@ class Evaluation:
         options = self.extractor_options.replace("{dataset}", self.dataset)
         return model_dir_of(parser.parse_args(shlex.split(options)))
 
-    def _attacks(self, run: Run) -> list[str]:
-        """Noise first, then the attack on classes, then those on the lists of ``run``."""
+    def _attacks(self) -> list[str]:
+        """Noise first, then the attack on classes, then those on the lists of its recommender."""
         budget = self.budget
-        scored = (
-            f"--score_model {self.entry.ranking['name']} --score_epoch {run.epochs} "
-            f"--score_seed {budget.seeds[0]} --score_options {run.options_label}"
-        )
         attacks = []
         for eps in budget.eps:
             within = f"--eps {eps:g} --l {self.suite.norm} --items random:{budget.items}"
@@ -416,7 +420,7 @@ class Evaluation:
             if self.suite.norm in PGD.norms:
                 attacks += [f"--attack_type pgd --nb_iter {budget.steps} {within}"]
             attacks += [
-                f"{self._filled(attack)} {within} {scored}" for attack in self.suite.attacks
+                f"{self._filled(attack)} {within} {self.scored}" for attack in self.suite.attacks
             ]
         return attacks
 
@@ -446,7 +450,7 @@ class Evaluation:
     @cached_property
     def study(self) -> dict[str, Any]:
         """Entries of the catalogue study that attacks the entry."""
-        noise, *attacks = self._attacks(self.run)
+        noise, *attacks = self._attacks()
         if self.extractor is not None:
             for name in self._of_undefended:
                 eps = re.search(r"_eps([\d.]+)_", f"{name}_")[1]
@@ -475,6 +479,15 @@ class Evaluation:
             "protocols": ["test_time"],
             "topk": max(50, self.suite.k),
         }
+
+
+def _trained_file(entry: Entry) -> str:
+    """Return the file of an entry's training; that of a part of a defence has the entry's name.
+
+    Experiments show the name of that file, which must be the same for all trainings.
+    """
+    folder = (entry.name, "{dataset}") if entry.trains_network else ("{dataset}", entry.name)
+    return f"models/{'/'.join(folder)}.pt"
 
 
 def entry_names(folder: Path = FOLDER) -> list[str]:
