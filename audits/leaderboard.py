@@ -127,7 +127,7 @@ def evaluations(options: argparse.Namespace) -> list:
             raise UserError(f"{entry.name}: {reason}")
         print(f"left out: {entry.name}: {reason}", file=sys.stderr)
     # A wrong option of any entry is found before the first one is attacked.
-    return [of for of in found if of.studies]
+    return [of for of in found if of.part or of.studies]
 
 
 def _pairs(option: str, words: list[str]) -> dict[str, str]:
@@ -173,25 +173,34 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def attack(evaluation, options: argparse.Namespace) -> float:
-    """Run the missing jobs of the entry's study; return the seconds that this took."""
+    """Run the missing jobs of the entry's studies; return the seconds that this took."""
+    name, start = evaluation.entry.name, time.monotonic()
+    if evaluation.part:
+        run_study(
+            evaluation.dataset, f"{name}_part", evaluation.part, options, evaluation.part_files
+        )
+    run_study(evaluation.dataset, name, evaluation.study, options, ["attacked"])
+    return time.monotonic() - start
+
+
+def run_study(
+    dataset: str, name: str, entries: dict, options: argparse.Namespace, targets: list[str]
+) -> None:
+    """Write the study to ``results/<dataset>/leaderboard/`` and run the jobs of its ``targets``."""
     from src.artifacts.layout import Layout
 
-    name = evaluation.entry.name
-    folder = Layout(evaluation.dataset).results / "leaderboard"
-    folder.mkdir(parents=True, exist_ok=True)
-    study = folder / f"{name}.json"
-    study.write_text(json.dumps(evaluation.study | {"gpu": options.gpu}, indent=2) + "\n")
+    study = Layout(dataset).results / "leaderboard" / f"{name}.json"
+    study.parent.mkdir(parents=True, exist_ok=True)
+    study.write_text(json.dumps(entries | {"gpu": options.gpu}, indent=2) + "\n")
     words = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "reproduce" / "Snakefile"]
     words += ["--configfile", study, "--nolock"]
     if options.cores:
-        words += ["--cores", str(options.cores)]
+        words += ["--cores", options.cores]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    start = time.monotonic()
     print(f"{name}: the study {study}", flush=True)
-    done = subprocess.run([*map(str, words), "attacked"], env=os.environ | {"PATH": path})
+    done = subprocess.run([*map(str, words), *targets], env=os.environ | {"PATH": path})
     if done.returncode:
         sys.exit(EXIT_BAD_INPUT)
-    return time.monotonic() - start
 
 
 def _measured(evaluation, seconds: float = 0.0, attacks=None):

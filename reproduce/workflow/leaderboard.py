@@ -448,6 +448,26 @@ class Evaluation:
         return [name for name in names if Experiment.parse(name).attack != CONTROL]
 
     @cached_property
+    def part(self) -> dict[str, Any]:
+        """Entries of the study that trains a part of the defence in front; none without such a part.
+
+        It runs first: the defence is read only once that file is there.
+        """
+        if not self.entry.network["train"] or self.entry.trains_network:
+            return {}
+        (of,) = self.of_undefended.study["extractors"].values()
+        trained = of | {"train": self.training_options}
+        return self.of_undefended.study | {
+            "extractor_seeds": list(self.extractor_seeds),
+            "extractors": {"original": trained},
+        }
+
+    @property
+    def part_files(self) -> list[str]:
+        """Files that the study ``part`` trains."""
+        return [file for of in studies_of(Entries.of(self.part)).values() for file in of.trainings]
+
+    @cached_property
     def study(self) -> dict[str, Any]:
         """Entries of the catalogue study that attacks the entry."""
         noise, *attacks = self._attacks()

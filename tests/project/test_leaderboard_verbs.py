@@ -119,8 +119,12 @@ def test_a_catalogue_needs_a_network_and_a_target(tmp_path):
 
 @pytest.mark.parametrize("budget", ["small", "full"])
 @pytest.mark.parametrize("name", entry_names(FOLDER))
-def test_every_entry_stands_for_a_study_that_the_stages_take(name, budget):
+def test_every_entry_stands_for_a_study_that_the_stages_take(name, budget, tmp_path, monkeypatch):
     of = evaluation(name, budget)
+    monkeypatch.chdir(tmp_path)
+    for file in of.part and of.part_files:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).touch()
     assert list(of.studies) == ["shop", *(f"shop_{seed}" for seed in of.extractor_seeds[1:])]
     kinds = [attack.partition("_")[0] for attack in of.attacks]
     n_eps = len(of.budget.eps)
