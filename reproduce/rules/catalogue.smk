@@ -116,13 +116,13 @@ rule attacked:
     input:
         expand(
             f"{DATA}/{ATTACKED}/attack.tsv",
-            dataset=study.dataset,
+            dataset=STUDIES,
             extractor=study.by_prefix,
             attack=study.attack_options,
         ),
         expand(
             f"{WEIGHTS}/{{run}}.npz",
-            dataset=study.dataset,
+            dataset=STUDIES,
             run=runs(CLEAN, study.weight_endings(study.seeds)),
         ),
     params:

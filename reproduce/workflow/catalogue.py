@@ -19,6 +19,7 @@ from reproduce.workflow.options import OptionsParser
 from reproduce.workflow.training import Training, trained_file
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import CLEAN, PUBLISHED, Experiment, Run, check_name
+from src.attacks.given import Given
 from src.attacks.registry import ATTACKS
 from src.attacks.settings import add_attack_options, attack_of, attack_settings, experiment
 from src.cli import (
@@ -413,7 +414,8 @@ class CatalogueStudy:
         options = self._attack_options(extractor, attack)
         fidelity = fidelity_of(options)
         settings = attack_settings(options, fidelity)
-        recommender = weights_text(self._scored(options)) if settings.objective else ""
+        made_here = settings.objective and not isinstance(settings.attack, Given)
+        recommender = weights_text(self._scored(options)) if made_here else ""
         return experiment(settings, model_dir_of(options), fidelity, recommender)
 
     def _scored(self, options: argparse.Namespace) -> Run:

@@ -138,13 +138,7 @@ def read_npz(path: Path, labels: Sequence[str]) -> Parts:
 
     Images are (n, side, side) or (n, side, side, 3 or 1) uint8, classes (n,) or (n, 1) integers.
     """
-    if not path.is_file():
-        raise UserError(f"missing file: {path}")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name[:1] in "xy"}
-    except (*_DAMAGED, AttributeError, TypeError) as error:  # a bare .npy has no files
-        raise UserError(f"{path} is no .npz archive of plain arrays: {error}") from error
+    arrays = _arrays(path)
     if {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys():
         train, test = (
             _labelled(arrays[f"x_{part}"], arrays[f"y_{part}"], labels, path)
@@ -154,6 +148,25 @@ def read_npz(path: Path, labels: Sequence[str]) -> Parts:
     if {"x", "y"} <= arrays.keys():
         return random_halves(_labelled(arrays["x"], arrays["y"], labels, path))
     raise UserError(f"{path} has neither x_train, y_train, x_test, y_test nor x and y")
+
+
+def read_catalogue_npz(path: Path) -> np.ndarray:
+    """Read the images ``x`` of a catalogue, whose row i is item i: (n, side, side[, 3]) uint8."""
+    images = _arrays(path).get("x")
+    if images is None or images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise UserError(f"{path} has no x of images, (n, side, side) or (n, side, side, 3) uint8")
+    return images.squeeze(3) if images.shape[3:] == (1,) else images
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of images and classes; ``UserError`` for a missing or damaged archive."""
+    if not path.is_file():
+        raise UserError(f"missing file: {path}")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files if name[:1] in "xy"}
+    except (*_DAMAGED, AttributeError, TypeError) as error:  # a bare .npy has no files
+        raise UserError(f"{path} is no .npz archive of plain arrays: {error}") from error
 
 
 def _labelled(

@@ -44,9 +44,10 @@ def add_rating_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_images_option(parser: argparse._ActionsContainer, *, required: bool = False) -> None:
-    parser.add_argument(
-        "--images", type=Path, required=required, help="folder of <item>.jpg, .png, ..."
-    )
+    text = "folder of <item>.jpg, .png, ..."
+    if required:
+        text += ", or an .npz whose row i of x is the image of item i"
+    parser.add_argument("--images", type=Path, required=required, help=text)
 
 
 def add_raw_options(parser: argparse.ArgumentParser) -> None:

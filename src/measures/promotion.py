@@ -54,6 +54,8 @@ class Trainings:
     """The subjects of one recommender on one extractor, by training and seed."""
 
     subjects: Sequence[Sequence[Subject]]
+    attacks: Collection[str] | None = None
+    """Names of the measured experiments, without the extractor; None means all that are there."""
 
     @property
     def first(self) -> Subject:
@@ -65,7 +67,13 @@ class Trainings:
         found = [set(attacked_experiments(of[0].layout)) for of in self.subjects]
         common = set.intersection(*found)
         model_dir = self.first.run.experiment.model_dir
-        return sorted((of for of in common if of.model_dir == model_dir), key=lambda of: of.name)
+        chosen = (
+            of
+            for of in common
+            if of.model_dir == model_dir
+            and (self.attacks is None or replace(of, model_dir=None).name in self.attacks)
+        )
+        return sorted(chosen, key=lambda of: of.name)
 
     @cached_property
     def ids(self) -> dict[Experiment, np.ndarray]:

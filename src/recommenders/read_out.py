@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import Experiment, Run
+from src.artifacts.experiments import PUBLISHED, Experiment, Run
 from src.artifacts.layout import Layout
 from src.datasets.interactions import Interactions
 from src.recommenders.data import TrainingData
@@ -35,6 +35,12 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
         "--score_epoch", type=int, default=OF_VISUAL.epochs, help="epochs of --score_model"
     )
     group.add_argument("--score_seed", type=int, default=0, help="seed of --score_model")
+    group.add_argument(
+        "--score_options",
+        metavar="TEXT",
+        help="--score_model whose name shows these options, such as lr0.05_eps0.1, or "
+        f"{PUBLISHED} (default: the only one there)",
+    )
 
 
 def add_user_option(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +53,7 @@ def score_weights_of(options: argparse.Namespace, layout: Layout, clean: Experim
     """Return the weight file that the options name; None without a score.
 
     ``--score_model`` takes the training of that model, epochs and seed on the ``clean`` features,
-    with any other options; ``UserError`` if there are several or none.
+    whose options are ``--score_options``; ``UserError`` if there are several or none.
     """
     path = options.weights
     if options.score_model is not None:
@@ -55,7 +61,8 @@ def score_weights_of(options: argparse.Namespace, layout: Layout, clean: Experim
         run = Run(
             clean, label, options.score_epoch, seed=options.score_seed, fidelity=options.fidelity
         )
-        path = only_training(layout, run)
+        shown = options.score_options
+        path = only_training(layout, run, None if shown is None else [shown])
     if path is not None and not path.is_file():
         raise UserError(f"missing file: {path}: run rec_generator.py first")
     return path

@@ -1,0 +1,328 @@
+"""Judge defences under the standard suite: add an entry, evaluate entries, submit attacked images."""
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from src.artifacts.errors import UserError
+from src.cli import EXIT_BAD_INPUT, Parser, add_gpu_option, run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def parse_options() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    def verb(name: str, text: str) -> argparse.ArgumentParser:
+        return verbs.add_parser(name, help=text, description=text)
+
+    add = verb("add", "check an entry and put it into leaderboard/entries/")
+    add.add_argument("file", type=Path, help="the entry: a YAML file (docs/leaderboard.md)")
+    evaluate = verb("evaluate", "attack entries and write their rows")
+    evaluate.add_argument("names", nargs="*", metavar="NAME", help="entries (default: all)")
+    _add_catalogue_options(evaluate)
+    evaluate.add_argument("--cores", type=int, help="jobs at once (default: one per core)")
+    submit = verb(
+        "submit", "judge images of your own attack on an entry; they count if they do more"
+    )
+    submit.add_argument("names", nargs=1, metavar="NAME", help="the entry")
+    submit.add_argument(
+        "--images",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="<item id>.tiff or .png of all items of the suite; its name is that of the attack",
+    )
+    submit.add_argument("--eps", type=float, help="their budget (default: the suite's largest)")
+    _add_catalogue_options(submit)
+    page = verb("page", "write docs/leaderboard.md from leaderboard/results/")
+    page.add_argument(
+        "--catalogue", nargs="*", default=[], metavar="DATASET", help="(default: all)"
+    )
+    page.add_argument("--out", type=Path, default=Path("docs/leaderboard.md"), help="the page")
+    page.add_argument("--table", type=Path, metavar="FILE", help="write all rows to a TSV file too")
+    return parser.parse_args()
+
+
+def _add_catalogue_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--catalogue", required=True, metavar="DATASET", help="a prepared data set")
+    parser.add_argument(
+        "--budget", choices=("small", "full"), default="small", help="how much of the suite is run"
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="what the file of the catalogue, if there is one, says otherwise: arch=resnet18, ...",
+    )
+    parser.add_argument(
+        "--suite",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="numbers of the budget in place of the suite's: items=40, eps=8, steps=30",
+    )
+    add_gpu_option(parser, -1)
+
+
+def main() -> None:
+    options = parse_options()
+    {"add": add, "evaluate": evaluate, "submit": submit, "page": page}[options.verb](options)
+
+
+def add(options: argparse.Namespace) -> None:
+    from reproduce.workflow.leaderboard import FOLDER, Entry
+
+    entry = Entry.read(options.file)
+    path = FOLDER / "entries" / f"{entry.name}.yaml"
+    if path.exists():
+        raise UserError(f"{path} is there already: choose another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(options.file, path)
+    print(
+        f"written: {path}; evaluate it with python -m audits.leaderboard evaluate {entry.name} ..."
+    )
+
+
+def evaluations(options: argparse.Namespace) -> list:
+    """Return what is to be evaluated; every wrong entry is found before the first one is attacked."""
+    from reproduce.workflow.leaderboard import (
+        UNDEFENDED,
+        Evaluation,
+        entry_names,
+        read_catalogue,
+        read_entry,
+        read_suite,
+    )
+    from src.artifacts.layout import Layout
+
+    Layout(options.catalogue).require_data()
+    catalogue = read_catalogue(options.catalogue, _pairs("--set", options.set))
+    suite = read_suite(options.budget, _pairs("--suite", options.suite))
+    label = " ".join(sorted(options.suite))
+    undefended = read_entry(UNDEFENDED)
+    entries = [read_entry(name) for name in options.names or entry_names()]
+    found = []
+    for entry in entries:
+        of = Evaluation(
+            entry, undefended, catalogue, options.catalogue, suite, options.budget, label
+        )
+        if entry.datasets and options.catalogue not in entry.datasets:
+            reason = f"it is for {', '.join(entry.datasets)}"
+        elif of.needs_pictures:
+            reason = "it trains, and the catalogue names no pictures"
+        else:
+            found.append(of)
+            continue
+        if options.names:
+            raise UserError(f"{entry.name}: {reason}")
+        print(f"left out: {entry.name}: {reason}", file=sys.stderr)
+    # A wrong option of any entry is found before the first one is attacked.
+    return [of for of in found if of.part or of.studies]
+
+
+def _pairs(option: str, words: list[str]) -> dict[str, str]:
+    pairs = [word.partition("=") for word in words]
+    for (key, equals, _), word in zip(pairs, words, strict=True):
+        if not (key and equals):
+            raise UserError(f"{option} {word}: write KEY=VALUE")
+    return {key: value for key, _, value in pairs}
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    from src.measures.leaderboard import (
+        read_results,
+        with_bounds,
+        with_submissions,
+    )
+
+    found = evaluations(options)
+    if found[0].entry.name != found[0].undefended.name:
+        attack(found[0].of_undefended, options)  # whose images the others are shown too
+    for of in found:
+        seconds = attack(of, options)
+        measured = _measured(of, seconds)
+        table = measured.rows()
+        path = _results(of)
+        bounds = measured.trainings.first.layout.result(f"bounds_{of.entry.name}.tsv")
+        if bounds.is_file():
+            table = with_bounds(table, bounds, max(of.budget.eps), measured.items)
+        if path.is_file():
+            recorded = read_results(path)
+            table = with_submissions(table, recorded)
+            if seconds < recorded["seconds"].max() and set(recorded["suite"]) == set(
+                table["suite"]
+            ):
+                table["seconds"] = recorded["seconds"].max()
+        _write(table, path)
+        one = table[table["scope"] == "one"].iloc[-1]
+        print(
+            f"{of.entry.name}: HR@{of.suite.k} {one['hr20']:.3f}, exposure {one['clean']:.4f} clean, "
+            f"{one['knows_nothing']:.4f} knows nothing, {one['knows_defence']:.4f} knows the defence"
+            + (f" ({one['indicator']})" if one["indicator"] else "")
+        )
+
+
+def attack(evaluation, options: argparse.Namespace) -> float:
+    """Run the missing jobs of the entry's studies; return the seconds that this took."""
+    name, start = evaluation.entry.name, time.monotonic()
+    if evaluation.part:
+        run_study(
+            evaluation.dataset, f"{name}_part", evaluation.part, options, evaluation.part_files
+        )
+    run_study(evaluation.dataset, name, evaluation.study, options, ["attacked"])
+    return time.monotonic() - start
+
+
+def run_study(
+    dataset: str, name: str, entries: dict, options: argparse.Namespace, targets: list[str]
+) -> None:
+    """Write the study to ``results/<dataset>/leaderboard/`` and run the jobs of its ``targets``."""
+    from src.artifacts.layout import Layout
+
+    study = Layout(dataset).results / "leaderboard" / f"{name}.json"
+    study.parent.mkdir(parents=True, exist_ok=True)
+    study.write_text(json.dumps(entries | {"gpu": options.gpu}, indent=2) + "\n")
+    words = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "reproduce" / "Snakefile"]
+    words += ["--configfile", study, "--nolock"]
+    if options.cores:
+        words += ["--cores", options.cores]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    print(f"{name}: the study {study}", flush=True)
+    done = subprocess.run([*map(str, words), *targets], env=os.environ | {"PATH": path})
+    if done.returncode:
+        sys.exit(EXIT_BAD_INPUT)
+
+
+def _measured(evaluation, seconds: float = 0.0, attacks=None):
+    from src.artifacts.experiments import Experiment
+    from src.artifacts.layout import Layout
+    from src.measures.leaderboard import Measured
+
+    return Measured.read(
+        (evaluation.entry.name, evaluation.entry.place),
+        [Layout(name) for name in evaluation.studies],
+        replace(evaluation.run, experiment=Experiment(evaluation.extractor)),
+        evaluation.budget.seeds,
+        evaluation.suite.k,
+        evaluation.attacks if attacks is None else attacks,
+        evaluation.label,
+        seconds,
+    )
+
+
+def _results(evaluation) -> Path:
+    from reproduce.workflow.leaderboard import FOLDER
+
+    return FOLDER / "results" / evaluation.dataset / f"{evaluation.entry.name}.tsv"
+
+
+def _write(table, path: Path) -> None:
+    from src.artifacts.atomic import atomic_output
+    from src.measures.leaderboard import write_results
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_output(path) as temporary:
+        write_results(table, temporary)
+    print(f"written: {path}")
+
+
+def submit(options: argparse.Namespace) -> None:
+    from src.artifacts.experiments import Experiment
+    from src.artifacts.layout import Layout
+    from src.attacks.given import given_files
+    from src.measures.leaderboard import read_results, strongest, submitted_rows
+    from src.measures.promotion import attacked_ids, promotion_table
+
+    (of,) = evaluations(options)
+    path = _results(of)
+    if not path.is_file():
+        raise UserError(f"missing file: {path}: evaluate {of.entry.name} first")
+    recorded = read_results(path)
+    if set(recorded["suite"]) != {of.label}:
+        raise UserError(
+            f"{path} is of the suite {recorded['suite'].iloc[0]}, not {of.label}: evaluate it again"
+        )
+    eps = max(of.budget.eps) if options.eps is None else options.eps
+    if eps not in set(recorded["eps"]):
+        within = ", ".join(f"{value:g}" for value in sorted(set(recorded["eps"])))
+        raise UserError(f"--eps {eps:g}: the suite has {within}")
+    first = Layout(of.dataset)
+    one = Experiment.parse(min(of.attacks))
+    wanted = attacked_ids(first, replace(one, model_dir=of.extractor)).tolist()
+    given = list(given_files(options.images, first.images))
+    if other := sorted(set(given) ^ set(wanted)):
+        what = "missing" if other[0] in wanted else "not attacked by the suite"
+        raise UserError(
+            f"{options.images}: item {other[0]} is {what}; it needs {len(wanted)} items"
+        )
+    name = judge(of, options, eps)
+    promotion = promotion_table([_measured(of, attacks={name}).trainings])
+    table = submitted_rows(recorded, options.images.name, promotion, eps)
+    reached = promotion[promotion["scope"] == "one"]["after"].iloc[0]
+    best = strongest(recorded)[(recorded["scope"] == "one") & (recorded["eps"] == eps)].iloc[0]
+    print(f"{options.images.name}: exposure {reached:.4f}; the best known attack: {best:.4f}")
+    if table.equals(recorded):
+        print("not recorded: it does no more")
+        return
+    _write(table, path)
+
+
+def judge(evaluation, options: argparse.Namespace, eps: float) -> str:
+    """Let stage 3 check and judge the images on each training; return the experiment's name."""
+    from reproduce.workflow.catalogue import studies_of
+    from reproduce.workflow.entries import Entries
+
+    given = f"--attack_type given --eps {eps:g} --l {evaluation.suite.norm} --images_from "
+    given += shlex.quote(str(options.images))
+    attacked = evaluation.study | {"attacks": [given], "test_time_attacks": []}
+    studies = studies_of(Entries.of(attacked))
+    for dataset, study in studies.items():
+        (extractor,) = study.extractors
+        words = f"--dataset {dataset} --gpu {options.gpu} --origin_class {study.origin} "
+        words += f"--target_class {study.target} {extractor.options} {given}"
+        script = str(ROOT / "classify_extract_attack.py")
+        done = subprocess.run(
+            [sys.executable, script, *shlex.split(words)], stderr=subprocess.PIPE, text=True
+        )
+        if done.returncode:
+            raise UserError(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
+    (name,) = next(iter(studies.values())).attack_options
+    return name
+
+
+def page(options: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from reproduce.workflow.leaderboard import FOLDER
+    from src.measures.leaderboard import read_results
+    from src.report.leaderboard import write_page
+
+    folder = FOLDER / "results"
+    names = options.catalogue or sorted(path.name for path in folder.glob("*") if path.is_dir())
+    tables = {}
+    for name in names:
+        files = sorted((folder / name).glob("*.tsv"))
+        if not files:
+            raise UserError(f"no results in {folder / name}: run the verb evaluate first")
+        tables[name] = files
+    if not tables:
+        raise UserError(f"no results in {folder}: run the verb evaluate first")
+    for path in write_page(options.out, tables):
+        print(f"written: {path}")
+    if options.table:
+        rows = [read_results(path) for files in tables.values() for path in files]
+        _write(pd.concat(rows), options.table)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

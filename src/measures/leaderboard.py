@@ -1,0 +1,260 @@
+"""Rows of the leaderboard: what each attacker reaches against one entry, beside what the entry costs.
+
+A row is one (entry, scope, norm, eps), made of the rows of ``promotion.py``. Exposure is that of scope
+``one``; scope ``all`` has CHR@K, the attacked items in a list when all are attacked at once.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from src.artifacts.errors import UserError
+from src.artifacts.experiments import Run
+from src.artifacts.layout import Layout
+from src.attacks.given import GIVEN
+from src.measures.changes import SEED, TRAINING, USER
+from src.measures.exposure import Subject
+from src.measures.promotion import Trainings, attacked_ids, promotion_table
+from src.measures.verdicts import CONTROL
+from src.metrics.effects import Interval, nested_interval
+from src.recommenders.data import load_training_data
+from src.recommenders.ranking import test_ranks
+from src.recommenders.reliance import HARDLY
+
+COLUMNS = (
+    *("entry", "place", "recommender", "hr20", "hr20_low", "hr20_high", "reliance"),
+    *("scope", "norm", "eps", "clean", "noise", "knows_nothing", "knows_defence"),
+    *("low", "high", "attack", "bound", "bound_method", "indicator", "extractor_seeds"),
+    *("seconds", "suite"),
+)
+"""``low`` and ``high`` are the interval of the best known attack, which ``attack`` names; ``suite`` is
+its version and budget."""
+SUBMITTED = "submitted:"
+"""Begins the name of an attack that somebody's own images are."""
+COST = 0.02
+"""Share of HR@20 that an entry may cost."""
+_KNOWS_NOTHING = ("transfer", "other_recommender", "unaware")
+_KNOWS_DEFENCE = ("white_box", "ranks_only")
+_WORST = "worst"
+"""The best image of each item over all attacks."""
+_MORE = 0.02
+"""Share by which an attack that knows less must do more to be a sign of failure."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One entry after its attacks: the trainings, and what the table says of the entry itself."""
+
+    entry: str
+    place: str
+    trainings: Trainings
+    suite: str
+    seconds: float
+
+    @classmethod
+    def read(
+        cls,
+        entry: tuple[str, str],
+        layouts: Sequence[Layout],
+        run: Run,
+        seeds: Collection[int],
+        k: int,
+        attacks: Collection[str],
+        suite: str,
+        seconds: float,
+    ) -> "Measured":
+        """Read the recommender of ``run`` with each seed on every training of the extractor.
+
+        ``attacks`` are names of experiments without the extractor. ``UserError`` for missing files.
+        """
+        subjects = []
+        for layout in layouts:
+            data = load_training_data(layout, run.experiment)
+            wanted = [Run(run.experiment, run.model, run.epochs, seed=seed) for seed in seeds]
+            subjects.append(
+                [Subject.read(layout, of, data, k, [run.options_label]) for of in wanted]
+            )
+        return cls(*entry, Trainings(subjects, attacks), suite, seconds)
+
+    @property
+    def hit_rate(self) -> Interval:
+        """HR@K of the clean lists, over trainings, seeds and users."""
+        hits = [
+            [test_ranks(*of.factors, of.data.at_test_time).ranks < of.k for of in seeds]
+            for seeds in self.trainings.subjects
+        ]
+        return nested_interval(np.array(hits, np.float64), (TRAINING, SEED, USER))
+
+    @property
+    def items(self) -> np.ndarray:
+        """Attacked items (n,), ascending; ``UserError`` where attacks have different ones."""
+        first, *others = self.trainings.ids.values()
+        if any(not np.array_equal(first, of) for of in others):
+            raise UserError(f"{self.entry}: its attacks are on different items: evaluate it again")
+        return first
+
+    def rows(self) -> pd.DataFrame:
+        """``COLUMNS``, without bounds."""
+        table = promotion_table([self.trainings])
+        table = table[table["threat"] != "retrained"]
+        # The first row of an attack is on all its items; others are on those of one popularity.
+        return self.rows_of(table.drop_duplicates(["attack", "threat", "scope"]))
+
+    def rows_of(self, promotion: pd.DataFrame) -> pd.DataFrame:
+        hits, run = self.hit_rate, self.trainings.first.run
+        common = {
+            "entry": self.entry,
+            "place": self.place,
+            "recommender": run.model + run.options,
+            "hr20": float(hits.effect),
+            "hr20_low": float(hits.low),
+            "hr20_high": float(hits.high),
+            "reliance": promotion["reliance"].mean(),
+            "extractor_seeds": len(self.trainings.subjects),
+            "seconds": self.seconds,
+            "suite": self.suite,
+        }
+        keys = ["scope", "norm", "eps"]
+        rows = [
+            common | dict(zip(keys, key, strict=True)) | best_known(of)
+            for key, of in promotion.groupby(keys, sort=False)
+        ]
+        table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+        texts = dict.fromkeys(("attack", "bound_method", "indicator"), "")
+        return table.fillna(texts).sort_values(
+            ["scope", "eps"], ascending=[False, True], ignore_index=True
+        )
+
+
+def best_known(rows: pd.DataFrame) -> dict[str, object]:
+    """Return the columns of the attacks, from the rows of ``promotion.tsv`` of one scope and eps."""
+    noise = rows[(rows["objective"] == CONTROL) & ~rows["attack"].str.startswith(GIVEN)]
+    attacks = rows[rows["objective"] != CONTROL]
+    nothing = attacks[attacks["threat"].isin(_KNOWS_NOTHING)]
+    knowing = attacks[attacks["threat"].isin(_KNOWS_DEFENCE)]
+    worst = attacks[attacks["threat"] == _WORST]
+    known = pd.concat([knowing, worst, nothing])
+    best = known.loc[known["after"].idxmax()]
+    adaptive = knowing.loc[knowing["after"].idxmax()]
+    # Where twice the steps gain, the row of the fewer steps says so: that of the more is not checked.
+    alike = knowing[knowing["objective"] == adaptive["objective"]]
+    signs = [sign for text in alike["indicator"] for sign in text.split("; ") if sign]
+    if nothing["after"].max() > adaptive["after"] * (1 + _MORE):
+        signs.append("an attack that knows less gains more")
+    return {
+        "clean": adaptive["before"],
+        "noise": noise["after"].max(),
+        "knows_nothing": nothing["after"].max(),
+        "knows_defence": pd.concat([knowing, worst])["after"].max(),
+        "low": best["before"] + best["low"],
+        "high": best["before"] + best["high"],
+        "attack": best["attack"],
+        "indicator": "; ".join(dict.fromkeys(signs)),
+    }
+
+
+def strongest(table: pd.DataFrame) -> pd.Series:
+    """Return the value under the best known attack, by row."""
+    return table[["knows_nothing", "knows_defence"]].max(axis=1)
+
+
+def with_submissions(table: pd.DataFrame, recorded: pd.DataFrame) -> pd.DataFrame:
+    """Return ``table`` with recorded images of others where these do more, under the same suite."""
+    keys = ["scope", "norm", "eps", "suite"]
+    table = table.copy()
+    recorded = recorded[recorded["attack"].str.startswith(SUBMITTED)].set_index(keys)
+    for at, row in table.iterrows():
+        key = tuple(row[keys])
+        if key in recorded.index:
+            old = recorded.loc[key]
+            if old["knows_defence"] > strongest(table).loc[at]:
+                taken = ["knows_defence", "low", "high", "attack"]
+                table.loc[at, taken] = old[taken]
+    return table
+
+
+def with_bounds(table: pd.DataFrame, bounds: Path, eps: float, items: np.ndarray) -> pd.DataFrame:
+    """Return ``table`` with the mean of proven bounds (columns item, bound, method) on its items.
+
+    ``UserError`` where the bounds are not on these items; ``RuntimeError`` where an attack exceeds them,
+    since one of the two is wrong.
+    """
+    proven = pd.read_csv(bounds, sep="\t")
+    if not {"item", "bound", "method"} <= set(proven):
+        raise UserError(f"{bounds}: its columns are not item, bound and method")
+    missing = set(items.tolist()) - set(proven["item"])
+    if missing:
+        raise UserError(f"{bounds}: item {min(missing)} of the suite is missing")
+    proven = proven[proven["item"].isin(items)]
+    bound, method = proven["bound"].mean(), proven["method"].iloc[0]
+    table = table.copy()
+    rows = (table["scope"] == "one") & (table["eps"] == eps)
+    reached = strongest(table)[rows].max()
+    if reached > bound + 1e-6:
+        raise RuntimeError(
+            f"{bounds}: the bound {bound:.6f} is below {reached:.6f}, which an attack reached: one of "
+            "them is wrong"
+        )
+    table.loc[rows, "bound"] = bound
+    table.loc[rows, "bound_method"] = method
+    return table
+
+
+def submitted_rows(
+    recorded: pd.DataFrame, name: str, promotion: pd.DataFrame, eps: float
+) -> pd.DataFrame:
+    """Return ``recorded`` with the images ``name`` in each row within ``eps`` that they beat."""
+    table = recorded.copy()
+    best = strongest(recorded)
+    for at, row in recorded[recorded["eps"] == eps].iterrows():
+        of = promotion[promotion["scope"] == row["scope"]].iloc[0]
+        if of["after"] > best.loc[at]:
+            table.loc[at, "knows_defence"] = of["after"]
+            table.loc[at, "low"] = of["before"] + of["low"]
+            table.loc[at, "high"] = of["before"] + of["high"]
+            table.loc[at, "attack"] = SUBMITTED + name
+    return table
+
+
+def suite_items(layout: Layout, measured: Measured) -> np.ndarray:
+    """Return the items (n,) that the suite attacks, from an attack of the entry that is there."""
+    return attacked_ids(layout, measured.trainings.attacked[0])
+
+
+def read_results(path: Path) -> pd.DataFrame:
+    """Read the rows of one entry."""
+    table = pd.read_csv(path, sep="\t", dtype={"norm": str, "suite": str})
+    if tuple(table) != COLUMNS:
+        raise UserError(f"{path}: its columns are not {' '.join(COLUMNS)}")
+    texts = dict.fromkeys(("attack", "bound_method", "indicator"), "")
+    return table.astype(dict.fromkeys(texts, object)).fillna(texts)
+
+
+def write_results(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, sep="\t", index=False, float_format="%.6g")
+
+
+def ranked(table: pd.DataFrame, undefended: str) -> pd.DataFrame:
+    """Return the rows of scope ``one`` within the largest eps, the least exposed first, with ``marks``.
+
+    An entry is marked where it costs more than 2 % of the HR@20 of the entry ``undefended``, where its
+    recommender hardly looks at images, and where it is not evaluated.
+    """
+    rows = table[table["scope"] == "one"]
+    rows = rows[rows["eps"] == rows["eps"].max()]
+    rows = rows.assign(exposure=strongest(rows))
+    plain = rows[rows["entry"] == undefended]["hr20"]
+    marks = []
+    for _, row in rows.iterrows():
+        of = []
+        if len(plain) and row["hr20"] < (1 - COST) * plain.iloc[0]:
+            of.append(f"costs more than {100 * COST:.0f} % of HR@20")
+        if row["reliance"] < HARDLY:
+            of.append("hardly looks")
+        if row["indicator"]:
+            of.append(f"not evaluated: {row['indicator']}")
+        marks.append(of)
+    return rows.assign(marks=marks).sort_values("exposure", kind="stable", ignore_index=True)

@@ -1,0 +1,177 @@
+"""Rows of the leaderboard: what counts as known, bounds, submissions, order and marks."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from src.artifacts.errors import UserError
+from src.measures.leaderboard import (
+    COLUMNS,
+    best_known,
+    ranked,
+    read_results,
+    strongest,
+    submitted_rows,
+    with_bounds,
+    with_submissions,
+    write_results,
+)
+
+
+def attack(after, threat="white_box", objective="rank", indicator="", name="apgd_random2_rank_x"):
+    return {
+        "threat": threat,
+        "objective": objective,
+        "before": 0.01,
+        "after": after,
+        "low": after - 0.02,
+        "high": after,
+        "indicator": indicator,
+        "attack": name,
+        "scope": "one",
+    }
+
+
+NOISE = attack(0.015, objective="noise", name="noise_random2_1_eps8.0_linf")
+
+
+def test_the_attacker_who_knows_is_the_strongest_white_box():
+    rows = pd.DataFrame(
+        [
+            NOISE,
+            attack(0.03, objective="score", name="a"),
+            attack(0.05, name="b"),
+            attack(0.02, "transfer", name="given_random2_rank_y"),
+            attack(0.2, "transfer", objective="noise", name="given_random2_1_z"),
+        ]
+    )
+    known = best_known(rows)
+    assert known["clean"] == 0.01
+    assert known["noise"] == 0.015
+    assert known["knows_nothing"] == 0.02
+    assert known["knows_defence"] == 0.05
+    assert (known["attack"], known["indicator"]) == ("b", "")
+    assert (known["low"], known["high"]) == (pytest.approx(0.04), pytest.approx(0.06))
+
+
+def test_a_defence_that_transfer_beats_is_not_evaluated():
+    rows = pd.DataFrame(
+        [NOISE, attack(0.03), attack(0.05, "transfer", name="given_random2_rank_y")]
+    )
+    known = best_known(rows)
+    assert known["attack"] == "given_random2_rank_y"
+    assert known["knows_defence"] == 0.03
+    assert known["indicator"] == "an attack that knows less gains more"
+
+
+def test_fewer_steps_that_have_not_converged_speak_for_more_steps():
+    """The longest run has no longer one beside it, so that only the shorter one carries the sign."""
+    short = attack(0.03, indicator="not converged: more steps gain")
+    rows = pd.DataFrame([NOISE, short, attack(0.05), attack(0.04, objective="score")])
+    assert best_known(rows)["indicator"] == "not converged: more steps gain"
+
+
+def test_the_best_image_of_each_item_counts_as_known():
+    rows = pd.DataFrame([NOISE, attack(0.05), attack(0.07, "worst", "any", name="b")])
+    known = best_known(rows)
+    assert (known["knows_defence"], known["attack"], known["indicator"]) == (0.07, "b", "")
+
+
+def test_an_undefended_entry_has_no_attacker_who_knows_nothing():
+    assert np.isnan(best_known(pd.DataFrame([NOISE, attack(0.05)]))["knows_nothing"])
+
+
+def row(entry="plain", *, exposure=0.05, nothing=np.nan, hr=0.4, scope="one", eps=8.0, **other):
+    values = dict.fromkeys(COLUMNS, np.nan) | {
+        "entry": entry,
+        "place": "in front",
+        "recommender": "VBPR",
+        "hr20": hr,
+        "reliance": 0.8,
+        "scope": scope,
+        "norm": "inf",
+        "eps": eps,
+        "clean": 0.01,
+        "knows_nothing": nothing,
+        "knows_defence": exposure,
+        "low": exposure - 0.01,
+        "high": exposure + 0.01,
+        "attack": "apgd_random2_rank_x",
+        "bound_method": "",
+        "indicator": "",
+        "extractor_seeds": 1,
+        "suite": "1 small",
+    }
+    return values | other
+
+
+def table(*rows):
+    return pd.DataFrame(list(rows), columns=list(COLUMNS))
+
+
+def test_order_and_marks():
+    shown = ranked(
+        table(
+            row("undefended", exposure=0.1),
+            row("undefended", exposure=0.9, scope="all"),
+            row("dear", exposure=0.02, hr=0.39),
+            row("blind", exposure=0.015, reliance=0.05),
+            row("transfers", exposure=0.01, nothing=0.05, indicator="noise gains more"),
+            row("kept", exposure=0.06, hr=0.393),
+            row("kept", exposure=0.01, eps=2.0),
+        ),
+        "undefended",
+    )
+    assert list(shown["entry"]) == ["blind", "dear", "transfers", "kept", "undefended"]
+    marks = dict(zip(shown["entry"], shown["marks"], strict=True))
+    assert marks["dear"] == ["costs more than 2 % of HR@20"]
+    assert marks["blind"] == ["hardly looks"]
+    assert marks["transfers"] == ["not evaluated: noise gains more"]
+    assert marks["kept"] == marks["undefended"] == []
+
+
+def test_results_are_read_as_they_were_written(tmp_path):
+    written = table(row(), row(scope="all"))
+    write_results(written, tmp_path / "plain.tsv")
+    pd.testing.assert_frame_equal(read_results(tmp_path / "plain.tsv"), written, check_dtype=False)
+    (tmp_path / "other.tsv").write_text("entry\tplace\nplain\tin front\n")
+    with pytest.raises(UserError, match="its columns are not entry place"):
+        read_results(tmp_path / "other.tsv")
+
+
+def test_images_that_do_more_are_recorded_and_stay_until_an_attack_does_as_much():
+    recorded = table(row(), row(exposure=2.0, scope="all"))
+    judged = pd.DataFrame([attack(0.07, "transfer"), attack(1.5, "transfer") | {"scope": "all"}])
+    beaten = submitted_rows(recorded, "mine", judged, 8.0)
+    assert beaten["attack"].tolist() == ["submitted:mine", "apgd_random2_rank_x"]
+    assert beaten["knows_defence"].tolist() == [0.07, 2.0]
+    again = with_submissions(table(row(exposure=0.06), row(exposure=2.0, scope="all")), beaten)
+    assert again["attack"].tolist() == ["submitted:mine", "apgd_random2_rank_x"]
+    assert strongest(with_submissions(table(row(exposure=0.08)), beaten)).tolist() == [0.08]
+    newer = with_submissions(table(row(exposure=0.06, suite="2 small")), beaten)
+    assert newer["attack"].tolist() == ["apgd_random2_rank_x"]
+
+
+def test_images_that_do_no_more_leave_the_rows_alone():
+    recorded = table(row(nothing=0.08))
+    judged = pd.DataFrame([attack(0.07, "transfer")])
+    assert submitted_rows(recorded, "mine", judged, 8.0).equals(recorded)
+
+
+def test_bounds_are_means_over_the_items_of_the_suite(tmp_path):
+    bounds = tmp_path / "bounds.tsv"
+    bounds.write_text("item\tbound\tmethod\n3\t0.1\tcrown\n5\t0.3\tcrown\n9\t0.9\tcrown\n")
+    rows = table(row(), row(scope="all"), row(eps=4.0))
+    proven = with_bounds(rows, bounds, 8.0, np.array([3, 5]))
+    assert proven["bound"].tolist()[0] == pytest.approx(0.2)
+    assert proven["bound"].isna().tolist() == [False, True, True]
+    assert proven["bound_method"].tolist() == ["crown", "", ""]
+    with pytest.raises(UserError, match="item 4 of the suite is missing"):
+        with_bounds(rows, bounds, 8.0, np.array([3, 4]))
+
+
+def test_a_bound_that_an_attack_exceeds_is_an_error(tmp_path):
+    bounds = tmp_path / "bounds.tsv"
+    bounds.write_text("item\tbound\tmethod\n3\t0.04\tcrown\n")
+    with pytest.raises(RuntimeError, match=r"0\.040000 is below 0\.050000"):
+        with_bounds(table(row()), bounds, 8.0, np.array([3]))

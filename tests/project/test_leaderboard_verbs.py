@@ -1,0 +1,263 @@
+"""Leaderboard: its files, the studies that they stand for, and its verbs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+from reproduce.workflow.leaderboard import (
+    Catalogue,
+    Entry,
+    Evaluation,
+    entry_names,
+    read_catalogue,
+    read_entry,
+    read_suite,
+)
+from src.artifacts.errors import UserError
+from src.measures.leaderboard import COLUMNS, read_results
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "leaderboard"
+JPEG = {
+    "name": "mine",
+    "place": "in front",
+    "source": "a paper",
+    "claimed": "much",
+    "preprocess": "jpeg:quality=50",
+}
+
+
+def written(folder: Path, values) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
+    return path
+
+
+def evaluation(name: str, budget: str = "small", **catalogue: str) -> Evaluation:
+    settings = {"arch": "c2f2", "target": "7", "pictures": "--data d.npz --dataset fashion"}
+    return Evaluation(
+        read_entry(name, FOLDER),
+        read_entry("undefended", FOLDER),
+        Catalogue.of(settings | catalogue, ""),
+        "shop",
+        read_suite(budget, {}, FOLDER),
+        budget,
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"speed": 3}, "speed: no such key"),
+        ({"source": None}, "source: None is no text"),
+        ({"place": "in extractor"}, "place: 'in extractor', but what it holds is in front"),
+        ({"preprocess": "none"}, "place: 'in front', but what it holds is nowhere"),
+        ({"name": "a b"}, "name 'a b' is not a plain name"),
+        ({"recommender": {"name": "VBRP"}}, "recommender: no 'VBRP': choose from"),
+        ({"recommender": {"name": "BPRMF"}}, "recommender: BPRMF reads no images"),
+        ({"recommender": {"epsilon": 1}}, "recommender: epsilon: no such key"),
+        ({"recommender": "AMR"}, "recommender: it holds name, options"),
+        ({"extractor": {"checkpoint": "best.pt"}}, "checkpoint: it is models/<folder>/<file>"),
+        (
+            {"extractor": {"checkpoint": "models/a/b.pt", "train": "--recipe madry"}},
+            "extractor: it has a checkpoint or train, not both",
+        ),
+        ({"preprocess": "denoiser:{trained}"}, "{trained} needs extractor: train"),
+        ({"datasets": "shop"}, "datasets: it is a list"),
+        ({"notes": "it's"}, None),
+    ],
+)
+def test_a_wrong_entry_is_named_by_file_and_key(tmp_path, changes, message):
+    path = written(tmp_path, JPEG | changes)
+    if message is None:
+        assert Entry.read(path).notes == "it's"
+        return
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        Entry.read(path)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+def test_an_entry_without_a_key_and_a_file_that_is_no_yaml(tmp_path):
+    with pytest.raises(UserError, match="claimed is missing"):
+        Entry.read(written(tmp_path, {key: JPEG[key] for key in JPEG if key != "claimed"}))
+    with pytest.raises(UserError, match="is no YAML file"):
+        Entry.read(written(tmp_path, "name: ["))
+    with pytest.raises(UserError, match="it holds keys and values"):
+        Entry.read(written(tmp_path, "mine"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"items": "0"}, "--suite: items: 0 is no whole number from 1 on"),
+        ({"eps": "0.5"}, "--suite: eps: 0.5 is no number of grey levels from 1 to 255"),
+        ({"eps": "8 much"}, "--suite: eps: 'much' is no number of grey levels"),
+        ({"seeds": "1 1"}, "--suite: seeds: a number is there twice"),
+        ({"attacks": "all"}, "--suite: attacks: no such key"),
+    ],
+)
+def test_wrong_numbers_of_the_suite(changes, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_suite("small", changes, FOLDER)
+
+
+def test_a_catalogue_needs_a_network_and_a_target(tmp_path):
+    with pytest.raises(UserError, match=r"shop\.yaml is not there, and --set: target is missing"):
+        read_catalogue("shop", {"arch": "c2f2"}, tmp_path)
+    with pytest.raises(UserError, match="speed: no such key"):
+        read_catalogue("fashion_mnist_catalogue", {"speed": "3"}, FOLDER)
+
+
+@pytest.mark.parametrize("budget", ["small", "full"])
+@pytest.mark.parametrize("name", entry_names(FOLDER))
+def test_every_entry_stands_for_a_study_that_the_stages_take(name, budget, tmp_path, monkeypatch):
+    of = evaluation(name, budget)
+    monkeypatch.chdir(tmp_path)
+    for file in of.part and of.part_files:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).touch()
+    assert list(of.studies) == ["shop", *(f"shop_{seed}" for seed in of.extractor_seeds[1:])]
+    kinds = [attack.partition("_")[0] for attack in of.attacks]
+    n_eps = len(of.budget.eps)
+    assert kinds.count("noise") == n_eps
+    assert kinds.count("given") == (6 * n_eps if of.extractor else 0)
+    assert not re.search(r"/work|/home|\.\./", (FOLDER / "entries" / f"{name}.yaml").read_text())
+
+
+def test_the_undefended_entry_comes_first():
+    assert entry_names(FOLDER)[0] == "undefended"
+
+
+def test_a_defence_in_front_shares_the_network_of_the_undefended_entry():
+    plain, jpeg = evaluation("undefended"), evaluation("jpeg50")
+    assert plain.training_options == jpeg.training_options
+    assert (plain.extractor, jpeg.extractor) == (None, "jpeg-quality50")
+
+
+def test_given_weights_leave_one_training():
+    assert evaluation("jpeg50", weights="w.pth").extractor_seeds == (0,)
+    assert evaluation("jpeg50", weights="w.pth").training_options == ""
+    assert evaluation("madry").extractor_seeds == (0, 1)
+    assert evaluation("madry", pictures="").needs_pictures
+    assert not evaluation("jpeg50", weights="w.pth", pictures="").needs_pictures
+
+
+def test_a_recommender_is_shown_the_attacks_on_the_plain_one():
+    own = [name for name in evaluation("amr").attacks if "AMR-" in name]
+    plain = [name for name in evaluation("amr").attacks if "VBPR-" in name]
+    assert len(own) == len(plain) == 5
+    assert "--score_options lr0.05_eps0.1" in " ".join(
+        evaluation("amr_eps0.1").study["test_time_attacks"]
+    )
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    path = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", "-m", "audits.leaderboard", *map(str, words)]
+    return subprocess.run(
+        command, cwd=folder, env=os.environ | path, capture_output=True, text=True
+    )
+
+
+def refused(folder: Path, *words: str) -> str:
+    done = run(folder, *words)
+    assert done.returncode == 2, done.stderr
+    assert re.fullmatch(r"error: [^\n]+\n", done.stderr), done.stderr
+    return done.stderr
+
+
+def test_add_checks_an_entry_and_keeps_what_is_there(tmp_path):
+    assert "place: 'nowhere'" in refused(
+        tmp_path, "add", written(tmp_path, JPEG | {"place": "nowhere"})
+    )
+    assert not (tmp_path / "leaderboard").exists()
+    assert run(tmp_path, "add", written(tmp_path, JPEG)).returncode == 0
+    assert read_entry("mine", tmp_path / "leaderboard").preprocess == JPEG["preprocess"]
+    assert "is there already" in refused(tmp_path, "add", tmp_path / "mine.yaml")
+
+
+def test_verbs_without_what_they_need(tmp_path):
+    shutil.copytree(FOLDER, tmp_path / "leaderboard")
+    shutil.rmtree(tmp_path / "leaderboard" / "results", ignore_errors=True)
+    assert "no data set" in refused(tmp_path, "evaluate", "--catalogue", "shop")
+    (tmp_path / "data" / "shop").mkdir(parents=True)
+    options = ("--catalogue", "shop", "--set", "arch=c2f2", "target=1")
+    assert "no entry 'best'" in refused(tmp_path, "evaluate", "best", *options)
+    assert "names no pictures" in refused(tmp_path, "evaluate", "madry", *options)
+    assert "write KEY=VALUE" in refused(tmp_path, "evaluate", "madry", *options, "weights")
+    assert "no results" in refused(tmp_path, "page")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> Path:
+    """Folder with a tiny catalogue, on which two entries are evaluated under a suite of one attack."""
+    folder = tmp_path_factory.mktemp("leaderboard")
+    shutil.copytree(FOLDER / "entries", folder / "leaderboard" / "entries")
+    suite = yaml.safe_load((FOLDER / "suite.yaml").read_text())
+    (folder / "leaderboard" / "suite.yaml").write_text(
+        yaml.safe_dump(suite | {"attacks": suite["attacks"][:1]})
+    )
+    words = "demo --dataset shop --items 60 --users 40 --size 28 --per_class 8"
+    command = [sys.executable, str(ROOT / "prepare_dataset.py"), *words.split()]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    done = run(folder, "evaluate", "bits4", "undefended", *OPTIONS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+PICTURES = "--images data/shop/extractor/images --labels data/shop/extractor/labels.csv"
+OPTIONS = (
+    *("--catalogue", "shop", "--set", "arch=c2f2", "target=1", f"pictures={PICTURES}", "epoch=2"),
+    *("training=--epochs 1", "--suite", "items=5", "steps=2", "extractor_seeds=0"),
+)
+
+
+@pytest.mark.slow
+def test_evaluated_entries_have_their_rows(shop):
+    plain, bits = (
+        read_results(shop / "leaderboard" / "results" / "shop" / f"{name}.tsv")
+        for name in ("undefended", "bits4")
+    )
+    assert tuple(plain) == COLUMNS
+    assert plain["scope"].tolist() == bits["scope"].tolist() == ["one", "all"]
+    assert plain["knows_nothing"].isna().all() and bits["knows_nothing"].notna().all()
+    assert set(bits["suite"]) == {"1 small extractor_seeds=0 items=5 steps=2"}
+    assert bits["hr20"].between(bits["hr20_low"], bits["hr20_high"]).all()
+    page = run(shop, "page", "--out", "page.md", "--table", "all.tsv")
+    assert page.returncode == 0, page.stderr
+    assert len(pd.read_csv(shop / "all.tsv", sep="\t")) == 4
+
+
+@pytest.mark.slow
+def test_images_of_others_are_checked_and_judged(shop, tmp_path):
+    layout = shop / "data" / "shop"
+    attacked = next(layout.glob("apgd_random5_rank_*/images"))
+    ids = sorted(int(path.stem) for path in attacked.iterdir())
+    images = tmp_path / "mine"
+    shutil.copytree(attacked, images)
+    submit = ("submit", "undefended", *OPTIONS, "--images", images)
+    judged = run(shop, *submit)
+    assert judged.returncode == 0, judged.stderr
+    assert "mine: exposure" in judged.stdout and "not recorded: it does no more" in judged.stdout
+    assert "the suite has 8" in refused(shop, *submit, "--eps", "4")
+    assert "items=5 steps=2, not" in refused(shop, *submit, "--suite", "items=6")
+    other = next(number for number in range(60) if number not in ids)
+    clean = next((layout / "original" / "images").glob(f"{other}.*"))
+    shutil.copy(clean, images)
+    assert f"item {other} is not attacked by the suite" in refused(shop, *submit)
+    (images / clean.name).unlink()
+    first = next(images.glob(f"{ids[0]}.*"))
+    pixels = np.asarray(Image.open(first))
+    Image.fromarray(255 - pixels).save(first)
+    assert "budget" in refused(shop, *submit) or "exceeds" in refused(shop, *submit)
+    first.unlink()
+    assert f"item {ids[0]} is missing" in refused(shop, *submit)

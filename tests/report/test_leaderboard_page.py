@@ -1,0 +1,62 @@
+"""The page of the leaderboard, from rows that are given."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from src.measures.leaderboard import COLUMNS, write_results
+from src.report.leaderboard import write_page
+
+
+def results(folder, entry, exposure, hr, **other):
+    values = dict.fromkeys(COLUMNS, np.nan) | {
+        "entry": entry,
+        "place": "in front",
+        "recommender": "VBPR_lr0.05",
+        "hr20": hr,
+        "hr20_low": hr - 0.02,
+        "hr20_high": hr + 0.02,
+        "reliance": 0.8,
+        "scope": "one",
+        "norm": "inf",
+        "eps": 8.0,
+        "clean": 0.01,
+        "noise": 0.011,
+        "knows_defence": exposure,
+        "low": exposure - 0.01,
+        "high": exposure + 0.01,
+        "attack": "apgd_random40_rank_eps8.0_nb_iter30_linf_VBPR-ep100",
+        "extractor_seeds": 2,
+        "suite": "1 small",
+    }
+    folder.mkdir(exist_ok=True)
+    write_results(pd.DataFrame([values | other]), folder / f"{entry}.tsv")
+
+
+def test_page_has_a_table_in_order_and_a_plot(tmp_path):
+    folder = tmp_path / "shop"
+    results(folder, "undefended", 0.11, 0.4)
+    results(folder, "jpeg50", 0.06, 0.4, knows_nothing=0.02, bound=0.25, bound_method="crown")
+    results(folder, "madry", 0.02, 0.3, attack="submitted:mine")
+    page, plot = write_page(tmp_path / "leaderboard.md", {"shop": sorted(folder.iterdir())})
+    text = page.read_text()
+    rows = re.findall(r"^\| (\w+) \| in front \|.*", text, re.MULTILINE)
+    assert rows == ["madry", "jpeg50", "undefended"]
+    lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines()}
+    assert "0.400 (0.380 to 0.420)" in lines["jpeg50"]
+    assert "| 2.00 | 6.00 | 25.00 (crown) | rank by apgd, 5.00 to 7.00 |" in lines["jpeg50"]
+    assert "mine (submitted)" in lines["madry"]
+    assert "costs more than 2 % of HR@20" in lines["madry"]
+    assert "from 1.00 % to 11.00 % of the users" in text
+    assert "Among the defences without a mark jpeg50 leaves 50 % of that gain." in text
+    assert plot.name == "leaderboard_shop.svg" and f"]({plot.name})" in text
+    assert plot.read_bytes().startswith(b"<?xml")
+
+
+def test_page_says_where_no_defence_is_without_a_mark(tmp_path):
+    folder = tmp_path / "shop"
+    results(folder, "undefended", 0.11, 0.4)
+    results(folder, "amr", 0.02, 0.4, reliance=0.04)
+    page, _ = write_page(tmp_path / "leaderboard.md", {"shop": sorted(folder.iterdir())})
+    assert "No defence is without a mark." in page.read_text()
