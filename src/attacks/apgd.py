@@ -12,7 +12,7 @@ from torch import Tensor
 from src.attacks.attack import Goal, Victim
 from src.attacks.pgd import inside, limit, steepest
 
-_MOMENTUM = 0.75
+MOMENTUM = 0.75
 _FALLING = 0.75
 """The share of steps between two checkpoints that have to lower the goal, or the step is halved."""
 
@@ -42,7 +42,7 @@ def apgd(
         points = project(images + torch.zeros_like(images).uniform_(-eps, eps))
     n = len(images)
     column = (n,) + (1,) * (images.ndim - 1)
-    value, achieved, gradient = _look(victim, points, goal)
+    value, achieved, gradient = look(victim, points, goal)
     lowest, lowest_value, lowest_gradient = points, value, gradient
     kept, kept_achieved = points, achieved
     previous = points
@@ -55,10 +55,10 @@ def apgd(
         ahead = project(points - step * steepest(gradient, order))
         if number > 1:
             ahead = project(
-                points + _MOMENTUM * (ahead - points) + (1 - _MOMENTUM) * (points - previous)
+                points + MOMENTUM * (ahead - points) + (1 - MOMENTUM) * (points - previous)
             )
         previous, points, value_before = points, ahead, value
-        value, achieved, gradient = _look(victim, points, goal)
+        value, achieved, gradient = look(victim, points, goal)
 
         better = (achieved > kept_achieved).view(column)
         kept = torch.where(better, points, kept)
@@ -91,7 +91,7 @@ def checkpoints_of(steps: int) -> set[int]:
     return {math.ceil(round(share * steps, 6)) for share in shares[1:-1]}
 
 
-def _look(victim: Victim, points: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
+def look(victim: Victim, points: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
     """The goal's value (n,), what is achieved (n,), and the gradient of the value, at ``points``."""
     points = points.detach().requires_grad_()
     prediction = victim(points)
