@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from src.attacks.apgd import MOMENTUM, look
+from src.attacks.apgd import MOMENTUM, into_ball, look, noisy
 from src.attacks.attack import Goal, Victim
-from src.attacks.pgd import inside, limit, steepest
+from src.attacks.pgd import steepest
 
 _LAST_STEP = 0.02
 """Length of the last step, as a share of the first."""
@@ -25,14 +25,8 @@ def annealed(
     The first step has the length eps, each further one is shorter by the same factor. Costs ``steps`` + 1
     passes.
     """
-    into_box = inside(victim.box)
-
-    def project(points: Tensor) -> Tensor:
-        return into_box(images + limit(points - images, eps, order))
-
-    points = images
-    if random_start:
-        points = project(images + torch.zeros_like(images).uniform_(-eps, eps))
+    project = into_ball(victim, images, eps, order)
+    points = project(noisy(images, eps)) if random_start else images
     column = (len(images),) + (1,) * (images.ndim - 1)
     _, best_achieved, gradient = look(victim, points, goal)
     best = previous = points

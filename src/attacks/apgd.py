@@ -5,6 +5,7 @@ parameter-free attacks", ICML 2020, section 3.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -32,14 +33,8 @@ def apgd(
     image goes on from the point of its lowest value then. Each image has its own steps. Costs ``steps``
     + 1 passes.
     """
-    into_box = inside(victim.box)
-
-    def project(points: Tensor) -> Tensor:
-        return into_box(images + limit(points - images, eps, order))
-
-    points = images
-    if random_start:
-        points = project(images + torch.zeros_like(images).uniform_(-eps, eps))
+    project = into_ball(victim, images, eps, order)
+    points = project(noisy(images, eps)) if random_start else images
     n = len(images)
     column = (n,) + (1,) * (images.ndim - 1)
     value, achieved, gradient = look(victim, points, goal)
@@ -89,6 +84,19 @@ def checkpoints_of(steps: int) -> set[int]:
     while shares[-1] < 1:
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
     return {math.ceil(round(share * steps, 6)) for share in shares[1:-1]}
+
+
+def into_ball(
+    victim: Victim, images: Tensor, eps: float, order: float
+) -> Callable[[Tensor], Tensor]:
+    """Return the projection of points into the box of the victim and the ball around ``images``."""
+    into_box = inside(victim.box)
+    return lambda points: into_box(images + limit(points - images, eps, order))
+
+
+def noisy(images: Tensor, eps: float) -> Tensor:
+    """Return ``images`` with noise that is uniform within ``eps`` at every coordinate."""
+    return images + torch.zeros_like(images).uniform_(-eps, eps)
 
 
 def look(victim: Victim, points: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
