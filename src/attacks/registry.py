@@ -179,6 +179,8 @@ class APGD(BudgetedAttack):
 class Annealed(APGD):
     """Projected descent with momentum whose steps fall from eps to eps / 50; the best iterate."""
 
+    steps_fall: ClassVar = True
+
     nb_iter: int = option(30, "steps")
 
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
