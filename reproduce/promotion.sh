@@ -8,9 +8,9 @@
 #
 # DIR holds <item id>.jpg, the two TSV files hold user and item ids. Of the items that the classifier takes
 # for class O so many are attacked; T is the class that the class attack is after, by default the most
-# recommended one. Attacks on lists are after VBPR (and on the largest eps after AMR too). full runs APGD of
-# 100 steps; small runs 30 of them on the CPU. It leaves data/N/, results/N/promotion.tsv and
-# results/N/report.html. What it runs stands in reproduce/studies/promotion.yaml.
+# recommended one. Attacks on lists are after VBPR (and on the largest eps after AMR too) and take 100 steps
+# (full), or 30 on the CPU (small). It leaves data/N/, results/N/promotion.tsv and results/N/report.html. What
+# it runs stands in reproduce/studies/promotion.yaml.
 #
 # The attacker knows everything; the other seeds of the recommender rank what was attacked on the first one,
 # and recommenders are retrained on the attacked images. On the largest eps he may also know less:
@@ -72,7 +72,7 @@ DRAWN="--items class:${OPTION[items]:-64}"
 noise() { echo "--attack_type noise --eps $1 $2"; }
 scored_by() { echo "--objective $1 --score_model $2 --score_epoch $EPOCHS"; }
 # list_attack EPS ITEMS OBJECTIVE MODEL
-list_attack() { echo "--attack_type apgd --nb_iter $STEPS --eps $1 $2 $(scored_by "$3" "$4")"; }
+list_attack() { echo "--attack_type annealed --nb_iter $STEPS --eps $1 $2 $(scored_by "$3" "$4")"; }
 
 # The attacks of the given extractor. The first three, within the largest eps, are noise, the class attack
 # and the rank attack.
@@ -85,7 +85,7 @@ attack_lists() {
     done
     for aim in score insa expa; do others+=("$(list_attack "$LARGEST" "$DRAWN" $aim VBPR)"); done
     others+=("$(list_attack "$LARGEST" "$DRAWN" rank AMR)"
-        "--attack_type apgd --nb_iter $((2 * STEPS)) --eps $LARGEST $DRAWN $(scored_by rank VBPR)")
+        "--attack_type annealed --nb_iter $((2 * STEPS)) --eps $LARGEST $DRAWN $(scored_by rank VBPR)")
     [ "$BUDGET" = small ] || others+=("$(list_attack "$LARGEST" "$DRAWN" rank VBPR) --restarts 5")
     entry_list attacks "${largest[@]}"
     entry_list test_time_attacks "${others[@]}"

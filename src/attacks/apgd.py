@@ -5,6 +5,7 @@ parameter-free attacks", ICML 2020, section 3.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from src.attacks.attack import Goal, Victim
 from src.attacks.pgd import inside, limit, steepest
 
-_MOMENTUM = 0.75
+MOMENTUM = 0.75
 _FALLING = 0.75
 """The share of steps between two checkpoints that have to lower the goal, or the step is halved."""
 
@@ -32,17 +33,11 @@ def apgd(
     image goes on from the point of its lowest value then. Each image has its own steps. Costs ``steps``
     + 1 passes.
     """
-    into_box = inside(victim.box)
-
-    def project(points: Tensor) -> Tensor:
-        return into_box(images + limit(points - images, eps, order))
-
-    points = images
-    if random_start:
-        points = project(images + torch.zeros_like(images).uniform_(-eps, eps))
+    project = into_ball(victim, images, eps, order)
+    points = project(noisy(images, eps)) if random_start else images
     n = len(images)
     column = (n,) + (1,) * (images.ndim - 1)
-    value, achieved, gradient = _look(victim, points, goal)
+    value, achieved, gradient = look(victim, points, goal)
     lowest, lowest_value, lowest_gradient = points, value, gradient
     kept, kept_achieved = points, achieved
     previous = points
@@ -55,10 +50,10 @@ def apgd(
         ahead = project(points - step * steepest(gradient, order))
         if number > 1:
             ahead = project(
-                points + _MOMENTUM * (ahead - points) + (1 - _MOMENTUM) * (points - previous)
+                points + MOMENTUM * (ahead - points) + (1 - MOMENTUM) * (points - previous)
             )
         previous, points, value_before = points, ahead, value
-        value, achieved, gradient = _look(victim, points, goal)
+        value, achieved, gradient = look(victim, points, goal)
 
         better = (achieved > kept_achieved).view(column)
         kept = torch.where(better, points, kept)
@@ -91,7 +86,20 @@ def checkpoints_of(steps: int) -> set[int]:
     return {math.ceil(round(share * steps, 6)) for share in shares[1:-1]}
 
 
-def _look(victim: Victim, points: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
+def into_ball(
+    victim: Victim, images: Tensor, eps: float, order: float
+) -> Callable[[Tensor], Tensor]:
+    """Return the projection of points into the box of the victim and the ball around ``images``."""
+    into_box = inside(victim.box)
+    return lambda points: into_box(images + limit(points - images, eps, order))
+
+
+def noisy(images: Tensor, eps: float) -> Tensor:
+    """Return ``images`` with noise that is uniform within ``eps`` at every coordinate."""
+    return images + torch.zeros_like(images).uniform_(-eps, eps)
+
+
+def look(victim: Victim, points: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
     """The goal's value (n,), what is achieved (n,), and the gradient of the value, at ``points``."""
     points = points.detach().requires_grad_()
     prediction = victim(points)

@@ -149,6 +149,8 @@ class Attack:
     """Whether it learns values of the goal alone, and of lists only the places of its items."""
     sees_network: ClassVar[bool] = True
     """Whether it asks the victim for anything."""
+    steps_fall: ClassVar[bool] = False
+    """Whether its steps fall to almost nothing, so that the last one is the best of most images."""
     precise: ClassVar[bool] = False
     """True if it runs in fp32 only."""
 

@@ -17,7 +17,7 @@ from src.recommenders.audience import Audience
 
 _BELOW_A_USER = 1e-6
 """Weight of the objective beside exposure: it only orders images that equally many users are shown."""
-_OF_THE_MEDIAN = 0.25
+_OF_THE_MEDIAN = 0.75
 """T of the smooth count, as a share of the median distance of scores from their thresholds."""
 
 

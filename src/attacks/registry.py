@@ -176,6 +176,21 @@ class APGD(BudgetedAttack):
 
 
 @dataclass(frozen=True)
+class Annealed(APGD):
+    """Projected descent with momentum whose steps fall from eps to eps / 50; the best iterate."""
+
+    steps_fall: ClassVar = True
+
+    nb_iter: int = option(30, "steps")
+
+    def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
+        from src.attacks.annealed import annealed
+
+        order = self.budget.order
+        return annealed(victim, images, goal, self.radius, self.nb_iter, order, self.random_start)
+
+
+@dataclass(frozen=True)
 class MarginPGD(BudgetedAttack):
     """PGD on the margin loss of Carlini and Wagner, the C&W of L-inf tables."""
 
@@ -559,6 +574,7 @@ ATTACKS: dict[str, type[Attack]] = {
     "pgd": PGD,
     "mifgsm": MomentumFGSM,
     "apgd": APGD,
+    "annealed": Annealed,
     "cw": CW,
     "spsa": SPSA,
     "nes": NES,

@@ -10,7 +10,7 @@ from src.attacks.registry import ATTACKS
 from src.measures.attack_failures import evaluated
 from src.measures.promotion import ANY
 from src.measures.terminal import format_table
-from src.measures.threats import WORST
+from src.measures.threats import WORST, attacked_recommender
 from src.measures.verdicts import CONTROL
 from src.recommenders.reliance import HARDLY
 
@@ -218,6 +218,8 @@ def _attack_text(row: pd.Series) -> str:
         aim += f" by {experiment.attack}"
     if source := _SOURCE.search(experiment.parameters):
         aim += f" from {source[1]}"
+    if row["threat"] == "other_recommender":
+        aim += f" after {attacked_recommender(experiment)}"
     efforts = re.findall(rf"({'|'.join(_EFFORT)})(\d+)(?:_|$)", experiment.parameters)
     said = [aim, *(f"{number} {_EFFORT[kind]}" for kind, number in efforts)]
     return ", ".join([*said, f"{row['eps']:g}/255"] if row["eps"] else said)
@@ -227,7 +229,7 @@ def _percent(value: float, low: float = np.nan, high: float = np.nan) -> str:
     if not np.isfinite(value):
         return ""
     bounds = f" [{100 * low:.1f}, {100 * high:.1f}]" if np.isfinite(low) else ""
-    return f"{100 * value:.1f}{bounds}"
+    return f"{100 * value:.1f}{bounds}".replace("-0.0", "0.0")
 
 
 def _verdict(row: pd.Series) -> str:

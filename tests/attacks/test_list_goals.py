@@ -1,5 +1,6 @@
 """Goals of attacks on lists, the attacks that follow them, and the choice of items."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from src.attacks.apgd import checkpoints_of
 from src.attacks.goals import ClassGoal
 from src.attacks.items import Items, popularity_thirds
 from src.attacks.list_goals import RankGoal, list_goal, place_goal
-from src.attacks.registry import APGD, FGSM, NES, PGD, SPSA, MomentumFGSM, Square
+from src.attacks.registry import APGD, FGSM, NES, PGD, SPSA, Annealed, MomentumFGSM, Square
 from src.attacks.settings import AttackSettings
 from src.attacks.square import side_of_square
 from src.extractors.extractor import Prediction
@@ -136,6 +137,8 @@ class FeatureVictim:
         MomentumFGSM(40.0, norm="2"),
         APGD(40.0, nb_iter=30),
         APGD(40.0, nb_iter=30, norm="2"),
+        Annealed(40.0),
+        Annealed(40.0, norm="2"),
         SPSA(40.0, nb_iter=30, batch_size=16),
     ],
     ids=lambda attack: f"{type(attack).__name__}-{attack.norm}",
@@ -235,7 +238,8 @@ def test_searches_are_told_places_alone():
         NES(queries=64).check("nes")
 
 
-def test_apgd_finds_the_corner_of_a_linear_goal_and_keeps_its_best_point(audience):
+@pytest.mark.parametrize("attack", [APGD, Annealed])
+def test_the_best_point_is_kept_at_the_corner_of_a_linear_goal(audience, attack):
     victim, images = FeatureVictim(), torch.full((3, 1, 2, 3), 0.5)
     goal = list_goal("score", audience, CPU)
     eps = 20.0
@@ -243,8 +247,26 @@ def test_apgd_finds_the_corner_of_a_linear_goal_and_keeps_its_best_point(audienc
     (slope,) = torch.autograd.grad(goal(victim(points)).sum(), points)
     corner = images - eps / 255 * slope.sign()
     torch.manual_seed(0)
-    found = APGD(eps, nb_iter=20)(victim, images, goal)
+    found = attack(eps, nb_iter=20)(victim, images, goal)
     assert (goal.achieved(victim(found)) >= goal.achieved(victim(corner)) - 1e-9).all()
+
+
+def test_steps_become_shorter_and_each_costs_a_pass():
+    centre = torch.rand(1, 3, 4, 4)
+    looked: list[torch.Tensor] = []
+
+    def away(images):
+        looked.append(images.detach())
+        # The slope turns round at every step, so that no step is cut by the ball.
+        return (-1) ** len(looked) * images.flatten(1)[:, :3]
+
+    victim = FunctionVictim(away, box=None)
+    goal = list_goal("score", hand_audience([3]), CPU)
+    attack = Annealed(9.0, nb_iter=12, random_start=False)
+    attack(victim, centre, goal)
+    assert len(looked) == attack.passes == 13
+    moved = [(after - before).abs().max().item() for before, after in itertools.pairwise(looked)]
+    assert moved[-1] < moved[0] / 10 and max(moved) <= 9 / 255 + 1e-6
 
 
 def test_checkpoints_come_closer():

@@ -107,6 +107,7 @@ FURTHER_ATTACKS: Commands = [
         ("pgd of cleverhans", f"{PGD} --engine cleverhans --eps 3"),
         ("mifgsm", "--attack_type mifgsm --nb_iter 2"),
         ("apgd", "--attack_type apgd --nb_iter 3"),
+        ("annealed", "--attack_type annealed --nb_iter 3"),
         ("pgd on a few", f"{PGD} --items class:2"),
         ("margin", "--attack_type margin --nb_iter 2"),
         ("stepll", "--attack_type stepll --untargeted"),

@@ -382,6 +382,7 @@ TRANSFERRED = f"given_1_rank_eps8.0_linf_of_other_{APGD.format(8, 30).replace('_
             [row(APGD.format(8, 30), 0.10, best_is_last=2 / 3)],
             ["not converged: the last step is the best of 67%"],
         ),
+        ([row(APGD.format(8, 30).replace("apgd", "annealed"), 0.10, best_is_last=1.0)], [""]),
         ([row(APGD.format(8, 30), 0.10, no_gradient=np.nan, best_is_last=np.nan)], [""]),
         ([row(TRANSFERRED, 0.10, no_gradient=0.9, best_is_last=0.9, threat="transfer")], [""]),
         ([row(APGD.format(8, 30), 0.10, net=-0.01)], ["noise gains more"]),

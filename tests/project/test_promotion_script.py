@@ -69,7 +69,7 @@ def test_without_further_threats_the_study_is_run_once(folder):
     (only,) = recorded(folder, f"{COMMAND} --threats none")
     assert only["arguments"] == ["promotion"] and only["recommenders"] == ["VBPR", "AMR"]
     assert only["attacks"][0] == "noise_4_7_eps8.0_linf_n6"
-    assert f"apgd_4_{BY_RANK}_n6" in only["attacks"]
+    assert f"annealed_4_{BY_RANK}_n6" in only["attacks"]
 
 
 def test_jpeg_and_questions_are_studies_of_their_own(folder):
@@ -79,7 +79,7 @@ def test_jpeg_and_questions_are_studies_of_their_own(folder):
     assert first["attacks"] == last["attacks"]
     assert (folder / "data/shop/attacked_items.txt").read_text() == "3\n5\n"
     by_extractor = {of["extractor"]: of for of in others}
-    rank = f"apgd_ids-attacked-items_{BY_RANK}"
+    rank = f"annealed_ids-attacked-items_{BY_RANK}"
     for quality in (75, 95):
         jpeg = by_extractor[f"jpeg-quality{quality}"]
         assert jpeg["options"].endswith(f"--preprocess jpeg:quality={quality}")
@@ -89,7 +89,7 @@ def test_jpeg_and_questions_are_studies_of_their_own(folder):
     places = "queries{}_linf_VBPR-ep100-lr0.05_n2"
     assert by_extractor["original"]["attacks"] == [
         "noise_4_7_eps8.0_linf_n2",
-        f"apgd_4_{BY_RANK}_n2",
+        f"annealed_4_{BY_RANK}_n2",
         f"square_4_rank_eps8.0_{places.format(64)}",
         f"square_4_rank_eps8.0_{places.format(100)}",
         f"nes_4_rank_eps8.0_{places.format(100)}",
@@ -104,11 +104,11 @@ def test_networks_judge_what_was_attacked_on_the_other(folder):
     rank = BY_RANK.removeprefix("rank_")
     assert own["extractor"] == "original" and own["attacks"] == [
         "given_ids-attacked-items_7_eps8.0_linf_of_mobilenet_v2_noise_eps8.0_linf",
-        f"given_ids-attacked-items_rank_eps8.0_linf_of_mobilenet_v2_apgd_{rank}",
+        f"given_ids-attacked-items_rank_eps8.0_linf_of_mobilenet_v2_annealed_{rank}",
     ]
     assert others["attacks"] == [
         "given_4_7_eps8.0_linf_of_original_noise_eps8.0_linf_n6",
-        f"given_4_rank_eps8.0_linf_of_original_apgd_{rank}_n6",
+        f"given_4_rank_eps8.0_linf_of_original_annealed_{rank}_n6",
     ]
 
 

@@ -15,7 +15,17 @@ from typing import Any, NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("apr", "arp", "catalogue", "demo", "robdml", "robust_extractors", "semsim", "var")
+NAMES = (
+    "apr",
+    "arp",
+    "catalogue",
+    "demo",
+    "promotion",
+    "robdml",
+    "robust_extractors",
+    "semsim",
+    "var",
+)
 STUDY = """printf 'study\\t%s\\t%s\\n' "$(printf '%q ' "$@")" "$(cat "$STUDY_ENTRIES")"
 """
 PAIRS = ("--origin_class 7 --target_class 9", "--origin_class 1 --target_class 2")
