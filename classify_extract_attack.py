@@ -16,6 +16,7 @@ from src.cli import run
 from src.datasets.catalogue import describe_reading, image_ids, open_whole_catalogue
 from src.datasets.interactions import load_interactions
 from src.defences.defence import Defence
+from src.defences.detectors import Guard
 from src.extractors.weights import item_classes_of, weights_of
 from src.measures.pairs import reversed_pair
 from src.recommenders.audience import audience_of
@@ -113,6 +114,17 @@ def attack(
                 seed=settings.seed,
                 with_rivals=True,
             )
+    guard = None
+    if settings.evade:
+        guard = Guard.of(
+            settings.evade,
+            extractor,
+            catalogue,
+            features,
+            start.image_ids,
+            batch_size=loading.batch_size,
+            workers=loading.workers,
+        )
     campaign = Campaign(
         extractor,
         settings,
@@ -127,6 +139,7 @@ def attack(
         audience,
         accounts,
         given,
+        guard,
     )
     what = settings.items.name or f"class {settings.origin}: {start.labels[0]}"
     if given:

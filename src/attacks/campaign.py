@@ -17,6 +17,7 @@ from src.artifacts.features import write_features
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.parts import Parts
 from src.attacks.attack import LEVELS, Attack, Budget, Goal
+from src.attacks.evasion import Evading
 from src.attacks.expectation import Expected
 from src.attacks.freezing import frozen
 from src.attacks.given import Given
@@ -30,6 +31,7 @@ from src.attacks.storage import norms, to_levels, to_pixels, write_images
 from src.attacks.victim import ExtractorVictim
 from src.datasets.catalogue import open_catalogue
 from src.datasets.image_set import ImageSet
+from src.defences.detectors import Guard
 from src.extractors.distribution import own_share, rank, share_label
 from src.extractors.extractor import Extractor, Precision, Prediction
 from src.extractors.inference import Predictions, predict
@@ -72,6 +74,8 @@ class Campaign:
     """Users whose lists the attack asks for places, where it is told nothing else."""
     given: Mapping[int, Path] | None = None
     """Files of images that were attacked elsewhere, by image id."""
+    guard: Guard | None = None
+    """Detector under whose threshold the images shall stay."""
 
     @property
     def budget(self) -> Budget | None:
@@ -234,6 +238,8 @@ class Campaign:
             attack = again(attack, settings.restarts)
         if settings.fast and settings.attack.smallest_change:
             attack = Rechecked(attack, victim.exact)
+        if self.guard is not None:
+            attack = Evading(attack, self.guard)
         if settings.eot and settings.eot > 1:
             attack = Expected(attack, settings.eot)
         return attack

@@ -19,6 +19,7 @@ from src.attacks.items import Items, add_items_options, items_of
 from src.attacks.registry import ATTACKS, PGD, Noise
 from src.cli import add_seed_option
 from src.defences.defence import NONE
+from src.defences.detectors import Detector, parse_detector
 from src.defences.options import model_dir_of
 from src.recommenders.read_out import add_score_options
 
@@ -26,6 +27,8 @@ KINDS: dict[str, type[Attack]] = {**ATTACKS, GIVEN: Given}
 """All that stage 3 stores: attacks, and images that were attacked elsewhere."""
 
 EOT_DRAWS = 10
+PENALTIES = (0.1, 1.0, 10.0, 100.0)
+"""Weights of an evading attack's penalty on the detector's score, relative to its threshold."""
 
 _REFUSED = {
     "jsma": "its search over pairs of pixels needs a 150,528 x 150,528 matrix at 224 pixels",
@@ -56,6 +59,8 @@ class AttackSettings:
     """True if the attack sees the extractor without its defence; the defended one judges."""
     eot: int | None = None
     """Draws of a random defence over which the attack takes means; None where it sees none."""
+    evade: Detector | None = None
+    """Detector under whose threshold the images shall stay."""
 
     @property
     def passes(self) -> int:
@@ -63,7 +68,10 @@ class AttackSettings:
         once = self.attack.passes
         # Each repetition costs one more pass, which judges its result.
         restarted = self.restarts * (once + 1) if self.restarts > 1 else once
-        return restarted * (self.eot or 1)
+        # An evading attack may run once for each weight of its penalty, and sees squeezed copies too.
+        views = 2 if self.evade and self.evade.squeeze else 1
+        evading = len(PENALTIES) * (restarted + 1) * views if self.evade else restarted
+        return evading * (self.eot or 1)
 
     def check(self, fidelity: Fidelity) -> None:
         """Raise ``UserError`` for settings that cannot be run."""
@@ -139,6 +147,7 @@ class AttackSettings:
             "precision": self.precision,
             **({"unaware": True} if self.unaware else {}),
             **({"eot": self.eot} if self.eot else {}),
+            **({"evade": self.evade.text} if self.evade else {}),
             **({"objective": self.objective, "k": self.top_k} if self.objective else {}),
             **({"items": asdict(self.items)} if self.items != Items() else {}),
         }
@@ -220,6 +229,20 @@ def add_attack_options(
         help="predictions of an image over which an attack on a random --preprocess takes the mean of "
         f"its goal (default: {EOT_DRAWS}, and 1 for attacks that know classes alone)",
     )
+    group.add_argument(
+        "--evade",
+        type=_detector,
+        metavar="DETECTOR",
+        help="the images also stay under the threshold of a detector at 1 %% false alarms: "
+        "squeeze:DEFENCE, such as squeeze:bits:n=4, or neighbours:k=5",
+    )
+
+
+def _detector(text: str) -> Detector:
+    try:
+        return parse_detector(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def add_parameters(
@@ -313,8 +336,10 @@ def attack_settings(options: argparse.Namespace, fidelity: Fidelity) -> AttackSe
         precision=options.precision,
         unaware=options.unaware,
         eot=_draws_of(attack, options),
+        evade=options.evade,
     )
     settings.check(fidelity)
+    _check_evade(options, settings, fidelity)
     _check_preprocess(options, settings, fidelity)
     return settings
 
@@ -334,6 +359,19 @@ def _draws_of(attack: Attack, options: argparse.Namespace) -> int | None:
             f"--attack_type {options.attack_type} takes no mean over draws: it has --eot 1"
         )
     return options.eot
+
+
+def _check_evade(options: argparse.Namespace, settings: AttackSettings, fidelity: Fidelity) -> None:
+    """Raise ``UserError`` for an attack that cannot keep a detector's score low."""
+    if settings.evade is None:
+        return
+    attack = settings.attack
+    if not (attack.takes_any_goal and attack.sees_network) or attack.asks_places:
+        raise UserError(f"--evade: --attack_type {settings.kind} cannot follow a detector's score")
+    if settings.unaware or fidelity.budget_space != "pixel":
+        raise UserError("--evade is for attacks on pixels that know all defences")
+    if options.preprocess.is_random:
+        raise UserError("--evade needs a --preprocess that draws nothing")
 
 
 def _check_preprocess(
@@ -424,6 +462,7 @@ def experiment(
         fidelity.name: fidelity.name != "corrected",
         "unaware": settings.unaware,
         f"eot{settings.eot}": settings.eot not in (None, EOT_DRAWS),
+        f"evade-{settings.evade.folder if settings.evade else ''}": settings.evade is not None,
     }
     parts = [settings.attack.name, *(part for part, differs in differing.items() if differs)]
     items = settings.items.name
