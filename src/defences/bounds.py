@@ -106,8 +106,9 @@ class _Region:
             rows = low.new_zeros(len(units), low.numel())
             rows[torch.arange(len(units)), units] = 1
             rows = rows.view(-1, *low.shape[1:])
-            flat_high[units] = torch.minimum(flat_high[units], self._backward(node, rows))
-            flat_low[units] = torch.maximum(flat_low[units], -self._backward(node, -rows))
+            above, below = self._backward(node, torch.cat([rows, -rows])).chunk(2)
+            flat_high[units] = torch.minimum(flat_high[units], above)
+            flat_low[units] = torch.maximum(flat_low[units], -below)
         return low, high
 
     def upper(self, node: fx.Node, slopes: Tensor) -> Tensor:

@@ -71,9 +71,10 @@ class Affine:
                 size, of.weight, slopes, of.stride, of.padding, of.dilation, of.groups
             )
             return [moved], constant
-        zeros = [slopes.new_zeros(len(slopes), *shape) for shape in shapes]
-        _, transpose = torch.func.vjp(self.apply, *zeros)
-        return list(transpose(slopes)), constant
+        with torch.enable_grad():
+            inputs = [slopes.new_zeros(len(slopes), *of, requires_grad=True) for of in shapes]
+            outputs = self.apply(*inputs)
+        return list(torch.autograd.grad(outputs, inputs, slopes)), constant
 
     def _weigh(self, values: Tensor, weight: Tensor) -> Tensor:
         of = self.module
