@@ -24,14 +24,14 @@ def intraclass_structure(views: Views) -> Tensor:
     return triplet_loss(anchors, perturbed, positives, views.metric, margin=0.0)
 
 
-def embedding_shift(views: Views) -> Tensor:
-    """Return the mean of d(f(x'), f(x)), with gradients through both."""
-    return distance(views.perturbed.features, views.benign.features, views.metric).mean()
-
-
 def benign_departure(views: Views) -> Tensor:
     """Return the mean of |f'(x) - f(x)|^2, with f the network before training."""
     return views.departure(views.benign.features).square().sum(dim=1).mean()
+
+
+def embedding_shift(views: Views) -> Tensor:
+    """Return the mean of d(f(x'), f(x)), with gradients through both."""
+    return distance(views.perturbed.features, views.benign.features, views.metric).mean()
 
 
 def prediction_shift(views: Views) -> Tensor:
