@@ -24,8 +24,8 @@ from src.recommenders.delta import Changed
 from src.recommenders.factor_models import FactorModel
 from src.recommenders.models import Model
 
-Change = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""Features (items, d) from attacked ones, clean ones and the attacked ids."""
+Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Features (n, d) of attacked items from what the attack made of them and from clean ones."""
 
 
 def can_restore(layout: Layout, run: Run) -> bool:
@@ -66,7 +66,10 @@ class Restored:
         """Return the lists (users, length) of items, all attacked features as ``changed`` makes them."""
         clean = self._data.features
         features = read_features(self.layout.features(experiment), len(clean))
-        _, items = self._recommender.factors(changed(features, clean, np.array(self.ids)))
+        ids = np.array(self.ids)
+        moved = clean.copy()
+        moved[ids] = changed(features[ids], clean[ids])
+        _, items = self._recommender.factors(moved)
         return self._changed.lists(items[self._changed.ids], self._others).items
 
     @cached_property
@@ -92,25 +95,21 @@ class Restored:
         return self._changed.others()
 
 
-def at_clean_length(features: np.ndarray, clean: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Scale the rows ``ids`` of ``features`` (items, d) to the L2 norms of those of ``clean``."""
-    lengths, wanted = (np.linalg.norm(of[ids], axis=1, keepdims=True) for of in (features, clean))
-    restored = features.copy()
-    restored[ids] *= np.divide(wanted, lengths, out=np.ones_like(wanted), where=lengths > 0)
-    return restored
+def at_clean_length(features: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """Scale the rows of ``features`` (n, d) to the L2 norms of those of ``clean``."""
+    lengths, wanted = (np.linalg.norm(of, axis=1, keepdims=True) for of in (features, clean))
+    return features * np.divide(wanted, lengths, out=np.ones_like(wanted), where=lengths > 0)
 
 
-def displaced(features: np.ndarray, clean: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Move the rows ``ids`` of ``clean`` (items, d) as far as ``features`` are, in random directions.
+def displaced(features: np.ndarray, clean: np.ndarray) -> np.ndarray:
+    """Move the rows of ``clean`` (n, d) as far as ``features`` are, in random directions.
 
     The directions are the same for all attacks on the same items.
     """
-    directions = np.random.default_rng(0).standard_normal((len(ids), clean.shape[1]))
+    directions = np.random.default_rng(0).standard_normal(clean.shape)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    moved = clean.copy()
-    distances = np.linalg.norm(features[ids] - clean[ids], axis=1, keepdims=True)
-    moved[ids] += (distances * directions).astype(clean.dtype)
-    return moved
+    distances = np.linalg.norm(features - clean, axis=1, keepdims=True)
+    return (clean + distances * directions).astype(clean.dtype)
 
 
 RANKED_AGAIN: dict[str, Change] = {"norm_restored": at_clean_length, "displaced": displaced}
