@@ -182,7 +182,7 @@ def main() -> None:
     print(summary_overview(summary))
     if options.extractors:
         table = write_extractors_table(
-            layouts[0], summary, options.extractors, ks[0], force=options.force
+            layouts, summary, options.extractors, ks[0], force=options.force
         )
         print(extractors_overview(table))
 

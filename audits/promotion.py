@@ -44,10 +44,10 @@ def main() -> None:
     options = parse_options()
 
     from src.artifacts.layout import Layout
-    from src.artifacts.manifest import Manifest
     from src.artifacts.stage import Stage
     from src.measures.promotion import inputs_of, promotion_table, read_promotion, subjects_of
     from src.measures.promotion_text import markdown, promotion_overview, sentence
+    from src.measures.summary import manifest_of
 
     layouts = [Layout(name, options.root) for name in (options.dataset, *options.trainings)]
     for layout in layouts:
@@ -57,14 +57,14 @@ def main() -> None:
     trainings = subjects_of(layouts, models, options.epoch, seeds, options.k, options.options)
     path = layouts[0].result(f"{options.output}.tsv")
     described = {
-        "trainings": [layout.dataset for layout in layouts],
+        "trainings": options.trainings,
         "models": models,
         "epoch": options.epoch,
         "options": options.options,
         "seeds": seeds,
         "k": options.k,
     }
-    manifest = Manifest.of("promotion", described, inputs_of(trainings))
+    manifest = manifest_of("promotion", described, inputs_of(trainings))
     stage = Stage(manifest, [path])
     if not stage.is_up_to_date(options.force):
         table = promotion_table(trainings)

@@ -13,7 +13,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "table",
         type=Path,
-        help="results/<dataset>/summary.tsv or runs.tsv, as summarize.py left it",
+        help="results/<dataset>/summary.tsv, runs.tsv or promotion.tsv",
     )
     parser.add_argument("row", type=int, nargs="?", help="number of the row; the first is 1")
     parser.add_argument(

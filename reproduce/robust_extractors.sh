@@ -3,7 +3,7 @@
 #
 #   bash reproduce/robust_extractors.sh --dataset D [--labels FILE] [--budget full|small]
 #       [--arch A] [--size N] [--pretrained imagenet|FILE|none] [--epochs N] [--embedder_epochs N]
-#       [--origin O --target T] [--attack_eps "8"] [--seeds "0 1 2"] [--gpu N] [-- options of snakemake]
+#       [--origin O --target T] [--attack_eps "8"] [--seeds "0 1 2"] [--extractor_seeds "0"] [--gpu N] [-- options of snakemake]
 #
 # data/D is a prepared catalogue (prepare_dataset.py); the category of each item is in
 # data/D/items.csv (columns item, category), to which FILE is copied. Half of the pictures of each
@@ -12,18 +12,19 @@
 # default a category of at least 40 items that is rarely recommended into the most recommended one.
 # full is resnet18 at 224 pixels from ImageNet weights, for a GPU. small is c2f2 at 28 pixels in grey, in
 # bf16, on a CPU: 2 cores need at most 40 minutes for a catalogue of 3,000 pictures. Such small pictures
-# hardly change within 8/255, so that it also attacks within 32/255. Results are
-# results/D/robust_extractors.tsv with a row for each recipe and budget, results/D/summary.tsv and
-# results/D/report.html. The study is reproduce/studies/robust_extractors.yaml.
+# hardly change within 8/255, so that it also attacks within 32/255. --extractor_seeds "0 1 2" trains all
+# extractors three times, which takes three times as long, and gives means with intervals over trainings.
+# Results are results/D/robust_extractors.tsv with a row for each recipe and budget, results/D/summary.tsv
+# and results/D/report.html. The study is reproduce/studies/robust_extractors.yaml.
 set -euo pipefail
 source "$(dirname "$0")/options.sh"
 
 read_options "dataset labels budget arch size pretrained epochs embedder_epochs origin target attack_eps seeds
-    gpu" "$@"
+    extractor_seeds gpu" "$@"
 require_options dataset
 [ "${OPTION[origin]+given}" = "${OPTION[target]+given}" ] || fail "--origin and --target belong together"
 DATASET=${OPTION[dataset]} PRETRAINED=${OPTION[pretrained]:-} EPOCHS=${OPTION[epochs]:-} LABELS=${OPTION[labels]:-}
-entries dataset budget arch size epochs embedder_epochs seeds gpu
+entries dataset budget arch size epochs embedder_epochs seeds extractor_seeds gpu
 if [ -n "$EPOCHS" ]; then
     [[ "$EPOCHS" =~ ^[1-9][0-9]*$ ]] || fail "--epochs must be a whole number"
     entry free_epochs $((4 * EPOCHS))
@@ -61,7 +62,7 @@ choose_pair() {
     suggested=$(
         source reproduce/setup.sh requirements.txt
         python evaluate_rec.py --dataset "$DATASET" --metric chr --min_items 40 \
-            --experiment_name "${DATASET}_plain_original" |
+            --experiment_name plain_original |
             sed -n 's/.*--origin_class \([0-9]*\) --target_class \([0-9]*\).*/\1 \2/p'
     )
     [ -n "$suggested" ] || fail "no two categories of 40 items: name them with --origin and --target"

@@ -10,7 +10,7 @@ from src.artifacts.layout import Layout
 with one_line_errors():
     STUDIES = studies_of(entries)
     study, *OTHERS = STUDIES.values()
-    TRAININGS = {file: how for of in STUDIES.values() for file, how in of.trainings.items()}
+    TRAININGS = {file: how for of in STUDIES.values() for file, how in of.trainings(study.labels).items()}
     if not study.prepare:
         Layout(study.dataset).require_data()
         for file in study.prepared:
@@ -23,7 +23,7 @@ CLEAN, ATTACKED = "{extractor}original", "{extractor}{attack}"
 CLEAN_JOB, ATTACKED_JOB = "{wildcards.extractor}original", "{wildcards.extractor}{wildcards.attack}"
 SEED = "{seed}" if study.job_per_seed else ""
 DEVICE = f"--dataset {{dataset}} --gpu {GPU}"
-RANKINGS = f"{RESULTS}/attack_ranking_{{name}}"
+RANKINGS = "results/{dataset}/attack_ranking_{name}"
 PREPARE = f"{study.prepare} --dataset {study.dataset}" if study.prepare else ""
 PREPARED = study.prepared
 INTERACTIONS = [f"{DATA}/trainingset.tsv", f"{DATA}/testset.tsv"]
@@ -343,18 +343,18 @@ rule evaluate:
 
 rule attack_rankings:
     input:
-        PREPARED,
-        lambda wildcards: study.by_name[wildcards.name].files,
+        INTERACTIONS,
+        lambda wildcards: STUDIES[wildcards.dataset].by_name[wildcards.name].files,
     output:
         update(f"{RANKINGS}.tsv"),
         update(f"{RANKINGS}.json"),
     params:
         options=lambda wildcards: quoted(
-            f"{DEVICE.format(dataset=study.dataset)} "
-            f"{study.by_name[wildcards.name].options} {study.rankings}"
+            f"{DEVICE.format(dataset=wildcards.dataset)} "
+            f"{STUDIES[wildcards.dataset].by_name[wildcards.name].options} {study.rankings}"
         ),
     log:
-        f"{LOGS}/attack_rankings/{{name}}.log",
+        f"{STAGE_LOGS}/attack_rankings/{{name}}.log",
     threads: THREADS
     resources:
         gpu=ON_GPU,
@@ -374,7 +374,7 @@ rule summarize:
             attack=study.attack_options,
             measured=("success_results.txt", "features_dist_avg_all_attack.txt"),
         ),
-        expand(f"{RANKINGS}.json", name=study.ranked),
+        expand(f"{RANKINGS}.json", dataset=STUDIES, name=study.ranked),
     output:
         update(f"{RESULTS}/summary.tsv"),
         [update(f"{RESULTS}/robust_extractors.tsv")] if study.ranked else [],

@@ -301,11 +301,14 @@ class CatalogueStudy:
         """Files of the data set that every stage reads."""
         return [f"data/{self.dataset}/{name}.tsv" for name in ("trainingset", "testset")]
 
-    @cached_property
-    def trainings(self) -> dict[str, Training]:
-        """Trainings of the study's extractors, by the file that each training writes."""
+    @property
+    def labels(self) -> list[str]:
+        """Categories of an existing data set, if it has some."""
         labels = Path("data", self.dataset, "items.csv")
-        given = [str(labels)] if labels.exists() and not self.prepare else []
+        return [str(labels)] if labels.exists() and not self.prepare else []
+
+    def trainings(self, given: Iterable[str]) -> dict[str, Training]:
+        """Trainings of the study's extractors, which read ``given``, by the file that each writes."""
         trained = [file for extractor in self.extractors for file in extractor.trained]
         return {
             file: Training.of(extractor.train, [*self.prepared, *given], trained)

@@ -12,12 +12,12 @@ from src.artifacts.classes import Classes, read_classes
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
-from src.artifacts.manifest import Manifest
 from src.datasets.image_set import ImageSet
 from src.datasets.retrieval import open_retrieval_set
 from src.measures.ranking_attacks import read_record
-from src.measures.summary import tabulated
+from src.measures.summary import manifest_of, tabulated
 from src.measures.terminal import format_table
+from src.metrics.significance import mean_interval
 
 LIST_METRICS = ("chr", "ncdcg", "hr")
 """CHR and nCDCG of the attacked class, and the hits of the held-out items."""
@@ -25,6 +25,8 @@ STATES = {
     "before": "before",
     "after": "after",
     "change": "change",
+    "low": "change_low",
+    "high": "change_high",
     "noise_effect": "noise",
     "net_effect": "net",
     "net_low": "net_low",
@@ -32,10 +34,15 @@ STATES = {
     "verdict": "verdict",
 }
 """Columns of the summary, and what they are called after a metric's name."""
-OF_EXTRACTOR = ("accuracy", "r1", "ers", "ers_low", "ers_high", "collapsed")
+_SCORES = ("accuracy", "r1", "ers")
+OF_EXTRACTOR = (
+    *(f"{score}{end}" for score in _SCORES for end in ("", "_low", "_high")),
+    "collapsed",
+)
+OF_SUMMARY = ("extractor_seeds", "recommender_seeds", "success_rate", "feature_loss")
 OF_ATTACK = ("items", "success_rate", "feature_loss", "auc")
 COLUMNS = (
-    *("extractor", "attack", "recommender", "k"),
+    *("extractor", "attack", "recommender", "k", "extractor_seeds", "recommender_seeds"),
     *OF_EXTRACTOR,
     *OF_ATTACK,
     *(f"{metric}_{state}" for metric in LIST_METRICS for state in STATES.values()),
@@ -48,9 +55,13 @@ def ranking_record(layout: Layout, extractor: str) -> Path:
 
 
 def extractors_table(
-    layout: Layout, summary: pd.DataFrame, extractors: Sequence[str], k: int
+    layouts: Sequence[Layout], summary: pd.DataFrame, extractors: Sequence[str], k: int
 ) -> pd.DataFrame:
     """Return ``COLUMNS``: a row for each of the ``extractors``, attack and recommender, in order.
+
+    Values are means over the trainings of an extractor, one in each of the ``layouts``; bounds are those
+    of Student's interval over trainings. With one training only the score of ``audits.rankings`` has
+    bounds, over its repeats. An extractor is collapsed if one training is.
 
     The protocol is test time, in which only the features differ: retraining adds changes of its own.
     ``summary`` is that of ``write_summary`` and has ``k``. ``accuracy`` (percent) is measured on held-out
@@ -66,24 +77,40 @@ def extractors_table(
         & (summary["placebo"] == "")
         & of_lists.fillna(False)
     ]
-    held_out = open_retrieval_set("catalogue", layout.data).test
+    held_out = open_retrieval_set("catalogue", layouts[0].data).test
     rows = []
     for name in extractors:
         own = attacked[attacked["extractor"] == name]
         if own.empty:
             raise UserError(
-                f"no attack on {name} at test time in {layout.summary}: run rec_generator.py with "
+                f"no attack on {name} at test time in {layouts[0].summary}: run rec_generator.py with "
                 "--load_weights_from"
             )
-        extractor = Extractor.read(layout, name)
-        described = extractor.described(held_out)
+        trainings = [Extractor.read(layout, name) for layout in layouts]
+        described = over_trainings([of.described(held_out) for of in trainings])
         for (attack, recommender), measures in own.groupby(["attack", "recommender"]):
             key = {"extractor": name, "attack": attack, "recommender": recommender, "k": k}
-            items = len(extractor.classes.of(Experiment.parse(attack).origin))
+            origin = Experiment.parse(attack).origin
+            items = float(np.mean([len(of.classes.of(origin)) for of in trainings]))
             rows.append({**key, **described, "items": items, **_of_attack(measures)})
     table = pd.DataFrame(rows, columns=COLUMNS)
     # The record of a single repeat has no bounds.
     return table.astype({"k": "Int64", "ers_low": np.float64, "ers_high": np.float64})
+
+
+def over_trainings(described: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """Return ``OF_EXTRACTOR`` over trainings of an extractor."""
+    if len(described) == 1:
+        return dict(described[0])
+    scores = np.array([[of[score] for score in _SCORES] for of in described], np.float64)
+    low, high = mean_interval(scores)
+    rows = dict(zip(_SCORES, zip(scores.mean(axis=0), low, high, strict=True), strict=True))
+    named = {
+        f"{score}{end}": float(value)
+        for score, values in rows.items()
+        for end, value in zip(("", "_low", "_high"), values, strict=True)
+    }
+    return named | {"collapsed": any(of["collapsed"] for of in described)}
 
 
 @dataclass(frozen=True)
@@ -117,6 +144,7 @@ class Extractor:
             )
         return {
             "accuracy": held_out_accuracy(self.classes, held_out),
+            **dict.fromkeys(("accuracy_low", "accuracy_high", "r1_low", "r1_high"), np.nan),
             "r1": self.ranking["benign"]["r1"],
             **{column: scores[0][column] for column in ("ers", "ers_low", "ers_high")},
             "collapsed": self.ranking["collapsed"],
@@ -145,7 +173,7 @@ def held_out_accuracy(predicted: Classes, held_out: ImageSet) -> float:
 def _of_attack(measures: pd.DataFrame) -> dict[str, object]:
     """Return ``OF_ATTACK`` without ``items``, and columns of ``LIST_METRICS``, from summary rows."""
     by_metric = measures.set_index("metric")
-    row = dict(by_metric.loc["chr", ["success_rate", "feature_loss"]])
+    row = dict(by_metric.loc["chr", list(OF_SUMMARY)])
     row["auc"] = by_metric["before"].get("auc", np.nan)
     for metric in LIST_METRICS:
         row |= {f"{metric}_{said}": by_metric.loc[metric, of] for of, said in STATES.items()}
@@ -153,19 +181,26 @@ def _of_attack(measures: pd.DataFrame) -> dict[str, object]:
 
 
 def write_extractors_table(
-    layout: Layout, summary: pd.DataFrame, extractors: Sequence[str], k: int, *, force: bool
+    layouts: Sequence[Layout],
+    summary: pd.DataFrame,
+    extractors: Sequence[str],
+    k: int,
+    *,
+    force: bool,
 ) -> pd.DataFrame:
-    """Make ``results/<dataset>/robust_extractors.tsv`` unless it is current, and return its rows."""
-    categories = layout.item_categories
-    inputs = [layout.summary, *([categories] if categories.is_file() else [])]
-    for name in extractors:
-        files = (ranking_record(layout, name), clean_classes(layout, name))
-        inputs += [file for file in files if file.is_file()]
-    manifest = Manifest.of("summarize_extractors", {"names": list(extractors), "k": k}, inputs)
+    """Make ``robust_extractors.tsv`` of the first data set unless it is current; return its rows."""
+    first = layouts[0]
+    inputs = {first: [first.summary, first.item_categories]}
+    for layout in layouts:
+        for name in extractors:
+            files = [ranking_record(layout, name), clean_classes(layout, name)]
+            inputs.setdefault(layout, []).extend(files)
+    present = {layout: list(filter(Path.is_file, files)) for layout, files in inputs.items()}
+    options = {"names": list(extractors), "k": k}
     return tabulated(
-        layout.result("robust_extractors.tsv"),
-        manifest,
-        lambda: extractors_table(layout, summary, extractors, k),
+        first.result("robust_extractors.tsv"),
+        manifest_of("summarize_extractors", options, present),
+        lambda: extractors_table(layouts, summary, extractors, k),
         force=force,
     )
 

@@ -67,8 +67,9 @@ class Restored:
         clean = self._data.features
         ids = np.array(self.ids)
         features = read_features(self.layout.features(experiment), len(clean))
-        features[ids] = changed(features[ids], clean[ids])
-        _, items = self._recommender.factors(features)
+        moved = clean.copy()
+        moved[ids] = changed(features[ids], clean[ids])
+        _, items = self._recommender.factors(moved)
         return self._changed.lists(items[self._changed.ids], self._others).items
 
     @cached_property
@@ -108,7 +109,7 @@ def displaced(features: np.ndarray, clean: np.ndarray) -> np.ndarray:
     directions = np.random.default_rng(0).standard_normal(clean.shape)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     distances = np.linalg.norm(features - clean, axis=1, keepdims=True)
-    return clean + (distances * directions).astype(clean.dtype)
+    return (clean + distances * directions).astype(clean.dtype)
 
 
 RANKED_AGAIN: dict[str, Change] = {"norm_restored": at_clean_length, "displaced": displaced}

@@ -410,24 +410,31 @@ def subjects_of(
     return trainings
 
 
-def inputs_of(trainings: Sequence[Trainings]) -> list[Path]:
-    """The files that the table is made of."""
-    files: dict[Path, None] = {}
+def inputs_of(trainings: Sequence[Trainings]) -> dict[Layout, list[Path]]:
+    """The files that the table is made of, by data set."""
+    files: dict[Layout, dict[Path, None]] = {}
     for of in trainings:
-        for subject in (subject for seeds in of.subjects for subject in seeds):
-            layout = subject.layout
-            files |= dict.fromkeys((layout.training_set, *layout.held_out_sets))
-            files |= dict.fromkeys(
-                (layout.weights(subject.run), layout.features(subject.run.experiment))
-            )
-            for experiment in of.attacked:
-                files |= dict.fromkeys(
-                    (layout.attack_report(experiment), layout.features(experiment))
-                )
-                retrained = layout.weights(replace(subject.run, experiment=experiment))
-                if retrained.is_file():
-                    files[retrained] = None
-    return list(files)
+        for layout, of_layout in files_of(of, of.attacked).items():
+            files[layout] = files.get(layout, {}) | dict.fromkeys(of_layout)
+    return {layout: list(of_layout) for layout, of_layout in files.items()}
+
+
+def files_of(
+    trainings: Trainings, attacked: Collection[Experiment], *, retrained: bool = True
+) -> dict[Layout, list[Path]]:
+    """The files of some experiments that the rows of one recommender on one extractor are made of."""
+    files: dict[Layout, list[Path]] = {}
+    for subject in (subject for seeds in trainings.subjects for subject in seeds):
+        layout, clean = subject.layout, subject.run.experiment
+        of_layout = files.setdefault(layout, [])
+        of_layout += [layout.training_set, *layout.held_out_sets]
+        of_layout += [layout.weights(subject.run), layout.features(clean)]
+        for experiment in attacked:
+            of_layout += [layout.attack_report(experiment), layout.features(experiment)]
+            weights = layout.weights(replace(subject.run, experiment=experiment))
+            if retrained and weights.is_file():
+                of_layout.append(weights)
+    return files
 
 
 def read_promotion(path: Path) -> pd.DataFrame:

@@ -208,16 +208,15 @@ def write_summary(
         "pairs": pairs,
         "placebos": placebos,
     }
-    hashes: dict[str, str] = {}
+    inputs: dict[Layout, list[Path]] = {}
     for layout, of_layout in zip(layouts, runs, strict=True):
         files = input_files(layout, of_layout)
         if again:
             restored = [run for run in of_layout if can_restore(layout, run)]
             weights = (file for run in restored for file in read_files(layout, run))
             files = sorted({*files, *weights, layout.training_set})
-        of_files = Manifest.of("summarize", {}, files).inputs
-        hashes |= {f"{layout.dataset}/{name}": of for name, of in of_files.items()}
-    manifest = replace(Manifest.of("summarize", options, ()), inputs=hashes)
+        inputs[layout] = files
+    manifest = manifest_of("summarize", options, inputs)
     tabulated(layouts[0].runs_table, manifest, lambda: runs_table(groups), force=force)
     return tabulated(
         layouts[0].summary,
@@ -225,6 +224,18 @@ def write_summary(
         lambda: summarise(groups, margin, again=again, pairs=pairs, placebos=placebos),
         force=force,
     )
+
+
+def manifest_of(
+    stage: str, options: Mapping[str, object], inputs: Mapping[Layout, Sequence[Path]]
+) -> Manifest:
+    """Return the manifest of a table made of files of several data sets, which precede their names."""
+    hashes = {
+        f"{layout.dataset}/{name}": digest
+        for layout, files in inputs.items()
+        for name, digest in Manifest.of(stage, {}, files).inputs.items()
+    }
+    return replace(Manifest.of(stage, options, ()), inputs=hashes)
 
 
 def tabulated(

@@ -9,28 +9,33 @@ from typing import Any
 import pandas as pd
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import Run
+from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.artifacts.lineage import Lineage, lineage
 from src.artifacts.manifest import input_name, read_record
 from src.measures.designs import designs_of
 from src.measures.summary import common_seeds, comparisons_of, comparisons_with
 
-_STAGE = "summarize"
-_SHOWN = ("dataset", "extractor", "attack", "recommender", "seed", "protocol", "metric", "k")
+_SHOWN = (
+    *("dataset", "extractor", "attack", "recommender", "seed", "protocol", "threat", "metric"),
+    *("scope", "k"),
+)
 _SHOWN_FILES = 3
 
 
 def trace(table: Path, number: int | None, where: Sequence[str]) -> str:
-    """Return what to print about one row of ``summary.tsv`` or ``runs.tsv``.
+    """Return what to print about one row of ``summary.tsv``, ``runs.tsv`` or ``promotion.tsv``.
 
     The row is chosen by its number, from 1, or by conditions such as ``attack=pgd_0_1_eps8.0``.
     """
     if not table.is_file():
         raise UserError(f"there is no table at {table}")
     record = read_record(table)
-    if record.get("stage") != _STAGE or "command" not in record:
-        raise UserError(f"{table} has no manifest of summarize.py, so it cannot be traced")
+    files_behind = _FILES_BEHIND.get(record.get("stage"))
+    if files_behind is None or "command" not in record:
+        raise UserError(
+            f"{table} has no manifest of summarize.py or audits.promotion, so it cannot be traced"
+        )
     rows = pd.read_csv(table, sep="\t", dtype=str, keep_default_na=False)
     number = _numbered(table, rows, number) if number is not None else _found(table, rows, where)
     row = rows.iloc[number - 1].to_dict()
@@ -38,10 +43,10 @@ def trace(table: Path, number: int | None, where: Sequence[str]) -> str:
     root = table.parents[2]
     layouts = [Layout(name, root) for name in (table.parent.name, *record["options"]["trainings"])]
     read: dict[Path, str] = {}
-    for layout, runs in _runs_of(layouts, record, row).items():
+    for layout, files in files_behind(layouts, record, row).items():
         hashes = _hashes_of(layout, record)
-        files = {input_name(file): file for run in runs for file in _files_of(layout, run)}
-        read |= {file: hashes[name] for name, file in files.items() if name in hashes}
+        names = {input_name(file): file for file in files}
+        read |= {file: hashes[name] for name, file in names.items() if name in hashes}
     said = [row[name] for name in _SHOWN if row.get(name)]
     return f"row {number} of {table}: {', '.join(said)}\n\n{_text(lineage(root, table, read))}"
 
@@ -126,6 +131,45 @@ def _runs_of(
                     if run
                 ]
     return found
+
+
+def _files_of_summary(
+    layouts: Sequence[Layout], record: Mapping[str, Any], row: Mapping[str, str]
+) -> dict[Layout, list[Path]]:
+    """Return the files behind a row of ``summary.tsv`` or ``runs.tsv``, by data set."""
+    return {
+        layout: [file for run in runs for file in _files_of(layout, run)]
+        for layout, runs in _runs_of(layouts, record, row).items()
+    }
+
+
+def _files_of_promotion(
+    layouts: Sequence[Layout], record: Mapping[str, Any], row: Mapping[str, str]
+) -> dict[Layout, list[Path]]:
+    """Return the files behind a row of ``promotion.tsv``: of the attack and of its noise, by data set."""
+    from src.measures.promotion import files_of, subjects_of
+
+    options = record["options"]
+    for of in subjects_of(
+        layouts,
+        *(options[name] for name in ("models", "epoch", "seeds", "k", "options")),
+    ):
+        run = of.first.run
+        if (run.experiment.extractor, run.model + run.options) != (
+            row["extractor"],
+            row["recommender"],
+        ):
+            continue
+        parsed = Experiment.parse(row["attack"])
+        attack = replace(parsed, model_dir=run.experiment.model_dir)
+        noise = of.noise(attack)
+        attacked = [attack, *([noise] if noise else [])]
+        return files_of(of, attacked, retrained=row["threat"] == "retrained")
+    return {}
+
+
+_FILES_BEHIND = {"summarize": _files_of_summary, "promotion": _files_of_promotion}
+"""Files behind a row, by the stage that made the table."""
 
 
 def _recorded_runs(layout: Layout, record: Mapping[str, Any]) -> list[Run]:

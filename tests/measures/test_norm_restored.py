@@ -107,10 +107,9 @@ def test_features_of_zeros_stay_zero():
 
 def test_a_displacement_is_as_far_as_the_attacks_and_elsewhere():
     rng = np.random.default_rng(1)
-    clean = rng.random((2, 50)).astype(np.float32)
-    features = clean + rng.normal(0, 0.1, (2, 50)).astype(np.float32)
-    moved = displaced(features, clean)
-    by_attack, by_chance = features - clean, moved - clean
+    clean = rng.random((3, 50)).astype(np.float32)
+    features = clean + rng.normal(0, 0.1, (3, 50)).astype(np.float32)
+    by_attack, by_chance = features - clean, displaced(features, clean) - clean
     assert np.linalg.norm(by_chance, axis=1) == pytest.approx(
         np.linalg.norm(by_attack, axis=1), rel=1e-4
     )

@@ -16,6 +16,7 @@ from src.measures.attack_failures import indicators
 from src.measures.promotion import NOT_EVALUATED, read_promotion
 from src.measures.promotion_text import knowledge, promotion_overview, sentence
 from src.measures.threats import is_control, threat_of
+from src.measures.trace import trace
 from tests.recommenders.test_delta import recommender
 
 IDS = np.array([3, 7, 14])
@@ -443,3 +444,20 @@ def test_nothing_attacked(shop, capsys):
         (shop.data / name / "attack.tsv").unlink()
     assert audit(shop.root) == 2
     assert "nothing is attacked in" in capsys.readouterr().err
+
+
+def test_a_row_is_traced_to_the_attack_and_its_noise(shop):
+    assert audit(shop.root) == 0
+    table = read_promotion(shop.result("promotion.tsv"))
+    number = 1 + int(np.flatnonzero((table["attack"] == RANK) & (table["scope"] == "one"))[0])
+
+    def traced(row: int) -> str:
+        return trace(shop.result("promotion.tsv"), row, [])
+
+    printed = traced(number)
+    weights = shop.weights(replace(CLEAN_RUN, experiment=Experiment.parse(RANK)))
+    for name in ("original", RANK, NOISE):
+        assert str(shop.data / name / "features.npy") in printed
+    assert str(shop.weights(CLEAN_RUN)) in printed and str(weights) not in printed
+    retrained = 1 + int(np.flatnonzero(table["threat"] == "retrained")[0])
+    assert str(weights) in traced(retrained)

@@ -38,6 +38,7 @@ SMALL = {
     "seeds": [0],
 }
 """Seven jobs."""
+PAIR = {"origin": 3, "target": 4}
 
 VERBS = '''#!{python}
 """Leaves the files of a verb, in a moment, and says so in calls.txt and finished.txt."""
@@ -478,7 +479,7 @@ HALF["b"]["options"] += " --precision bf16"
 def test_a_wrong_study_is_refused_in_one_line(entries, message):
     with pytest.raises(UserError, match=message) as error:
         study = CatalogueStudy.of(Entries.of(SMALL | entries))
-        assert study.trainings
+        assert study.trainings([])
     assert "\n" not in str(error.value)
 
 
@@ -826,6 +827,22 @@ def test_every_training_of_the_extractors_has_a_data_set_and_one_summary(place):
     assert shared.is_symlink() and shared.samefile(place.folder / "data/small/trainingset.tsv")
     assert not (place.folder / "data/small_4/original/features.npy").is_symlink()
     assert "Nothing to be done" in place.run(study)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "checkpoint"),
+    [
+        ("arp_catalogue", {}, "models/pgd_at/demo{}.pt"),
+        ("robust_extractors", {"dataset": "shop"} | PAIR, "models/hm_ics/shop{}.pt"),
+    ],
+)
+def test_extractors_of_studies_are_trained_several_times(name, given, checkpoint):
+    entries = Entries.of(read_study(name) | given | {"extractor_seeds": [0, 2], "budget": "small"})
+    first, second = studies_of(entries).values()
+    assert checkpoint.format("") in first.trainings([])
+    training = second.trainings([])[checkpoint.format("_2")]
+    assert "--seed 2" in training.options
+    assert f"data/{second.dataset}" in training.options
 
 
 @pytest.mark.parametrize(
