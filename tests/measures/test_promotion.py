@@ -19,6 +19,7 @@ from src.measures.promotion import (
     sentence,
     threat_of,
 )
+from src.measures.summary import resembles
 from src.measures.trace import trace
 from tests.recommenders.test_delta import recommender
 
@@ -302,3 +303,11 @@ def test_a_row_is_traced_to_the_attack_and_its_noise(shop):
     assert str(shop.weights(CLEAN_RUN)) in printed and str(weights) not in printed
     retrained = 1 + int(np.flatnonzero(table["threat"] == "retrained")[0])
     assert str(weights) in traced(retrained)
+
+
+def test_noise_like_an_attack_on_lists_is_recognised_by_its_aim(shop):
+    rank = Experiment.parse(RANK)
+    noise = Experiment.parse(f"noise_1_0_like_apgd_rank_{rank.parameters}")
+    assert resembles(shop, noise, rank)
+    assert not resembles(shop, noise, replace(rank, objective="score"))
+    assert not resembles(shop, noise, replace(rank, objective="", target=0))
