@@ -16,7 +16,7 @@ from src.defences.detectors import parse_detector
 from src.defences.options import add_preprocess_option, model_dir_of
 from src.extractors.weights import item_classes_of, weights_of
 from src.measures.exposure import Subject
-from src.measures.promotion import attacked_experiments
+from src.measures.promotion import measurable
 from src.recommenders.command import positive
 from src.recommenders.data import load_training_data
 from src.recommenders.models import Model
@@ -130,7 +130,7 @@ def main() -> None:
 
 def chosen_experiments(layout: Layout, clean: Experiment, names: Sequence[str]) -> list[Experiment]:
     """Return the experiments of ``names``, or all attacked ones of the extractor of ``clean``."""
-    attacked = [of for of in attacked_experiments(layout) if of.clean == clean]
+    attacked = [of for of in measurable(layout) if of.clean == clean]
     if not names:
         if not attacked:
             raise UserError(

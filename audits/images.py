@@ -40,7 +40,7 @@ def score(arguments: Sequence[str]) -> None:
             scored_by = score_weights_of(options, layout, Experiment(model_dir_of(options)))
             named = [named_experiment(options, settings, fidelity, scored_by)]
 
-    from src.measures.image_conditions import attacked_experiments
+    from src.measures.image_conditions import attacked_images
     from src.measures.image_quality import TABLE, Measures, score_experiments, score_folders
 
     measures = Measures(options)
@@ -48,7 +48,7 @@ def score(arguments: Sequence[str]) -> None:
         table = options.out or options.attacked[0].with_name(TABLE)
         score_folders(measures, options.attacked, options.originals, table)
     else:
-        score_experiments(measures, layout, named or attacked_experiments(layout))
+        score_experiments(measures, layout, named or attacked_images(layout))
 
 
 def other(command: str, arguments: Sequence[str]) -> None:

@@ -29,6 +29,18 @@ class Layout:
             )
         return self.data
 
+    def attacked_experiments(self) -> list[Experiment]:
+        """Return the attacked experiments that have a folder, by extractor and name."""
+        found = []
+        for folder in self.data.glob("*/"):
+            try:
+                experiment = Experiment.parse(folder.name)
+            except UserError:
+                continue  # a folder of the user's own
+            if experiment.attack:
+                found.append(experiment)
+        return sorted(found, key=lambda of: (of.model_dir or "", of.name))
+
     # Interactions and catalogue, written by prepare_dataset.py or download_datasets.sh.
     @property
     def training_set(self) -> Path:

@@ -26,7 +26,7 @@ from src.defences.median_smoothing import smoothed_bounds
 from src.defences.smoothing import noisy_features
 from src.extractors.extractor import Extractor
 from src.measures.exposure import Subject
-from src.measures.promotion import attacked_experiments, attacked_ids
+from src.measures.promotion import attacked_ids, measurable
 from src.measures.summary import recorded_budget
 from src.recommenders.delta import Changed
 from src.recommenders.weights import unit_length
@@ -230,7 +230,7 @@ def attacks_within(layout: Layout, model_dir: str | None, budget: Budget) -> lis
     """Return the attacked experiments of an extractor whose images lie within the budget."""
     return [
         of
-        for of in attacked_experiments(layout)
+        for of in measurable(layout)
         if of.model_dir == model_dir and budget.holds(recorded_budget(layout, of))
     ]
 

@@ -135,16 +135,10 @@ def _catalogue(paths: Collection[Path]) -> ImageSet:
     return ImageSet.of(ImageFiles(tuple(paths), sizes=sizes))
 
 
-def attacked_experiments(layout: Layout) -> list[Experiment]:
+def attacked_images(layout: Layout) -> list[Experiment]:
     """Return the experiments of stage 3, the undefended extractor's first; ``UserError`` without any."""
-    found = []
-    for folder in layout.require_data().iterdir():
-        try:
-            experiment = Experiment.parse(folder.name)
-        except UserError:
-            continue
-        if experiment.attack and layout.attack_report(experiment).is_file():
-            found.append(experiment)
+    layout.require_data()
+    found = [of for of in layout.attacked_experiments() if layout.attack_report(of).is_file()]
     if not found:
         raise UserError(f"no attacked experiment in {layout.data}: classify_extract_attack.py")
     return sorted(found, key=lambda of: (of.model_dir or "", natural_order(of.name)))

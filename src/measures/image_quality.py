@@ -44,7 +44,7 @@ from src.measures.comparable import require_same_extractors
 from src.measures.image_conditions import (
     LEADING,
     Condition,
-    attacked_experiments,
+    attacked_images,
     condition_of,
     experiment_condition,
     folder_condition,
@@ -326,7 +326,7 @@ def score_experiments(
     require_same_extractors(layout, experiments)
     for experiment in experiments:
         _score_experiment(measures, layout, experiment)
-    scored = [of for of in attacked_experiments(layout) if _table_of(layout, of).is_file()]
+    scored = [of for of in attacked_images(layout) if _table_of(layout, of).is_file()]
     inputs = [_table_of(layout, of) for of in scored]
     for of in scored:
         inputs += [layout.classes(of), layout.features(of), layout.features(of.clean)]

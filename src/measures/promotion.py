@@ -4,7 +4,7 @@ A row of ``promotion.tsv`` is one (extractor, recommender, threat, objective, no
 popularity, k), as ``exposure.py`` measures it.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -64,7 +64,7 @@ class Trainings:
     @cached_property
     def attacked(self) -> list[Experiment]:
         """Attacked experiments of the extractor that every training has, by name."""
-        found = [set(attacked_experiments(of[0].layout)) for of in self.subjects]
+        found = [set(measurable(of[0].layout)) for of in self.subjects]
         common = set.intersection(*found)
         model_dir = self.first.run.experiment.model_dir
         chosen = (
@@ -150,12 +150,13 @@ class Trainings:
         return None if any(of is None for seeds in lists for of in seeds) else lists
 
 
-def attacked_experiments(layout: Layout) -> Iterator[Experiment]:
-    """Every attacked experiment of a data set that stage 3 has finished."""
-    for path in sorted(layout.data.glob("*/attack.tsv")):
-        experiment = Experiment.parse(path.parent.name)
-        if layout.features(experiment).is_file():
-            yield experiment
+def measurable(layout: Layout) -> list[Experiment]:
+    """Attacked experiments of a data set whose images and features stage 3 has reported."""
+    return [
+        of
+        for of in layout.attacked_experiments()
+        if layout.attack_report(of).is_file() and layout.features(of).is_file()
+    ]
 
 
 def attacked_ids(layout: Layout, experiment: Experiment) -> np.ndarray:
@@ -376,7 +377,7 @@ def subjects_of(
     for model in models:
         if not Model.parse(model).kind.reads_images:
             raise UserError(f"{model} does not look at images: no attack on them moves its lists")
-    dirs = {of.model_dir for of in attacked_experiments(layouts[0])}
+    dirs = {of.model_dir for of in measurable(layouts[0])}
     if not dirs:
         raise UserError(
             f"nothing is attacked in {layouts[0].data}: run classify_extract_attack.py first"

@@ -551,8 +551,9 @@ def resembles(layout: Layout, noise: Experiment, experiment: Experiment) -> bool
     """Whether ``noise`` has, image by image, the size of the changes of ``experiment``."""
     parameters = read_record(layout.classes(noise)).get("options", {}).get("parameters", {})
     liked = parameters.get("like") or noise.parameters.removeprefix("like_")
-    its_name = f"{experiment.attack}_{experiment.parameters}"
-    return liked == its_name and noise.target == experiment.target
+    parts = (experiment.attack, experiment.objective, experiment.parameters)
+    same_target = noise.target == experiment.target or experiment.objective
+    return liked == "_".join(filter(None, parts)) and bool(same_target)
 
 
 def budget_of(experiment: Experiment) -> tuple[float, str] | None:
@@ -565,31 +566,28 @@ def budget_of(experiment: Experiment) -> tuple[float, str] | None:
 def read_success(layout: Layout, experiment: Experiment) -> np.ndarray:
     """Return whether the attack reached its goal with each stored image: (n,) of 1, 0 and NaN.
 
-    NaN stands for images whose goal nobody named.
+    An attack without a target succeeds where the class is no longer the origin, one on lists where more
+    users are shown the item. NaN stands for images whose goal nobody named.
     """
-    table = pd.read_csv(layout.attack_report(experiment), sep="\t", usecols=["success"])
-    return table["success"].to_numpy(np.float64)
+    if experiment.objective:
+        table = pd.read_csv(layout.attack_report(experiment), sep="\t", usecols=["success"])
+        return table["success"].to_numpy(np.float64)
+    attacked, _ = read_attacked_classes(layout.classes(experiment))
+    if experiment.target is None:
+        return (attacked.classes != experiment.origin).astype(np.float64)
+    return (attacked.classes == experiment.target).astype(np.float64)
 
 
 def attack_outcome(layout: Layout, experiment: Experiment) -> tuple[float, float]:
-    """(success rate in percent, mean squared feature loss) of an attack; NaN where files lack.
-
-    An attack without a target succeeds where the class is no longer the origin, one on lists where more
-    users are shown the item.
-    """
+    """(success rate in percent, mean squared feature loss) of an attack; NaN where files lack."""
     if not layout.classes(experiment).is_file():
         return np.nan, np.nan
-    attacked, _ = read_attacked_classes(layout.classes(experiment))
-    if experiment.objective:
-        success = 100 * read_success(layout, experiment).mean()
-    elif experiment.target is None:
-        success = attack_metrics.misclassification_rate(attacked.classes, experiment.origin)
-    else:
-        success = attack_metrics.success_rate(attacked.classes, experiment.target)
+    success = 100 * read_success(layout, experiment).mean()
     clean_file, attacked_file = layout.features(experiment.clean), layout.features(experiment)
     if not (clean_file.is_file() and attacked_file.is_file()):
         return success, np.nan
     clean = read_features(clean_file)
     features = read_features(attacked_file, len(clean))
-    mse, _ = attack_metrics.feature_loss(clean[attacked.image_ids], features[attacked.image_ids])
+    ids = read_attacked_classes(layout.classes(experiment))[0].image_ids
+    mse, _ = attack_metrics.feature_loss(clean[ids], features[ids])
     return success, float(mse.mean())

@@ -116,15 +116,9 @@ def stacked(trainings: Sequence[Sequence[Measured]], measures: Sequence[Measure]
 
 def success_estimate(layout: Layout, experiment: Experiment) -> Estimate:
     """Success rate in percent with Wilson's interval, as ``attack_outcome`` counts it."""
-    attacked, _ = read_attacked_classes(layout.classes(experiment))
-    if experiment.objective:
-        hits = read_success(layout, experiment)
-        if np.isnan(hits).any():
-            return Estimate(np.nan, np.nan, np.nan)
-    elif experiment.target is None:
-        hits = attacked.classes != experiment.origin
-    else:
-        hits = attacked.classes == experiment.target
+    hits = read_success(layout, experiment)
+    if np.isnan(hits).any():
+        return Estimate(np.nan, np.nan, np.nan)
     low, high = wilson_interval(int(hits.sum()), len(hits))
     return Estimate(100 * hits.mean(), 100 * low, 100 * high)
 

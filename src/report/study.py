@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import read_record
@@ -79,10 +78,10 @@ class Study:
         """
         layouts = [layout, *trainings]
         runs = [attacked_runs(of, epochs, fidelity, options) for of in layouts]
-        attacked = attacked_experiments(layout)
+        attacked = attacked_classes(layout)
         for of, of_layout in zip(layouts, runs, strict=True):
             require_same_recommenders(of, of_layout)
-            require_same_extractors(of, attacked_experiments(of))
+            require_same_extractors(of, attacked_classes(of))
             if of_layout:
                 require_within_lists([k], min(run.top_k for run in of_layout))
         require_other_trainings(layouts, {of.clean for of in attacked})
@@ -186,17 +185,15 @@ def attacked_runs(
     return sorted(set(runs).difference(unpaired_runs(runs)), key=lambda run: run.name)
 
 
-def attacked_experiments(layout: Layout) -> list[Experiment]:
+def attacked_classes(layout: Layout) -> list[Experiment]:
     """What stage 3 has finished on the images of a class, undefended extractors first."""
-    found = []
-    for path in layout.data.glob("*/classes.csv"):
-        try:
-            experiment = Experiment.parse(path.parent.name)
-        except UserError:
-            continue  # a folder of the user's own
-        of_class = experiment.attack and experiment.origin is not None
-        if of_class and layout.classes(experiment.clean).is_file():
-            found.append(experiment)
+    found = [
+        of
+        for of in layout.attacked_experiments()
+        if of.origin is not None
+        and layout.classes(of).is_file()
+        and layout.classes(of.clean).is_file()
+    ]
     return sorted(
         found,
         key=lambda of: (of.origin, of.target or -1, of.aim, of.model_dir or "", *attack_order(of)),

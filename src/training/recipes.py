@@ -232,20 +232,11 @@ def altered(training: Training, alter: Callable[[Recipe], Recipe]) -> Training:
     return replace(training, first=alter(training.first), second=alter(training.second))
 
 
-_RECORDED_NAMES = {
-    "AdversaryBudget": "Budget",
-    "EmbeddingLoss": "OfEmbeddings",
-    "MinerHardness": "OfMiner",
-}
-"""Names in manifests. Under any other name a trained checkpoint would count as out of date."""
-
-
 def described(value: object) -> object:
     """Return a recipe or a part of it in values that JSON knows: functions by name, the rest by field."""
     if is_dataclass(value):
         content = {field.name: described(getattr(value, field.name)) for field in fields(value)}
-        name = type(value).__name__
-        return {_RECORDED_NAMES.get(name, name): content}
+        return {type(value).__name__: content}
     if isinstance(value, tuple):
         return [described(part) for part in value]
     return value.__name__ if callable(value) else value

@@ -15,6 +15,7 @@ from src.cli import run
 from src.measures.attack_failures import indicators
 from src.measures.promotion import NOT_EVALUATED, read_promotion
 from src.measures.promotion_text import knowledge, promotion_overview, sentence
+from src.measures.summary import resembles
 from src.measures.threats import is_control, threat_of
 from src.measures.trace import trace
 from tests.recommenders.test_delta import recommender
@@ -461,3 +462,11 @@ def test_a_row_is_traced_to_the_attack_and_its_noise(shop):
     assert str(shop.weights(CLEAN_RUN)) in printed and str(weights) not in printed
     retrained = 1 + int(np.flatnonzero(table["threat"] == "retrained")[0])
     assert str(weights) in traced(retrained)
+
+
+def test_noise_like_an_attack_on_lists_is_recognised_by_its_aim(shop):
+    rank = Experiment.parse(RANK)
+    noise = Experiment.parse(f"noise_1_0_like_apgd_rank_{rank.parameters}")
+    assert resembles(shop, noise, rank)
+    assert not resembles(shop, noise, replace(rank, objective="score"))
+    assert not resembles(shop, noise, replace(rank, objective="", target=0))

@@ -18,8 +18,9 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, fingerprint, record_path
 from src.artifacts.tables import TestRanks, TopK, write_test_ranks, write_top_k
 from src.measures.changes import changes_of
-from src.measures.summary import COLUMNS
+from src.measures.summary import COLUMNS, category_values
 from src.measures.verdicts import verdict_text
+from src.metrics.effects import verdict
 
 N_ITEMS, N_USERS, TOP = 12, 8, 4
 NUMBERS = np.repeat([7, 8, 9], 4)
@@ -499,3 +500,20 @@ def test_auc_is_compared_only_where_all_runs_know_it():
     values = {("hr", 20): np.ones(3), ("auc", None): np.ones(3)}
     lists_only = {("hr", 20): np.zeros(3)}
     assert set(changes_of([[(values, lists_only)]])) == {("hr", 20)}
+
+
+def test_noise_against_other_noise_is_rarely_an_effect_on_one_training():
+    """Linear scores; noise moves features by a fifth of what tells items apart."""
+    rng = np.random.default_rng(0)
+    attacked, k, said = np.arange(200) < 20, 20, []
+    for _ in range(100):
+        clean, taste = np.abs(rng.standard_normal((200, 32))), rng.standard_normal((150, 32))
+        noisy = [clean + 0.2 * attacked[:, None] * rng.standard_normal((200, 32)) for _ in range(2)]
+        runs = []
+        for _ in range(3):
+            users = taste + 0.7 * rng.standard_normal((150, 32)) + 0.3 * rng.standard_normal(32)
+            lists = [np.argsort(-users @ of.T, axis=1)[:, :k] for of in noisy]
+            runs.append(tuple(category_values(of, attacked, [k]) for of in lists))
+        change = changes_of([runs])["chr", k]
+        said.append(verdict(change.low, change.high, 0.1 * change.before))
+    assert said.count("effect") <= 10

@@ -587,7 +587,7 @@ def test_a_margin_of_0_is_one(monkeypatch, capsys):
     options = "--arch resnet18+512 --recipe hm --dry_run"
     for given, margin in (("", None), (" --margin 0", 0.0)):
         printed = json.loads(call(monkeypatch, capsys, options + given)[1])
-        assert printed["recipe"]["Recipe"]["loss"]["OfEmbeddings"]["margin"] == margin
+        assert printed["recipe"]["Recipe"]["loss"]["EmbeddingLoss"]["margin"] == margin
 
 
 def test_a_dry_run_prints_the_same_recipe_for_a_name_and_its_options(monkeypatch, capsys):
