@@ -32,6 +32,7 @@ _ATTACKED = re.compile(
 )
 _ATTACK_SEED = re.compile(r"_seed(\d+)(?=_|$)")
 _CLEAN = re.compile(rf"(?:(?P<model_dir>.+)_)?{CLEAN}")
+_RECOMMENDER = re.compile(r"[A-Z][A-Za-z-]*-ep\d+[A-Za-z0-9.+-]*")
 
 
 def check_name(name: str, what: str) -> str:
@@ -114,6 +115,12 @@ class Experiment:
     def clean(self) -> "Experiment":
         """Unattacked experiment of the same extractor."""
         return Experiment(self.model_dir)
+
+    @property
+    def recommender(self) -> str:
+        """Whose lists the attack is after: ``VBPR-ep100-lr0.05``; empty if the name shows none."""
+        parts = self.parameters.split("_")
+        return next((part for part in parts if _RECOMMENDER.fullmatch(part)), "")
 
     @property
     def extractor(self) -> str:

@@ -16,6 +16,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import DEMOTE, Experiment, Run
 from src.artifacts.layout import Layout
 from src.attacks.items import POPULARITIES
+from src.attacks.settings import KINDS
 from src.measures.attack_failures import evaluated, indicators
 from src.measures.changes import SEED, TRAINING, USER
 from src.measures.exposure import Measuring, Pushed, Subject, retrained_lists
@@ -122,13 +123,15 @@ class Trainings:
     def progress(self, experiment: Experiment) -> dict[str, float]:
         """Return the shares of images without a gradient at the start, and with the last step as best.
 
-        NaN where stage 3 does not know.
+        NaN where stage 3 does not know, and for the best step of an attack whose steps fall to nothing.
         """
         tables = [
             pd.read_csv(of[0].layout.attack_report(experiment), sep="\t") for of in self.subjects
         ]
         table = pd.concat(tables).reindex(columns=["no_gradient", "best_step", "last_step"])
         known = table.dropna(subset=["best_step", "last_step"])
+        if KINDS[experiment.attack].steps_fall:
+            known = known[:0]
         return {
             "no_gradient": float(table["no_gradient"].mean()),
             "best_is_last": float((known["best_step"] == known["last_step"]).mean()),

@@ -10,7 +10,7 @@ from src.attacks.registry import ATTACKS
 from src.measures.attack_failures import evaluated
 from src.measures.promotion import ANY
 from src.measures.terminal import format_table
-from src.measures.threats import WORST, attacked_recommender
+from src.measures.threats import WORST
 from src.measures.verdicts import CONTROL
 from src.recommenders.reliance import HARDLY
 
@@ -219,7 +219,7 @@ def _attack_text(row: pd.Series) -> str:
     if source := _SOURCE.search(experiment.parameters):
         aim += f" from {source[1]}"
     if row["threat"] == "other_recommender":
-        aim += f" after {attacked_recommender(experiment)}"
+        aim += f" after {experiment.recommender}"
     efforts = re.findall(rf"({'|'.join(_EFFORT)})(\d+)(?:_|$)", experiment.parameters)
     said = [aim, *(f"{number} {_EFFORT[kind]}" for kind, number in efforts)]
     return ", ".join([*said, f"{row['eps']:g}/255"] if row["eps"] else said)

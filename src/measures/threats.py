@@ -26,7 +26,6 @@ KNOWING_LESS = ("other_recommender", "ranks_only", "unaware", "transfer")
 
 ``other_seed`` is left out: attacks do as well on other seeds as on their own, by chance a little better.
 """
-_TEXT_OF_RECOMMENDER = re.compile(r"[A-Z][A-Za-z-]*-ep\d+[A-Za-z0-9.+-]*")
 
 
 def threat_of(experiment: Experiment, run: Run) -> Threat:
@@ -37,18 +36,11 @@ def threat_of(experiment: Experiment, run: Run) -> Threat:
     knows = "unaware" if "unaware" in parts else "white_box"
     if not experiment.objective:
         return knows
-    attacked = attacked_recommender(experiment)
     own = weights_text(run)
-    if attacked == own:
+    if experiment.recommender == own:
         return "ranks_only" if ATTACKS[experiment.attack].asks_places else knows
-    same = re.sub(r"-seed\d+$", "", attacked) == re.sub(r"-seed\d+$", "", own)
+    same = re.sub(r"-seed\d+$", "", experiment.recommender) == re.sub(r"-seed\d+$", "", own)
     return "other_seed" if same else "other_recommender"
-
-
-def attacked_recommender(experiment: Experiment) -> str:
-    """Return whose lists an attack is after, as names of experiments show it: ``VBPR-ep100-lr0.05``."""
-    parts = experiment.parameters.split("_")
-    return next(part for part in parts if _TEXT_OF_RECOMMENDER.fullmatch(part))
 
 
 def is_control(experiment: Experiment) -> bool:
