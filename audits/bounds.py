@@ -18,6 +18,7 @@ from src.cli import (
     pixel_levels,
     run,
 )
+from src.defences.defence import NONE
 from src.defences.options import add_preprocess_option, model_dir_of
 from src.extractors.weights import item_classes_of, weights_of
 from src.recommenders.command import positive
@@ -66,6 +67,8 @@ def check_options(options: argparse.Namespace) -> None:
         raise UserError("--eps is a number of grey levels from 0 on")
     if options.method != "smoothing" and (options.sigma, options.n) != (None, None):
         raise UserError("--sigma and --n belong to --method smoothing")
+    if options.method != "smoothing" and options.preprocess.text != NONE:
+        raise UserError(f"{options.preprocess.text} has no bounds but those of --method smoothing")
     if options.sigma is not None and not 0 < options.sigma < np.inf:
         raise UserError("--sigma must be above 0")
 
