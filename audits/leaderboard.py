@@ -140,6 +140,7 @@ def _pairs(option: str, words: list[str]) -> dict[str, str]:
 
 
 def evaluate(options: argparse.Namespace) -> None:
+    from src.artifacts.layout import Layout
     from src.measures.leaderboard import (
         read_results,
         with_bounds,
@@ -154,9 +155,9 @@ def evaluate(options: argparse.Namespace) -> None:
         measured = _measured(of, seconds)
         table = measured.rows()
         path = _results(of)
-        bounds = measured.trainings.first.layout.result(f"bounds_{of.entry.name}.tsv")
-        if bounds.is_file():
-            table = with_bounds(table, bounds, max(of.budget.eps), measured.items)
+        bounds = [Layout(name).result(f"bounds_{of.entry.name}.tsv") for name in of.studies]
+        if all(file.is_file() for file in bounds):
+            table = with_bounds(table, bounds, measured.items)
         if path.is_file():
             recorded = read_results(path)
             table = with_submissions(table, recorded)
