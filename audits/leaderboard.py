@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import shlex
 import shutil
@@ -139,6 +140,7 @@ def _pairs(option: str, words: list[str]) -> dict[str, str]:
 
 
 def evaluate(options: argparse.Namespace) -> None:
+    from src.artifacts.layout import Layout
     from src.measures.leaderboard import (
         read_results,
         with_bounds,
@@ -153,9 +155,9 @@ def evaluate(options: argparse.Namespace) -> None:
         measured = _measured(of, seconds)
         table = measured.rows()
         path = _results(of)
-        bounds = measured.trainings.first.layout.result(f"bounds_{of.entry.name}.tsv")
-        if bounds.is_file():
-            table = with_bounds(table, bounds, max(of.budget.eps), measured.items)
+        bounds = [Layout(name).result(f"bounds_{of.entry.name}.tsv") for name in of.studies]
+        if all(file.is_file() for file in bounds):
+            table = with_bounds(table, bounds, measured.items)
         if path.is_file():
             recorded = read_results(path)
             table = with_submissions(table, recorded)
@@ -164,12 +166,17 @@ def evaluate(options: argparse.Namespace) -> None:
             ):
                 table["seconds"] = recorded["seconds"].max()
         _write(table, path)
-        one = table[table["scope"] == "one"].iloc[-1]
-        print(
-            f"{of.entry.name}: HR@{of.suite.k} {one['hr20']:.3f}, exposure {one['clean']:.4f} clean, "
-            f"{one['knows_nothing']:.4f} knows nothing, {one['knows_defence']:.4f} knows the defence"
-            + (f" ({one['indicator']})" if one["indicator"] else "")
-        )
+        print(said(of.entry.name, table))
+
+
+def said(name: str, table) -> str:
+    """Return one line: what the entry costs and what attackers reach within the largest eps."""
+    one = table[table["scope"] == "one"].iloc[-1]
+    nothing, knowing = one["knows_nothing"], one["knows_defence"]
+    line = f"{name}: HR {one['hr20']:.3f}, exposure {one['clean']:.4f}, under attack {knowing:.4f}"
+    if not math.isnan(nothing):
+        line += f", by one that does not know the defence {nothing:.4f}"
+    return f"{line}; {one['indicator']}" if one["indicator"] else line
 
 
 def attack(evaluation, options: argparse.Namespace) -> float:

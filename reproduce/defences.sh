@@ -16,6 +16,7 @@ source "$(dirname "$0")/options.sh"
 
 read_options "name images train test items eps budget entries arch weights pictures target reading cores gpu" "$@"
 require_options name images train test
+[ ${#SNAKEMAKE[@]} = 0 ] || fail "it takes no options of snakemake: there is --cores"
 case "${OPTION[budget]:=small}" in
     full) DEVICE=0 ;;
     small) DEVICE=-1 ;;

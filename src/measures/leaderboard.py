@@ -40,6 +40,8 @@ _KNOWS_NOTHING = ("transfer", "other_recommender", "unaware")
 _KNOWS_DEFENCE = ("white_box", "ranks_only")
 _WORST = "worst"
 """The best image of each item over all attacks."""
+_ROUNDED = 1e-5
+"""Exposure that tables leave out: they have six digits."""
 _MORE = 0.02
 """Share by which an attack that knows less must do more to be a sign of failure."""
 
@@ -176,30 +178,29 @@ def with_submissions(table: pd.DataFrame, recorded: pd.DataFrame) -> pd.DataFram
     return table
 
 
-def with_bounds(table: pd.DataFrame, bounds: Path, eps: float, items: np.ndarray) -> pd.DataFrame:
-    """Return ``table`` with the mean of proven bounds (columns item, bound, method) on its items.
+def with_bounds(table: pd.DataFrame, files: Sequence[Path], items: np.ndarray) -> pd.DataFrame:
+    """Return ``table`` with what ``audits.bounds`` proved of its ``items``, in a file for each training.
 
-    ``UserError`` where the bounds are not on these items; ``RuntimeError`` where an attack exceeds them,
-    since one of the two is wrong.
+    A bound is the mean over items and trainings, in the row of its norm and eps. ``UserError`` where an
+    item is missing; ``RuntimeError`` where an attack exceeds a bound, since one of the two is wrong.
     """
-    proven = pd.read_csv(bounds, sep="\t")
-    if not {"item", "bound", "method"} <= set(proven):
-        raise UserError(f"{bounds}: its columns are not item, bound and method")
-    missing = set(items.tolist()) - set(proven["item"])
-    if missing:
-        raise UserError(f"{bounds}: item {min(missing)} of the suite is missing")
-    proven = proven[proven["item"].isin(items)]
-    bound, method = proven["bound"].mean(), proven["method"].iloc[0]
+    proven = []
+    for path in files:
+        of = pd.read_csv(path, sep="\t", dtype={"norm": str})
+        if missing := set(items.tolist()) - set(of["item"]):
+            raise UserError(f"{path}: item {min(missing)} of the suite is missing")
+        proven.append(of[of["item"].isin(items)])
     table = table.copy()
-    rows = (table["scope"] == "one") & (table["eps"] == eps)
-    reached = strongest(table)[rows].max()
-    if reached > bound + 1e-6:
-        raise RuntimeError(
-            f"{bounds}: the bound {bound:.6f} is below {reached:.6f}, which an attack reached: one of "
-            "them is wrong"
-        )
-    table.loc[rows, "bound"] = bound
-    table.loc[rows, "bound_method"] = method
+    for (norm, eps), of in pd.concat(proven).groupby(["norm", "eps"]):
+        rows = (table["scope"] == "one") & (table["norm"] == norm) & (table["eps"] == eps)
+        bound, reached = of["bound"].mean(), strongest(table)[rows].max()
+        if reached > bound + _ROUNDED:
+            raise RuntimeError(
+                f"{files[0]}: the bound {bound:.6f} is below {reached:.6f}, which an attack reached: "
+                "one of them is wrong"
+            )
+        table.loc[rows, "bound"] = bound
+        table.loc[rows, "bound_method"] = of["method"].iloc[0]
     return table
 
 

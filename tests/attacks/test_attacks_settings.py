@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import Experiment
+from src.artifacts.experiments import Experiment, Run
 from src.artifacts.fidelity import CORRECTED, PAPER
+from src.artifacts.layout import Layout
 from src.attacks.attack import Budget, options_of
 from src.attacks.registry import (
     ATTACKS,
@@ -22,8 +23,9 @@ from src.attacks.registry import (
     attack_named,
 )
 from src.attacks.settings import AttackSettings, add_attack_options, attack_settings, experiment
-from src.cli import Parser, add_extractor_options
+from src.cli import Parser, add_extractor_options, add_fidelity_option
 from src.defences.options import add_preprocess_option
+from src.recommenders.read_out import add_score_options, score_weights_of
 
 
 def parse(*arguments, fidelity=CORRECTED):
@@ -208,3 +210,25 @@ def test_the_most_passes_an_image_can_need():
 def test_an_attack_prints_its_parameters():
     assert "nb_iter=10" in repr(PGD()) and "eps=8.0" in repr(PGD())
     assert replace(PGD(), eps=4.0) == PGD(4.0)
+
+
+def test_score_options_choose_among_trainings_of_a_recommender(tmp_path):
+    layout, clean = Layout("shop", tmp_path), Experiment()
+    for options in ("_lr0.05", "_lr0.05_eps0.1"):
+        path = layout.weights(Run(clean, "AMR", 2, options=options))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    parser = Parser("")
+    add_score_options(parser)
+    add_fidelity_option(parser)
+
+    def chosen(words):
+        options = parser.parse_args(f"--score_model AMR --score_epoch 2 {words}".split())
+        return score_weights_of(options, layout, clean).stem
+
+    assert chosen("--score_options lr0.05") == "original_step2_AMR_lr0.05"
+    assert chosen("--score_options lr0.05_eps0.1") == "original_step2_AMR_lr0.05_eps0.1"
+    with pytest.raises(UserError, match="several trainings of AMR fit"):
+        chosen("")
+    with pytest.raises(UserError, match="missing file"):
+        chosen("--score_options published")

@@ -175,6 +175,23 @@ def test_any_ids_become_row_numbers(prepare, tmp_path):
         assert copied.suffix == source.suffix and copied.read_bytes() == source.read_bytes()
 
 
+def test_rows_of_an_archive_are_items(prepare, tmp_path):
+    pixels = np.arange(12 * 6 * 6, dtype=np.uint8).reshape(12, 6, 6)
+    np.savez(tmp_path / "images.npz", x=pixels)
+    train = table(tmp_path / "train.tsv", [(0, 2), (0, 10), (1, 11)])
+    test = table(tmp_path / "test.tsv", [(0, 1), (1, 3)])
+    ready = ("--train", train, "--test", test)
+    assert prepare("folder", "--images", tmp_path / "images.npz", *ready)[0] == 0
+    layout = Layout("catalogue", tmp_path)
+    assert readable(layout).n_items == 12
+    for item in range(12):
+        assert np.array_equal(np.asarray(Image.open(layout.images / f"{item}.png")), pixels[item])
+    np.savez(tmp_path / "float.npz", x=pixels / 255)
+    other = ("--dataset", "other", *ready)
+    assert one_line(prepare("folder", "--images", tmp_path / "float.npz", *other), "has no x of")
+    assert one_line(prepare("folder", "--images", tmp_path / "none.npz", *other), "missing file")
+
+
 def test_ready_split_keeps_ids_and_bytes(prepare, tmp_path):
     images = image_folder(tmp_path / "images", [f"{item}.jpg" for item in range(12)])
     train = table(tmp_path / "train.tsv", [(1, 11), (0, 2), (0, 10), (2, 1)])

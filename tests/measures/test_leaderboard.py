@@ -158,20 +158,35 @@ def test_images_that_do_no_more_leave_the_rows_alone():
     assert submitted_rows(recorded, "mine", judged, 8.0).equals(recorded)
 
 
-def test_bounds_are_means_over_the_items_of_the_suite(tmp_path):
-    bounds = tmp_path / "bounds.tsv"
-    bounds.write_text("item\tbound\tmethod\n3\t0.1\tcrown\n5\t0.3\tcrown\n9\t0.9\tcrown\n")
+def proof(path, *rows):
+    columns = ["item", "bound", "method", "norm", "eps"]
+    pd.DataFrame(rows, columns=columns).to_csv(path, sep="\t", index=False)
+    return path
+
+
+def test_bounds_are_means_over_trainings_and_the_items_of_the_suite(tmp_path):
+    files = [
+        proof(
+            tmp_path / f"{training}.tsv",
+            *((item, bound, "crown", "inf", 8) for item, bound in ((3, first), (5, 0.3), (9, 0.9))),
+        )
+        for training, first in enumerate((0.1, 0.2))
+    ]
     rows = table(row(), row(scope="all"), row(eps=4.0))
-    proven = with_bounds(rows, bounds, 8.0, np.array([3, 5]))
-    assert proven["bound"].tolist()[0] == pytest.approx(0.2)
+    proven = with_bounds(rows, files, np.array([3, 5]))
+    assert proven["bound"].tolist()[0] == pytest.approx((0.1 + 0.2 + 0.3 + 0.3) / 4)
     assert proven["bound"].isna().tolist() == [False, True, True]
     assert proven["bound_method"].tolist() == ["crown", "", ""]
     with pytest.raises(UserError, match="item 4 of the suite is missing"):
-        with_bounds(rows, bounds, 8.0, np.array([3, 4]))
+        with_bounds(rows, files, np.array([3, 4]))
+
+
+def test_a_bound_of_another_norm_is_not_shown(tmp_path):
+    file = proof(tmp_path / "bounds.tsv", (3, 0.01, "smoothing", "2", 8))
+    assert with_bounds(table(row()), [file], np.array([3]))["bound"].isna().all()
 
 
 def test_a_bound_that_an_attack_exceeds_is_an_error(tmp_path):
-    bounds = tmp_path / "bounds.tsv"
-    bounds.write_text("item\tbound\tmethod\n3\t0.04\tcrown\n")
+    file = proof(tmp_path / "bounds.tsv", (3, 0.04, "crown", "inf", 8))
     with pytest.raises(RuntimeError, match=r"0\.040000 is below 0\.050000"):
-        with_bounds(table(row()), bounds, 8.0, np.array([3]))
+        with_bounds(table(row()), [file], np.array([3]))

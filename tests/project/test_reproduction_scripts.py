@@ -96,6 +96,17 @@ def test_help_is_the_head_of_the_script(folder, name):
         ("var amazon_men --cw 1", "unknown option --cw"),
         ("semsim --dataset mnist", "--dataset must be"),
         ("catalogue --name shop", "--images is missing"),
+        ("defences --name shop --images a --train b", "--test is missing"),
+        ("defences --name s --images a --train b --test c --items 0", "--items must be a whole"),
+        ("defences --name s --images a --train b --test c --eps much", "--eps holds grey levels"),
+        (
+            "defences --name s --images a --train b --test c --budget huge",
+            "--budget is full or small",
+        ),
+        (
+            "defences --name s --images a --train b --test c -- -n",
+            "it takes no options of snakemake",
+        ),
         ("robust_extractors --dataset shop --origin 3", "--origin and --target belong together"),
         ("robust_extractors --dataset shop --epochs abc", "--epochs must be a whole number"),
         ("robust_extractors --dataset shop --labels none.csv", "there is no file none.csv"),
@@ -118,6 +129,26 @@ def test_options_become_entries(folder):
     assert "download movielens-500" in output
     assert studies(output) == [(["apr"], {"seeds": "0", "tables": "apr"})]
     assert not list(folder.glob(".snakemake/*"))
+
+
+def test_defences_are_prepared_evaluated_and_shown(folder):
+    command = (
+        'defences --name shop --images "my images" --train a.tsv --test b.tsv --eps "4 8" --items 9'
+    )
+    lines = call(folder, command).splitlines()
+    prepared, evaluated, page = (line for line in lines if line.startswith("called: "))
+    assert f"--images {folder}/my images --train {folder}/a.tsv" in prepared
+    assert "evaluate --catalogue shop --budget small --gpu -1 --suite items=9 eps=4 8" in evaluated
+    assert "--out results/shop/defences.md --table results/shop/defences.tsv" in page
+    output = call(
+        folder,
+        "defences --name shop --images i --train a --test b --budget full --entries 'undefended amr' "
+        "--arch resnet18 --weights w.pth --cores 4",
+    )
+    assert (
+        "evaluate undefended amr --catalogue shop --budget full --gpu 0 --set arch=resnet18 "
+        f"weights={folder}/w.pth --cores 4"
+    ) in output
 
 
 def test_interactions_of_ones_own_are_prepared_first(folder):
