@@ -7,7 +7,7 @@ that a rule expects exactly the files that its script writes.
 import argparse
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +38,8 @@ from src.recommenders.registry import RECOMMENDERS
 PROTOCOLS = ("retrained", "test_time")
 DISPLACED = "displaced"
 PLACEBOS = (REVERSED, DISPLACED)
-"""Attacks from the target to the origin class, and features that move as far in random directions."""
+"""Placebos for all pairs: attacks from the target to the origin class, and features that move as far in
+random directions."""
 DEFAULT_RECOMMENDERS = ("VBPR", "AMR")
 
 
@@ -132,7 +133,7 @@ class CatalogueStudy:
     attack_seeds: tuple[int, ...]
     """Seeds of attacks that draw; others are made once."""
     placebos: tuple[str, ...]
-    """Controls in ``PLACEBOS``."""
+    """Controls: ``PLACEBOS``, and pairs of classes whose target is unpopular (``0 7``)."""
     extractors: tuple[StudiedExtractor, ...]
     attacks: tuple[str, ...]
     """The options of each, without the pair of classes and the seed; noise is the control of the others.
@@ -168,7 +169,7 @@ class CatalogueStudy:
             dataset=check_name(entries.text("dataset"), "dataset"),
             pairs=_pairs(entries),
             attack_seeds=entries.numbers("attack_seeds", (0,)),
-            placebos=entries.choices("placebos", PLACEBOS, ()),
+            placebos=entries.texts("placebos", ()),
             extractors=tuple(
                 StudiedExtractor(name, of.text("options", ""), of.text("train", ""))
                 for name, of in extractors.items()
@@ -224,9 +225,9 @@ class CatalogueStudy:
     @property
     def placebo_pairs(self) -> list[tuple[int, int]]:
         """Pairs of classes whose attacks are placebos."""
-        return (
-            [(target, origin) for origin, target in self.pairs] if REVERSED in self.placebos else []
-        )
+        swapped = [(target, origin) for origin, target in self.pairs]
+        named = [text for text in self.placebos if text not in PLACEBOS]
+        return [*(swapped if REVERSED in self.placebos else []), *_classes("placebos", named)]
 
     def _made(self, attacks: Iterable[str]) -> dict[str, str]:
         """Return the options of attacks on all pairs with all seeds, by their part of names."""
@@ -258,7 +259,7 @@ class CatalogueStudy:
         if len(once) < len(self.all_attacks):
             raise UserError("attacks: two of them have the same name")
         if set(self.placebo_pairs) & set(self.pairs):
-            raise UserError("placebos: the reverse of a pair is among the pairs")
+            raise UserError("placebos: one of them, or the reverse of a pair, is among the pairs")
         for extractor in self.extractors:
             of_extractor = [self._attacked(extractor, of) for of in self.attack_options.values()]
             if {named.extractor for named in of_extractor} != {extractor.name}:
@@ -454,15 +455,20 @@ def _pairs(entries: Entries) -> tuple[tuple[int, int], ...]:
         return ((entries.number("origin"), entries.number("target")),)
     if both := {"origin", "target"} & set(entries.values):
         raise UserError(f"{both.pop()}: a study with pairs has no other classes")
+    return tuple(_classes("pairs", entries.texts("pairs")))
+
+
+def _classes(entry: str, texts: Sequence[str]) -> list[tuple[int, int]]:
+    """Return origin and target class of each text."""
     pairs = []
-    for text in entries.texts("pairs"):
+    for text in texts:
         words = text.split()
         if len(words) != 2 or not all(map(str.isdecimal, words)):
-            raise UserError(f'pairs: {text!r} is no origin and target class, such as "0 1"')
+            raise UserError(f'{entry}: {text!r} is no origin and target class, such as "0 1"')
         pairs.append((int(words[0]), int(words[1])))
     if len(set(pairs)) < len(pairs):
-        raise UserError("pairs: one of them is there twice")
-    return tuple(pairs)
+        raise UserError(f"{entry}: one of them is there twice")
+    return pairs
 
 
 def _attack_part(attacked: Experiment) -> str:

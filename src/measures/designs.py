@@ -12,8 +12,9 @@ Pair = tuple[int, int]
 
 PAIR = Factor("pair of classes")
 ATTACK_SEED = Factor("attack seed")
-REVERSED = "reversed"
-"""Placebo: the attack from the target class to the origin class of a pair."""
+REVERSED, OTHER_TARGET = "reversed", "other target"
+"""Kinds of placebos: the attack from the target class to the origin class of a pair, and the attack
+towards a class that the lists hold little of."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def designs_of(
     Experiments that differ in the seed of the attack alone are one design. An attack that was made on
     several of ``pairs`` has one more, over those pairs and the seeds that all of them have.
     """
+    attacked = list(attacked)
+    tested = {(of.origin, of.target) for of, _ in attacked}.difference(placebos)
     found: dict[tuple[Experiment, str], dict[int, Experiment]] = {}
     for experiment, protocol in attacked:
         seeds = found.setdefault((experiment.every_seed, protocol), {})
@@ -74,7 +77,9 @@ def designs_of(
     designs = []
     together: dict[tuple[Experiment, str], list[dict[int, Experiment]]] = {}
     for (attack, protocol), by_seed in found.items():
-        placebo = REVERSED if (attack.origin, attack.target) in placebos else ""
+        placebo = ""
+        if (attack.origin, attack.target) in placebos:
+            placebo = REVERSED if (attack.target, attack.origin) in tested else OTHER_TARGET
         in_order = tuple(by_seed[seed] for seed in sorted(by_seed))
         designs.append(Design((in_order,), protocol, placebo))
         if any(attack.origin == o and attack.target in (t, None) for o, t in pairs):

@@ -311,6 +311,9 @@ def test_pairs_and_attack_seeds_are_crossed_with_the_attacks():
         name.replace("_it1_linf_XX", "") for name in names
     ]
     assert study.compared == "--pairs 0:1 2:3 --placebos 1:0 3:2 --displaced "
+    other = CatalogueStudy.of(Entries.of(entries | {"placebos": ["0 7"]}))
+    assert other.compared == "--pairs 0:1 2:3 --placebos 0:7 "
+    assert f"pgd_0_7_{pgd}" in other.attack_options
     liked = f"data/small/pgd_1_0_{pgd}_seed1/attack.tsv"
     assert study.resembled("", f"noise_1_0_like_pgd_{pgd}_seed1_seed1") == [liked]
 
@@ -318,12 +321,13 @@ def test_pairs_and_attack_seeds_are_crossed_with_the_attacks():
 @pytest.mark.parametrize(
     ("entries", "said"),
     [
+        ({"placebos": ["turned"]}, "placebos: 'turned' is no origin and target class"),
         ({"pairs": ["0 1"]}, "a study with pairs has no other classes"),
         ({"pairs": ["0"], "origin": None, "target": None}, "'0' is no origin and target class"),
         ({"pairs": ["0 1", "0 1"], "origin": None, "target": None}, "one of them is there twice"),
         (
             {"pairs": ["0 1", "1 0"], "placebos": ["reversed"], "origin": None, "target": None},
-            "the reverse of a pair is among the pairs",
+            "or the reverse of a pair, is among the pairs",
         ),
     ],
 )
