@@ -156,15 +156,17 @@ class Guard:
         """
         import torch
 
-        clean = np.setdiff1d(np.arange(len(features)), attacked)
+        # One order for all attacks, so that their thresholds come from nearly the same images.
+        order = np.random.default_rng(0).permutation(len(features))
+        clean = order[~np.isin(order, attacked)]
         n_scored = min(CLEAN_IMAGES, len(clean) // 2)
         if n_scored < _FEWEST:
             raise UserError(
                 f"a threshold at {FALSE_ALARMS:.0%} false alarms needs {2 * _FEWEST} clean images that "
                 f"are not attacked, and there are {len(clean)}"
             )
-        scored = np.sort(np.random.default_rng(0).choice(clean, n_scored, replace=False))
-        known = torch.from_numpy(features[np.setdiff1d(clean, scored)]).to(extractor.device)
+        scored, others = np.sort(clean[:n_scored]), np.sort(clean[n_scored:])
+        known = torch.from_numpy(features[others]).to(extractor.device)
         detector = detector.fitted(known)
         scores = scores_of(
             detector,

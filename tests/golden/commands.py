@@ -328,6 +328,31 @@ DEFENCE: Commands = [
 ]
 """The main path once more with defended extractors."""
 
+_MANY = f"--dataset many --model_file models/plain/net.pt {ON_CPU}"
+DETECTION: Commands = [
+    (
+        "demo of many items",
+        "prepare_dataset.py demo --dataset many --items 260 --users 20 --size 32 --per_class 1",
+    ),
+    ("classify many", f"classify_extract.py {_MANY}"),
+    ("pgd on a few of many", f"classify_extract_attack.py {_MANY} {ATTACK} {PGD} --items class:4"),
+    (
+        "pgd that evades a detector",
+        f"classify_extract_attack.py {_MANY} {ATTACK} {PGD} --items class:4 --evade neighbours:k=5",
+    ),
+    ("detection", f"-m audits.detection {_MANY}"),
+    (
+        "classify through noise",
+        f"classify_extract.py {_MANY} --preprocess random_noise:sigma=0.02",
+    ),
+    (
+        "pgd through noise",
+        f"classify_extract_attack.py {_MANY} {ATTACK} {PGD} --items class:4"
+        " --preprocess random_noise:sigma=0.02 --eot 2",
+    ),
+]
+"""Detectors, which need many clean images, and a random defence."""
+
 REPORT: Commands = [
     ("report", f"report.py {SHOP} --topk 20 --epoch 2 --fidelity corrected"),
 ]
@@ -362,6 +387,7 @@ BAD_CALLS: Commands = [
     ("trace, no table", "-m audits.trace results/none/summary.tsv 1"),
     ("report, no data set", "report.py --dataset none"),
     ("promotion, blind", f"-m audits.promotion {SHOP} --model BPRMF --epoch 2"),
+    ("detection, no such detector", f"-m audits.detection {PLAIN} --detector none_such"),
     ("parameters, not trained", f"-m audits.parameters {SHOP} --epoch 77"),
     ("parameters, no features", f"-m audits.parameters {SHOP} --epoch 2 --model BPRMF --tables features"),
     ("rankings, unknown attack", f"-m audits.rankings {SHOP} --attack XX:pm=+"),
@@ -390,10 +416,11 @@ EVERYTHING: Commands = [
     *LIST_MEASURES,
     *AUDITS,
     *DEFENCE,
+    *DETECTION,
     *REPORT,
     *BAD_CALLS,
 ]
 
-_FURTHER = (*FURTHER_ATTACKS, *FURTHER_RECOMMENDERS, *DEFENCE)
+_FURTHER = (*FURTHER_ATTACKS, *FURTHER_RECOMMENDERS, *DEFENCE, *DETECTION)
 NAMED: Commands = [row for row in EVERYTHING if row not in _FURTHER]
 """Those whose names and columns a test compares."""
