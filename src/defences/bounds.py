@@ -19,8 +19,9 @@ from src.extractors.extractor import Extractor
 Method = Literal["crown", "ibp"]
 Box = tuple[Tensor, Tensor]
 """Lower and upper bounds, both of one shape."""
-_ROWS_AT_ONCE = 2**24
-"""Entries of slopes in the largest layer that are held at once: 128 MB."""
+_SLOPES_AT_ONCE, _FEWEST_ROWS = 2**19, 16
+"""Slopes in the largest layer that are held at once, 4 MB that stay near the processor, and the fewest
+rows."""
 
 
 class Bounded:
@@ -101,8 +102,7 @@ class _Region:
         if not len(open_units):
             return low, high
         flat_low, flat_high = low.view(-1), high.view(-1)
-        n_rows = max(1, _ROWS_AT_ONCE // self._largest)
-        for units in open_units.split(n_rows):
+        for units in open_units.split(self._rows_at_once):
             rows = low.new_zeros(len(units), low.numel())
             rows[torch.arange(len(units)), units] = 1
             rows = rows.view(-1, *low.shape[1:])
@@ -113,12 +113,13 @@ class _Region:
 
     def upper(self, node: fx.Node, slopes: Tensor) -> Tensor:
         """Return upper bounds (rows,) of ``slopes`` (rows, ...) times a node's values, by CROWN."""
-        parts = slopes.split(max(1, _ROWS_AT_ONCE // self._largest))
+        parts = slopes.split(self._rows_at_once)
         return torch.cat([self._backward(node, part) for part in parts])
 
     @property
-    def _largest(self) -> int:
-        return max(low.numel() for low, _ in self.boxes.values())
+    def _rows_at_once(self) -> int:
+        largest = max(low.numel() for low, _ in self.boxes.values())
+        return max(_FEWEST_ROWS, _SLOPES_AT_ONCE // largest)
 
     def _backward(self, node: fx.Node, slopes: Tensor) -> Tensor:
         """Take slopes back to a linear bound in the pixels; return its largest value in the box."""
