@@ -20,6 +20,7 @@ from src.cli import (
     pixel_levels,
     run,
 )
+from src.datasets.image_files import require_images
 from src.datasets.retrieval import check_pictures, check_set
 from src.extractors.weights import IMAGENET, check_network
 from src.recommenders.read_out import add_score_options, score_weights_of
@@ -86,7 +87,6 @@ def main() -> None:
         if name in IN_GREY_LEVELS and value > 255:
             raise UserError(f"--{name} must be at most 255 grey levels")
     recipe_options_of(options)
-    check_fine_tuning(options)
     check_training(options)
 
     from src.extractors.distribution import process_group
@@ -96,12 +96,16 @@ def main() -> None:
 
 
 def check_training(options: argparse.Namespace) -> None:
-    """Raise ``UserError`` for an unknown network or missing files."""
+    """Raise ``UserError`` for an unknown network, missing files, and fine-tuning without its options."""
+    check_fine_tuning(options)
     start = None if options.pretrained in (None, IMAGENET) else Path(options.pretrained)
     check_network(options.arch, start, published=False)
     if options.dry_run:
         return
-    if options.data is None and options.images and options.labels:
+    if options.recipe in WITHOUT_LABELS and options.images:
+        require_images(options.images)
+        recommender_of(options)
+    elif options.data is None and options.images and options.labels:
         check_pictures(options.images, options.labels)
     elif options.data is not None and options.dataset:
         check_set(options.dataset, options.data)

@@ -35,8 +35,9 @@ def open_pictures(
     trained on the side ``trained_size``. Raises ``UserError`` for neither or both sources.
     """
     if job.recipe in WITHOUT_LABELS and options.images and options.data is None:
-        size = _size(options.size, job) or None
-        pictures = open_catalogue(options.images, size, trained_size)
+        cropped = job.schedule.augmentation.kind == "crop"
+        size = _size(options.size, job) if cropped else options.size
+        pictures = open_catalogue(options.images, size or None, trained_size)
         return pictures, pictures.take(np.arange(0))
     folder = (options.images, options.labels)
     if options.data is None and None not in folder:

@@ -30,6 +30,7 @@ def shop(tmp_path_factory):
 
 SHOP = "--dataset shop"
 TRAIN = "train_extractor --out x.pt"
+FARE = f"{TRAIN} --recipe fare --pretrained items.csv"
 SET = "--dataset fashion --data ."
 CALLS = {
     f"classify_extract {SHOP} --arch resnet5": "no classifier 'resnet5'",
@@ -47,6 +48,10 @@ CALLS = {
     f"{TRAIN} --pretrained no.pt {SET}": "missing file: no.pt",
     f"{TRAIN} --images no --labels no.csv": "no image folder at no",
     f"{TRAIN} --images . --labels no.csv": "missing file: no.csv",
+    f"{TRAIN} --recipe fare --images no": "--pretrained FILE",
+    f"{FARE} --images no": "no image folder at no",
+    f"{FARE.replace('fare', 'fare_rec')} --images data/shop/original/images --dataset absent "
+    "--score_model VBPR": "no data set at",
     f"{TRAIN} --dataset fashion --data no": "no data at no",
     f"{TRAIN} --dataset nonsense --data .": "no data set layout 'nonsense'",
     f"audits.robustness --checkpoint no.pt {SET}": "missing file: no.pt",

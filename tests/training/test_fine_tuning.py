@@ -1,6 +1,8 @@
 """Defences by fine-tuning: FARE, its form weighed by a recommender, and denoisers."""
 
 import copy
+import json
+import shutil
 import sys
 from dataclasses import replace
 
@@ -11,12 +13,18 @@ from PIL import Image
 from torch import nn
 
 import train_extractor
+from src.artifacts.experiments import Experiment, Run
+from src.artifacts.features import write_features
+from src.artifacts.layout import Layout
+from src.artifacts.tables import write_pairs
 from src.cli import run
 from src.datasets.image_set import ImageSet
 from src.defences.unet import UNet, load_denoiser
 from src.extractors.checkpoints import load_extractor, save_extractor
 from src.extractors.extractor import Extractor
+from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.read_out import change_of_scores
+from src.recommenders.weights import initial_weights, write_weights
 from src.training.adversaries import AdversaryBudget
 from src.training.command import WITHOUT_LABELS
 from src.training.loop import Schedule, train
@@ -280,6 +288,44 @@ def test_the_script_writes_a_denoiser(catalogue, monkeypatch, capsys):
     assert denoiser.width == 2
     images = torch.rand(1, 3, 28, 28)
     assert denoiser(images).shape == images.shape
+
+
+def sell(n_features: int) -> None:
+    """Write a data set ``shop`` of the 8 photos and a VBPR that reads ``n_features``."""
+    layout, rng = Layout("shop"), np.random.default_rng(0)
+    shutil.copytree("photos", layout.images)
+    pairs = np.stack([np.arange(6), np.arange(6)], axis=1)
+    write_pairs(layout.training_set, pairs)
+    write_pairs(layout.test_set, pairs + np.array([0, 1]))
+    features = rng.random((8, n_features), dtype=np.float32)
+    write_features(layout.features(Experiment()), features)
+    shapes, options = ((6, 2), (8, 2), (n_features, 2)), Hyperparameters(factors=2)
+    path = layout.weights(Run(Experiment(), "VBPR", 1))
+    path.parent.mkdir(parents=True)
+    write_weights(path, initial_weights(shapes, options, 1.0, 0))
+
+
+def test_the_script_reads_a_recommender(catalogue, monkeypatch, capsys):
+    sell(500)
+    fare_rec = FARE.replace("fare", "fare_rec") + " --dataset shop --score_model VBPR"
+    fare_rec += " --score_epoch 1"
+    code, _, err = call(monkeypatch, capsys, fare_rec)
+    assert code == 0, err
+    tuned, plain = (load_extractor(None, catalogue / f"{n}.pt") for n in ("fare_rec", "plain"))
+    assert not torch.equal(tuned.network.fc1.weight, plain.network.fc1.weight)
+    record = json.loads((catalogue / "fare_rec.pt.manifest.json").read_text())
+    assert "shop/original_step1_VBPR.npz" in record["inputs"]
+
+
+def test_a_recommender_of_other_features_is_one_line(catalogue, monkeypatch, capsys):
+    sell(7)
+    options = FARE.replace("fare ", "fare_rec ") + " --dataset shop"
+    weights = Layout("shop").weights(Run(Experiment(), "VBPR", 1))
+    code, _, err = call(monkeypatch, capsys, f"{options} --weights {weights}")
+    assert code == 2
+    assert "reads 7 features, but the network has 500" in err
+    assert err.count("\n") == 1
+    assert not (catalogue / "fare.pt").exists()
 
 
 @pytest.mark.parametrize(
