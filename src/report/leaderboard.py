@@ -141,16 +141,25 @@ def _plot(name: str, rows: pd.DataFrame) -> Plot:
 
 
 def _draw(axes: Axes, rows: pd.DataFrame) -> None:
-    """Draw a point for each entry; a line up to its proven bound, and a tick at its clean exposure."""
+    """Draw a point for each entry, its clean exposure, the interval of its HR, and its bound, if any.
+
+    Left of the dashed line an entry costs too much.
+    """
     styles = styles_of(list(rows["entry"]))
     for _, row in rows.iterrows():
         x, y = row["hr20"], 100 * row["exposure"]
         looks = {of: value for of, value in styles[row["entry"]].items() if of != "linewidth"}
+        colour = looks["color"]
+        axes.hlines(y, row["hr20_low"], row["hr20_high"], color=colour, alpha=0.35, linewidth=0.9)
         axes.plot(x, y, label=row["entry"], **looks | {"linestyle": "", "markersize": 6})
         axes.plot(x, 100 * row["clean"], marker="_", color=NEUTRAL, markersize=6, linestyle="")
         if not np.isnan(row["bound"]):
             reach = [[0], [100 * row["bound"] - y]]
-            axes.errorbar(x, y, reach, capsize=3, elinewidth=0.9, color=looks["color"])
-    axes.set_xlabel("HR of clean lists")
+            axes.errorbar(x, y, reach, capsize=3, elinewidth=0.9, color=colour)
+    for hr in rows[rows["entry"] == UNDEFENDED]["hr20"]:
+        axes.axvline((1 - COST) * hr, color=NEUTRAL, linestyle="--", linewidth=0.8)
+    axes.set_xlabel("HR of clean lists, with its 95 % interval")
     axes.set_ylabel("exposure, % of users (grey: clean)")
+    axes.locator_params(axis="x", nbins=6)
     axes.set_ylim(bottom=0)
+    axes.margins(y=0.1)
