@@ -1,5 +1,6 @@
 """Page of the leaderboard: a table and a plot for each catalogue."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,15 +20,17 @@ _TEMPLATE = Path(__file__).with_name("templates") / "leaderboard.md.j2"
 
 
 def write_page(page: Path, tables: Mapping[str, Sequence[Path]]) -> list[Path]:
-    """Write the page of the results ``tables`` (files by catalogue), and a plot beside it for each."""
+    """Write the page of the results ``tables`` (files by catalogue), and a plot beside it for each suite."""
     parts, plots = [], {}
     for name, files in tables.items():
         table = pd.concat([read_results(path) for path in files], ignore_index=True)
-        path = page.with_name(f"{page.stem}_{name}.svg")
-        rows = ranked(table, UNDEFENDED)
-        plot = _plot(name, rows)
-        plots[path] = plot.rendered("svg")
-        parts.append(_section(name, rows, plot, path.name))
+        for suite, of in table.groupby("suite"):  # rows of different suites do not compare
+            rows = ranked(of, UNDEFENDED)
+            plot = _plot(name, rows)
+            ending = re.sub(r"[^A-Za-z0-9.]+", "-", f"{name} {suite}")
+            path = page.with_name(f"{page.stem}_{ending}.svg")
+            plots[path] = plot.rendered("svg")
+            parts.append(_section(f"{name}, suite {suite}", rows, plot, path.name))
     template = Template(_TEMPLATE.read_text(), keep_trailing_newline=True)
     text = template.render(
         tables="\n".join(parts), cost=f"{100 * COST:.0f} %", hardly=f"{HARDLY:g}"
@@ -47,8 +50,7 @@ def _section(name: str, rows: pd.DataFrame, plot: Plot, image: str) -> str:
     said = [
         f"## {name}\n",
         f"Within {first['eps']:g}/255 in L{norm}; {' or '.join(map(str, trainings))} training"
-        f"{'' if trainings == [1] else 's'} of each extractor; suite "
-        f"{' and '.join(sorted(set(rows['suite'])))}. {_summary(rows)}\n",
+        f"{'' if trainings == [1] else 's'} of each extractor. {_summary(rows)}\n",
         f"![{plot.alt}]({image})\n",
         _table(rows),
     ]
