@@ -20,14 +20,14 @@ _TEMPLATE = Path(__file__).with_name("templates") / "leaderboard.md.j2"
 
 
 def write_page(page: Path, tables: Mapping[str, Sequence[Path]]) -> list[Path]:
-    """Write the page of the results ``tables`` (files by catalogue), and a plot beside it for each suite."""
+    """Write the page of the results ``tables`` (files by catalogue), one plot for each suite."""
     parts, plots = [], {}
     for name, files in tables.items():
         table = pd.concat([read_results(path) for path in files], ignore_index=True)
         for suite, of in table.groupby("suite"):  # rows of different suites do not compare
             rows = ranked(of, UNDEFENDED)
             plot = _plot(name, rows)
-            ending = re.sub(r"[^A-Za-z0-9.]+", "-", f"{name} {suite}")
+            ending = re.sub(r"[^A-Za-z0-9._]+", "-", f"{name} {suite}")
             path = page.with_name(f"{page.stem}_{ending}.svg")
             plots[path] = plot.rendered("svg")
             parts.append(_section(f"{name}, suite {suite}", rows, plot, path.name))
