@@ -1,5 +1,6 @@
 """Page of the leaderboard: a table and a plot for each catalogue."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,15 +20,17 @@ _TEMPLATE = Path(__file__).with_name("templates") / "leaderboard.md.j2"
 
 
 def write_page(page: Path, tables: Mapping[str, Sequence[Path]]) -> list[Path]:
-    """Write the page of the results ``tables`` (files by catalogue), and a plot beside it for each."""
+    """Write the page of the results ``tables`` (files by catalogue), one plot for each suite."""
     parts, plots = [], {}
     for name, files in tables.items():
         table = pd.concat([read_results(path) for path in files], ignore_index=True)
-        path = page.with_name(f"{page.stem}_{name}.svg")
-        rows = ranked(table, UNDEFENDED)
-        plot = _plot(name, rows)
-        plots[path] = plot.rendered("svg")
-        parts.append(_section(name, rows, plot, path.name))
+        for suite, of in table.groupby("suite"):  # rows of different suites do not compare
+            rows = ranked(of, UNDEFENDED)
+            plot = _plot(name, rows)
+            ending = re.sub(r"[^A-Za-z0-9._]+", "-", f"{name} {suite}")
+            path = page.with_name(f"{page.stem}_{ending}.svg")
+            plots[path] = plot.rendered("svg")
+            parts.append(_section(f"{name}, suite {suite}", rows, plot, path.name))
     template = Template(_TEMPLATE.read_text(), keep_trailing_newline=True)
     text = template.render(
         tables="\n".join(parts), cost=f"{100 * COST:.0f} %", hardly=f"{HARDLY:g}"
@@ -47,8 +50,7 @@ def _section(name: str, rows: pd.DataFrame, plot: Plot, image: str) -> str:
     said = [
         f"## {name}\n",
         f"Within {first['eps']:g}/255 in L{norm}; {' or '.join(map(str, trainings))} training"
-        f"{'' if trainings == [1] else 's'} of each extractor; suite "
-        f"{' and '.join(sorted(set(rows['suite'])))}. {_summary(rows)}\n",
+        f"{'' if trainings == [1] else 's'} of each extractor. {_summary(rows)}\n",
         f"![{plot.alt}]({image})\n",
         _table(rows),
     ]
@@ -141,16 +143,25 @@ def _plot(name: str, rows: pd.DataFrame) -> Plot:
 
 
 def _draw(axes: Axes, rows: pd.DataFrame) -> None:
-    """Draw a point for each entry; a line up to its proven bound, and a tick at its clean exposure."""
+    """Draw a point for each entry, its clean exposure, the interval of its HR, and its bound, if any.
+
+    Left of the dashed line an entry costs too much.
+    """
     styles = styles_of(list(rows["entry"]))
     for _, row in rows.iterrows():
         x, y = row["hr20"], 100 * row["exposure"]
         looks = {of: value for of, value in styles[row["entry"]].items() if of != "linewidth"}
+        colour = looks["color"]
+        axes.hlines(y, row["hr20_low"], row["hr20_high"], color=colour, alpha=0.35, linewidth=0.9)
         axes.plot(x, y, label=row["entry"], **looks | {"linestyle": "", "markersize": 6})
         axes.plot(x, 100 * row["clean"], marker="_", color=NEUTRAL, markersize=6, linestyle="")
         if not np.isnan(row["bound"]):
             reach = [[0], [100 * row["bound"] - y]]
-            axes.errorbar(x, y, reach, capsize=3, elinewidth=0.9, color=looks["color"])
-    axes.set_xlabel("HR of clean lists")
+            axes.errorbar(x, y, reach, capsize=3, elinewidth=0.9, color=colour)
+    for hr in rows[rows["entry"] == UNDEFENDED]["hr20"]:
+        axes.axvline((1 - COST) * hr, color=NEUTRAL, linestyle="--", linewidth=0.8)
+    axes.set_xlabel("HR of clean lists, with its 95 % interval")
     axes.set_ylabel("exposure, % of users (grey: clean)")
+    axes.locator_params(axis="x", nbins=6)
     axes.set_ylim(bottom=0)
+    axes.margins(y=0.1)

@@ -50,7 +50,7 @@ def test_page_has_a_table_in_order_and_a_plot(tmp_path):
     assert "costs more than 2 % of HR@20" in lines["madry"]
     assert "from 1.00 % to 11.00 % of the users" in text
     assert "Among the defences without a mark jpeg50 leaves 50 % of that gain." in text
-    assert plot.name == "leaderboard_shop.svg" and f"]({plot.name})" in text
+    assert plot.name == "leaderboard_shop-1-small.svg" and f"]({plot.name})" in text
     assert plot.read_bytes().startswith(b"<?xml")
 
 
@@ -60,3 +60,13 @@ def test_page_says_where_no_defence_is_without_a_mark(tmp_path):
     results(folder, "amr", 0.02, 0.4, reliance=0.04)
     page, _ = write_page(tmp_path / "leaderboard.md", {"shop": sorted(folder.iterdir())})
     assert "No defence is without a mark." in page.read_text()
+
+
+def test_rows_of_different_suites_are_in_tables_of_their_own(tmp_path):
+    folder = tmp_path / "shop"
+    results(folder, "undefended", 0.11, 0.4)
+    results(folder, "amr", 0.02, 0.4, suite="2 small")
+    page, *plots = write_page(tmp_path / "leaderboard.md", {"shop": sorted(folder.iterdir())})
+    headings = re.findall(r"^## (shop.*)", page.read_text(), re.MULTILINE)
+    assert headings == ["shop, suite 1 small", "shop, suite 2 small"]
+    assert len(plots) == 2
