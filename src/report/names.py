@@ -52,7 +52,8 @@ def attack_part(experiment: Experiment) -> str:
 
 def _short_label(experiment: Experiment) -> str:
     budget = budget_of(experiment)
-    return attack_name(experiment) + (f" ε {budget[0]:g}" if budget else "")
+    seed = f", seed {experiment.attack_seed}" if experiment.attack_seed else ""
+    return attack_name(experiment) + (f" ε {budget[0]:g}" if budget else "") + seed
 
 
 def pair_label(layout: Layout, experiment: Experiment) -> str:

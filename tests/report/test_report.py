@@ -27,6 +27,7 @@ from src.measures.runs import list_runs
 from src.measures.summary import comparisons_of, summarise
 from src.report.estimates import Estimate, decimals_of, fixed, number, signed
 from src.report.gallery import ShownAttack, evenly_spaced_items
+from src.report.names import attack_labels
 from src.report.plots import Curve, Plot, draw_curves, styles_of
 from src.report.study import Study
 from src.report.tables import Table
@@ -495,3 +496,9 @@ def test_latex_escapes_and_stacks_the_lines_of_a_cell():
     assert r"a\_b & $\varepsilon$ \\" in latex
     assert r"50 \% & \begin{tabular}[t]{@{}r@{}}1 \\ $-$2\end{tabular} \\" in latex
     assert r"\caption{Title \& more.}" in latex and latex.count("{") == latex.count("}")
+
+
+def test_seeds_of_an_attack_show_in_labels_of_the_later_ones():
+    names = [PGD_8, f"{PGD_8}_seed1"]
+    labels = attack_labels([Experiment.parse(name) for name in names])
+    assert list(labels.values()) == ["PGD ε 8", "PGD ε 8, seed 1"]
