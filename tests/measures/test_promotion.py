@@ -14,7 +14,7 @@ from src.artifacts.layout import Layout
 from src.cli import run
 from src.measures.attack_failures import indicators
 from src.measures.promotion import NOT_EVALUATED, read_promotion
-from src.measures.promotion_text import markdown, promotion_overview, sentence
+from src.measures.promotion_text import promotion_overview, sentence
 from src.measures.threats import is_control, threat_of
 from tests.recommenders.test_delta import recommender
 
@@ -246,22 +246,6 @@ def test_the_table_for_documents(shop, capsys):
     assert shown[f"exposure@{K}, % (clean)"] == of_table
     lists = f"{together['after']:.1f} ({together['before']:.1f})"
     assert shown[f"CHR@{K}, all at once (clean)"] == lists
-
-
-@pytest.mark.parametrize(
-    ("attack", "said"),
-    [
-        (TRANSFERRED, "rank by apgd on other, 30 steps, 8/255"),
-        (f"{APGD.format(8, 30)}_unaware", "rank by apgd without the defence, 30 steps, 8/255"),
-        ("square_1_rank_eps8.0_queries99_linf_VBPR-ep4", "rank by square, 99 queries, 8/255"),
-    ],
-)
-def test_how_documents_call_attacks(attack, said):
-    shown = {"items": 3, "after": 0.11, "restored": 0.05, "place_before": 9.0, "place_after": 4.0}
-    numbers = dict.fromkeys(("low", "high", "net_low", "net_high"), 0.1) | {"reliance": 0.5}
-    one = row(attack, 0.1) | shown | numbers | {"indicator": "", "verdict": "effect"}
-    table = pd.DataFrame([one, one | {"scope": "all"}])
-    assert f"| {said} |" in markdown(table)
 
 
 def test_noise_on_other_items_is_no_control(shop):
