@@ -43,7 +43,7 @@ KNOWLEDGE = {
 _OF_BUDGET = ["extractor", "recommender", "norm", "eps", "items"]
 _EFFORT = {"nb_iter": "steps", "nb_it": "steps", "queries": "queries", "restarts": "restarts"}
 """How parameters in names of experiments are called."""
-_SOURCE = re.compile(rf"_of_(.+?)_(?:{'|'.join(ATTACKS)})_")
+_SOURCE = re.compile(rf"_of_(.+?)_({'|'.join(ATTACKS)})_")
 
 
 def of_all_items(table: pd.DataFrame) -> pd.DataFrame:
@@ -213,11 +213,16 @@ def _line_of_lists(row: pd.Series) -> list[str]:
 def _attack_text(row: pd.Series) -> str:
     """Say what an attack aims at, by which means and effort: ``rank by apgd, 30 steps, 8/255``."""
     experiment = Experiment.parse(row["attack"])
-    aim = row["objective"]
+    aim, kind = row["objective"], experiment.attack
+    source = _SOURCE.search(experiment.parameters)
+    if source:
+        kind = source[2]
     if aim != CONTROL:
-        aim += f" by {experiment.attack}"
-    if source := _SOURCE.search(experiment.parameters):
-        aim += f" from {source[1]}"
+        aim += f" by {kind}"
+    if source:
+        aim += f" on {source[1]}"
+    if "unaware" in experiment.parameters.split("_"):
+        aim += " without the defence"
     if row["threat"] == "other_recommender":
         aim += f" after {experiment.recommender}"
     efforts = re.findall(rf"({'|'.join(_EFFORT)})(\d+)(?:_|$)", experiment.parameters)

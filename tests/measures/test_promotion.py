@@ -25,6 +25,8 @@ THIRDS = {"cold": [3, 7], "high": [14]}
 K, EPOCHS = 5, 4
 RANK = "apgd_1_rank_eps8.0_nb_iter30_linf_VBPR-ep4_n3"
 NOISE = "noise_1_0_eps8.0_linf_n3"
+APGD = "apgd_1_rank_eps{}.0_nb_iter{}_linf_VBPR-ep4"
+TRANSFERRED = f"given_1_rank_eps8.0_linf_of_other_{APGD.format(8, 30).replace('_1_rank', '')}"
 CLEAN_RUN = Run(Experiment(), "VBPR", EPOCHS)
 
 
@@ -353,10 +355,6 @@ def row(attack: str, change: float, **values: object) -> dict[str, object]:
         "net": change - 0.001,
         "attack": attack,
     } | values
-
-
-APGD = "apgd_1_rank_eps{}.0_nb_iter{}_linf_VBPR-ep4"
-TRANSFERRED = f"given_1_rank_eps8.0_linf_of_other_{APGD.format(8, 30).replace('_1_rank', '')}"
 
 
 @pytest.mark.parametrize(
