@@ -32,7 +32,7 @@ def parse_options() -> argparse.Namespace:
         nargs="+",
         default=DETECTORS,
         metavar="TEXT",
-        help="detectors: squeeze:DEFENCE, neighbours:k=NUMBER",
+        help=f"squeeze:DEFENCE or neighbours:k=NUMBER (default: {' '.join(DETECTORS)})",
     )
     parser.add_argument(
         "--experiments",
@@ -45,7 +45,7 @@ def parse_options() -> argparse.Namespace:
         "--model",
         nargs="*",
         default=[],
-        help="recommenders, trained on the clean features, whose lists the images change",
+        help="recommenders, trained on the clean features, whose lists the images change (default: none)",
     )
     parser.add_argument("--epoch", type=positive, default=4000, help="their epochs")
     parser.add_argument("--seed", type=int, default=0, help="their seed")

@@ -1,8 +1,5 @@
 """``audits.detection`` on an ordinary attack and on one that evades the detector."""
 
-import importlib
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -10,22 +7,14 @@ from PIL import Image
 
 from src.artifacts.classes import read_classes
 from src.artifacts.layout import Layout
-from src.cli import run
 from src.extractors.architectures import build_network
 from src.extractors.checkpoints import save_extractor
 from src.extractors.extractor import Extractor
 from src.measures.detection import COLUMNS, read_detection
+from tests.defences.test_preprocess import script
 
 N_IMAGES = 230
 DETECTORS = ("neighbours:k=3", "squeeze:bits:n=3")
-
-
-def script(name, root, *arguments):
-    command = [name, "--root", root, "--dataset", "shop", "--gpu", "-1", "--workers", "0"]
-    command += ["--model_file", root / "plain.pt"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [*map(str, command), *map(str, arguments)])
-        return run(importlib.import_module(name).main)
 
 
 @pytest.fixture(scope="module")
