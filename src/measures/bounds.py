@@ -90,6 +90,7 @@ def prove(
     parts: Parts,
 ) -> Proven:
     """Bound every user's score of each item of ``ids``; ``UserError`` if there is no proof."""
+    subject.changed(ids)  # refuses items that nobody can be shown before any work is done
     if subject.recommender.slopes(np.arange(1)) is None:
         raise UserError(
             f"{subject.run.model}: its scores have no slopes in features, and no bounds"
@@ -192,7 +193,7 @@ def _prove_by_noise(
 
     interactions = subject.data.at_test_time
     changed = Changed(np.eye(len(users), dtype=np.float32), medians, interactions, ids, subject.k)
-    high = np.concatenate([of["high"] for of in found])
+    high = np.concatenate([of["high"] for of in found]) + _ROUNDING * np.abs(medians).max()
     return Proven(changed, medians[ids], high, seconds[ids], rows_under)
 
 
@@ -301,7 +302,8 @@ def read_bounds(path: str) -> pd.DataFrame:
 def bounds_summary(items: pd.DataFrame, together: pd.DataFrame) -> str:
     """Return two sentences for the terminal: single items, and all at once."""
     first = items.iloc[0]
-    within = f"within {first['eps']:g}/255 in L{first['norm']}"
+    norm = "L-inf" if first["norm"] == "inf" else f"L{first['norm']}"
+    within = f"within {first['eps']:g}/255 in {norm}"
     alone = (
         f"exposure@{first['k']} of {len(items)} items, each alone, {within}: "
         f"{_said(items['clean'].mean(), items['attack'].mean(), items['bound'].mean())} "
