@@ -113,6 +113,10 @@ def main() -> None:
         load_extractor(options.arch, weights, select_device(options.gpu), options.head)
     )
     recorded = RecordedExtractor.read(classes)
+    if recorded.precision != "fp32":
+        raise UserError(
+            f"{classes} was made with --precision {recorded.precision}: proofs are of fp32"
+        )
     resize = recorded.resize if options.resize is None else options.resize
     RecordedExtractor.of(
         extractor, resize, options.precision, options.head, item_classes

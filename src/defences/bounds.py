@@ -9,6 +9,7 @@ and puts a line above and below each ReLU. All is computed in float64.
 import copy
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -66,6 +67,14 @@ class Bounded:
         if method == "ibp":
             return by_interval
         return torch.minimum(by_interval, region.upper(self._output, _spread(slopes, features[0])))
+
+    def highest(
+        self, picture: np.ndarray, levels: float, slopes: np.ndarray, method: Method = "crown"
+    ) -> np.ndarray:
+        """Return ``upper_bounds`` as an array, of a picture (H, W, 3) uint8 within grey ``levels``."""
+        image, rows = (torch.from_numpy(of).to(self._mean.device) for of in (picture, slopes))
+        pixels = image.permute(2, 0, 1).double() / 255
+        return self.upper_bounds(pixels, levels / 255, rows, method).cpu().numpy()
 
     def _box(self, image: Tensor, eps: float) -> Box:
         pixels = image.double()

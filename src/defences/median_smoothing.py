@@ -8,7 +8,11 @@ of x, between the quantiles Phi(-eps / sigma) and Phi(eps / sigma) of the score 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.stats import binom, norm
+
+from src.defences.smoothing import noisy_features
+from src.extractors.extractor import Extractor
 
 CONFIDENCE = 0.999
 """Probability that all bounds of one audit hold, over the draws of the noise."""
@@ -50,3 +54,11 @@ def smoothed_bounds(
         return SmoothedBounds(np.partition(scores, middle)[..., middle], -endless, endless)
     ordered = np.partition(scores, sorted({n - place, middle, place - 1}))
     return SmoothedBounds(ordered[..., middle], ordered[..., n - place], ordered[..., place - 1])
+
+
+def noisy_copies(extractor: Extractor, pictures: np.ndarray, sigma: float, n: int) -> np.ndarray:
+    """Return features (m, n, D) of ``n`` noisy copies of each of the ``pictures`` (m, H, W, 3) uint8."""
+    images = torch.from_numpy(pictures).to(extractor.device).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        copies = noisy_features(extractor, images, sigma, n)
+    return copies.transpose(0, 1).cpu().numpy()

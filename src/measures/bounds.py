@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from src.artifacts.errors import UserError
@@ -22,8 +21,7 @@ from src.artifacts.parts import Parts
 from src.datasets.catalogue import open_catalogue
 from src.datasets.image_set import ImageSet
 from src.defences.bounds import Bounded
-from src.defences.median_smoothing import smoothed_bounds
-from src.defences.smoothing import noisy_features
+from src.defences.median_smoothing import noisy_copies, smoothed_bounds
 from src.extractors.extractor import Extractor
 from src.measures.exposure import Subject
 from src.measures.promotion import attacked_ids, measurable
@@ -39,7 +37,7 @@ COLUMNS = ("item", "clean", "attack", "bound", "method", "norm", "eps", "k", "fo
 LIST_COLUMNS = ("items", "clean", "attack", "bound", "method", "norm", "eps", "k", "found_by")
 _ROUNDING = 1e-5
 """Share of the largest score by which float32, in which networks rank, may differ from float64."""
-_COPIES_AT_ONCE = 16
+_ITEMS_AT_ONCE = 16
 """Items whose noisy copies are in memory together."""
 
 
@@ -92,6 +90,7 @@ def prove(
     parts: Parts,
 ) -> Proven:
     """Bound every user's score of each item of ``ids``; ``UserError`` if there is no proof."""
+    subject.changed(ids)  # refuses items that nobody can be shown before any work is done
     if subject.recommender.slopes(np.arange(1)) is None:
         raise UserError(
             f"{subject.run.model}: its scores have no slopes in features, and no bounds"
@@ -115,17 +114,16 @@ def _prove_by_layers(
             "smoothing"
         )
     bounded = Bounded(extractor)
-    slopes = torch.from_numpy(subject.recommender.slopes()).to(extractor.device).double()
+    slopes = subject.recommender.slopes().astype(np.float64)
 
     def prove_item(position: int) -> dict[str, np.ndarray]:
-        image = _pixels(images, ids[position : position + 1], extractor)[0]
-        eps = budget.eps / 255
-        return {"highest": bounded.upper_bounds(image, eps, slopes, budget.method).cpu().numpy()}
+        (picture,) = images.batch(ids[position : position + 1])
+        return {"highest": bounded.highest(picture, budget.eps, slopes, budget.method)}
 
     found = list(_timed(prove_item, len(ids), parts, "items proven"))
     users, items = (of.astype(np.float64) for of in subject.factors)
     scores = items[ids] @ users.T
-    by_features = subject.data.features[ids].astype(np.float64) @ slopes.cpu().numpy().T
+    by_features = subject.data.features[ids].astype(np.float64) @ slopes.T
     highest = np.stack([of["highest"] for of in found])
     rounding = _ROUNDING * max(np.abs(scores).max(), np.abs(by_features).max())
 
@@ -156,27 +154,30 @@ def _prove_by_noise(
     slopes = subject.recommender.slopes()
     read = unit_length if subject.recommender.unit else np.asarray
     constants = items @ users.T - read(features) @ slopes.T
+    eps, n_bounds = budget.eps / 255, len(ids) * len(users)
 
     def bounds_of(pictures: ImageSet, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return medians and bounds (m, users) of the items ``of``, whose images are ``pictures``."""
-        n_bounds = len(ids) * len(users)
-        bounds = [
-            smoothed_bounds(slopes @ read(noisy).T, budget.eps / 255, budget.sigma, n_bounds)
-            for noisy in _noisy_copies(extractor, pictures, of, budget)
-        ]
+        bounds = []
+        for start in range(0, len(of), _ITEMS_AT_ONCE):
+            batch = pictures.batch(pictures.positions(of[start : start + _ITEMS_AT_ONCE]))
+            bounds += [
+                smoothed_bounds(slopes @ read(noisy).T, eps, budget.sigma, n_bounds)
+                for noisy in noisy_copies(extractor, batch, budget.sigma, budget.n)
+            ]
         own = constants[of]
         return own + [b.median for b in bounds], own + [b.high for b in bounds]
 
     blocks = [
-        np.arange(start, min(start + _COPIES_AT_ONCE, len(items)))
-        for start in range(0, len(items), _COPIES_AT_ONCE)
+        np.arange(start, min(start + _ITEMS_AT_ONCE, len(items)))
+        for start in range(0, len(items), _ITEMS_AT_ONCE)
     ]
 
     def prove_block(position: int) -> dict[str, np.ndarray]:
         median, high = bounds_of(images, blocks[position])
         return {"median": median, "high": high[np.isin(blocks[position], ids)]}
 
-    found = list(_timed(prove_block, len(blocks), parts, f"blocks of {_COPIES_AT_ONCE} items"))
+    found = list(_timed(prove_block, len(blocks), parts, f"blocks of {_ITEMS_AT_ONCE} items"))
     medians = np.concatenate([of["median"] for of in found]).astype(np.float32)
     seconds = np.concatenate(
         [
@@ -192,7 +193,7 @@ def _prove_by_noise(
 
     interactions = subject.data.at_test_time
     changed = Changed(np.eye(len(users), dtype=np.float32), medians, interactions, ids, subject.k)
-    high = np.concatenate([of["high"] for of in found])
+    high = np.concatenate([of["high"] for of in found]) + _ROUNDING * np.abs(medians).max()
     return Proven(changed, medians[ids], high, seconds[ids], rows_under)
 
 
@@ -207,23 +208,6 @@ def _timed(
             found["seconds"] = np.array(time.perf_counter() - began)
             parts.save(number, found)
         yield dict(found)
-
-
-def _noisy_copies(
-    extractor: Extractor, pictures: ImageSet, ids: np.ndarray, budget: Budget
-) -> Iterator[np.ndarray]:
-    """Yield the features (n, D) of the noisy copies of each item."""
-    for start in range(0, len(ids), _COPIES_AT_ONCE):
-        pixels = _pixels(pictures, ids[start : start + _COPIES_AT_ONCE], extractor)
-        with torch.inference_mode():
-            noisy = noisy_features(extractor, pixels, budget.sigma, budget.n)
-        yield from noisy.transpose(0, 1).cpu().numpy()
-
-
-def _pixels(pictures: ImageSet, ids: np.ndarray, extractor: Extractor) -> torch.Tensor:
-    """Return images (m, 3, H, W) in [0, 1] on the extractor's device."""
-    pixels = torch.from_numpy(pictures.batch(pictures.positions(ids)))
-    return pixels.permute(0, 3, 1, 2).to(extractor.device).float() / 255
 
 
 def attacks_within(layout: Layout, model_dir: str | None, budget: Budget) -> list[Experiment]:
@@ -318,7 +302,8 @@ def read_bounds(path: str) -> pd.DataFrame:
 def bounds_summary(items: pd.DataFrame, together: pd.DataFrame) -> str:
     """Return two sentences for the terminal: single items, and all at once."""
     first = items.iloc[0]
-    within = f"within {first['eps']:g}/255 in L{first['norm']}"
+    norm = "L-inf" if first["norm"] == "inf" else f"L{first['norm']}"
+    within = f"within {first['eps']:g}/255 in {norm}"
     alone = (
         f"exposure@{first['k']} of {len(items)} items, each alone, {within}: "
         f"{_said(items['clean'].mean(), items['attack'].mean(), items['bound'].mean())} "
