@@ -71,8 +71,9 @@ LARGE_FARE = Defaults(
     step=1,
     steps=10,
 )
-SMALL_FARE = replace(
-    LARGE_FARE, schedule=replace(LARGE_FARE.schedule, epochs=80, lr=1e-3), eps=8, step=2, steps=5
+# Tuned on Fashion-MNIST. The budget is larger than the attacks' 8, and few long steps do as well as many.
+SMALL_FARE = Defaults(
+    replace(LARGE_FARE.schedule, epochs=60, batch_size=64, lr=3e-3), eps=10, step=5, steps=3
 )
 # The published ones.
 DENOISER = Defaults(

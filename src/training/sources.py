@@ -75,7 +75,8 @@ def reading_of(options: argparse.Namespace, weights: Path, n_features: int) -> R
 def choose_pictures(pictures: ImageSet, n: int, seed: int) -> ImageSet:
     """Choose ``n`` random pictures; their classes are those that have a picture among them."""
     order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))
-    return pictures.take(order[:n].sort().values.numpy()).renumbered()
+    chosen = pictures.take(order[:n].sort().values.numpy())
+    return chosen.renumbered() if chosen.labels else chosen
 
 
 def hold_out(pictures: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:

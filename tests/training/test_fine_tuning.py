@@ -281,9 +281,10 @@ def test_the_script_needs_no_labels(catalogue, monkeypatch, capsys):
 
 
 def test_the_script_writes_a_denoiser(catalogue, monkeypatch, capsys):
-    options = FARE.replace("fare", "denoiser_adv") + " --width 2 --steps 1"
-    code, _, err = call(monkeypatch, capsys, options)
+    options = FARE.replace("fare", "denoiser_adv") + " --width 2 --steps 1 --max_pictures 4"
+    code, printed, err = call(monkeypatch, capsys, options)
     assert code == 0, err
+    assert "4 pictures" in printed
     denoiser = load_denoiser(catalogue / "denoiser_adv.pt")
     assert denoiser.width == 2
     images = torch.rand(1, 3, 28, 28)
