@@ -9,11 +9,19 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from src.artifacts.errors import UserError
 from src.cli import EXIT_BAD_INPUT, Parser, add_gpu_option, run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from reproduce.workflow.leaderboard import Evaluation
+    from src.measures.leaderboard import Measured
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -94,7 +102,7 @@ def add(options: argparse.Namespace) -> None:
     )
 
 
-def evaluations(options: argparse.Namespace) -> list:
+def evaluations(options: argparse.Namespace) -> "list[Evaluation]":
     """Return what is to be evaluated; every wrong entry is found before the first one is attacked."""
     from reproduce.workflow.leaderboard import (
         UNDEFENDED,
@@ -148,11 +156,11 @@ def evaluate(options: argparse.Namespace) -> None:
     )
 
     found = evaluations(options)
-    if found[0].entry.name != found[0].undefended.name:
+    if found and found[0].entry.name != found[0].undefended.name:
         attack(found[0].of_undefended, options)  # whose images the others are shown too
     for of in found:
         seconds = attack(of, options)
-        measured = _measured(of, seconds)
+        measured = _measured(of, of.attacks, seconds)
         table = measured.rows()
         path = _results(of)
         bounds = [Layout(name).result(f"bounds_{of.entry.name}.tsv") for name in of.studies]
@@ -161,15 +169,14 @@ def evaluate(options: argparse.Namespace) -> None:
         if path.is_file():
             recorded = read_results(path)
             table = with_submissions(table, recorded)
-            if seconds < recorded["seconds"].max() and set(recorded["suite"]) == set(
-                table["suite"]
-            ):
-                table["seconds"] = recorded["seconds"].max()
+            if set(recorded["suite"]) == set(table["suite"]):
+                # A run that finds most files there takes less than the one that made them.
+                table["seconds"] = max(seconds, recorded["seconds"].max())
         _write(table, path)
         print(said(of.entry.name, table))
 
 
-def said(name: str, table) -> str:
+def said(name: str, table: "pd.DataFrame") -> str:
     """Return one line: what the entry costs and what attackers reach within the largest eps."""
     one = table[table["scope"] == "one"].iloc[-1]
     nothing, knowing = one["knows_nothing"], one["knows_defence"]
@@ -179,7 +186,7 @@ def said(name: str, table) -> str:
     return f"{line}; {one['indicator']}" if one["indicator"] else line
 
 
-def attack(evaluation, options: argparse.Namespace) -> float:
+def attack(evaluation: "Evaluation", options: argparse.Namespace) -> float:
     """Run the missing jobs of the entry's studies; return the seconds that this took."""
     name, start = evaluation.entry.name, time.monotonic()
     if evaluation.part:
@@ -210,7 +217,10 @@ def run_study(
         sys.exit(EXIT_BAD_INPUT)
 
 
-def _measured(evaluation, seconds: float = 0.0, attacks=None):
+def _measured(
+    evaluation: "Evaluation", attacks: Collection[str], seconds: float = 0.0
+) -> "Measured":
+    """Return the entry with ``attacks`` on it, which are names without the extractor."""
     from src.artifacts.experiments import Experiment
     from src.artifacts.layout import Layout
     from src.measures.leaderboard import Measured
@@ -221,19 +231,19 @@ def _measured(evaluation, seconds: float = 0.0, attacks=None):
         replace(evaluation.run, experiment=Experiment(evaluation.extractor)),
         evaluation.budget.seeds,
         evaluation.suite.k,
-        evaluation.attacks if attacks is None else attacks,
+        attacks,
         evaluation.label,
         seconds,
     )
 
 
-def _results(evaluation) -> Path:
+def _results(evaluation: "Evaluation") -> Path:
     from reproduce.workflow.leaderboard import FOLDER
 
     return FOLDER / "results" / evaluation.dataset / f"{evaluation.entry.name}.tsv"
 
 
-def _write(table, path: Path) -> None:
+def _write(table: "pd.DataFrame", path: Path) -> None:
     from src.artifacts.atomic import atomic_output
     from src.measures.leaderboard import write_results
 
@@ -273,7 +283,7 @@ def submit(options: argparse.Namespace) -> None:
             f"{options.images}: item {other[0]} is {what}; it needs {len(wanted)} items"
         )
     name = judge(of, options, eps)
-    promotion = promotion_table([_measured(of, attacks={name}).trainings])
+    promotion = promotion_table([_measured(of, {name}).trainings])
     table = submitted_rows(recorded, options.images.name, promotion, eps)
     reached = promotion[promotion["scope"] == "one"]["after"].iloc[0]
     best = strongest(recorded)[(recorded["scope"] == "one") & (recorded["eps"] == eps)].iloc[0]
@@ -284,7 +294,7 @@ def submit(options: argparse.Namespace) -> None:
     _write(table, path)
 
 
-def judge(evaluation, options: argparse.Namespace, eps: float) -> str:
+def judge(evaluation: "Evaluation", options: argparse.Namespace, eps: float) -> str:
     """Let stage 3 check and judge the images on each training; return the experiment's name."""
     from reproduce.workflow.catalogue import studies_of
     from reproduce.workflow.entries import Entries

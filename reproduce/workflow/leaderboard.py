@@ -23,13 +23,12 @@ from src.attacks.registry import PGD
 from src.cli import add_extractor_options, add_fidelity_option
 from src.defences.defence import NONE
 from src.defences.options import add_preprocess_option, model_dir_of
+from src.measures.leaderboard import UNDEFENDED
 from src.measures.verdicts import CONTROL
 from src.recommenders.command import add_recommender_options, run_of
 from src.recommenders.registry import RECOMMENDERS
 
 FOLDER = Path("leaderboard")
-UNDEFENDED = "undefended"
-"""Entry whose network and recommender the others defend."""
 BUDGETS = ("small", "full")
 NOWHERE, FRONT, EXTRACTOR, RECOMMENDER = "nowhere", "in front", "in extractor", "in recommender"
 ORIGIN = 0

@@ -32,6 +32,8 @@ COLUMNS = (
 )
 """``low`` and ``high`` are the interval of the best known attack, which ``attack`` names; ``suite`` is
 its version and budget."""
+UNDEFENDED = "undefended"
+"""Entry whose network and recommender the others defend."""
 SUBMITTED = "submitted:"
 """Begins the name of an attack that somebody's own images are."""
 COST = 0.02
@@ -238,16 +240,16 @@ def write_results(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, sep="\t", index=False, float_format="%.6g")
 
 
-def ranked(table: pd.DataFrame, undefended: str) -> pd.DataFrame:
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of scope ``one`` within the largest eps, the least exposed first, with ``marks``.
 
-    An entry is marked where it costs more than 2 % of the HR@20 of the entry ``undefended``, where its
-    recommender hardly looks at images, and where it is not evaluated.
+    An entry is marked where it costs more than 2 % of the undefended HR@20, where its recommender hardly
+    looks at images, and where it is not evaluated.
     """
     rows = table[table["scope"] == "one"]
     rows = rows[rows["eps"] == rows["eps"].max()]
     rows = rows.assign(exposure=strongest(rows))
-    plain = rows[rows["entry"] == undefended]["hr20"]
+    plain = rows[rows["entry"] == UNDEFENDED]["hr20"]
     marks = []
     for _, row in rows.iterrows():
         of = []

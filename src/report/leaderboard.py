@@ -11,11 +11,10 @@ from jinja2 import Template
 from matplotlib.axes import Axes
 
 from src.artifacts.atomic import atomic_outputs
-from src.measures.leaderboard import COST, SUBMITTED, ranked, read_results
+from src.measures.leaderboard import COST, SUBMITTED, UNDEFENDED, ranked, read_results
 from src.recommenders.reliance import HARDLY
 from src.report.plots import NEUTRAL, Plot, styles_of
 
-UNDEFENDED = "undefended"
 _TEMPLATE = Path(__file__).with_name("templates") / "leaderboard.md.j2"
 
 
@@ -25,7 +24,7 @@ def write_page(page: Path, tables: Mapping[str, Sequence[Path]]) -> list[Path]:
     for name, files in tables.items():
         table = pd.concat([read_results(path) for path in files], ignore_index=True)
         for suite, of in table.groupby("suite"):  # rows of different suites do not compare
-            rows = ranked(of, UNDEFENDED)
+            rows = ranked(of)
             plot = _plot(name, rows)
             ending = re.sub(r"[^A-Za-z0-9._]+", "-", f"{name} {suite}")
             path = page.with_name(f"{page.stem}_{ending}.svg")

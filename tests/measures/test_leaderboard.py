@@ -119,8 +119,7 @@ def test_order_and_marks():
             row("transfers", exposure=0.01, nothing=0.05, indicator="noise gains more"),
             row("kept", exposure=0.06, hr=0.393),
             row("kept", exposure=0.01, eps=2.0),
-        ),
-        "undefended",
+        )
     )
     assert list(shown["entry"]) == ["blind", "dear", "transfers", "kept", "undefended"]
     marks = dict(zip(shown["entry"], shown["marks"], strict=True))
