@@ -13,8 +13,9 @@ from src.attacks.items import add_items_options, items_of
 from src.cli import (
     Parser,
     add_common_options,
-    add_extractor_options,
     add_fidelity_option,
+    add_head_options,
+    add_model_options,
     pixel_levels,
     run,
 )
@@ -55,7 +56,8 @@ def parse_options() -> argparse.Namespace:
     group.add_argument("--k", type=positive, default=20, help="length of the lists")
     group.add_argument("--output", default="bounds", help="name of the table in results/<dataset>/")
     add_score_options(parser)
-    add_extractor_options(parser)
+    add_model_options(parser)
+    add_head_options(parser)
     add_preprocess_option(parser)
     add_fidelity_option(parser)
     return parser.parse_args()
@@ -65,6 +67,8 @@ def check_options(options: argparse.Namespace) -> None:
     """Raise ``UserError`` for a budget that nothing can be proven within."""
     if not np.isfinite(options.eps) or options.eps < 0:
         raise UserError("--eps is a number of grey levels from 0 on")
+    if options.precision != "fp32":
+        raise UserError("--precision: bounds are of fp32")
     if options.method != "smoothing" and (options.sigma, options.n) != (None, None):
         raise UserError("--sigma and --n belong to --method smoothing")
     if options.method != "smoothing" and options.preprocess.text != NONE:
@@ -115,7 +119,7 @@ def main() -> None:
     recorded = RecordedExtractor.read(classes)
     if recorded.precision != "fp32":
         raise UserError(
-            f"{classes} was made with --precision {recorded.precision}: proofs are of fp32"
+            f"{classes} was made with --precision {recorded.precision}: bounds are of fp32"
         )
     resize = recorded.resize if options.resize is None else options.resize
     RecordedExtractor.of(

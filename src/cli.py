@@ -177,6 +177,23 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     """Add options of the network that reads the images, shared by the stages that classify."""
     add_model_options(parser)
+    add_head_options(parser)
+    parser.add_argument(
+        "--image_batch",
+        type=int,
+        default=None,
+        help="images in one forward pass (default: 8 on the CPU, 128 on a GPU)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=None,
+        help="threads that read images (default: 0 on the CPU, 8 on a GPU)",
+    )
+
+
+def add_head_options(parser: argparse.ArgumentParser) -> None:
+    """Add options of the head that scores the features of the network."""
     parser.add_argument(
         "--head",
         choices=tuple(HEADS),
@@ -190,18 +207,6 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="with --head none and class_means: CSV of item and category, the shop's own classes; they "
         "are numbered in the order of their names",
-    )
-    parser.add_argument(
-        "--image_batch",
-        type=int,
-        default=None,
-        help="images in one forward pass (default: 8 on the CPU, 128 on a GPU)",
-    )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=None,
-        help="threads that read images (default: 0 on the CPU, 8 on a GPU)",
     )
 
 
