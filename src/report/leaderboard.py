@@ -15,6 +15,8 @@ from src.measures.leaderboard import COST, SUBMITTED, UNDEFENDED, ranked, read_r
 from src.recommenders.reliance import HARDLY
 from src.report.plots import NEUTRAL, Plot, styles_of
 
+_HALF, _LOOKS, _TRAININGS = 0.5, 0.1, 3
+"""Of a defence that holds: the largest share of the gain, loss of reliance, fewest trainings."""
 _TEMPLATE = Path(__file__).with_name("templates") / "leaderboard.md.j2"
 
 
@@ -57,25 +59,28 @@ def _section(name: str, rows: pd.DataFrame, plot: Plot, image: str) -> str:
 
 
 def _summary(rows: pd.DataFrame) -> str:
-    """Say what the best entry without a mark leaves of the gain of attacks."""
+    """Say how far attacks get without a defence, and which defence holds or is nearest to that."""
     plain = rows[rows["entry"] == UNDEFENDED]
     if plain.empty:
         return ""
     plain = plain.iloc[0]
-    others = rows[(rows["entry"] != UNDEFENDED) & (rows["marks"].str.len() == 0)]
     gain = plain["exposure"] - plain["clean"]
     text = (
         "The best attack on the undefended recommender takes an item from "
-        f"{_percent(plain['clean'])} to {_percent(plain['exposure'])} of the users. "
+        f"{_percent(plain['clean'])} to {_percent(plain['exposure'])} of the users. A defence holds "
+        "where it is without a mark, leaves at most half of that gain, costs at most "
+        f"{_LOOKS:g} of reliance, and {_TRAININGS} trainings keep the intervals apart. "
     )
+    looking = rows["reliance"] >= plain["reliance"] - _LOOKS
+    others = rows[(rows["entry"] != UNDEFENDED) & (rows["marks"].str.len() == 0) & looking]
     if others.empty or gain <= 0:
-        return text + "No defence is without a mark."
+        return text + "None does: each has a mark or reads images much less."
     best = others.iloc[0]
     left = (best["exposure"] - best["clean"]) / gain
-    return (
-        text
-        + f"Among the defences without a mark {best['entry']} leaves {100 * left:.0f} % of that gain."
-    )
+    apart = best["high"] < plain["low"] and best["extractor_seeds"] >= _TRAININGS
+    if left <= _HALF and apart:
+        return f"{text}{best['entry']} does: it leaves {100 * left:.0f} %."
+    return f"{text}None does; the nearest is {best['entry']}, which leaves {100 * left:.0f} %."
 
 
 def _percent(value: float) -> str:

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from src.measures.leaderboard import COLUMNS, write_results
 from src.report.leaderboard import write_page
@@ -49,17 +50,27 @@ def test_page_has_a_table_in_order_and_a_plot(tmp_path):
     assert "mine (submitted)" in lines["madry"]
     assert "costs more than 2 % of HR@20" in lines["madry"]
     assert "from 1.00 % to 11.00 % of the users" in text
-    assert "Among the defences without a mark jpeg50 leaves 50 % of that gain." in text
+    assert "None does; the nearest is jpeg50, which leaves 50 %." in text
     assert plot.name == "leaderboard_shop-1-small.svg" and f"]({plot.name})" in text
     assert plot.read_bytes().startswith(b"<?xml")
 
 
-def test_page_says_where_no_defence_is_without_a_mark(tmp_path):
+@pytest.mark.parametrize(
+    ("defence", "said"),
+    [
+        ({"extractor_seeds": 3}, "jpeg50 does: it leaves 20 %."),
+        ({"extractor_seeds": 2}, "None does; the nearest is jpeg50, which leaves 20 %."),
+        ({"extractor_seeds": 3, "high": 0.11}, "None does; the nearest is jpeg50"),
+        ({"extractor_seeds": 3, "reliance": 0.6}, "None does: each has a mark or reads images"),
+        ({"extractor_seeds": 3, "hr20": 0.39}, "None does: each has a mark or reads images"),
+    ],
+)
+def test_page_says_which_defence_holds(tmp_path, defence, said):
     folder = tmp_path / "shop"
     results(folder, "undefended", 0.11, 0.4)
-    results(folder, "amr", 0.02, 0.4, reliance=0.04)
+    results(folder, "jpeg50", 0.03, 0.4, **defence)
     page, _ = write_page(tmp_path / "leaderboard.md", {"shop": sorted(folder.iterdir())})
-    assert "No defence is without a mark." in page.read_text()
+    assert said in page.read_text()
 
 
 def test_rows_of_different_suites_are_in_tables_of_their_own(tmp_path):
