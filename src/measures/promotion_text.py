@@ -11,7 +11,7 @@ from src.measures.attack_failures import evaluated
 from src.measures.promotion import ANY
 from src.measures.terminal import format_table
 from src.measures.threats import WORST
-from src.measures.verdicts import CONTROL
+from src.measures.verdicts import CONTROL, verdict_text
 from src.recommenders.reliance import HARDLY
 
 _SHOWN = {
@@ -238,4 +238,6 @@ def _percent(value: float, low: float = np.nan, high: float = np.nan) -> str:
 
 
 def _verdict(row: pd.Series) -> str:
-    return f"{row['verdict']}: {row['indicator']}" if row["indicator"] else row["verdict"]
+    if row["indicator"]:
+        return f"{row['verdict']}: {row['indicator']}"
+    return verdict_text(row) if row["verdict"] else ""
