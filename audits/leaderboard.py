@@ -156,8 +156,11 @@ def evaluate(options: argparse.Namespace) -> None:
     )
 
     found = evaluations(options)
+    # The images of the undefended entry, which is the first of all, are shown to the others too.
     if found and found[0].entry.name != found[0].undefended.name:
-        attack(found[0].of_undefended, options)  # whose images the others are shown too
+        plain = found[0].of_undefended
+        if not all(file.is_file() for file in plain.reports):
+            attack(plain, options)
     for of in found:
         seconds = attack(of, options)
         measured = _measured(of, of.attacks, seconds)

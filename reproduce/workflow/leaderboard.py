@@ -19,6 +19,7 @@ from reproduce.workflow.entries import Entries
 from reproduce.workflow.options import OptionsParser
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run, check_name
+from src.artifacts.layout import Layout
 from src.attacks.registry import PGD
 from src.cli import add_extractor_options, add_fidelity_option
 from src.defences.defence import NONE
@@ -434,6 +435,15 @@ class Evaluation:
         if self.extractor is None and self.entry.name != UNDEFENDED:
             return frozenset({*own, *self._of_undefended})
         return frozenset(own)
+
+    @property
+    def reports(self) -> list[Path]:
+        """Reports of all its attacks, which are there once its study has run."""
+        return [
+            Layout(dataset).attack_report(replace(Experiment.parse(name), model_dir=self.extractor))
+            for dataset, study in self.studies.items()
+            for name in study.attack_options
+        ]
 
     @property
     def of_undefended(self) -> "Evaluation":
