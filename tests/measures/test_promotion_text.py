@@ -18,6 +18,8 @@ from tests.measures.test_promotion import APGD, TRANSFERRED, row
 def test_how_documents_call_attacks(attack, said):
     shown = {"items": 3, "after": 0.11, "restored": 0.05, "place_before": 9.0, "place_after": 4.0}
     numbers = dict.fromkeys(("low", "high", "net_low", "net_high"), 0.1) | {"reliance": 0.5}
-    one = row(attack, 0.1) | shown | numbers | {"indicator": "", "verdict": "effect"}
+    verdict = {"indicator": "", "verdict": "effect", "weakest_level": "2 extractor trainings"}
+    one = row(attack, 0.1) | shown | numbers | verdict
     table = pd.DataFrame([one, one | {"scope": "all"}])
-    assert f"| {said} |" in markdown(table)
+    text = markdown(table)
+    assert f"| {said} |" in text and "| effect (2 extractor trainings) |" in text
