@@ -301,6 +301,7 @@ def judge(evaluation: "Evaluation", options: argparse.Namespace, eps: float) -> 
     """Let stage 3 check and judge the images on each training; return the experiment's name."""
     from reproduce.workflow.catalogue import studies_of
     from reproduce.workflow.entries import Entries
+    from reproduce.workflow.leaderboard import ORIGIN
 
     given = f"--attack_type given --eps {eps:g} --l {evaluation.suite.norm} --images_from "
     given += shlex.quote(str(options.images))
@@ -308,8 +309,8 @@ def judge(evaluation: "Evaluation", options: argparse.Namespace, eps: float) -> 
     studies = studies_of(Entries.of(attacked))
     for dataset, study in studies.items():
         (extractor,) = study.extractors
-        words = f"--dataset {dataset} --gpu {options.gpu} --origin_class {study.origin} "
-        words += f"--target_class {study.target} {extractor.options} {given}"
+        words = f"--dataset {dataset} --gpu {options.gpu} --origin_class {ORIGIN} "
+        words += f"--target_class {evaluation.catalogue.target} {extractor.options} {given}"
         script = str(ROOT / "classify_extract_attack.py")
         done = subprocess.run(
             [sys.executable, script, *shlex.split(words)], stderr=subprocess.PIPE, text=True

@@ -474,7 +474,8 @@ class Evaluation:
     @property
     def part_files(self) -> list[str]:
         """Files that the study ``part`` trains."""
-        return [file for of in studies_of(Entries.of(self.part)).values() for file in of.trainings]
+        studies = studies_of(Entries.of(self.part)).values()
+        return [file for study in studies for of in study.extractors for file in of.trained]
 
     @cached_property
     def study(self) -> dict[str, Any]:

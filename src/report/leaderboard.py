@@ -30,7 +30,7 @@ def write_page(page: Path, tables: Mapping[str, Sequence[Path]]) -> list[Path]:
             plot = _plot(name, rows)
             ending = re.sub(r"[^A-Za-z0-9._]+", "-", f"{name} {suite}")
             path = page.with_name(f"{page.stem}_{ending}.svg")
-            plots[path] = plot.rendered("svg")
+            plots[path] = plot.light["svg"]
             parts.append(_section(f"{name}, suite {suite}", rows, plot, path.name))
     template = Template(_TEMPLATE.read_text(), keep_trailing_newline=True)
     text = template.render(
