@@ -1,6 +1,7 @@
 """Networks with which trainings start."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from src.defences.unet import UNet
 from src.extractors.architectures import build_extractor
 from src.extractors.checkpoints import load_extractor, load_pretrained
-from src.extractors.extractor import Extractor
+from src.extractors.extractor import Extractor, Prediction
 from src.extractors.weights import IMAGENET
 from src.training.options import Job
 
@@ -16,7 +17,9 @@ from src.training.options import Job
 class CleanedImages(nn.Module):
     """Images of a denoiser, in [0, 1], as a network behind it reads them."""
 
-    text = "denoiser"
+    text = recorded = "denoiser"
+    changes_images = True
+    is_random = False
 
     def __init__(self, denoiser: UNet) -> None:
         super().__init__()
@@ -24,6 +27,9 @@ class CleanedImages(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.denoiser(images).clamp(0, 1)
+
+    def predict(self, network: Callable[[Tensor], Prediction], images: Tensor) -> Prediction:
+        return network(self(images))
 
 
 def new_extractor(job: Job, labels: tuple[str, ...]) -> Extractor:
