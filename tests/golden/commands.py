@@ -151,6 +151,7 @@ FURTHER_RECOMMENDERS: Commands = [
         for name, options in (
             ("with the full forms", "--model VBPR AMR --form full"),
             ("with item biases", "--model BPRMF AMF --item_bias"),
+            ("against promotion", "--model VBPR RankAMR"),
             ("AMF against all pairs", "--model AMF --perturb full"),
             ("AMF against bim", "--model AMF --adv_attack bim --adv_steps 2"),
             ("AMF against pgd", "--model AMF --adv_attack pgd --adv_steps 2 --projection box"),
@@ -185,6 +186,11 @@ PROMOTION: Commands = [
         )
     ),
     ("promotion", f"-m audits.promotion {SHOP} --model VBPR AMR --epoch 2 --seed 0 1 --k 10"),
+    (
+        "bounds of medians",
+        f"-m audits.bounds {PLAIN} --score_model VBPR --score_epoch 2 --items random:2 --k 10"
+        " --method smoothing --sigma 0.2 --n 10 --eps 2",
+    ),
 ]
 
 LIST_MEASURES: Commands = [
@@ -387,6 +393,8 @@ BAD_CALLS: Commands = [
     ("trace, no table", "-m audits.trace results/none/summary.tsv 1"),
     ("report, no data set", "report.py --dataset none"),
     ("promotion, blind", f"-m audits.promotion {SHOP} --model BPRMF --epoch 2"),
+    ("bounds, no recommender", f"-m audits.bounds {PLAIN}"),
+    ("leaderboard, no entry", "-m audits.leaderboard evaluate none_such"),
     ("detection, no such detector", f"-m audits.detection {PLAIN} --detector none_such"),
     ("parameters, not trained", f"-m audits.parameters {SHOP} --epoch 77"),
     ("parameters, no features", f"-m audits.parameters {SHOP} --epoch 2 --model BPRMF --tables features"),
