@@ -17,8 +17,12 @@ from src.recommenders.audience import Audience
 
 _BELOW_A_USER = 1e-6
 """Weight of the objective beside exposure: it only orders images that equally many users are shown."""
-_OF_THE_MEDIAN = 0.75
-"""T of the smooth count, as a share of the median distance of scores from their thresholds."""
+_OF_THE_MEDIAN = 1 / 12
+"""T of the smooth count, as a share of the median distance of scores from their thresholds.
+
+A wide count suits catalogues where the attack reaches half of the users, a narrow one those where it reaches
+few. A twelfth costs the former a tenth of the exposure of 3/4, and gives the latter a quarter more.
+"""
 
 
 @dataclass(frozen=True)

@@ -270,8 +270,7 @@ def test_every_attack_has_noise_of_its_size_under_both_protocols(name, given):
         if attack.startswith(("pgd_", "fgsm_")):
             control = f"noise_{pair}_eps{re.search(r'eps([0-9.]+)', attack)[1]}_linf"
             assert control in study.attack_options
-            retrained = study.retrained_attacks
-            assert (control in retrained) == (attack in retrained)
+            assert control in study.retrained_attacks or attack not in study.retrained_attacks
 
 
 def test_noise_like_a_kind_needs_one_attack_of_it():
