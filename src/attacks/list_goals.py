@@ -21,7 +21,8 @@ _OF_THE_MEDIAN = 1 / 12
 """T of the smooth count, as a share of the median distance of scores from their thresholds.
 
 A wide count suits catalogues where the attack reaches half of the users, a narrow one those where it
-reaches few. A twelfth costs the former a tenth of the exposure of 3/4, and gives the latter a quarter more.
+reaches few. A twelfth costs the former a tenth of the exposure of 3/4, and gives the latter a quarter
+more.
 """
 
 
