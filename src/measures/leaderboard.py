@@ -44,6 +44,8 @@ _WORST = "worst"
 """The best image of each item over all attacks."""
 _ROUNDED = 1e-5
 """Exposure that tables leave out: they have six digits."""
+_ROUNDED_SHARE = 1e-5
+"""Relative error of a number in a table, which has six digits."""
 _MORE = 0.02
 """Share by which an attack that knows less must do more to be a sign of failure."""
 
@@ -214,7 +216,7 @@ def submitted_rows(
     best = strongest(recorded)
     for at, row in recorded[recorded["eps"] == eps].iterrows():
         of = promotion[promotion["scope"] == row["scope"]].iloc[0]
-        if of["after"] > best.loc[at]:
+        if of["after"] > best.loc[at] * (1 + _ROUNDED_SHARE):
             table.loc[at, "knows_defence"] = of["after"]
             table.loc[at, "low"] = of["before"] + of["low"]
             table.loc[at, "high"] = of["before"] + of["high"]
