@@ -118,7 +118,7 @@ class Experiment:
 
     @property
     def recommender(self) -> str:
-        """Whose lists the attack is after: ``VBPR-ep100-lr0.05``; empty if the name shows none."""
+        """Recommender whose lists are attacked: ``VBPR-ep100-lr0.05``; empty if the name shows none."""
         parts = self.parameters.split("_")
         return next((part for part in parts if _RECOMMENDER.fullmatch(part)), "")
 

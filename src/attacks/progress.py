@@ -46,7 +46,7 @@ class FollowedGoal:
     def __init__(self, goal: ListGoal) -> None:
         self._goal = goal
         self.compared: list[Tensor] = []
-        """What was achieved, (n,) each, whenever images were compared."""
+        """Values of ``achieved``, (n,) each, one for each comparison of images."""
         self.looked_at: list[Tensor] = []
         """Minus the goal's values, (n,) each."""
 

@@ -1,4 +1,4 @@
-"""What ``promotion.tsv`` says, for the terminal, the report and documents."""
+"""Text of ``promotion.tsv`` for the terminal, the report and documents."""
 
 import re
 

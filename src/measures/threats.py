@@ -1,4 +1,4 @@
-"""What the attacker of an experiment knew about the recommender that ranks the attacked items."""
+"""Knowledge of an attacker about the recommender that ranks the attacked items."""
 
 import re
 from typing import Literal
@@ -19,7 +19,7 @@ Threat = Literal[
     "retrained",
     "worst",
 ]
-"""What the attacker knows; ``worst`` is the best image of each item over all attacks of a budget."""
+"""Knowledge of the attacker; ``worst`` is the best image of each item over all attacks of a budget."""
 WORST: Threat = "worst"
 KNOWING_LESS = ("other_recommender", "ranks_only", "unaware", "transfer")
 """Threats that do no more than ``white_box``, unless the latter failed to optimise.

@@ -16,7 +16,7 @@ from src.recommenders.reliance import HARDLY
 from src.report.plots import NEUTRAL, Plot, styles_of
 
 _HALF, _LOOKS, _TRAININGS = 0.5, 0.1, 3
-"""Of a defence that holds: the largest share of the gain, loss of reliance, fewest trainings."""
+"""A defence holds within these: largest share of the gain, loss of reliance, fewest trainings."""
 _TEMPLATE = Path(__file__).with_name("templates") / "leaderboard.md.j2"
 
 
