@@ -38,7 +38,7 @@ esac
 if [ -n "${OPTION[attack_eps]:-}" ]; then
     attacks=()
     for eps in ${OPTION[attack_eps]}; do
-        attacks+=("\"--attack_type pgd --eps $eps\"" "\"--attack_type noise --eps $eps\"")
+        attacks+=("\"--attack_type pgd --eps $eps\"" "\"{rank} --eps $eps\"" "\"--attack_type noise --eps $eps\"")
     done
     ENTRIES+=("\"attacks\": [$(IFS=,; echo "${attacks[*]}")]")
 fi

@@ -15,6 +15,7 @@ from src.artifacts.layout import Layout
 from src.artifacts.tables import TestRanks, TopK, write_pairs, write_test_ranks, write_top_k
 from src.measures.pairs import attack_command, reversed_pair, suggest_pairs
 from src.measures.runs import NOT_LISTED, read_held_out
+from src.measures.summary import comparisons_of, summarise
 from src.measures.terminal import format_table
 
 ATTACK = "pgd_7_9_eps8.0_eps_it8.0_nb_it10_linf"
@@ -130,6 +131,23 @@ def test_ncdcg_and_its_tests(monkeypatch, layout):
     assert row(read(layout, "ncdcg", "original"), classId=7)["score"] == pytest.approx(
         before.mean()
     )
+
+
+def test_the_summary_says_what_stage_2b_says(monkeypatch, layout):
+    assert evaluate(monkeypatch, layout, "--metric", "all", "--list_of_k", "1", "3") == 0
+    runs = [Run(Experiment.parse(name), "VBPR", 10, 3) for name in ("original", ATTACK)]
+    summary = summarise(comparisons_of([layout], [runs], [1, 3])).set_index(["metric", "k"])
+    measured = {}
+    for metric in ("chr", "ncdcg"):
+        table = read(layout, metric, ATTACK)
+        for _, of in table[table["classId"] == 7].iterrows():
+            measured[metric, of["k"]] = of["score_before"], of["score"]
+    accuracy = read(layout, "accuracy", ATTACK)
+    for _, of in accuracy[accuracy["k"].notna()].iterrows():
+        measured[of["metric"], int(of["k"])] = of["before"], of["score"]
+    assert len(measured) == 8
+    for key, values in measured.items():
+        assert summary.loc[key, ["before", "after"]].tolist() == pytest.approx(values)
 
 
 def test_equal_lists_change_by_exactly_nothing(monkeypatch, layout):
