@@ -94,7 +94,7 @@ def add_fidelity_option(parser: argparse.ArgumentParser) -> None:
         "--fidelity",
         choices=sorted(FIDELITIES),
         default="corrected",
-        help="corrected pipeline, or the published behaviour with its defects (see README)",
+        help="corrected pipeline, or the published behaviour with its defects (docs/reference.md)",
     )
 
 

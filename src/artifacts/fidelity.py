@@ -9,7 +9,7 @@ class Fidelity:
     """Choices in which the published code and the corrected pipeline differ.
 
     Code reads the choice that it needs (``fidelity.quantise``) and never the name of the mode, so that
-    each difference is one field here and one line in the README.
+    each difference is one field here and one line in docs/reference.md.
     """
 
     name: Literal["corrected", "paper"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 ATTACK = (
@@ -39,7 +39,7 @@ PLACEHOLDERS = {
 
 
 def published_commands() -> list[str]:
-    table = README.split("as the paper's repository prints them")[1].split("\n\n")[1]
+    table = REFERENCE.split("as the paper's repository prints them")[1].split("\n\n")[1]
     commands = re.findall(r"`(python .+?)`", table)
     for placeholder, value in PLACEHOLDERS.items():
         commands = [command.replace(placeholder, value) for command in commands]
