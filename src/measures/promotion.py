@@ -372,10 +372,10 @@ def subjects_of(
     """Read the recommenders on every extractor that has attacked experiments in all data sets.
 
     ``options`` are labels of options of recommenders, one of which each has; None allows any. Extractors
-    may lack some of the recommenders.
+    may lack some of the recommenders; those that lack all of them are left out, and it is said.
 
-    Raises ``UserError`` for a recommender that does not look at images, for missing weights, and where
-    nothing has been attacked.
+    Raises ``UserError`` for a recommender that does not look at images or is trained on no extractor, and
+    where nothing has been attacked.
     """
     for model in models:
         if not Model.parse(model).kind.reads_images:
@@ -399,10 +399,15 @@ def subjects_of(
         for label in labels
     ]
     trained = [run for run in runs if is_trained(run)]
-    for run in runs:
-        lacks_all = run.experiment not in {of.experiment for of in trained}
-        if lacks_all or run.model not in {of.model for of in trained}:
-            trained.append(run)  # reading it names the missing weights
+    for label in labels:
+        if label not in {of.model for of in trained}:
+            trained.append(
+                Run(runs[0].experiment, label, epochs)
+            )  # reading it names the missing weights
+    for experiment in dict.fromkeys(run.experiment for run in runs):
+        if experiment not in {of.experiment for of in trained}:
+            chosen = f" with {' or '.join(options)}" if options else ""
+            print(f"left out {experiment.name}: no {' or '.join(labels)}{chosen} is trained on it")
     trainings = []
     for run in trained:
         data = [load_training_data(layout, run.experiment) for layout in layouts]
