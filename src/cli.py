@@ -28,6 +28,11 @@ EXIT_TERMINATED = 143
 
 LOGS = Path("logs")
 """Folder of the traces of unexpected errors, in the folder in which a script runs."""
+DEFENDED = "free_adv"
+"""Folder of the defended model that the paper attacks."""
+DEFAULT_MAX_PIXELS = 89_478_485
+"""Largest image that is read, width times height: 256 MiB of RGB, as in Pillow."""
+_LARGEST_MAX_PIXELS = 2**32
 LARGEST_SEED = 2**32 - 1
 
 
@@ -115,6 +120,13 @@ def seed_number(text: str) -> int:
     return seed
 
 
+def number_of_pixels(text: str) -> int:
+    """Parse a number of pixels: at least 1, and at most what fits into the memory of large machines."""
+    if not 1 <= (number := int(text)) <= _LARGEST_MAX_PIXELS:
+        raise argparse.ArgumentTypeError(f"must be 1 to {_LARGEST_MAX_PIXELS}")
+    return number
+
+
 def number_of_readers(text: str) -> int:
     """Parse a number of threads that read images: at most the cores of this machine."""
     cores = os.cpu_count() or 1
@@ -179,7 +191,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--defense", type=int, choices=(0, 1), default=0, help="0: undefended, 1: defended model"
     )
     parser.add_argument(
-        "--model_dir", default="free_adv", help="folder of the defended model below models/"
+        "--model_dir", default=DEFENDED, help="folder of the defended model below models/"
     )
     parser.add_argument(
         "--model_file",
@@ -208,6 +220,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def require_defense(options: argparse.Namespace) -> None:
+    """Raise ``UserError`` for a ``--model_dir`` that is given without ``--defense 1``."""
+    if not options.defense and options.model_dir != DEFENDED:
+        raise UserError(f"--model_dir {options.model_dir} is read with --defense 1 only: add it")
+
+
 def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     """Add options of the network that reads the images, shared by the stages that classify."""
     add_model_options(parser)
@@ -217,6 +235,12 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=None,
         help="images in one forward pass (default: 8 on the CPU, 128 on a GPU)",
+    )
+    parser.add_argument(
+        "--max_pixels",
+        type=number_of_pixels,
+        default=DEFAULT_MAX_PIXELS,
+        help="largest image, width times height, that is read",
     )
     parser.add_argument(
         "--workers",

@@ -77,6 +77,20 @@ def read_headed(
     return check_columns(path, frame, [*columns, *present], first_row=2)
 
 
+def read_results(path: Path, needs: Sequence[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a table of results that a user names; columns of ``text`` are read as text.
+
+    Raises ``UserError`` for a missing file, a file that is no table with a header, a table without rows,
+    and a missing column of ``needs``.
+    """
+    table = read_headed(path, (), text=text)
+    if missing := [name for name in needs if name not in table]:
+        raise UserError(
+            f"{path} lacks the columns {', '.join(missing)}: it is another kind of table"
+        )
+    return table
+
+
 def check_columns(
     path: Path, frame: pd.DataFrame, columns: Sequence[Column], first_row: int
 ) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import io
 import math
 import pickle
 import re
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -257,7 +258,7 @@ def _are_channels(values: object, *, positive: bool = False) -> bool:
     )
 
 
-def load_plain(path: Path) -> Any:
+def load_plain(path: Path, device: torch.device | str = "cpu") -> Any:
     """Load a file with ``torch.load``, which unpickles only tensors and containers.
 
     Raises ``UserError`` for a missing file and for any other content.
@@ -267,7 +268,7 @@ def load_plain(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
     except MemoryError:
         raise
     except Exception as error:  # arbitrary bytes make the unpickler raise errors of any type
@@ -277,6 +278,21 @@ def load_plain(path: Path) -> Any:
                 f"trust it: python -m audits.convert_checkpoint {path} {path.with_suffix('.tensors.pt')}"
             ) from error
         raise UserError(f"{path} is not a checkpoint, or it is incomplete") from error
+
+
+def load_state(path: Path, device: torch.device | str) -> dict[str, Any] | None:
+    """Load the state of an unfinished training (``write_plain``); None if there is none.
+
+    A damaged file is deleted, and said to be, so that the training can start again.
+    """
+    if not path.exists():
+        return None
+    try:
+        return load_plain(path, device)
+    except UserError:
+        print(f"{path} is damaged: training starts again", file=sys.stderr)
+        path.unlink(missing_ok=True)
+        return None
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
