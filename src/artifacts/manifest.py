@@ -200,6 +200,11 @@ def require_as_written(path: Path) -> bool:
     return False
 
 
+def is_recorded(path: Path) -> bool:
+    """Return whether a record names ``path`` among the outputs of its command."""
+    return _recorded(path) is not None
+
+
 def _recorded(path: Path) -> tuple[str, str] | None:
     """Return the command that wrote ``path`` and the hash that it recorded; None without a record.
 
