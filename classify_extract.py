@@ -22,7 +22,7 @@ from src.datasets.catalogue import (
     image_ids,
     open_whole_catalogue,
 )
-from src.datasets.image_files import require_images
+from src.datasets.image_files import limit_pixels, require_images
 from src.defences.options import add_preprocess_option, model_dir_of
 from src.extractors.weights import item_classes_of, weights_of
 
@@ -39,6 +39,7 @@ def main() -> None:
     layout = Layout(options.dataset, options.root)
     layout.require_data()
     weights = weights_of(options, layout)
+    limit_pixels(options.max_pixels)
     require_images(layout.images)
     item_classes = item_classes_of(options)
     if item_classes:

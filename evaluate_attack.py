@@ -4,6 +4,7 @@ import sys
 
 import pandas as pd
 
+from src.artifacts.attack_report import read_attack_report
 from src.artifacts.classes import Classes, read_attacked_classes, read_classes
 from src.artifacts.manifest import Manifest, read_record
 from src.artifacts.stage import Stage
@@ -26,7 +27,8 @@ def main() -> None:
         return
 
     attacked, start = read_attacked_classes(inputs[0])
-    report = pd.read_csv(inputs[1], sep="\t")
+    before = ["success_before_rounding"]
+    report = read_attack_report(inputs[1], needs=before, images=attacked.image_ids)
     table = success_table(command, attacked, start, report)
     lines = success_lines(command, attacked, start, table["success_rate"])
     with stage.publish() as (text_file, table_file):

@@ -16,6 +16,7 @@ from src.recommenders.command import (
     add_recommender_options,
     add_seeds_option,
     positive,
+    require_read,
     run_of,
 )
 from src.recommenders.factor_models import FactorModel
@@ -65,7 +66,9 @@ def parse_options() -> argparse.Namespace:
         "experiment, which stays as it is (after train_extractor.py --recipe fare)",
     )
     add_fidelity_option(parser)
-    return parser.parse_args()
+    options = parser.parse_args()
+    require_read(options, ["AMR"] if options.adv else options.model)
+    return options
 
 
 def chosen_models(options: argparse.Namespace) -> list[str]:

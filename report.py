@@ -10,6 +10,7 @@ from src.cli import (
     add_configuration_options,
     add_trainings_option,
     layouts_of,
+    require_counts,
     run,
 )
 
@@ -47,6 +48,7 @@ def parse_options() -> argparse.Namespace:
 
 def main() -> None:
     options = parse_options()
+    require_counts(options, "topk")
     layout, *trainings = layouts_of(options)
 
     from src.report.page import FIGURES, TABLES, write_report

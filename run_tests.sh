@@ -4,6 +4,7 @@
 #   bash run_tests.sh                  all tests
 #   bash run_tests.sh -m "not slow"    without those of more than 20 seconds
 #   bash run_tests.sh --any-machine    the numerical tests, under settings that stand for other processors
+#   bash run_tests.sh --faults         damage every artifact, call every script wrongly, and print the figures
 set -euo pipefail
 cd "$(dirname "$0")"
 source reproduce/setup.sh requirements-dev.txt
@@ -12,5 +13,9 @@ PARALLEL=(--numprocesses auto --maxprocesses 4 --dist loadfile)
 if [ "${1:-}" = --any-machine ]; then
     shift
     exec python -m tests.any_machine "${PARALLEL[@]}" "$@"
+fi
+if [ "${1:-}" = --faults ]; then
+    shift
+    exec python -m tests.faults "$@"
 fi
 python -m pytest "${PARALLEL[@]}" "$@"

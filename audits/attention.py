@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from src.artifacts.attack_report import read_attack_report
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
@@ -88,7 +89,7 @@ def main() -> None:
         options.share,
         loading.batch_size,
     )
-    report = pd.read_csv(inputs[0], sep="\t", index_col="image")
+    report = read_attack_report(inputs[0], needs=["success"]).set_index("image")
     success = report["success"].loc[attacked.ids].eq(1).to_numpy()
     observed = observe(study, clean, attacked, success, options.minimal_eps)
     if options.lime:

@@ -3,8 +3,13 @@
 import argparse
 import errno
 import os
+import shlex
+import signal
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,11 +17,23 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import CLASS_MEANS, HEADS, LINEAR, PUBLISHED
 from src.artifacts.fidelity import FIDELITIES, Fidelity
 from src.artifacts.layout import Layout
+from src.artifacts.manifest import ACCEPT_CHANGED
 from src.artifacts.program import program
 
+EXIT_UNEXPECTED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
+EXIT_TERMINATED = 143
+
+LOGS = Path("logs")
+"""Folder of the traces of unexpected errors, in the folder in which a script runs."""
+DEFENDED = "free_adv"
+"""Folder of the defended model that the paper attacks."""
+DEFAULT_MAX_PIXELS = 89_478_485
+"""Largest image that is read, width times height: 256 MiB of RGB, as in Pillow."""
+_LARGEST_MAX_PIXELS = 2**32
+LARGEST_SEED = 2**32 - 1
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -73,8 +90,15 @@ def add_common_options(
 
 
 def add_force_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--force``, and the option that accepts inputs which were changed by hand."""
     parser.add_argument(
         "--force", action="store_true", help="run the stage even if its manifest matches"
+    )
+    parser.add_argument(
+        ACCEPT_CHANGED,
+        action="store_true",
+        help="use inputs that were changed after a command of this project wrote them; their names are "
+        "printed and recorded",
     )
 
 
@@ -86,7 +110,29 @@ def add_seed_option(
     parser: argparse._ActionsContainer, seeded: str = "of every random choice"
 ) -> None:
     """Add ``--seed``; ``seeded`` names the random choices that it decides."""
-    parser.add_argument("--seed", type=int, default=0, help=seeded)
+    parser.add_argument("--seed", type=seed_number, default=0, help=seeded)
+
+
+def seed_number(text: str) -> int:
+    """Parse a seed, which every library takes: 0 to 2^32 - 1."""
+    if not 0 <= (seed := int(text)) <= LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"must be 0 to {LARGEST_SEED}")
+    return seed
+
+
+def number_of_pixels(text: str) -> int:
+    """Parse a number of pixels: at least 1, and at most what fits into the memory of large machines."""
+    if not 1 <= (number := int(text)) <= _LARGEST_MAX_PIXELS:
+        raise argparse.ArgumentTypeError(f"must be 1 to {_LARGEST_MAX_PIXELS}")
+    return number
+
+
+def number_of_readers(text: str) -> int:
+    """Parse a number of threads that read images: at most the cores of this machine."""
+    cores = os.cpu_count() or 1
+    if not 0 <= (number := int(text)) <= cores:
+        raise argparse.ArgumentTypeError(f"must be 0 to {cores}, the cores of this machine")
+    return number
 
 
 def add_fidelity_option(parser: argparse.ArgumentParser) -> None:
@@ -145,7 +191,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--defense", type=int, choices=(0, 1), default=0, help="0: undefended, 1: defended model"
     )
     parser.add_argument(
-        "--model_dir", default="free_adv", help="folder of the defended model below models/"
+        "--model_dir", default=DEFENDED, help="folder of the defended model below models/"
     )
     parser.add_argument(
         "--model_file",
@@ -174,6 +220,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def require_defense(options: argparse.Namespace) -> None:
+    """Raise ``UserError`` for a ``--model_dir`` that is given without ``--defense 1``."""
+    if not options.defense and options.model_dir != DEFENDED:
+        raise UserError(f"--model_dir {options.model_dir} is read with --defense 1 only: add it")
+
+
 def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     """Add options of the network that reads the images, shared by the stages that classify."""
     add_model_options(parser)
@@ -185,8 +237,14 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
         help="images in one forward pass (default: 8 on the CPU, 128 on a GPU)",
     )
     parser.add_argument(
+        "--max_pixels",
+        type=number_of_pixels,
+        default=DEFAULT_MAX_PIXELS,
+        help="largest image, width times height, that is read",
+    )
+    parser.add_argument(
         "--workers",
-        type=int,
+        type=number_of_readers,
         default=None,
         help="threads that read images (default: 0 on the CPU, 8 on a GPU)",
     )
@@ -275,12 +333,22 @@ def pixel_levels(text: str) -> float:
     return float(numerator) * 255 / float(denominator)
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM): it removes its unfinished files as after Ctrl-C."""
+
+
 def run(main: Callable[[], None]) -> int:
-    """Call a script's ``main`` and turn mistakes of the user into one line and an exit code."""
+    """Call a script's ``main``; turn what it raises into one line and an exit code.
+
+    Mistakes of the user and failures of files are 2. Any other error is 1: the line names the file in
+    ``LOGS`` that holds its trace. Tests call ``main`` itself, and see the trace.
+    """
+    if threading.current_thread() is threading.main_thread():  # others cannot set handlers
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         main()
     except UserError as error:
-        return _fail(" ".join(str(error).split()))
+        return _fail(str(error))
     except BrokenPipeError:
         # A reader of the output, such as head, has ended. Stdout becomes the null device, so that
         # Python does not complain when it flushes at exit.
@@ -290,12 +358,50 @@ def run(main: Callable[[], None]) -> int:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return _fail(f"no space to write {error.filename or 'an artifact'}: {error.strerror}")
         return _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+    except Terminated:
+        print("terminated: run the same command again to continue", file=sys.stderr)
+        return EXIT_TERMINATED
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except Exception as error:
+        if _is_out_of_memory(error):
+            return _fail(
+                "there is not enough memory: choose smaller batches or fewer items, or free some "
+                f"({str(error) or type(error).__name__})"
+            )
+        return _fail(_unexpected(error), EXIT_UNEXPECTED)
     return os.EX_OK
 
 
-def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return EXIT_BAD_INPUT
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether Python, torch or TensorFlow lacked memory; the frameworks need not be loaded."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"}) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def _unexpected(error: Exception) -> str:
+    """Write the trace of ``error`` to ``LOGS``, and return the line that names the file."""
+    trace = "".join(traceback.format_exception(error))
+    command = shlex.join([*program(), *sys.argv[1:]])
+    name = f"{Path(sys.argv[0]).stem}-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"
+    first = f"unexpected {type(error).__name__}: {error}"
+    try:
+        LOGS.mkdir(exist_ok=True)
+        (LOGS / name).write_text(f"{command}\n\n{trace}")
+    except OSError:
+        print(trace, file=sys.stderr)
+        return f"{first}; please report it with the trace above"
+    return f"{first}; please report it with {LOGS / name}, which holds the trace"
+
+
+def _fail(message: str, code: int = EXIT_BAD_INPUT) -> int:
+    """Print ``message`` as one line and return ``code``."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -50,10 +50,11 @@ def image_options(wildcards):
 
 
 def list_options(dataset, experiments, seeds, recommenders=study.visual):
-    """The options of rec_generator.py."""
+    """The options of rec_generator.py; those of trainings only where a recommender trains in epochs."""
+    trained = f"--epoch {study.epoch} {study.recommender_options} " if study.trains(recommenders) else ""
     return quoted(
         f"{DEVICE.format(dataset=dataset)} --experiment_name {' '.join(experiments)} "
-        f"--model {' '.join(recommenders)} --epoch {study.epoch} --topk {study.topk} {study.recommender_options} "
+        f"--model {' '.join(recommenders)} --topk {study.topk} {trained}"
         f"--seed {' '.join(map(str, seeds))}"
     )
 

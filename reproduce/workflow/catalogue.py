@@ -32,6 +32,7 @@ from src.measures.changes import SEED, TRAINING
 from src.measures.designs import REVERSED
 from src.metrics.effects import smallest_effect
 from src.recommenders.command import add_recommender_options, run_of
+from src.recommenders.factor_models import FactorModel
 from src.recommenders.read_out import weights_text
 from src.recommenders.registry import RECOMMENDERS
 
@@ -240,6 +241,10 @@ class CatalogueStudy:
                     options = self._on(pair, attack, seed)
                     made[_attack_part(self._attacked(self.extractors[0], options))] = options
         return made
+
+    def trains(self, recommenders: Iterable[str]) -> bool:
+        """Return whether one of ``recommenders`` trains in epochs, and so takes options of trainings."""
+        return any(issubclass(RECOMMENDERS[name], FactorModel) for name in recommenders)
 
     def check(self) -> None:
         """Raise ``UserError`` for jobs that the stages cannot run, or would run twice."""

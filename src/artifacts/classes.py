@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from src.artifacts.columns import Column, id_column, read_headed, require_unique
 from src.artifacts.errors import UserError
 
 CLEAN_COLUMNS = ("ImageID", "ClassNum", "ClassStr", "Prob")
@@ -88,17 +89,14 @@ def _classes(frame: pd.DataFrame) -> Classes:
 
 
 def _read_frame(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    if not path.is_file():
-        raise UserError(f"missing file: {path} (run the stage that writes it first)")
-    try:
-        frame = pd.read_csv(path, dtype={"ClassStr": str, "ClassStrStart": str})
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a CSV table: {error}") from error
+    """Read the ``columns`` of predictions: ids and classes from 0, probabilities from 0 to 1."""
+    names = [name for name in columns if not name.startswith("ClassStr")]
+    numbers = [
+        Column(name, low=0, high=1) if name.startswith("Prob") else id_column(name)
+        for name in names
+    ]
+    frame = read_headed(path, numbers, sep=",", text=("ClassStr", "ClassStrStart"))
     if missing := [column for column in columns if column not in frame]:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}")
-    for column in columns:
-        if not column.startswith("ClassStr") and not pd.api.types.is_numeric_dtype(frame[column]):
-            raise UserError(f"{path}: column {column} holds something that is not a number")
-    if (duplicates := frame["ImageID"][frame["ImageID"].duplicated()]).size:
-        raise UserError(f"{path}: image {duplicates.iloc[0]} stands there twice")
+    require_unique(path, "image", frame["ImageID"].to_numpy(), first_row=2)
     return frame.sort_values("ImageID", ignore_index=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from src.artifacts.arrays import read_array
 from src.artifacts.errors import UserError
 
 
@@ -22,15 +23,41 @@ def require_features(path: Path) -> None:
 def read_features(path: Path, n_items: int | None = None) -> np.ndarray:
     """Read and check an (items, dimensions) float32 matrix.
 
-    Raises ``UserError`` if the file is missing, is not a matrix of finite numbers, or does not have
-    ``n_items`` rows.
+    Raises ``UserError`` if the file is missing, is not a matrix of numbers that are finite in float32, or
+    does not have ``n_items`` rows.
     """
-    require_features(path)
-    try:
-        features = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is not a plain NumPy array: {error}") from error
-    if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
+    features = read_array(path)
+    _check_matrix(path, features, n_items)
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        features = features.astype(np.float32, copy=False)
+    _check_finite(path, features, np.arange(len(features)))
+    return features
+
+
+def read_feature_rows(path: Path, rows: np.ndarray) -> np.ndarray:
+    """Read some ``rows`` (n,) of a matrix as (n, dimensions) float32, without the others.
+
+    Raises ``UserError`` as ``read_features`` does, and for a row that the matrix does not have.
+    """
+    features = read_array(path, in_memory=False)
+    _check_matrix(path, features, None)
+    if (beyond := rows >= len(features)).any():
+        raise UserError(f"{path} has {len(features)} rows, and no row {rows[np.argmax(beyond)]}")
+    with np.errstate(over="ignore"):
+        chosen = np.array(features[rows], np.float32)
+    _check_finite(path, chosen, rows)
+    return chosen
+
+
+def count_features(path: Path) -> int:
+    """Return the number of rows of a matrix from its header; ``UserError`` as ``read_features``."""
+    features = read_array(path, in_memory=False)
+    _check_matrix(path, features, None)
+    return len(features)
+
+
+def _check_matrix(path: Path, features: np.ndarray, n_items: int | None) -> None:
+    if features.ndim != 2 or 0 in features.shape or not np.issubdtype(features.dtype, np.floating):
         raise UserError(
             f"{path} must be a matrix of floats, not {features.dtype} of shape {features.shape}"
         )
@@ -39,7 +66,10 @@ def read_features(path: Path, n_items: int | None = None) -> np.ndarray:
             f"{path} has {len(features)} rows but the catalogue has {n_items} items: "
             "it belongs to another data set"
         )
+
+
+def _check_finite(path: Path, features: np.ndarray, rows: np.ndarray) -> None:
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
-        raise UserError(f"{path}: row {int(np.argmin(finite))} holds NaN or infinite features")
-    return features.astype(np.float32, copy=False)
+        row = int(rows[np.argmin(finite)])
+        raise UserError(f"{path}: row {row} holds NaN or infinite features (in float32)")

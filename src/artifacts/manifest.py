@@ -2,7 +2,11 @@
 
 A stage describes its options and inputs. If its outputs exist and were made in the same way it is
 skipped, otherwise it runs and writes a new record. Inputs and outputs are compared by content, so that
-records hold in a copied or cloned tree as well.
+records hold in a copied or cloned tree as well; sizes and times are not recorded, since a copy changes
+times. Within one process a file is hashed once for each size and time.
+
+An input that a command of this project wrote, and that is no longer as that command left it, is refused
+(``require_as_written``) unless the user gives ``--accept_changed``.
 """
 
 import functools
@@ -23,6 +27,16 @@ from src.artifacts.errors import UserError
 from src.artifacts.program import program
 
 RECORD_SUFFIX = ".manifest.json"
+ACCEPT_CHANGED = "--accept_changed"
+"""Option by which a user accepts inputs that were changed by hand."""
+_RECORD_TYPES = {
+    "stage": str,
+    "command": str,
+    "options": dict,
+    "inputs": dict,
+    "outputs": dict,
+    "versions": dict,
+}
 _PACKAGES = ("numpy", "pandas", "pillow", "torch", "torchvision", "tensorflow", "cleverhans")
 
 
@@ -62,6 +76,8 @@ class Manifest:
     stage: str
     options: Mapping[str, Any]
     inputs: Mapping[str, str]
+    accepted: tuple[str, ...] = ()
+    """Names of the inputs that were changed by hand and that the user accepts."""
 
     @classmethod
     def of(cls, stage: str, options: Mapping[str, Any], inputs: Iterable[Path]) -> "Manifest":
@@ -69,14 +85,22 @@ class Manifest:
 
         Inputs are named by their last two path components (``original/features.npy``), so that the
         record does not depend on where the tree stands; of two with equal ends each has as many more as
-        tell them apart.
+        tell them apart. Raises ``UserError`` for a missing input and as ``require_as_written`` does.
         """
-        hashes = {name: fingerprint(path) for name, path in _names_of(inputs).items()}
-        return cls(stage, json.loads(json.dumps(dict(options))), hashes)
+        files = _names_of(inputs)
+        hashes = {name: fingerprint(path) for name, path in files.items()}
+        accepted = tuple(name for name, path in files.items() if not require_as_written(path))
+        return cls(stage, json.loads(json.dumps(dict(options))), hashes, accepted)
 
     def is_current(self, outputs: Sequence[Path]) -> bool:
-        """Return whether all outputs exist, are unchanged, and were made as this manifest describes."""
-        recorded = read_record(outputs[0])
+        """Return whether all outputs exist, are unchanged, and were made as this manifest describes.
+
+        A damaged record describes nothing, so that the stage runs again and replaces it.
+        """
+        try:
+            recorded = read_record(outputs[0])
+        except UserError:
+            return False
         return (
             recorded.get("stage") == self.stage
             and recorded.get("options") == self.options
@@ -95,6 +119,8 @@ class Manifest:
             "outputs": _hashes(outputs),
             "versions": {"var": __version__, "python": sys.version.split()[0], **_versions()},
         }
+        if self.accepted:
+            record["accepted_changes"] = list(self.accepted)
         with atomic_output(record_path(outputs[0])) as temporary:
             temporary.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n")
 
@@ -133,11 +159,83 @@ def _hashes(outputs: Sequence[Path]) -> dict[str, str]:
 
 
 def read_record(output: Path) -> dict[str, Any]:
-    """Return the record beside ``output``, or an empty one if there is none."""
+    """Return the record beside ``output``, or an empty one if there is none.
+
+    Raises ``UserError`` for a file that is no record.
+    """
+    path = record_path(output)
     try:
-        return json.loads(record_path(output).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return {}
+    except (ValueError, RecursionError):  # a decoding or parsing error is a ValueError
+        record = None
+    whole = isinstance(record, dict) and all(
+        isinstance(record.get(name, kind()), kind) for name, kind in _RECORD_TYPES.items()
+    )
+    if not whole or not {"options", "inputs", "outputs"} <= set(record):
+        raise UserError(
+            f"{path} is no manifest of this project: delete it and run the command that wrote "
+            f"{output.name} again"
+        )
+    return record
+
+
+def require_as_written(path: Path) -> bool:
+    """Return True if ``path`` is as the command that wrote it left it, or if no record names it.
+
+    A file that was changed since raises ``UserError`` that names the command. With ``ACCEPT_CHANGED``
+    among the arguments of the running script it returns False instead, and says so on stderr.
+    """
+    found = _recorded(path)
+    if found is None or found[1] == fingerprint(path):
+        return True
+    command = found[0]
+    if ACCEPT_CHANGED not in sys.argv:
+        raise UserError(
+            f"{path} was changed after it was written by: {command}; run that again with --force, or "
+            f"accept the changed file with {ACCEPT_CHANGED}"
+        )
+    _say_accepted(path, command)
+    return False
+
+
+def is_recorded(path: Path) -> bool:
+    """Return whether a record names ``path`` among the outputs of its command."""
+    return _recorded(path) is not None
+
+
+def _recorded(path: Path) -> tuple[str, str] | None:
+    """Return the command that wrote ``path`` and the hash that it recorded; None without a record.
+
+    The record stands beside the first output of a command: ``path`` itself, another file of its folder,
+    or, for ranks of held-out items, the lists in the folder above.
+    """
+    if (own := _in_record(path, path)) is not None:
+        return own
+    above = path.parent.parent / path.name
+    if (lists := _in_record(above, path)) is not None:
+        return lists
+    for record in sorted(path.parent.glob(f"*{RECORD_SUFFIX}")):
+        output = record.with_name(record.name.removesuffix(RECORD_SUFFIX))
+        if output != path and (found := _in_record(output, path)) is not None:
+            return found
+    return None
+
+
+def _in_record(output: Path, path: Path) -> tuple[str, str] | None:
+    """Return the command and the hash of ``path`` in the record beside ``output``; None if absent."""
+    record = read_record(output)
+    outputs = record.get("outputs", {})
+    by_name = outputs.get(path.name) if output.parent == path.parent else None
+    digest = outputs.get(input_name(path), by_name)
+    return None if digest is None else (record.get("command", "an unknown command"), digest)
+
+
+@functools.cache
+def _say_accepted(path: Path, command: str) -> None:
+    """Print once that a changed file is accepted."""
+    print(f"accepted although it was changed: {path} (written by: {command})", file=sys.stderr)
 
 
 def first_difference(

@@ -3,12 +3,14 @@
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from src.artifacts.arrays import read_arrays
 from src.artifacts.atomic import PARTIAL_PREFIX, atomic_output
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
@@ -27,17 +29,25 @@ class Parts:
     @classmethod
     def of(cls, manifest: Manifest, output: Path) -> "Parts":
         """Return the parts of ``output``, in the folder of ``output``."""
-        description = json.dumps(asdict(manifest), sort_keys=True)
+        made_of = {name: getattr(manifest, name) for name in ("stage", "options", "inputs")}
+        description = json.dumps(made_of, sort_keys=True)
         digest = hashlib.sha256(description.encode()).hexdigest()[:16]
         return cls(output.with_name(f"{PARTIAL_PREFIX}{output.name}-{digest}"))
 
     def load(self, number: int) -> Mapping[str, np.ndarray] | None:
-        """Return the arrays of part ``number``, or None if it is not finished."""
+        """Return the arrays of part ``number``, or None if it is not finished.
+
+        A damaged part is deleted, and said to be, so that the stage makes it again.
+        """
         path = self._path(number)
         if not path.exists():
             return None
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        try:
+            return read_arrays(path)
+        except UserError:
+            print(f"{path} is damaged and is made again", file=sys.stderr)
+            path.unlink(missing_ok=True)
+            return None
 
     def read(self, number: int) -> Mapping[str, np.ndarray]:
         """Return the arrays of part ``number``; ``UserError`` if it is not finished."""
@@ -49,8 +59,11 @@ class Parts:
         return arrays
 
     def unfinished(self, n_parts: int) -> list[int]:
-        """Return the numbers of the parts 0 to ``n_parts`` - 1 that are left, in ascending order."""
-        return [number for number in range(n_parts) if not self._path(number).exists()]
+        """Return the numbers of the parts 0 to ``n_parts`` - 1 that are left, in ascending order.
+
+        Parts are read, since a damaged one is left as well.
+        """
+        return [number for number in range(n_parts) if self.load(number) is None]
 
     def save(self, number: int, arrays: Mapping[str, np.ndarray]) -> None:
         with atomic_output(self._path(number)) as temporary:

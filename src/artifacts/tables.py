@@ -7,20 +7,29 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from src.artifacts.columns import (
+    Column,
+    check_columns,
+    id_column,
+    require_dense,
+    require_unique,
+)
 from src.artifacts.errors import UserError
 
 _USERS_AT_ONCE = 1024
 """Number of users whose lists are formatted in memory together."""
+_LARGEST_SCORE = float(np.finfo(np.float32).max)
+_SCORE = Column("score", low=-_LARGEST_SCORE, high=_LARGEST_SCORE)
 
 
 def read_pairs(path: Path) -> np.ndarray:
     """Read (user, item) pairs as an (n, 2) int64 array; further columns are ignored."""
-    return _read_columns(path, ["user", "item"]).to_numpy(np.int64)
+    return _read_columns(path, [id_column("user"), id_column("item")]).to_numpy(np.int64)
 
 
 def read_ids(path: Path) -> np.ndarray:
     """Read ids, one a line, as an (n,) int64 array; further columns are ignored."""
-    return _read_columns(path, ["id"])["id"].to_numpy(np.int64)
+    return _read_columns(path, [id_column("id")])["id"].to_numpy()
 
 
 def write_pairs(path: Path, pairs: np.ndarray) -> None:
@@ -77,19 +86,31 @@ def _joined_lines(*columns: np.ndarray) -> bytes:
 
 
 def read_top_k(path: Path) -> TopK:
-    """Read a top-K file of this project or of the published code."""
-    frame = _read_columns(path, ["user", "item", "score"])
-    users = frame["user"].to_numpy(np.int64)
+    """Read a top-K file of this project or of the published code.
+
+    Raises ``UserError`` unless users ascend, scores descend within each user, no user has an item twice,
+    and at least half of the users up to the last one have a list.
+    """
+    frame = _read_columns(path, [id_column("user"), id_column("item"), _SCORE])
+    users = frame["user"].to_numpy()
     if (np.diff(users) < 0).any():
         raise UserError(f"{path}: users must stand in ascending order")
+    require_dense(path, "user", users)
     n_users = int(users[-1]) + 1
     first = np.searchsorted(users, np.arange(n_users))
     position = np.arange(len(users)) - first[users]
     shape = (n_users, int(position.max()) + 1)
     items = np.full(shape, -1, np.int64)
     scores = np.full(shape, -np.inf, np.float32)
-    items[users, position] = frame["item"].to_numpy(np.int64)
+    items[users, position] = frame["item"].to_numpy()
     scores[users, position] = frame["score"].to_numpy(np.float32)
+    if (rising := (scores[:, 1:] > scores[:, :-1]).any(axis=1)).any():
+        raise UserError(f"{path}: the scores of user {np.argmax(rising)} do not descend")
+    ordered = np.sort(items, axis=1)
+    repeated = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    if repeated.any():
+        user, place = np.argwhere(repeated)[0]
+        raise UserError(f"{path}: the list of user {user} has item {ordered[user, place]} twice")
     return TopK(items, scores)
 
 
@@ -116,9 +137,19 @@ def write_test_ranks(path: Path, ranks: TestRanks) -> None:
 
 
 def read_test_ranks(path: Path) -> TestRanks:
-    """Read a file of ``write_test_ranks``."""
-    columns = ["user", "item", "rank", "negatives"]
-    return TestRanks(*_read_columns(path, columns).to_numpy(np.int64).T)
+    """Read a file of ``write_test_ranks``.
+
+    Raises ``UserError`` for a user who stands there twice and for a rank beyond the other candidates.
+    """
+    columns = [id_column(name) for name in ("user", "item", "rank", "negatives")]
+    frame = _read_columns(path, columns)
+    require_unique(path, "user", frame["user"].to_numpy(), first_row=1)
+    if (beyond := (frame["rank"] > frame["negatives"]).to_numpy()).any():
+        row = int(np.argmax(beyond))
+        raise UserError(
+            f"{path}, row {row + 1}: rank {frame['rank'][row]} of {frame['negatives'][row]} negatives"
+        )
+    return TestRanks(*frame.to_numpy(np.int64).T)
 
 
 def read_labelled(path: Path) -> pd.DataFrame:
@@ -131,28 +162,18 @@ def read_labelled(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} is not a CSV table: {error}") from error
 
 
-def _read_columns(path: Path, names: Sequence[str]) -> pd.DataFrame:
+def _read_columns(path: Path, columns: Sequence[Column]) -> pd.DataFrame:
     """Read the first columns of a headerless table of numbers; ``UserError`` names a wrong row."""
+    names = [column.name for column in columns]
     if not path.is_file():
         raise UserError(f"missing file: {path}")
     try:
         frame = pd.read_csv(path, sep="\t", header=None, usecols=range(len(names)))
     except pd.errors.EmptyDataError as error:
         raise UserError(f"{path} is empty") from error
-    except (ValueError, UnicodeDecodeError) as error:  # ParserError is a ValueError
+    except (ValueError, OverflowError) as error:  # a decoding or parsing error is a ValueError
         raise UserError(
             f"{path} must have {len(names)} tab-separated columns ({', '.join(names)})"
         ) from error
     frame.columns = pd.Index(names)
-    for name in names:
-        column = pd.to_numeric(frame[name], errors="coerce")
-        wrong = (
-            column.isna() if name == "score" else column.isna() | (column < 0) | (column % 1 != 0)
-        )
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            what = "a number" if name == "score" else "an id (0, 1, 2, ...)"
-            value = frame[name].iloc[[row]].tolist()[0]
-            raise UserError(f"{path}, row {row + 1}: {name} {value!r} is not {what}")
-        frame[name] = column
-    return frame
+    return check_columns(path, frame, columns, first_row=1)

@@ -190,6 +190,10 @@ class Attack:
             raise UserError(
                 f"--eps {self.budget.eps} is under one grey level: no 8-bit image can hold it"
             )
+        if self.budget and norm == "inf" and self.budget.eps > LEVELS and space == "pixel":
+            raise UserError(
+                f"--eps {self.budget.eps} is beyond all {LEVELS} grey levels of a pixel"
+            )
 
     @property
     def shown(self) -> dict[str, str]:

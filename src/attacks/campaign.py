@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from src.artifacts.attack_report import read_attack_report
 from src.artifacts.classes import Classes, write_attacked_classes
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import DEMOTE
@@ -330,7 +331,7 @@ def change_sizes(report: Path, image_ids: np.ndarray) -> dict[int, float]:
 
     Raises ``UserError`` if an image is missing.
     """
-    found = pd.read_csv(report, sep="\t", index_col="image")["l2"] * LEVELS
+    found = read_attack_report(report, needs=["l2"]).set_index("image")["l2"] * LEVELS
     missing = np.setdiff1d(image_ids, found.index)
     if len(missing):
         raise UserError(f"{report} has no image {missing[0]}: it is an attack on other images")

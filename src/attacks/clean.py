@@ -9,7 +9,7 @@ import numpy as np
 from src.artifacts.classes import Classes, read_classes
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
-from src.artifacts.features import read_features
+from src.artifacts.features import count_features, read_features
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.item_classes import ItemClasses
 from src.artifacts.layout import Layout
@@ -70,7 +70,14 @@ class CleanSources:
 
         They are those of the items ``given``, or those that the settings choose.
         """
-        classes = read_classes(self.layout.classes(self.classes))
+        path = self.layout.classes(self.classes)
+        classes = read_classes(path)
+        n_items = count_features(self.layout.features(self.classes))
+        if not np.array_equal(classes.image_ids, np.arange(n_items)):
+            raise UserError(
+                f"{path} has {len(classes.image_ids)} images and the features beside it {n_items} rows: "
+                "run classify_extract.py again with --force"
+            )
         if ids := list(given):
             return classes.rows(np.array(ids))
         items = settings.items

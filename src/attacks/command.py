@@ -28,6 +28,7 @@ from src.cli import (
     add_fidelity_option,
     fidelity_of,
 )
+from src.datasets.image_files import limit_pixels
 from src.defences.defence import NONE
 from src.defences.options import add_preprocess_option, model_dir_of
 from src.recommenders.read_out import score_weights_of, weights_text
@@ -87,6 +88,7 @@ class AttackCommand:
         if add_options:
             add_options(parser)
         options = parser.parse_args()
+        limit_pixels(options.max_pixels)
         fidelity = fidelity_of(options)
         settings = attack_settings(options, fidelity)
         _check_head(options.head, settings, fidelity)

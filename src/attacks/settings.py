@@ -291,11 +291,20 @@ def _help(of: Field) -> str:
 
 
 def attack_of(kind: str, options: argparse.Namespace) -> Attack:
-    """Return the attack ``kind`` with its given parameters; parameters of other attacks are ignored."""
+    """Return the attack ``kind`` with its given parameters.
+
+    Raises ``UserError`` for an unknown attack, and for a given parameter that only other attacks have.
+    ``--eps`` is excepted: the script gives it a default for all attacks.
+    """
     if reason := _REFUSED.get(kind):
         raise UserError(f"--attack_type {kind} is not offered: {reason}")
     if kind not in KINDS:
         raise UserError(f"no attack {kind!r}: choose from {', '.join(KINDS)}")
+    for flag, users in _by_flag(KINDS).items():
+        if flag != "eps" and kind not in users and getattr(options, flag, None) is not None:
+            raise UserError(
+                f"--{flag}: --attack_type {kind} has none; it is for {', '.join(users)}"
+            )
     return KINDS[kind](**dict(_given(kind, options)))
 
 

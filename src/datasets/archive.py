@@ -12,7 +12,7 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -21,6 +21,11 @@ from src.artifacts.atomic import partial_path
 from src.artifacts.errors import UserError
 from src.cli import Parser, run
 
+MAX_MEMBERS = 5_000_000
+MAX_RATIO = 100
+"""Largest unpacked size, in sizes of the archive. Texts reach 20; zip bombs begin at 1000."""
+_ALWAYS_UNPACKED = 2**26
+"""Unpacked size in bytes that is never refused."""
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError)
 
 
@@ -29,6 +34,8 @@ class Member:
     """File in an archive."""
 
     path: PurePosixPath
+    size: int
+    """Unpacked size in bytes."""
     open: Callable[[], IO[bytes]]
 
 
@@ -60,8 +67,9 @@ def unpack(archive: Path, folder: Path, names: Sequence[str] = ()) -> list[Path]
     """Unpack ``archive`` into ``folder`` and return the new files and folders in it.
 
     With ``names``, only members below a folder of such a name (or ``<name>_original``) at any depth are
-    unpacked, into ``folder/<name>``. Raises ``UserError`` instead of replacing existing files. Files are
-    first written to a hidden folder and renamed at the end.
+    unpacked, into ``folder/<name>``. Raises ``UserError`` instead of replacing existing files, and as
+    ``_require_room`` does before anything is written. Files are first written to a hidden folder and
+    renamed at the end.
     """
     with open_archive(archive) as members:
         targets = {member: _target(member.path, names) for member in members}
@@ -72,6 +80,7 @@ def unpack(archive: Path, folder: Path, names: Sequence[str] = ()) -> list[Path]
             raise UserError(f"{archive} holds no folder {absent[0]} (at its top: {present})")
         if existing := [folder / top for top in tops if (folder / top).exists()]:
             raise UserError(f"{existing[0]} exists already: move it away")
+        _require_room(archive, folder, targets)
         staging = partial_path(folder / archive.name)
         shutil.rmtree(staging, ignore_errors=True)
         try:
@@ -87,6 +96,25 @@ def unpack(archive: Path, folder: Path, names: Sequence[str] = ()) -> list[Path]
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     return [folder / top for top in tops]
+
+
+def _require_room(archive: Path, folder: Path, members: Iterable[Member]) -> None:
+    """Raise ``UserError`` for more members or bytes than archives of data have, or the disk takes."""
+    sizes = [member.size for member in members]
+    total, packed = sum(sizes), archive.stat().st_size
+    if len(sizes) > MAX_MEMBERS:
+        raise UserError(f"{archive} is refused: it has {len(sizes)} files, more than {MAX_MEMBERS}")
+    if total > max(_ALWAYS_UNPACKED, MAX_RATIO * packed):
+        raise UserError(
+            f"{archive} is refused: its {packed} bytes unpack to {total}, more than {MAX_RATIO} times "
+            "as many"
+        )
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    free = shutil.disk_usage(existing).free
+    if total > free:
+        raise UserError(
+            f"no space to unpack {archive}: it needs {total} bytes, {existing} has {free}"
+        )
 
 
 def _target(path: PurePosixPath, names: Sequence[str]) -> PurePosixPath | None:
@@ -109,14 +137,14 @@ def _zip_members(archive: zipfile.ZipFile, path: Path) -> Iterator[Member]:
         if info.flag_bits & 0x1:
             raise UserError(f"{path} is encrypted")
         if not info.is_dir():
-            yield Member(inside, lambda info=info: archive.open(info))
+            yield Member(inside, info.file_size, lambda info=info: archive.open(info))
 
 
 def _tar_members(archive: tarfile.TarFile, path: Path) -> Iterator[Member]:
     for info in archive:
         inside = _checked(info.name, path, directory=info.isdir(), plain=info.isfile())
         if info.isfile():
-            yield Member(inside, lambda info=info: archive.extractfile(info))
+            yield Member(inside, info.size, lambda info=info: archive.extractfile(info))
 
 
 def _checked(name: str, archive: Path, *, directory: bool, plain: bool) -> PurePosixPath:

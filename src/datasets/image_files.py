@@ -1,5 +1,6 @@
 """Files of images: which files of a folder are images, their sizes, and reading them as RGB."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,11 @@ from PIL import Image, ImageFile
 from src.artifacts.errors import UserError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""Errors that Pillow raises on arbitrary bytes, and on headers of more pixels than its limit."""
+# Images beyond Pillow's limit are refused here; its warning would only stand before the error.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -51,6 +57,7 @@ def read_image(path: Path, resize: int = 0) -> tuple[np.ndarray, str | None]:
     notes = []
     try:
         image = Image.open(path)
+        _require_few_pixels(path, image)
         if image.mode != "RGB":
             notes.append(f"converted from {image.mode}")
         try:
@@ -59,7 +66,7 @@ def read_image(path: Path, resize: int = 0) -> tuple[np.ndarray, str | None]:
             notes.append("truncated")
             image = _load_truncated(path)
         image = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         raise UserError(f"{path} is not a readable image: {error}") from error
     if resize:
         image = image.resize((resize, resize), Image.Resampling.BICUBIC)
@@ -81,6 +88,25 @@ def image_size(path: Path) -> tuple[int, int]:
     """Read (width, height) from the header of a file; ``UserError`` if it is no image."""
     try:
         with Image.open(path) as image:
+            _require_few_pixels(path, image)
             return image.size
-    except OSError as error:
+    except _UNREADABLE as error:
         raise UserError(f"{path} is not a readable image: {error}") from error
+
+
+def limit_pixels(max_pixels: int) -> None:
+    """Refuse images of more than ``max_pixels`` from now on, by their headers and before memory is taken.
+
+    The limit is Pillow's own, which holds for every image that this process reads.
+    """
+    Image.MAX_IMAGE_PIXELS = max_pixels
+
+
+def _require_few_pixels(path: Path, image: Image.Image) -> None:
+    """Raise ``UserError`` for an image beyond the limit; Pillow itself refuses twice the limit."""
+    width, height = image.size
+    if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:
+        raise UserError(
+            f"{path} has {width} x {height} pixels, more than {Image.MAX_IMAGE_PIXELS}: make it smaller, "
+            "or raise the limit of --max_pixels"
+        )

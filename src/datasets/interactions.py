@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from src.artifacts.columns import require_dense
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
 from src.artifacts.tables import read_pairs
@@ -77,8 +78,8 @@ def load_interactions(layout: Layout, n_items: int | None) -> Interactions:
     ``n_items`` is the size of the catalogue; None stands for a data set without images, whose items
     are the rows of ``items.tsv`` or, if that is missing, the ids in use. Rows may be in any order.
 
-    Raises ``UserError`` for ids beyond the catalogue, for gaps in ids without an ``items.tsv``, and as
-    ``check_split`` does.
+    Raises ``UserError`` for ids beyond the catalogue, for user ids of which fewer than half are in use,
+    for gaps in ids without an ``items.tsv``, and as ``check_split`` does.
     """
     train = _read("training", layout.training_set)
     held_out = [_read("test", layout.test_set)]
@@ -94,6 +95,7 @@ def load_interactions(layout: Layout, n_items: int | None) -> Interactions:
                 f"{part.path}: user {user} has item {item}, but the catalogue ends at {n_items - 1}"
             )
     check_split(train, held_out, range(n_users), range(n_items))
+    require_dense(train.path, "user", train.pairs[:, 0])
     test, *validation = (part.pairs for part in held_out)
     return Interactions(train.pairs, test, n_users, n_items, *validation)
 

@@ -49,7 +49,10 @@ class IdMap:
         """Read a table of ``write``."""
         if not path.is_file():
             raise UserError(f"missing file: {path}")
-        frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        try:
+            frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        except ValueError as error:  # a decoding or parsing error is a ValueError
+            raise UserError(f"{path} is not a table: {' '.join(str(error).split())}") from error
         if list(frame) != ["id", "original"]:
             raise UserError(f"{path} must have the columns id and original")
         return cls(tuple(frame["original"]))

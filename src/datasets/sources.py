@@ -136,6 +136,9 @@ def _run(
     described = {
         name: value for name, value in vars(options).items() if name not in _NOT_IN_MANIFEST
     }
+    for path in inputs:
+        if path != getattr(options, "images", None) and path.is_dir():
+            raise UserError(f"{path} is a folder, and this must be a file")
     manifest = Manifest.of(
         f"prepare_dataset {options.source}",
         {name: _plain(value) for name, value in described.items()},

@@ -5,6 +5,7 @@ from dataclasses import Field
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import HEADS
+from src.cli import require_defense
 from src.defences.defence import NONE, Defence, parameters_of, reads_file
 from src.defences.registry import DEFENCES, parse_defence
 
@@ -29,7 +30,9 @@ def model_dir_of(options: argparse.Namespace) -> str | None:
 
     None is the undefended extractor with its linear head and nothing in front of it. Others:
     ``dinov2``, ``dinov2-means``, ``free_adv.jpeg-quality50``; without a defended model ``means``.
+    Raises ``UserError`` for a folder below models/ that is not read.
     """
+    require_defense(options)
     model_dir = options.model_dir if options.defense else None
     parts = ["-".join(filter(None, (model_dir, HEADS[options.head])))]
     if options.preprocess.text != NONE:

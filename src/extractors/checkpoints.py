@@ -4,8 +4,10 @@ Files are read with ``weights_only=True``, so nothing in them is executed.
 """
 
 import io
+import math
 import pickle
 import re
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +43,7 @@ _CONTAINERS = ("model", "state_dict")
 ``state_dict``)."""
 _BACKBONE = "backbone."
 """Prefix of the entries of an embedder's backbone."""
+_CHANNELS = {"mean": "three finite numbers", "std": "three finite numbers above 0"}
 _AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 _ROBUSTNESS_PARTS = ("normalizer.", "attacker.")
 
@@ -96,6 +99,8 @@ def _load_classifier(checkpoint: Checkpoint, arch: str, path: Path) -> Extractor
     _check_entries(state_dict, network.state_dict(), arch, path)
     network.load_state_dict(state_dict)
     labels = checkpoint.labels or default_labels(n_classes)
+    if len(labels) != n_classes:
+        raise UserError(f"{path} has {n_classes} classes but {len(labels)} labels")
     mean, std = normalisation(arch)
     return Extractor(network, labels, head_of(arch), arch=arch, mean=mean, std=std)
 
@@ -202,6 +207,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     if content.get("format") == FORMAT:
+        _check_own_format(path, content)
         return Checkpoint(
             content["state_dict"],
             content["arch"],
@@ -218,24 +224,75 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not tensors:
         raise UserError(f"{path} holds no state dict (a dict of tensors)")
     state_dict, mean, std = _unwrap(tensors)
+    for name, values in (("mean", mean), ("std", std)):
+        if values is not None and not _are_channels(values, positive=name == "std"):
+            raise UserError(f"{path}: its {name} is {values}, not {_CHANNELS[name]}")
     return Checkpoint(state_dict, arch if isinstance(arch, str) else None, None, mean, std)
 
 
-def load_plain(path: Path) -> Any:
-    """Load a file with ``torch.load``, which unpickles only tensors and containers."""
+def _check_own_format(path: Path, content: Mapping[str, Any]) -> None:
+    """Raise ``UserError`` for the first entry that ``save_extractor`` would not have written."""
+    entries, labels, size = content.get("state_dict"), content.get("labels"), content.get("size")
+    tensors = isinstance(entries, Mapping) and all(_is_entry(*entry) for entry in entries.items())
+    correct = {
+        "state_dict, a dict of tensors": tensors and bool(entries),
+        "arch, a name": isinstance(content.get("arch"), str),
+        "labels, a list of texts": isinstance(labels, (list, tuple))
+        and all(isinstance(label, str) for label in labels),
+        f"mean, {_CHANNELS['mean']}": _are_channels(content.get("mean")),
+        f"std, {_CHANNELS['std']}": _are_channels(content.get("std"), positive=True),
+        "size, a number of pixels or none": size is None or (type(size) is int and size > 0),
+    }
+    for entry, is_correct in correct.items():
+        if not is_correct:
+            raise UserError(f"{path} is a damaged checkpoint: it lacks a correct {entry}")
+
+
+def _are_channels(values: object, *, positive: bool = False) -> bool:
+    """Return whether ``values`` are three finite numbers, above 0 if ``positive``."""
+    return (
+        isinstance(values, (list, tuple))
+        and len(values) == 3
+        and all(isinstance(value, float) and math.isfinite(value) for value in values)
+        and not (positive and min(values) <= 0)
+    )
+
+
+def load_plain(path: Path, device: torch.device | str = "cpu") -> Any:
+    """Load a file with ``torch.load``, which unpickles only tensors and containers.
+
+    Raises ``UserError`` for a missing file and for any other content.
+    """
     if not path.is_file():
         raise UserError(f"missing file: {path}")
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, OSError) as error:
+        return torch.load(path, map_location=device, weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # arbitrary bytes make the unpickler raise errors of any type
         if isinstance(error, pickle.UnpicklingError) and _is_pickle(path):
             raise UserError(
                 f"{path} holds more than tensors, and reading it could run code from the file; if you "
                 f"trust it: python -m audits.convert_checkpoint {path} {path.with_suffix('.tensors.pt')}"
             ) from error
         raise UserError(f"{path} is not a checkpoint, or it is incomplete") from error
+
+
+def load_state(path: Path, device: torch.device | str) -> dict[str, Any] | None:
+    """Load the state of an unfinished training (``write_plain``); None if there is none.
+
+    A damaged file is deleted, and said to be, so that the training can start again.
+    """
+    if not path.exists():
+        return None
+    try:
+        return load_plain(path, device)
+    except UserError:
+        print(f"{path} is damaged: training starts again", file=sys.stderr)
+        path.unlink(missing_ok=True)
+        return None
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
@@ -304,6 +361,8 @@ def _build_for(state_dict: Mapping[str, Tensor], arch: str, path: Path) -> tuple
     head = head_of(arch) + ".weight"
     if head not in state_dict:
         raise UserError(f"{path} is not a checkpoint of {arch}: it lacks {head} (--arch?)")
+    if not (state_dict[head].ndim and len(state_dict[head])):
+        raise UserError(f"{path} is not a checkpoint of {arch}: its {head} has no rows")
     n_classes = len(state_dict[head])
     return build_network(arch, n_classes), n_classes
 

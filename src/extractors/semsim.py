@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from src.artifacts.errors import UserError
-from src.extractors.architectures import build_network, head_of, normalisation
+from src.extractors.architectures import build_network, check_arch, head_of, normalisation
 from src.extractors.checkpoints import read_checkpoint, write_plain
 from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
 
@@ -115,11 +115,16 @@ def load_semsim(path: Path, device: torch.device | str = "cpu") -> SemSim:
     checkpoint = read_checkpoint(path)
     if checkpoint.arch is None or "human" not in checkpoint.state_dict:
         raise UserError(f"{path} is no SemSim: train one with python -m audits.images train")
+    check_arch(checkpoint.arch)
+    if not all(torch.isfinite(value).all() for value in checkpoint.state_dict.values()):
+        raise UserError(f"{path} is a damaged SemSim: it holds NaN or infinite values")
     model = build_semsim(checkpoint.arch)
     try:
         model.load_state_dict(checkpoint.state_dict)
     except RuntimeError as error:
         raise UserError(f"{path} is no SemSim of {checkpoint.arch}: {error}") from error
+    if not (model.std > 0).all() or int(model.size) < 1:
+        raise UserError(f"{path} is a damaged SemSim: its std or its size is not above 0")
     if not model.human:
         print(f"note: {path} was trained on synthetic labels, NOT human ones", file=sys.stderr)
     return model.to(device).requires_grad_(False)

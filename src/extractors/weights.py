@@ -7,6 +7,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import LINEAR
 from src.artifacts.item_classes import ItemClasses, read_item_classes
 from src.artifacts.layout import Layout
+from src.cli import require_defense
 from src.extractors.zoo import check_classifier, check_name
 
 _DEFENDED_FILES = {"madry": "imagenet_linf_4.pt"}
@@ -24,6 +25,7 @@ def weights_of(options: argparse.Namespace, layout: Layout) -> Path | None:
     """
     path = getattr(options, "checkpoint", None)
     if path is None:
+        require_defense(options)
         path = weights_path(layout, options.defense, options.model_dir, options.model_file)
     check_network(options.arch, path, published=getattr(options, "head", LINEAR) == LINEAR)
     return path

@@ -19,7 +19,7 @@ from src.datasets.triplet_folders import (
     UNRECOGNISABLE,
     JudgedImages,
 )
-from src.extractors.checkpoints import write_plain
+from src.extractors.checkpoints import load_state, write_plain
 from src.extractors.semsim import SemSim
 from src.training.batches import draw_partners
 from src.training.pictures import PADDED, to_images
@@ -280,10 +280,10 @@ def _save(
 
 
 def _restore(path: Path, model: SemSim, optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
-    """Load a state of ``_save``, if there is one, and return its log."""
-    if not path.exists():
+    """Load a state of ``_save``, if there is one, and return its log; a damaged state is none."""
+    content = load_state(path, model.device)
+    if content is None:
         return []
-    content = torch.load(path, map_location=model.device, weights_only=True)
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
     return content["log"]

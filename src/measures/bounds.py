@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
+from src.artifacts.features import read_feature_rows
 from src.artifacts.layout import Layout
 from src.artifacts.parts import Parts
 from src.datasets.catalogue import open_catalogue
@@ -129,7 +130,7 @@ def _prove_by_layers(
 
     def rows_under(experiment: Experiment, attacked: np.ndarray) -> np.ndarray:
         path = subject.layout.features(experiment)
-        return subject.rows(np.load(path, mmap_mode="r")[attacked], attacked)
+        return subject.rows(read_feature_rows(path, attacked), attacked)
 
     return Proven(
         subject.changed(ids),

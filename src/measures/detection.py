@@ -10,6 +10,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from src.artifacts.experiments import Experiment
+from src.artifacts.features import read_feature_rows
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import read_record
 from src.datasets.catalogue import open_catalogue
@@ -86,7 +87,7 @@ class Detecting:
     def _of_attack(
         self, guard: Guard, experiment: Experiment, ids: np.ndarray
     ) -> Iterator[dict[str, object]]:
-        features = np.load(self.layout.features(experiment), mmap_mode="r")[ids]
+        features = read_feature_rows(self.layout.features(experiment), ids)
         stored = open_catalogue(self.layout.attacked_images(experiment), resize=0)
         scores = scores_of(
             guard.detector,

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.atomic import atomic_output
+from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.measures.terminal import format_mean, format_table
 from src.metrics.significance import mean_interval
@@ -35,9 +36,7 @@ def embedder_means(rows: pd.DataFrame) -> pd.DataFrame:
 
 def write_embedder_means(source: Path, table: Path) -> pd.DataFrame:
     """Write the means of the rows in ``source``; ``UserError`` if there is no such table."""
-    if not source.is_file():
-        raise UserError(f"missing file: {source}")
-    means = embedder_means(pd.read_csv(source, sep="\t", dtype={RECIPE: str}))
+    means = embedder_means(read_results(source, (RECIPE,), text=(RECIPE,)))
     table.parent.mkdir(parents=True, exist_ok=True)
     with atomic_output(table) as temporary:
         means.to_csv(temporary, sep="\t", index=False, float_format="%.6g")

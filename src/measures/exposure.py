@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 
 from src.artifacts.experiments import Experiment, Run
+from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
 from src.attacks.items import popularity_thirds
 from src.measures.norm_restored import at_clean_length
@@ -144,7 +145,7 @@ def retrained_lists(subject: Subject, experiment: Experiment, ids: np.ndarray) -
     run = replace(subject.run, experiment=experiment)
     if not subject.layout.weights(run).is_file():
         return None
-    features = np.load(subject.layout.features(experiment))
+    features = read_features(subject.layout.features(experiment))
     data = replace(subject.data, features=features)
     _, recommender = load_recommender(subject.layout.weights(run), data)
     lists = top_k(*recommender.factors(features), data.at_test_time, subject.k)

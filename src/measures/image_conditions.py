@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
+from src.artifacts.attack_report import read_attack_report
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
@@ -47,9 +47,8 @@ def experiment_condition(layout: Layout, experiment: Experiment) -> Condition:
     resize = RecordedExtractor.read(layout.classes(experiment)).resize
     clean = open_whole_catalogue(layout.images, resize)
     attacked = open_catalogue(layout.attacked_images(experiment), resize=0)
-    report = pd.read_csv(layout.attack_report(experiment), sep="\t", index_col="image")
-    if len(unreported := np.setdiff1d(attacked.ids, report.index)):
-        raise UserError(f"{layout.attack_report(experiment)} lacks image {unreported[0]}")
+    path = layout.attack_report(experiment)
+    report = read_attack_report(path, needs=["success"], images=attacked.ids).set_index("image")
     positions = clean.positions(attacked.ids)
     originals = clean.take(positions)
     known = {"image": attacked.ids, "success": report["success"].loc[attacked.ids].to_numpy()}

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from src.artifacts.atomic import atomic_output
+from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.artifacts.reconstructions import UNTRANSFORMED
 from src.measures.image_quality import metrics_of
@@ -44,9 +45,7 @@ def _higher_is_closer(column: str) -> bool:
 
 def write_leak_ranks(source: Path, path: Path) -> pd.DataFrame:
     """Write the ranks of the conditions of the table ``source`` to ``path`` and return them."""
-    if not source.is_file():
-        raise UserError(f"missing file: {source}")
-    ranks = leak_ranks(pd.read_csv(source, sep="\t"))
+    ranks = leak_ranks(read_results(source, ("model", "images")))
     with atomic_output(path) as temporary:
         ranks.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
     return ranks

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from src.artifacts.attack_report import read_attack_report
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import DEMOTE, Experiment, Run
+from src.artifacts.features import read_feature_rows
 from src.artifacts.layout import Layout
 from src.attacks.items import POPULARITIES
 from src.attacks.settings import KINDS
@@ -89,7 +91,7 @@ class Trainings:
             measuring: dict[tuple[int, bytes], Measuring] = {}
             for experiment in self.attacked:
                 ids = attacked_ids(seeds[0].layout, experiment)
-                features = np.load(seeds[0].layout.features(experiment), mmap_mode="r")[ids]
+                features = read_feature_rows(seeds[0].layout.features(experiment), ids)
                 of_seeds = []
                 for number, subject in enumerate(seeds):
                     key = number, ids.tobytes()
@@ -126,7 +128,7 @@ class Trainings:
         NaN where stage 3 does not know, and for the best step of an attack whose steps fall to nothing.
         """
         tables = [
-            pd.read_csv(of[0].layout.attack_report(experiment), sep="\t") for of in self.subjects
+            read_attack_report(of[0].layout.attack_report(experiment)) for of in self.subjects
         ]
         table = pd.concat(tables).reindex(columns=["no_gradient", "best_step", "last_step"])
         known = table.dropna(subset=["best_step", "last_step"])
@@ -164,8 +166,7 @@ def measurable(layout: Layout) -> list[Experiment]:
 
 def attacked_ids(layout: Layout, experiment: Experiment) -> np.ndarray:
     """(n,) int64, ascending."""
-    table = pd.read_csv(layout.attack_report(experiment), sep="\t", usecols=["image"])
-    return np.sort(table["image"].to_numpy(np.int64))
+    return np.sort(read_attack_report(layout.attack_report(experiment))["image"].to_numpy())
 
 
 def promotion_rows(trainings: Trainings) -> list[dict[str, object]]:

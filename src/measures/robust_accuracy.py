@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.atomic import atomic_outputs
+from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.attacks.robustness.trials import CLEAN, NOISE, Trial, TrialResult
 from src.measures.terminal import format_table
@@ -64,8 +65,8 @@ def write_tables(tables: Mapping[Path, pd.DataFrame]) -> None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table of ``write_tables``."""
-    return pd.read_csv(path, sep="\t", dtype={"recipe": str})
+    """Read a table of ``write_tables``; ``UserError`` for a file that is no table of attacks."""
+    return read_results(path, ("attack", "accuracy"), text=("recipe",))
 
 
 def compare(table: pd.DataFrame, joint: Path, name: str) -> None:

@@ -43,9 +43,10 @@ def _estimate(values: pd.Series, *names: str) -> dict[str, float]:
 
 def write_comparison(source: Path, baseline: str | None = None) -> tuple[Path, pd.DataFrame]:
     """Compare the recipes of the table ``source`` and write ``<name>_summary.tsv`` beside it."""
-    if not source.is_file():
-        raise UserError(f"missing file: {source}")
-    comparison = compared_recipes(read_table(source), baseline)
+    table = read_table(source)
+    if missing := [name for name in ("recipe", "seed") if name not in table]:
+        raise UserError(f"{source} lacks the column {missing[0]}: it is no joint table of recipes")
+    comparison = compared_recipes(table, baseline)
     path = source.with_name(f"{source.stem}_summary{source.suffix}")
     write_tables({path: comparison})
     return path, comparison

@@ -11,6 +11,7 @@ from src.artifacts.classes import Classes, read_classes
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
+from src.artifacts.manifest import is_recorded
 from src.artifacts.tables import read_pairs, read_test_ranks, read_top_k
 
 NOT_LISTED = np.iinfo(np.int64).max // 2
@@ -176,9 +177,15 @@ class HeldOut:
 
 
 def held_out_files(layout: Layout, run: Run) -> list[Path]:
-    """Return the files that ``read_held_out`` reads; none if the run has neither ranks nor lists."""
+    """Return the files that ``read_held_out`` reads; none if the run has neither ranks nor lists.
+
+    Raises ``UserError`` if the ranks are missing that were written with the lists: the ranks within the
+    lists, which lists of other systems are measured by, are other numbers.
+    """
     if (ranks := layout.test_ranks(run)).is_file():
         return [ranks]
+    if is_recorded(ranks):
+        raise UserError(f"missing file: {ranks}; run rec_generator.py again with --force")
     if (lists := layout.recommendations(run)).is_file():
         return [lists, layout.test_set]
     return []

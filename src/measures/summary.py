@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from src.artifacts.attack_report import read_attack_report
 from src.artifacts.classes import read_attacked_classes
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
@@ -570,7 +571,7 @@ def read_success(layout: Layout, experiment: Experiment) -> np.ndarray:
     users are shown the item. NaN stands for images whose goal nobody named.
     """
     if experiment.objective:
-        table = pd.read_csv(layout.attack_report(experiment), sep="\t", usecols=["success"])
+        table = read_attack_report(layout.attack_report(experiment), needs=["success"])
         return table["success"].to_numpy(np.float64)
     attacked, _ = read_attacked_classes(layout.classes(experiment))
     if experiment.target is None:

@@ -23,6 +23,7 @@ from src.recommenders.models import Model, plain_run
 from src.recommenders.parameter_attack import KINDS, ParameterAttack
 
 PARAMETERS = ("P", "Q", "features")
+DEFAULT_STEPS = 25
 
 
 def add_subject_options(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +78,11 @@ def add_parameter_attack_options(parser: argparse.ArgumentParser) -> None:
         help="largest shift of each row of a table, in the table's units; one or more",
     )
     attack.add_argument(
-        "--steps", type=positive, nargs="+", default=[25], help="steps of bim and pgd; one or more"
+        "--steps",
+        type=positive,
+        nargs="+",
+        default=[DEFAULT_STEPS],
+        help="steps of bim and pgd; one or more",
     )
     add_walk_options(attack)
     attack.add_argument(
@@ -152,6 +157,10 @@ def controls_of(recommenders: dict[str, Run]) -> dict[str, str]:
 
 def attacks_of(options: argparse.Namespace) -> tuple[ParameterAttack, ...]:
     """Return all attacks, the control last; ``UserError`` for numbers out of range."""
+    if not {"bim", "pgd"} & set(options.attack):
+        for name, usual in (("steps", [DEFAULT_STEPS]), ("step_size", None), ("projection", "l2")):
+            if getattr(options, name) != usual:
+                raise UserError(f"--{name} is for --attack bim and pgd, which have several steps")
     asked = [
         ParameterAttack(kind, epsilon, steps, options.step_size, options.projection)
         for kind, epsilon, steps in itertools.product(options.attack, options.eps, options.steps)

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +142,26 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         help="AMF: steps of bim and pgd",
     )
     add_walk_options(adversarial)
+
+
+def require_read(options: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raise ``UserError`` for a given option of trainings if none of ``names`` trains in epochs.
+
+    An option that is given at its default cannot be told from one that is not given.
+    """
+    if any(issubclass(RECOMMENDERS[name], FactorModel) for name in names):
+        return
+    own = argparse.ArgumentParser(add_help=False)
+    add_recommender_options(own)
+    for option, usual in vars(own.parse_args([])).items():
+        if option != "verbose" and getattr(options, option) != usual:
+            learning = [
+                name for name, kind in RECOMMENDERS.items() if issubclass(kind, FactorModel)
+            ]
+            raise UserError(
+                f"--{option}: {', '.join(names)} does not train in epochs and has no such option; it is "
+                f"for {', '.join(learning)}"
+            )
 
 
 def add_seeds_option(parser: argparse.ArgumentParser) -> None:

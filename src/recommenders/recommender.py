@@ -6,13 +6,13 @@ file chooses its framework and imports it inside ``fit``; only arrays go in and 
 """
 
 import dataclasses
-import zipfile
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
 
+from src.artifacts.arrays import read_arrays
 from src.artifacts.errors import UserError
 from src.recommenders.data import TrainingData
 from src.recommenders.parameter_attack import Parameter, parameters_of
@@ -97,13 +97,12 @@ class Recommender(ABC):
     @classmethod
     def load(cls, path: Path, data: TrainingData) -> Self:
         """Read a file of ``save`` for a data set of this size; ``UserError`` if it does not fit."""
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                loaded = cls(
-                    **{field.name: archive[field.name] for field in dataclasses.fields(cls)}
-                )
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} does not hold a fitted {cls.__name__}: {error}") from error
+        names = [field.name for field in dataclasses.fields(cls)]
+        arrays = read_arrays(path, names)
+        for name, array in arrays.items():
+            if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+                raise UserError(f"{path}: {name} holds NaN, infinite values or no numbers")
+        loaded = cls(**arrays)
         users, items = loaded.factors(data.features)
         size = data.interactions.n_users, data.interactions.n_items
         if (len(users), len(items)) != size:

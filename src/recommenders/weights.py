@@ -4,18 +4,20 @@ Files are ``.npz`` archives of plain arrays. (The published code stores one pick
 which runs code when it is loaded.)
 """
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from src.artifacts.arrays import read_arrays
 from src.artifacts.errors import UserError
 from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.scores import BIASED_FORMS, widths
 
 TABLES = ("P", "Q", "E")
 """E is there in visual forms only."""
+_ACCUMULATOR = "_accumulator"
+_AGAIN = "train it again with rec_generator.py --force"
 INITIAL_DEVIATION = 0.01
 INITIAL_ACCUMULATOR = 0.1
 
@@ -105,25 +107,39 @@ def write_weights(path: Path, weights: Weights) -> None:
 
 
 def read_weights(path: Path, shapes: tuple[tuple[int, int | None], ...]) -> Weights:
-    """Read weights whose tables must have ``shapes``; ``UserError`` otherwise.
+    """Read weights whose tables must have ``shapes``; None allows any number of columns.
 
-    None allows any number of columns.
+    Raises ``UserError`` for other shapes, for a file that holds no weights, for values that are not
+    finite, for negative accumulators and numbers of epochs, and for a scale that is not positive.
     """
     names = TABLES[: len(shapes)]
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            weights = Weights(
-                {name: archive[name] for name in names},
-                {name: archive[_accumulator(name)] for name in names},
-                float(archive["scale"]),
-                int(archive["epoch"]),
-                bool(archive.get("unit", False)),
-            )
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} does not hold weights of a recommender: {error}") from error
+    arrays = read_arrays(path)
+    accumulators = [_accumulator(name) for name in names]
+    if missing := [
+        name for name in (*names, *accumulators, "scale", "epoch") if name not in arrays
+    ]:
+        raise UserError(f"{path} does not hold weights of a recommender: it lacks {missing[0]}")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+            raise UserError(f"{path}: {name} holds NaN, infinite values or no numbers; {_AGAIN}")
+    for name in accumulators:
+        if (arrays[name] < 0).any() or arrays[name].shape != arrays[
+            name[: -len(_ACCUMULATOR)]
+        ].shape:
+            raise UserError(f"{path}: {name} is negative or not of its table's shape; {_AGAIN}")
+    scale, epoch = arrays["scale"], arrays["epoch"]
+    if scale.size != 1 or scale <= 0 or epoch.size != 1 or epoch < 0:
+        raise UserError(f"{path}: its scale or its number of epochs is out of range; {_AGAIN}")
+    weights = Weights(
+        {name: arrays[name] for name in names},
+        {name: arrays[_accumulator(name)] for name in names},
+        float(scale),
+        int(epoch),
+        bool(arrays.get("unit", False)),
+    )
     for name, shape, wanted in zip(names, weights.shapes, shapes, strict=True):
         n_rows, n_columns = wanted
-        if shape != (n_rows, n_columns or shape[-1]):
+        if len(shape) != 2 or shape != (n_rows, n_columns or shape[-1]):
             raise UserError(
                 f"{path}: table {name} is {shape} but this data set and these options need {wanted}"
             )
@@ -131,4 +147,4 @@ def read_weights(path: Path, shapes: tuple[tuple[int, int | None], ...]) -> Weig
 
 
 def _accumulator(table: str) -> str:
-    return f"{table}_accumulator"
+    return table + _ACCUMULATOR

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from src.artifacts.attack_report import read_attack_report
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import read_record
@@ -131,7 +132,7 @@ class Study:
         row |= success_estimate(self.layout, experiment).columns("success_rate")
         row |= feature_loss_estimate(self.layout, experiment).columns("feature_loss")
         if (path := self.layout.attack_report(experiment)).is_file():
-            images = pd.read_csv(path, sep="\t")
+            images = read_attack_report(path, needs=["linf", "l2"])
             row["images"] = len(images)
             row["largest_change"] = images["linf"].max()
             row |= resampled(images["l2"].to_numpy(np.float64)).columns("l2")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from src.datasets.image_set import ImageSet
-from src.extractors.checkpoints import write_plain
+from src.extractors.checkpoints import load_state, write_plain
 from src.extractors.distribution import n_processes, rank, wait_for_all
 from src.extractors.extractor import Extractor, Precision
 from src.training.gradient_defence import defend_gradients
@@ -222,11 +222,14 @@ def _restore(
     state: State,
     log: list[dict[str, float]],
 ) -> int:
-    """Load a state of ``_save``, if there is one, and return the number of finished epochs."""
-    if not path.exists():
-        return 0
+    """Load a state of ``_save``, if there is one, and return the number of finished epochs.
+
+    A damaged state is none: training starts again, and a line says so.
+    """
     device = next(network.parameters()).device
-    content = torch.load(path, map_location=device, weights_only=True)
+    content = load_state(path, device)
+    if content is None:
+        return 0
     network.load_state_dict(content["network"])
     for optimizer, saved in zip(optimizers, content["optimizers"], strict=True):
         optimizer.load_state_dict(saved)

@@ -307,9 +307,9 @@ def test_attacked_classes_keep_where_they_started(tmp_path):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("", "not a CSV"),
+        ("", "is empty"),
         ("a,b\n1,2\n", "lacks the columns"),
-        ("ImageID,ClassNum,ClassStr,Prob\nx,1,a,0.5\n", "not a number"),
+        ("ImageID,ClassNum,ClassStr,Prob\nx,1,a,0.5\n", "row 2: ImageID 'x' is not an id"),
         ("ImageID,ClassNum,ClassStr,Prob\n1,1,a,0.5\n1,1,a,0.5\n", "twice"),
     ],
 )

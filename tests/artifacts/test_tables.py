@@ -20,7 +20,8 @@ from src.artifacts.tables import (
 def random_lists(n_users: int, k: int, seed: int = 0) -> TopK:
     rng = np.random.default_rng(seed)
     scores = -np.sort(-rng.standard_normal((n_users, k)).astype(np.float32) * 3, axis=1)
-    return TopK(rng.integers(0, 10_000, (n_users, k)), scores)
+    first = rng.integers(0, 10_000, (n_users, 1))
+    return TopK(first + rng.permutation(10_000)[:k], scores)  # no user has an item twice
 
 
 def test_top_k_reads_back_exactly(tmp_path):

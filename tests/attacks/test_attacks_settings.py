@@ -121,9 +121,6 @@ def test_options_become_settings():
     assert parse("--untargeted").target is None
     assert parse("--attack_type", "spsa", "--nb_iter", "5", "--batch_size", "8").attack.nb_iter == 5
     assert parse("--eps", "6").attack.step == 1.0
-    # Options of other attacks are ignored.
-    others = ("--c", "3", "--nb_iter", "7", "--eps_iter", "1")
-    assert parse("--attack_type", "fgsm", *others).attack == FGSM()
 
 
 def test_budgets_are_what_stored_images_are_held_to():
@@ -171,7 +168,10 @@ def test_step_sizes_of_robust_accuracy_are_quarters():
         ("--attack_type spsa --batch_size 0", "--batch_size must be at least 1"),
         ("--attack_type autoattack", "add --untargeted"),
         ("--attack_type iterll", "add --untargeted"),
-        ("--seed -1", "--seed"),
+        ("--attack_type fgsm --c 3", "--c: --attack_type fgsm has none; it is for cw"),
+        ("--attack_type fgsm --nb_iter 7", "--nb_iter"),
+        ("--attack_type cw --eps_iter 1", "--eps_iter"),
+        ("--eps 300", "beyond all 255 grey levels"),
     ],
 )
 def test_what_cannot_be_run_says_so(arguments, message):

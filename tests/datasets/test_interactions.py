@@ -243,7 +243,7 @@ def test_items_without_images_are_counted_in_any_order(tmp_path_factory, train):
     [
         ([(1, 0), (0, 3)], [(0, 1)], None, "only 3 of the 4 item ids 0..3 are in use"),
         ([(1, 2), (2, 1)], [(2, 3)], None, "only 2 of the 3 user ids 0..2 are in use"),
-        ([(0, 10**12)], [(0, 0)], None, "only 2 of the 1000000000001 item ids 0..1000000000000"),
+        ([(0, 10**9)], [(0, 0)], None, "only 2 of the 1000000001 item ids 0..1000000000"),
         ([(0, 0)], [(0, 1)], [(0, 3)], "only 3 of the 4 item ids 0..3 are in use"),
     ],
 )

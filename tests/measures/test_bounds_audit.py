@@ -16,7 +16,7 @@ from src.extractors.checkpoints import save_extractor
 from src.extractors.extractor import Extractor
 from src.measures.bounds import BoundExceeded, read_bounds
 from src.recommenders.factor_models import VBPR
-from src.recommenders.weights import Weights, feature_scale
+from src.recommenders.weights import Weights, feature_scale, fresh_accumulators
 
 N_ITEMS, N_USERS, EPOCHS, K = 12, 40, 4, 3
 SCORED = ("--score_model", "VBPR", "--score_epoch", EPOCHS, "--eps", 1)
@@ -62,7 +62,7 @@ def shop(tmp_path_factory) -> Layout:
     features = np.load(layout.features(Experiment()))
     shapes = {"P": (N_USERS, 4), "Q": (N_ITEMS, 4), "E": (features.shape[1], 4)}
     tables = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    weights = Weights(tables, tables, feature_scale(features), EPOCHS)
+    weights = Weights(tables, fresh_accumulators(tables), feature_scale(features), EPOCHS)
     path = layout.weights(Run(Experiment(), "VBPR", EPOCHS))
     path.parent.mkdir(parents=True)
     VBPR("shared", weights).save(path)

@@ -2,15 +2,18 @@
 
 import argparse
 import errno
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
-from src.cli import Parser, number_list, pixel_levels, run
+from src.cli import Parser, add_seed_option, number_list, pixel_levels, run
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,6 +36,7 @@ def raising(error):
         ),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), 2, "error: x: No such"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError(), 2, "error: there is not enough memory"),
     ],
 )
 def test_errors_are_one_line(capsys, error, code, line):
@@ -41,10 +45,46 @@ def test_errors_are_one_line(capsys, error, code, line):
     assert captured.startswith(line) and captured.count("\n") == 1
 
 
-def test_success_and_programming_errors():
+def test_an_unexpected_error_is_one_line_and_its_trace_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     assert run(lambda: None) == 0
-    with pytest.raises(ZeroDivisionError):
-        run(lambda: 1 // 0)
+    assert run(lambda: 1 // 0) == 1
+    line = capsys.readouterr().err
+    [trace] = (tmp_path / "logs").iterdir()
+    assert line.startswith("error: unexpected ZeroDivisionError: ") and line.count("\n") == 1
+    assert "please report" in line and str(trace.relative_to(tmp_path)) in line
+    assert "in <lambda>" in trace.read_text() and "ZeroDivisionError" in trace.read_text()
+
+
+def test_a_trace_that_cannot_be_stored_is_printed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs").write_text("a file in the place of the folder")
+    assert run(lambda: 1 // 0) == 1
+    assert "in <lambda>" in capsys.readouterr().err
+
+
+def test_a_terminated_process_removes_what_is_unfinished(tmp_path, capsys):
+    def write() -> None:
+        with atomic_output(tmp_path / "table.tsv") as temporary:
+            temporary.write_text("half")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert run(write) == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr().err == "terminated: run the same command again to continue\n"
+
+
+@pytest.mark.parametrize("number", ["-1", "4294967296", "99999999999999999999", "1.5"])
+def test_seeds_that_no_library_takes_are_refused(number, capsys):
+    parser = Parser("test")
+    add_seed_option(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args([f"--seed={number}"])
+    assert "--seed" in capsys.readouterr().err
 
 
 def test_wrong_options_are_one_line(capsys):

@@ -12,7 +12,7 @@ from src.recommenders.delta import Changed
 from src.recommenders.factor_models import VBPR
 from src.recommenders.ranking import top_k
 from src.recommenders.reliance import visual_reliance
-from src.recommenders.weights import Weights
+from src.recommenders.weights import Weights, fresh_accumulators
 
 SCORES = np.array([[3, 2, 1, 0], [0.5, 1.5, 2.5, 2], [1, 1, 0.2, 0.9]], np.float32)
 """Three users, four items."""
@@ -142,7 +142,9 @@ def recommender(visual: float) -> tuple[VBPR, TrainingData]:
     test = np.stack([np.arange(200), scores.argmax(axis=1)], axis=1)
     train = np.stack([np.arange(200), scores.argmin(axis=1)], axis=1)
     interactions = Interactions(train, test, 200, 60)
-    return VBPR("shared", Weights(tables, tables, 1.0)), TrainingData(interactions, features)
+    return VBPR("shared", Weights(tables, fresh_accumulators(tables), 1.0)), TrainingData(
+        interactions, features
+    )
 
 
 def test_a_recommender_that_does_not_look_does_not_rely_on_images():

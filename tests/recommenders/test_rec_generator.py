@@ -60,7 +60,8 @@ def generate(layout, monkeypatch):
     """Run the script in this process; return its exit code."""
 
     def call(*arguments: str) -> int:
-        common = ["--dataset", "tiny", "--root", str(layout.root), *SHORT]
+        common = ["--dataset", "tiny", "--root", str(layout.root)]
+        common += SHORT[-2:] if "Pop" in arguments else SHORT  # baselines have no training
         monkeypatch.setattr(sys, "argv", ["rec_generator.py", *common, *arguments])
         return run(rec_generator.main)
 
@@ -326,6 +327,20 @@ def test_the_same_amf_after_an_interruption(layout, generate, monkeypatch):
     continued = results(layout)
     for name, content in whole.items():
         assert continued[name] == content
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("epoch", ["--model", "Pop", "--epoch", "999999"]),
+        ("lr", ["--model", "Pop", "Random", "--lr", "5", "5", "5"]),
+        ("lmd", ["--model", "Pop", "--adv_reg", "0.5"]),
+        ("item_bias", ["--model", "Pop", "--item_bias"]),
+    ],
+)
+def test_baselines_refuse_options_of_trainings(layout, generate, capsys, name, arguments):
+    assert generate(*arguments) == 2
+    assert f"--{name}: Pop" in the_error(capsys) and not results(layout)
 
 
 def test_baselines_rank_by_popularity_and_at_random(layout, generate):

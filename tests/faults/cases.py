@@ -1,0 +1,175 @@
+"""Cases of faults, what they must not do, and the figures of a run over them."""
+
+import argparse
+import importlib
+import itertools
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.cli import Parser
+from tests.faults import damage, tree
+
+FUZZED = (
+    *("classify_extract", "classify_extract_attack", "evaluate_attack", "evaluate_rec"),
+    *("feature_loss", "prepare_dataset", "rec_generator", "report", "summarize", "train_extractor"),
+    *("audits.attention", "audits.bounds", "audits.detection", "audits.images", "audits.leaks"),
+    *("audits.parameters", "audits.promotion", "audits.rankings", "audits.robustness"),
+    "audits.trace",
+)
+"""Modules whose command lines are fuzzed."""
+_OPTIONAL = "rec_model_weights"
+"""Artifacts without which a table has empty cells, as its documentation says."""
+_GENERATING = {"demo"}
+"""Subcommands that work without any file, for as long as their options say."""
+_VALUES = (
+    *("", "0", "-1", "1", "2.5", "x", "nan", "inf", "1e400", "9" * 20, "-" + "9" * 20, "shop"),
+    *("original", "VBPR", "a.txt", "missing.txt", ".", "../x", "é\u202e", "a" * 300, "0:1", "8/0"),
+    *("%s", "{}", "$(touch executed)", "a\nb", "--", "original_top5_ep0_Pop"),
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Damage of one artifact of the tree."""
+
+    artifact: Path
+    damage: str
+    recorded: bool
+    """False if no manifest is left in the tree, as in a tree of other programs."""
+    seed: int = 0
+
+
+@dataclass
+class Figures:
+    """Counts of what happened in a run over cases, and the sentences about what must not happen."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{name}: {number}" for name, number in sorted(self.counts.items()))
+        return "\n".join([*self.wrong, f"{counts}, wrong: {len(self.wrong)}"])
+
+
+def faults(whole: Path) -> Iterator[Fault]:
+    """Yield every damage of every artifact of the tree, with and without manifests."""
+    names = (*damage.DAMAGES, *damage.REPLACEMENTS)
+    for recorded in (True, False):
+        for path, name in itertools.product(tree.artifacts(whole), names):
+            if recorded or not path.name.endswith("manifest.json"):
+                yield Fault(path, name, recorded)
+
+
+def damage_all(whole: Path, cases: Iterable[Fault]) -> Figures:
+    """Damage a copy of the tree for each case, run all stages on it, and compare their results.
+
+    Each stage must end with exit code 0, or with 2 and one line. With manifests, no result may differ
+    from that of the whole tree.
+    """
+    figures, expected = Figures(), tree.results(whole)
+    for case in cases:
+        with tempfile.TemporaryDirectory() as folder:
+            place = tree.copy(whole, Path(folder) / "tree")
+            if not case.recorded:
+                for record in place.rglob("*manifest.json"):
+                    record.unlink()
+            if not damage.apply(case.damage, place / case.artifact, case.seed):
+                continue
+            figures.counts["damaged trees"] += 1
+            for name, command in tree.STAGES.items():
+                outcome = tree.call(place, command)
+                figures.counts["stages run"] += 1
+                figures.counts["stages that refused"] += outcome.code == 2
+                if outcome.code not in (0, 2) or len(outcome.errors) != (outcome.code == 2):
+                    figures.wrong.append(f"{case}: {name} ended with {outcome}")
+            figures.wrong += [f"{case}: left {left}" for left in _left_behind(place)]
+            found = tree.results(place)
+            changed = [
+                name
+                for name, content in expected.items()
+                if name != str(case.artifact) and name in found and found[name] != content
+            ]
+            if case.artifact.parts[0] == _OPTIONAL and case.damage in damage.REPLACEMENTS:
+                changed = []
+            if changed and case.recorded:
+                figures.wrong.append(f"{case}: silently changed {', '.join(changed)}")
+            figures.counts["trees without manifests with other results"] += bool(changed)
+    return figures
+
+
+def _left_behind(root: Path) -> Iterator[str]:
+    """Yield the files that nothing may leave: unfinished ones, traces, and what a payload wrote."""
+    for path in root.rglob("*"):
+        if path.name.startswith(".partial-") or path.name in ("executed", "logs"):
+            yield path.name
+
+
+def fuzz(n_calls: int, seed: int) -> Figures:
+    """Call the scripts with random options in a folder without data, and judge them as ``damage_all``."""
+    figures, rng = Figures(), np.random.default_rng(seed)
+    for number in range(n_calls):
+        module = FUZZED[number % len(FUZZED)]
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            (root / "a.txt").write_text("0\t1\t2\n")
+            command = [module, *_random_arguments(_parser_of(module), rng)]
+            outcome = tree.call(root, command)
+            figures.counts["command lines"] += 1
+            figures.counts["command lines that were refused"] += outcome.code == 2
+            if outcome.code not in (0, 2) or len(outcome.errors) != (outcome.code == 2):
+                figures.wrong.append(f"{command} ended with {outcome}")
+            figures.wrong += [f"{command}: left {left}" for left in _left_behind(root)]
+    return figures
+
+
+class _Parsed(Exception):
+    """Carries the parser of a script out of its ``main``."""
+
+
+def _parser_of(module: str) -> argparse.ArgumentParser:
+    """Return the parser that a script builds."""
+
+    def stop(parser: Parser, *_: object, **__: object) -> None:
+        raise _Parsed(parser)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Parser, "parse_args", stop)
+        try:
+            importlib.import_module(module).main()
+        except _Parsed as parsed:
+            return parsed.args[0]
+    raise AssertionError(f"{module} reads no options")
+
+
+def _random_arguments(parser: argparse.ArgumentParser, rng: np.random.Generator) -> list[str]:
+    """Return values for the arguments that are required and for some of the others."""
+    words: list[str] = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            names = sorted(set(action.choices) - _GENERATING)
+            name = str(rng.choice(names))
+            return [*words, name, *_random_arguments(action.choices[name], rng)]
+        is_help = isinstance(action, argparse._HelpAction)
+        if is_help or (not action.required and rng.random() > 4 / len(parser._actions)):
+            continue
+        words += [str(rng.choice(action.option_strings))] if action.option_strings else []
+        if action.nargs != 0:
+            known = [str(choice) for choice in action.choices or ()]
+            n_values = action.nargs if isinstance(action.nargs, int) else 1
+            words += map(str, rng.choice([*_VALUES, *known * 4], n_values))
+    return words
+
+
+def build_whole(place: Path) -> Path:
+    """Build the tree that is damaged in copies."""
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    tree.build(place)
+    return place
