@@ -58,7 +58,7 @@ def promotion_section(layout: Layout, anchor: str, title: str) -> Section:
         "extractor, seeds of the recommender, and items or users. Beside a verdict is the level with "
         "the fewest units. An attack that failed to optimise is not evaluated.",
     ]
-    blocks = [*_plot(table, k), *_defended(table), _table(table)]
+    blocks = [_table(table), *_plot(table, k), *_defended(table)]
     return Section(anchor, title, text, blocks, notes=blind_recommenders(table))
 
 
@@ -156,18 +156,18 @@ def _curve(objective: str, rows: pd.DataFrame, style: dict) -> Curve:
 
 
 def _table(table: pd.DataFrame) -> Table:
-    """The strongest attack of each aim within its largest budget, and what is left after retraining."""
+    """The strongest attack of each aim within its largest budget, the largest net effect first.
+
+    Attacks on all items together, what is left after retraining, come last.
+    """
     attacks = of_all_items(table[table["objective"] != CONTROL])
     attacks = attacks[(attacks["scope"] == "one") | (attacks["threat"] == "retrained")]
     largest = attacks.groupby(_AIM)["eps"].transform("max")
     rows = _strongest(attacks[(attacks["eps"] == largest) | attacks["eps"].isna()], _AIM)
-    places = {name: list(table[name].unique()) for name in _SUBJECT} | {"threat": list(_THREATS)}
-    rows = rows.sort_values(
-        [*_SUBJECT, "threat", "change"],
-        ascending=[True, True, True, False],
-        key=lambda of: of.map(places[of.name].index) if of.name in places else of,
-        kind="stable",
-    )
+    # Effects on single items are shares, those of all items together are counts: they do not compare.
+    rows = rows.assign(together=rows["scope"] != "one", failed=~evaluated(rows))
+    order = ["together", "failed", "net"]
+    rows = rows.sort_values(order, ascending=[True, True, False], kind="stable")
     return Table(
         "promotion",
         "The strongest attack of each aim",
