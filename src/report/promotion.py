@@ -92,10 +92,14 @@ def _defended(table: pd.DataFrame) -> list[Table]:
     ]
 
 
+def _direction(rows: pd.DataFrame) -> np.ndarray:
+    """Return the sign of changes that attacks of each row aim at."""
+    return np.where(rows["objective"].str.startswith(DEMOTE), -1, 1)
+
+
 def _strongest(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """The row of each group with the largest change towards its aim, evaluated ones first."""
-    direction = np.where(rows["objective"].str.startswith(DEMOTE), -1, 1)
-    told = rows.assign(gain=direction * rows["change"], evaluated=evaluated(rows))
+    told = rows.assign(gain=_direction(rows) * rows["change"], evaluated=evaluated(rows))
     told = told.sort_values(["evaluated", "gain"], ascending=False, kind="stable")
     return told.drop_duplicates(by).drop(columns=["gain", "evaluated"])
 
@@ -165,8 +169,12 @@ def _table(table: pd.DataFrame) -> Table:
     largest = attacks.groupby(_AIM)["eps"].transform("max")
     rows = _strongest(attacks[(attacks["eps"] == largest) | attacks["eps"].isna()], _AIM)
     # Effects on single items are shares, those of all items together are counts: they do not compare.
-    rows = rows.assign(together=rows["scope"] != "one", failed=~evaluated(rows))
-    order = ["together", "failed", "net"]
+    rows = rows.assign(
+        together=rows["scope"] != "one",
+        failed=~evaluated(rows),
+        gain=_direction(rows) * rows["net"],
+    )
+    order = ["together", "failed", "gain"]
     rows = rows.sort_values(order, ascending=[True, True, False], kind="stable")
     return Table(
         "promotion",

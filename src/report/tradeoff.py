@@ -62,8 +62,8 @@ def tradeoff_section(study: Study, anchor: str, title: str) -> Section:
     text = [
         f"To the right: more accurate lists of clean images. Up: the strongest attack brings more of "
         f"the attacked class into the top {study.k}. The strongest attack is the one with the largest "
-        "change; the more attacks there are, the larger is the change that chance alone finds. "
-        "Accuracy is the summary's before that attack: over the same users and the same seeds as its change."
+        "change; the more attacks there are, the larger is the change that chance alone finds. Accuracy "
+        "is the summary's before that attack: over the same users and the same seeds as its change."
     ]
     return Section(anchor, title, text, [*plots[first], *folded])
 

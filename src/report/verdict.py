@@ -32,6 +32,12 @@ ACCURACY = "hr"
 _KNOWING = ("white_box", "ranks_only", WORST)
 """Attackers who know the defence: others say little about it."""
 _SUBJECT = ["extractor", "recommender"]
+_LEFT = {
+    "effect": "still an effect beyond noise",
+    "equivalent": "as good as nothing beyond noise",
+    "undecided": "which may be chance",
+}
+"""Words for what a defence leaves, by the verdict on it."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,15 @@ class Reached:
 
     def amount(self, row: pd.Series) -> str:
         """Return the net effect of a row with its interval: ``+3.4 points (2.1 to 4.7)``."""
-        decimals = decimals_of(self.rows["net"].abs())
         net, low, high = (
-            fixed(row[f"net{end}"], decimals, sign=True) for end in ("", "_low", "_high")
+            fixed(row[f"net{end}"], self.decimals, sign=True) for end in ("", "_low", "_high")
         )
         return f"{net}{self.unit} ({low} to {high})"
+
+    @property
+    def decimals(self) -> int:
+        """Return the decimals of the text: three digits of the headline's net effect."""
+        return decimals_of(pd.Series([abs(self.headline["net"])]))
 
 
 def reached(study: Study) -> Reached | None:
@@ -78,12 +88,14 @@ def reached(study: Study) -> Reached | None:
     None where no attack was measured beside noise.
     """
     path = study.layout.result("promotion.tsv")
-    found = _exposure(read_promotion(path)) if path.is_file() else None
+    found = _exposure(study, read_promotion(path)) if path.is_file() else None
     return found or _class_share(study)
 
 
-def _exposure(table: pd.DataFrame) -> Reached | None:
-    rows = of_all_items(table)
+def _exposure(study: Study, table: pd.DataFrame) -> Reached | None:
+    # The report is about one configuration of each recommender, whose options its other tables omit.
+    names = {run.model + run.options: run.model for run in study.runs}
+    rows = of_all_items(table).replace({"recommender": names})
     rows = rows[(rows["scope"] == "one") & (rows["objective"] != CONTROL)]
     rows = rows[~rows["objective"].str.startswith(DEMOTE) & rows["threat"].isin(_KNOWING)]
     failed = int((~evaluated(rows)).sum())
@@ -103,7 +115,12 @@ def _exposure(table: pd.DataFrame) -> Reached | None:
     scaled += ["noise", "after"]
     rows[scaled] *= 100
     k = int(rows["k"].iloc[0])
-    return Reached(_strongest(rows), " points", f"users with the item in their top {k}, %", failed)
+    return Reached(
+        _strongest(rows),
+        " points",
+        f"the percentage of users with the item in their top {k}",
+        failed,
+    )
 
 
 def _class_share(study: Study) -> Reached | None:
@@ -130,7 +147,7 @@ def _class_share(study: Study) -> Reached | None:
     )
     of = of[of["pair"] == of.loc[of["net"].idxmax(), "pair"]]
     rows = _strongest(_within_budget_of_strongest(of))
-    name = f"items of the attacked class in the top {study.k}, {PROTOCOLS[protocol]}"
+    name = f"the items of the attacked class in a top {study.k}, {PROTOCOLS[protocol]},"
     return Reached(rows, "", name)
 
 
@@ -166,14 +183,12 @@ def verdict_section(study: Study, anchor: str, title: str) -> Section:
 
 def _how_far(found: Reached) -> str:
     row = found.headline
-    decimals = decimals_of(found.rows["after"])
-    before, after = (fixed(row[name], decimals) for name in ("before", "after"))
-    said = (
+    before, after = (fixed(row[name], found.decimals) for name in ("before", "after"))
+    return (
         f"The strongest attack ({row['aim']}) on {row['recommender']} with the extractor "
-        f"{row['extractor']}: {found.quantity}, from {before} to {after}. "
+        f"{row['extractor']} changes {found.quantity} from {before} to {after}. Beyond noise of the same "
+        f"size it is {found.amount(row)}, 95 % interval in brackets. Verdict: {verdict_text(row)}."
     )
-    beyond = f"{found.amount(row)} beyond noise of the same size: {verdict_text(row)}."
-    return said + beyond
 
 
 def _defences(study: Study, found: Reached) -> list[str]:
@@ -184,11 +199,11 @@ def _defences(study: Study, found: Reached) -> list[str]:
     best = others.iloc[0]
     name, amount = best["extractor"], found.amount(best)
     if best["net_high"] < first["net_low"]:
-        said = f"{name} helps most: it leaves {amount}, {best['verdict']}"
+        said = f"{name} helps most: it leaves {amount}, {_LEFT[best['verdict']]}"
     else:
         said = (
-            f"No defence is shown to help: with {name} it is {amount}, {best['verdict']}, and the "
-            "intervals overlap"
+            f"No defence is shown to help: with {name} it is {amount}, and the intervals with and "
+            "without it overlap"
         )
     return [f"{said}.{_cost(study, first, best)}"]
 
@@ -260,8 +275,9 @@ def _plot(found: Reached, bounds: Mapping[tuple[str, str], float]) -> Plot:
     return Plot(
         "verdict",
         "Change by the strongest attack of each extractor and recommender",
-        f"Change of {found.quantity}: {said}." + (f" Proven at most: {proven}." if proven else ""),
-        partial(_draw, rows=rows, bounds=bounds, label=f"change of {found.quantity}"),
+        f"Change of {found.quantity.rstrip(',')}: {said}."
+        + (f" Proven at most: {proven}." if proven else ""),
+        partial(_draw, rows=rows, bounds=bounds, label=f"change of {found.quantity.rstrip(',')}"),
     )
 
 
