@@ -3,6 +3,7 @@
 The sentences speak from net effects and their verdicts alone, which ``measures`` made.
 """
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +19,7 @@ from src.measures.bounds import COLUMNS as BOUND_COLUMNS
 from src.measures.promotion import read_promotion
 from src.measures.promotion_text import of_all_items
 from src.measures.summary import budget_of
+from src.measures.terminal import format_table
 from src.measures.threats import WORST
 from src.measures.verdicts import CONTROL, FAMILY_METRIC, verdict_text
 from src.report.blocks import Section
@@ -32,6 +34,10 @@ ACCURACY = "hr"
 _KNOWING = ("white_box", "ranks_only", WORST)
 """Attackers who know the defence: others say little about it."""
 _SUBJECT = ["extractor", "recommender"]
+_ROWS = 8
+"""Rows of the table on the terminal."""
+_LINE = 46
+"""Characters of a line under the plot."""
 _LEFT = {
     "effect": "still an effect beyond noise",
     "equivalent": "as good as nothing beyond noise",
@@ -177,8 +183,7 @@ def verdict_section(study: Study, anchor: str, title: str) -> Section:
             anchor, title, ["No attack was measured beside noise of its size: there is no verdict."]
         )
     bounds = _proven(study, found)
-    sentences = [_how_far(found), *_defences(study, found), _not_shown(found, bounds)]
-    return Section(anchor, title, sentences, [_plot(found, bounds)])
+    return Section(anchor, title, _sentences(study, found, bounds), [_plot(found, bounds)])
 
 
 def _how_far(found: Reached) -> str:
@@ -265,6 +270,32 @@ def _proven(study: Study, found: Reached) -> dict[tuple[str, str], float]:
     return bounds
 
 
+def overview(study: Study) -> str:
+    """Return the verdict for the terminal: its sentences, and a table of the strongest attacks.
+
+    Empty where there is no verdict.
+    """
+    found = reached(study)
+    if found is None:
+        return ""
+    header = ("extractor", "recommender", "attack", "before", "after", "noise", "net", "from", "to")
+    names = (*_SUBJECT, "aim", "before", "after", "noise", "net", "net_low", "net_high")
+    rows = found.rows.sort_values("net", ascending=False, kind="stable").head(_ROWS)
+    cells = [
+        [of if isinstance(of, str) else fixed(of, found.decimals) for of in row]
+        for row in rows[list(names)].itertuples(index=False)
+    ]
+    verdicts = [verdict_text(row) for _, row in rows.iterrows()]
+    lines = [[*of, said] for of, said in zip(cells, verdicts, strict=True)]
+    sentences = [textwrap.fill(of, 100) for of in _sentences(study, found, _proven(study, found))]
+    return "\n".join([*sentences, "", format_table([*header, "verdict"], lines)])
+
+
+def _sentences(study: Study, found: Reached, bounds: Mapping[tuple[str, str], float]) -> list[str]:
+    said = [_how_far(found), *_defences(study, found), _not_shown(found, bounds)]
+    return [of for of in said if of]
+
+
 def _plot(found: Reached, bounds: Mapping[tuple[str, str], float]) -> Plot:
     rows = found.rows.sort_values("net", kind="stable")
     said = "; ".join(
@@ -299,7 +330,7 @@ def _draw(
     axes.axvline(0, color=NEUTRAL, linewidth=0.8)
     axes.set_yticks(places, [",\n".join(name) for name in names])
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_xlabel(label)
+    axes.set_xlabel(textwrap.fill(label, _LINE))
 
 
 def effects_section(study: Study, anchor: str, title: str) -> Section:

@@ -7,7 +7,7 @@ import pytest
 from src.artifacts.layout import Layout
 from src.measures.promotion import COLUMNS
 from src.report.study import Study
-from src.report.verdict import reached, verdict_section
+from src.report.verdict import overview, reached, verdict_section
 
 
 def row(net, *, extractor="original", eps=8.0, objective="rank", threat="white_box", **other):
@@ -96,3 +96,13 @@ def test_an_attack_on_many_items_precedes_a_larger_effect_on_few(study):
 
 def test_without_noise_there_is_no_verdict(study):
     assert "there is no verdict" in said(study(row(np.nan)))
+
+
+def test_the_terminal_shows_the_sentences_and_the_eight_strongest(study):
+    rows = [row(0.2 - at / 100, extractor=f"e{at}") for at in range(11)]
+    text = overview(study(*rows))
+    lines = text.split("\n\n")[1].splitlines()
+    assert len(lines) == 2 + 8, "a header, a rule, and rows"
+    assert [line.split()[0] for line in lines[2:]] == [f"e{at}" for at in range(8)]
+    assert "20.0" in lines[2] and lines[2].endswith("effect (1 extractor training)")
+    assert "Verdict: effect" in " ".join(text.split())
