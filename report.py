@@ -53,12 +53,15 @@ def main() -> None:
 
     from src.report.page import FIGURES, TABLES, write_report
     from src.report.study import Study
+    from src.report.verdict import overview
 
     out = options.out or layout.results / "report.html"
     study = Study.find(
         layout, options.topk, options.epoch, options.fidelity, options.options, trainings
     )
     if write_report(study, out, options.items, options.users, force=options.force):
+        if said := overview(study):
+            print(f"{said}\n")
         print(f"figures: {layout.results / FIGURES}\ntables: {layout.results / TABLES}")
         print(f"report: {out}")
     else:

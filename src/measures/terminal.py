@@ -26,8 +26,13 @@ _COLUMNS = {
 
 
 def format_number(value: float, digits: int = 4) -> str:
-    """Format with at most ``digits`` significant digits; an empty string for a missing value."""
-    return "" if pd.isna(value) else f"{value:.{digits}g}"
+    """Format with at most ``digits`` significant digits; an empty string for a missing value.
+
+    Values below 1e-15 are what rounding leaves of zero.
+    """
+    if pd.isna(value):
+        return ""
+    return "0" if abs(value) < 1e-15 else f"{value:.{digits}g}"
 
 
 def format_mean(mean: float, low: float, high: float) -> str:

@@ -1,6 +1,6 @@
 """Sections and their blocks, beside tables, plots and galleries."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Folded:
-    """Long table that opens on demand."""
+    """Blocks that open on demand."""
 
-    table: Table
+    title: str
+    blocks: Sequence[Any]
     kind = "folded"
 
 
@@ -43,3 +44,14 @@ class Section:
     """Command that makes the missing results; then nothing else is shown."""
     notes: Sequence[str] = ()
     """Lines under the blocks."""
+    folded: bool = False
+    """True shows the heading alone until a reader opens it."""
+
+
+def flat(blocks: Iterable[Any]) -> Iterator[Any]:
+    """Yield blocks, and in the place of folded ones those inside them."""
+    for block in blocks:
+        if isinstance(block, Folded):
+            yield from flat(block.blocks)
+        else:
+            yield block

@@ -18,7 +18,7 @@ from src.artifacts.manifest import read_record
 from src.datasets.image_files import image_files, read_image
 from src.measures.runs import Lists, read_categories, read_lists, require_same_users
 from src.report.blocks import Section
-from src.report.names import CONTROL, PROTOCOLS
+from src.report.names import CONTROL, PROTOCOLS, attack_part
 from src.report.study import Study
 
 ITEMS, USERS = 4, 3
@@ -207,10 +207,7 @@ class ShownAttack:
 
 
 def evenly_spaced_items(gains: Mapping[int, float]) -> list[int]:
-    """Return items evenly spaced from the largest gain to the smallest, so that some are failures.
-
-    So there are failures among them.
-    """
+    """Return items at even distances in their order from the largest gain to the smallest."""
     order = sorted(gains, key=gains.__getitem__, reverse=True)
     places = np.linspace(0, len(order) - 1, min(ITEMS, len(order))).round().astype(int)
     return [order[place] for place in places]
@@ -220,7 +217,7 @@ def gallery_section(
     study: Study, anchor: str, title: str, items: Sequence[int], users: Sequence[int]
 ) -> Section:
     of_pair: dict[tuple, list[ShownAttack]] = {}
-    for attack in strongest_attacks(study):
+    for attack in shown_attacks(study):
         of_pair.setdefault((attack.experiment.origin, attack.experiment.aim), []).append(attack)
     galleries = [
         attack.gallery(shown, users)
@@ -232,7 +229,9 @@ def gallery_section(
             anchor, title, missing="python classify_extract_attack.py (its images are gone)"
         )
     text = [
-        "The attack of the highest success rate against each extractor. " + _chosen(study, items)
+        "One attack of each pair of classes, the same on every extractor: of the attacks on the most "
+        f"extractors, the one with the highest success rate. {_chosen(study, items)} The class under a "
+        "picture is the opinion of the extractor, whatever the item is sold as."
     ]
     if study.runs:
         drawn = "drawn among those whose lists show the item before or after"
@@ -245,12 +244,14 @@ def _chosen(study: Study, items: Sequence[int]) -> str:
     if items:
         return "Items as asked for."
     order = (
-        "further lists that attacks bring them into" if study.runs else "success and probability"
+        "the number of further lists that the attack brings them into"
+        if study.runs
+        else "the probability of the class that the attack reached"
     )
     return (
-        "Of the items that are attacked on every extractor, four, evenly spaced in the order of the "
-        f"{order}, summed over the extractors: the first gained most, the last least. Differences are "
-        "amplified around grey."
+        f"The items are attacked on every extractor and were moved by the attack. They are sorted by "
+        f"{order}, summed over the extractors; those at even distances in this order are shown, from the "
+        "largest gain to the smallest. Differences are amplified around grey."
     )
 
 
@@ -268,23 +269,36 @@ def _shown_items(
     gains = [attack.gains() for attack in attacks]
     common = set.intersection(*attacked)
     total = {item: sum(of[item] for of in gains) for item in sorted(common)}
-    same = evenly_spaced_items(total)
+    same = evenly_spaced_items(_moved(total))
     return [
-        (attack, same or evenly_spaced_items(of)) for attack, of in zip(attacks, gains, strict=True)
+        (attack, same or evenly_spaced_items(_moved(of)))
+        for attack, of in zip(attacks, gains, strict=True)
     ]
 
 
-def strongest_attacks(study: Study) -> list[ShownAttack]:
-    """Return the attack of the highest success rate for each extractor and pair of classes."""
+def _moved(gains: Mapping[int, float]) -> Mapping[int, float]:
+    """Return the items that gained something; all of them if none did."""
+    return {item: gain for item, gain in gains.items() if gain > 0} or gains
+
+
+def shown_attacks(study: Study) -> list[ShownAttack]:
+    """Return one attack for each pair of classes, on every extractor that met it.
+
+    It is the attack on the most extractors, and among these the one with the highest success rate.
+    """
     rate = study.outcomes.set_index("experiment")["success_rate"]
-    best: dict[tuple, Experiment] = {}
+    candidates: dict[tuple, dict[str, list[Experiment]]] = {}
     for experiment in study.attacked:
-        if experiment.attack == CONTROL or not _has_pictures(study.layout, experiment):
-            continue
-        key = (experiment.origin, experiment.aim, experiment.extractor)
-        if key not in best or rate[experiment.name] > rate[best[key].name]:
-            best[key] = experiment
-    return [ShownAttack(study, experiment) for experiment in best.values()]
+        if experiment.attack != CONTROL and _has_pictures(study.layout, experiment):
+            pair = candidates.setdefault((experiment.origin, experiment.aim), {})
+            pair.setdefault(attack_part(experiment), []).append(experiment)
+
+    def place(of: Sequence[Experiment]) -> tuple[int, float]:
+        success = rate[[experiment.name for experiment in of]].mean()
+        return len(of), -1.0 if np.isnan(success) else float(success)
+
+    chosen = (max(pair.values(), key=place) for pair in candidates.values())
+    return [ShownAttack(study, experiment) for of in chosen for experiment in of]
 
 
 def _has_pictures(layout: Layout, experiment: Experiment) -> bool:

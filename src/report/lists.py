@@ -9,7 +9,7 @@ import pandas as pd
 
 from src.artifacts.experiments import Experiment
 from src.measures.verdicts import NO_CONTROL, verdict_text
-from src.report.blocks import Hidden, Section
+from src.report.blocks import Folded, Hidden, Section
 from src.report.estimates import (
     decimals_of,
     estimate_of,
@@ -48,7 +48,11 @@ def summary_section(study: Study, anchor: str, title: str) -> Section:
         "the class that the extractor sees in its clean image, whatever its maker calls it.",
         f"{_trainings_text(study)} {_INTERVALS}",
     ]
-    return Section(anchor, title, text, blocks)
+    shown = [of for of in blocks if of.name.startswith("summary_chr")]
+    folded = [of for of in blocks if of not in shown]
+    if folded:
+        shown.append(Folded(f"nCDCG@{study.k}", folded))
+    return Section(anchor, title, text, shown)
 
 
 def _trainings_text(study: Study) -> str:
@@ -124,14 +128,8 @@ def _cell(row: pd.Series, decimals: int) -> str:
 
 
 def curves_section(study: Study, anchor: str, title: str) -> Section:
-    blocks = [
-        _curve_plot(study, rows, metric, extractor, recommender, study.pairs[pair], protocol)
-        for pair, protocol, of in _by_pair(study, study.effects)
-        for metric in _CURVES
-        for (extractor, recommender), rows in of[of["metric"] == metric].groupby(
-            ["extractor", "recommender"], sort=False
-        )
-    ]
+    plots = {metric: _curve_plots(study, metric) for metric in _CURVES}
+    first, *further = _CURVES
     data = study.effects[study.effects["metric"].isin(_CURVES)]
     text = [
         "Before and after each attack; CHR as a share of the list. Bands are the intervals of single "
@@ -139,12 +137,38 @@ def curves_section(study: Study, anchor: str, title: str) -> Section:
     ]
     note = "The numbers behind the curves: tables/curves.tsv."
     hidden = Table("curves", "Curves over K", data, data)
-    return Section(anchor, title, text, [*blocks, Hidden(hidden)], notes=[note])
+    folded = [Folded(_AXIS[metric], plots[metric]) for metric in further]
+    return Section(anchor, title, text, [*plots[first], *folded, Hidden(hidden)], notes=[note])
+
+
+def _curve_plots(study: Study, metric: str) -> list[Plot]:
+    """Return a plot for each extractor and recommender; those of a recommender share their axes."""
+    plots = []
+    for pair, protocol, of in _by_pair(study, study.effects):
+        of = of[of["metric"] == metric]
+        for _, alike in of.groupby("recommender", sort=False):
+            limits = _limits(alike)
+            for (extractor, recommender), rows in alike.groupby(
+                ["extractor", "recommender"], sort=False
+            ):
+                name = f"{extractor}, {recommender}"
+                plots.append(
+                    _curve_plot(study, rows, metric, name, study.pairs[pair], protocol, limits)
+                )
+    return plots
+
+
+def _limits(rows: pd.DataFrame) -> tuple[float, float]:
+    """Return the ends of an axis on which all values and intervals of some rows are."""
+    values = rows[[f"{of}{end}" for of in ("before", "after") for end in ("", "_low", "_high")]]
+    low, high = np.nanmin(values.to_numpy(float)), np.nanmax(values.to_numpy(float))
+    room = 0.05 * (high - low) or 0.05
+    return low - room, high + room
 
 
 def _curve_plot(
-    study: Study, rows: pd.DataFrame, metric: str, extractor: str, recommender: str, pair: str,
-    protocol: str,
+    study: Study, rows: pd.DataFrame, metric: str, subject: str, pair: str, protocol: str,
+    limits: tuple[float, float],
 ) -> Plot:  # fmt: skip
     experiments = {name: Experiment.parse(name) for name in rows["experiment"].unique()}
     ordered = sorted(experiments.values(), key=study.attacked.index)
@@ -167,10 +191,17 @@ def _curve_plot(
     name = METRICS[metric].split(" /")[0]
     before = number(at_k["before"].iloc[0])
     return Plot(
-        f"{metric}_{protocol}_{extractor}_{recommender}_{ordered[0].origin}_{ordered[0].aim}",
-        f"{name}@K of {pair.split(' →')[0]}: {extractor}, {recommender}, {PROTOCOLS[protocol]}",
+        f"{metric}_{protocol}_{subject.replace(', ', '_')}_{ordered[0].origin}_{ordered[0].aim}",
+        f"{name}@K of {pair.split(' →')[0]}: {subject}, {PROTOCOLS[protocol]}",
         f"{name} against K up to {study.ks[-1]}. At K = {study.k}: before {before}; after {said}.",
-        partial(draw_curves, curves=curves, x_label="K", y_label=_AXIS[metric], log=True),
+        partial(
+            draw_curves,
+            curves=curves,
+            x_label="K",
+            y_label=_AXIS[metric],
+            log=True,
+            limits=limits,
+        ),
     )
 
 

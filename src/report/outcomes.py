@@ -41,6 +41,11 @@ def attacks_section(study: Study, anchor: str, title: str) -> Section:
         "Feature loss: mean squared distance to the clean features (images resampled). Largest change: "
         "of any channel of any pixel of any attacked image."
     )
+    if any(of.attack == "cw" for of in study.attacked):
+        caption += (
+            " C&W has no budget: it searches for the smallest change in L2 that reaches the class. "
+            "Beside attacks within a budget, compare it by its mean L2, not by its success."
+        )
     title_of_table = "Success rate and feature loss"
     table = Table("attacks", title_of_table, pd.DataFrame(shown), study.outcomes, caption, 3)
     if len(study.pairs) == 1:

@@ -1,19 +1,23 @@
 """HTML page of the report, and the files beside it."""
 
+import base64
+import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from tqdm import tqdm
 
 from src.artifacts.atomic import atomic_outputs
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, read_record
-from src.report.blocks import Hidden, Section
-from src.report.gallery import data_uri
+from src.report.blocks import Hidden, Section, flat
 from src.report.plots import Plot
 from src.report.provenance import OWN, ran
 from src.report.sections import sections
@@ -22,6 +26,8 @@ from src.report.tables import Table
 
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES, TABLES = "figures", "tables"
+_PLAIN = " !$&'()*+,-./:;=?@_~"
+"""Signs that need no escape in a data URI within double quotes, beside letters and digits."""
 _FOLDERS = {".png": FIGURES, ".pdf": FIGURES, ".tsv": TABLES, ".tex": TABLES}
 
 
@@ -59,8 +65,11 @@ def render(study: Study, shown: Sequence[Section]) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"svg": _svg_uri, "groupby_runs": _runs_of_a_kind}
+    script = (TEMPLATES / "report.js").read_text()
     return environment.get_template("report.html.j2").render(
         dataset=study.layout.dataset,
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         present=[section for section in shown if not section.missing],
         absent=[section for section in shown if section.missing],
     )
@@ -71,8 +80,10 @@ def _runs_of_a_kind(blocks: Sequence[Any]) -> list[tuple[str, list[Any]]]:
     return [(kind, list(of)) for kind, of in itertools.groupby(blocks, lambda block: block.kind)]
 
 
-def _svg_uri(plot: Plot, dark: bool) -> str:
-    return data_uri(plot.dark if dark else plot.light["svg"], "image/svg+xml")
+def _svg_uri(plot: Plot) -> str:
+    """Return an SVG as a data URI in which only signs with a meaning in addresses are escaped."""
+    text = re.sub(r"\s*\n\s*", " ", plot.page.decode())
+    return f"data:image/svg+xml,{quote(text, safe=_PLAIN)}"
 
 
 def _manifest(study: Study, items: Sequence[int], users: Sequence[int]) -> Manifest:
@@ -87,12 +98,12 @@ def _manifest(study: Study, items: Sequence[int], users: Sequence[int]) -> Manif
         "commands": [{**asdict(command), "date": None} for command in commands],
         "versions": versions,
     }
-    return Manifest.of(OWN, options, [*study.inputs(), *sorted(TEMPLATES.glob("*.j2"))])
+    return Manifest.of(OWN, options, [*study.inputs(), *sorted(TEMPLATES.iterdir())])
 
 
 def _files(layout: Layout, shown: Iterable[Section]) -> dict[Path, bytes]:
     """Return the content of each file beside the page."""
-    blocks = [block for section in shown for block in section.blocks]
+    blocks = list(flat(block for section in shown for block in section.blocks))
     contents: dict[str, bytes] = {}
     for plot in tqdm([of for of in blocks if isinstance(of, Plot)], desc="figures", leave=False):
         contents |= {f"{plot.name}.{suffix}": plot.light[suffix] for suffix in ("png", "pdf")}

@@ -1,6 +1,7 @@
-"""Plots of the report, each with one pair of axes, for light and dark pages and for papers."""
+"""Plots of the report, each with one pair of axes, for pages and for papers."""
 
 import io
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,15 +69,22 @@ class Plot:
     @cached_property
     def light(self) -> dict[str, bytes]:
         """Files for light pages and for papers, by format: ``svg``, ``png`` and ``pdf``; always equal."""
-        return self._files(_LIGHT, "svg", "png", "pdf")
+        return self._files("svg", "png", "pdf")
 
     @cached_property
-    def dark(self) -> bytes:
-        """SVG for dark pages; always equal."""
-        return self._files(_DARK, "svg")["svg"]
+    def page(self) -> bytes:
+        """SVG for the report, whose text, grid and background follow the reader's colour scheme."""
+        svg = self.light["svg"].decode()
+        for name, colour in _LIGHT.items():
+            svg = svg.replace(colour, f"var(--{name})")
+        schemes = [_scheme(of) for of in (_LIGHT, _DARK)]
+        dark = f"@media screen and (prefers-color-scheme: dark) {{{schemes[1]}}}"
+        start = svg.index(">", svg.index("<svg")) + 1
+        svg = svg[svg.index("<svg") : start] + f"<style>{schemes[0]}{dark}</style>" + svg[start:]
+        return re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL).encode()
 
-    def _files(self, colours: Mapping[str, str], *suffixes: str) -> dict[str, bytes]:
-        with mpl.rc_context(_look(colours)):
+    def _files(self, *suffixes: str) -> dict[str, bytes]:
+        with mpl.rc_context(_look(_LIGHT)):
             figure = Figure(figsize=SIZE, layout="constrained")
             axes = figure.subplots()
             figure.suptitle(textwrap.fill(self.title, _LINE), fontsize=9)
@@ -90,6 +98,10 @@ class Plot:
             figure.draw_without_rendering()
             figure.set_layout_engine("none")  # places are found once, not again for each file
             return {suffix: _saved(figure, suffix) for suffix in suffixes}
+
+
+def _scheme(colours: Mapping[str, str]) -> str:
+    return "svg{" + "".join(f"--{name}:{colour};" for name, colour in colours.items()) + "}"
 
 
 def _saved(figure: Figure, suffix: str) -> bytes:
@@ -132,9 +144,13 @@ def styles_of(names: Sequence[str], *, controls: Sequence[str] = ()) -> dict[str
 
 
 def draw_curves(
-    axes: Axes, curves: Sequence[Curve], x_label: str, y_label: str, *, log: bool = False
-) -> None:
-    """Draw lines with bands or bars; their points are the ticks, and ``log`` scales the x axis."""
+    axes: Axes, curves: Sequence[Curve], x_label: str, y_label: str, *, log: bool = False,
+    limits: tuple[float, float] | None = None,
+) -> None:  # fmt: skip
+    """Draw lines with bands or bars; their points are the ticks, and ``log`` scales the x axis.
+
+    ``limits`` are the ends of the y axis, which otherwise has room for the curves alone.
+    """
     for curve in curves:
         style = {"color": mpl.rcParams["text.color"]} | dict(curve.style)
         if curve.bars:
@@ -157,4 +173,5 @@ def draw_curves(
     axes.set_xticks([], minor=True)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
+    axes.set_ylim(limits)
     axes.margins(x=0.05)

@@ -58,7 +58,7 @@ def promotion_section(layout: Layout, anchor: str, title: str) -> Section:
         "extractor, seeds of the recommender, and items or users. Beside a verdict is the level with "
         "the fewest units. An attack that failed to optimise is not evaluated.",
     ]
-    blocks = [*_plot(table, k), *_defended(table), _table(table)]
+    blocks = [_table(table), *_plot(table, k), *_defended(table)]
     return Section(anchor, title, text, blocks, notes=blind_recommenders(table))
 
 
@@ -92,10 +92,14 @@ def _defended(table: pd.DataFrame) -> list[Table]:
     ]
 
 
+def _direction(rows: pd.DataFrame) -> np.ndarray:
+    """Return the sign of changes that attacks of each row aim at."""
+    return np.where(rows["objective"].str.startswith(DEMOTE), -1, 1)
+
+
 def _strongest(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """The row of each group with the largest change towards its aim, evaluated ones first."""
-    direction = np.where(rows["objective"].str.startswith(DEMOTE), -1, 1)
-    told = rows.assign(gain=direction * rows["change"], evaluated=evaluated(rows))
+    told = rows.assign(gain=_direction(rows) * rows["change"], evaluated=evaluated(rows))
     told = told.sort_values(["evaluated", "gain"], ascending=False, kind="stable")
     return told.drop_duplicates(by).drop(columns=["gain", "evaluated"])
 
@@ -156,18 +160,22 @@ def _curve(objective: str, rows: pd.DataFrame, style: dict) -> Curve:
 
 
 def _table(table: pd.DataFrame) -> Table:
-    """The strongest attack of each aim within its largest budget, and what is left after retraining."""
+    """The strongest attack of each aim within its largest budget, the largest net effect first.
+
+    Attacks on all items together, what is left after retraining, come last.
+    """
     attacks = of_all_items(table[table["objective"] != CONTROL])
     attacks = attacks[(attacks["scope"] == "one") | (attacks["threat"] == "retrained")]
     largest = attacks.groupby(_AIM)["eps"].transform("max")
     rows = _strongest(attacks[(attacks["eps"] == largest) | attacks["eps"].isna()], _AIM)
-    places = {name: list(table[name].unique()) for name in _SUBJECT} | {"threat": list(_THREATS)}
-    rows = rows.sort_values(
-        [*_SUBJECT, "threat", "change"],
-        ascending=[True, True, True, False],
-        key=lambda of: of.map(places[of.name].index) if of.name in places else of,
-        kind="stable",
+    # Effects on single items are shares, those of all items together are counts: they do not compare.
+    rows = rows.assign(
+        together=rows["scope"] != "one",
+        failed=~evaluated(rows),
+        gain=_direction(rows) * rows["net"],
     )
+    order = ["together", "failed", "gain"]
+    rows = rows.sort_values(order, ascending=[True, True, False], kind="stable")
     return Table(
         "promotion",
         "The strongest attack of each aim",

@@ -1,6 +1,7 @@
 """The sections of the report, from first to last; one whose inputs are missing says what makes them."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -17,25 +18,33 @@ from src.report.studies import image_quality_table, study_sections
 from src.report.study import Study
 from src.report.tables import Table
 from src.report.tradeoff import tradeoff_section
+from src.report.verdict import effects_section, verdict_section
 
 ATTACK_SCRIPT = "classify_extract_attack.py"
 
 
 def sections(study: Study, items: Sequence[int], users: Sequence[int]) -> list[Section]:
-    """All of them."""
-    return [
-        _what_was_run(study),
-        promotion_section(study.layout, "promotion", "How far attacks push items"),
+    """Return all sections: the verdict, the trade-off and the main table are open, the rest is folded."""
+    promotion = promotion_section(study.layout, "promotion", "How far attacks push items")
+    effects = _of_lists("effects", "Attacks, the largest effect first", study, effects_section)
+    details = [
+        *([] if promotion.missing else [effects]),
         _of_lists("summary", "What the attacks do to the lists", study, summary_section),
         _of_lists("curves", "Category hit ratio and nCDCG over K", study, curves_section),
         _of_images("attacks", "What the attacks do to the images", study, attacks_section),
-        _of_lists("tradeoff", "Accuracy against robustness", study, tradeoff_section),
         _of_images(
             "gallery", "Single items", study, partial(gallery_section, items=items, users=users)
         ),
         _attention(study),
         _image_quality(study),
         *(Section(*of) for of in study_sections(study.layout)),
+        _what_was_run(study),
+    ]
+    return [
+        verdict_section(study, "verdict", "Verdict"),
+        _of_lists("tradeoff", "Accuracy against robustness", study, tradeoff_section),
+        *([effects, promotion] if promotion.missing else [promotion]),
+        *(replace(section, folded=True) for section in details),
     ]
 
 
@@ -79,7 +88,7 @@ def _what_was_run(study: Study) -> Section:
     text = []
     if any(len(of) > 1 for of in versions.values()):
         text.append("The artifacts were made with several versions of some packages.")
-    return Section("run", "What was run", text, [Facts(facts), Folded(table)])
+    return Section("run", "What was run", text, [Facts(facts), Folded(table.title, [table])])
 
 
 def _facts(study: Study) -> dict[str, str]:

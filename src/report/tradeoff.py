@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from src.artifacts.experiments import Experiment
-from src.report.blocks import Section
+from src.report.blocks import Folded, Section
 from src.report.estimates import estimate_of, net_text, number, signed
 from src.report.names import CONTROL, METRICS, PROTOCOLS
 from src.report.plots import NEUTRAL, Plot, styles_of
@@ -46,18 +46,26 @@ def tradeoff_section(study: Study, anchor: str, title: str) -> Section:
     headings = list(frame).index("protocol") + 1
     title_of_table = "Accuracy without an attack, change with the strongest"
     table = Table("tradeoff", title_of_table, frame, data, headings=headings)
-    plots = [
-        _tradeoff_plot(study, rows, metric, protocol, pair)
-        for (protocol, pair), rows in data.groupby(["protocol", "classes"], sort=False)
+    plots = {
+        metric: [
+            _tradeoff_plot(study, rows, metric, protocol, pair)
+            for (protocol, pair), rows in data.groupby(["protocol", "classes"], sort=False)
+        ]
         for metric in metrics
-    ]
+    }
+    first, *further = metrics
+    folded = [
+        *(Folded(f"{METRICS[metric]} in the place of {_at_k(first, study.k)}", plots[metric])
+          for metric in further),
+        Folded(title_of_table, [table]),
+    ]  # fmt: skip
     text = [
         f"To the right: more accurate lists of clean images. Up: the strongest attack brings more of "
-        f"the attacked class into the top {study.k}. The strongest is the one of the largest change, "
-        "which chance makes larger the more attacks there are. Accuracy is the summary's before that "
-        "attack: over the same users and the same seeds as its change."
+        f"the attacked class into the top {study.k}. The strongest attack is the one with the largest "
+        "change; the more attacks there are, the larger is the change that chance alone finds. Accuracy "
+        "is the summary's before that attack: over the same users and the same seeds as its change."
     ]
-    return Section(anchor, title, text, [table, *plots])
+    return Section(anchor, title, text, [*plots[first], *folded])
 
 
 def _with_accuracy(study: Study, strongest: pd.DataFrame) -> pd.DataFrame:

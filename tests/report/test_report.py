@@ -1,5 +1,7 @@
 """Report: its content agrees with the stages' results, and the page needs no other file."""
 
+import base64
+import hashlib
 import re
 import shutil
 import subprocess
@@ -63,7 +65,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if "style" not in self.open and "script" not in self.open:
             self.text += data
 
     def of(self, tag):
@@ -170,24 +172,28 @@ def undrawn(monkeypatch):
     """Replace plots by empty files, for tests of all other parts."""
     files = property(lambda plot: {end: plot.name.encode() for end in ("svg", "png", "pdf")})
     monkeypatch.setattr("src.report.plots.Plot.light", files)
-    monkeypatch.setattr("src.report.plots.Plot.dark", property(lambda plot: plot.name.encode()))
+    monkeypatch.setattr("src.report.plots.Plot.page", property(lambda plot: plot.name.encode()))
 
 
 def test_page_stands_by_itself_and_is_made_equal_again(monkeypatch, layout):
     code, text = make(monkeypatch, layout)
     assert code == 0
     page = Page(text)
-    assert page.elements and not page.of("script")
-    for tag, attribute in (("img", "src"), ("source", "srcset"), ("link", "href")):
+    policy = next(of["content"] for of in page.of("meta") if "http-equiv" in of)
+    [script] = re.findall("<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy and "default-src 'none'" in policy
+    assert not re.search(r"<[^>]+ on[a-z]+=", text), "handlers beside the script"
+    for tag, attribute in (("img", "src"), ("link", "href")):
         assert all(of[attribute].startswith("data:") for of in page.of(tag))
-    assert not re.search(r"https?://|url\(", text)
+    assert not re.search(r"(src|href)=.?https?:", text)
     assert all(len(of["alt"]) > 10 for of in page.of("img"))
     ids = {of["id"] for _, of in page.elements if "id" in of}
     assert {of["href"].removeprefix("#") for of in page.of("a")} <= ids
     assert "@media print" in text and "prefers-color-scheme: dark" in text
     figures = sorted(path.name for path in (layout.results / "figures").iterdir())
     assert {name.rsplit(".")[-1] for name in figures} == {"png", "pdf"}
-    assert len(figures) == 2 * len(page.of("source"))
+    assert len(figures) == 2 * text.count("data:image/svg+xml,")
     assert "success_rate_against_eps_7_9.pdf" in figures
     with Image.open(layout.results / "figures" / figures[1]) as image:
         assert image.width > 800
@@ -338,7 +344,7 @@ def test_a_study_of_noise_alone_has_a_report(monkeypatch, layout, undrawn):
 def test_prices_in_names_are_no_formulas():
     plot = Plot("p", "Under $20 → $50 {off}", "alt", lambda axes: axes.plot([1], label="a_$b$"))
     assert plot.light["png"].startswith(b"\x89PNG")
-    assert b"Under $20" in plot.light["svg"] and b"Under $20" in plot.dark
+    assert b"Under $20" in plot.light["svg"] and b"Under $20" in plot.page
     assert replace(plot).light == plot.light
 
 
@@ -354,7 +360,7 @@ def test_legends_of_many_extractors_fit_and_tell_them_apart(monkeypatch):
     )  # fmt: skip
     one = np.ones(1)
     curves = [Curve(name, one, one, one, one, styles[name]) for name in names]
-    assert not Plot("p", "t", "alt", lambda axes: draw_curves(axes, curves, "x", "y")).dark
+    assert not Plot("p", "t", "alt", lambda axes: draw_curves(axes, curves, "x", "y")).light["svg"]
     figure = figures[-1]
     (legend,) = figure.legends
     box, page = legend.get_window_extent(), figure.bbox
