@@ -54,7 +54,9 @@ def main() -> None:
         "--part", choices=("train", "all"), default="train", help="of --data: all holds nothing out"
     )
     parser.add_argument("--out", type=Path, help="checkpoint to write")
-    parser.add_argument("--arch", help="c2f2, ...; embedders: resnet18+512 (default: resnet18)")
+    parser.add_argument(
+        "--arch", help="c2f2, ..., FILE.py:FUNCTION; embedders: resnet18+512 (default: resnet18)"
+    )
     parser.add_argument("--pretrained", help="checkpoint to start from, or imagenet")
     add_recipe_options(parser)
     add_score_options(parser)

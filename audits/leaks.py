@@ -10,6 +10,7 @@ from src.cli import Parser, run
 from src.datasets.catalogue import describe_side
 from src.datasets.retrieval import check_set
 from src.extractors.weights import check_network
+from src.extractors.zoo import code_of, recorded_name
 from src.leaks.command import (
     NO_DEFENCE,
     RECONSTRUCTIONS,
@@ -64,9 +65,11 @@ def main() -> None:
     inputs = [*untransformed.inputs, *checkpoint]
     folders = []
     for defence in dict.fromkeys(defences):
-        name = condition_of(options, extractor.arch, trained, defence and defence.name)
+        arch = recorded_name(extractor.arch)
+        name = condition_of(options, arch, trained, defence and defence.name)
         described = {
-            "arch": extractor.arch,
+            "arch": arch,
+            **({"code": code} if (code := code_of(extractor.arch)) else {}),
             "epochs": trained.epochs,
             "augmentation": trained.augmentation,
             "trained_augmentation": trained.training,

@@ -202,8 +202,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arch",
         default=None,
-        help="torchvision's resnet18, ..., c2f2, lenet, timm:NAME of the timm library, or an embedder "
-        "such as resnet18+512 (default: the one recorded in the checkpoint, else resnet50)",
+        help="torchvision's resnet18, ..., c2f2, lenet, timm:NAME of the timm library, FILE.py:FUNCTION "
+        "for a network of your own, or an embedder such as resnet18+512 (default: the one recorded in "
+        "the checkpoint, else resnet50)",
     )
     parser.add_argument(
         "--precision",

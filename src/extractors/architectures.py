@@ -13,12 +13,15 @@ from src.extractors import networks
 from src.extractors.embedders import Embedder
 from src.extractors.extractor import Extractor
 from src.extractors.heads import NoHead
+from src.extractors.own_networks import OwnNetwork
 from src.extractors.timm_models import TimmModel
 from src.extractors.zoo import (
     ARCHITECTURES,
     DEFAULT_ARCH,
     EMBEDDER_HEAD,
+    Architecture,
     check_name,
+    is_own,
     is_timm,
     no_classes,
     split_arch,
@@ -67,14 +70,24 @@ def build_headless(
 
 
 def _has_head(arch: str) -> bool:
-    return arch not in ARCHITECTURES or ARCHITECTURES[arch].head is not None
+    backbone, dim = split_arch(arch)
+    if dim is not None or is_timm(backbone):
+        return True
+    return _row_of(backbone).head is not None
+
+
+def _row_of(backbone: str) -> Architecture | TimmModel | OwnNetwork:
+    """Return what the table, timm, or a user's file says about a network."""
+    if is_own(backbone):
+        return OwnNetwork.of(backbone)
+    return TimmModel.of(backbone) if is_timm(backbone) else ARCHITECTURES[backbone]
 
 
 def _build_backbone(arch: str, n_outputs: int) -> nn.Module:
     """Build a network with ``n_outputs`` outputs, or the network of a row without a head."""
-    if is_timm(arch):
-        return TimmModel.of(arch).build(n_outputs)
-    row = ARCHITECTURES[arch]
+    row = _row_of(arch)
+    if not isinstance(row, Architecture):
+        return row.build(n_outputs)
     if hasattr(networks, row.builder):
         outputs = (n_outputs,) if row.head else ()
         return getattr(networks, row.builder)(*outputs, **row.options)
@@ -104,11 +117,12 @@ def head_of(arch: str) -> str:
     backbone, dim = split_arch(arch)
     if dim is not None:
         return EMBEDDER_HEAD
-    if is_timm(backbone):
-        return TimmModel.of(backbone).require_head()
-    if (head := ARCHITECTURES[backbone].head) is None:
+    row = _row_of(backbone)
+    if not isinstance(row, Architecture):
+        return row.require_head()
+    if row.head is None:
         raise no_classes(arch)
-    return head
+    return row.head
 
 
 def cut_of(arch: str) -> str | None:
@@ -116,10 +130,10 @@ def cut_of(arch: str) -> str | None:
     backbone, dim = split_arch(arch)
     if dim is not None:
         return EMBEDDER_HEAD
-    if is_timm(backbone):
-        return TimmModel.of(backbone).cut
-    row = ARCHITECTURES[backbone]
-    return row.head or row.cut
+    row = _row_of(backbone)
+    if isinstance(row, TimmModel):
+        return row.cut
+    return row.head or row.cut if isinstance(row, Architecture) else row.head
 
 
 def last_layers(arch: str) -> tuple[str, ...]:
@@ -131,15 +145,13 @@ def last_layers(arch: str) -> tuple[str, ...]:
 
 
 def input_size(arch: str) -> int:
-    """Return the side in pixels of the network's training images: 28, 32, 224, or timm's record."""
-    backbone, _ = split_arch(arch)
-    return TimmModel.of(backbone).size if is_timm(backbone) else ARCHITECTURES[backbone].size
+    """Return the side in pixels of the network's training images: 28, 32, 224, or another record."""
+    return _row_of(split_arch(arch)[0]).size
 
 
 def normalisation(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return (mean, std) of the three channels that the weights of ``arch`` expect."""
-    backbone, _ = split_arch(arch)
-    row = TimmModel.of(backbone) if is_timm(backbone) else ARCHITECTURES[backbone]
+    row = _row_of(split_arch(arch)[0])
     return row.mean, row.std
 
 
@@ -155,7 +167,8 @@ def imagenet_weights_file(arch: str, option: str = "--model_file") -> Path:
     downloaded. Raises ``UserError`` with the file's name and place if there is no network connection,
     and if no such weights are published; the message names ``option``, which takes a file.
     """
-    if "+" in check_name(arch) or not (is_timm(arch) or ARCHITECTURES[arch].weights):
+    backbone, dim = split_arch(check_name(arch))
+    if dim or is_own(backbone) or not (is_timm(arch) or ARCHITECTURES[arch].weights):
         raise UserError(f"there are no ImageNet weights of {arch}: name a checkpoint with {option}")
     if is_timm(arch):
         return TimmModel.of(arch).cached_weights(option)

@@ -35,7 +35,14 @@ from src.extractors.extractor import Extractor
 from src.extractors.optional import optional_library
 from src.extractors.timm_models import TimmModel
 from src.extractors.weights import IMAGENET
-from src.extractors.zoo import DEFAULT_ARCH, check_name, is_timm, split_arch
+from src.extractors.zoo import (
+    DEFAULT_ARCH,
+    check_name,
+    is_own,
+    is_timm,
+    recorded_name,
+    split_arch,
+)
 
 FORMAT = "var"
 _CONTAINERS = ("model", "state_dict")
@@ -81,8 +88,13 @@ def load_extractor(
             _require_classes(arch)
     path = weights or imagenet_weights_file(arch or DEFAULT_ARCH)
     checkpoint = read_checkpoint(path)
-    if arch and checkpoint.arch and arch != checkpoint.arch:
+    if arch and checkpoint.arch and recorded_name(arch) != checkpoint.arch:
         raise UserError(f"{path} is a {checkpoint.arch}, but --arch says {arch}")
+    if arch is None and checkpoint.arch and is_own(split_arch(checkpoint.arch)[0]):
+        # A checkpoint must not decide which code is run.
+        raise UserError(
+            f"{path} is a {checkpoint.arch}: name its file with --arch FOLDER/{checkpoint.arch}"
+        )
     arch = arch or checkpoint.arch or DEFAULT_ARCH
     load = _load_classifier if head == LINEAR else _load_headless
     extractor = load(checkpoint, arch, path).replaced(mean=checkpoint.mean, std=checkpoint.std)
@@ -143,7 +155,7 @@ def load_pretrained(extractor: Extractor, source: str) -> Path:
     path = imagenet_weights_file(backbone, "--pretrained") if source == IMAGENET else Path(source)
     checkpoint = read_checkpoint(path)
     of_backbone, of_dim = split_arch(checkpoint.arch or backbone)
-    if of_backbone != backbone:
+    if recorded_name(of_backbone) != recorded_name(backbone):
         raise UserError(f"{path} is a {checkpoint.arch}, not the backbone of {extractor.arch}")
     entries = _in_our_terms(checkpoint, backbone)
     if dim and not of_dim:
@@ -179,7 +191,7 @@ def save_extractor(path: Path, extractor: Extractor) -> None:
     state_dict = {key: value.cpu() for key, value in extractor.network.state_dict().items()}
     content = {
         "format": FORMAT,
-        "arch": extractor.arch,
+        "arch": recorded_name(extractor.arch),
         "labels": list(extractor.labels),
         "mean": extractor.mean.flatten().tolist(),
         "std": extractor.std.flatten().tolist(),

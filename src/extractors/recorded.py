@@ -8,6 +8,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import LINEAR
 from src.artifacts.item_classes import ItemClasses
 from src.artifacts.manifest import fingerprint, read_record, record_path
+from src.extractors.zoo import code_of, recorded_name
 
 if TYPE_CHECKING:
     from src.extractors.extractor import Extractor, Precision
@@ -29,6 +30,8 @@ class RecordedExtractor:
     head: str = LINEAR
     item_classes: str = ""
     """SHA-256 of the table of the items' classes; empty for a linear head."""
+    code: str = ""
+    """SHA-256 of the file of a user's own network; empty for all others."""
 
     @classmethod
     def of(
@@ -43,7 +46,8 @@ class RecordedExtractor:
         weights, preprocess = fingerprint(extractor.weights_file), extractor.preprocess
         classes = fingerprint(item_classes.path) if item_classes else ""
         preprocess = preprocess and preprocess.recorded
-        return cls(extractor.arch, weights, resize, precision, preprocess, head, classes)
+        arch, code = recorded_name(extractor.arch), code_of(extractor.arch)
+        return cls(arch, weights, resize, precision, preprocess, head, classes, code)
 
     @classmethod
     def read(cls, classes: Path) -> "RecordedExtractor":
@@ -67,7 +71,7 @@ class RecordedExtractor:
         Rows of different extractors in one feature matrix are not comparable. The precision may differ,
         since it changes features only by rounding.
         """
-        for what in ("arch", "weights", "resize", "preprocess", "head", "item_classes"):
+        for what in ("arch", "weights", "resize", "preprocess", "head", "item_classes", "code"):
             if getattr(self, what) != getattr(clean, what):
                 raise UserError(
                     f"{classes} was made with {what} {getattr(clean, what)}, this run has "

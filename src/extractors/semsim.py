@@ -11,7 +11,7 @@ from torch.nn import functional
 from src.artifacts.errors import UserError
 from src.extractors.architectures import build_network, check_arch, head_of, normalisation
 from src.extractors.checkpoints import read_checkpoint, write_plain
-from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
+from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD, is_own, split_arch
 
 _N_OUTPUTS = 1000
 """Width of the head that is cut off; the random numbers drawn for it precede those of training."""
@@ -94,6 +94,9 @@ class SemSim(nn.Module):
 
 def build_semsim(arch: str = DEFAULT_ARCH, size: int = 32, *, human: bool = True) -> SemSim:
     """Build the network ``arch``, randomly initialised, without its head, with its normalisation."""
+    if is_own(split_arch(arch)[0]):
+        # A SemSim is loaded by the name in its file, which must not decide which code is run.
+        raise UserError(f"--arch {arch}: a SemSim is a network of the table or of timm")
     network = build_network(arch, _N_OUTPUTS)
     network.set_submodule(head_of(arch), nn.Identity())
     mean, std = normalisation(arch)

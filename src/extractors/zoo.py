@@ -2,16 +2,19 @@
 
 ``resnet50`` is a classifier. ``resnet50+512`` is an embedder: the same backbone with 512 outputs, brought
 to the unit sphere, and a nearest-class-mean head. Networks of timm have names of their own
-(``timm_models``).
+(``timm_models``), and ``FILE.py:FUNCTION`` is a user's network (``own_networks``).
 """
 
+import ast
 import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from src.artifacts.errors import UserError
+from src.artifacts.manifest import fingerprint
 
 DEFAULT_ARCH = "resnet50"
 EMBEDDER_HEAD = "head"
@@ -128,12 +131,15 @@ WITHOUT_CLASSES = (
 
 
 def check_name(arch: str) -> str:
-    """Return ``arch`` if the table has it, or if timm is named and installed; else ``UserError``.
+    """Return ``arch`` if the table has it, timm is named and installed, or a file has the function.
 
-    ``architectures.check_arch`` asks timm whether it has the network.
+    Raises ``UserError`` otherwise. ``architectures.check_arch`` asks timm whether it has the network. A
+    user's file is read here, but not run.
     """
     backbone, _ = split_arch(arch)
-    if is_timm(backbone):
+    if is_own(backbone):
+        _check_function(backbone)
+    elif is_timm(backbone):
         if importlib.util.find_spec("timm") is None:
             raise UserError(
                 f"--arch {arch} needs timm, an optional library: "
@@ -142,7 +148,8 @@ def check_name(arch: str) -> str:
     elif backbone not in ARCHITECTURES:
         raise UserError(
             f"torchvision has no classifier {backbone!r} (--arch resnet50, mobilenet_v2, ...), and it "
-            f"is none of {', '.join(SMALL_NETWORKS)}, nor one of timm (timm:<name>)"
+            f"is none of {', '.join(SMALL_NETWORKS)}, nor one of timm (timm:<name>), nor "
+            "of your own (FILE.py:FUNCTION)"
         )
     return arch
 
@@ -154,8 +161,12 @@ def check_classifier(arch: str) -> None:
     weights (``TimmModel.require_classes``).
     """
     check_name(arch)
-    if "+" in arch:
+    if split_arch(arch)[1] is not None:
         return
+    if is_own(arch):
+        raise UserError(
+            f"--arch {arch} has no published weights: name a checkpoint with --model_file"
+        )
     if is_timm(arch):
         lacks_classes = _ENCODERS.search(arch) and not _TUNED.search(arch)
     else:
@@ -174,9 +185,9 @@ def no_classes(arch: str) -> UserError:
 
 def split_arch(arch: str) -> tuple[str, int | None]:
     """Split ``resnet18+512`` into (``resnet18``, 512); the dimension is None if it is no embedder."""
-    backbone, plus, dim = arch.partition("+")
-    if not plus:
-        return backbone, None
+    backbone, plus, dim = arch.rpartition("+")
+    if not plus or is_own(arch):
+        return arch, None
     if not dim.isdecimal() or int(dim) < 1:
         raise UserError(f"{arch!r} is no embedder: write <backbone>+<dimension>, like resnet18+512")
     return backbone, int(dim)
@@ -184,3 +195,53 @@ def split_arch(arch: str) -> tuple[str, int | None]:
 
 def is_timm(arch: str) -> bool:
     return arch.startswith(TIMM)
+
+
+_OWN = re.compile(r"(?P<file>.+\.py):(?P<function>[^\W\d]\w*)")
+
+
+def is_own(backbone: str) -> bool:
+    """Return whether ``backbone`` is ``FILE.py:FUNCTION``, a user's own network."""
+    return _OWN.fullmatch(backbone) is not None
+
+
+def own_file(backbone: str) -> tuple[Path, str]:
+    """Return the file and the function that ``FILE.py:FUNCTION`` names."""
+    found = _OWN.fullmatch(backbone)
+    return Path(found["file"]), found["function"]
+
+
+def recorded_name(arch: str) -> str:
+    """Return ``arch`` as records and folders name it: a user's network without the file's folder."""
+    backbone, dim = split_arch(arch)
+    if not is_own(backbone):
+        return arch
+    file, function = own_file(backbone)
+    return f"{file.name}:{function}" + (f"+{dim}" if dim else "")
+
+
+def code_of(arch: str) -> str:
+    """Return the SHA-256 of the file of a user's own network; empty for all others."""
+    backbone, _ = split_arch(arch)
+    return fingerprint(own_file(backbone)[0]) if is_own(backbone) else ""
+
+
+def _check_function(backbone: str) -> None:
+    """Raise ``UserError`` unless the file exists, is Python, and defines the function."""
+    file, function = own_file(backbone)
+    if not file.is_file():
+        raise UserError(f"--arch {backbone}: missing file: {file}")
+    try:
+        statements = ast.parse(file.read_bytes()).body
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"--arch {backbone}: {file} is not Python: {error}") from error
+    names = {of.name for of in statements if isinstance(of, ast.FunctionDef | ast.ClassDef)}
+    names |= {
+        alias.asname or alias.name
+        for of in statements
+        if isinstance(of, ast.ImportFrom)
+        for alias in of.names
+    }
+    if function not in names:
+        known = ", ".join(sorted(names)) or "none"
+        raise UserError(f"--arch {backbone}: {file} has no function {function!r}; it has {known}")

@@ -8,7 +8,7 @@ from typing import Any
 
 from src.artifacts.errors import UserError
 from src.extractors.architectures import build_extractor, check_arch, input_size
-from src.extractors.zoo import split_arch
+from src.extractors.zoo import code_of, recorded_name, split_arch
 from src.training.adversaries import Adversary, AdversaryBudget, AttackAdversary, Free
 from src.training.arp_keys import parse_keys, with_keys
 from src.training.attention import Attention
@@ -162,7 +162,8 @@ class Job:
     def described(self) -> dict[str, object]:
         """Return the training in values that JSON knows, without fields of the schedule that are None."""
         return {
-            "arch": self.arch,
+            "arch": recorded_name(self.arch),
+            **({"code": code} if (code := code_of(self.arch)) else {}),
             "pretrained": self.pretrained,
             "recipe": described(self.training),
             **asdict(self.schedule, dict_factory=_without_none),

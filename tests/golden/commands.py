@@ -200,6 +200,7 @@ LIST_MEASURES: Commands = [
         f"summarize.py {SHOP} --epoch 2 --topk 30 --fidelity corrected --list_of_k 10 20",
     ),
     ("trace a row", "-m audits.trace results/shop/summary.tsv 1"),
+    ("zoo", "-m audits.zoo"),
 ]
 
 AUDITS: Commands = [
