@@ -29,7 +29,7 @@ class Reliance:
     """AUC of held-out items by the visual part of the scores alone; NaN where there is none."""
     deviation_ratio: float
     """Standard deviation of the visual part of the scores over that of the rest, centred by user; NaN
-    where there is no visual part."""
+    where there is no visual part, infinite where there is no other."""
 
     @property
     def hardly_looks(self) -> bool:
@@ -70,13 +70,15 @@ def visual_reliance(
     if slopes is None:
         return Reliance(lost, np.nan, np.nan)
     users, items = recommender.factors(data.features)
-    read = unit_length(data.features) if recommender.unit else data.features
+    embedded = recommender.embedded(data.features)
+    read = unit_length(embedded) if recommender.unit else embedded
     visual = slopes @ read.T
+    rest = users[sample] @ items.T - visual
     ranks = test_ranks(slopes, read, interactions.of_users(sample))
     return Reliance(
         lost,
         float(1 - (ranks.ranks / ranks.negatives).mean()),
-        _deviation(visual) / _deviation(users[sample] @ items.T - visual),
+        np.inf if recommender.reads_pixels else _deviation(visual) / _deviation(rest),
     )
 
 
