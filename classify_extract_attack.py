@@ -21,6 +21,7 @@ from src.extractors.weights import item_classes_of, weights_of
 from src.measures.pairs import reversed_pair
 from src.recommenders.audience import audience_of
 from src.recommenders.data import TrainingData
+from src.recommenders.pixels import read_pixels
 from src.recommenders.read_out import load_recommender
 
 
@@ -99,10 +100,13 @@ def attack(
     start = clean.read_start(settings, given)
     if given:
         check_given(given, catalogue, settings.attack)
-    audience, accounts = None, None
+    audience, accounts, scorer = None, None, None
     if settings.objective and command.scored_by:
-        data = TrainingData(load_interactions(layout, len(features)), features)
+        seen = read_pixels(layout, clean.features) if command.reads_pixels else features
+        data = TrainingData(load_interactions(layout, len(features)), seen)
         _, recommender = load_recommender(command.scored_by, data)
+        if command.reads_pixels:
+            scorer = recommender.extractor(device)
         audience = audience_of(recommender, data, start.image_ids, settings.top_k)
         if settings.attack.asks_places:
             accounts = audience_of(
@@ -139,6 +143,7 @@ def attack(
         audience,
         accounts,
         given,
+        scorer,
         guard,
     )
     what = settings.items.name or f"class {settings.origin}: {start.labels[0]}"

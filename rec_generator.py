@@ -96,6 +96,8 @@ def _check_deployed(options: argparse.Namespace, names: list[str]) -> None:
         raise UserError("--deployed goes without --load_weights_from and --keep best")
     for name in names:
         kind = RECOMMENDERS[name]
+        if kind.reads_pixels:
+            raise UserError(f"--deployed with --model {name}: it reads pixels, not an extractor")
         if not (kind.reads_images and issubclass(kind, FactorModel)):
             raise UserError(f"--deployed with --model {name}: its weights read no images")
 
@@ -138,7 +140,8 @@ def main() -> None:
     for experiment in experiments:
         load = functools.cache(functools.partial(load_from, experiment))
         for seed, name in itertools.product(options.seed, names):
-            data = load(RECOMMENDERS[name].reads_images)
+            kind = RECOMMENDERS[name]
+            data = load(kind.reads_images, pixels=kind.reads_pixels)
             run = run_of(options, name, experiment, options.topk, seed)
             training = training_of(
                 options, name, layout, replace(run, experiment=clean or experiment)

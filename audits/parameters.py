@@ -100,9 +100,9 @@ def main() -> None:
     ranks = {}
     with tqdm(total=len(runs) * len(attacks), desc="attacks", unit="attack") as bar:
         for name, run in runs:
-            recommender = TrainedRecommender.read(
-                layout, run, load(run.experiment, Model.parse(run.model).kind.reads_images)
-            )
+            kind = Model.parse(run.model).kind
+            data = load(run.experiment, kind.reads_images, pixels=kind.reads_pixels)
+            recommender = TrainedRecommender.read(layout, run, data)
             threat = threat_of(options, recommender.data.interactions.n_users)
             ranks[name, run.seed, None] = [recommender.ranks]
             for attack in attacks:

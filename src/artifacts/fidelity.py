@@ -28,6 +28,8 @@ class Fidelity:
     stale_clean_term: bool
     """AMF-full: True if the clean term of the loss is computed under the perturbation of the previous
     batch, as in a published notebook."""
+    fixed_acf_users: bool
+    """ACF: True if users' rows are constants of the loss, and features are read as extracted."""
     drop_last_batch: bool
     """True if each recommender epoch leaves out the last, incomplete batch."""
 
@@ -41,6 +43,7 @@ CORRECTED = Fidelity(
     regulariser="squared",
     mf_regulariser="squared",
     stale_clean_term=False,
+    fixed_acf_users=False,
     drop_last_batch=False,
 )
 
@@ -53,6 +56,7 @@ PAPER = Fidelity(
     regulariser="signed",
     mf_regulariser="mean",
     stale_clean_term=True,
+    fixed_acf_users=True,
     drop_last_batch=True,
 )
 

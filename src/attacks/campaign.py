@@ -75,6 +75,9 @@ class Campaign:
     """Users whose lists the attack asks for places, where it is told nothing else."""
     given: Mapping[int, Path] | None = None
     """Files of images that were attacked elsewhere, by image id."""
+    scorer: Extractor | None = None
+    """Network of a recommender that reads pixels: the attack sees it, and it judges what users are
+    shown. Stored classes and features are the extractor's all the same."""
     guard: Guard | None = None
     """Detector under whose threshold the images shall stay."""
 
@@ -90,7 +93,7 @@ class Campaign:
         processes, each attacks its share of the rest.
         """
         victim = ExtractorVictim(
-            self.attacked or self.extractor,
+            self.scorer or self.attacked or self.extractor,
             self.fidelity.budget_space,
             fast=self.settings.fast,
             precision=self.settings.precision,
@@ -128,7 +131,10 @@ class Campaign:
             rounded = self._predict(stored, self.features_precision)
             predictions = replace(predictions, features=rounded.features)
         images = pd.DataFrame(columns).sort_values("image", ignore_index=True)
-        images.insert(2, "success", self._succeeded(predictions))
+        judged = predictions
+        if self.scorer is not None:
+            judged = self._predict(stored, "fp32", network=self.scorer)
+        images.insert(2, "success", self._succeeded(judged))
         if self.extractor.is_random and self.knows_success:
             images = images.assign(**self._over_draws(stored))
         return AttackOutcome(images, predictions)
@@ -207,7 +213,7 @@ class Campaign:
             passes = victim.all_passes - passes
             reached = np.full(len(clean), np.nan)
             if self.knows_success:
-                judge = ExtractorVictim(self.extractor, self.fidelity.budget_space)
+                judge = ExtractorVictim(self.scorer or self.extractor, self.fidelity.budget_space)
                 reached = predict_reached(judge, attacked, goal).cpu().numpy()
         if isinstance(told, FollowedGoal):
             progress.note_goal(told)
@@ -265,9 +271,15 @@ class Campaign:
         """Return the goal that an attack on places reads, of all images, on the extractor's device."""
         return place_goal(self.settings.objective, self.accounts, self.extractor.device)
 
-    def _predict(self, stored: ImageSet, precision: Precision, seed: int = 0) -> Predictions:
+    def _predict(
+        self,
+        stored: ImageSet,
+        precision: Precision,
+        seed: int = 0,
+        network: Extractor | None = None,
+    ) -> Predictions:
         return predict(
-            self.extractor,
+            network or self.extractor,
             stored,
             batch_size=self.batch_size,
             workers=self.workers,

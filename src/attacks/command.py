@@ -31,7 +31,9 @@ from src.cli import (
 from src.datasets.image_files import limit_pixels
 from src.defences.defence import NONE
 from src.defences.options import add_preprocess_option, model_dir_of
+from src.recommenders.models import Model
 from src.recommenders.read_out import score_weights_of, weights_text
+from src.recommenders.recommender import Recommender
 
 
 def named_experiment(
@@ -95,8 +97,15 @@ class AttackCommand:
         layout = Layout(options.dataset, options.root)
         layout.require_data()
         scored_by = score_weights_of(options, layout, Experiment(model_dir_of(options)))
+        if scored_by:
+            _check_recommender(options, settings, _kind_of(scored_by))
         name = named_experiment(options, settings, fidelity, scored_by)
         return cls(options, settings, fidelity, layout, name, scored_by)
+
+    @property
+    def reads_pixels(self) -> bool:
+        """True if the recommender whose lists are attacked has a network of its own."""
+        return self.scored_by is not None and _kind_of(self.scored_by).reads_pixels
 
     def require_attacked(self) -> None:
         """Raise ``UserError`` unless stage 3 has been run with the same options."""
@@ -169,6 +178,31 @@ class AttackCommand:
         if options.head != LINEAR:
             command += f" --head {options.head} --classes {options.classes}"
         return command
+
+
+def _kind_of(weights: Path) -> type[Recommender]:
+    """Return the recommender of a weight file."""
+    return Model.parse(Run.parse_weights_name(weights.stem).model).kind
+
+
+def _check_recommender(
+    options: argparse.Namespace, settings: AttackSettings, kind: type[Recommender]
+) -> None:
+    """Raise ``UserError`` for options that do not apply to an attack on the lists of ``kind``."""
+    if settings.objective and kind.moves_users:
+        raise UserError(
+            f"--score_model {kind.__name__}: an image moves the lists of the users who have its item, "
+            "and not the item's own place: attack its class or features, and rank it at test time"
+        )
+    if not kind.reads_pixels:
+        return
+    if not settings.objective:
+        raise UserError(f"--score_model {kind.__name__} is for an --objective in lists")
+    if options.preprocess.text != NONE or settings.evade:
+        raise UserError(
+            f"--score_model {kind.__name__} reads images through its own network: "
+            "--preprocess and --evade stand in front of the extractor"
+        )
 
 
 def _check_head(head: str, settings: AttackSettings, fidelity: Fidelity) -> None:

@@ -11,12 +11,14 @@ from functools import cached_property
 import numpy as np
 
 from src.artifacts.experiments import Experiment, Run
-from src.artifacts.features import read_features
+from src.artifacts.features import read_feature_rows, read_features
 from src.artifacts.layout import Layout
 from src.attacks.items import popularity_thirds
 from src.measures.norm_restored import at_clean_length
 from src.recommenders.data import TrainingData
 from src.recommenders.delta import Changed
+from src.recommenders.models import Model
+from src.recommenders.pixels import read_pixels
 from src.recommenders.ranking import top_k
 from src.recommenders.read_out import load_recommender, only_training
 from src.recommenders.recommender import Recommender
@@ -62,6 +64,12 @@ class Subject:
     def changed(self, ids: np.ndarray) -> Changed:
         return Changed(*self.factors, self.data.at_test_time, ids, self.k)
 
+    def attacked_features(self, experiment: Experiment, ids: np.ndarray) -> np.ndarray:
+        """Return what the recommender reads of some items of an attacked experiment, (n, D)."""
+        if self.recommender.reads_pixels:
+            return read_pixels(self.layout, experiment)[ids]
+        return read_feature_rows(self.layout.features(experiment), ids)
+
     def rows(self, features: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """(n, d): the items' rows when they have their ``features`` (n, D)."""
         moved = self.data.features.copy()
@@ -81,7 +89,7 @@ class Pushed:
     after: np.ndarray
     """(n,): exposure where it alone is attacked."""
     restored: np.ndarray
-    """(n,): exposure with the attacked features scaled back to their clean length."""
+    """(n,): exposure with the attacked features scaled back to their clean length; NaN of pixels."""
     places: tuple[np.ndarray, np.ndarray]
     """(n,) medians over sampled users of the place before and after."""
     shift: np.ndarray
@@ -112,14 +120,18 @@ class Measuring:
 
     def push(self, features: np.ndarray) -> Pushed:
         """Measure the items with their attacked ``features`` (n, D)."""
-        restored = at_clean_length(features, self.subject.data.features[self.ids])
         rows = self.subject.rows(features, self.ids)
+        if self.subject.recommender.reads_pixels:
+            restored = np.full(len(self.ids), np.nan)
+        else:
+            clean = self.subject.data.features[self.ids]
+            restored = self._exposure(self.subject.rows(at_clean_length(features, clean), self.ids))
         return Pushed(
             self.ids,
             self.popularity,
             self.before,
             self._exposure(rows),
-            self._exposure(self.subject.rows(restored, self.ids)),
+            restored,
             (self.places, self._places(rows)),
             self.changed.mean_scores(rows) - self.means,
             self.listed,
@@ -137,6 +149,13 @@ class Measuring:
         return np.isin(lists.items, self.ids).sum(axis=1)
 
 
+def features_read(layout: Layout, run: Run, experiment: Experiment) -> np.ndarray:
+    """Return what the recommender of ``run`` reads of an experiment: features, or grey levels."""
+    if Model.parse(run.model).kind.reads_pixels:
+        return read_pixels(layout, experiment)
+    return read_features(layout.features(experiment))
+
+
 def retrained_lists(subject: Subject, experiment: Experiment, ids: np.ndarray) -> np.ndarray | None:
     """(users,): attacked items in the lists of the recommender that learnt from attacked images.
 
@@ -145,7 +164,7 @@ def retrained_lists(subject: Subject, experiment: Experiment, ids: np.ndarray) -
     run = replace(subject.run, experiment=experiment)
     if not subject.layout.weights(run).is_file():
         return None
-    features = read_features(subject.layout.features(experiment))
+    features = features_read(subject.layout, run, experiment)
     data = replace(subject.data, features=features)
     _, recommender = load_recommender(subject.layout.weights(run), data)
     lists = top_k(*recommender.factors(features), data.at_test_time, subject.k)

@@ -21,7 +21,7 @@ from src.artifacts.tables import TopK
 from src.datasets.interactions import load_interactions
 from src.recommenders.data import TrainingData
 from src.recommenders.delta import Changed
-from src.recommenders.factor_models import FactorModel
+from src.recommenders.factor_models import VBPR
 from src.recommenders.models import Model
 
 Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -31,7 +31,7 @@ Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
 def can_restore(layout: Layout, run: Run) -> bool:
     """Return whether ``run`` has a linear recommender at test time, with weights and features."""
     kind = Model.parse(run.model).kind
-    linear = issubclass(kind, FactorModel) and kind.reads_images
+    linear = issubclass(kind, VBPR)
     return (
         run.protocol == "test_time" and linear and all(map(Path.is_file, read_files(layout, run)))
     )
@@ -78,7 +78,7 @@ class Restored:
         return TrainingData(load_interactions(self.layout, len(clean)), clean)
 
     @cached_property
-    def _recommender(self) -> FactorModel:
+    def _recommender(self) -> VBPR:
         model = Model.parse(self.run.model)
         return model.kind.load(self.layout.weights(self.run), self._data, model.form)
 

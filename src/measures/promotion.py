@@ -15,7 +15,6 @@ import pandas as pd
 from src.artifacts.attack_report import read_attack_report
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import DEMOTE, Experiment, Run
-from src.artifacts.features import read_feature_rows
 from src.artifacts.layout import Layout
 from src.attacks.items import POPULARITIES
 from src.attacks.settings import KINDS
@@ -27,6 +26,7 @@ from src.measures.threats import WORST, Threat, is_control, threat_of
 from src.measures.verdicts import CONTROL
 from src.metrics.effects import Factor, Interval, nested_interval, verdict
 from src.recommenders.data import load_training_data
+from src.recommenders.fitting import files_read
 from src.recommenders.models import Model
 from src.recommenders.read_out import only_training
 
@@ -91,7 +91,7 @@ class Trainings:
             measuring: dict[tuple[int, bytes], Measuring] = {}
             for experiment in self.attacked:
                 ids = attacked_ids(seeds[0].layout, experiment)
-                features = read_feature_rows(seeds[0].layout.features(experiment), ids)
+                features = seeds[0].attacked_features(experiment, ids)
                 of_seeds = []
                 for number, subject in enumerate(seeds):
                     key = number, ids.tobytes()
@@ -381,6 +381,11 @@ def subjects_of(
     for model in models:
         if not Model.parse(model).kind.reads_images:
             raise UserError(f"{model} does not look at images: no attack on them moves its lists")
+        if Model.parse(model).kind.moves_users:
+            raise UserError(
+                f"{model}: an image moves the lists of the users who have its item, and not the item's "
+                "own place: compare its lists at test time with evaluate_rec.py"
+            )
     dirs = {of.model_dir for of in measurable(layouts[0])}
     if not dirs:
         raise UserError(
@@ -411,7 +416,8 @@ def subjects_of(
             print(f"left out {experiment.name}: no {' or '.join(labels)}{chosen} is trained on it")
     trainings = []
     for run in trained:
-        data = [load_training_data(layout, run.experiment) for layout in layouts]
+        pixels = Model.parse(run.model).kind.reads_pixels
+        data = [load_training_data(layout, run.experiment, pixels=pixels) for layout in layouts]
         subjects = [
             [Subject.read(layout, replace(run, seed=seed), of, k, options) for seed in seeds]
             for layout, of in zip(layouts, data, strict=True)
@@ -430,18 +436,19 @@ def inputs_of(trainings: Sequence[Trainings]) -> dict[Layout, list[Path]]:
 
 
 def files_of(
-    trainings: Trainings, attacked: Collection[Experiment], *, retrained: bool = True
+    trainings: Trainings, experiments: Collection[Experiment], *, retrained: bool = True
 ) -> dict[Layout, list[Path]]:
     """The files of some experiments that the rows of one recommender on one extractor are made of."""
     files: dict[Layout, list[Path]] = {}
     for subject in (subject for seeds in trainings.subjects for subject in seeds):
-        layout, clean = subject.layout, subject.run.experiment
+        layout = subject.layout
         of_layout = files.setdefault(layout, [])
         of_layout += [layout.training_set, *layout.held_out_sets]
-        of_layout += [layout.weights(subject.run), layout.features(clean)]
-        for experiment in attacked:
-            of_layout += [layout.attack_report(experiment), layout.features(experiment)]
-            weights = layout.weights(replace(subject.run, experiment=experiment))
+        of_layout += [layout.weights(subject.run), *files_read(layout, subject.run)]
+        for experiment in experiments:
+            attacked = replace(subject.run, experiment=experiment)
+            of_layout += [layout.attack_report(experiment), *files_read(layout, attacked)]
+            weights = layout.weights(attacked)
             if retrained and weights.is_file():
                 of_layout.append(weights)
     return files

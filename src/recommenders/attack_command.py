@@ -18,7 +18,7 @@ from src.recommenders.command import (
     not_negative,
     positive,
 )
-from src.recommenders.factor_models import FactorModel
+from src.recommenders.factor_models import VBPR, FactorModel
 from src.recommenders.models import Model, plain_run
 from src.recommenders.parameter_attack import KINDS, ParameterAttack
 
@@ -138,8 +138,7 @@ def recommenders_of(options: argparse.Namespace) -> dict[str, Run]:
         recommenders = {label: _run_of(options, label) for label in options.model}
     for run in list(recommenders.values()):
         model = Model.parse(run.model)
-        visual = model.kind.reads_images and issubclass(model.kind, FactorModel)
-        if "features" in options.tables and not visual:
+        if "features" in options.tables and not issubclass(model.kind, VBPR):
             raise UserError(f"--tables features: {run.model} has no features, only P and Q")
         if (plain := plain_run(run)) not in recommenders.values():
             name = plain.weights_name if options.compare else plain.model

@@ -16,7 +16,7 @@ from src.artifacts.tables import TestRanks, write_top_k
 from src.recommenders.command import training_command
 from src.recommenders.data import TrainingData
 from src.recommenders.factor_models import FactorModel
-from src.recommenders.fitting import Fitting
+from src.recommenders.fitting import Fitting, files_read
 from src.recommenders.models import Model
 from src.recommenders.pairwise_loss import (
     ExpectedNegatives,
@@ -133,9 +133,7 @@ def input_files(layout: Layout, run: Run) -> tuple[Path, ...]:
     weights = layout.weights(run)
     if not weights.is_file():
         raise UserError(f"no weights at {weights}: first run {training_command(layout, run)}")
-    trained_on = [layout.training_set]
-    if kind.reads_images:
-        trained_on.append(layout.features(run.experiment))
+    trained_on = [layout.training_set, *files_read(layout, run)]
     recorded = read_record(weights).get("inputs", {})
     for path in trained_on:
         if recorded.get(input_name(path)) not in (None, fingerprint(path)):

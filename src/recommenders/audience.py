@@ -64,11 +64,11 @@ def audience_of(
     """
     if recommender.slopes(np.arange(1)) is None:
         kind = type(recommender).__name__
-        why = (
-            "gives no slopes of its scores in features"
-            if recommender.reads_images
-            else "does not look at images"
-        )
+        why = "gives no slopes of its scores in features"
+        if recommender.moves_users:
+            why = "reads an image for the users who have its item"
+        elif not recommender.reads_images:
+            why = "does not look at images"
         raise UserError(f"{kind} {why}: its lists cannot be attacked through images")
     interactions = data.at_test_time
     users, items = recommender.factors(data.features)
@@ -80,14 +80,15 @@ def audience_of(
     popularity[ids] = -1
     changed = Changed(users, items, interactions, ids, k)
     thresholds, may_see = changed.thresholds()
-    read = unit_length(data.features[ids]) if recommender.unit else data.features[ids]
+    embedded = recommender.embedded(data.features)
+    read = unit_length(embedded[ids]) if recommender.unit else embedded[ids]
     return Audience(
         recommender.slopes(chosen),
         read,
         np.ascontiguousarray((users @ items[ids].T).T),
         np.ascontiguousarray(thresholds.T),
         np.ascontiguousarray(may_see.T),
-        data.features[int(np.argmax(popularity))],
+        embedded[int(np.argmax(popularity))],
         recommender.unit,
         _rivals(users, items, interactions) if with_rivals else None,
     )

@@ -11,7 +11,7 @@ from src.artifacts.experiments import Experiment, Run, option_text
 from src.artifacts.layout import Layout
 from src.cli import fidelity_of, number_list
 from src.recommenders.factor_models import OF_MF, OF_VISUAL, FactorModel
-from src.recommenders.hyperparameters import Adversary, Hyperparameters
+from src.recommenders.hyperparameters import Adversary, Hyperparameters, NetworkHyperparameters
 from src.recommenders.models import (
     OPTIONS,
     Model,
@@ -50,7 +50,17 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         "--item_bias", action="store_true", help="BPRMF, AMF: named BPRMFbias and AMFbias"
     )
     parser.add_argument("--emb1_K", type=positive, default=64, help="factors of each table")
-    parser.add_argument("--batch_size", type=positive, default=512, help="interactions in one step")
+    parser.add_argument(
+        "--batch_size",
+        type=positive,
+        help="interactions in one step (default: 512, for ACF and DVBPR 32)",
+    )
+    parser.add_argument(
+        "--hidden",
+        type=positive,
+        help="width of hidden layers: the two last ones of DVBPR's network (default: 4096), or ACF's "
+        "attention (default: 64)",
+    )
     parser.add_argument(
         "--lr",
         nargs="+",
@@ -185,21 +195,34 @@ def add_walk_options(parser: argparse._ActionsContainer) -> None:
 def hyperparameters_of(options: argparse.Namespace, model: type[FactorModel]) -> Hyperparameters:
     """Return the hyperparameters of the options; ``UserError`` for text that is no list of numbers."""
     published = _published(options, model)
+    hidden = {}
+    if isinstance(published, NetworkHyperparameters):
+        hidden["hidden"] = options.hidden or published.hidden
     return replace(
         published,
         factors=options.emb1_K,
-        batch=options.batch_size,
+        batch=options.batch_size or published.batch,
         learning_rates=_rates("--lr", options.lr, model) or published.learning_rates,
         penalties=_rates("--regs", options.regs, model) or published.penalties,
         regulariser=_REDUCTIONS.get(options.reg_reduction, published.regulariser),
         negatives=options.negatives,
-        features=options.features if model.reads_images else "raw",
+        features=options.features if model.reads_images and not model.reads_pixels else "raw",
+        **hidden,
     )
 
 
 def _published(options: argparse.Namespace, model: type[FactorModel]) -> Hyperparameters:
     """Return the default hyperparameters of a form and fidelity."""
     fidelity, visual, defaults = fidelity_of(options), model.reads_images, model.defaults
+    if defaults.hidden:
+        return NetworkHyperparameters(
+            form=None,
+            batch=defaults.batch,
+            learning_rates=_three_numbers("--lr", [defaults.learning_rates]),
+            penalties=_three_numbers("--regs", [defaults.penalties]),
+            hidden=defaults.hidden,
+            as_published=fidelity.fixed_acf_users,
+        )
     return Hyperparameters(
         form=options.form if visual else ("mf_bias" if options.item_bias else "mf"),
         learning_rates=_three_numbers("--lr", [defaults.learning_rates]),
@@ -250,6 +273,7 @@ def run_of(
         for field in (
             *("factors", "batch", "learning_rates", "penalties", "regulariser", "negatives"),
             "features",
+            *(("hidden",) if model.defaults.hidden else ()),
         )
     }
     adversary = adversary_of(options, model)

@@ -12,6 +12,7 @@ from src.artifacts.layout import Layout
 from src.datasets.catalogue import count_images
 from src.datasets.interactions import Interactions, load_interactions
 from src.recommenders.hyperparameters import Hyperparameters
+from src.recommenders.pixels import read_pixels
 from src.recommenders.sampling import TripleSampler
 from src.recommenders.weights import feature_scale, scaled, table_shapes
 
@@ -22,7 +23,7 @@ class TrainingData:
 
     interactions: Interactions
     features: np.ndarray | None = None
-    """Features (items, features) float32, as extracted."""
+    """Features (items, features) float32, as extracted; uint8 grey levels for those that read pixels."""
     unit: bool = False
     """True if a recommender reads each image's features divided by their length."""
 
@@ -60,13 +61,21 @@ class TrainingData:
 
 
 def load_training_data(
-    layout: Layout, experiment: Experiment, visual: bool = True, unit: bool = False
+    layout: Layout,
+    experiment: Experiment,
+    visual: bool = True,
+    unit: bool = False,
+    pixels: bool = False,
 ) -> TrainingData:
     """Read and check one experiment; ``UserError`` if features and interactions do not fit.
 
-    A recommender that is not ``visual`` has no features; its only experiment is the clean one.
+    A recommender that is not ``visual`` has no features; its only experiment is the clean one. With
+    ``pixels`` features are the grey levels of the experiment's images.
     """
     layout.require_data()
+    if pixels:
+        features = read_pixels(layout, experiment)
+        return TrainingData(load_interactions(layout, len(features)), features)
     if visual:
         features = read_features(layout.features(experiment), count_images(layout))
         return TrainingData(load_interactions(layout, len(features)), features, unit)

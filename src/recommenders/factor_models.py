@@ -15,6 +15,7 @@ from src.recommenders.parameter_attack import Parameter, parameters_of
 from src.recommenders.recommender import Factors, Recommender, require_features
 from src.recommenders.scores import Form, fold, latent_and_visual
 from src.recommenders.weights import (
+    TABLES,
     Weights,
     initial_weights,
     read_weights,
@@ -33,23 +34,54 @@ class Defaults:
     adversarial_weight: float
     epsilon: float
     accumulators: str
+    batch: int = 512
+    hidden: int | None = None
+    """Width of hidden layers; None for recommenders without any."""
 
 
 OF_VISUAL = Defaults(4000, "[0.01,1e-4,1e-3]", "[1e-1,1e-3,0]", 0.1, 1.0, "reset")
 """The published defaults of VBPR and AMR."""
+OF_ACF = Defaults(20, "1e-4", "1", 0.0, 0.0, "keep", batch=32, hidden=64)
+"""The published defaults of ACF, which leave its attention as it was drawn: see docs/recommenders.md."""
+OF_DVBPR = Defaults(20, "1e-4", "[1,0,1e-3]", 0.0, 0.0, "keep", batch=32, hidden=4096)
+"""The published defaults of DVBPR."""
 OF_MF = Defaults(100, "0.05", "0", 1.0, 0.5, "keep")
 """He et al.'s defaults for BPR-MF and AMF, with fewer epochs."""
 
 
 @dataclass(frozen=True)
 class FactorModel(Recommender):
-    """Tables P, Q and, in visual models, E; ``scores.py`` says how they give scores."""
+    """Recommender that trains in epochs and is stored as ``Weights``.
 
-    form: Form
+    Its tables are P, Q and, in visual models, E, and ``scores.py`` says how they give scores. ACF and
+    DVBPR have tables and scores of their own.
+    """
+
+    form: Form | None
     weights: Weights
     defaults: ClassVar[Defaults]
+    tables: ClassVar[tuple[str, ...]] = TABLES
+    """Names of the tables of its weights."""
     perturbs: ClassVar[Literal["features", "promotion", "tables"] | None] = None
     """Arrays that an adversarial model trains against perturbations of."""
+
+    @classmethod
+    def of(cls, form: Form | None, weights: Weights, data: TrainingData) -> Self:
+        """Return the recommender of these ``weights``, which belong to ``data``."""
+        del data  # the tables hold all that the scores need
+        return cls(form, weights)
+
+    @classmethod
+    def shapes(
+        cls, data: TrainingData, hyperparameters: Hyperparameters
+    ) -> tuple[tuple[int, ...], ...]:
+        """Return the shapes of the ``tables`` of a recommender of ``data``."""
+        return data.shapes(hyperparameters)
+
+    @classmethod
+    def initial(cls, data: TrainingData, hyperparameters: Hyperparameters, seed: int) -> Weights:
+        """Draw the weights with which a training starts."""
+        return initial_weights(cls.shapes(data, hyperparameters), hyperparameters, data.scale, seed)
 
     @classmethod
     def fit(
@@ -72,9 +104,8 @@ class FactorModel(Recommender):
         # TensorFlow takes seconds to import, and a run that only ranks does not need it.
         from src.recommenders.bpr import features_on, select_device, trainer_for
 
-        shapes = data.shapes(hyperparameters)
         if start is None:
-            start = initial_weights(shapes, hyperparameters, data.scale, seed)
+            start = cls.initial(data, hyperparameters, seed)
         device = select_device(gpu)
         trainer = trainer_for(start.shapes, hyperparameters, adversary, device)
         trainer.load(start)

@@ -35,13 +35,13 @@ from src.recommenders.models import (
     plain_run,
     with_adversarial_epochs,
 )
+from src.recommenders.pixels import pixel_files
 from src.recommenders.ranking import test_ranks
 from src.recommenders.recommender import Recommender
 from src.recommenders.registry import RECOMMENDERS
 from src.recommenders.weights import (
     Weights,
     fresh_accumulators,
-    initial_weights,
     read_weights,
     write_weights,
 )
@@ -153,8 +153,9 @@ class Training:
 
     def read(self, epoch: int, data: TrainingData) -> FactorModel:
         """Read the model after ``epoch`` epochs; ``UserError`` if its weights have other shapes."""
-        weights = read_weights(self.weights(epoch), data.shapes(self.hyperparameters))
-        return self.model(self.hyperparameters.form, weights)
+        shapes = self.model.shapes(data, self.hyperparameters)
+        weights = read_weights(self.weights(epoch), shapes, self.model.tables)
+        return self.model.of(self.hyperparameters.form, weights, data)
 
     def ranks(self, data: TrainingData) -> TestRanks:
         """Return the ranks of held-out items for ``data`` after all epochs."""
@@ -257,13 +258,13 @@ def fit(
     weights to start from, if only complete batches are used and there is none, and if the loss
     becomes infinite or NaN.
     """
-    shapes = data.shapes(training.hyperparameters)
+    shapes = training.model.shapes(data, training.hyperparameters)
     training.require_start()
     weights = None if force else _newest_checkpoint(training, shapes, progress.every)
     if weights is None:
         weights = _start(training, data, shapes)
     if weights.epoch == training.run.epochs:
-        return training.model(training.hyperparameters.form, weights)
+        return training.model.of(training.hyperparameters.form, weights, data)
     return _train(training, data, weights, gpu, progress)
 
 
@@ -290,10 +291,16 @@ def best_on_validation(training: Training, data: TrainingData, progress: Progres
 
 
 def _data_files(layout: Layout, run: Run) -> tuple[Path, ...]:
-    """Return the files of interactions and, for a recommender that reads images, of features."""
-    if Model.parse(run.model).kind.reads_images:
-        return layout.features(run.experiment), layout.training_set
-    return (layout.training_set,)
+    """Return the files of interactions and, for a recommender that reads images, of what it reads."""
+    return (*files_read(layout, run), layout.training_set)
+
+
+def files_read(layout: Layout, run: Run) -> tuple[Path, ...]:
+    """Return the files of images or features that the recommender of ``run`` reads."""
+    kind = Model.parse(run.model).kind
+    if kind.reads_pixels:
+        return pixel_files(layout, run.experiment)
+    return (layout.features(run.experiment),) if kind.reads_images else ()
 
 
 def _train(
@@ -343,10 +350,10 @@ def _require_a_batch(training: Training, data: TrainingData) -> None:
         )
 
 
-def _start(training: Training, data: TrainingData, shapes: tuple[tuple[int, int], ...]) -> Weights:
+def _start(training: Training, data: TrainingData, shapes: tuple[tuple[int, ...], ...]) -> Weights:
     """Return random tables for a plain model, and the plain model's tables for an adversarial one."""
     if training.adversary is None:
-        return initial_weights(shapes, training.hyperparameters, data.scale, training.run.seed)
+        return training.model.initial(data, training.hyperparameters, training.run.seed)
     plain = read_weights(training.plain_weights, shapes)
     if training.adversary.keep_accumulators:
         return replace(plain, epoch=training.first_epoch)
@@ -355,7 +362,7 @@ def _start(training: Training, data: TrainingData, shapes: tuple[tuple[int, int]
 
 
 def _newest_checkpoint(
-    training: Training, shapes: tuple[tuple[int, int], ...], every: int
+    training: Training, shapes: tuple[tuple[int, ...], ...], every: int
 ) -> Weights | None:
     """Return the newest checkpoint before which none that this training stores is missing or stale."""
     newest = None
@@ -365,7 +372,7 @@ def _newest_checkpoint(
             newest = path
         elif training.stores(epoch, every):
             break
-    return newest and read_weights(newest, shapes)
+    return newest and read_weights(newest, shapes, training.model.tables)
 
 
 def _store(training: Training, weights: Weights) -> None:

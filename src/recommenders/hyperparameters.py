@@ -14,7 +14,7 @@ from src.recommenders.scores import Form
 class Hyperparameters:
     """Hyperparameters of plain models and of the clean part of adversarial ones; defaults are VBPR's."""
 
-    form: Form = "shared"
+    form: Form | None = "shared"
     """Form of the scores; see ``src.recommenders.scores``."""
     factors: int = 64
     batch: int = 512
@@ -39,6 +39,26 @@ class Hyperparameters:
             raise UserError(f"learning rates must be positive, not {self.learning_rates}")
         if min(self.penalties) < 0 or not np.isfinite(self.penalties).all():
             raise UserError(f"regularisation must not be negative, but is {self.penalties}")
+
+
+@dataclass(frozen=True)
+class NetworkHyperparameters(Hyperparameters):
+    """Hyperparameters of ACF and DVBPR, whose tables one Adam trains at the first learning rate."""
+
+    hidden: int = 64
+    """Width of hidden layers: of ACF's attention, or of the two last ones of DVBPR's network."""
+    as_published: bool = False
+    """True if ACF's attention and users learn by weight decay alone and features are read as extracted,
+    as in the published code, which computes the users' rows outside of the gradient."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.learning_rates)) > 1:
+            raise UserError(
+                f"ACF and DVBPR have one learning rate for all tables, not {self.learning_rates}"
+            )
+        if self.negatives > 1 or self.regulariser != "squared":
+            raise UserError("ACF and DVBPR have one negative and the regulariser of squared norms")
 
 
 @dataclass(frozen=True)

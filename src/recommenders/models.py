@@ -33,6 +33,7 @@ OPTIONS = {
     "regulariser": Option("reduction", "--reg_reduction"),
     "negatives": Option("neg", "--negatives"),
     "features": Option("features", "--features"),
+    "hidden": Option("hidden", "--hidden"),
     "weight": Option("lmd", "--lmd", adversarial=True),
     "epsilon": Option("eps", "--epsilon", adversarial=True),
     "kind": Option("type", "--adv_type", adversarial=True),

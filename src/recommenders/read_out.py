@@ -136,6 +136,8 @@ def score_direction(
     if not model.kind.reads_images:
         seeing = ", ".join(name for name, kind in RECOMMENDERS.items() if kind.reads_images)
         raise UserError(f"{path}: {model.label} reads no images; choose one of {seeing}")
+    if model.kind.reads_pixels:
+        raise UserError(f"{path}: {model.label} reads pixels, not the features of an extractor")
     n_users = interactions.n_users
     if user is not None and not 0 <= user < n_users:
         raise UserError(f"--user {user}: there are users 0 to {n_users - 1}")

@@ -32,6 +32,12 @@ class Recommender(ABC):
     reads_images: ClassVar[bool] = False
     """True if it scores by images' features. Then it can be attacked through images, and its state is
     stored for the test-time protocol."""
+    reads_pixels: ClassVar[bool] = False
+    """True if it reads images through a network of its own. Its features are then the images' grey
+    levels: (items, side * side * 3), 0 to 255, uint8 or float32."""
+    moves_users: ClassVar[bool] = False
+    """True if the features of the items that a user has change the user's row. An item that alone is
+    changed then keeps its place for all who do not have it, and moves the lists of those who do."""
     continues: ClassVar[str | None] = None
     """Plain recommender that an adversarial one continues and is compared with."""
     forms: ClassVar[dict[str, Form | None]] = {"": None}
@@ -59,6 +65,10 @@ class Recommender(ABC):
         """True if it reads each image's features divided by their length."""
         return False
 
+    def embedded(self, features: np.ndarray) -> np.ndarray:
+        """Return the features (items, d) in which ``slopes`` are: ``features`` unless it reads pixels."""
+        return features
+
     def slopes(self, users: np.ndarray | slice = slice(None)) -> np.ndarray | None:
         """Return the slopes (users, features) of the scores of some users (default: all) in features.
 
@@ -77,10 +87,14 @@ class Recommender(ABC):
         divided by |f|.
         """
         slopes = self.slopes()
-        if slopes is None or not self.unit:
+        return None if slopes is None else self.through_length(slopes, features[item])
+
+    def through_length(self, slopes: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Return gradients (users, d) in ``features`` (d,) from slopes in features as they are read."""
+        if not self.unit:
             return slopes
-        length = np.linalg.norm(features[item]) or np.float32(1)
-        along = features[item] / length
+        length = np.linalg.norm(features) or np.float32(1)
+        along = features / length
         return (slopes - np.outer(slopes @ along, along)) / length
 
     def parameters(self, factors: Factors) -> dict[str, Parameter]:

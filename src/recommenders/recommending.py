@@ -15,7 +15,14 @@ from src.artifacts.stage import Stage
 from src.artifacts.tables import write_test_ranks, write_top_k
 from src.recommenders.command import training_command
 from src.recommenders.data import TrainingData
-from src.recommenders.fitting import Fitting, Progress, Training, best_on_validation, fit
+from src.recommenders.fitting import (
+    Fitting,
+    Progress,
+    Training,
+    best_on_validation,
+    files_read,
+    fit,
+)
 from src.recommenders.ranking import test_ranks, top_k
 from src.recommenders.recommender import Recommender
 
@@ -79,7 +86,7 @@ def recommend_at_test_time(
         learnt = (training.require_weights(training_command(layout, trained)),)
     else:
         learnt = training.inputs
-    inputs = (*learnt, layout.features(run.experiment), layout.training_set, *layout.held_out_sets)
+    inputs = (*learnt, *files_read(layout, run), layout.training_set, *layout.held_out_sets)
     manifest = Manifest.of(STAGE, training.list_options, inputs)
     stage = _stage(layout, run, manifest)
     if stage.is_up_to_date(force):

@@ -1,6 +1,8 @@
 """Table of recommenders, by the names that options and runs show."""
 
+from src.recommenders.acf import ACF
 from src.recommenders.baselines import Popularity, RandomFactors
+from src.recommenders.dvbpr import DVBPR
 from src.recommenders.factor_models import AMF, AMR, BPRMF, VBPR, RankAMR
 from src.recommenders.recommender import Recommender
 
@@ -9,6 +11,8 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
     "Random": RandomFactors,
     "VBPR": VBPR,
     "BPRMF": BPRMF,
+    "DVBPR": DVBPR,
+    "ACF": ACF,
     "AMR": AMR,
     "RankAMR": RankAMR,
     "AMF": AMF,

@@ -28,9 +28,10 @@ class Weights:
 
     tables: dict[str, np.ndarray]
     """Tables P (users, .), Q (items, .) and, in visual forms, E (features, .); their numbers of columns
-    depend on the form."""
+    depend on the form. Recommenders that are networks have further tables, of any number of axes."""
     accumulators: dict[str, np.ndarray]
-    """Adagrad's sums of squared gradients, with the tables' shapes."""
+    """State of the optimiser for each table. Adagrad: the sum of squared gradients, of the table's shape.
+    Adam: the running means of gradients and of their squares, (2, *shape)."""
     scale: float
     """Divisor of features: the largest absolute entry of those in training (1 without features)."""
     epoch: int = 0
@@ -87,6 +88,11 @@ def fresh_accumulators(tables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.full_like(table, INITIAL_ACCUMULATOR) for name, table in tables.items()}
 
 
+def fresh_moments(tables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return Adam's state before the first step, by table: zeros (2, *shape) float32."""
+    return {name: np.zeros((2, *table.shape), np.float32) for name, table in tables.items()}
+
+
 def _truncated_normal(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     values = rng.standard_normal(shape, np.float32)
     while (beyond := np.abs(values) > 2).any():
@@ -106,13 +112,15 @@ def write_weights(path: Path, weights: Weights) -> None:
         )
 
 
-def read_weights(path: Path, shapes: tuple[tuple[int, int | None], ...]) -> Weights:
-    """Read weights whose tables must have ``shapes``; None allows any number of columns.
+def read_weights(
+    path: Path, shapes: tuple[tuple[int | None, ...], ...], names: tuple[str, ...] = TABLES
+) -> Weights:
+    """Read weights whose tables ``names`` must have ``shapes``; None allows any length of an axis.
 
     Raises ``UserError`` for other shapes, for a file that holds no weights, for values that are not
     finite, for negative accumulators and numbers of epochs, and for a scale that is not positive.
     """
-    names = TABLES[: len(shapes)]
+    names = names[: len(shapes)]
     arrays = read_arrays(path)
     accumulators = [_accumulator(name) for name in names]
     if missing := [
@@ -138,8 +146,10 @@ def read_weights(path: Path, shapes: tuple[tuple[int, int | None], ...]) -> Weig
         bool(arrays.get("unit", False)),
     )
     for name, shape, wanted in zip(names, weights.shapes, shapes, strict=True):
-        n_rows, n_columns = wanted
-        if len(shape) != 2 or shape != (n_rows, n_columns or shape[-1]):
+        fits = len(shape) == len(wanted) and all(
+            length in (None, has) for has, length in zip(shape, wanted, strict=True)
+        )
+        if not fits:
             raise UserError(
                 f"{path}: table {name} is {shape} but this data set and these options need {wanted}"
             )

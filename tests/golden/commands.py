@@ -165,6 +165,16 @@ FURTHER_RECOMMENDERS: Commands = [
         " --epsilon 0.3 --reg_reduction mean --verbose 1",
     ),
     (
+        "recommend by pixels and by attention",
+        f"rec_generator.py {LISTS} --model DVBPR ACF --hidden 8 --lr 0.001 --regs 0.01",
+    ),
+    (
+        "attack on the lists of pixels",
+        f"classify_extract_attack.py {PLAIN} --eps 8 --score_epoch 2 --items random:4"
+        " --attack_type fgsm --objective rank --score_model DVBPR",
+    ),
+    ("reliance", f"-m audits.reliance {SHOP} --k 10"),
+    (
         "recommend the best checkpoint",
         "rec_generator.py --dataset pairs --epoch 4 --topk 10 --model BPRMF --keep best --verbose 2"
         f" {ON_CPU}",
@@ -394,6 +404,7 @@ BAD_CALLS: Commands = [
     ("trace, no table", "-m audits.trace results/none/summary.tsv 1"),
     ("report, no data set", "report.py --dataset none"),
     ("promotion, blind", f"-m audits.promotion {SHOP} --model BPRMF --epoch 2"),
+    ("reliance, no data set", "-m audits.reliance --dataset none"),
     ("bounds, no recommender", f"-m audits.bounds {PLAIN}"),
     ("leaderboard, no entry", "-m audits.leaderboard evaluate none_such"),
     ("detection, no such detector", f"-m audits.detection {PLAIN} --detector none_such"),

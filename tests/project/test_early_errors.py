@@ -62,6 +62,7 @@ CALLS = {
     "audits.rankings --images . --labels no.csv": "missing file: no.csv",
     "audits.rankings --dataset absent": "no data set at",
     "audits.bounds --dataset absent": "no data set at",
+    "audits.reliance --dataset absent": "no data set at",
     f"audits.bounds {SHOP} --method ibp --sigma 1": "belong to --method smoothing",
     f"audits.bounds {SHOP} --score_model VBPR": "run rec_generator.py first",
     f"audits.bounds {SHOP}": "name it by --score_model or --weights",

@@ -98,7 +98,10 @@ def test_torch_and_tensorflow_stay_in_their_rooms(path):
     if libraries & {"tensorflow", "keras"}:
         assert room == "recommenders"
     if libraries & {"torch", "torchvision", "cleverhans"}:
-        assert room in {"extractors", "defences", "attacks", "training", "leaks", "commands"}
+        assert room in {
+            *("extractors", "recommenders", "defences", "attacks", "training", "leaks"),
+            "commands",
+        }
 
 
 def loaded_at_once(path: Path, seen: set[Path]) -> set[str]:

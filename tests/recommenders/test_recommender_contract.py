@@ -11,7 +11,7 @@ from src.artifacts.errors import UserError
 from src.datasets.interactions import Interactions
 from src.recommenders.data import TrainingData
 from src.recommenders.factor_models import VBPR, FactorModel
-from src.recommenders.hyperparameters import Adversary, Hyperparameters
+from src.recommenders.hyperparameters import Adversary, Hyperparameters, NetworkHyperparameters
 from src.recommenders.parameter_attack import ParameterAttack
 from src.recommenders.ranking import top_k
 from src.recommenders.recommender import Recommender
@@ -19,6 +19,8 @@ from src.recommenders.registry import RECOMMENDERS
 from tests.page_examples import example_of_the_page
 
 N_USERS, N_ITEMS, N_FEATURES = 7, 9, 5
+SIDE = 4
+"""Height and width of the images of recommenders that read pixels."""
 
 
 KINDS = {**RECOMMENDERS, "the example": example_of_the_page("recommenders")}
@@ -36,6 +38,8 @@ def data_of(kind: type[Recommender], seed: int = 0) -> TrainingData:
     test = np.stack([np.arange(N_USERS), np.ones(N_USERS, np.int64)], axis=1)
     interactions = Interactions(np.argwhere(has), test, N_USERS, N_ITEMS)
     features = 3 * rng.random((N_ITEMS, N_FEATURES), dtype=np.float32)
+    if kind.reads_pixels:
+        features = rng.integers(0, 256, (N_ITEMS, 3 * SIDE**2)).astype(np.float32)
     return TrainingData(interactions, features if kind.reads_images else None)
 
 
@@ -55,6 +59,10 @@ def options_of(
     if not issubclass(kind, FactorModel):
         return {}
     of_both = {"hyperparameters": Hyperparameters(form, 3, 8, learning_rates=(0.5, 0.5, 0.5))}
+    if kind.defaults.hidden:
+        rates, penalties = (0.01, 0.01, 0.01), (0.0, 0.0, 0.0)
+        small = NetworkHyperparameters(form, 3, 8, rates, penalties, hidden=8)
+        return {"hyperparameters": small, "epochs": 2}
     if kind.continues is None:
         return of_both | {"epochs": 2}
     plain = RECOMMENDERS[kind.continues].fit(data, seed, **of_both, epochs=1)
@@ -154,7 +162,7 @@ def slopes_of(recommender: Recommender, features: np.ndarray, item: int, step: f
         users, items = recommender.factors(moved)
         return users.astype(np.float64) @ items[item].astype(np.float64)
 
-    shifts = step * np.eye(N_FEATURES, dtype=np.float32)
+    shifts = step * np.eye(features.shape[1], dtype=np.float32)
     slopes = [(scores(shift) - scores(-shift)) / (2 * step) for shift in shifts]
     return np.stack(slopes, axis=1)
 
@@ -167,11 +175,21 @@ def test_directions_are_the_gradients_of_scores(kind, form):
         assert directions is None
         return
 
-    slopes = slopes_of(recommender, features, item, step)
-    assert directions.dtype == np.float32 and np.abs(directions).max() > 1e-3
-    np.testing.assert_allclose(directions, slopes, rtol=1e-4, atol=1e-5)
+    assert directions.dtype == np.float32
     some = np.array([5, 2])
     own = recommender.slopes(some)
+    if kind.reads_pixels:
+        users, items = recommender.factors(features)
+        embedded = recommender.embedded(features)
+        np.testing.assert_allclose(own @ embedded.T, users[some] @ items.T, rtol=1e-5)
+        return
+    if kind.moves_users:
+        assert own is None
+        step = 1e-2
+    slopes = slopes_of(recommender, features, item, step)
+    largest = np.abs(slopes).max()
+    assert largest > 1e-5
+    np.testing.assert_allclose(directions, slopes, rtol=1e-4, atol=1e-3 * min(largest, 1e-2))
     assert own is None or np.allclose(own, directions[some], rtol=1e-6)
 
 

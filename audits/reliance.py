@@ -1,0 +1,63 @@
+"""Measure how recommenders read images: directly, through a graph of items, or not at all."""
+
+import argparse
+import sys
+
+from src.artifacts.experiments import CLEAN
+from src.cli import Parser, add_common_options, run
+from src.recommenders.command import positive
+from src.recommenders.registry import RECOMMENDERS
+
+
+def parse_options() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add_common_options(parser, dataset="amazon_men", gpu=None)
+    parser.add_argument(
+        "--experiment_name", default=CLEAN, help="clean experiment on which they are trained"
+    )
+    parser.add_argument(
+        "--model",
+        nargs="+",
+        choices=tuple(RECOMMENDERS),
+        default=list(RECOMMENDERS),
+        help="recommenders (default: all that are trained, and the baselines)",
+    )
+    parser.add_argument("--k", type=positive, default=20, help="length of the lists")
+    parser.add_argument(
+        "--output", default="reliance", help="name of the table in results/<dataset>/"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse_options()
+
+    from src.artifacts.experiments import Experiment
+    from src.artifacts.layout import Layout
+    from src.artifacts.manifest import Manifest
+    from src.artifacts.stage import Stage
+    from src.measures.reliance_table import (
+        inputs_of,
+        markdown,
+        read_reliance,
+        reliance_table,
+        trained_recommenders,
+    )
+
+    layout = Layout(options.dataset, options.root)
+    layout.require_data()
+    experiment = Experiment.parse(options.experiment_name)
+    trained = trained_recommenders(layout, experiment, options.model)
+    described = {"runs": [of.run.name for of in trained], "k": options.k}
+    path = layout.result(f"{options.output}.tsv")
+    stage = Stage(Manifest.of("reliance", described, inputs_of(layout, trained)), [path])
+    if not stage.is_up_to_date(options.force):
+        table = reliance_table(layout, trained, options.k)
+        with stage.publish() as (file,):
+            table.to_csv(file, sep="\t", index=False, float_format="%.6g")
+        stage.say_written()
+    print(markdown(read_reliance(path), options.k))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

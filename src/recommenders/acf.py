@@ -1,0 +1,191 @@
+"""ACF: a user is a row of his own and what he has, weighted by an attention that reads images."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+
+from src.recommenders.data import TrainingData
+from src.recommenders.factor_models import OF_ACF, FactorModel
+from src.recommenders.hyperparameters import Adversary, NetworkHyperparameters
+from src.recommenders.parameter_attack import Parameter
+from src.recommenders.recommender import Factors, Recommender, require_features
+from src.recommenders.scores import Form
+from src.recommenders.weights import Weights, fresh_moments, read_weights, scaled
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from src.recommenders.item_attention import Lists
+
+_USERS_AT_ONCE = 8192
+_DEVIATION = 0.01
+
+
+@dataclass(frozen=True)
+class ACF(FactorModel):
+    """Attentive collaborative filtering (Chen et al., SIGIR 2017), with attention over items.
+
+    s_ui = (g_u + sum over the user's training items l of alpha(u, l) p_l) . g_i. alpha(u, .) is the
+    softmax of w . relu(W_1 g_u + W_2 g_l + W_3 p_l + W_4 x_l + b). P holds g_u, Q holds g_i and Y holds
+    p_i. x_l are the features of the image: one vector, so that the attention over its parts is 1. An
+    image changes the lists of the users who have its item, and not the score of the item for others.
+    """
+
+    train: np.ndarray
+    """Training pairs (n, 2) int64 of user and item, sorted by user and then item."""
+    reads_images: ClassVar = True
+    moves_users: ClassVar = True
+    forms: ClassVar = {"": None}
+    defaults: ClassVar = OF_ACF
+    tables: ClassVar = ("P", "Q", "Y", "A_user", "A_item", "A_own", "A_features", "A_bias", "A_out")
+
+    @classmethod
+    def of(cls, form: Form | None, weights: Weights, data: TrainingData) -> Self:
+        return cls(form, weights, data.interactions.train)
+
+    @classmethod
+    def shapes(
+        cls, data: TrainingData, hyperparameters: NetworkHyperparameters
+    ) -> tuple[tuple[int, ...], ...]:
+        n_users, n_items = data.interactions.n_users, data.interactions.n_items
+        k, hidden = hyperparameters.factors, hyperparameters.hidden
+        maps = [(n, hidden) for n in (k, k, k, data.features.shape[1])]
+        return ((n_users, k), (n_items, k), (n_items, k), *maps, (hidden,), (hidden,))
+
+    @classmethod
+    def initial(
+        cls, data: TrainingData, hyperparameters: NetworkHyperparameters, seed: int
+    ) -> Weights:
+        """Draw normal tables: sd 0.01, and Glorot's (2 / (inputs + outputs))^.5 in the attention."""
+        rng = np.random.default_rng(seed)
+        drawn = {}
+        for name, shape in zip(cls.tables, cls.shapes(data, hyperparameters), strict=True):
+            attends = name.startswith("A_")
+            fans = shape if len(shape) > 1 else (*shape, 1)
+            deviation = (2 / sum(fans)) ** 0.5 if attends else _DEVIATION
+            drawn[name] = np.float32(deviation) * rng.standard_normal(shape, np.float32)
+        scale = 1.0 if hyperparameters.as_published else data.scale
+        return Weights(drawn, fresh_moments(drawn), scale, unit=data.unit)
+
+    @classmethod
+    def fit(
+        cls,
+        data: TrainingData,
+        seed: int,
+        *,
+        hyperparameters: NetworkHyperparameters,
+        epochs: int,
+        adversary: Adversary | None = None,
+        start: Weights | None = None,
+        gpu: int = -1,
+        after_epoch: Callable[[int, float, Callable[[], Self]], None] = lambda *_: None,
+    ) -> Self:
+        import torch
+
+        from src.extractors.device import select_device
+        from src.recommenders.adam import AdamTables
+        from src.recommenders.item_attention import batch_loss
+
+        del adversary  # no recommender continues ACF
+        device, batch = select_device(gpu), hyperparameters.batch
+        start = cls.initial(data, hyperparameters, seed) if start is None else start
+        n_batches = -(-len(data.interactions.train) // batch)
+        rate = hyperparameters.learning_rates[0]
+        trained = AdamTables(start, rate, start.epoch * n_batches, device)
+        read = scaled(data.features, start.scale, start.unit)
+        features, train, first = (
+            torch.from_numpy(of).to(device)
+            for of in (read, data.interactions.train, data.interactions.first)
+        )
+
+        def state(epoch: int) -> Self:
+            return cls.of(None, trained.weights(start.scale, epoch, start.unit), data)
+
+        for epoch in range(start.epoch + 1, epochs + 1):
+            triples = torch.from_numpy(data.sampler.epoch(seed, epoch)).long().to(device)
+            loss = 0.0
+            for of_batch in triples.split(batch, dim=1):
+                loss += trained.step(
+                    batch_loss(
+                        trained.tables,
+                        features,
+                        train,
+                        first,
+                        of_batch,
+                        hyperparameters.penalties,
+                        hyperparameters.as_published,
+                    )
+                )
+            after_epoch(epoch, loss, functools.partial(state, epoch))
+        return state(epochs)
+
+    def factors(self, features: np.ndarray | None) -> Factors:
+        import torch
+
+        from src.recommenders.item_attention import user_rows
+
+        tables, read = self._in_torch(features)
+        users = torch.arange(len(self.weights.tables["P"]))
+        with torch.inference_mode():
+            rows = [
+                user_rows(tables, read, self._lists(some)) for some in users.split(_USERS_AT_ONCE)
+            ]
+        return torch.cat(rows).numpy(), self.weights.tables["Q"]
+
+    def slopes(self, users: np.ndarray | slice = slice(None)) -> None:
+        """Return None: scores are not linear in features."""
+
+    def directions(self, features: np.ndarray, item: int) -> np.ndarray:
+        """Return the gradient, which is 0 for users who do not have the item.
+
+        For the others it is alpha (p_l . g_l - sum over their items m of alpha_m p_m . g_l) times the
+        gradient of the attention's output, where l is the item.
+        """
+        import torch
+
+        from src.recommenders.item_attention import attention
+
+        tables, read = self._in_torch(features)
+        owners = torch.from_numpy(self.train[self.train[:, 1] == item, 0])
+        lists = self._lists(owners)
+        weights, hidden = attention(tables, read, lists)
+        values = tables["Y"][lists.items] @ tables["Q"][item]
+        mean = torch.segment_reduce(weights * values, "sum", lengths=lists.lengths)
+        own = lists.items == item
+        growth = weights[own] * (values[own] - mean)
+        of_output = ((hidden[own] > 0) * tables["A_out"]) @ tables["A_features"].T
+        gradients = np.zeros((len(self.weights.tables["P"]), read.shape[1]), np.float32)
+        gradients[owners.numpy()] = (growth[:, None] * of_output).numpy() / self.weights.scale
+        return self.through_length(gradients, features[item])
+
+    def parameters(self, factors: Factors) -> dict[str, Parameter]:
+        return Recommender.parameters(self, factors)
+
+    @classmethod
+    def load(cls, path: Path, data: TrainingData, form: Form | None = None) -> Self:
+        n_users, n_items = data.interactions.n_users, data.interactions.n_items
+        maps = [(None, None)] * 3 + [(data.features.shape[1], None)]
+        shapes = ((n_users, None), (n_items, None), (n_items, None), *maps, (None,), (None,))
+        return cls.of(form, read_weights(path, shapes, cls.tables), data)
+
+    def _in_torch(self, features: np.ndarray | None) -> tuple[dict[str, "Tensor"], "Tensor"]:
+        """Return the tables and the features that the attention reads."""
+        import torch
+
+        tables = self.weights.tables
+        features = require_features(features, len(tables["Q"]), len(tables["A_features"]))
+        read = scaled(features, self.weights.scale, self.weights.unit)
+        return {name: torch.from_numpy(of) for name, of in tables.items()}, torch.from_numpy(read)
+
+    def _lists(self, users: "Tensor") -> "Lists":
+        import torch
+
+        from src.recommenders.item_attention import Lists
+
+        n_users = len(self.weights.tables["P"])
+        first = np.searchsorted(self.train[:, 0], np.arange(n_users + 1))
+        return Lists.of(torch.from_numpy(self.train), torch.from_numpy(first), users)

@@ -1,0 +1,226 @@
+"""DVBPR: visual factors from the pixels of images, by a network that is trained with the users."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+
+from src.artifacts.errors import UserError
+from src.recommenders.data import TrainingData
+from src.recommenders.factor_models import OF_DVBPR, FactorModel
+from src.recommenders.hyperparameters import Adversary, NetworkHyperparameters
+from src.recommenders.parameter_attack import Parameter
+from src.recommenders.recommender import Factors, Recommender
+from src.recommenders.sampling import TripleSampler
+from src.recommenders.scores import Form
+from src.recommenders.weights import Weights, fresh_moments, read_weights
+
+if TYPE_CHECKING:
+    import torch
+
+    from src.extractors.extractor import Extractor
+    from src.recommenders.pixel_network import PixelNetwork
+
+_IMAGES_AT_ONCE = 64
+_LARGEST_THETA = 0.01
+STRIDE = 4
+"""Stride of the first convolution."""
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc1", "fc2", "fc3")
+
+
+@dataclass(frozen=True)
+class DVBPR(FactorModel):
+    """Deep visual BPR (Kang et al., ICDM 2017): s_ui = theta_u . phi(x_i), phi a network on pixels.
+
+    Its features are the grey levels of images (items, side * side * 3), which ``pixels.py`` reads.
+    """
+
+    side: int
+    """Height and width of the images."""
+    reads_images: ClassVar = True
+    reads_pixels: ClassVar = True
+    forms: ClassVar = {"": None}
+    defaults: ClassVar = OF_DVBPR
+    tables: ClassVar = (
+        "theta",
+        *(f"{layer}.{kind}" for layer in LAYERS for kind in ("weight", "bias")),
+    )
+
+    @classmethod
+    def of(cls, form: Form | None, weights: Weights, data: TrainingData) -> Self:
+        return cls(form, weights, _side(data.features))
+
+    @classmethod
+    def shapes(
+        cls, data: TrainingData, hyperparameters: NetworkHyperparameters
+    ) -> tuple[tuple[int, ...], ...]:
+        side, factors = _side(data.features), hyperparameters.factors
+        of_network = network_shapes(side, hyperparameters.hidden, factors)
+        return ((data.interactions.n_users, factors), *of_network)
+
+    @classmethod
+    def initial(
+        cls, data: TrainingData, hyperparameters: NetworkHyperparameters, seed: int
+    ) -> Weights:
+        """Draw users uniformly from [0, 0.01) and weights by Glorot and Bengio (2010)."""
+        rng = np.random.default_rng(seed)
+        drawn = {}
+        for name, shape in zip(cls.tables, cls.shapes(data, hyperparameters), strict=True):
+            if name == "theta":
+                drawn[name] = np.float32(_LARGEST_THETA) * rng.random(shape, np.float32)
+            elif name.endswith("bias"):
+                drawn[name] = np.zeros(shape, np.float32)
+            else:
+                n_places = int(np.prod(shape[2:]))
+                limit = (6 / (n_places * (shape[0] + shape[1]))) ** 0.5
+                drawn[name] = np.float32(limit) * (2 * rng.random(shape, np.float32) - 1)
+        return Weights(drawn, fresh_moments(drawn), 1.0)
+
+    @classmethod
+    def fit(
+        cls,
+        data: TrainingData,
+        seed: int,
+        *,
+        hyperparameters: NetworkHyperparameters,
+        epochs: int,
+        adversary: Adversary | None = None,
+        start: Weights | None = None,
+        gpu: int = -1,
+        after_epoch: Callable[[int, float, Callable[[], Self]], None] = lambda *_: None,
+    ) -> Self:
+        import torch
+
+        from src.extractors.device import select_device
+        from src.recommenders.adam import AdamTables
+        from src.recommenders.pixel_network import PixelNetwork, batch_loss
+
+        del adversary  # no recommender continues DVBPR
+        device, batch = select_device(gpu), hyperparameters.batch
+        start = cls.initial(data, hyperparameters, seed) if start is None else start
+        sampler = TripleSampler.of(data.interactions, cold_items=True)
+        n_batches = -(-len(data.interactions.train) // batch)
+        rate = hyperparameters.learning_rates[0]
+        trained = AdamTables(start, rate, start.epoch * n_batches, device)
+        network = PixelNetwork(
+            _side(data.features), hyperparameters.hidden, hyperparameters.factors
+        ).to(device)
+
+        def state(epoch: int) -> Self:
+            return cls.of(None, trained.weights(start.scale, epoch, False), data)
+
+        for epoch in range(start.epoch + 1, epochs + 1):
+            triples = torch.from_numpy(sampler.epoch(seed, epoch)).long().to(device)
+            loss = 0.0
+            # Dropout depends on the seed and the epoch alone, so that a training can continue.
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
+                for of_batch in triples.split(batch, dim=1):
+                    of_loss = batch_loss(
+                        network,
+                        trained.tables,
+                        data.features,
+                        of_batch,
+                        hyperparameters.penalties,
+                    )
+                    loss += trained.step(of_loss)
+            after_epoch(epoch, loss, functools.partial(state, epoch))
+        return state(epochs)
+
+    def factors(self, features: np.ndarray | None) -> Factors:
+        return self.weights.tables["theta"], self.embedded(features)
+
+    def embedded(self, features: np.ndarray | None) -> np.ndarray:
+        """Return the visual factors (items, K) float32 of grey levels ``features``."""
+        import torch
+
+        from src.recommenders.pixel_network import to_images
+
+        size = 3 * self.side**2
+        if features is None or features.ndim != 2 or features.shape[1] != size:
+            shape = None if features is None else features.shape
+            raise UserError(
+                f"features are {shape}, the recommender needs grey levels (items, {size})"
+            )
+        with torch.inference_mode():
+            factors = [
+                self._network(to_images(features[start : start + _IMAGES_AT_ONCE], self.side))
+                for start in range(0, len(features), _IMAGES_AT_ONCE)
+            ]
+        return torch.cat(factors).numpy()
+
+    def slopes(self, users: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Return the users' rows: scores are linear in what the network returns (``embedded``)."""
+        return self.weights.tables["theta"][users]
+
+    def directions(self, features: np.ndarray, item: int) -> np.ndarray:
+        """Return the gradient (users, side * side * 3) of every user's score in the grey levels."""
+        import torch
+
+        from src.recommenders.pixel_network import to_images
+
+        levels = torch.tensor(features[item], dtype=torch.float32, requires_grad=True)
+        factors = self._network(to_images(levels, self.side))[0]
+        (rows,) = torch.autograd.grad(
+            factors, levels, torch.eye(len(factors)), is_grads_batched=True
+        )
+        return self.weights.tables["theta"] @ rows.numpy()
+
+    def extractor(self, device: "torch.device") -> "Extractor":
+        """Return the network as an extractor, which reads images in [0, 1] and has no classes."""
+        from src.extractors.extractor import Extractor
+        from src.extractors.heads import NoHead
+
+        half = (0.5, 0.5, 0.5)
+        extractor = Extractor(self._network, (), NoHead(), arch="DVBPR", mean=half, std=half)
+        return extractor.to(device).eval()
+
+    def parameters(self, factors: Factors) -> dict[str, Parameter]:
+        return Recommender.parameters(self, factors)
+
+    @classmethod
+    def load(cls, path: Path, data: TrainingData, form: Form | None = None) -> Self:
+        of_network = network_shapes(_side(data.features), None, None)
+        shapes = ((data.interactions.n_users, None), *of_network)
+        return cls.of(form, read_weights(path, shapes, cls.tables), data)
+
+    @functools.cached_property
+    def _network(self) -> "PixelNetwork":
+        import torch
+
+        from src.recommenders.pixel_network import PixelNetwork
+
+        tables = self.weights.tables
+        hidden, factors = len(tables["fc1.weight"]), len(tables["fc3.weight"])
+        network = PixelNetwork(self.side, hidden, factors)
+        state = {name: torch.from_numpy(tables[name]) for name in self.tables[1:]}
+        network.load_state_dict(state)
+        return network.eval().requires_grad_(False)
+
+
+def network_shapes(
+    side: int, hidden: int | None, factors: int | None
+) -> tuple[tuple[int | None, ...], ...]:
+    """Return the shapes of weight and bias of each of ``LAYERS``, in torch's order of axes."""
+    last = -(-side // STRIDE)
+    for _ in range(3):
+        last = -(-last // 2)
+    weights = (
+        *((64, 3, 11, 11), (256, 64, 5, 5)),
+        *[(256, 256, 3, 3)] * 3,
+        *((hidden, 256 * last * last), (hidden, hidden), (factors, hidden)),
+    )
+    return tuple(shape for weight in weights for shape in (weight, weight[:1]))
+
+
+def _side(pixels: np.ndarray) -> int:
+    """Return the side of images of ``pixels`` (items, side * side * 3); ``UserError`` for others."""
+    side = round((pixels.shape[1] / 3) ** 0.5)
+    if 3 * side**2 != pixels.shape[1]:
+        raise UserError(
+            f"features are {pixels.shape}, the recommender needs grey levels of square images"
+        )
+    return side
