@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,12 @@ class TopK:
 
     items: np.ndarray
     scores: np.ndarray
+
+
+def write_top_k_arrays(path: Path, top_k: TopK) -> None:
+    """Write the arrays ``items`` (users, K) int32 and ``scores`` (users, K) float32 as ``.npz``."""
+    with path.open("wb") as stream:
+        np.savez(stream, items=top_k.items.astype(np.int32), scores=top_k.scores)
 
 
 def write_top_k(path: Path, top_k: TopK) -> None:
@@ -77,7 +84,9 @@ def _joined_lines(*columns: np.ndarray) -> bytes:
 
 
 def read_top_k(path: Path) -> TopK:
-    """Read a top-K file of this project or of the published code."""
+    """Read a top-K file of this project, text or ``.npz``, or of the published code."""
+    if path.suffix == ".npz":
+        return _read_top_k_arrays(path)
     frame = _read_columns(path, ["user", "item", "score"])
     users = frame["user"].to_numpy(np.int64)
     if (np.diff(users) < 0).any():
@@ -90,6 +99,20 @@ def read_top_k(path: Path) -> TopK:
     scores = np.full(shape, -np.inf, np.float32)
     items[users, position] = frame["item"].to_numpy(np.int64)
     scores[users, position] = frame["score"].to_numpy(np.float32)
+    return TopK(items, scores)
+
+
+def _read_top_k_arrays(path: Path) -> TopK:
+    """Read a file of ``write_top_k_arrays``; ``UserError`` if it is none."""
+    if not path.is_file():
+        raise UserError(f"missing file: {path}")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            items, scores = arrays["items"].astype(np.int64), arrays["scores"]
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+        raise UserError(f"{path} holds no lists: {error}") from error
+    if items.ndim != 2 or items.shape != scores.shape:
+        raise UserError(f"{path}: items {items.shape} and scores {scores.shape} do not fit")
     return TopK(items, scores)
 
 

@@ -59,6 +59,17 @@ class Interactions:
         parts = kept(self.train), kept(self.test)
         return Interactions(*parts, len(users), self.n_items, kept(self.validation))
 
+    def block(self, users: slice) -> "Interactions":
+        """Return the rows of consecutive ``users``, who become users 0, 1, ...; reads only these rows."""
+        n_users = users.stop - users.start
+
+        def kept(pairs: np.ndarray) -> np.ndarray:
+            rows = slice(*np.searchsorted(pairs[:, 0], (users.start, users.stop)))
+            return pairs[rows] - (users.start, 0)
+
+        parts = kept(self.train), kept(self.test)
+        return Interactions(*parts, n_users, self.n_items, kept(self.validation))
+
 
 @dataclass(frozen=True)
 class Part:
