@@ -6,6 +6,9 @@ import numpy as np
 
 from src.artifacts.errors import UserError
 
+_ROWS_AT_ONCE = 8192
+"""Number of rows that are checked together."""
+
 
 def write_features(path: Path, features: np.ndarray) -> None:
     """Write an (items, dimensions) matrix as float32."""
@@ -20,14 +23,16 @@ def require_features(path: Path) -> None:
 
 
 def read_features(path: Path, n_items: int | None = None) -> np.ndarray:
-    """Read and check an (items, dimensions) float32 matrix.
+    """Map and check an (items, dimensions) float32 matrix; what is written to it stays in memory.
+
+    Memory holds what is used of it, and for files of another dtype a float32 copy.
 
     Raises ``UserError`` if the file is missing, is not a matrix of finite numbers, or does not have
     ``n_items`` rows.
     """
     require_features(path)
     try:
-        features = np.load(path, allow_pickle=False)
+        features = np.load(path, mmap_mode="c", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise UserError(f"{path} is not a plain NumPy array: {error}") from error
     if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
@@ -39,7 +44,9 @@ def read_features(path: Path, n_items: int | None = None) -> np.ndarray:
             f"{path} has {len(features)} rows but the catalogue has {n_items} items: "
             "it belongs to another data set"
         )
-    finite = np.isfinite(features).all(axis=1)
-    if not finite.all():
-        raise UserError(f"{path}: row {int(np.argmin(finite))} holds NaN or infinite features")
-    return features.astype(np.float32, copy=False)
+    for start in range(0, len(features), _ROWS_AT_ONCE):
+        finite = np.isfinite(features[start : start + _ROWS_AT_ONCE]).all(axis=1)
+        if not finite.all():
+            row = start + int(np.argmin(finite))
+            raise UserError(f"{path}: row {row} holds NaN or infinite features")
+    return np.asarray(features).astype(np.float32, copy=False)

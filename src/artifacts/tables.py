@@ -12,16 +12,18 @@ from src.artifacts.errors import UserError
 
 _USERS_AT_ONCE = 1024
 """Number of users whose lists are formatted in memory together."""
+_ROWS_AT_ONCE = 2**20
+"""Number of rows of a table that are parsed in memory together."""
 
 
 def read_pairs(path: Path) -> np.ndarray:
     """Read (user, item) pairs as an (n, 2) int64 array; further columns are ignored."""
-    return _read_columns(path, ["user", "item"]).to_numpy(np.int64)
+    return np.stack(list(_read_columns(path, ["user", "item"]).values()), axis=1)
 
 
 def read_ids(path: Path) -> np.ndarray:
     """Read ids, one a line, as an (n,) int64 array; further columns are ignored."""
-    return _read_columns(path, ["id"])["id"].to_numpy(np.int64)
+    return _read_columns(path, ["id"])["id"]
 
 
 def write_pairs(path: Path, pairs: np.ndarray) -> None:
@@ -87,8 +89,8 @@ def read_top_k(path: Path) -> TopK:
     """Read a top-K file of this project, text or ``.npz``, or of the published code."""
     if path.suffix == ".npz":
         return _read_top_k_arrays(path)
-    frame = _read_columns(path, ["user", "item", "score"])
-    users = frame["user"].to_numpy(np.int64)
+    columns = _read_columns(path, ["user", "item", "score"])
+    users = columns["user"]
     if (np.diff(users) < 0).any():
         raise UserError(f"{path}: users must stand in ascending order")
     n_users = int(users[-1]) + 1
@@ -97,8 +99,8 @@ def read_top_k(path: Path) -> TopK:
     shape = (n_users, int(position.max()) + 1)
     items = np.full(shape, -1, np.int64)
     scores = np.full(shape, -np.inf, np.float32)
-    items[users, position] = frame["item"].to_numpy(np.int64)
-    scores[users, position] = frame["score"].to_numpy(np.float32)
+    items[users, position] = columns["item"]
+    scores[users, position] = columns["score"]
     return TopK(items, scores)
 
 
@@ -141,7 +143,7 @@ def write_test_ranks(path: Path, ranks: TestRanks) -> None:
 def read_test_ranks(path: Path) -> TestRanks:
     """Read a file of ``write_test_ranks``."""
     columns = ["user", "item", "rank", "negatives"]
-    return TestRanks(*_read_columns(path, columns).to_numpy(np.int64).T)
+    return TestRanks(*_read_columns(path, columns).values())
 
 
 def read_labelled(path: Path) -> pd.DataFrame:
@@ -154,20 +156,35 @@ def read_labelled(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} is not a CSV table: {error}") from error
 
 
-def _read_columns(path: Path, names: Sequence[str]) -> pd.DataFrame:
-    """Read the first columns of a headerless table of numbers; ``UserError`` names a wrong row."""
+def _read_columns(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read the first columns of a headerless table of numbers; ``UserError`` names a wrong row.
+
+    ``score`` is float32, all others are int64. Rows are parsed in chunks, so that memory holds little
+    beyond the columns.
+    """
     if not path.is_file():
         raise UserError(f"missing file: {path}")
+    chunks: list[list[np.ndarray]] = []
     try:
-        frame = pd.read_csv(path, sep="\t", header=None, usecols=range(len(names)))
+        with pd.read_csv(
+            path, sep="\t", header=None, usecols=range(len(names)), chunksize=_ROWS_AT_ONCE
+        ) as frames:
+            for number, frame in enumerate(frames):
+                frame.columns = pd.Index(names)
+                chunks.append(_numbers(frame, path, number * _ROWS_AT_ONCE))
     except pd.errors.EmptyDataError as error:
         raise UserError(f"{path} is empty") from error
     except (ValueError, UnicodeDecodeError) as error:  # ParserError is a ValueError
         raise UserError(
             f"{path} must have {len(names)} tab-separated columns ({', '.join(names)})"
         ) from error
-    frame.columns = pd.Index(names)
-    for name in names:
+    return dict(zip(names, map(np.concatenate, zip(*chunks, strict=True)), strict=True))
+
+
+def _numbers(frame: pd.DataFrame, path: Path, n_before: int) -> list[np.ndarray]:
+    """Return the columns of rows that ``n_before`` rows precede; ``UserError`` for what is no number."""
+    columns = []
+    for name in frame:
         column = pd.to_numeric(frame[name], errors="coerce")
         wrong = (
             column.isna() if name == "score" else column.isna() | (column < 0) | (column % 1 != 0)
@@ -176,6 +193,6 @@ def _read_columns(path: Path, names: Sequence[str]) -> pd.DataFrame:
             row = int(np.argmax(wrong))
             what = "a number" if name == "score" else "an id (0, 1, 2, ...)"
             value = frame[name].iloc[[row]].tolist()[0]
-            raise UserError(f"{path}, row {row + 1}: {name} {value!r} is not {what}")
-        frame[name] = column
-    return frame
+            raise UserError(f"{path}, row {n_before + row + 1}: {name} {value!r} is not {what}")
+        columns.append(column.to_numpy(np.float32 if name == "score" else np.int64))
+    return columns

@@ -71,7 +71,9 @@ def recommend_retrained(
         if not in_epochs:
             return training.fitted(data, force)
         recommender = fit(training, data, ranking.gpu, progress, force)
-        return best_on_validation(training, data, progress) if keep == "best" else recommender
+        if keep == "best":
+            return best_on_validation(training, data, ranking.gpu, progress)
+        return recommender
 
     _write(stage, layout, run, _learnt_once(learn, force), data, ranking)
     return run

@@ -24,6 +24,7 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import read_record, record_path
 from src.artifacts.tables import read_pairs, read_test_ranks, read_top_k, write_pairs
 from src.cli import add_fidelity_option, run
+from src.datasets.interactions import Interactions
 from src.measures.runs import list_runs
 from src.recommenders import fitting
 from src.recommenders.command import add_recommender_options, run_of, training_command
@@ -764,3 +765,14 @@ def test_processes_of_torchrun_rank_to_the_same_bytes(layout, tmp_path):
     one = torchrun(1, "--model", "VBPR")
     assert one.returncode == 0, one.stderr
     assert files(layout.root / "rec_results") == shared
+
+
+def test_accuracy_between_epochs_is_of_a_fixed_sample_of_many_users():
+    def reported(n_users: int) -> np.ndarray:
+        nothing = np.empty((0, 2), np.int64)
+        return fitting.reported_users(Interactions(nothing, nothing, n_users, 1))
+
+    assert reported(20_000).tolist() == list(range(20_000))
+    users = reported(50_000)
+    assert (np.diff(users) > 0).all() and len(users) == 20_000 and users[-1] < 50_000
+    np.testing.assert_array_equal(reported(50_000), users)
