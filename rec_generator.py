@@ -12,6 +12,7 @@ from src.artifacts.features import require_features
 from src.artifacts.layout import Layout
 from src.cli import Parser, add_common_options, add_fidelity_option
 from src.cli import run as run_script
+from src.extractors.distribution import process_group
 from src.recommenders.command import (
     add_recommender_options,
     add_seeds_option,
@@ -65,6 +66,13 @@ def parse_options() -> argparse.Namespace:
         help="rank the clean features of another extractor by the recommender trained on this clean "
         "experiment, which stays as it is (after train_extractor.py --recipe fare)",
     )
+    parser.add_argument(
+        "--lists",
+        choices=("tsv", "npz", "none"),
+        default="tsv",
+        help="form of the lists: text as published, arrays (a third of the size), or only the ranks of "
+        "held-out items; without lists later stages have nothing to read",
+    )
     add_fidelity_option(parser)
     options = parser.parse_args()
     require_read(options, ["AMR"] if options.adv else options.model)
@@ -111,12 +119,24 @@ def main() -> None:
     if any(RECOMMENDERS[name].reads_images for name in names):
         for experiment in experiments:
             require_features(layout.features(experiment))
+    with process_group(options.gpu) as gpu:
+        recommend(options, names, layout, experiments, gpu)
 
+
+def recommend(
+    options: argparse.Namespace,
+    names: list[str],
+    layout: Layout,
+    experiments: list[Experiment],
+    gpu: int,
+) -> None:
+    """Train every recommender on every experiment with every seed, or read it, and rank."""
     from src.artifacts.tables import TestRanks, read_test_ranks
     from src.metrics.ranking import auc, hit_ratio, ndcg
     from src.recommenders.data import load_training_data
     from src.recommenders.fitting import Progress, training_of
     from src.recommenders.recommending import (
+        Ranking,
         recommend_at_test_time,
         recommend_deployed,
         recommend_retrained,
@@ -133,6 +153,7 @@ def main() -> None:
         )
 
     progress = Progress(options.verbose, accuracy, quality)
+    ranking = Ranking(gpu, None if options.lists == "none" else options.lists)
     learnt = options.load_weights_from or options.deployed
     clean = learnt and Experiment.parse(learnt)
     load_from = functools.partial(load_training_data, layout, unit=options.features == "unit")
@@ -147,18 +168,19 @@ def main() -> None:
                 options, name, layout, replace(run, experiment=clean or experiment)
             )
             if options.deployed:
-                run = recommend_deployed(training, experiment, data, options.force)
+                run = recommend_deployed(training, experiment, data, ranking, options.force)
                 before = accuracy(training.ranks(load_clean()))
                 print(f"{layout.test_ranks(training.run)}, before: {before}")
             elif clean:
                 run = replace(run, protocol="test_time")
-                recommend_at_test_time(run, training, data, load_clean, options.force)
+                recommend_at_test_time(run, training, data, load_clean, ranking, options.force)
             else:
                 run = recommend_retrained(
-                    training, data, options.gpu, progress, options.force, options.keep
+                    training, data, ranking, progress, options.force, options.keep
                 )
             ranks = read_test_ranks(layout.test_ranks(run))
-            print(f"{layout.recommendations(run)}: {accuracy(ranks)}", flush=True)
+            written = layout.recommendations(run) if ranking.lists else layout.test_ranks(run)
+            print(f"{written}: {accuracy(ranks)}", flush=True)
 
 
 if __name__ == "__main__":

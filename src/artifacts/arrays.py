@@ -24,7 +24,7 @@ _DAMAGED = (
 
 
 def read_array(path: Path, *, in_memory: bool = True) -> np.ndarray:
-    """Read the array of a ``.npy`` file, or map it read-only if not ``in_memory``.
+    """Read the array of a ``.npy`` file, or map it if not ``in_memory``; writing to it changes no file.
 
     Raises ``UserError`` for a missing file, for any other format, for an array of Python objects, and for
     a file that is shorter or longer than its header says.
@@ -36,7 +36,7 @@ def read_array(path: Path, *, in_memory: bool = True) -> np.ndarray:
             needed = _claimed(stream) + stream.tell()
         if needed != path.stat().st_size:
             raise ValueError(f"its header says {needed} bytes, it has {path.stat().st_size}")
-        return np.load(path, mmap_mode=None if in_memory else "r", allow_pickle=False)
+        return np.load(path, mmap_mode=None if in_memory else "c", allow_pickle=False)
     except _DAMAGED as error:
         raise UserError(
             f"{path} is not a plain NumPy array, or it is damaged: {error}; run the stage that writes it "

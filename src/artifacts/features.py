@@ -7,6 +7,9 @@ import numpy as np
 from src.artifacts.arrays import read_array
 from src.artifacts.errors import UserError
 
+_ROWS_AT_ONCE = 8192
+"""Number of rows that are checked together."""
+
 
 def write_features(path: Path, features: np.ndarray) -> None:
     """Write an (items, dimensions) matrix as float32."""
@@ -21,17 +24,20 @@ def require_features(path: Path) -> None:
 
 
 def read_features(path: Path, n_items: int | None = None) -> np.ndarray:
-    """Read and check an (items, dimensions) float32 matrix.
+    """Map and check an (items, dimensions) float32 matrix; what is written to it stays in memory.
+
+    Memory holds what is used of it, and for files of another dtype a float32 copy.
 
     Raises ``UserError`` if the file is missing, is not a matrix of numbers that are finite in float32, or
     does not have ``n_items`` rows.
     """
-    features = read_array(path)
+    features = read_array(path, in_memory=False)
     _check_matrix(path, features, n_items)
-    with np.errstate(over="ignore"):  # what overflows is refused below
-        features = features.astype(np.float32, copy=False)
-    _check_finite(path, features, np.arange(len(features)))
-    return features
+    for start in range(0, len(features), _ROWS_AT_ONCE):
+        rows = features[start : start + _ROWS_AT_ONCE]
+        with np.errstate(over="ignore"):  # what overflows is refused
+            _check_finite(path, rows.astype(np.float32, copy=False), start + np.arange(len(rows)))
+    return np.asarray(features).astype(np.float32, copy=False)
 
 
 def read_feature_rows(path: Path, rows: np.ndarray) -> np.ndarray:

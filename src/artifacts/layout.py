@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run, check_name
+
+ListsForm = Literal["tsv", "npz"]
+"""Forms of a file of lists: text as published, or arrays, which are smaller and faster."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,12 @@ class Layout:
     def recommendations_dir(self) -> Path:
         return self.root / "rec_results" / self.dataset
 
-    def recommendations(self, run: Run) -> Path:
-        return self.recommendations_dir / f"{run.name}.tsv"
+    def recommendations(self, run: Run, form: ListsForm | None = None) -> Path:
+        """Return the file of lists in that form, by default in the form that is there, or else TSV."""
+        tsv, npz = (self.recommendations_dir / f"{run.name}.{end}" for end in ("tsv", "npz"))
+        if form is None:
+            return npz if npz.is_file() and not tsv.is_file() else tsv
+        return npz if form == "npz" else tsv
 
     def test_ranks(self, run: Run) -> Path:
         """Return the file of ranks of held-out items among all items outside the user's training set."""

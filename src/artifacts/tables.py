@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from src.artifacts.arrays import read_arrays
 from src.artifacts.columns import (
     Column,
     check_columns,
@@ -20,16 +21,18 @@ _USERS_AT_ONCE = 1024
 """Number of users whose lists are formatted in memory together."""
 _LARGEST_SCORE = float(np.finfo(np.float32).max)
 _SCORE = Column("score", low=-_LARGEST_SCORE, high=_LARGEST_SCORE)
+_ROWS_AT_ONCE = 2**20
+"""Number of rows of a table that are parsed in memory together."""
 
 
 def read_pairs(path: Path) -> np.ndarray:
     """Read (user, item) pairs as an (n, 2) int64 array; further columns are ignored."""
-    return _read_columns(path, [id_column("user"), id_column("item")]).to_numpy(np.int64)
+    return np.stack(_read_columns(path, [id_column("user"), id_column("item")]), axis=1)
 
 
 def read_ids(path: Path) -> np.ndarray:
     """Read ids, one a line, as an (n,) int64 array; further columns are ignored."""
-    return _read_columns(path, [id_column("id")])["id"].to_numpy()
+    return _read_columns(path, [id_column("id")])[0]
 
 
 def write_pairs(path: Path, pairs: np.ndarray) -> None:
@@ -47,6 +50,12 @@ class TopK:
 
     items: np.ndarray
     scores: np.ndarray
+
+
+def write_top_k_arrays(path: Path, top_k: TopK) -> None:
+    """Write the arrays ``items`` (users, K) int32 and ``scores`` (users, K) float32 as ``.npz``."""
+    with path.open("wb") as stream:
+        np.savez(stream, items=top_k.items.astype(np.int32), scores=top_k.scores)
 
 
 def write_top_k(path: Path, top_k: TopK) -> None:
@@ -86,13 +95,16 @@ def _joined_lines(*columns: np.ndarray) -> bytes:
 
 
 def read_top_k(path: Path) -> TopK:
-    """Read a top-K file of this project or of the published code.
+    """Read a top-K file of this project, text or ``.npz``, or of the published code.
 
     Raises ``UserError`` unless users ascend, scores descend within each user, no user has an item twice,
     and at least half of the users up to the last one have a list.
     """
-    frame = _read_columns(path, [id_column("user"), id_column("item"), _SCORE])
-    users = frame["user"].to_numpy()
+    if path.suffix == ".npz":
+        return _read_top_k_arrays(path)
+    users, listed, listed_scores = _read_columns(
+        path, [id_column("user"), id_column("item"), _SCORE]
+    )
     if (np.diff(users) < 0).any():
         raise UserError(f"{path}: users must stand in ascending order")
     require_dense(path, "user", users)
@@ -102,8 +114,25 @@ def read_top_k(path: Path) -> TopK:
     shape = (n_users, int(position.max()) + 1)
     items = np.full(shape, -1, np.int64)
     scores = np.full(shape, -np.inf, np.float32)
-    items[users, position] = frame["item"].to_numpy()
-    scores[users, position] = frame["score"].to_numpy(np.float32)
+    items[users, position] = listed
+    scores[users, position] = listed_scores
+    return _checked(path, TopK(items, scores))
+
+
+def _read_top_k_arrays(path: Path) -> TopK:
+    """Read a file of ``write_top_k_arrays``; ``UserError`` if it is none."""
+    arrays = read_arrays(path, ("items", "scores"))
+    items, scores = arrays["items"], arrays["scores"]
+    if items.ndim != 2 or items.shape != scores.shape:
+        raise UserError(f"{path}: items {items.shape} and scores {scores.shape} do not fit")
+    if items.dtype.kind != "i" or scores.dtype.kind != "f" or np.isnan(scores).any():
+        raise UserError(f"{path}: it does not hold ids and scores")
+    return _checked(path, TopK(items.astype(np.int64), scores))
+
+
+def _checked(path: Path, lists: TopK) -> TopK:
+    """Return ``lists`` whose scores descend and whose items differ; ``UserError`` for others."""
+    items, scores = lists.items, lists.scores
     if (rising := (scores[:, 1:] > scores[:, :-1]).any(axis=1)).any():
         raise UserError(f"{path}: the scores of user {np.argmax(rising)} do not descend")
     ordered = np.sort(items, axis=1)
@@ -142,14 +171,14 @@ def read_test_ranks(path: Path) -> TestRanks:
     Raises ``UserError`` for a user who stands there twice and for a rank beyond the other candidates.
     """
     columns = [id_column(name) for name in ("user", "item", "rank", "negatives")]
-    frame = _read_columns(path, columns)
-    require_unique(path, "user", frame["user"].to_numpy(), first_row=1)
-    if (beyond := (frame["rank"] > frame["negatives"]).to_numpy()).any():
+    ranks = TestRanks(*_read_columns(path, columns))
+    require_unique(path, "user", ranks.users, first_row=1)
+    if (beyond := ranks.ranks > ranks.negatives).any():
         row = int(np.argmax(beyond))
         raise UserError(
-            f"{path}, row {row + 1}: rank {frame['rank'][row]} of {frame['negatives'][row]} negatives"
+            f"{path}, row {row + 1}: rank {ranks.ranks[row]} of {ranks.negatives[row]} negatives"
         )
-    return TestRanks(*frame.to_numpy(np.int64).T)
+    return ranks
 
 
 def read_labelled(path: Path) -> pd.DataFrame:
@@ -162,18 +191,33 @@ def read_labelled(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} is not a CSV table: {error}") from error
 
 
-def _read_columns(path: Path, columns: Sequence[Column]) -> pd.DataFrame:
-    """Read the first columns of a headerless table of numbers; ``UserError`` names a wrong row."""
+def _read_columns(path: Path, columns: Sequence[Column]) -> list[np.ndarray]:
+    """Read the first columns of a headerless table of numbers; ``UserError`` names a wrong row.
+
+    Whole numbers are int64, others float32. Rows are parsed in chunks, so that memory holds little beyond
+    the columns.
+    """
     names = [column.name for column in columns]
     if not path.is_file():
         raise UserError(f"missing file: {path}")
+    chunks: list[list[np.ndarray]] = []
     try:
-        frame = pd.read_csv(path, sep="\t", header=None, usecols=range(len(names)))
+        with pd.read_csv(
+            path, sep="\t", header=None, usecols=range(len(names)), chunksize=_ROWS_AT_ONCE
+        ) as frames:
+            for number, frame in enumerate(frames):
+                frame.columns = pd.Index(names)
+                frame = check_columns(path, frame, columns, first_row=1 + number * _ROWS_AT_ONCE)
+                chunks.append(
+                    [
+                        frame[column.name].to_numpy(np.int64 if column.whole else np.float32)
+                        for column in columns
+                    ]
+                )
     except pd.errors.EmptyDataError as error:
         raise UserError(f"{path} is empty") from error
     except (ValueError, OverflowError) as error:  # a decoding or parsing error is a ValueError
         raise UserError(
             f"{path} must have {len(names)} tab-separated columns ({', '.join(names)})"
         ) from error
-    frame.columns = pd.Index(names)
-    return check_columns(path, frame, columns, first_row=1)
+    return [np.concatenate(of) for of in zip(*chunks, strict=True)]

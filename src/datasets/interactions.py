@@ -60,6 +60,17 @@ class Interactions:
         parts = kept(self.train), kept(self.test)
         return Interactions(*parts, len(users), self.n_items, kept(self.validation))
 
+    def block(self, users: slice) -> "Interactions":
+        """Return the rows of consecutive ``users``, who become users 0, 1, ...; reads only these rows."""
+        n_users = users.stop - users.start
+
+        def kept(pairs: np.ndarray) -> np.ndarray:
+            rows = slice(*np.searchsorted(pairs[:, 0], (users.start, users.stop)))
+            return pairs[rows] - (users.start, 0)
+
+        parts = kept(self.train), kept(self.test)
+        return Interactions(*parts, n_users, self.n_items, kept(self.validation))
+
 
 @dataclass(frozen=True)
 class Part:
@@ -131,11 +142,16 @@ def check_split(
 
 def _read(kind: str, path: Path) -> Part:
     pairs = read_pairs(path)
+    step = np.diff(pairs, axis=0)
+    if ((step[:, 0] > 0) | ((step[:, 0] == 0) & (step[:, 1] >= 0))).all():
+        return Part(kind, path, pairs)
     return Part(kind, path, pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))])
 
 
 def _repeated(values: np.ndarray) -> np.ndarray:
     """Mark the values that occur earlier in the array: (n,) bool."""
+    if (values[1:] > values[:-1]).all():  # sorting a large table anew takes seconds
+        return np.zeros(len(values), bool)
     repeated = np.ones(len(values), bool)
     repeated[np.unique(values, return_index=True)[1]] = False
     return repeated

@@ -1,17 +1,22 @@
-"""Division of work among processes that ``torchrun`` has started, of which only the first prints."""
+"""Division of work among processes that ``torchrun`` has started, of which only the first prints.
+
+A process that ``torchrun`` has not started does not load torch for it.
+"""
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-
-import torch
-from torch import Tensor, distributed
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from src.artifacts.errors import UserError
 from src.cli import EXIT_BAD_INPUT
-from src.extractors.device import select_device
+
+if TYPE_CHECKING:
+    from torch import Tensor, distributed
 
 LONGEST_WAIT = timedelta(hours=12)
 """Longest wait for a process that is alive: the last batch of the slowest attack takes hours on a CPU.
@@ -26,7 +31,7 @@ def process_group(gpu: int) -> Iterator[int]:
     the CPU. Inside, only process 0 prints, and all processes leave together. If one fails, the others end
     too; only the first to fail prints an error.
     """
-    if not distributed.is_torchelastic_launched():
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield gpu
         return
     own_gpu = gpu if gpu < 0 else gpu + int(os.environ["LOCAL_RANK"])
@@ -39,23 +44,33 @@ def process_group(gpu: int) -> Iterator[int]:
         if _another_has_failed(store):
             raise SystemExit(EXIT_BAD_INPUT) from error
         raise
-    distributed.destroy_process_group()
+    _joined().destroy_process_group()
 
 
 def n_processes() -> int:
-    return distributed.get_world_size() if distributed.is_initialized() else 1
+    return joined.get_world_size() if (joined := _joined()) else 1
 
 
 def rank() -> int:
     """Return the number of this process; process 0 writes and prints."""
-    return distributed.get_rank() if distributed.is_initialized() else 0
+    return joined.get_rank() if (joined := _joined()) else 0
 
 
 def wait_for_all() -> None:
     """Return after every process has called it; ``UserError`` if one has died."""
-    if distributed.is_initialized():
+    if joined := _joined():
         with _failures_as_user_errors():
-            distributed.barrier()
+            joined.barrier()
+
+
+def require_same(value: str, what: str) -> None:
+    """Raise ``UserError`` with ``what`` differs unless all processes call it with the same value."""
+    if joined := _joined():
+        values = [""] * n_processes()
+        with _failures_as_user_errors():
+            joined.all_gather_object(values, value)
+        if len(set(values)) > 1:
+            raise UserError(f"the processes of torchrun see different {what}")
 
 
 def own_share(units: list[int]) -> list[int]:
@@ -73,30 +88,43 @@ def share_label(what: str) -> str:
     return what if n_processes() == 1 else f"{what}, share 1 of {n_processes()}"
 
 
-def mean_over_processes(values: Tensor) -> Tensor:
+def mean_over_processes(values: "Tensor") -> "Tensor":
     """Return the elementwise mean of ``values`` over all processes."""
-    if distributed.is_initialized():
+    if joined := _joined():
         with _failures_as_user_errors():
-            distributed.all_reduce(values)
+            joined.all_reduce(values)
         values /= n_processes()
     return values
 
 
-def average_gradients(parameters: Iterable[Tensor]) -> None:
+def average_gradients(parameters: Iterable["Tensor"]) -> None:
     """Replace the gradients in every process by their mean over processes."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if not distributed.is_initialized() or not gradients:
+    if not _joined() or not gradients:
         return
+    import torch
+
     means = mean_over_processes(torch.cat([gradient.flatten() for gradient in gradients]))
     for gradient, mean in zip(gradients, means.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
 
 
-def _join(gpu: int) -> distributed.Store:
+def _joined() -> ModuleType | None:
+    """Return ``torch.distributed`` if this process has joined others, else None."""
+    loaded = sys.modules.get("torch.distributed")
+    return loaded if loaded and loaded.is_initialized() else None
+
+
+def _join(gpu: int) -> "distributed.Store":
     """Join the other processes and return the store that they share.
 
     NCCL carries tensors on GPUs and gloo all others, so that a wait on the CPU does not occupy a GPU.
     """
+    import torch
+    from torch import distributed
+
+    from src.extractors.device import select_device
+
     backend = "gloo"
     if gpu >= 0 and torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
@@ -131,7 +159,7 @@ def _failures_as_user_errors() -> Iterator[None]:
         ) from error
 
 
-def _another_has_failed(store: distributed.Store) -> bool:
+def _another_has_failed(store: "distributed.Store") -> bool:
     """Return True if another process has called this earlier."""
     # Without a store this is unknown, and two messages are better than none.
     with contextlib.suppress(RuntimeError):

@@ -20,11 +20,16 @@ NOT_LISTED = np.iinfo(np.int64).max // 2
 
 def list_runs(layout: Layout) -> list[Run]:
     """Return the runs of ``rec_results/<dataset>/``, ordered by name; ``UserError`` if none."""
-    files = sorted(layout.recommendations_dir.glob("*.tsv"))
-    runs = [Run.parse(file.stem) for file in files if not file.name.startswith(".")]
-    if not runs:
-        raise UserError(f"no lists in {layout.recommendations_dir}: run rec_generator.py first")
-    return runs
+    files = [*layout.recommendations_dir.glob("*.tsv"), *layout.recommendations_dir.glob("*.npz")]
+    names = sorted({file.stem for file in files if not file.name.startswith(".")})
+    if names:
+        return [Run.parse(name) for name in names]
+    if any((layout.recommendations_dir / "test_ranks").glob("*.tsv")):
+        raise UserError(
+            f"{layout.recommendations_dir} holds ranks but no lists, which this stage needs: run "
+            "rec_generator.py with --lists npz or tsv, not none"
+        )
+    raise UserError(f"no lists in {layout.recommendations_dir}: run rec_generator.py first")
 
 
 def select_runs(

@@ -20,6 +20,7 @@ from src.artifacts.manifest import (
     read_record,
 )
 from src.artifacts.tables import TestRanks
+from src.datasets.interactions import Interactions
 from src.recommenders.command import (
     adversary_of,
     difference_text,
@@ -36,7 +37,7 @@ from src.recommenders.models import (
     with_adversarial_epochs,
 )
 from src.recommenders.pixels import pixel_files
-from src.recommenders.ranking import test_ranks
+from src.recommenders.ranking import ranker, test_ranks
 from src.recommenders.recommender import Recommender
 from src.recommenders.registry import RECOMMENDERS
 from src.recommenders.weights import (
@@ -47,6 +48,8 @@ from src.recommenders.weights import (
 )
 
 STAGE = "train recommender"
+USERS_REPORTED = 20_000
+"""Users on whom accuracy is measured while a recommender trains; the lists at the end are of all."""
 
 
 @dataclass(frozen=True)
@@ -268,7 +271,9 @@ def fit(
     return _train(training, data, weights, gpu, progress)
 
 
-def best_on_validation(training: Training, data: TrainingData, progress: Progress) -> FactorModel:
+def best_on_validation(
+    training: Training, data: TrainingData, gpu: int, progress: Progress
+) -> FactorModel:
     """Return the checkpoint of a finished training that ranks validation rows best.
 
     Candidates are the checkpoints after each ``progress.every`` epochs and the last one. Raises
@@ -281,10 +286,11 @@ def best_on_validation(training: Training, data: TrainingData, progress: Progres
         )
     run = training.run
     epochs = range(training.first_epoch + 1, run.epochs + 1)
-    quality = {}
+    rank_users, quality = ranker(gpu), {}
     for epoch in (of for of in epochs if of % progress.every == 0 or of == run.epochs):
-        factors = training.read(epoch, data).factors(data.features)
-        quality[epoch] = progress.quality(test_ranks(*factors, data.at_validation))
+        users, items = training.read(epoch, data).factors(data.features)
+        _, ranks = rank_users(users, items, data.at_validation, 0)
+        quality[epoch] = progress.quality(ranks)
     best = max(quality, key=quality.__getitem__)
     print(f"{run.name}: epoch {best} of {len(quality)} checkpoints is best on the validation rows")
     return training.read(best, data)
@@ -310,6 +316,11 @@ def _train(
     run = training.run
     _require_a_batch(training, data)
     n_epochs = run.epochs - weights.epoch
+    rank_users = ranker(gpu)
+    reported = reported_users(data.interactions)
+    everyone = len(reported) == data.interactions.n_users
+    held_out = data.at_test_time if everyone else data.at_test_time.of_users(reported)
+    note = "" if everyone else f" ({len(reported)} users)"
     with tqdm(total=n_epochs, desc=run.name, unit="epoch", mininterval=1.0) as bar:
 
         def after_epoch(epoch: int, loss: float, state: Callable[[], FactorModel]) -> None:
@@ -325,8 +336,11 @@ def _train(
             model = state()
             _store(training, model.weights)
             if epoch % progress.every == 0:
-                ranks = test_ranks(*model.factors(data.features), data.at_test_time)
-                bar.write(f"{run.name}, epoch {epoch}: loss {loss:.1f}, {progress.describe(ranks)}")
+                users, items = model.factors(data.features)
+                _, ranks = rank_users(users[reported], items, held_out, 0)
+                bar.write(
+                    f"{run.name}, epoch {epoch}: loss {loss:.1f}, {progress.describe(ranks)}{note}"
+                )
 
         return training.model.fit(
             data,
@@ -338,6 +352,18 @@ def _train(
             gpu=gpu,
             after_epoch=after_epoch,
         )
+
+
+def reported_users(interactions: Interactions) -> np.ndarray:
+    """Return the users, ascending, on whom accuracy is measured while a recommender trains.
+
+    They are all users, or of more than ``USERS_REPORTED`` a fixed random sample of that size.
+    """
+    n_users = interactions.n_users
+    if n_users <= USERS_REPORTED:
+        return np.arange(n_users)
+    chosen = np.random.default_rng(0).choice(n_users, USERS_REPORTED, replace=False)
+    return np.sort(chosen)
 
 
 def _require_a_batch(training: Training, data: TrainingData) -> None:

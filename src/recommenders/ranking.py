@@ -4,7 +4,8 @@ Every recommender folds its weights to ``users`` (n_users, d) and ``items`` (n_i
 handled in blocks, which bounds memory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +14,11 @@ from src.datasets.interactions import Interactions
 
 SCORES_AT_ONCE = 2**22
 """16 MB of float32: blocks that stay near the processor and still make large matrix products."""
+USERS_IN_PART = 8192
+"""Fewest users of a part: a kill costs at most the part in work."""
+
+Ranker = Callable[[np.ndarray, np.ndarray, Interactions, int], tuple[TopK, TestRanks]]
+"""Function like ``lists_and_ranks``."""
 
 
 def top_k(
@@ -58,11 +64,15 @@ def best_of_rows(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     return np.take_along_axis(items, order, 1), np.take_along_axis(values, order, 1)
 
 
-def test_ranks(users: np.ndarray, items: np.ndarray, interactions: Interactions) -> TestRanks:
-    """Return the rank of each held-out item among the items outside its user's training set.
+def lists_and_ranks(
+    users: np.ndarray, items: np.ndarray, interactions: Interactions, k: int
+) -> tuple[TopK, TestRanks]:
+    """Return ``top_k`` and ``test_ranks`` in one pass over the scores; k = 0 makes empty lists.
 
-    No sorting: a rank is the number of other candidates that score at least as high.
+    No sorting for ranks: a rank is the number of other candidates that score at least as high.
     """
+    k = min(k, len(items))
+    best = TopK(np.empty((len(users), k), np.int64), np.empty((len(users), k), np.float32))
     test_users, test_items = interactions.test.T
     ranks = np.empty(len(test_users), np.int64)
     for block, scores in _score_blocks(users, items, interactions):
@@ -70,11 +80,51 @@ def test_ranks(users: np.ndarray, items: np.ndarray, interactions: Interactions)
         of_block = scores[test_users[tests] - block.start]
         own = np.take_along_axis(of_block, test_items[tests, None], 1)
         ranks[tests] = np.count_nonzero(of_block >= own, axis=1) - 1
+        if k:
+            best.items[block], best.scores[block] = best_of_rows(scores, k)
+    best.items[np.isneginf(best.scores)] = -1
     negatives = len(items) - interactions.degrees[test_users] - 1
-    return TestRanks(test_users, test_items, ranks, negatives)
+    return best, TestRanks(test_users, test_items, ranks, negatives)
+
+
+def test_ranks(users: np.ndarray, items: np.ndarray, interactions: Interactions) -> TestRanks:
+    """Return the rank of each held-out item among the items outside its user's training set."""
+    return lists_and_ranks(users, items, interactions, 0)[1]
 
 
 test_ranks.__test__ = False  # pytest would collect a function whose name begins with test
+
+
+def ranker(gpu: int) -> Ranker:
+    """Return the function that ranks on CUDA device ``gpu``: ``lists_and_ranks`` if there is none.
+
+    Both give the same lists, up to the rounding of the products that are scores.
+    """
+    if gpu < 0:
+        return lists_and_ranks
+    from src.extractors.device import select_device  # loads torch
+
+    device = select_device(gpu)
+    if device.type == "cpu":
+        return lists_and_ranks
+    from src.recommenders.gpu_ranking import lists_and_ranks_on
+
+    return partial(lists_and_ranks_on, device)
+
+
+def user_parts(n_users: int, n_items: int) -> list[slice]:
+    """Return the users of each part of a ranking that is shared, whatever shares it.
+
+    A part ends where a block of users ends, so that scores round as those of an undivided ranking.
+    """
+    block = _block_size(n_items)
+    size = block * -(-USERS_IN_PART // block)
+    return [slice(start, min(start + size, n_users)) for start in range(0, n_users, size)]
+
+
+def _block_size(n_items: int) -> int:
+    """Return the number of users whose scores are in memory together."""
+    return max(1, SCORES_AT_ONCE // n_items)
 
 
 def _score_blocks(
@@ -84,7 +134,7 @@ def _score_blocks(
 
     The array is used again for the next block.
     """
-    size = max(1, SCORES_AT_ONCE // len(items))
+    size = _block_size(len(items))
     buffer = np.empty((min(size, len(users)), len(items)), np.float32)
     for start in range(0, len(users), size):
         block = slice(start, min(start + size, len(users)))

@@ -1,18 +1,26 @@
 """Top-K lists and ranks of held-out items of recommenders, under both protocols."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 
 from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
-from src.artifacts.layout import Layout
-from src.artifacts.manifest import Manifest
+from src.artifacts.layout import Layout, ListsForm
+from src.artifacts.manifest import Manifest, record_path
+from src.artifacts.parts import Parts
 from src.artifacts.stage import Stage
-from src.artifacts.tables import write_test_ranks, write_top_k
+from src.artifacts.tables import (
+    TestRanks,
+    TopK,
+    write_test_ranks,
+    write_top_k,
+    write_top_k_arrays,
+)
+from src.extractors.distribution import own_share, rank, require_same, wait_for_all
 from src.recommenders.command import training_command
 from src.recommenders.data import TrainingData
 from src.recommenders.fitting import (
@@ -23,17 +31,27 @@ from src.recommenders.fitting import (
     files_read,
     fit,
 )
-from src.recommenders.ranking import test_ranks, top_k
+from src.recommenders.ranking import ranker, user_parts
 from src.recommenders.recommender import Recommender
 
 STAGE = "recommend"
 DEPLOY = "deploy recommender"
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """How lists and ranks are made."""
+
+    gpu: int = -1
+    """CUDA device; -1 is the CPU."""
+    lists: ListsForm | None = "tsv"
+    """Form of the file of lists; None writes no lists."""
+
+
 def recommend_retrained(
     training: Training | Fitting,
     data: TrainingData,
-    gpu: int,
+    ranking: Ranking,
     progress: Progress,
     force: bool,
     keep: Literal["last", "best"] = "last",
@@ -41,7 +59,8 @@ def recommend_retrained(
     """Learn from the experiment's own data and write its lists and ranks; see ``fit``.
 
     ``keep`` chooses the last weights, or the checkpoint that is best on validation rows. Returns the run
-    of these lists; its name shows the checkpoints among which it was chosen.
+    of these lists; its name shows the checkpoints among which it was chosen. Under ``torchrun`` process
+    0 learns, and all processes rank.
     """
     layout, run = training.layout, training.run
     options = training.list_options
@@ -51,16 +70,19 @@ def recommend_retrained(
         options |= {"keep": keep, "every": progress.every}
     training.require_start()
     manifest = Manifest.of(STAGE, options, (*training.inputs, *layout.held_out_sets))
-    stage = _stage(layout, run, manifest)
+    stage = _stage(layout, run, manifest, ranking)
     if stage.is_up_to_date(force):
         return run
-    if not in_epochs:
-        recommender = training.fitted(data, force)
-    else:
-        recommender = fit(training, data, gpu, progress, force)
+
+    def learn(force: bool) -> Recommender:
+        if not in_epochs:
+            return training.fitted(data, force)
+        recommender = fit(training, data, ranking.gpu, progress, force)
         if keep == "best":
-            recommender = best_on_validation(training, data, progress)
-    _write(stage, run, recommender, data)
+            return best_on_validation(training, data, ranking.gpu, progress)
+        return recommender
+
+    _write(stage, layout, run, _learnt_once(learn, force), data, ranking)
     return run
 
 
@@ -69,6 +91,7 @@ def recommend_at_test_time(
     training: Training | Fitting,
     data: TrainingData,
     clean_data: Callable[[], TrainingData],
+    ranking: Ranking,
     force: bool,
 ) -> None:
     """Score the features of ``run`` with the recommender of ``training``, which learnt from clean ones.
@@ -88,18 +111,22 @@ def recommend_at_test_time(
         learnt = training.inputs
     inputs = (*learnt, *files_read(layout, run), layout.training_set, *layout.held_out_sets)
     manifest = Manifest.of(STAGE, training.list_options, inputs)
-    stage = _stage(layout, run, manifest)
+    stage = _stage(layout, run, manifest, ranking)
     if stage.is_up_to_date(force):
         return
     if isinstance(training, Training):
         recommender = training.read(trained.epochs, data)
     else:
-        recommender = training.fitted(clean_data())
-    _write(stage, run, recommender, data)
+        recommender = _learnt_once(lambda _: training.fitted(clean_data()), force)
+    _write(stage, layout, run, recommender, data, ranking)
 
 
 def recommend_deployed(
-    training: Training, experiment: Experiment, data: TrainingData, force: bool
+    training: Training,
+    experiment: Experiment,
+    data: TrainingData,
+    ranking: Ranking,
+    force: bool,
 ) -> Run:
     """Rank the clean features of another extractor by the recommender of ``training``, unchanged.
 
@@ -120,24 +147,90 @@ def recommend_deployed(
     recommender = training.read(run.epochs, data)
     inputs = (source, layout.features(experiment), layout.training_set, *layout.held_out_sets)
     weights, manifest = layout.weights(run), Manifest.of(DEPLOY, training.list_options, inputs)
-    if force or not manifest.is_current([weights]):
+    if rank() == 0 and (force or not manifest.is_current([weights])):
         with atomic_output(weights) as temporary:
             recommender.save(temporary)
         manifest.write([weights])
-    stage = _stage(layout, run, manifest)
+    stage = _stage(layout, run, manifest, ranking)
     if not stage.is_up_to_date(force):
-        _write(stage, run, recommender, data)
+        _write(stage, layout, run, recommender, data, ranking)
     return run
 
 
-def _stage(layout: Layout, run: Run, manifest: Manifest) -> Stage:
-    return Stage(manifest, (layout.recommendations(run), layout.test_ranks(run)), run.name)
+def _stage(layout: Layout, run: Run, manifest: Manifest, ranking: Ranking) -> Stage:
+    """Return the stage that writes the ranks of ``run`` and, if asked for, its lists before them."""
+    lists = [] if ranking.lists is None else [layout.recommendations(run, ranking.lists)]
+    stage = Stage(manifest, (*lists, layout.test_ranks(run)), run.name)
+    require_same(stage.parts.folder.name, f"data or options of {run.name}")
+    return stage
 
 
-def _write(stage: Stage, run: Run, recommender: Recommender, data: TrainingData) -> None:
+def _learnt_once(learn: Callable[[bool], Recommender], force: bool) -> Recommender:
+    """Return ``learn(force)`` of process 0; the others then read what it has stored."""
+    first = learn(force) if rank() == 0 else None
+    wait_for_all()
+    return learn(False) if first is None else first
+
+
+def _write(
+    stage: Stage,
+    layout: Layout,
+    run: Run,
+    recommender: Recommender,
+    data: TrainingData,
+    ranking: Ranking,
+) -> None:
+    """Rank a share of the users in each process; process 0 joins the shares and publishes."""
     users, items = recommender.factors(data.features)
     if not (np.isfinite(users).all() and np.isfinite(items).all()):
         raise UserError(f"{run.name}: the weights are no longer finite: lower the learning rates")
-    with stage.publish() as (lists, ranks):
-        write_top_k(lists, top_k(users, items, data.at_test_time, run.top_k))
-        write_test_ranks(ranks, test_ranks(users, items, data.at_test_time))
+    interactions = data.at_test_time
+    plan = user_parts(len(users), len(items))
+    rank_users = ranker(ranking.gpu)
+    k = run.top_k if ranking.lists else 0
+    for number in own_share(stage.parts.unfinished(len(plan))):
+        block = plan[number]
+        best, ranks = rank_users(users[block], items, interactions.block(block), k)
+        stage.parts.save(
+            number,
+            {
+                "items": best.items.astype(np.int32),
+                "scores": best.scores,
+                "ranks": np.stack([ranks.users + block.start, *_columns(ranks)[1:]]),
+            },
+        )
+    wait_for_all()
+    if rank() == 0:
+        best, ranks = _joined(stage.parts, plan)
+        with stage.publish() as (*lists, ranks_file):
+            for file in lists:
+                (write_top_k_arrays if ranking.lists == "npz" else write_top_k)(file, best)
+            write_test_ranks(ranks_file, ranks)
+        _remove_older(layout, run, ranking)
+    wait_for_all()
+
+
+def _columns(ranks: TestRanks) -> tuple[np.ndarray, ...]:
+    return ranks.users, ranks.items, ranks.ranks, ranks.negatives
+
+
+def _joined(parts: Parts, plan: list[slice]) -> tuple[TopK, TestRanks]:
+    """Return the lists and ranks of all parts; holds one part beside them."""
+    best, ranks = None, []
+    for number, block in enumerate(plan):
+        part = parts.read(number)
+        if best is None:
+            shape = (plan[-1].stop, part["items"].shape[1])
+            best = TopK(np.empty(shape, np.int64), np.empty(shape, np.float32))
+        best.items[block], best.scores[block] = part["items"], part["scores"]
+        ranks.append(part["ranks"])
+    return best, TestRanks(*np.concatenate(ranks, axis=1))
+
+
+def _remove_older(layout: Layout, run: Run, ranking: Ranking) -> None:
+    """Remove lists of ``run`` in other forms, which may be of an earlier training."""
+    for form in get_args(ListsForm):
+        if form != ranking.lists:
+            file = layout.recommendations(run, form)
+            file.unlink(missing_ok=True)
+            record_path(file).unlink(missing_ok=True)

@@ -176,7 +176,7 @@ def attacked_runs(
     layout: Layout, epochs: int | None, fidelity: str | None, options: Collection[str] | None
 ) -> list[Run]:
     """The runs to report, of the longest lists where there are several; none without attacked lists."""
-    if not any(layout.recommendations_dir.glob("*.tsv")):
+    if not any(layout.recommendations_dir.glob("*.*")):
         return []
     attacked = [run for run in list_runs(layout) if run.experiment.attack]
     if not attacked:

@@ -30,6 +30,7 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, fingerprint, read_record, record_path
 from src.artifacts.program import AUDITS
 from src.artifacts.stage import Stage
+from src.artifacts.tables import read_pairs
 
 PGD = "eps8.0_eps_it8.0_nb_it10_linf"
 
@@ -346,3 +347,18 @@ def test_atomic_output_passes_errors_on(tmp_path):
     with pytest.raises(OSError, match="space"), atomic_output(tmp_path / "x"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert json.dumps([path.name for path in tmp_path.iterdir()]) == "[]"
+
+
+def test_a_wrong_row_far_down_a_long_table_is_named_by_its_number(tmp_path):
+    path, n_rows = tmp_path / "long.tsv", 2**20 + 5
+    path.write_bytes(b"0\t1\n" * (n_rows - 1) + b"0\tone\n")
+    with pytest.raises(UserError, match=rf"row {n_rows}: item 'one' is not an id"):
+        read_pairs(path)
+
+
+def test_features_are_mapped_and_the_file_stays_as_it_is(tmp_path):
+    path = tmp_path / "features.npy"
+    write_features(path, np.ones((3, 2)))
+    before = path.read_bytes()
+    read_features(path)[0] = 7
+    assert path.read_bytes() == before

@@ -25,7 +25,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.parts import Parts
 from src.cli import run
 from src.datasets.image_set import ImageSet
-from src.extractors.distribution import own_share, process_group, rank
+from src.extractors.distribution import own_share, process_group, rank, require_same
 from src.training import loop
 
 ROOT = Path(__file__).parents[2]
@@ -311,6 +311,19 @@ def test_training_continues_after_a_process_has_died(tmp_path, monkeypatch):
 def writes_its_gpu() -> None:
     with process_group(int(sys.argv[1])) as gpu:
         Path(f"gpu of {rank()}").write_text(str(gpu))
+
+
+def sees_data_of_its_own() -> None:
+    with process_group(-1):
+        require_same("alike", "data")
+        require_same(str(rank()), "data")
+
+
+def test_processes_that_see_different_data_say_so_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = together(2, (sees_data_of_its_own, ""))
+    assert [end.code for end in ended] == [2, 2]
+    assert problems(ended) == ["error: the processes of torchrun see different data"]
 
 
 @pytest.mark.parametrize(

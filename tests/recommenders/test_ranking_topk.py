@@ -1,11 +1,12 @@
 """Lists and ranks against their definitions, ties included."""
 
 import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from src.datasets.interactions import Interactions
-from src.recommenders import ranking
+from src.recommenders import gpu_ranking, ranking
 from src.recommenders.ranking import top_k
 
 
@@ -42,6 +43,45 @@ def check_top_k(users, items, interactions, k):
         assert best.items[user][kept].tolist() == expected
         np.testing.assert_array_equal(best.scores[user][kept], scores[expected])
         assert (best.scores[user][~kept] == -np.inf).all()
+
+
+@given(problems(), st.integers(0, 20), st.sampled_from([1, 40, 2**28]))
+def test_torch_ranks_as_numpy_does_ties_included(problem, k, scores_at_once):
+    users, items, interactions = problem
+    usual, gpu_ranking.SCORES_AT_ONCE = gpu_ranking.SCORES_AT_ONCE, scores_at_once
+    try:
+        best, ranks = gpu_ranking.lists_and_ranks_on(torch.device("cpu"), *problem, k)
+    finally:
+        gpu_ranking.SCORES_AT_ONCE = usual
+    expected, expected_ranks = ranking.lists_and_ranks(users, items, interactions, k)
+    np.testing.assert_array_equal(best.items, expected.items)
+    np.testing.assert_array_equal(best.scores, expected.scores)
+    np.testing.assert_array_equal(columns(ranks), columns(expected_ranks))
+
+
+@given(problems(), st.integers(1, 20), st.sampled_from([1, 40, 2**22]))
+def test_parts_that_are_joined_are_the_undivided_ranking(problem, k, scores_at_once):
+    users, items, interactions = problem
+
+    def check() -> None:
+        best, ranks = ranking.lists_and_ranks(users, items, interactions, k)
+        found = []
+        for block in ranking.user_parts(len(users), len(items)):
+            part = interactions.block(block)
+            lists, of_part = ranking.lists_and_ranks(users[block], items, part, k)
+            np.testing.assert_array_equal(lists.items, best.items[block])
+            found.append(columns(of_part) + np.array([[block.start], [0], [0], [0]]))
+        np.testing.assert_array_equal(np.concatenate(found, axis=1), columns(ranks))
+
+    usual, ranking.USERS_IN_PART = ranking.USERS_IN_PART, 2
+    try:
+        with_blocks(scores_at_once, check)
+    finally:
+        ranking.USERS_IN_PART = usual
+
+
+def columns(ranks) -> np.ndarray:
+    return np.stack([ranks.users, ranks.items, ranks.ranks, ranks.negatives])
 
 
 @given(problems(), st.sampled_from([1, 40, 2**22]))

@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,17 +17,21 @@ import evaluate_rec
 import rec_generator
 import summarize
 from src.artifacts.classes import Classes, write_classes
+from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import read_record, record_path
 from src.artifacts.tables import read_pairs, read_test_ranks, read_top_k, write_pairs
 from src.cli import add_fidelity_option, run
+from src.datasets.interactions import Interactions
+from src.measures.runs import list_runs
 from src.recommenders import fitting
 from src.recommenders.command import add_recommender_options, run_of, training_command
 from src.recommenders.models import plain_run
 from src.recommenders.registry import RECOMMENDERS
 
+ROOT = Path(__file__).parents[2]
 N_USERS, N_ITEMS, N_FEATURES = 24, 16, 8
 ATTACKED = "pgd_1_2_eps4.0_eps_it4.0_nb_it10_linf"
 SHORT = ["--epoch", "6", "--emb1_K", "4", "--batch_size", "16", "--lr", "0.05", "--topk", "5"]
@@ -724,3 +729,65 @@ def test_unlike_runs_are_not_compared(layout, generate, capsys, monkeypatch):
     assert "--emb1_K is 4 and 8" in the_error(capsys)
     record_path(attacked).unlink()  # lists of another system
     assert call(summarize) == 0
+
+
+def test_lists_as_arrays_are_those_of_the_text_and_replace_it(layout, generate):
+    run_ = Run.parse(f"original_top5_ep6_VBPR{NAMED}")
+    assert generate("--model", "VBPR") == 0
+    as_text, text = read_top_k(layout.recommendations(run_)), layout.recommendations(run_)
+    ranks = layout.test_ranks(run_).read_bytes()
+    assert generate("--model", "VBPR", "--lists", "npz") == 0
+    assert layout.recommendations(run_).suffix == ".npz" and not text.exists()
+    as_arrays = read_top_k(layout.recommendations(run_))
+    np.testing.assert_array_equal(as_arrays.items, as_text.items)
+    np.testing.assert_array_equal(as_arrays.scores, as_text.scores)
+    assert [found.name for found in list_runs(layout)] == [run_.name]
+    assert layout.test_ranks(run_).read_bytes() == ranks
+
+
+def test_without_lists_later_stages_say_that_they_need_them(layout, generate, capsys, monkeypatch):
+    assert generate("--model", "Pop", "--lists", "none") == 0
+    assert "AUC" in capsys.readouterr().out
+    assert {path.name for path in layout.recommendations_dir.iterdir()} == {"test_ranks"}
+    monkeypatch.setattr(
+        sys, "argv", ["evaluate_rec.py", "--dataset", "tiny", "--root", str(layout.root)]
+    )
+    assert run(evaluate_rec.main) == 2
+    assert "holds ranks but no lists" in the_error(capsys)
+
+
+def test_a_file_that_holds_no_arrays_is_named(tmp_path):
+    path = tmp_path / "lists.npz"
+    path.write_bytes(b"no archive")
+    with pytest.raises(UserError, match=r"lists\.npz is not an archive"):
+        read_top_k(path)
+
+
+@pytest.mark.slow
+def test_processes_of_torchrun_rank_to_the_same_bytes(layout, tmp_path):
+    def torchrun(n: int, *arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += [f"--nproc_per_node={n}", str(ROOT / "rec_generator.py")]
+        command += ["--dataset", "tiny", "--root", str(layout.root), *SHORT, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+    two = torchrun(2, "--model", "VBPR")
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count("AUC") == 1  # process 0 alone prints
+    shared = files(layout.root / "rec_results")
+    assert not [name for name in shared if name.startswith(".")]
+    shutil.rmtree(layout.root / "rec_results")
+    one = torchrun(1, "--model", "VBPR")
+    assert one.returncode == 0, one.stderr
+    assert files(layout.root / "rec_results") == shared
+
+
+def test_accuracy_between_epochs_is_of_a_fixed_sample_of_many_users():
+    def reported(n_users: int) -> np.ndarray:
+        nothing = np.empty((0, 2), np.int64)
+        return fitting.reported_users(Interactions(nothing, nothing, n_users, 1))
+
+    assert reported(20_000).tolist() == list(range(20_000))
+    users = reported(50_000)
+    assert (np.diff(users) > 0).all() and len(users) == 20_000 and users[-1] < 50_000
+    np.testing.assert_array_equal(reported(50_000), users)
