@@ -95,10 +95,11 @@ def read_top_k(path: Path) -> TopK:
 
 @dataclass(frozen=True)
 class TestRanks:
-    """Rank of each user's held-out item among the items outside the user's training set.
+    """Rank of each held-out item among the items outside its user's training set.
 
-    All arrays are (test users,) int64. ``ranks`` counts the other candidates that score at least as high
-    (0 is the best; ties count against the held-out item), ``negatives`` counts all other candidates.
+    All arrays are (held-out items,) int64, users in ascending order. ``ranks`` is the position of the
+    item in its user's list (0 is the best; ties with other items count against held-out ones),
+    ``negatives`` counts the candidates that are not held out for the user.
     """
 
     __test__ = False  # pytest would collect a class whose name begins with Test

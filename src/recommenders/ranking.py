@@ -61,17 +61,34 @@ def best_of_rows(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 def test_ranks(users: np.ndarray, items: np.ndarray, interactions: Interactions) -> TestRanks:
     """Return the rank of each held-out item among the items outside its user's training set.
 
-    No sorting: a rank is the number of other candidates that score at least as high.
+    No sorting: a rank is the number of other candidates that score at least as high, except that held-out
+    items of a user with equal scores take the last of their places in the order of their ids.
     """
     test_users, test_items = interactions.test.T
     ranks = np.empty(len(test_users), np.int64)
     for block, scores in _score_blocks(users, items, interactions):
-        tests = slice(*np.searchsorted(test_users, (block.start, block.stop)))
-        of_block = scores[test_users[tests] - block.start]
-        own = np.take_along_axis(of_block, test_items[tests, None], 1)
-        ranks[tests] = np.count_nonzero(of_block >= own, axis=1) - 1
-    negatives = len(items) - interactions.degrees[test_users] - 1
+        start, stop = np.searchsorted(test_users, (block.start, block.stop))
+        for first in range(start, stop, len(scores)):
+            tests = slice(first, min(first + len(scores), stop))
+            of_tests = scores[test_users[tests] - block.start]
+            own = np.take_along_axis(of_tests, test_items[tests, None], 1)
+            ranks[tests] = np.count_nonzero(of_tests >= own, axis=1) - 1
+    ranks -= _tied_after(test_users, ranks)
+    held_out = np.bincount(test_users, minlength=len(users))
+    negatives = len(items) - (interactions.degrees + held_out)[test_users]
     return TestRanks(test_users, test_items, ranks, negatives)
+
+
+def _tied_after(users: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """Return the number (n,) of later rows with the same user and rank."""
+    order = np.lexsort((ranks, users))
+    is_last = np.diff(users[order], append=-1) != 0
+    is_last |= np.diff(ranks[order], append=-1) != 0
+    last = np.flatnonzero(is_last)
+    after = np.empty(len(order), np.int64)
+    position = np.arange(len(order))
+    after[order] = last[np.searchsorted(last, position)] - position
+    return after
 
 
 test_ranks.__test__ = False  # pytest would collect a function whose name begins with test
