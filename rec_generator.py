@@ -132,7 +132,7 @@ def recommend(
 ) -> None:
     """Train every recommender on every experiment with every seed, or read it, and rank."""
     from src.artifacts.tables import TestRanks, read_test_ranks
-    from src.metrics.ranking import auc, hit_ratio, ndcg
+    from src.metrics.ranking import auc, hit_ratio, ndcg, recall
     from src.recommenders.data import load_training_data
     from src.recommenders.fitting import Progress, training_of
     from src.recommenders.recommending import (
@@ -143,13 +143,17 @@ def recommend(
     )
 
     def quality(ranks: TestRanks) -> float:
-        return ndcg(ranks.ranks, TABLE_K).mean()
+        return ndcg(ranks.users, ranks.ranks, TABLE_K).mean()
 
     def accuracy(ranks: TestRanks) -> str:
-        hits = hit_ratio(ranks.ranks, TABLE_K).mean()
+        users = ranks.users
+        several = (users[1:] == users[:-1]).any()
+        share = recall(users, ranks.ranks, TABLE_K).mean()
         return (
-            f"HR@{TABLE_K} {hits:.4f}, nDCG@{TABLE_K} {quality(ranks):.4f}, "
-            f"AUC {auc(ranks.ranks, ranks.negatives).mean():.4f}"
+            f"HR@{TABLE_K} {hit_ratio(users, ranks.ranks, TABLE_K).mean():.4f}, "
+            + (f"Recall@{TABLE_K} {share:.4f}, " if several else "")
+            + f"nDCG@{TABLE_K} {quality(ranks):.4f}, "
+            f"AUC {auc(users, ranks.ranks, ranks.negatives).mean():.4f}"
         )
 
     progress = Progress(options.verbose, accuracy, quality)

@@ -170,9 +170,9 @@ def ours(data_path: Path) -> None:
     def accuracy(users: np.ndarray, items: np.ndarray) -> Measured:
         ranks = test_ranks(users, items, data.interactions)
         return {
-            "HR": hit_ratio(ranks.ranks, K).mean(),
-            "nDCG": ndcg(ranks.ranks, K).mean(),
-            "AUC": auc(ranks.ranks, ranks.negatives).mean(),
+            "HR": hit_ratio(ranks.users, ranks.ranks, K).mean(),
+            "nDCG": ndcg(ranks.users, ranks.ranks, K).mean(),
+            "AUC": auc(ranks.users, ranks.ranks, ranks.negatives).mean(),
         }
 
     trainers["BPR-MF"].load(initial_weights(shapes, hyperparameters, data.scale, 0))

@@ -130,9 +130,9 @@ def ours(data_path: Path) -> None:
         watch = Stopwatch()
         ranks = test_ranks(*folded(), data.interactions)
         measured = {
-            "hr": hit_ratio(ranks.ranks, 20).mean(),
-            "ndcg": ndcg(ranks.ranks, 20).mean(),
-            "auc": auc(ranks.ranks, ranks.negatives).mean(),
+            "hr": hit_ratio(ranks.users, ranks.ranks, 20).mean(),
+            "ndcg": ndcg(ranks.users, ranks.ranks, 20).mean(),
+            "auc": auc(ranks.users, ranks.ranks, ranks.negatives).mean(),
         }
         return {**watch.read(), **measured}
 

@@ -13,7 +13,6 @@ from src.artifacts.columns import (
     check_columns,
     id_column,
     require_dense,
-    require_unique,
 )
 from src.artifacts.errors import UserError
 
@@ -145,10 +144,11 @@ def _checked(path: Path, lists: TopK) -> TopK:
 
 @dataclass(frozen=True)
 class TestRanks:
-    """Rank of each user's held-out item among the items outside the user's training set.
+    """Rank of each held-out item among the items outside its user's training set.
 
-    All arrays are (test users,) int64. ``ranks`` counts the other candidates that score at least as high
-    (0 is the best; ties count against the held-out item), ``negatives`` counts all other candidates.
+    All arrays are (held-out items,) int64, users in ascending order. ``ranks`` is the position of the
+    item in its user's list (0 is the best; ties with other items count against held-out ones),
+    ``negatives`` counts the candidates that are not held out for the user.
     """
 
     __test__ = False  # pytest would collect a class whose name begins with Test
@@ -168,12 +168,19 @@ def write_test_ranks(path: Path, ranks: TestRanks) -> None:
 def read_test_ranks(path: Path) -> TestRanks:
     """Read a file of ``write_test_ranks``.
 
-    Raises ``UserError`` for a user who stands there twice and for a rank beyond the other candidates.
+    Raises ``UserError`` for an item that stands there twice for one user and for a rank beyond the other
+    candidates.
     """
     columns = [id_column(name) for name in ("user", "item", "rank", "negatives")]
     ranks = TestRanks(*_read_columns(path, columns))
-    require_unique(path, "user", ranks.users, first_row=1)
-    if (beyond := ranks.ranks > ranks.negatives).any():
+    repeated = pd.DataFrame({"user": ranks.users, "item": ranks.items}).duplicated()
+    if repeated.any():
+        row = int(np.argmax(repeated))
+        raise UserError(
+            f"{path}, row {row + 1}: user {ranks.users[row]} has item {ranks.items[row]} twice"
+        )
+    _, row_of, held_out = np.unique(ranks.users, return_inverse=True, return_counts=True)
+    if (beyond := ranks.ranks >= ranks.negatives + held_out[row_of]).any():
         row = int(np.argmax(beyond))
         raise UserError(
             f"{path}, row {row + 1}: rank {ranks.ranks[row]} of {ranks.negatives[row]} negatives"

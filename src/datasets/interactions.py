@@ -1,4 +1,4 @@
-"""Interactions of users with items: training positives and one or two held-out items per user."""
+"""Interactions of users with items: training positives and held-out items."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class Interactions:
     """Implicit feedback over users 0..n_users-1 and items 0..n_items-1.
 
     ``train`` (n, 2), ``test`` (m, 2) and ``validation`` (v, 2) hold (user, item) pairs, int64, sorted by
-    user and then item. No pair is in two of them. A user has at most one row in ``test`` and one in
+    user and then item. No pair is in two of them. A user has any number of rows in ``test`` and in
     ``validation``, which is empty if the data set has no such part.
     """
 
@@ -116,9 +116,9 @@ def check_split(
 ) -> None:
     """Raise ``UserError`` unless a recommender trained on ``train`` can rank ``held_out``.
 
-    Errors are repeated rows, rows that another part has too, several rows of a user in a held-out part,
-    and users without training rows. Messages call a user ``users[number]`` and an item
-    ``items[number]``; item numbers must be below ``len(items)``.
+    Errors are repeated rows, rows that another part has too, and users without training rows. Messages
+    call a user ``users[number]`` and an item ``items[number]``; item numbers must be below
+    ``len(items)``.
     """
     earlier: dict[str, np.ndarray] = {}
     for part in (train, *held_out):
@@ -132,9 +132,6 @@ def check_split(
         earlier[part.kind] = keys
     for part in held_out:
         owners = part.pairs[:, 0]
-        if (several := _repeated(owners)).any():
-            user = users[owners[np.argmax(several)]]
-            raise UserError(f"{part.path}: user {user} has several {part.kind} items")
         if not (known := np.isin(owners, train.pairs[:, 0])).all():
             user = users[owners[np.argmin(known)]]
             raise UserError(f"{part.path}: user {user} has no row in {train.path.name}")

@@ -15,9 +15,11 @@ def add_table_options(parser: argparse.ArgumentParser, *, without_core: str) -> 
         "--interactions", type=Path, help="all feedback: the newest of each user is held out"
     )
     parser.add_argument("--train", type=Path, help="ready training table, with --test")
-    parser.add_argument("--test", type=Path, help="ready test table, at most one row for each user")
     parser.add_argument(
-        "--validation", type=Path, help="ready validation table, at most one row for each user"
+        "--test", type=Path, help="ready test table, any number of rows for each user"
+    )
+    parser.add_argument(
+        "--validation", type=Path, help="ready validation table, any number of rows for each user"
     )
     parser.add_argument(
         "--validation_split",

@@ -14,11 +14,13 @@ import pandas as pd
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
+from src.artifacts.tables import TestRanks
 from src.attacks.given import GIVEN
 from src.measures.changes import SEED, TRAINING, USER
 from src.measures.exposure import Subject
 from src.measures.promotion import Trainings, attacked_ids, promotion_table
 from src.measures.verdicts import CONTROL
+from src.metrics import ranking
 from src.metrics.effects import Interval, nested_interval
 from src.recommenders.data import load_training_data
 from src.recommenders.ranking import test_ranks
@@ -88,8 +90,12 @@ class Measured:
     @property
     def hit_rate(self) -> Interval:
         """HR@K of the clean lists, over trainings, seeds and users."""
+
+        def hits_of(ranks: TestRanks, k: int) -> np.ndarray:
+            return ranking.hit_ratio(ranks.users, ranks.ranks, k)
+
         hits = [
-            [test_ranks(*of.factors, of.data.at_test_time).ranks < of.k for of in seeds]
+            [hits_of(test_ranks(*of.factors, of.data.at_test_time), of.k) for of in seeds]
             for seeds in self.trainings.subjects
         ]
         return nested_interval(np.array(hits, np.float64), (TRAINING, SEED, USER))

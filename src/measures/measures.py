@@ -9,23 +9,35 @@ from src.measures.changes import Measure, Measured
 from src.measures.runs import HeldOut
 from src.metrics import popularity_bias, ranking, significance
 
-ACCURACY: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+AccuracyMeasure = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+"""Function of the users and ranks of held-out items and a K: a value for each user."""
+
+ACCURACY: dict[str, AccuracyMeasure] = {
     "hr": ranking.hit_ratio,
     "ndcg": ranking.ndcg,
 }
-"""Of the ranks (users,) of the held-out items and a K: a value for each user, (users,)."""
+ACCURACY_OF_SEVERAL: dict[str, AccuracyMeasure] = {
+    "recall": ranking.recall,
+    "precision": ranking.precision,
+    "map": ranking.average_precision,
+    "mrr": ranking.reciprocal_rank,
+}
+"""Further measures if some users have several held-out items; with one item all but MRR repeat HR."""
 
-METRICS = ("chr", "chr_normalised", "ncdcg", *ACCURACY, "auc")
+METRICS = ("chr", "chr_normalised", "ncdcg", *ACCURACY, *ACCURACY_OF_SEVERAL, "auc")
 """The measures of the summary, in its order."""
 
 
 def accuracy_values(held_out: HeldOut, ks: Sequence[int]) -> dict[Measure, np.ndarray]:
     """Return per-user accuracy by (metric, k); ``auc`` has no k, and needs the number of negatives."""
+    users, ranks = held_out.users, held_out.ranks
+    has_several = (np.diff(users) == 0).any()
+    measures = ACCURACY | ACCURACY_OF_SEVERAL if has_several else ACCURACY
     values: dict[Measure, np.ndarray] = {
-        (name, k): measure(held_out.ranks, k) for name, measure in ACCURACY.items() for k in ks
+        (name, k): measure(users, ranks, k) for name, measure in measures.items() for k in ks
     }
     if held_out.negatives is not None:
-        values["auc", None] = ranking.auc(held_out.ranks, held_out.negatives)
+        values["auc", None] = ranking.auc(users, ranks, held_out.negatives)
     return values
 
 

@@ -28,9 +28,9 @@ def accuracy(draws: Sequence[TestRanks], k: int) -> np.ndarray:
     """Return HR@k, nDCG@k and AUC (test users, metrics) float64, averaged over draws."""
     values = [
         (
-            ranking.hit_ratio(draw.ranks, k),
-            ranking.ndcg(draw.ranks, k),
-            ranking.auc(draw.ranks, draw.negatives),
+            ranking.hit_ratio(draw.users, draw.ranks, k),
+            ranking.ndcg(draw.users, draw.ranks, k),
+            ranking.auc(draw.users, draw.ranks, draw.negatives),
         )
         for draw in draws
     ]
@@ -104,7 +104,7 @@ class ParameterOutcome:
             )
             for name, attack in study.cells
         }
-        users = next(iter(ranks.values()))[0].users
+        users = np.unique(next(iter(ranks.values()))[0].users)
         groups = {"all": np.ones(len(users), bool)}
         if attacked_users is not None:
             attacked = np.isin(users, attacked_users)

@@ -123,8 +123,8 @@ def _measured(recommender: Recommender, data: TrainingData, k: int) -> tuple[str
     ranks = test_ranks(*recommender.factors(data.features), data.at_test_time)
     swapped = swapped_features(recommender, data)
     return swapped.reads, {
-        "auc": float(np.mean(auc(ranks.ranks, ranks.negatives))),
-        "hit_rate": float(np.mean(hit_ratio(ranks.ranks, k))),
+        "auc": float(np.mean(auc(ranks.users, ranks.ranks, ranks.negatives))),
+        "hit_rate": float(np.mean(hit_ratio(ranks.users, ranks.ranks, k))),
         "lost_hits": visual_reliance(recommender, data, k).lost_hits,
         "own": swapped.own,
         "others": swapped.others,

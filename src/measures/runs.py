@@ -174,7 +174,7 @@ def read_lists(layout: Layout, run: Run, n_items: int) -> Lists:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Ranks of held-out items: ``users`` and ``ranks`` (n,), ``negatives`` (n,) if known."""
+    """Ranks of held-out items: ``users`` (ascending) and ``ranks`` (n,), ``negatives`` (n,) if known."""
 
     users: np.ndarray
     ranks: np.ndarray

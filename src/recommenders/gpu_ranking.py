@@ -7,6 +7,7 @@ from torch import Tensor
 from src.artifacts.errors import UserError
 from src.artifacts.tables import TestRanks, TopK
 from src.datasets.interactions import Interactions
+from src.recommenders.ranking import placed
 
 SCORES_AT_ONCE = 2**28
 """1 GiB of float32, which the GPU needs three times; a GPU that is smaller gets smaller blocks."""
@@ -28,7 +29,7 @@ def lists_and_ranks_on(
     """
     k = min(k, len(items))
     best = TopK(np.empty((len(users), k), np.int64), np.empty((len(users), k), np.float32))
-    test_users, test_items = interactions.test.T
+    test_users = interactions.test[:, 0]
     ranks = np.empty(len(test_users), np.int64)
     table = torch.from_numpy(np.ascontiguousarray(items, np.float32)).to(device)
     start, size = 0, max(1, SCORES_AT_ONCE // len(items))
@@ -48,8 +49,7 @@ def lists_and_ranks_on(
         best.items[block], best.scores[block], ranks[tests] = columns, values, places
         start = block.stop
     best.items[np.isneginf(best.scores)] = -1
-    negatives = len(items) - interactions.degrees[test_users] - 1
-    return best, TestRanks(test_users, test_items, ranks, negatives)
+    return best, placed(ranks, interactions, len(users), len(items))
 
 
 def _rank_block(

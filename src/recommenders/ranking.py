@@ -69,27 +69,50 @@ def lists_and_ranks(
 ) -> tuple[TopK, TestRanks]:
     """Return ``top_k`` and ``test_ranks`` in one pass over the scores; k = 0 makes empty lists.
 
-    No sorting for ranks: a rank is the number of other candidates that score at least as high.
+    No sorting for ranks: a rank is the number of other candidates that score at least as high, except
+    that held-out items of a user with equal scores take the last of their places in the order of their
+    ids.
     """
     k = min(k, len(items))
     best = TopK(np.empty((len(users), k), np.int64), np.empty((len(users), k), np.float32))
     test_users, test_items = interactions.test.T
     ranks = np.empty(len(test_users), np.int64)
     for block, scores in _score_blocks(users, items, interactions):
-        tests = slice(*np.searchsorted(test_users, (block.start, block.stop)))
-        of_block = scores[test_users[tests] - block.start]
-        own = np.take_along_axis(of_block, test_items[tests, None], 1)
-        ranks[tests] = np.count_nonzero(of_block >= own, axis=1) - 1
+        start, stop = np.searchsorted(test_users, (block.start, block.stop))
+        for first in range(start, stop, len(scores)):
+            tests = slice(first, min(first + len(scores), stop))
+            of_tests = scores[test_users[tests] - block.start]
+            own = np.take_along_axis(of_tests, test_items[tests, None], 1)
+            ranks[tests] = np.count_nonzero(of_tests >= own, axis=1) - 1
         if k:
             best.items[block], best.scores[block] = best_of_rows(scores, k)
     best.items[np.isneginf(best.scores)] = -1
-    negatives = len(items) - interactions.degrees[test_users] - 1
-    return best, TestRanks(test_users, test_items, ranks, negatives)
+    return best, placed(ranks, interactions, len(users), len(items))
+
+
+def placed(ranks: np.ndarray, interactions: Interactions, n_users: int, n_items: int) -> TestRanks:
+    """Return the test ranks of held-out items from the ``ranks`` (n,) that count all ties before them."""
+    test_users, test_items = interactions.test.T
+    held_out = np.bincount(test_users, minlength=n_users)
+    negatives = n_items - (interactions.degrees + held_out)[test_users]
+    return TestRanks(test_users, test_items, ranks - _tied_after(test_users, ranks), negatives)
 
 
 def test_ranks(users: np.ndarray, items: np.ndarray, interactions: Interactions) -> TestRanks:
     """Return the rank of each held-out item among the items outside its user's training set."""
     return lists_and_ranks(users, items, interactions, 0)[1]
+
+
+def _tied_after(users: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """Return the number (n,) of later rows with the same user and rank."""
+    order = np.lexsort((ranks, users))
+    is_last = np.diff(users[order], append=-1) != 0
+    is_last |= np.diff(ranks[order], append=-1) != 0
+    last = np.flatnonzero(is_last)
+    after = np.empty(len(order), np.int64)
+    position = np.arange(len(order))
+    after[order] = last[np.searchsorted(last, position)] - position
+    return after
 
 
 test_ranks.__test__ = False  # pytest would collect a function whose name begins with test

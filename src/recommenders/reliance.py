@@ -102,8 +102,9 @@ def visual_reliance(
 ) -> Reliance:
     """Measure how much ``recommender`` reads from the clean features of ``data``.
 
-    HR@k is exact over all test users, as the mean of ``PERMUTATIONS`` permutations; the other two are
-    over at most ``SAMPLED_USERS`` users and need a recommender with ``slopes``.
+    The share of held-out items in the first k is exact over all test users, as the mean of
+    ``PERMUTATIONS`` permutations; the other two are over at most ``SAMPLED_USERS`` users and need a
+    recommender with ``slopes``.
     """
     rng = np.random.default_rng(seed)
     interactions = data.at_test_time
@@ -117,7 +118,7 @@ def visual_reliance(
     clean = hits(data.features)
     permuted = [hits(rng.permutation(data.features)) for _ in range(PERMUTATIONS)]
     lost = 1 - float(np.mean(permuted)) / clean if clean else np.nan
-    test_users = interactions.test[:, 0]
+    test_users = np.unique(interactions.test[:, 0])
     n_sampled = min(SAMPLED_USERS, len(test_users))
     sample = np.sort(rng.choice(test_users, n_sampled, replace=False))
     slopes = recommender.slopes(sample)
@@ -128,10 +129,12 @@ def visual_reliance(
     read = unit_length(embedded) if recommender.unit else embedded
     visual = slopes @ read.T
     rest = users[sample] @ items.T - visual
-    ranks = test_ranks(slopes, read, interactions.of_users(sample))
+    sampled = interactions.of_users(sample)
+    ranks = test_ranks(slopes, read, sampled)
+    others = len(read) - sampled.degrees[ranks.users] - 1
     return Reliance(
         lost,
-        float(1 - (ranks.ranks / ranks.negatives).mean()),
+        float(1 - (ranks.ranks / others).mean()),
         np.inf if recommender.reads_pixels else _deviation(visual) / _deviation(rest),
     )
 

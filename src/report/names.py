@@ -20,6 +20,7 @@ ATTACKS = {
 CONTROL = "noise"
 METRICS = {
     "chr": "CHR", "chr_normalised": "CHR / K", "ncdcg": "nCDCG", "hr": "HR", "ndcg": "nDCG", "auc": "AUC",
+    "recall": "recall", "precision": "precision", "map": "MAP", "mrr": "MRR",
 }  # fmt: skip
 PROTOCOLS = {"test_time": "at test time", "retrained": "retrained"}
 

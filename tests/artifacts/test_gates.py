@@ -79,7 +79,7 @@ def test_lists_that_no_recommender_writes_are_refused(tmp_path, content, message
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("0\t1\t3\t9\n1\t1\t3\t9\n0\t1\t2\t9\n", "row 3: user 0 stands there twice"),
+        ("0\t1\t3\t9\n1\t1\t3\t9\n0\t1\t2\t9\n", "row 3: user 0 has item 1 twice"),
         ("0\t1\t3\t9\n1\t1\t10\t9\n", "row 2: rank 10 of 9"),
     ],
 )

@@ -22,9 +22,8 @@ def problems(draw) -> tuple[np.ndarray, np.ndarray, Interactions]:
     users = rng.integers(-spread, spread + 1, (n_users, 3)).astype(np.float32)
     items = rng.integers(-spread, spread + 1, (n_items, 3)).astype(np.float32)
     has = rng.random((n_users, n_items)) < draw(st.floats(0, 0.9))
-    tested = np.flatnonzero(~has.all(axis=1) & (rng.random(n_users) < 0.8))
-    test = np.array([(u, rng.choice(np.flatnonzero(~has[u]))) for u in tested], np.int64)
-    return users, items, Interactions(np.argwhere(has), test.reshape(-1, 2), n_users, n_items)
+    held_out = ~has & (rng.random((n_users, n_items)) < draw(st.floats(0.05, 1)))
+    return users, items, Interactions(np.argwhere(has), np.argwhere(held_out), n_users, n_items)
 
 
 @given(problems(), st.integers(1, 20), st.sampled_from([1, 40, 2**22]))
@@ -85,7 +84,7 @@ def columns(ranks) -> np.ndarray:
 
 
 @given(problems(), st.sampled_from([1, 40, 2**22]))
-def test_rank_counts_the_other_candidates_that_score_at_least_as_high(problem, scores_at_once):
+def test_rank_is_the_place_in_a_list_that_puts_held_out_items_last_in_ties(problem, scores_at_once):
     users, items, interactions = problem
     with_blocks(scores_at_once, lambda: check_ranks(users, items, interactions))
 
@@ -95,10 +94,12 @@ def check_ranks(users, items, interactions):
     scores = users @ items.T
     assert len(ranks.users) == len(interactions.test)
     for row, (user, item) in enumerate(interactions.test):
-        others = np.setdiff1d(np.arange(len(items)), [*seen_by(user, interactions), item])
+        held_out = interactions.test[interactions.test[:, 0] == user, 1]
+        candidates = np.setdiff1d(np.arange(len(items)), seen_by(user, interactions))
+        in_order = sorted(candidates, key=lambda one: (-scores[user, one], one in held_out, one))
         assert (ranks.users[row], ranks.items[row]) == (user, item)
-        assert ranks.ranks[row] == (scores[user, others] >= scores[user, item]).sum()
-        assert ranks.negatives[row] == len(others)
+        assert ranks.ranks[row] == in_order.index(item)
+        assert ranks.negatives[row] == len(candidates) - len(held_out)
 
 
 def test_a_constant_scorer_ranks_last_and_lists_by_item_id():
