@@ -384,10 +384,12 @@ rule summarize:
         f"--fidelity {study.fidelity} --options {' '.join(study.options_shown)} "
         f"--list_of_k {' '.join(map(str, study.list_of_k))} {study.compared}"
         + (f"--extractors {' '.join(study.ranked)}" if study.ranked else ""),
+    log:
+        f"{LOGS}/summary.log",
     message:
-        "stage 6, the summary"
+        "stage 6, the summary; log: {log}"
     shell:
-        "{PYTHON}summarize.py {params.options}"
+        "{PYTHON}summarize.py {params.options} > {log} 2>&1"
 
 
 if study.promotion:

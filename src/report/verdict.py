@@ -196,11 +196,11 @@ def _how_far(found: Reached) -> str:
     )
 
 
-def _defences(study: Study, found: Reached) -> list[str]:
-    """Return a sentence about the defence that leaves least to the attacker; none without defences."""
+def _helps(found: Reached) -> str:
+    """Return a sentence about the defence that leaves least to the attacker; empty without defences."""
     first, others = found.headline, found.defended
     if others.empty:
-        return []
+        return ""
     best = others.iloc[0]
     name, amount = best["extractor"], found.amount(best)
     if best["net_high"] < first["net_low"]:
@@ -210,13 +210,14 @@ def _defences(study: Study, found: Reached) -> list[str]:
             f"No defence is shown to help: with {name} it is {amount}, and the intervals with and "
             "without it overlap"
         )
-    return [f"{said}.{_cost(study, first, best)}"]
+    return f"{said}."
 
 
-def _cost(study: Study, first: pd.Series, best: pd.Series) -> str:
-    """Say how accurate the clean lists are with a defence and without; empty if not measured."""
-    if not study.runs:
+def _cost(study: Study, found: Reached) -> str:
+    """Say how accurate clean lists are with the best defence and without; empty if not measured."""
+    if not study.runs or found.defended.empty:
         return ""
+    first, best = found.headline, found.defended.iloc[0]
     rows = study.effects
     rows = rows[(rows["metric"] == ACCURACY) & (rows["k"] == study.k)]
     said = []
@@ -228,7 +229,7 @@ def _cost(study: Study, first: pd.Series, best: pd.Series) -> str:
     return f" HR@{study.k} of clean lists is {said[0]} with it and {said[1]} with {first['extractor']}."
 
 
-def _not_shown(found: Reached, bounds: Mapping[tuple[str, str], float]) -> str:
+def _not_shown(found: Reached, bounds: Mapping[tuple[str, str], float], *, priced: bool) -> str:
     first, others = found.headline, found.defended
     lacks = []
     if first["weakest_level"].startswith("1 "):
@@ -236,6 +237,8 @@ def _not_shown(found: Reached, bounds: Mapping[tuple[str, str], float]) -> str:
         lacks.append(f"whether another {level} gives the same")
     if not bounds:
         lacks.append("what stronger attacks reach, since nothing is proven")
+    if not priced and not others.empty:
+        lacks.append(f"what {others['extractor'].iloc[0]} costs in accuracy")
     if (fewer := others[others["attacks"] < first["attacks"]]).size:
         names = ", ".join(fewer["extractor"])
         lacks.append(f"whether {names} would withstand all attacks that {first['extractor']} met")
@@ -278,7 +281,17 @@ def overview(study: Study) -> str:
     found = reached(study)
     if found is None:
         return ""
-    header = ("extractor", "recommender", "attack", "before", "after", "noise", "net", "from", "to")
+    header = (
+        "extractor",
+        "recommender",
+        "attack",
+        "before",
+        "after",
+        "by noise",
+        "net",
+        "from",
+        "to",
+    )
     names = (*_SUBJECT, "aim", "before", "after", "noise", "net", "net_low", "net_high")
     rows = found.rows.sort_values("net", ascending=False, kind="stable").head(_ROWS)
     cells = [
@@ -292,7 +305,8 @@ def overview(study: Study) -> str:
 
 
 def _sentences(study: Study, found: Reached, bounds: Mapping[tuple[str, str], float]) -> list[str]:
-    said = [_how_far(found), *_defences(study, found), _not_shown(found, bounds)]
+    costs = _cost(study, found)
+    said = [_how_far(found), _helps(found) + costs, _not_shown(found, bounds, priced=bool(costs))]
     return [of for of in said if of]
 
 

@@ -56,6 +56,7 @@ def test_a_defence_helps_where_its_interval_is_below(study):
     assert "jpeg helps most: it leaves +5.0 points (+4.0 to +6.0), still an effect" in text
     text = said(study(row(0.2), row(0.0, extractor="jpeg", verdict="equivalent")))
     assert "as good as nothing beyond noise" in text
+    assert "what jpeg costs in accuracy" in text, "no lists were measured"
 
 
 def test_overlapping_intervals_show_no_help(study):
