@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from src.artifacts.experiments import CLASS_MEANS
 from src.artifacts.item_classes import ItemClasses
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
@@ -68,10 +69,11 @@ def attack(
         extractor, resize, settings.precision, options.head, item_classes
     )
     clean.require_same(recorded)
-    if item_classes:
+    if options.head == CLASS_MEANS:
         undefended = clean.with_class_means(undefended, item_classes)
         extractor = options.preprocess.in_front_of(undefended)
-    settings.check_classes(extractor.n_classes, options.num_classes)
+    n_classes = len(item_classes.labels) if item_classes else extractor.n_classes
+    settings.check_classes(n_classes, options.num_classes)
     manifest = Manifest.of(
         "classify_extract_attack",
         {
@@ -79,7 +81,7 @@ def attack(
             **settings.described(),
             "fidelity": command.fidelity.name,
             "image_batch": loading.batch_size,
-            "n_classes": extractor.n_classes,
+            "n_classes": n_classes,
         },
         [
             layout.images,

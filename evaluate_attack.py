@@ -1,11 +1,13 @@
 """Stage 5: success rate (SR), the share of attacked images that are classified as the target."""
 
+import math
 import sys
 
 import pandas as pd
 
 from src.artifacts.attack_report import read_attack_report
 from src.artifacts.classes import Classes, read_attacked_classes, read_classes
+from src.artifacts.experiments import NO_HEAD
 from src.artifacts.manifest import Manifest, read_record
 from src.artifacts.stage import Stage
 from src.attacks.command import AttackCommand
@@ -43,18 +45,21 @@ def success_table(
 ) -> dict[str, object]:
     """Return the row of success_results.tsv; rates in percent, probabilities means over the images."""
     settings = command.settings
-    if settings.target is None:
+    n = len(attacked.classes)
+    if command.options.head == NO_HEAD:
+        # The classes are the shop's, which no image leaves: stage 3 judged the places in lists.
+        rate = 100 * report["success"].mean()
+    elif settings.target is None:
         rate = misclassification_rate(attacked.classes, settings.origin)
     else:
         rate = success_rate(attacked.classes, settings.target)
-    n = len(attacked.classes)
     return {
         "experiment": command.experiment.name,
         "attack": settings.kind,
         "origin": settings.origin,
         "target": "any" if settings.target is None else settings.target,
         "attacked": n,
-        "successes": round(rate * n / 100),
+        "successes": 0 if math.isnan(rate) else round(rate * n / 100),
         "success_rate": rate,
         "success_rate_before_rounding": 100 * report["success_before_rounding"].mean(),
         "mean_probability_before": start.probabilities.mean(),

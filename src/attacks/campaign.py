@@ -304,9 +304,11 @@ class AttackOutcome:
     images: pd.DataFrame
     predictions: Predictions
 
-    @property
-    def classes(self) -> Classes:
+    def classes(self, start: Classes) -> Classes:
+        """Return the predicted classes; without a head, the shop's, which are those of ``start``."""
         predicted = self.predictions
+        if predicted.classes is None:
+            return start
         return Classes(
             self.images["image"].to_numpy(),
             predicted.classes,
@@ -327,7 +329,7 @@ class AttackOutcome:
         becomes the features of all items, with the attacked rows (row = item id) replaced.
         """
         outputs = tuple(folder / name for name in OUTPUTS)
-        write_attacked_classes(outputs[0], self.classes, start)
+        write_attacked_classes(outputs[0], self.classes(start), start)
         features = clean_features.copy()
         features[self.images["image"]] = self.predictions.features
         write_features(outputs[1], features)

@@ -102,7 +102,7 @@ class CleanSources:
         """Return features (n_items, D) float32; ``UserError`` if they do not fit ``extractor``."""
         path = self.layout.features(self.features)
         features = read_features(path, n_items)
-        if features.shape[1] != extractor.n_features:
+        if extractor.head_scores and features.shape[1] != extractor.n_features:
             raise UserError(
                 f"{path} has {features.shape[1]} features for each image, but the attacked model "
                 f"has {extractor.n_features}: they cannot stand in one matrix"

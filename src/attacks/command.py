@@ -207,10 +207,10 @@ def _check_recommender(
 
 def _check_head(head: str, settings: AttackSettings, fidelity: Fidelity) -> None:
     """Raise ``UserError`` for a head whose extractor the attack cannot aim at."""
-    if head == NO_HEAD:
+    if head == NO_HEAD and not settings.objective:
         raise UserError(
             f"--head {NO_HEAD} scores no classes, and --attack_type {settings.kind} aims at one: attack "
-            f"--head {CLASS_MEANS}"
+            f"--head {CLASS_MEANS}, or lists with --objective"
         )
     if head != LINEAR and settings.attack.precise:
         raise UserError(f"--attack_type {settings.kind} reads the weights of a linear head")

@@ -318,11 +318,13 @@ def _given(kind: str, options: argparse.Namespace) -> Iterator[tuple[str, object
 def attack_settings(options: argparse.Namespace, fidelity: Fidelity) -> AttackSettings:
     """Return the settings of parsed options; ``UserError`` for settings that cannot be run."""
     attack = attack_of(options.attack_type, options)
-    origin = _class_of("origin_class", options)
-    target = None if options.untargeted else _class_of("target_class", options)
+    on_lists, items = options.objective != "class", _items_of(attack, options)
+    origin = _class_of("origin_class", options, is_read=not items.name)
+    target = None
+    if not options.untargeted:
+        target = _class_of("target_class", options, is_read=not on_lists)
     if isinstance(attack, Noise) and attack.like:
         attack = replace(attack, like=_resembled(attack.like, (origin, target), options))
-    on_lists = options.objective != "class"
     if options.demote and not on_lists:
         raise UserError("--demote needs an --objective in lists: score, rank, insa or expa")
     objective = (DEMOTE if options.demote else "") + options.objective if on_lists else ""
@@ -338,7 +340,7 @@ def attack_settings(options: argparse.Namespace, fidelity: Fidelity) -> AttackSe
         target=None if objective else target,
         objective=objective,
         top_k=options.k,
-        items=_items_of(attack, options),
+        items=items,
         restarts=options.restarts,
         seed=options.seed,
         fast=options.fast or options.precision != "fp32",
@@ -421,10 +423,13 @@ def _items_of(attack: Attack, options: argparse.Namespace) -> Items:
     return items_of(options)
 
 
-def _class_of(option: str, options: argparse.Namespace) -> int:
-    """Return the number of the class that an option names or numbers."""
+def _class_of(option: str, options: argparse.Namespace, *, is_read: bool) -> int:
+    """Return the number of the class that an option names or numbers.
+
+    A number that nothing reads, such as the default target of an attack on lists, need not exist.
+    """
     text = str(getattr(options, option))
-    if options.classes:
+    if options.classes and (is_read or not text.isdecimal()):
         return read_item_classes(options.classes).class_of(text, option)
     if not text.removeprefix("-").isdecimal():
         raise UserError(

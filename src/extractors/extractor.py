@@ -101,7 +101,7 @@ class Extractor(nn.Module):
         self.head = Linear(head) if isinstance(head, str) else head
         self.features_layer = self.head.layer if isinstance(self.head, Linear) else features
         """Name of the layer whose input the features are; None where they are the network's output."""
-        n_outputs = 0 if isinstance(self.head, NoHead) else len(self._class_weights)
+        n_outputs = len(self._class_weights) if self.head_scores else 0
         if n_outputs != len(self.labels):
             raise ValueError(f"the head has {n_outputs} outputs for {len(self.labels)} labels")
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1))
@@ -110,6 +110,11 @@ class Extractor(nn.Module):
     @property
     def n_classes(self) -> int:
         return len(self.labels)
+
+    @property
+    def head_scores(self) -> bool:
+        """Whether the head scores classes."""
+        return not isinstance(self.head, NoHead)
 
     @property
     def n_features(self) -> int:

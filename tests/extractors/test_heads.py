@@ -282,6 +282,30 @@ def test_predictions_are_those_of_the_extractor_that_stage_3_attacks(classified,
     np.testing.assert_allclose(clean.probabilities, probabilities.values, rtol=1e-3)
 
 
+def test_an_attack_on_lists_needs_no_head(classified, tmp_path):
+    shop, shared, classes = classified
+    recommender = ("--model", "VBPR", "--epoch", 1, "--topk", 3, "--gpu", -1)
+    assert (
+        script("rec_generator", tmp_path, *recommender, "--experiment_name", "none_original") == 0
+    )
+    lists = ("--objective", "rank", "--k", 3, "--score_model", "VBPR", "--score_epoch", 1)
+    attack = ("--attack_type", "fgsm", "--eps", 8, "--items", "random:2", *lists)
+    none = (*shared, "--head", "none", *classes)
+    assert script("classify_extract_attack", tmp_path, *none, *attack) == 0
+    [attacked] = [f.name for f in shop.data.glob("none_fgsm_random2_rank_*") if f.is_dir()]
+    after, before = read_attacked_classes(shop.classes(Experiment.parse(attacked)))
+    assert after.labels == before.labels == [NAMES[item % 3] for item in after.image_ids]
+    clean = read_features(shop.features(Experiment("none")), N_ITEMS)
+    moved = read_features(shop.features(Experiment.parse(attacked)), N_ITEMS)
+    rows = np.isin(np.arange(N_ITEMS), after.image_ids)
+    assert (moved[~rows] == clean[~rows]).all() and (moved[rows] != clean[rows]).any(1).all()
+    assert script("evaluate_attack", tmp_path, *none, *attack) == 0
+    [judged] = (shop.data / attacked).glob("success_results.tsv")
+    report = pd.read_csv(shop.attack_report(Experiment.parse(attacked)), sep="\t")
+    rate = pd.read_csv(judged, sep="\t")["success_rate"][0]
+    assert rate == pytest.approx(100 * report["success"].mean())
+
+
 def test_another_table_of_classes_needs_stage_1_again(classified, tmp_path, capsys):
     _, shared, classes = classified
     path = tmp_path / "items.csv"

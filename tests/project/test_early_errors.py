@@ -45,6 +45,8 @@ CALLS = {
     "classify_extract_attack --dataset absent": "no data set at",
     f"classify_extract_attack {SHOP}": "run first: python classify_extract.py",
     f"{TRAIN} --arch resnet5 {SET}": "no classifier 'resnet5'",
+    f"{TRAIN} --arch no.py:make {SET}": "missing file: no.py",
+    f"audits.robustness --arch no.py:make {SET}": "missing file: no.py",
     f"{TRAIN} --pretrained no.pt {SET}": "missing file: no.pt",
     f"{TRAIN} --images no --labels no.csv": "no image folder at no",
     f"{TRAIN} --images . --labels no.csv": "missing file: no.csv",
