@@ -48,7 +48,7 @@ def main() -> None:
     layout.require_data()
     experiment = Experiment.parse(options.experiment_name)
     trained = trained_recommenders(layout, experiment, options.model)
-    described = {"runs": [of.run.name for of in trained], "k": options.k}
+    described = {"runs": [run.name for of in trained for run in of.runs()], "k": options.k}
     path = layout.result(f"{options.output}.tsv")
     stage = Stage(Manifest.of("reliance", described, inputs_of(layout, trained)), [path])
     if not stage.is_up_to_date(options.force):

@@ -138,24 +138,17 @@ def read_reliance(path: Path) -> pd.DataFrame:
 
 def markdown(table: pd.DataFrame, k: int) -> str:
     """Return the table in Markdown."""
-    head = (
-        "recommender",
-        "reads images",
-        f"HR@{k}",
-        "AUC",
-        "hits lost",
-        "own score",
-        "others",
-        "seeds",
-    )
+    changes = "hits lost", "own score", "others"
+    head = ("recommender", "options", "reads images", f"HR@{k}", "AUC", *changes, "seeds")
     lines = [" | ".join(head), " | ".join(["---"] * len(head))]
     for _, row in table.iterrows():
         cells = (
             row["recommender"],
+            f"`{row['options']}`" if row["options"] else "",
             row["reads"],
             f"{row['hit_rate']:.3f}",
             f"{row['auc']:.3f}",
-            f"{row['lost_hits']:.0%}",
+            f"{round(row['lost_hits'], 2) + 0.0:.0%}",  # no sign before 0
             f"{row['own']:.2f}",
             f"{row['others']:.3f}",
             str(row["seeds"]),

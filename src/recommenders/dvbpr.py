@@ -13,7 +13,7 @@ from src.recommenders.data import TrainingData
 from src.recommenders.factor_models import OF_DVBPR, FactorModel
 from src.recommenders.hyperparameters import Adversary, NetworkHyperparameters
 from src.recommenders.parameter_attack import Parameter
-from src.recommenders.recommender import Factors, Recommender
+from src.recommenders.recommender import Factors, Recommender, require_features
 from src.recommenders.sampling import TripleSampler
 from src.recommenders.scores import Form
 from src.recommenders.weights import Weights, fresh_moments, read_weights
@@ -38,6 +38,7 @@ class DVBPR(FactorModel):
     Its features are the grey levels of images (items, side * side * 3), which ``pixels.py`` reads.
     """
 
+    n_items: int
     side: int
     """Height and width of the images."""
     reads_images: ClassVar = True
@@ -51,7 +52,7 @@ class DVBPR(FactorModel):
 
     @classmethod
     def of(cls, form: Form | None, weights: Weights, data: TrainingData) -> Self:
-        return cls(form, weights, _side(data.features))
+        return cls(form, weights, len(data.features), _side(data.features))
 
     @classmethod
     def shapes(
@@ -139,15 +140,11 @@ class DVBPR(FactorModel):
 
         from src.recommenders.pixel_network import to_images
 
-        size = 3 * self.side**2
-        if features is None or features.ndim != 2 or features.shape[1] != size:
-            shape = None if features is None else features.shape
-            raise UserError(
-                f"features are {shape}, the recommender needs grey levels (items, {size})"
-            )
+        features = require_features(features, self.n_items, 3 * self.side**2)
+        network = self._network  # parameters that are made in inference mode have no gradients
         with torch.inference_mode():
             factors = [
-                self._network(to_images(features[start : start + _IMAGES_AT_ONCE], self.side))
+                network(to_images(features[start : start + _IMAGES_AT_ONCE], self.side))
                 for start in range(0, len(features), _IMAGES_AT_ONCE)
             ]
         return torch.cat(factors).numpy()
