@@ -81,6 +81,11 @@ def load_extractor(
             _require_classes(arch)
     path = weights or imagenet_weights_file(arch or DEFAULT_ARCH)
     checkpoint = read_checkpoint(path)
+    if checkpoint.arch:
+        try:
+            check_name(checkpoint.arch)
+        except UserError as error:
+            raise UserError(f"{path} records an architecture that is not known: {error}") from error
     if arch and checkpoint.arch and arch != checkpoint.arch:
         raise UserError(f"{path} is a {checkpoint.arch}, but --arch says {arch}")
     arch = arch or checkpoint.arch or DEFAULT_ARCH
