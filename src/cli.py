@@ -344,8 +344,16 @@ def run(main: Callable[[], None]) -> int:
     Mistakes of the user and failures of files are 2. Any other error is 1: the line names the file in
     ``LOGS`` that holds its trace. Tests call ``main`` itself, and see the trace.
     """
-    if threading.current_thread() is threading.main_thread():  # others cannot set handlers
-        signal.signal(signal.SIGTERM, _terminate)
+    if threading.current_thread() is not threading.main_thread():  # others cannot set handlers
+        return _exit_code(main)
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _exit_code(main)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _exit_code(main: Callable[[], None]) -> int:
     try:
         main()
     except UserError as error:

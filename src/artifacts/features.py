@@ -12,7 +12,13 @@ _ROWS_AT_ONCE = 8192
 
 
 def write_features(path: Path, features: np.ndarray) -> None:
-    """Write an (items, dimensions) matrix as float32."""
+    """Write an (items, dimensions) matrix as float32; ``UserError`` if a row is not finite."""
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
+        raise UserError(
+            f"the features of item {int(np.argmin(finite))} are NaN or infinite, so {path.name} is not "
+            "written: is the checkpoint damaged, or --precision too low?"
+        )
     with path.open("wb") as stream:
         np.save(stream, np.ascontiguousarray(features, dtype=np.float32), allow_pickle=False)
 

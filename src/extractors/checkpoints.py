@@ -88,6 +88,11 @@ def load_extractor(
             _require_classes(arch)
     path = weights or imagenet_weights_file(arch or DEFAULT_ARCH)
     checkpoint = read_checkpoint(path)
+    if checkpoint.arch and not is_own(split_arch(checkpoint.arch)[0]):
+        try:
+            check_name(checkpoint.arch)
+        except UserError as error:
+            raise UserError(f"{path} records an architecture that is not known: {error}") from error
     if arch and checkpoint.arch and recorded_name(arch) != checkpoint.arch:
         raise UserError(f"{path} is a {checkpoint.arch}, but --arch says {arch}")
     if arch is None and checkpoint.arch and is_own(split_arch(checkpoint.arch)[0]):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import LINEAR
 from src.artifacts.item_classes import ItemClasses
-from src.artifacts.manifest import fingerprint, read_record, record_path
+from src.artifacts.manifest import fingerprint, read_record, record_path, require_as_written
 from src.extractors.zoo import code_of, recorded_name
 
 if TYPE_CHECKING:
@@ -42,7 +42,11 @@ class RecordedExtractor:
         head: str = LINEAR,
         item_classes: ItemClasses | None = None,
     ) -> "RecordedExtractor":
-        """Describe an extractor that ``load_extractor`` made, and the head that scores its features."""
+        """Describe an extractor that ``load_extractor`` made, and the head that scores its features.
+
+        Raises ``UserError`` if its checkpoint is not as the training that wrote it left it.
+        """
+        require_as_written(extractor.weights_file)
         weights, preprocess = fingerprint(extractor.weights_file), extractor.preprocess
         classes = fingerprint(item_classes.path) if item_classes else ""
         preprocess = preprocess and preprocess.recorded

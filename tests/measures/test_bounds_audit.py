@@ -114,7 +114,7 @@ def test_an_attack_beyond_its_bound_is_an_error_of_the_program(shop):
     try:
         np.save(attacked, honest * 10)
         with pytest.raises(BoundExceeded, match=r"apgd_\w+.*: user \d+ gives item \d+"):
-            audit(shop, "--output", "exceeded")
+            audit(shop, "--output", "exceeded", "--accept_changed")
     finally:
         np.save(attacked, honest)
     assert not shop.result("exceeded.tsv").exists()
