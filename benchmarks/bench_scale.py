@@ -4,7 +4,7 @@
 
 Sizes are that of Amazon Men (1x), ten times its users and items (10x), and that of H&M (hm). Each
 measurement runs in a process of its own, whose peak memory is shown without the features. ``--share``
-ranks that share of the users and scales the seconds up; an epoch takes its steps on at most
+ranks that share of the users and scales the time up; an epoch takes its steps on at most
 ``EPOCH_TRIPLES`` triples and is scaled up likewise. The exit code is 1 if a mark is missed.
 """
 
@@ -13,7 +13,6 @@ import multiprocessing
 import resource
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+from sides import Measured, Stopwatch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -40,7 +40,7 @@ USERS_LISTED = 8192
 MEMORY_MARK = 8.0
 """GiB beyond the features, at the size of H&M."""
 EPOCH_MARK = 1.5
-"""An epoch's seconds an interaction, as a multiple of those at 1x."""
+"""An epoch's time an interaction, as a multiple of those at 1x."""
 
 
 @dataclass(frozen=True)
@@ -95,22 +95,22 @@ class Problem:
         return cls(interactions, features, users, items)
 
 
-def reading(problem: Problem, folder: Path) -> float:
-    """Return the seconds of reading and checking interactions and features."""
+def reading(problem: Problem, folder: Path) -> Measured:
+    """Return the time of reading and checking interactions and features."""
     layout = Layout("scale", folder)
     layout.data.mkdir(parents=True)
     write_pairs(layout.training_set, problem.interactions.train)
     write_pairs(layout.test_set, problem.interactions.test)
     path = folder / "features.npy"
     write_features(path, problem.features)
-    began = time.perf_counter()
+    watch = Stopwatch()
     features = read_features(path)
     load_interactions(layout, len(features))
-    return time.perf_counter() - began
+    return watch.read()
 
 
-def epoch(problem: Problem, gpu: int) -> float:
-    """Return the seconds of an epoch of VBPR: all of its draws, and its steps scaled up."""
+def epoch(problem: Problem, gpu: int) -> Measured:
+    """Return the time of an epoch of VBPR: all of its draws, and its steps scaled up."""
     from src.recommenders.bpr import features_on, select_device, trainer_for
     from src.recommenders.hyperparameters import Hyperparameters
     from src.recommenders.weights import initial_weights
@@ -125,39 +125,40 @@ def epoch(problem: Problem, gpu: int) -> float:
     trainer = trainer_for(shapes, hyperparameters, None, device)
     trainer.load(initial_weights(shapes, hyperparameters, data.scale, 0))
     trainer.epoch(features, data.sampler.epoch(0, 0)[:, : 10 * BATCH], np.int32(0))  # compiles
-    began = time.perf_counter()
+    watch = Stopwatch()
     triples = data.sampler.epoch(0, 1)
-    drawn = time.perf_counter()
+    drawn, watch = watch.read(), Stopwatch()
     kept = triples[:, : EPOCH_TRIPLES - EPOCH_TRIPLES % BATCH]
     trainer.epoch(features, kept, np.int32(1))
-    return drawn - began + (time.perf_counter() - drawn) * triples.shape[1] / kept.shape[1]
+    steps = watch.read(triples.shape[1] / kept.shape[1])
+    return {clock: drawn[clock] + steps[clock] for clock in drawn}
 
 
-def ranks(problem: Problem, gpu: int, share: float) -> float:
-    """Return the seconds of the ranks of all held-out items."""
+def ranks(problem: Problem, gpu: int, share: float) -> Measured:
+    """Return the time of the ranks of all held-out items."""
     return _ranking(problem, gpu, share, 0, None)
 
 
-def lists(problem: Problem, gpu: int, share: float, path: Path) -> float:
-    """Return the seconds of ranks and top-150 lists of all users, written to ``path``."""
+def lists(problem: Problem, gpu: int, share: float, path: Path) -> Measured:
+    """Return the time of ranks and top-150 lists of all users, written to ``path``."""
     return _ranking(problem, gpu, share, TOP_K, path)
 
 
-def _ranking(problem: Problem, gpu: int, share: float, k: int, path: Path | None) -> float:
+def _ranking(problem: Problem, gpu: int, share: float, k: int, path: Path | None) -> Measured:
     n_users = max(1, int(share * len(problem.users)))
     block = slice(0, n_users)
     part = problem.interactions.block(block)
     rank_users = ranker(gpu)
     rank_users(problem.users[:64], problem.items, part.block(slice(0, min(64, n_users))), k)
-    began = time.perf_counter()
+    watch = Stopwatch()
     best, _ = rank_users(problem.users[block], problem.items, part, k)
     if path:
         (write_top_k if path.suffix == ".tsv" else write_top_k_arrays)(path, best)
-    return (time.perf_counter() - began) * len(problem.users) / n_users
+    return watch.read(len(problem.users) / n_users)
 
 
-def delta(problem: Problem) -> float:
-    """Return the seconds of one look at an attack on ``N_CHANGED`` items: who is shown them.
+def delta(problem: Problem) -> Measured:
+    """Return the time of one look at an attack on ``N_CHANGED`` items: who is shown them.
 
     The clean lists, which are made once for all attacks, are those of the first users over and over: the
     work does not depend on what stands in them.
@@ -172,13 +173,13 @@ def delta(problem: Problem) -> float:
     at = np.arange(len(problem.users)) % n_listed
     best = TopK(found.items[at], found.scores[at])
     rows = problem.items[ids] + rng.standard_normal((N_CHANGED, FACTORS), np.float32)
-    began = time.perf_counter()
+    watch = Stopwatch()
     changed.users_shown(rows, best)
-    return time.perf_counter() - began
+    return watch.read()
 
 
-def measured(work: Callable[[], float], features: np.ndarray) -> tuple[float, float]:
-    """Return the seconds that ``work`` returns in a process of its own, and its peak GiB.
+def measured(work: Callable[[], Measured], features: np.ndarray) -> Measured:
+    """Return what ``work`` measures in a process of its own, and its ``peak`` GiB.
 
     The peak is without the ``features``.
     """
@@ -187,22 +188,23 @@ def measured(work: Callable[[], float], features: np.ndarray) -> tuple[float, fl
     process.start()
     there.close()
     try:
-        seconds, peak = here.recv()
+        found, peak = here.recv()
     except EOFError:
         raise SystemExit("a measurement has failed: its error stands above") from None
     process.join()
-    return seconds, peak - features.nbytes / 2**30
+    return {**found, "peak": peak - features.nbytes / 2**30}
 
 
-def _send(work: Callable[[], float], to: Connection) -> None:
-    seconds = work()
-    to.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
+def _send(work: Callable[[], Measured], to: Connection) -> None:
+    found = work()
+    to.send((found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
 
 
-def missed_marks(found: dict[tuple[str, str], tuple[float, float]], device: str) -> list[str]:
+def missed_marks(found: dict[tuple[str, str], Measured], device: str) -> list[str]:
     """Return a line for each mark that a measurement misses."""
     lines = []
-    for (size, what), (seconds, peak) in found.items():
+    for (size, what), of in found.items():
+        seconds, peak = of["wall"], of["peak"]
         most = MARKS.get((size, what, device))
         if most and seconds > most:
             lines.append(f"{what} at {size}: {seconds:.1f} s, at most {most}")
@@ -210,7 +212,7 @@ def missed_marks(found: dict[tuple[str, str], tuple[float, float]], device: str)
             lines.append(f"{what} at {size}: {peak:.1f} GiB, at most {MEMORY_MARK}")
         if what == "epoch" and ("1x", "epoch") in found:
             ratio = seconds / SIZES[size].train
-            ratio /= found["1x", "epoch"][0] / SIZES["1x"].train
+            ratio /= found["1x", "epoch"]["wall"] / SIZES["1x"].train
             if ratio > EPOCH_MARK:
                 lines.append(f"epoch at {size}: {ratio:.2f} times 1x an interaction")
     return lines
@@ -224,7 +226,7 @@ def main() -> None:
     parser.add_argument("--gpu", type=int, default=-1, help="CUDA device; -1 is the CPU")
     parser.add_argument("--share", type=share_of_users, default=1.0, help="of the users ranked")
     options = parser.parse_args()
-    found: dict[tuple[str, str], tuple[float, float]] = {}
+    found: dict[tuple[str, str], Measured] = {}
     for name in options.size:
         size = SIZES[name]
         problem = Problem.of(size)
@@ -241,11 +243,12 @@ def main() -> None:
             }
             for what in options.what:
                 found[name, what] = measured(works[what], problem.features)
-                seconds, peak = found[name, what]
+                of = found[name, what]
                 growth = ""
                 if name != "1x" and ("1x", what) in found:
-                    growth = f"   {seconds / found['1x', what][0]:.1f} times 1x"
-                print(f"  {what:6s} {seconds:9.2f} s  {peak:6.2f} GiB{growth}", flush=True)
+                    growth = f"   {of['cpu'] / found['1x', what]['cpu']:.1f} times 1x"
+                times = f"{of['wall']:9.2f} s {of['cpu']:9.2f} s of CPU"
+                print(f"  {what:6s} {times} {of['peak']:6.2f} GiB{growth}", flush=True)
     if lines := missed_marks(found, "cpu" if options.gpu < 0 else "gpu"):
         sys.exit("\n".join(["missed:", *lines]))
 
