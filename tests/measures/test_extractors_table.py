@@ -113,8 +113,8 @@ def test_a_row_joins_the_stages(layout):
     assert (row["r1"], row["ers"], row["ers_low"], row["collapsed"]) == (61, 50, 49, False)
     assert pd.isna(row["ers_high"])
     assert row["success_rate"] == 75 and row["feature_loss"] == 0.5
-    # chr, chr_normalised, ncdcg, hr and ndcg at two K each, then auc.
-    assert row["auc"] == 1000
+    # Nine measures at two K each, then auc.
+    assert row["auc"] == 1800
     for metric, first in (("chr", 0), ("ncdcg", 400), ("hr", 600)):
         states = (
             *("before", "after", "change", "change_low", "change_high"),
