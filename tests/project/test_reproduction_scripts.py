@@ -197,7 +197,9 @@ def test_the_classes_to_attack_are_suggested_after_the_clean_lists(folder):
     first, second = studies(output)
     given = {"dataset": "shop", "epochs": "5", "free_epochs": "20", "pretrained": ""}
     given["attacks"] = [
-        f"--attack_type {kind} --eps {eps}" for eps in (4, 8) for kind in ("pgd", "noise")
+        f"{kind} --eps {eps}"
+        for eps in (4, 8)
+        for kind in ("--attack_type pgd", "{rank}", "--attack_type noise")
     ]
     assert first == (["robust_extractors", "clean_lists"], given | {"origin": "0", "target": "1"})
     assert second == (["robust_extractors"], given | {"origin": "7", "target": "9"})
