@@ -354,6 +354,7 @@ def run(main: Callable[[], None]) -> int:
 
 
 def _exit_code(main: Callable[[], None]) -> int:
+    """Call ``main`` and return the exit code; an error is printed as one line."""
     try:
         main()
     except UserError as error:
