@@ -243,9 +243,8 @@ def _not_shown(found: Reached, bounds: Mapping[tuple[str, str], float], *, price
         names = ", ".join(fewer["extractor"])
         lacks.append(f"whether {names} would withstand all attacks that {first['extractor']} met")
     if found.failed:
-        lacks.append(
-            f"the full reach of {found.failed} attacks that failed to optimise and are left out"
-        )
+        few = "1 attack" if found.failed == 1 else f"{found.failed} attacks"
+        lacks.append(f"the full reach of {few} left out because optimising failed")
     return f"Not shown: {'; '.join(lacks)}." if lacks else ""
 
 
