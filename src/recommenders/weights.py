@@ -130,11 +130,14 @@ def read_weights(
     for name, array in arrays.items():
         if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
             raise UserError(f"{path}: {name} holds NaN, infinite values or no numbers; {_AGAIN}")
-    for name in accumulators:
-        if (arrays[name] < 0).any() or arrays[name].shape != arrays[
-            name[: -len(_ACCUMULATOR)]
-        ].shape:
-            raise UserError(f"{path}: {name} is negative or not of its table's shape; {_AGAIN}")
+    for name in names:
+        squares, shape = arrays[_accumulator(name)], arrays[name].shape
+        if squares.shape == (2, *shape):  # Adam keeps means before the means of squares
+            squares = squares[1]
+        if squares.shape != shape or (squares < 0).any():
+            raise UserError(
+                f"{path}: {_accumulator(name)} is negative or not of its table's shape; {_AGAIN}"
+            )
     scale, epoch = arrays["scale"], arrays["epoch"]
     if scale.size != 1 or scale <= 0 or epoch.size != 1 or epoch < 0:
         raise UserError(f"{path}: its scale or its number of epochs is out of range; {_AGAIN}")

@@ -322,7 +322,7 @@ def test_the_joint_table_replaces_rows_where_they_stand(tmp_path):
         ["a", "clean", 1, 70],
     ]
     (tmp_path / "other.tsv").write_text("recipe\tr1\nx\t1\n")
-    with pytest.raises(UserError, match="not a table of robust accuracy"):
+    with pytest.raises(UserError, match="it is another kind of table"):
         compare(first, tmp_path / "other.tsv", "a")
 
 

@@ -67,7 +67,7 @@ def test_detectors_on_ordinary_and_evading_attacks(shop, capsys):
         ("audits.detection", ["--preprocess", "jpeg"], "a threshold is read from clean images"),
         ("audits.detection", ["--experiments", "fgsm_1_2_eps4.0_it1_linf"], "no attacked experiment"),
         ("classify_extract_attack", ["--evade", "squeeze:none"], "a squeeze changes images"),
-        ("classify_extract_attack", ["--evade", "neighbours", "--attack_type", "margin"], "cannot follow"),
+        ("classify_extract_attack", ["--attack_type", "margin", "--evade", "neighbours"], "cannot foll"),
         ("classify_extract_attack", ["--evade", "neighbours", "--fidelity", "paper"], "on pixels"),
     ],
 )  # fmt: skip

@@ -540,7 +540,7 @@ def test_bad_data_end_in_one_line(layout, generate, capsys, damage, message):
 
 def damage_features(layout: Layout, change) -> None:
     path = layout.data / "original/features.npy"
-    write_features(path, change(np.load(path)))
+    np.save(path, change(np.load(path)))
 
 
 def add_images(layout: Layout, n_images: int) -> None:

@@ -322,7 +322,7 @@ def test_weights_read_back_exactly_and_other_shapes_are_refused(tmp_path):
     with pytest.raises(UserError, match="table P is"):
         read_weights(path, table_shapes(N_USERS, *features.shape, replace(SMALL, factors=6)))
     path.write_bytes(b"no archive")
-    with pytest.raises(UserError, match="does not hold weights"):
+    with pytest.raises(UserError, match="is not an archive"):
         read_weights(path, weights.shapes)
 
 
