@@ -565,7 +565,6 @@ def test_bad_input_is_one_line_and_exit_code_2(call, setting, tmp_path):
     refuse("--eps must be above 0", "--eps", 300)
     refuse("--max_images must be at least 1", "--max_images", 0)
     refuse("--restarts must be at least 1", "--restarts", 0)
-    refuse("--seed must not be negative", "--seed", -1)
     refuse("--surrogate belongs to --masking", "--surrogate", "x.pt")
     refuse("missing file", "--checkpoint", tmp_path / "nothing.pt")
     refuse("nothing.pt", "--masking", "--surrogate", tmp_path / "nothing.pt")

@@ -274,8 +274,8 @@ def test_the_metric_stands_in_the_results(project):
     ranks = pd.read_csv(
         project.folder / "rec_results/tiny/test_ranks" / stem, sep="\t", header=None
     )[2]
-    expected = np.where(ranks < 5, 1 / (ranks + 1), 0).mean()
-    assert table.loc["mrr", "score"] == pytest.approx(expected, rel=1e-6)
+    expected = np.where(ranks < 5, 0.2 * 0.8**ranks, 0).mean()
+    assert table.loc["rbp", "score"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_data_set_is_trained_on_and_attacked(project):

@@ -120,6 +120,8 @@ elif verb == "summarize":
     outputs = [table.with_name(table.stem + "_summary.tsv") if table else layout.summary]
     if "--extractors" in arguments:
         outputs.append(layout.result("robust_extractors.tsv"))
+elif verb == "audits.promotion":
+    outputs = [layout.result("promotion.tsv")]
 elif verb == "report":
     outputs = [layout.results / "report.html"]
 time.sleep(0.05)
@@ -500,7 +502,7 @@ def test_a_dry_run_prints_the_commands(place):
         assert (ROOT / verb).exists()
         assert "--dataset small" in options
     recommend = [options for verb, options in commands if verb == "rec_generator.py"]
-    assert any("--model VBPR --epoch 2 --topk 150 --seed 1 >" in options for options in recommend)
+    assert any("--model VBPR --topk 150 --epoch 2 --seed 1 >" in options for options in recommend)
     assert place.notes("calls.txt") == []
 
 
@@ -676,9 +678,10 @@ def test_extractors_of_a_catalogue_are_ranked_beside_their_recommenders(place):
     place.run(study, *of_shop, "origin=3", "target=4")
     assert place.verbs - before == {
         "audits.rankings": 7,
-        "classify_extract_attack": 28,
-        "evaluate_attack": 28,
-        "feature_loss": 28,
+        "audits.promotion": 1,
+        "classify_extract_attack": 42,
+        "evaluate_attack": 42,
+        "feature_loss": 42,
         "rec_generator": 7,
         "evaluate_rec": 1,
         "summarize": 1,
