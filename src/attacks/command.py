@@ -28,6 +28,7 @@ from src.cli import (
     add_fidelity_option,
     fidelity_of,
 )
+from src.datasets.catalogue import require_catalogue
 from src.defences.defence import NONE
 from src.defences.options import add_preprocess_option, model_dir_of
 from src.recommenders.read_out import score_weights_of, weights_text
@@ -92,6 +93,7 @@ class AttackCommand:
         _check_head(options.head, settings, fidelity)
         layout = Layout(options.dataset, options.root)
         layout.require_data()
+        require_catalogue(layout)
         scored_by = score_weights_of(options, layout, Experiment(model_dir_of(options)))
         name = named_experiment(options, settings, fidelity, scored_by)
         return cls(options, settings, fidelity, layout, name, scored_by)
