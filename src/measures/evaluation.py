@@ -221,19 +221,23 @@ class Evaluation:
             clean = read_held_out(self.layout, self.baseline)
             require_same_users(self.layout, held_out.users, self.run, clean.users, self.baseline)
         if not self.layout.cold_items.is_file():
-            return self._accuracy_of(held_out, clean)
+            return self._accuracy_of(held_out, clean, held_out.has_several)
         cold = np.isin(held_out.items, read_ids(self.layout.cold_items))
         tables = []
         for name, rows in {"all": np.ones_like(cold), "warm": ~cold, "cold": cold}.items():
             if rows.any():
-                table = self._accuracy_of(held_out.rows(rows), clean and clean.rows(rows))
+                table = self._accuracy_of(
+                    held_out.rows(rows), clean and clean.rows(rows), held_out.has_several
+                )
                 table.insert(0, "items", name)
                 tables.append(table)
         return pd.concat(tables, ignore_index=True)
 
-    def _accuracy_of(self, held_out: HeldOut, clean: HeldOut | None) -> pd.DataFrame:
-        before = None if clean is None else accuracy_values(clean, self.ks)
-        return table_of_users(accuracy_values(held_out, self.ks), before)
+    def _accuracy_of(
+        self, held_out: HeldOut, clean: HeldOut | None, has_several: bool
+    ) -> pd.DataFrame:
+        before = None if clean is None else accuracy_values(clean, self.ks, has_several)
+        return table_of_users(accuracy_values(held_out, self.ks, has_several), before)
 
     def _bias(self) -> pd.DataFrame:
         """Return ARP, APLT, coverage and Gini index at every K."""

@@ -175,6 +175,11 @@ class HeldOut:
     ranks: np.ndarray
     negatives: np.ndarray | None
 
+    @property
+    def has_several(self) -> bool:
+        """Whether some user has several held-out items."""
+        return bool((np.diff(self.users) == 0).any())
+
     def rows(self, mask: np.ndarray) -> "HeldOut":
         """Return some held-out items; the others of their users become candidates like any other."""
         if self.negatives is None:
