@@ -75,9 +75,10 @@ def read_reviews(
 
     def collect(record: Mapping[str, Any]) -> None:
         fields = _REVIEW_FIELDS_2023 if "parent_asin" in record else _REVIEW_FIELDS
-        user, item, rating, time = (record[field] for field in fields)
-        if item in products and (min_rating is None or rating >= min_rating):
-            builder.add(user, item, float(time))
+        user, item, rating, time = fields
+        chosen = record[item] in products
+        if chosen and (min_rating is None or record[rating] >= min_rating):
+            builder.add(record[user], record[item], float(record[time]))
 
     for _ in read_records(reviews, collect):
         pass

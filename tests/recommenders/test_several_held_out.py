@@ -89,10 +89,9 @@ def test_accuracy_of_warm_and_cold_items(call, tmp_path):
     recall = table[table["metric"] == "recall"].set_index("items")["score"]
     lists = read_top_k(layout.recommendations(RUN)).items
     test = read_pairs(layout.test_set)
-    trained = read_pairs(layout.training_set)[:, 1]
-    is_cold = ~np.isin(test[:, 1], trained)
-    listed = np.isin(np.loadtxt(layout.cold_items, int), trained)
-    assert not listed.any()
+    cold_items = np.loadtxt(layout.cold_items, int)
+    assert not np.isin(cold_items, read_pairs(layout.training_set)[:, 1]).any()
+    is_cold = np.isin(test[:, 1], cold_items)
     for name, rows in {"all": test, "warm": test[~is_cold], "cold": test[is_cold]}.items():
         users = np.unique(rows[:, 0])
         own = [rows[rows[:, 0] == user, 1] for user in users]
