@@ -21,8 +21,9 @@ from src.datasets.catalogue import (
     describe_reading,
     image_ids,
     open_whole_catalogue,
+    require_catalogue,
 )
-from src.datasets.image_files import limit_pixels, require_images
+from src.datasets.image_files import limit_pixels
 from src.defences.options import add_preprocess_option, model_dir_of
 from src.extractors.weights import item_classes_of, weights_of
 
@@ -38,9 +39,9 @@ def main() -> None:
     options = parser.parse_args()
     layout = Layout(options.dataset, options.root)
     layout.require_data()
+    require_catalogue(layout)
     weights = weights_of(options, layout)
     limit_pixels(options.max_pixels)
-    require_images(layout.images)
     item_classes = item_classes_of(options)
     if item_classes:
         item_classes.require_items(image_ids(layout.images))

@@ -7,6 +7,7 @@ from pathlib import Path
 from src.cli import Parser, add_common_options, add_seed_option, run
 from src.datasets.options import (
     TABLE_COLUMNS,
+    add_feature_options,
     add_images_option,
     add_rating_option,
     add_raw_options,
@@ -42,16 +43,17 @@ def parse_options() -> argparse.Namespace:
 
     interactions = sources.add_parser(
         "interactions",
-        help="tables alone, for recommenders that use no images",
-        description=f"{TABLE_COLUMNS} The items are those of the tables.",
+        help="tables alone, or with features that come ready (MMRec, RecBole)",
+        description=f"{TABLE_COLUMNS} The items are those of the tables, or the rows of --features.",
     )
     add_common_options(interactions, dataset="interactions", gpu=None)
     add_table_options(interactions, without_core="keep all")
+    add_feature_options(interactions)
 
     amazon = sources.add_parser(
         "amazon",
         help="review and metadata files of McAuley's group",
-        description="From the files of the 2014 or 2018 edition, gzipped or not, one record a line.",
+        description="From the files of the 2014, 2018 or 2023 edition, gzipped or not, a record a line.",
     )
     add_common_options(amazon, dataset="amazon_men", gpu=None)
     amazon.add_argument("--reviews", type=Path, required=True, help="reviews, .json or .json.gz")

@@ -85,6 +85,11 @@ class Layout:
         return self.data / "dropped.tsv"
 
     @property
+    def cold_items(self) -> Path:
+        """Items that were held out of training altogether, one id a line; most data sets have none."""
+        return self.data / "cold_items.tsv"
+
+    @property
     def images_report(self) -> Path:
         """Outcome of every image download: columns item, url, status."""
         return self.data / "images_report.tsv"

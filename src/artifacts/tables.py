@@ -34,6 +34,11 @@ def read_ids(path: Path) -> np.ndarray:
     return _read_columns(path, [id_column("id")])[0]
 
 
+def write_ids(path: Path, ids: np.ndarray) -> None:
+    """Write ids (n,), one a line."""
+    path.write_text("".join(f"{number}\n" for number in ids))
+
+
 def write_pairs(path: Path, pairs: np.ndarray) -> None:
     """Write an (n, 2) array of (user, item) ids."""
     pd.DataFrame(pairs).to_csv(path, sep="\t", header=False, index=False)

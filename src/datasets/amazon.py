@@ -1,8 +1,10 @@
-"""Amazon reviews and product metadata of McAuley's group, editions 2014 and 2018.
+"""Amazon reviews and product metadata of McAuley's group, editions 2014, 2018 and 2023.
 
-A line of reviews is a JSON record (``reviewerID``, ``asin``, ``overall``, ``unixReviewTime``). A line of
-metadata is a Python literal in 2014 (``categories``: several paths, ``imUrl``) and a JSON record in 2018
-(``category``: one path, ``imageURLHighRes`` and ``imageURL``: lists).
+A line of reviews is a JSON record (``reviewerID``, ``asin``, ``overall``, ``unixReviewTime``; in 2023
+``user_id``, ``parent_asin``, ``rating``, ``timestamp`` in milliseconds). A line of metadata is a Python
+literal in 2014 (``categories``: several paths, ``imUrl``) and a JSON record in 2018 (``category``: one
+path, ``imageURLHighRes`` and ``imageURL``: lists) and in 2023 (``categories``: one path, ``images``:
+records with the addresses ``hi_res`` and ``large``).
 """
 
 import html
@@ -21,6 +23,8 @@ PAPER_CATEGORIES: Mapping[str, str] = {
     "amazon_women": "Clothing, Shoes & Jewelry/Women",
 }
 _IMAGE_FIELDS = ("imUrl", "imageURLHighRes", "imageURL")
+_REVIEW_FIELDS = ("reviewerID", "asin", "overall", "unixReviewTime")
+_REVIEW_FIELDS_2023 = ("user_id", "parent_asin", "rating", "timestamp")
 
 
 def prepare_amazon(
@@ -50,11 +54,14 @@ def read_products(metadata: Path, category: Sequence[str]) -> dict[str, str | No
 
     def parse(record: Mapping[str, Any]) -> tuple[str, str | None] | None:
         paths = record.get("categories") or [record.get("category") or []]
+        if paths and isinstance(paths[0], str):
+            paths = [paths]
         below = any(
             [html.unescape(name) for name in path[: len(category)]] == list(category)
             for path in paths
         )
-        return (str(record["asin"]), _image_url(record)) if below else None
+        item = record["parent_asin"] if "parent_asin" in record else record["asin"]
+        return (str(item), _image_url(record)) if below else None
 
     found = read_records(metadata, parse, lambda line: all(word in line for word in words))
     return dict(product for product in found if product is not None)
@@ -67,9 +74,11 @@ def read_reviews(
     builder = FeedbackBuilder()
 
     def collect(record: Mapping[str, Any]) -> None:
-        item = record["asin"]
-        if item in products and (min_rating is None or record["overall"] >= min_rating):
-            builder.add(record["reviewerID"], item, float(record["unixReviewTime"]))
+        fields = _REVIEW_FIELDS_2023 if "parent_asin" in record else _REVIEW_FIELDS
+        user, item, rating, time = fields
+        chosen = record[item] in products
+        if chosen and (min_rating is None or record[rating] >= min_rating):
+            builder.add(record[user], record[item], float(record[time]))
 
     for _ in read_records(reviews, collect):
         pass
@@ -77,6 +86,9 @@ def read_reviews(
 
 
 def _image_url(record: Mapping[str, Any]) -> str | None:
+    for image in record.get("images") or ():
+        if address := image.get("hi_res") or image.get("large"):
+            return str(address)
     for field in _IMAGE_FIELDS:
         addresses = record.get(field)
         if addresses:

@@ -5,17 +5,33 @@ from pathlib import Path
 import numpy as np
 
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
 from src.datasets.image_files import image_files, image_size, require_images
 from src.datasets.image_set import ImageFiles, ImageSet
+from src.datasets.mapping import IdMap
 
 SQUASHED = 224
 """Side in pixels to which images of unequal sizes are resized, the input size of ImageNet networks."""
 
 
-def count_images(layout: Layout) -> int | None:
-    """Return the number of items in the catalogue, or None if it has no image folder."""
-    return len(image_files(layout.images)) if layout.images.is_dir() else None
+def count_items(layout: Layout) -> int | None:
+    """Return the number of items: the images or, without an image folder, the rows of ``items.tsv``.
+
+    None stands for a data set with neither.
+    """
+    if layout.images.is_dir():
+        return len(image_files(layout.images))
+    return len(IdMap.read(layout.item_map)) if layout.item_map.is_file() else None
+
+
+def require_catalogue(layout: Layout) -> None:
+    """Raise ``UserError`` if the data set has no images, for example because its features came ready."""
+    if not layout.images.is_dir() and layout.features(Experiment()).is_file():
+        raise UserError(
+            f"{layout.data} has no images, its features came ready: stages 1 and 3 do not apply"
+        )
+    require_images(layout.images)
 
 
 def choose_resize(sizes: np.ndarray, resize: int | None, trained_size: int | None) -> int:

@@ -31,12 +31,16 @@ _TIMEOUT_S = 30.0
 def find_images(folder: Path) -> dict[str, Path]:
     """Return the image of every item in ``folder``: file name without suffix -> file.
 
+    If the folder itself holds no image, its subfolders at any depth do, as in H&M's ``images/010/``.
     Raises ``UserError`` if the folder is missing or empty, or an item has two images.
     """
     if not folder.is_dir():
         raise UserError(f"no image folder at {folder}")
     found: dict[str, Path] = {}
-    for path in sorted(image_files(folder)):
+    files = image_files(folder)
+    if not files:
+        files = [path for inner in folder.rglob("*/") for path in image_files(inner)]
+    for path in sorted(files):
         if path.stem in found:
             raise UserError(f"{folder} has two images of item {path.stem}")
         found[path.stem] = path

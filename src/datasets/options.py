@@ -3,16 +3,23 @@
 import argparse
 from pathlib import Path
 
+from src.datasets.splitting import RATIO
+
 TABLE_COLUMNS = (
-    "Tables have columns user, item[, rating[, time]] separated by tabs or commas. Ids of any kind "
-    "become 0..n-1; users.tsv and items.tsv keep them."
+    "Tables have columns user, item[, rating[, time]] separated by tabs, semicolons or commas, or a "
+    "header with common names of them in any order (docs/data.md). Times are numbers or ISO dates. Ids "
+    "of any kind become 0..n-1; users.tsv and items.tsv keep them."
 )
 
 
 def add_table_options(parser: argparse.ArgumentParser, *, without_core: str) -> None:
     """Add the options of tables and their preparation; ``without_core`` describes ``--core 0``."""
+    parser.add_argument("--interactions", type=Path, help="all feedback, which --split divides")
+    add_split_options(parser)
     parser.add_argument(
-        "--interactions", type=Path, help="all feedback: the newest of each user is held out"
+        "--sequences",
+        action="store_true",
+        help="--interactions has lines of a user, a tab and the items from oldest to newest",
     )
     parser.add_argument("--train", type=Path, help="ready training table, with --test")
     parser.add_argument(
@@ -28,7 +35,9 @@ def add_table_options(parser: argparse.ArgumentParser, *, without_core: str) -> 
         "validationset.tsv",
     )
     parser.add_argument(
-        "--header", action="store_true", help="the first line of a table names its columns"
+        "--header",
+        action="store_true",
+        help="the first line of a table names its columns by names that are not recognised",
     )
     parser.add_argument(
         "--core",
@@ -37,6 +46,48 @@ def add_table_options(parser: argparse.ArgumentParser, *, without_core: str) -> 
         help=f"fewest interactions of every user and item; 0: {without_core}",
     )
     add_rating_option(parser)
+
+
+def add_split_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that divide all feedback into training, validation and test rows."""
+    parser.add_argument(
+        "--split",
+        choices=("leave_one_out", "ratio", "temporal", "given"),
+        default="leave_one_out",
+        help="hold out the newest row of each user, random shares of each user's rows, all rows after a "
+        "time, or what the column x_label says (0 training, 1 validation, 2 test)",
+    )
+    parser.add_argument(
+        "--ratio",
+        type=float,
+        nargs="+",
+        default=list(RATIO),
+        metavar="SHARE",
+        help="shares of training, validation and test rows (two numbers: no validation)",
+    )
+    parser.add_argument(
+        "--cold_items",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the items, drawn at random, whose rows are all test rows; accuracy is then also "
+        "that of warm and of cold items",
+    )
+    parser.add_argument(
+        "--split_seed", type=int, default=0, help="seed of --split ratio and of --cold_items"
+    )
+
+
+def add_feature_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of features that come ready, in the place of images."""
+    parser.add_argument(
+        "--features", type=Path, help="matrix (items, dimensions) of the items' features, .npy"
+    )
+    parser.add_argument(
+        "--feature_items",
+        type=Path,
+        help="file with the item of each row of --features, one id a line (default: ids are row numbers)",
+    )
 
 
 def add_rating_option(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,9 @@ from src.datasets.demo.build import Demo, demo_outputs, write_demo
 from src.datasets.folder import prepare_folder
 from src.datasets.images import Downloads
 from src.datasets.raw import PAPER_CORES, ImageSource
-from src.datasets.tabular import AllFeedback, ReadySplit, Tables, prepare_tables
+from src.datasets.ready_features import ReadyFeatures
+from src.datasets.splitting import Splitting
+from src.datasets.tabular import AllFeedback, GivenSplit, ReadySplit, Tables, prepare_tables
 from src.datasets.tradesy import prepare_tradesy
 from src.datasets.writing import Outputs, prepare, prepared_outputs
 
@@ -39,31 +41,46 @@ def _folder(options: argparse.Namespace, layout: Layout) -> None:
         layout,
         partial(prepare_folder, tables=tables, images=options.images),
         inputs=[options.images, *tables.paths],
-        outputs=partial(prepared_outputs, validation=_has_validation(options)),
+        outputs=partial(prepared_outputs, **_parts(options)),
     )
 
 
 def _interactions(options: argparse.Namespace, layout: Layout) -> None:
     tables = _tables(options)
+    if options.feature_items and not options.features:
+        raise UserError("--feature_items names the rows of --features, which is missing")
+    features = ReadyFeatures(options.features, options.feature_items) if options.features else None
     _run(
         options,
         layout,
-        partial(prepare_tables, tables=tables),
-        inputs=tables.paths,
-        outputs=partial(prepared_outputs, images=False, validation=_has_validation(options)),
+        partial(prepare_tables, tables=tables, features=features),
+        inputs=[*tables.paths, *(features.paths if features else [])],
+        outputs=partial(prepared_outputs, images=False, features=bool(features), **_parts(options)),
     )
 
 
 def _tables(options: argparse.Namespace) -> Tables:
     ready = [options.train, options.test, options.validation]
+    splitting = _splitting(options)
+    if options.interactions and not any(ready) and options.split == "given":
+        if options.core or options.min_rating is not None or options.sequences or options.header:
+            raise UserError(
+                "--split given goes without --core, --min_rating, --sequences and --header"
+            )
+        return GivenSplit(options.interactions)
     if options.interactions and not any(ready):
+        if options.sequences and options.min_rating is not None:
+            raise UserError("--min_rating: --sequences have no ratings")
         return AllFeedback(
             options.interactions,
             header=options.header,
             min_rating=options.min_rating,
             core=_core(options, 0),
-            validation_split=options.validation_split,
+            splitting=splitting,
+            sequences=options.sequences,
         )
+    if options.split != "leave_one_out" or options.cold_items or options.sequences:
+        raise UserError("--split, --cold_items and --sequences are for --interactions")
     if options.interactions or not (options.train and options.test):
         raise UserError("give either --interactions, or --train and --test")
     if options.core or options.min_rating is not None:
@@ -73,8 +90,32 @@ def _tables(options: argparse.Namespace) -> Tables:
     return ReadySplit(*ready, header=options.header, validation_split=options.validation_split)
 
 
-def _has_validation(options: argparse.Namespace) -> bool:
-    return bool(options.validation or options.validation_split)
+def _splitting(options: argparse.Namespace) -> Splitting:
+    """Return how ``--interactions`` is split; ``UserError`` for options that do not go together."""
+    if options.validation_split and options.split != "leave_one_out":
+        raise UserError(
+            "--validation_split goes with --split leave_one_out; --ratio has a share for it"
+        )
+    if options.split == "given":
+        if options.cold_items:
+            raise UserError("--cold_items goes without --split given")
+        return Splitting()
+    return Splitting(
+        options.split,
+        tuple(options.ratio),
+        options.validation_split,
+        options.cold_items,
+        options.split_seed,
+    )
+
+
+def _parts(options: argparse.Namespace) -> dict[str, bool]:
+    """Return which parts the data set has besides training and test rows."""
+    if options.split == "given":
+        validation = True
+    else:
+        validation = bool(options.validation) or _splitting(options).has_validation
+    return {"validation": validation, "cold_items": options.cold_items > 0}
 
 
 def _amazon(options: argparse.Namespace, layout: Layout) -> None:

@@ -1,12 +1,14 @@
-"""Steps from raw feedback to training and test rows: binarise, iterated k-core, leave one out."""
+"""Steps from raw feedback to training and held-out rows: binarise, iterated k-core, split."""
 
 import itertools
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from src.artifacts.errors import UserError
 from src.datasets.mapping import IdMap
 
 
@@ -77,7 +79,9 @@ class Split:
     train: Feedback
     test: Feedback
     validation: Feedback | None = None
-    """Second held-out row of the users, or None if the split has no validation part."""
+    """Held-out rows that choose epochs and options, or None if the split has no validation part."""
+    cold_items: Sequence[str] = ()
+    """Items that were held out of training altogether; all their rows are test rows."""
 
     @property
     def parts(self) -> dict[str, Feedback]:
@@ -156,3 +160,109 @@ def hold_out_validation(split: Split) -> Split:
     """Move the newest training row of every user with at least two to a validation part."""
     train, validation = leave_one_out(split.train)
     return Split(train, split.test, validation)
+
+
+RATIO = (8.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """Rule by which feedback becomes training, validation and test rows."""
+
+    kind: Literal["leave_one_out", "ratio", "temporal"] = "leave_one_out"
+    """Rule: the newest row of each user; random shares of each user's rows; all rows after a time."""
+    ratio: tuple[float, ...] = RATIO
+    """Training, validation and test shares of ``ratio`` and ``temporal``; two leave validation out."""
+    validation: bool = False
+    """True if ``leave_one_out`` holds out a second row of each user as validation row."""
+    cold_share: float = 0.0
+    """Share of the items that are held out of training altogether."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.ratio) not in (2, 3) or min(self.ratio) <= 0:
+            raise UserError(
+                "--ratio takes 2 or 3 positive numbers, for training, validation and test, like 8 1 1"
+            )
+        if not 0 <= self.cold_share < 1:
+            raise UserError(f"--cold_items must be at least 0 and below 1, not {self.cold_share:g}")
+
+    @property
+    def has_validation(self) -> bool:
+        return self.validation if self.kind == "leave_one_out" else len(self.ratio) == 3
+
+    def split(self, feedback: Feedback) -> Split:
+        """Split binarised feedback; ``UserError`` for a temporal split of feedback without times.
+
+        Users without training rows lose their held-out rows, since nothing is known of them.
+        """
+        rng = np.random.default_rng(self.seed)
+        cold = np.zeros(len(feedback), bool)
+        if self.cold_share:
+            present = np.unique(feedback.items)
+            n_cold = max(round(self.cold_share * len(present)), 1)
+            cold = np.isin(feedback.items, rng.choice(present, n_cold, replace=False))
+        warm = feedback.rows(~cold)
+        if self.kind == "leave_one_out":
+            split = hold_out(warm, validation=self.validation)
+        else:
+            parts = (
+                parts_by_ratio(warm, self.ratio, rng)
+                if self.kind == "ratio"
+                else parts_by_time(warm, self.ratio)
+            )
+            train, *held_out = (warm.rows(parts == part) for part in range(len(self.ratio)))
+            *validation, test = (part.with_users(train.present_users) for part in held_out)
+            split = Split(train, test, *validation)
+        if not self.cold_share:
+            return split
+        out = feedback.rows(cold).with_users(split.train.present_users)
+        return replace(split, test=_joined(split.test, out), cold_items=out.present_items)
+
+
+def parts_by_ratio(
+    feedback: Feedback, ratio: Sequence[float], rng: np.random.Generator
+) -> np.ndarray:
+    """Return the part (n,) int64 of each row, 0 for training, in random shares of each user's rows.
+
+    A held-out part gets the whole rows of its share, or one row where its share is less, the last part
+    first; a user keeps at least one training row. These are RecBole's counts.
+    """
+    shares = np.asarray(ratio, np.float64) / sum(ratio)
+    totals = np.bincount(feedback.users)
+    counts = np.floor(np.outer(shares, totals) + 1e-9).astype(np.int64)
+    counts[0] = totals - counts[1:].sum(axis=0)
+    for part in range(len(ratio) - 1, 0, -1):
+        too_few = (shares[part] * totals < 1 - 1e-9) & (counts[0] > 1)
+        counts[part] += too_few
+        counts[0] -= too_few
+    order = np.lexsort((rng.random(len(feedback)), feedback.users))
+    owners = feedback.users[order]
+    place = np.arange(len(order)) - (np.cumsum(totals) - totals)[owners]
+    parts = np.empty(len(order), np.int64)
+    parts[order] = (place >= np.cumsum(counts, axis=0)[:-1, owners]).sum(axis=0)
+    return parts
+
+
+def parts_by_time(feedback: Feedback, ratio: Sequence[float]) -> np.ndarray:
+    """Return the part (n,) int64 of each row, 0 for training, cut at times that all users share.
+
+    Rows of equal time are in one part, the later one where a cut falls among them.
+    """
+    if feedback.times is None:
+        raise UserError("--split temporal needs times, and the table has no column of them")
+    ends = np.cumsum(ratio)[:-1] / sum(ratio)
+    in_order = np.sort(feedback.times)
+    starts = in_order[np.minimum((ends * len(in_order)).astype(int), len(in_order) - 1)]
+    return np.searchsorted(starts, feedback.times, side="right")
+
+
+def _joined(first: Feedback, second: Feedback) -> Feedback:
+    """Return the rows of both parts of one feedback, which share their ids."""
+    times = None if first.times is None else np.concatenate([first.times, second.times])
+    return replace(
+        first,
+        users=np.concatenate([first.users, second.users]),
+        items=np.concatenate([first.items, second.items]),
+        times=times,
+    )

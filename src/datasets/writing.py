@@ -9,9 +9,10 @@ import pandas as pd
 
 from src.artifacts.atomic import partial_path
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
-from src.artifacts.tables import write_pairs
+from src.artifacts.tables import write_ids, write_pairs
 from src.datasets.catalogue import open_whole_catalogue
 from src.datasets.images import link_or_copy
 from src.datasets.interactions import load_interactions
@@ -23,9 +24,14 @@ Outputs = Callable[[Layout], Sequence[Path]]
 
 
 def prepared_outputs(
-    layout: Layout, *, images: bool = True, validation: bool = False
+    layout: Layout,
+    *,
+    images: bool = True,
+    validation: bool = False,
+    cold_items: bool = False,
+    features: bool = False,
 ) -> list[Path]:
-    """Return the outputs of ``write_dataset``, with or without ``images`` and a validation part."""
+    """Return the files of a prepared data set that has these parts."""
     return [
         layout.training_set,
         layout.test_set,
@@ -33,6 +39,8 @@ def prepared_outputs(
         layout.user_map,
         layout.item_map,
         *([layout.images, layout.dropped_items] if images else []),
+        *([layout.cold_items] if cold_items else []),
+        *([layout.features(Experiment())] if features else []),
     ]
 
 
@@ -86,18 +94,19 @@ def write_dataset(
     split: Split,
     images: Mapping[str, Path] | None = None,
     dropped: Mapping[str, str] | None = None,
+    catalogue: Sequence[str] | None = None,
 ) -> None:
     """Number users and items, and write rows, maps, images and the list of dropped items.
 
-    ``images`` (source id -> file) defines the catalogue, including items without feedback. Without
-    ``images`` the items are those of the rows. ``dropped`` maps source id -> reason. Rows are sorted by
-    user and otherwise keep their order.
+    ``images`` (source id -> file) or, without images, ``catalogue`` (source ids) defines the items,
+    including items without feedback; else the items are those of the rows. ``dropped`` maps source id ->
+    reason. Rows are sorted by user and otherwise keep their order.
     """
     for kind, feedback in split.parts.items():
         if len(feedback) == 0:
             raise UserError(f"no {kind} row is left: {_WHY_EMPTY[kind]}")
     users = IdMap.of(split.present_users)
-    items = IdMap.of(split.present_items if images is None else images)
+    items = IdMap.of(images or catalogue or split.present_items)
     paths = {
         "training": layout.training_set,
         "test": layout.test_set,
@@ -108,6 +117,8 @@ def write_dataset(
         write_pairs(paths[kind], pairs[np.argsort(pairs[:, 0], kind="stable")])
     users.write(layout.user_map)
     items.write(layout.item_map)
+    if split.cold_items:
+        write_ids(layout.cold_items, np.sort(items.numbers(split.cold_items)))
     if images is not None:
         _write_images(layout, items, images)
         _write_dropped(layout, dropped or {})
@@ -115,7 +126,7 @@ def write_dataset(
 
 _WHY_EMPTY: Mapping[str, str] = {
     "training": "lower --core or --min_rating, or check that ids and image names agree",
-    "test": "no user has two interactions with items of the data set",
+    "test": "no user with a training row has another interaction with items of the data set",
     "validation": "no user has two training rows, or no item of the rows is in the data set",
 }
 

@@ -12,7 +12,8 @@ from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
-from src.datasets.catalogue import count_images
+from src.artifacts.tables import read_ids
+from src.datasets.catalogue import count_items
 from src.datasets.interactions import Interactions, load_interactions
 from src.measures.comparable import require_same_recommenders
 from src.measures.measures import (
@@ -24,6 +25,7 @@ from src.measures.measures import (
 )
 from src.measures.runs import (
     Categories,
+    HeldOut,
     Lists,
     held_out_files,
     read_categories,
@@ -74,7 +76,7 @@ class Evaluation:
 
     @cached_property
     def interactions(self) -> Interactions:
-        known = len(self.categories.of_item) if self.has_classes else count_images(self.layout)
+        known = len(self.categories.of_item) if self.has_classes else count_items(self.layout)
         return load_interactions(self.layout, known)
 
     @cached_property
@@ -99,7 +101,8 @@ class Evaluation:
         runs = [self.run] if self.baseline is None else [self.run, self.baseline]
         if metric == "accuracy":
             files = [file for run in runs for file in held_out_files(self.layout, run)]
-            return list(dict.fromkeys(files))
+            cold_items = self.layout.cold_items
+            return list(dict.fromkeys([*files, *([cold_items] if cold_items.is_file() else [])]))
         lists = map(self.layout.recommendations, runs)
         if metric == "bias":
             return [self.layout.training_set, *lists]
@@ -207,14 +210,34 @@ class Evaluation:
         }
 
     def _accuracy(self) -> pd.DataFrame:
-        """Return HR and nDCG at every K, and AUC if the ranks among all candidates are known."""
+        """Return HR and nDCG at every K, and AUC if the ranks among all candidates are known.
+
+        If items were held out of training, the rows are those of all items, of warm and of cold ones, by
+        the column ``items``; all three rank the whole catalogue.
+        """
         held_out = read_held_out(self.layout, self.run)
-        after = accuracy_values(held_out, self.ks)
-        if self.baseline is None:
-            return table_of_users(after)
-        clean = read_held_out(self.layout, self.baseline)
-        require_same_users(self.layout, held_out.users, self.run, clean.users, self.baseline)
-        return table_of_users(after, accuracy_values(clean, self.ks))
+        clean = None
+        if self.baseline is not None:
+            clean = read_held_out(self.layout, self.baseline)
+            require_same_users(self.layout, held_out.users, self.run, clean.users, self.baseline)
+        if not self.layout.cold_items.is_file():
+            return self._accuracy_of(held_out, clean, held_out.has_several)
+        cold = np.isin(held_out.items, read_ids(self.layout.cold_items))
+        tables = []
+        for name, rows in {"all": np.ones_like(cold), "warm": ~cold, "cold": cold}.items():
+            if rows.any():
+                table = self._accuracy_of(
+                    held_out.rows(rows), clean and clean.rows(rows), held_out.has_several
+                )
+                table.insert(0, "items", name)
+                tables.append(table)
+        return pd.concat(tables, ignore_index=True)
+
+    def _accuracy_of(
+        self, held_out: HeldOut, clean: HeldOut | None, has_several: bool
+    ) -> pd.DataFrame:
+        before = None if clean is None else accuracy_values(clean, self.ks, has_several)
+        return table_of_users(accuracy_values(held_out, self.ks, has_several), before)
 
     def _bias(self) -> pd.DataFrame:
         """Return ARP, APLT, coverage and Gini index at every K."""

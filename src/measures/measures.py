@@ -28,10 +28,14 @@ METRICS = ("chr", "chr_normalised", "ncdcg", *ACCURACY, *ACCURACY_OF_SEVERAL, "a
 """The measures of the summary, in its order."""
 
 
-def accuracy_values(held_out: HeldOut, ks: Sequence[int]) -> dict[Measure, np.ndarray]:
-    """Return per-user accuracy by (metric, k); ``auc`` has no k, and needs the number of negatives."""
+def accuracy_values(
+    held_out: HeldOut, ks: Sequence[int], has_several: bool
+) -> dict[Measure, np.ndarray]:
+    """Return per-user accuracy by (metric, k); ``auc`` has no k, and needs the number of negatives.
+
+    ``has_several`` adds the measures that tell something only if users have several held-out items.
+    """
     users, ranks = held_out.users, held_out.ranks
-    has_several = (np.diff(users) == 0).any()
     measures = ACCURACY | ACCURACY_OF_SEVERAL if has_several else ACCURACY
     values: dict[Measure, np.ndarray] = {
         (name, k): measure(users, ranks, k) for name, measure in measures.items() for k in ks

@@ -174,11 +174,25 @@ def read_lists(layout: Layout, run: Run, n_items: int) -> Lists:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Ranks of held-out items: ``users`` (ascending) and ``ranks`` (n,), ``negatives`` (n,) if known."""
+    """Held-out ``items`` (n,), their ``users`` (ascending), ``ranks`` and, if known, ``negatives``."""
 
     users: np.ndarray
+    items: np.ndarray
     ranks: np.ndarray
     negatives: np.ndarray | None
+
+    @property
+    def has_several(self) -> bool:
+        """Whether some user has several held-out items."""
+        return bool((np.diff(self.users) == 0).any())
+
+    def rows(self, mask: np.ndarray) -> "HeldOut":
+        """Return some held-out items; the others of their users become candidates like any other."""
+        if self.negatives is None:
+            return HeldOut(self.users[mask], self.items[mask], self.ranks[mask], None)
+        left_out = np.bincount(self.users, weights=~mask).astype(np.int64)
+        negatives = (self.negatives + left_out[self.users])[mask]
+        return HeldOut(self.users[mask], self.items[mask], self.ranks[mask], negatives)
 
 
 def held_out_files(layout: Layout, run: Run) -> list[Path]:
@@ -200,7 +214,7 @@ def read_held_out(layout: Layout, run: Run) -> HeldOut:
     """Read the recommender's ranks or, without these, ranks within its lists."""
     if layout.test_ranks(run).is_file():
         ranks = read_test_ranks(layout.test_ranks(run))
-        return HeldOut(ranks.users, ranks.ranks, ranks.negatives)
+        return HeldOut(ranks.users, ranks.items, ranks.ranks, ranks.negatives)
     items = read_top_k(layout.recommendations(run)).items
     test = read_pairs(layout.test_set)
     test = test[np.argsort(test[:, 0], kind="stable")]
@@ -208,7 +222,7 @@ def read_held_out(layout: Layout, run: Run) -> HeldOut:
         raise UserError(f"{layout.recommendations(run)} has no list of user {test[-1, 0]}")
     found = items[test[:, 0]] == test[:, 1:2]
     ranks = np.where(found.any(axis=1), found.argmax(axis=1), NOT_LISTED)
-    return HeldOut(test[:, 0], ranks, None)
+    return HeldOut(test[:, 0], test[:, 1], ranks, None)
 
 
 def require_same_users(

@@ -316,7 +316,7 @@ class Comparison:
             held_out = read_held_out(self.layout, run)
             require_same_users(self.layout, lists.users, run, users, self.runs[0])
             require_same_users(self.layout, held_out.users, run, test_users, self.runs[0])
-            accuracy = accuracy_values(held_out, self.ks)
+            accuracy = accuracy_values(held_out, self.ks, held_out.has_several)
             for origin in origins if run.experiment.attack is None else [run.experiment.origin]:
                 of_class = category_values(lists.items, members[origin], self.ks)
                 measured[run, origin] = of_class | accuracy

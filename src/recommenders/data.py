@@ -9,7 +9,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import CLEAN, Experiment
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
-from src.datasets.catalogue import count_images
+from src.datasets.catalogue import count_items
 from src.datasets.interactions import Interactions, load_interactions
 from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.pixels import read_pixels
@@ -77,11 +77,11 @@ def load_training_data(
         features = read_pixels(layout, experiment)
         return TrainingData(load_interactions(layout, len(features)), features)
     if visual:
-        features = read_features(layout.features(experiment), count_images(layout))
+        features = read_features(layout.features(experiment), count_items(layout))
         return TrainingData(load_interactions(layout, len(features)), features, unit)
     if experiment != Experiment():
         raise UserError(
             f"{experiment.name}: this recommender does not look at images, its only experiment is "
             f"{CLEAN}"
         )
-    return TrainingData(load_interactions(layout, count_images(layout)))
+    return TrainingData(load_interactions(layout, count_items(layout)))

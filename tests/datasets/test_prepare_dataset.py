@@ -461,8 +461,8 @@ def test_all_feedback_without_images(prepare, tmp_path):
         ({"validation": [("v", "")]}, "validation.tsv, row 1: no item id"),
         ({"validation": []}, "validation.tsv is empty"),
         (
-            {"train": [("user", "item"), ("1", "2")]},
-            "row 1: 'user' and 'item' among ids that are num",
+            {"train": [("person", "thing"), ("1", "2")]},
+            "row 1: 'person' and 'thing' among ids that are num",
         ),
     ],
 )
