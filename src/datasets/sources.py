@@ -15,13 +15,34 @@ from src.datasets.folder import prepare_folder
 from src.datasets.images import Downloads
 from src.datasets.raw import PAPER_CORES, ImageSource
 from src.datasets.ready_features import ReadyFeatures
-from src.datasets.splitting import Splitting
+from src.datasets.splitting import RATIO, Splitting
 from src.datasets.tabular import AllFeedback, GivenSplit, ReadySplit, Tables, prepare_tables
 from src.datasets.tradesy import prepare_tradesy
 from src.datasets.writing import Outputs, prepare, prepared_outputs
 
-_NOT_IN_MANIFEST = ("source", "dataset", "root", "force", "connections", "attempts")
+_NOT_IN_MANIFEST = (
+    "source",
+    "dataset",
+    "root",
+    "force",
+    "connections",
+    "attempts",
+    "accept_changed",
+)
 """Options that do not change the files that are written."""
+_NAMED_IF_USED = {
+    "split": "leave_one_out",
+    "ratio": list(RATIO),
+    "cold_items": 0.0,
+    "split_seed": 0,
+    "sequences": False,
+    "features": None,
+    "feature_items": None,
+}
+"""Options that manifests name only where they differ from these defaults, and the defaults.
+
+Data sets that were made before there were such options thus stay current.
+"""
 
 
 def prepare_dataset(options: argparse.Namespace) -> None:
@@ -175,7 +196,10 @@ def _run(
     outputs: Outputs = prepared_outputs,
 ) -> None:
     described = {
-        name: value for name, value in vars(options).items() if name not in _NOT_IN_MANIFEST
+        name: value
+        for name, value in vars(options).items()
+        if name not in _NOT_IN_MANIFEST
+        and (name not in _NAMED_IF_USED or value != _NAMED_IF_USED[name])
     }
     for path in inputs:
         if path != getattr(options, "images", None) and path.is_dir():

@@ -406,6 +406,7 @@ BAD_CALLS: Commands = [
     ("promotion, blind", f"-m audits.promotion {SHOP} --model BPRMF --epoch 2"),
     ("reliance, no data set", "-m audits.reliance --dataset none"),
     ("bounds, no recommender", f"-m audits.bounds {PLAIN}"),
+    ("zoo, no such network", "-m audits.zoo --verify none_such"),
     ("leaderboard, no entry", "-m audits.leaderboard evaluate none_such"),
     ("detection, no such detector", f"-m audits.detection {PLAIN} --detector none_such"),
     ("parameters, not trained", f"-m audits.parameters {SHOP} --epoch 77"),
