@@ -14,7 +14,12 @@ from src.attacks.command import AttackCommand
 from src.attacks.given import check_given
 from src.attacks.settings import AttackSettings
 from src.cli import run
-from src.datasets.catalogue import describe_reading, image_ids, open_whole_catalogue
+from src.datasets.catalogue import (
+    describe_reading,
+    image_ids,
+    open_whole_catalogue,
+    require_catalogue,
+)
 from src.datasets.interactions import load_interactions
 from src.defences.defence import Defence
 from src.defences.detectors import Guard
@@ -28,6 +33,7 @@ from src.recommenders.read_out import load_recommender
 
 def main() -> None:
     command = AttackCommand.parse(__doc__)
+    require_catalogue(command.layout)
     clean = CleanSources.of(command.layout, command.experiment, command.fidelity)
     clean.require(command.stage_1)
     weights = weights_of(command.options, command.layout)

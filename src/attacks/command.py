@@ -28,7 +28,6 @@ from src.cli import (
     add_fidelity_option,
     fidelity_of,
 )
-from src.datasets.catalogue import require_catalogue
 from src.datasets.image_files import limit_pixels
 from src.defences.defence import NONE
 from src.defences.options import add_preprocess_option, model_dir_of
@@ -97,7 +96,6 @@ class AttackCommand:
         _check_head(options.head, settings, fidelity)
         layout = Layout(options.dataset, options.root)
         layout.require_data()
-        require_catalogue(layout)
         scored_by = score_weights_of(options, layout, Experiment(model_dir_of(options)))
         if scored_by:
             _check_recommender(options, settings, _kind_of(scored_by))

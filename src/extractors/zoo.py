@@ -188,7 +188,7 @@ def split_arch(arch: str) -> tuple[str, int | None]:
     backbone, plus, dim = arch.rpartition("+")
     if not plus or is_own(arch):
         return arch, None
-    if not dim.isdecimal() or int(dim) < 1 or "+" in backbone:
+    if not dim.isdecimal() or int(dim) < 1 or ("+" in backbone and not is_own(backbone)):
         raise UserError(f"{arch!r} is no embedder: write <backbone>+<dimension>, like resnet18+512")
     return backbone, int(dim)
 
