@@ -120,7 +120,7 @@ REPLACEMENTS: dict[str, Callable[[Path], None]] = {
     "broken link": as_broken_link,
     "missing": Path.unlink,
 }
-"""What stands in the place of a file."""
+"""Ways to take a file away, or to put a folder or a link in its place."""
 
 
 def apply(name: str, path: Path, seed: int) -> bool:
