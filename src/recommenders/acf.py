@@ -93,9 +93,7 @@ class ACF(FactorModel):
         del adversary  # no recommender continues ACF
         device, batch = select_device(gpu), hyperparameters.batch
         start = cls.initial(data, hyperparameters, seed) if start is None else start
-        n_batches = -(-len(data.interactions.train) // batch)
-        rate = hyperparameters.learning_rates[0]
-        trained = AdamTables(start, rate, start.epoch * n_batches, device)
+        trained = AdamTables(start, hyperparameters, len(data.interactions.train), device)
         read = scaled(data.features, start.scale, start.unit)
         features, train, first = (
             torch.from_numpy(of).to(device)

@@ -1,8 +1,11 @@
 """Tables of a recommender in torch, trained by one Adam (Kingma and Ba, ICLR 2015)."""
 
+import math
+
 import torch
 from torch import Tensor
 
+from src.recommenders.hyperparameters import NetworkHyperparameters
 from src.recommenders.weights import Weights
 
 EPSILON = 1e-7
@@ -13,14 +16,21 @@ class AdamTables:
     """Tables on a device, and the state of the optimiser that trains them."""
 
     def __init__(
-        self, weights: Weights, learning_rate: float, steps: int, device: torch.device
+        self,
+        weights: Weights,
+        hyperparameters: NetworkHyperparameters,
+        n_pairs: int,
+        device: torch.device,
     ) -> None:
-        """Continue from ``weights`` after ``steps`` steps."""
+        """Continue after the epochs of ``weights``, each of which has a step a batch of ``n_pairs``."""
+        steps = weights.epoch * math.ceil(n_pairs / hyperparameters.batch)
         self.tables = {
             name: torch.from_numpy(table.copy()).to(device).requires_grad_()
             for name, table in weights.tables.items()
         }
-        self._optimiser = torch.optim.Adam(self.tables.values(), learning_rate, eps=EPSILON)
+        self._optimiser = torch.optim.Adam(
+            self.tables.values(), hyperparameters.learning_rates[0], eps=EPSILON
+        )
         for name, table in self.tables.items():
             mean, of_squares = torch.from_numpy(weights.accumulators[name].copy()).to(device)
             self._optimiser.state[table] = {

@@ -103,9 +103,7 @@ class DVBPR(FactorModel):
         device, batch = select_device(gpu), hyperparameters.batch
         start = cls.initial(data, hyperparameters, seed) if start is None else start
         sampler = TripleSampler.of(data.interactions, cold_items=True)
-        n_batches = -(-len(data.interactions.train) // batch)
-        rate = hyperparameters.learning_rates[0]
-        trained = AdamTables(start, rate, start.epoch * n_batches, device)
+        trained = AdamTables(start, hyperparameters, len(data.interactions.train), device)
         network = PixelNetwork(
             _side(data.features), hyperparameters.hidden, hyperparameters.factors
         ).to(device)
