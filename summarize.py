@@ -103,10 +103,10 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--leaks",
         type=Path,
-        nargs=2,
-        metavar=("TABLE", "OUT"),
-        help="instead: rank the conditions of such a table (audits.images score --attacked) by each "
-        "metric, those that leak most first",
+        nargs="+",
+        metavar="TABLE",
+        help="instead: rank the conditions of such tables (audits.images score --attacked), one for each "
+        "training of the networks, by each metric, those that leak most first; the last is written",
     )
     return parser.parse_args()
 
@@ -128,11 +128,14 @@ def average_embedders(source: Path, table: Path) -> None:
     print(f"written: {table}")
 
 
-def rank_leaks(source: Path, table: Path) -> None:
+def rank_leaks(sources: list[Path], table: Path) -> None:
     """Write the table of ``--leaks``."""
+    if not sources:
+        raise UserError(f"--leaks: {table} is to be written from no table: name one before it")
+
     from src.measures.leak_ranks import ranks_overview, write_leak_ranks
 
-    print(ranks_overview(write_leak_ranks(source, table)))
+    print(ranks_overview(write_leak_ranks(sources, table)))
     print(f"written: {table}")
 
 
@@ -142,7 +145,7 @@ def main() -> None:
         average_embedders(*options.embedders)
         return
     if options.leaks:
-        rank_leaks(*options.leaks)
+        rank_leaks(options.leaks[:-1], options.leaks[-1])
         return
     if options.robust_accuracy:
         compare_recipes(options)

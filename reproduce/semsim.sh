@@ -2,7 +2,7 @@
 # Trains with and without privacy augmentation, inverts gradients, scores reconstructions, and ranks.
 #
 #   bash reproduce/semsim.sh [--data PATH] [--dataset cifar10|cifar100|folder] [--budget full|small]
-#       [--semsim FILE] [--seed 0] [--gpu N] [-- options of snakemake]
+#       [--semsim FILE] [--seeds "0"] [--gpu N] [-- options of snakemake]
 #
 # PATH is a labelled set (default: data/<dataset>), in its published layout, a folder of classes, or an
 # .npz. If it is missing, the script uses the demo set's pictures at 32 pixels and prints so. Seven kinds
@@ -14,15 +14,17 @@
 # and 500 steps: 2 CPU cores need at most 30 minutes. Images are scored by MSE, PSNR, SSIM and, with FILE,
 # by a SemSim (made by audits.images train). Results are reconstructions/<dataset>/ with grid.png, and
 # results/<dataset>/semsim.tsv, a row for each condition with its rank by every metric (1: most leaked).
+# --seeds "0 1 2" trains and inverts each network three times, which takes three times as long, and gives
+# means and 95 % intervals over these trainings.
 # The study is reproduce/studies/semsim.yaml.
 set -euo pipefail
 source "$(dirname "$0")/options.sh"
 
-read_options "data dataset budget semsim seed gpu" "$@"
+read_options "data dataset budget semsim seeds gpu" "$@"
 DATASET=${OPTION[dataset]:-cifar10}
 DATA=${OPTION[data]:-$REPRODUCE/../data/$DATASET}
 case "$DATASET" in cifar10 | cifar100 | folder) ;; *) fail "--dataset must be cifar10, cifar100 or folder" ;; esac
-entries budget seed gpu
+entries budget seeds gpu
 if [ -e "$DATA" ]; then
     entry pictures "$DATASET"
     path_entries data

@@ -8,7 +8,8 @@ with one_line_errors():
     PREPARE, DATA = entries.text("prepare", ""), entries.path("data")
     if not PREPARE:
         require_file(DATA)
-    SOURCE = f"--data {shlex.quote(DATA)} {entries.text('source')} --seed {entries.number('seed', 0)}"
+    SEEDS = seed_parts(entries.numbers("seeds", (0,)))
+    SOURCE = f"--data {shlex.quote(DATA)} {entries.text('source')}"
     IMAGES, METRICS = entries.text("images"), entries.text("metrics")
     if entries.text("semsim", ""):
         METRICS += f" semsim --semsim {shlex.quote(require_file(entries.path('semsim')))}"
@@ -17,39 +18,45 @@ with one_line_errors():
     FIRST = next(iter(ATTACKS))
     entries.require_all_read()
 
-RECONSTRUCTIONS, RESULTS = f"reconstructions/{NAME}", f"results/{NAME}"
+RECONSTRUCTIONS, RESULTS = f"reconstructions/{NAME}{{seed}}", f"results/{NAME}"
 LOGS = f"{RESULTS}/logs"
 PREPARED = [f"{DATA}/trainingset.tsv", f"{DATA}/testset.tsv"] if PREPARE else [DATA]
 
 
-def inversion(attack):
+def inversion(attack, seed):
     """The options of an attack, but for its network."""
-    return quoted(f"{SOURCE} --gpu {GPU} {IMAGES} {ATTACKS[attack].options} --out {RECONSTRUCTIONS}")
+    out = RECONSTRUCTIONS.format(seed=seed)
+    seeded = f"{SOURCE} --seed {SEEDS[seed]} --gpu {GPU}"
+    return quoted(f"{seeded} {IMAGES} {ATTACKS[attack].options} --out {out}")
 
 
-def checkpoint(network, condition):
-    return f"models/semsim_{NAME}_{network}_{condition}/model_best.pth.tar"
+def checkpoint(network, condition, seed):
+    return f"models/semsim_{NAME}_{network}_{condition}{seed}/model_best.pth.tar"
 
 
-def attacked(attack):
+def attacked(attack, seed):
     """The network of an attack."""
-    return checkpoint(ATTACKS[attack].network, ATTACKS[attack].condition)
+    return checkpoint(ATTACKS[attack].network, ATTACKS[attack].condition, seed)
 
 
-def training(network, condition):
-    out = checkpoint(network, condition)
-    options = f"{SOURCE} {leaks.training_of(network, condition)} --out {out}"
+def training(network, condition, seed):
+    out = checkpoint(network, condition, seed)
+    options = f"{SOURCE} --seed {SEEDS[seed]} {leaks.training_of(network, condition)} --out {out}"
     return out, Training.of(options, PREPARED)
 
 
 TRAININGS = dict(
-    training(network, condition) for network in leaks.networks for condition in leaks.trained
+    training(network, condition, seed)
+    for network in leaks.networks
+    for condition in leaks.trained
+    for seed in SEEDS
 )
-FINAL = [f"{RECONSTRUCTIONS}/grid.png", f"{RESULTS}/semsim.tsv"]
+FINAL = [*expand(f"{RECONSTRUCTIONS}/grid.png", seed=SEEDS), f"{RESULTS}/semsim.tsv"]
 
 
 wildcard_constraints:
     attack=one_of(ATTACKS),
+    seed=one_of(SEEDS),
 
 
 localrules:
@@ -63,18 +70,18 @@ include: "training.smk"
 rule invert:
     input:
         PREPARED,
-        checkpoint=lambda wildcards: attacked(wildcards.attack),
+        checkpoint=lambda wildcards: attacked(wildcards.attack, wildcards.seed),
     output:
         update(f"{RECONSTRUCTIONS}/{{attack}}.json"),
     params:
-        options=lambda wildcards: inversion(wildcards.attack),
+        options=lambda wildcards: inversion(wildcards.attack, wildcards.seed),
     log:
-        f"{LOGS}/invert/{{attack}}.log",
+        f"{LOGS}/invert/{{attack}}{{seed}}.log",
     threads: THREADS
     resources:
         gpu=ON_GPU,
     message:
-        "reconstructions, {wildcards.attack}; log: {log}"
+        "reconstructions, {wildcards.attack}{wildcards.seed}; log: {log}"
     shell:
         "{AUDIT}leaks {params.options} --checkpoint {input.checkpoint} --no_grid > {log} 2>&1"
 
@@ -82,14 +89,14 @@ rule invert:
 # The first command is up to date by then, and draws the reconstructions of all commands.
 rule draw:
     input:
-        expand(f"{RECONSTRUCTIONS}/{{attack}}.json", attack=ATTACKS),
-        checkpoint=attacked(FIRST),
+        expand(f"{RECONSTRUCTIONS}/{{attack}}.json", attack=ATTACKS, allow_missing=True),
+        checkpoint=lambda wildcards: attacked(FIRST, wildcards.seed),
     output:
         f"{RECONSTRUCTIONS}/grid.png",
     params:
-        options=inversion(FIRST),
+        options=lambda wildcards: inversion(FIRST, wildcards.seed),
     log:
-        f"{LOGS}/draw.log",
+        f"{LOGS}/draw{{seed}}.log",
     message:
         "the reconstructions: {output}"
     shell:
@@ -99,15 +106,15 @@ rule draw:
 rule score:
     input:
         files_in(METRICS),
-        expand(f"{RECONSTRUCTIONS}/{{attack}}.json", attack=ATTACKS),
+        expand(f"{RECONSTRUCTIONS}/{{attack}}.json", attack=ATTACKS, allow_missing=True),
     output:
-        update(f"{RESULTS}/semsim_images.tsv"),
-        update(f"{RESULTS}/semsim_images_conditions.tsv"),
+        update(f"{RESULTS}/semsim_images{{seed}}.tsv"),
+        conditions=update(f"{RESULTS}/semsim_images{{seed}}_conditions.tsv"),
     params:
-        folders=[f"{RECONSTRUCTIONS}/{attack}" for attack in ATTACKS],
+        folders=expand(f"{RECONSTRUCTIONS}/{{attack}}", attack=ATTACKS, allow_missing=True),
         options=quoted(f"--metrics {METRICS} --gpu {GPU}"),
     log:
-        f"{LOGS}/score.log",
+        f"{LOGS}/score{{seed}}.log",
     threads: THREADS
     resources:
         gpu=ON_GPU,
@@ -120,7 +127,7 @@ rule score:
 
 rule rank:
     input:
-        f"{RESULTS}/semsim_images_conditions.tsv",
+        expand(rules.score.output.conditions, seed=SEEDS),
     output:
         f"{RESULTS}/semsim.tsv",
     message:

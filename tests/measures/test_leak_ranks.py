@@ -8,7 +8,7 @@ import pytest
 import summarize
 from src.artifacts.errors import UserError
 from src.cli import run
-from src.measures.leak_ranks import leak_ranks
+from src.measures.leak_ranks import leak_ranks, mean_leak_ranks
 
 MEANS = pd.DataFrame(
     {"model": ["plain", "pruned", "noisy"], "images": [4, 4, 4]}
@@ -47,6 +47,24 @@ def test_tables_without_conditions_are_refused():
         leak_ranks(MEANS)
 
 
+def test_ranks_of_several_trainings_are_averaged_condition_by_condition():
+    other = CONDITIONS.assign(mse=[0.05, 0.01, 0.03])[::-1]  # its rows are in another order
+    ranks = mean_leak_ranks([CONDITIONS, other]).set_index("model")
+    assert ranks["mse"].to_dict() == pytest.approx({"plain": 0.03, "noisy": 0.03, "pruned": 0.03})
+    assert ranks["mse_rank"].to_dict() == {"plain": 2, "noisy": 2, "pruned": 2}
+    half = 12.706204736 * 0.04 / 2  # Student's t with 1 degree of freedom, times sd / sqrt(2)
+    assert ranks.loc["plain", "mse_low"] == pytest.approx(0.03 - half)
+    assert ranks.loc["pruned", "mse_high"] == pytest.approx(0.03 + half)
+    assert set(ranks["trainings"]) == {2} and set(ranks["images"]) == {4}
+    assert list(ranks["mean_rank"]) == sorted(ranks["mean_rank"])
+
+
+def test_trainings_of_other_conditions_are_refused():
+    for other in (CONDITIONS[:2], CONDITIONS.drop(columns="psnr")):
+        with pytest.raises(UserError, match="different conditions"):
+            mean_leak_ranks([CONDITIONS, other])
+
+
 def test_the_script_writes_the_ranks(tmp_path, monkeypatch, capsys):
     source, table = tmp_path / "conditions.tsv", tmp_path / "results" / "semsim.tsv"
     CONDITIONS.to_csv(source, sep="\t", index=False)
@@ -59,3 +77,6 @@ def test_the_script_writes_the_ranks(tmp_path, monkeypatch, capsys):
     assert "psnr_rank" in shown and "untransformed" not in shown
     source.unlink()
     assert run(summarize.main) == 2
+    monkeypatch.setattr(sys, "argv", ["summarize.py", "--leaks", str(table)])
+    assert run(summarize.main) == 2
+    assert "name one before it" in capsys.readouterr().err

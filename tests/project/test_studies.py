@@ -757,12 +757,15 @@ def test_leaks_are_found_where_the_rules_expect_them(real_place):
         "training": "--part all --epochs 1 --augmentation none",
         "images": "--n_images 2",
         "metrics": "mse",
+        "seeds": [0, 1],
     }
     real_place.run(real_place.written("semsim", study))
     ranks = pd.read_csv(real_place.folder / "results/small/semsim.tsv", sep="\t")
     name = "lenet_zhu_1_inversed_aug_auglist__rlabel_False_trained_prune_70"
     assert set(ranks.iloc[:, 0]) == {name, f"{name}_defense_prune_70"}
-    assert (real_place.folder / "reconstructions/small/grid.png").exists()
+    assert list(ranks["trainings"]) == [2, 2] and {"mse_low", "mse_high"} <= set(ranks)
+    first, second = (real_place.folder / f"reconstructions/small{seed}" for seed in ("", "_seed1"))
+    assert (first / "grid.png").read_bytes() != (second / "grid.png").read_bytes()
 
 
 @pytest.mark.slow
