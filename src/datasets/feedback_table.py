@@ -17,11 +17,27 @@ COLUMNS = ("user", "item", "rating", "time")
 """Columns of a table without a header, in this order; the last two may be missing."""
 LABEL = "label"
 """Column that gives the part of each row: 0 training, 1 validation, 2 test (MMRec)."""
+_USERS = ("user", "customer", "client", "reviewer", "buyer", "visitor", "member", "account")
+_ITEMS = (
+    *("item", "article", "product", "movie", "film", "book", "song", "track", "video", "game"),
+    *("app", "recipe", "business"),
+)
 _NAMES = {
-    "user": ("user", "userid", "uid", "customerid", "reviewerid"),
-    "item": ("item", "itemid", "iid", "articleid", "productid", "parentasin", "asin"),
+    "user": (*_USERS, *(f"{name}id" for name in _USERS), "uid"),
+    "item": (
+        *_ITEMS,
+        *(f"{name}id" for name in _ITEMS),
+        "iid",
+        "sku",
+        "isbn",
+        "asin",
+        "parentasin",
+    ),
     "rating": ("rating", "score", "stars", "overall"),
-    "time": ("time", "timestamp", "date", "datetime", "tdat", "unixreviewtime"),
+    "time": (
+        *("time", "timestamp", "date", "datetime", "createdat", "orderdate", "purchasedate"),
+        *("tdat", "unixreviewtime"),
+    ),
     LABEL: ("xlabel",),
 }
 """Names of columns in headers: lower case, without blanks, underscores, hyphens and types."""
@@ -203,7 +219,9 @@ def _named_columns(path: Path, fields: Sequence[str]) -> dict[str, int]:
         return found
     if len(found) >= 2 or any(":token" in field for field in fields):
         names = ", ".join(field.strip() for field in fields)
-        raise UserError(f"{path} has no column of {missing[0]} ids among {names}")
+        raise UserError(
+            f"{path} has no column of {missing[0]} ids among {names}: name it {missing[0]}"
+        )
     return {}
 
 

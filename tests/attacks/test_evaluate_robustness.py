@@ -40,9 +40,9 @@ from src.measures.robust_accuracy import (
     read_table,
 )
 from src.metrics.significance import wilson_interval
+from tests.real_data import REAL_DATA
 from tests.victims import FunctionVictim, predicted
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 EPS = 8 / 255
 PUBLISHED = (
     "clean", "fgsm", "stepll", "r_stepll", "iterll", "pgd20", "pgd100", "cw", "keep20", "push20",
@@ -596,12 +596,12 @@ def test_the_usual_attacks_are_those_of_the_published_tables():
     assert options.attacks == expected.split() and options.eps == 8
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared data")
+@pytest.mark.skipif(not REAL_DATA.exists(), reason="needs the shared data")
 def test_a_robust_network_is_as_robust_as_published(call, tmp_path):
     """Published: 54.82 % under PGD at 2/255 on all of CIFAR-10; these 200 images give about 61.5 %."""
     code, _, err = call(
-        "--data", SHARED / "cifar10_lossless_200.npz", "--part", "all",
-        "--checkpoint", SHARED / "weights" / "cifar_resnet2b_adv.pth", "--arch", "cifar_resnet2b",
+        "--data", REAL_DATA / "cifar10_lossless_200.npz", "--part", "all",
+        "--checkpoint", REAL_DATA / "weights" / "cifar_resnet2b_adv.pth", "--arch", "cifar_resnet2b",
         "--attacks", "fgsm", "pgd20", "cw", "--eps", "2/255", "--gpu", "-1",
         "--out", tmp_path / "table.tsv",
     )  # fmt: skip

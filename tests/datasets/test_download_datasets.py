@@ -14,9 +14,10 @@ import pytest
 
 from src.artifacts.errors import UserError
 from src.datasets.archive import unpack
+from tests.real_data import REAL_DATA
 
 ROOT = Path(__file__).parents[2]
-MOVIELENS = ROOT.parent / "shared" / "data" / "movielens-500"
+MOVIELENS = REAL_DATA / "movielens-500"
 
 
 def dataset_members(name, prefix=""):

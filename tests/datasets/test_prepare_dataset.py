@@ -29,8 +29,8 @@ from src.datasets.interactions import load_interactions
 from src.datasets.mapping import IdMap
 from src.datasets.splitting import leave_one_out
 from src.datasets.tradesy import read_item_urls, read_lists
+from tests.real_data import REAL_DATA
 
-REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 SCRIPT = Path(prepare_dataset.__file__)
 
 

@@ -194,6 +194,12 @@ def test_wrong_splits_are_one_line(prepare, tmp_path):
             [1659283200],
         ),
         (
+            "ratings.csv",  # MovieLens
+            "userId,movieId,rating,timestamp\n1,0307,4.0,964982703\n",
+            [("1", "0307")],
+            [964982703],
+        ),
+        (
             "MicroLens-50k_pairs.csv",
             "user,item,timestamp\n10,2,1583378629552\n",
             [("10", "2")],

@@ -18,8 +18,7 @@ from src.artifacts.errors import UserError
 from src.datasets.image_set import ImageArray, ImageSet
 from src.datasets.image_splitting import random_halves
 from src.datasets.retrieval import LAYOUTS, RetrievalSet, open_retrieval_set
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
+from tests.real_data import REAL_DATA
 
 
 def names(part: ImageSet) -> list[str]:
@@ -499,9 +498,9 @@ def test_random_halves(counts, seed):
         assert abs(n_train - n / 2) <= 0.5
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the real data are not here")
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the real data are not here")
 def test_real_fashion_mnist(capsys):
-    found = open_retrieval_set("fashion", SHARED / "fashion_mnist.npz")
+    found = open_retrieval_set("fashion", REAL_DATA / "fashion_mnist.npz")
     assert (len(found.train), len(found.test), found.test.side) == (20_000, 10_000, 28)
     assert np.bincount(found.test.classes).tolist() == [1000] * 10
     assert "20000 training and 10000 test images" in capsys.readouterr().err

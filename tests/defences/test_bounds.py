@@ -1,7 +1,6 @@
 """Bounds of scores: a case by hand, and no score above its bound on random networks or under attack."""
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +15,8 @@ from src.extractors.architectures import build_extractor
 from src.extractors.checkpoints import load_extractor
 from src.extractors.extractor import Extractor
 from src.extractors.heads import NoHead
+from tests.real_data import REAL_DATA
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 SIDE, N_FEATURES = 6, 5
 
 
@@ -44,8 +43,16 @@ def extractor_of(*layers: nn.Module, **normalisation: tuple[float, ...]) -> Extr
 def random_extractor(seed: int) -> Extractor:
     torch.manual_seed(seed)
     pooling = nn.AdaptiveAvgPool2d(1) if seed % 2 else nn.AvgPool2d(3)
+    maximum = nn.MaxPool2d(3, 1, 1) if seed % 3 else nn.Identity()
     extractor = extractor_of(
-        *(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), Residual(), pooling),
+        *(
+            nn.Conv2d(3, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            maximum,
+            Residual(),
+            pooling,
+        ),
         *(nn.Flatten(), nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, N_FEATURES), nn.ReLU()),
     )
     for module in extractor.modules():
@@ -71,6 +78,46 @@ def test_a_case_by_hand():
     for method, bounds in (("crown", [0.4, 0.3]), ("ibp", [0.5, 0.3])):
         found = Bounded(by_hand()).upper_bounds(pixel, 0.1, slopes, method)
         assert found.tolist() == pytest.approx(bounds, abs=1e-6)
+
+
+def test_a_maximum_by_hand():
+    """Pixels in [.4, .6], [.1, .3] and [.5, .7]: the first is always above the second."""
+    red = nn.Conv2d(3, 1, 1, bias=False)
+    red.weight.data.zero_()[0, 0] = 1
+    layers = (red, nn.MaxPool2d((1, 2), 1), nn.Flatten())
+    extractor = extractor_of(*layers, mean=(0, 0, 0), std=(1, 1, 1))
+    image = torch.tensor([0.5, 0.2, 0.6]).expand(3, 1, 3)
+    slopes = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0], [1.0, -1.0]])
+    bounds = Bounded(extractor).upper_bounds(image, 0.1, slopes)
+    assert bounds.tolist() == pytest.approx([0.6, -0.4, 0.7, -0.5, 0.1], abs=1e-6)
+    image = torch.tensor([0.5, 0.4, 0.6]).expand(3, 1, 3)  # [.4, .6], [.3, .5], [.5, .7]
+    bounds = Bounded(extractor).upper_bounds(image, 0.1, slopes)
+    assert bounds.tolist() == pytest.approx([0.6, -0.4, 0.7, -0.5, 0.1], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        nn.MaxPool2d(2),
+        nn.MaxPool2d(3, 2, 1),
+        nn.MaxPool2d(3, 2, ceil_mode=True),
+        nn.MaxPool2d((2, 3), (2, 1), (1, 0)),
+        nn.MaxPool2d(3, 2, 1, ceil_mode=True),
+    ],
+    ids=str,
+)
+def test_no_maximum_of_windows_exceeds_its_bound(pooling):
+    torch.manual_seed(0)
+    extractor = extractor_of(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), pooling, nn.Flatten())
+    for eps in (0, 0.02, 0.2):
+        image = torch.rand(3, SIDE, SIDE)
+        n_features = extractor(image[None]).features.shape[1]
+        slopes = torch.randn(5, n_features)
+        bounds = Bounded(extractor).upper_bounds(image, eps, slopes)
+        assert (highest_scores(extractor, image, eps, slopes) <= bounds + 1e-4).all()
+        if eps == 0:
+            scores = extractor(image[None]).features[0] @ slopes.T
+            torch.testing.assert_close(bounds.float(), scores, rtol=0, atol=1e-4)
 
 
 def test_the_ball_ends_where_pixels_do():
@@ -143,6 +190,7 @@ def test_features_of_the_table_s_networks():
     for extractor, side, method in (
         (build_extractor("wong_small", "ab"), 28, "crown"),
         (build_extractor("cifar_resnet8", "ab"), 8, "crown"),
+        (build_extractor("c2f2", "ab"), 28, "ibp"),
         (build_extractor("cifar_resnet20", "ab"), 32, "ibp"),
         (maps, SIDE, "crown"),
     ):
@@ -158,9 +206,12 @@ def test_features_of_the_table_s_networks():
 @pytest.mark.parametrize(
     ("extractor", "complaint"),
     [
-        (extractor_of(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)), r"layer _1 \(MaxPool2d\)"),
+        (
+            extractor_of(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2, dilation=2)),
+            r"layer _1 \(MaxPool2d\)",
+        ),
         (extractor_of(nn.Flatten(), nn.Linear(9, 2), nn.GELU()), r"layer _2 \(GELU\)"),
-        (build_extractor("c2f2", "ab"), r"layer max_pool2d \("),
+        (build_extractor("mobilenet_v2", "ab"), r"layer features_0_2 \(ReLU6\)"),
         (Blur().in_front_of(by_hand()), "blur:sigma=1 in front of the network"),
     ],
 )
@@ -169,11 +220,13 @@ def test_a_part_without_bounds_is_named(extractor, complaint):
         Bounded(extractor)
 
 
-@pytest.mark.skipif(not (DATA / "weights").is_dir(), reason="real weights and images are not here")
+@pytest.mark.skipif(
+    not (REAL_DATA / "weights").is_dir(), reason="real weights and images are not here"
+)
 def test_the_provably_robust_network_is_proven():
     """CROWN's slack above an attack is small within 8/255: the network was trained for such proofs."""
-    extractor = load_extractor("wong_small", DATA / "weights" / "fashion_mnist_robust.pth")
-    with np.load(DATA / "fashion_mnist_catalogue" / "images.npz") as arrays:
+    extractor = load_extractor("wong_small", REAL_DATA / "weights" / "fashion_mnist_robust.pth")
+    with np.load(REAL_DATA / "fashion_mnist_catalogue" / "images.npz") as arrays:
         pixels = torch.from_numpy(arrays["x"][:3, None]).float() / 255
     slopes = torch.from_numpy(np.random.default_rng(0).normal(size=(20, 100))).float()
     for image in pixels.expand(-1, 3, -1, -1):

@@ -1,7 +1,5 @@
 """One forward equals two direct computations with torchvision."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -9,6 +7,7 @@ from torch import nn
 from src.extractors.architectures import build_network, head_of, normalisation
 from src.extractors.extractor import Extractor, fast_copy
 from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
+from tests.real_data import REAL_DATA
 
 LABELS = tuple("abcdef")
 
@@ -118,7 +117,7 @@ def test_a_network_without_a_head_for_the_labels_is_an_error():
         Extractor(build_network("resnet18", 6), "abcdefg", "fc")
 
 
-WEIGHTS = Path(__file__).parents[2] / "shared" / "data" / "weights"
+WEIGHTS = REAL_DATA / "weights"
 PHOTOS = WEIGHTS.parent / "imagenet_100"
 
 

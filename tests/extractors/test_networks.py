@@ -1,7 +1,5 @@
 """The small networks agree with their papers and their published weights."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -18,8 +16,7 @@ from src.extractors.checkpoints import load_extractor
 from src.extractors.extractor import Extractor, fast_copy
 from src.extractors.inference import predict
 from src.extractors.zoo import SMALL_NETWORKS
-
-DATA = Path(__file__).parents[2] / "shared" / "data"
+from tests.real_data import REAL_DATA
 
 
 def test_c2f2_and_lenet_are_the_layers_of_the_paper():
@@ -157,7 +154,7 @@ def test_an_image_of_another_size_is_refused_with_the_right_one(draw_images, tmp
 
 
 def cifar(name: str, first: int) -> tuple[Tensor, Tensor]:
-    with np.load(DATA / f"{name}.npz") as arrays:
+    with np.load(REAL_DATA / f"{name}.npz") as arrays:
         pixels, labels = arrays["x"][:first], arrays["y"][:first]
     return torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255, torch.from_numpy(labels).long()
 
@@ -182,28 +179,34 @@ def under_attack(extractor: Extractor, images: Tensor, labels: Tensor) -> float:
     return accuracy(extractor, torch.cat(attacked), labels)
 
 
-@pytest.mark.skipif(not (DATA / "weights").is_dir(), reason="real weights and images are not here")
+@pytest.mark.skipif(
+    not (REAL_DATA / "weights").is_dir(), reason="real weights and images are not here"
+)
 def test_the_standard_cifar_network_has_its_accuracy_and_no_robustness():
-    extractor = load_extractor("cifar_resnet20", DATA / "weights" / "cifar_resnet20_std.pth")
+    extractor = load_extractor("cifar_resnet20", REAL_DATA / "weights" / "cifar_resnet20_std.pth")
     images, labels = cifar("cifar10_lossless_200", 200)
     assert accuracy(extractor, images, labels) == pytest.approx(0.925, abs=0.006)  # one image
     assert under_attack(extractor, images[:50], labels[:50]) <= 0.02
 
 
-@pytest.mark.skipif(not (DATA / "weights").is_dir(), reason="real weights and images are not here")
+@pytest.mark.skipif(
+    not (REAL_DATA / "weights").is_dir(), reason="real weights and images are not here"
+)
 def test_the_robust_cifar_network_has_its_published_accuracies():
     """Published on 10,000 images: 69.25 % clean, 54.82 % under PGD. The test has the first 1,000."""
-    extractor = load_extractor("cifar_resnet2b", DATA / "weights" / "cifar_resnet2b_adv.pth")
+    extractor = load_extractor("cifar_resnet2b", REAL_DATA / "weights" / "cifar_resnet2b_adv.pth")
     images, labels = cifar("cifar10_jpeg_1000", 1000)
     assert accuracy(extractor, images, labels) == pytest.approx(0.6925, abs=0.02)
     assert under_attack(extractor, images, labels) == pytest.approx(0.5482, abs=0.04)
 
 
-@pytest.mark.skipif(not (DATA / "weights").is_dir(), reason="real weights and images are not here")
+@pytest.mark.skipif(
+    not (REAL_DATA / "weights").is_dir(), reason="real weights and images are not here"
+)
 def test_the_provably_robust_network_has_its_accuracy():
     """Published on 10,000 images: 78.27 %. The test has the first 1,000."""
-    extractor = load_extractor("wong_small", DATA / "weights" / "fashion_mnist_robust.pth")
-    with np.load(DATA / "fashion_mnist.npz") as arrays:
+    extractor = load_extractor("wong_small", REAL_DATA / "weights" / "fashion_mnist_robust.pth")
+    with np.load(REAL_DATA / "fashion_mnist.npz") as arrays:
         pixels, labels = arrays["x_test"][:1000], arrays["y_test"][:1000]
     images = torch.from_numpy(pixels)[:, None] / 255
     assert accuracy(extractor, images, torch.from_numpy(labels).long()) == pytest.approx(

@@ -1,7 +1,5 @@
 """Distances of images by networks against torchmetrics, SciPy and closed forms."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -25,8 +23,9 @@ from src.extractors.perceptual import (
 )
 from src.extractors.semsim import build_semsim
 from src.metrics.attack import feature_loss
+from tests.real_data import REAL_DATA
 
-SQUEEZENET = Path(__file__).parents[2] / "shared" / "data" / "weights" / "squeezenet1_1.pth"
+SQUEEZENET = REAL_DATA / "weights" / "squeezenet1_1.pth"
 
 
 def images(n: int = 3, side: int = 64, seed: int = 0) -> torch.Tensor:

@@ -14,8 +14,7 @@ from src.attacks.robustness.trials import CHOICES
 from src.cli import run
 from src.extractors.published import published_network, published_networks
 from src.extractors.zoo import ARCHITECTURES, is_own, is_timm
-
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+from tests.real_data import REAL_DATA
 
 
 def call(monkeypatch, *arguments):
@@ -73,7 +72,7 @@ def test_the_list_and_one_line_for_each_mistake(monkeypatch, capsys, tmp_path):
         assert message in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared data")
+@pytest.mark.skipif(not REAL_DATA.exists(), reason="needs the shared data")
 def test_a_network_is_measured_again(monkeypatch, capfd, tmp_path):
     """The first table of the audit holds the two rows that the list publishes."""
     monkeypatch.chdir(Path(__file__).parents[2])
@@ -84,11 +83,11 @@ def test_a_network_is_measured_again(monkeypatch, capfd, tmp_path):
                 "--verify",
                 "resnet2b",
                 "--data",
-                SHARED / "cifar10_lossless_200.npz",
+                REAL_DATA / "cifar10_lossless_200.npz",
                 "--part",
                 "all",
             ),
-            *("--model_file", SHARED / "weights" / "cifar_resnet2b_adv.pth", "--gpu", -1),
+            *("--model_file", REAL_DATA / "weights" / "cifar_resnet2b_adv.pth", "--gpu", -1),
             *("--out", tmp_path / "table.tsv", "--max_images", 50),
         )
         == 0

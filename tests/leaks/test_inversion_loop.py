@@ -1,7 +1,6 @@
 """Loop that reconstructs images from shared observations."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,9 +21,10 @@ from src.leaks.observations import (
 from src.leaks.presets import PRESETS, Preset, find_preset
 from src.leaks.reconstruction import reconstruct, total_variation
 from src.training.sharing import parse_defence
+from tests.real_data import REAL_DATA
 
 SIDE = 16
-PIXELS = Path(__file__).parents[2] / "shared" / "data" / "cifar10_lossless_200.npz"
+PIXELS = REAL_DATA / "cifar10_lossless_200.npz"
 LABELS = torch.tensor([2, 0, 4])
 STEEP = replace(PRESETS["inversed"], signed=False)
 

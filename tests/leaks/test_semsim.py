@@ -41,9 +41,10 @@ from src.leaks.semsim_command import (
 )
 from src.leaks.semsim_training import SemSimSchedule, Triplets, judge, train_semsim, triplet_loss
 from src.measures.agreement import add_agreement_options
+from tests.real_data import REAL_DATA
 
 PAGE = Path(__file__).parents[2] / "docs" / "images.md"
-DATA = Path(__file__).parents[2] / "shared" / "data" / "cifar10_jpeg_1000.npz"
+DATA = REAL_DATA / "cifar10_jpeg_1000.npz"
 
 
 def draw(path: Path, value: int, side: int = 8) -> None:

@@ -22,8 +22,9 @@ from src.measures.agreement import (
     run_agreement,
 )
 from src.metrics.agreement import _auc, _auc_within, _correlations, agreement
+from tests.real_data import REAL_DATA
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "semsim_human.csv.gz"
+DATA = REAL_DATA / "semsim_human.csv.gz"
 SCIPY = {"spearman": stats.spearmanr, "kendall": stats.kendalltau, "pearson": stats.pearsonr}
 
 

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,10 +26,11 @@ from src.measures.leak_ranks import leak_ranks
 from src.metrics.attack import feature_loss
 from src.metrics.image_quality import IMAGE_METRICS, psnr, ssim
 from src.metrics.significance import bootstrap_interval
+from tests.real_data import REAL_DATA
 
 PGD = "pgd_774_770_eps{0}.0_eps_it{0}.0_nb_it10_linf"
 ATTACKED = [1, 3, 4]
-SQUEEZENET = Path(__file__).parents[2] / "shared" / "data" / "weights" / "squeezenet1_1.pth"
+SQUEEZENET = REAL_DATA / "weights" / "squeezenet1_1.pth"
 
 
 def script(*arguments):

@@ -1,6 +1,5 @@
 import math
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from src.measures.pairs import attack_command, reversed_pair, suggest_pairs
 from src.measures.runs import NOT_LISTED, read_held_out
 from src.measures.summary import comparisons_of, summarise
 from src.measures.terminal import format_table
+from tests.real_data import REAL_DATA
 
 ATTACK = "pgd_7_9_eps8.0_eps_it8.0_nb_it10_linf"
 NUMBERS = np.array([7, 7, 8, 8, 9, 9])
@@ -29,7 +29,7 @@ TRAIN = np.array([[0, 1], [0, 3], [1, 1], [1, 5], [2, 3], [3, 1], [3, 2], [3, 5]
 TEST = np.array([[0, 0], [1, 3], [2, 1], [3, 3]])
 POPULARITY = np.array([0, 3, 1, 2, 0, 2])
 TAIL = [0, 2, 4]  # items 1, 3 and 5 hold 7 of the 8 interactions, 1 and 3 only 5
-MOVIELENS = Path(__file__).parents[2] / "shared" / "data" / "movielens-500"
+MOVIELENS = REAL_DATA / "movielens-500"
 
 
 def write_run(layout, run, items, ranks=None):

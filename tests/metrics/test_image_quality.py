@@ -1,7 +1,5 @@
 """Metrics of pixels against closed forms, brute-force loops, scikit-image and torchmetrics."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -14,8 +12,9 @@ from src.metrics.image_quality import (
     ssim,
     total_variation,
 )
+from tests.real_data import REAL_DATA
 
-PHOTOS = Path(__file__).parents[2] / "shared" / "data" / "imagenet_100"
+PHOTOS = REAL_DATA / "imagenet_100"
 
 
 def noise(n: int = 4, height: int = 24, width: int = 19, seed: int = 0) -> np.ndarray:

@@ -230,7 +230,7 @@ def test_evaluated_entries_have_their_rows(shop):
     assert tuple(plain) == COLUMNS
     assert plain["scope"].tolist() == bits["scope"].tolist() == ["one", "all"]
     assert plain["knows_nothing"].isna().all() and bits["knows_nothing"].notna().all()
-    assert set(bits["suite"]) == {"2 small extractor_seeds=0 items=5 steps=2"}
+    assert set(bits["suite"]) == {"3 small extractor_seeds=0 items=5 steps=2"}
     assert bits["hr20"].between(bits["hr20_low"], bits["hr20_high"]).all()
     page = run(shop, "page", "--out", "page.md", "--table", "all.tsv")
     assert page.returncode == 0, page.stderr

@@ -1,7 +1,5 @@
 """The closed-form gradient of the BPR loss against loops, TensorFlow, finite draws and itself."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,9 +12,10 @@ from src.datasets.interactions import Interactions
 from src.recommenders import pairwise_loss
 from src.recommenders.pairwise_loss import ExpectedNegatives, FixedNegatives, SampledNegatives
 from src.recommenders.sampling import TripleSampler
+from tests.real_data import REAL_DATA
 
 N_USERS, N_ITEMS, WIDTH = 9, 14, 5
-MOVIELENS = Path(__file__).parents[2] / "shared" / "data" / "movielens-500"
+MOVIELENS = REAL_DATA / "movielens-500"
 
 
 def interactions_of(has: np.ndarray) -> Interactions:
