@@ -3,7 +3,7 @@
 A visual recommender's score is linear in the features, so the bound of a row of slopes is a bound of a
 user's score. Interval bounds (IBP) go forward, layer by layer. CROWN (Zhang et al., "Efficient neural
 network robustness certification with general activation functions", NeurIPS 2018) takes slopes backward
-and puts a line above and below each ReLU. All is computed in float64.
+and puts a line above and below each ReLU and each maximum of a window. All is computed in float64.
 """
 
 import copy
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from src.artifacts.errors import UserError
-from src.defences.layers import Affine, Operation, ReLU, operation_of
+from src.defences.layers import Affine, MaxPool, Operation, ReLU, operation_of
 from src.extractors.extractor import Extractor
 
 Method = Literal["crown", "ibp"]
@@ -100,6 +100,9 @@ class _Region:
                 if of.sources == (network.input,):
                     exact.add(node)
                 continue
+            if isinstance(of, MaxPool):
+                self.boxes[node] = tuple(of.apply(end)[0] for end in self.boxes[of.source])
+                continue
             if refined and of.source not in exact:
                 self.boxes[of.source] = self._refined(of.source)
             self.boxes[node] = tuple(end.clamp(min=0) for end in self.boxes[of.source])
@@ -141,6 +144,11 @@ class _Region:
             if isinstance(operation, ReLU):
                 moved, constant = _through_relu(of_current, *self.boxes[operation.source])
                 passed = {operation.source: moved}
+            elif isinstance(operation, MaxPool):
+                moved, constant = _through_maximum(
+                    operation, of_current, *self.boxes[operation.source]
+                )
+                passed = {operation.source: moved}
             else:
                 shapes = [self.boxes[source][0].shape[1:] for source in operation.sources]
                 slopes_of, constant = operation.backward(of_current, shapes)
@@ -166,6 +174,23 @@ def _through_relu(slopes: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Te
     offset = torch.where(is_open, -above * low, 0)
     constant = slopes.clamp(min=0).flatten(1) @ offset.flatten()
     return slopes * torch.where(slopes > 0, above, below), constant
+
+
+def _through_maximum(
+    pooling: MaxPool, slopes: Tensor, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return slopes and constants (rows,) in the input of a max pooling, given those in its output.
+
+    The maximum is at least the value with the highest lower bound, and equal to it where no other value
+    of the window can be larger. Elsewhere positive slopes take a constant: the highest upper bound.
+    """
+    lowest, places = pooling.apply(low)
+    is_equal = lowest >= pooling.without(high, places)
+    kept = torch.where((slopes < 0) | is_equal, slopes, 0)
+    moved = slopes.new_zeros(len(slopes), *low.shape[1:]).flatten(2)
+    moved.scatter_add_(2, places.flatten(2).expand(len(slopes), -1, -1), kept.flatten(2))
+    constant = (slopes - kept).flatten(1) @ pooling.apply(high)[0].flatten()
+    return moved.view(len(slopes), *low.shape[1:]), constant
 
 
 def _features_node(graph: fx.GraphModule, extractor: Extractor) -> fx.Node:

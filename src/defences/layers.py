@@ -1,4 +1,4 @@
-"""Operations of a traced network whose outputs can be bounded: affine ones and ReLU.
+"""Operations of a traced network whose outputs can be bounded: affine ones, ReLU and max pooling.
 
 An affine operation moves bounds forward (interval arithmetic) and slopes backward (its transpose). Batch
 norm is affine in evaluation mode.
@@ -23,6 +23,7 @@ _AFFINE_FUNCTIONS = {
     *(operator.getitem, functional.avg_pool2d, functional.adaptive_avg_pool2d, functional.pad),
 }
 _AFFINE_METHODS = {"flatten", "mean", "add", "add_"}
+_POOLING_FUNCTIONS = {functional.max_pool2d}
 _RELU_FUNCTIONS = {functional.relu, torch.relu, functional.relu_, torch.relu_}
 _RELU_METHODS = {"relu", "relu_"}
 
@@ -85,7 +86,49 @@ class Affine:
         )
 
 
-Operation = Affine | ReLU
+@dataclass(frozen=True)
+class MaxPool:
+    """Largest value of each window of a node's maps."""
+
+    source: fx.Node
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    ceil_mode: bool
+
+    def apply(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the largest values (N, C, h, w) of maps (N, C, H, W), and their places in H x W."""
+        return functional.max_pool2d(
+            maps, self.size, self.stride, self.padding, 1, self.ceil_mode, return_indices=True
+        )
+
+    def without(self, maps: Tensor, places: Tensor) -> Tensor:
+        """Return the largest value of each window of ``maps`` (1, C, H, W) beside that at its place.
+
+        ``places`` (1, C, h, w) are positions in H x W; a window of one value has -inf.
+        """
+        (height, width), (rows, columns) = maps.shape[2:], places.shape[2:]
+        near = [
+            max(0, (count - 1) * stride + size - side - padding)
+            for count, stride, size, side, padding in zip(
+                *((rows, columns), self.stride, self.size, (height, width), self.padding),
+                strict=True,
+            )
+        ]
+        around = (self.padding[1], near[1], self.padding[0], near[0])
+        positions = torch.arange(height * width, device=maps.device).view(1, height, width)
+        padded = functional.pad(maps[0], around, value=-torch.inf)
+        at = functional.pad(positions, around, value=-1)
+        windows, at = (
+            of.unfold(1, self.size[0], self.stride[0]).unfold(2, self.size[1], self.stride[1])
+            for of in (padded, at)
+        )
+        windows, at = windows[:, :rows, :columns], at[:, :rows, :columns]
+        others = windows.masked_fill(at == places[0, ..., None, None], -torch.inf)
+        return others.amax(dim=(3, 4))[None]
+
+
+Operation = Affine | ReLU | MaxPool
 
 
 def operation_of(node: fx.Node, modules: dict[str, nn.Module]) -> Operation:
@@ -94,6 +137,8 @@ def operation_of(node: fx.Node, modules: dict[str, nn.Module]) -> Operation:
     module = modules[target] if node.op == "call_module" else None
     if isinstance(module, nn.ReLU) or target in _RELU_FUNCTIONS | _RELU_METHODS:
         return ReLU(node.args[0])
+    if (pooling := _max_pool_of(node, module)) is not None:
+        return pooling
     is_affine = (
         isinstance(module, _AFFINE_MODULES)
         or target in _AFFINE_FUNCTIONS
@@ -103,7 +148,7 @@ def operation_of(node: fx.Node, modules: dict[str, nn.Module]) -> Operation:
         kind = type(module).__name__ if module else getattr(target, "__name__", target)
         raise UserError(
             f"layer {node.name} ({kind}) has no bounds: they exist for convolutions, linear layers, "
-            "ReLU, average pooling, batch norm, flattening and sums"
+            "ReLU, pooling, batch norm, flattening and sums"
         )
     sources = tuple(node.all_input_nodes)
 
@@ -118,6 +163,26 @@ def operation_of(node: fx.Node, modules: dict[str, nn.Module]) -> Operation:
         return target(*arguments, **options)
 
     return Affine(sources, apply, module)
+
+
+def _max_pool_of(node: fx.Node, module: nn.Module | None) -> MaxPool | None:
+    """Return the max pooling of a node; None for another operation, and for a dilated one."""
+    if isinstance(module, nn.MaxPool2d):
+        of = module
+    elif node.target in _POOLING_FUNCTIONS:
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+        given = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
+        of = nn.MaxPool2d(**given)
+    else:
+        return None
+    if of.return_indices or _pair(of.dilation) != (1, 1):
+        return None
+    sides = (_pair(side) for side in (of.kernel_size, of.stride, of.padding))
+    return MaxPool(node.args[0], *sides, of.ceil_mode)
+
+
+def _pair(sides: int | tuple[int, int]) -> tuple[int, int]:
+    return (sides, sides) if isinstance(sides, int) else tuple(sides)
 
 
 def _is_plain(node: fx.Node, module: nn.Module | None) -> bool:
