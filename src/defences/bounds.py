@@ -109,7 +109,7 @@ class _Region:
 
     def _refined(self, node: fx.Node) -> Box:
         """Return the box of a ReLU's input, tighter where its bounds have two signs."""
-        low, high = (end.clone() for end in self.boxes[node])
+        low, high = (end.clone(memory_format=torch.contiguous_format) for end in self.boxes[node])
         open_units = torch.nonzero(((low < 0) & (high > 0)).flatten()).flatten()
         if not len(open_units):
             return low, high

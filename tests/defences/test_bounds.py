@@ -175,6 +175,19 @@ def test_without_a_budget_the_bound_is_the_score():
         torch.testing.assert_close(bounds.float(), scores.float(), rtol=0, atol=1e-5)
 
 
+def test_a_picture_has_the_bounds_of_its_pixels():
+    """Pictures are (H, W, 3), whose maps lie in another order in memory."""
+    bounded = Bounded(random_extractor(1))
+    rng = np.random.default_rng(0)
+    picture, slopes = (
+        rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8),
+        rng.normal(size=(4, N_FEATURES)),
+    )
+    image = torch.tensor(picture.transpose(2, 0, 1).copy()) / 255
+    of_pixels = bounded.upper_bounds(image, 8 / 255, torch.from_numpy(slopes)).numpy()
+    np.testing.assert_allclose(bounded.highest(picture, 8, slopes), of_pixels, rtol=1e-5)
+
+
 def test_bounds_grow_with_the_budget():
     bounded = Bounded(random_extractor(2))
     image, slopes = torch.rand(3, SIDE, SIDE), torch.randn(20, N_FEATURES)
