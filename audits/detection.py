@@ -87,9 +87,11 @@ def main() -> None:
     loading = Loading.on(device, options.image_batch, options.workers)
     undefended = load_extractor(options.arch, weights, device, options.head)
     extractor = options.preprocess.in_front_of(undefended)
+    extractor.precision = options.precision
     kept = RecordedExtractor.read(layout.classes(clean))
+    resize = kept.resize if options.resize is None else options.resize
     recorded = RecordedExtractor.of(
-        extractor, kept.resize, kept.precision, options.head, item_classes
+        extractor, resize, options.precision, options.head, item_classes
     )
     recorded.require_same(kept, layout.classes(clean))
     path = layout.result("detection.tsv")
@@ -110,7 +112,7 @@ def main() -> None:
         inputs += [layout.training_set, *layout.held_out_sets]
     stage = Stage(Manifest.of("detection", described, inputs), [path])
     if not stage.is_up_to_date(options.force):
-        catalogue = open_whole_catalogue(layout.images, kept.resize)
+        catalogue = open_whole_catalogue(layout.images, resize)
         features = read_features(layout.features(clean), len(catalogue))
         detecting = Detecting(
             layout,

@@ -65,6 +65,7 @@ def test_detectors_on_ordinary_and_evading_attacks(shop, capsys):
     [
         ("audits.detection", ["--detector", "lid"], "no detector 'lid'"),
         ("audits.detection", ["--preprocess", "jpeg"], "a threshold is read from clean images"),
+        ("audits.detection", ["--resize", "8"], "resize"),
         ("audits.detection", ["--experiments", "fgsm_1_2_eps4.0_it1_linf"], "no attacked experiment"),
         ("classify_extract_attack", ["--evade", "squeeze:none"], "a squeeze changes images"),
         ("classify_extract_attack", ["--attack_type", "margin", "--evade", "neighbours"], "cannot foll"),
