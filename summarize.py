@@ -26,9 +26,15 @@ def parse_options() -> argparse.Namespace:
     parser = Parser(
         "Collect all evaluated attacks on a data set into results/<dataset>/summary.tsv."
     )
-    add_common_options(parser, dataset="tradesy", gpu=None)
+    add_common_options(parser, gpu=None)
     parser.add_argument(
-        "--list_of_k", type=int, nargs="+", default=[20, 50], metavar="K", help="list lengths"
+        "--k",
+        "--list_of_k",
+        type=int,
+        nargs="+",
+        default=[20, 50],
+        metavar="K",
+        help="K at which lists are measured, one or more",
     )
     parser.add_argument(
         "--topk", type=int, help="use lists of this many items (default: the only ones there)"
@@ -161,12 +167,12 @@ def main() -> None:
     for layout in layouts:
         runs.append(
             select_configuration(
-                layout, options.epoch, options.topk, options.fidelity, options.options
+                layout, options.epochs, options.topk, options.fidelity, options.options
             )
         )
         for rec_run in unpaired_runs(runs[-1]):
             print(f"left out {rec_run.name}: there is no {rec_run.clean.name}")
-    ks = tuple(sorted(set(options.list_of_k)))
+    ks = tuple(sorted(set(options.k)))
     shortest = min(rec_run.top_k for of_layout in runs for rec_run in of_layout)
     require_within_lists(ks, shortest)
     summary = write_summary(

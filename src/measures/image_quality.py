@@ -85,7 +85,7 @@ class Measures:
         options = self.options
         if options.metrics:
             return tuple(dict.fromkeys(options.metrics))
-        named = options.arch or options.model_file or options.defense
+        named = options.arch or options.model_file or options.defence
         brought = {
             "features": named or not options.attacked,
             "lpips": options.lpips_weights,
@@ -122,7 +122,7 @@ class Measures:
             files["semsim"] = options.semsim
         if self.describes:
             layout = Layout(options.dataset, options.root)
-            named = weights_path(layout, options.defense, options.model_dir, options.model_file)
+            named = weights_path(layout, options.defence, options.model_dir, options.model_file)
             files["features"] = named or imagenet_weights_file(options.arch or DEFAULT_ARCH)
         return files
 
@@ -137,7 +137,7 @@ class Measures:
 
     @cached_property
     def loading(self) -> Loading:
-        return Loading.on(self.device, self.options.image_batch, self.options.workers)
+        return Loading.on(self.device, self.options.batch, self.options.workers)
 
     @cached_property
     def metrics(self) -> list[ImageMetric | NetworkMetric]:

@@ -217,7 +217,7 @@ class Training:
             fewest = self.run.epochs - self.switch_epoch + 1
             raise UserError(
                 f"{name} trains the second part of its epochs and {self.model.continues} the first, "
-                f"of which nothing is left: --epoch must be {fewest} or more"
+                f"of which nothing is left: --epochs must be {fewest} or more"
             )
         self.plain.require_weights(training_command(self.layout, self.run))
 
@@ -372,7 +372,7 @@ def _require_a_batch(training: Training, data: TrainingData) -> None:
     if training.hyperparameters.drop_last_batch and len(data.interactions.train) < batch:
         raise UserError(
             f"{training.layout.training_set} has fewer rows than one batch of {batch}, and "
-            "incomplete batches are left out: choose a smaller --batch_size"
+            "incomplete batches are left out: choose a smaller --batch"
         )
 
 

@@ -186,5 +186,5 @@ def test_progress_counts_images(tiny_extractor, catalogue, tmp_path, capsys):
 def test_what_is_left_open_about_loading_follows_the_device():
     assert Loading.on(torch.device("cpu"), None, None) == Loading(8, 0)
     assert Loading.on(torch.device("cuda"), None, 2) == Loading(128, 2)
-    with pytest.raises(UserError, match="--image_batch"):
+    with pytest.raises(UserError, match="--batch"):
         Loading.on(torch.device("cpu"), 0, None)

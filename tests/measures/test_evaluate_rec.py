@@ -415,7 +415,7 @@ def test_pairs_join_the_least_with_the_most_recommended_large_classes():
 
 def test_command_of_a_defended_extractor_names_its_model():
     command = attack_command("toy", Experiment("madry"), 774, 770)
-    assert "--origin_class 774 --target_class 770 --defense 1 --model_dir madry" in command
+    assert "--origin_class 774 --target_class 770 --defence 1 --model_dir madry" in command
 
 
 def test_tables_align_text_left_and_numbers_right():

@@ -93,6 +93,34 @@ def test_wrong_options_are_one_line(capsys):
     assert captured.startswith("error: ") and captured.count("\n") == 1
 
 
+def test_unknown_options_name_the_nearest_known_one(capsys):
+    parser = Parser("test")
+    commands = parser.add_subparsers()
+    commands.add_parser("demo", description="").add_argument("--users", type=int)
+    for words in (["demo", "--user", "3"], ["demo", "--user=3"]):
+        with pytest.raises(SystemExit) as stopped:
+            parser.parse_args(words)
+        assert stopped.value.code == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: unknown option --user (did you mean --users?)")
+        assert error.count("\n") == 1
+    with pytest.raises(SystemExit):
+        parser.parse_args(["demo", "--zzz"])
+    assert "did you mean" not in capsys.readouterr().err
+
+
+def test_unknown_choices_name_the_nearest_known_one(capsys):
+    parser = Parser("test")
+    parser.add_argument("--metric", choices=("chr", "ncdcg", "accuracy"))
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--metric", "nDCG"])
+    error = capsys.readouterr().err
+    assert "invalid choice 'nDCG': choose from chr, ncdcg, accuracy" in error
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--metric", "acuracy"])
+    assert "accuracy (did you mean accuracy?)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("script", "command"),
     [("report.py", "python report.py"), (ROOT / "audits" / "leaks.py", "python -m audits.leaks")],

@@ -497,7 +497,7 @@ def test_test_time_on_clean_features_changes_nothing(layout, generate):
         (["--lr", "0.1", "0.2"], "--lr takes 3 numbers or 1, not 2"),
         (["--lr", "__import__('os').getcwd()"], "--lr"),
         (["--regs", "-1"], "must not be negative"),
-        (["--adv", "1", "--epoch", "1"], "--epoch must be 2 or more"),
+        (["--adv", "1", "--epoch", "1"], "--epochs must be 2 or more"),
         (["--fidelity", "paper", "--batch_size", "9999"], "fewer rows than one batch"),
         (["--lr", "1e38"], "the loss became"),
         (["--load_weights_from", "original", "--model", "Pop"], "images has no test time"),
