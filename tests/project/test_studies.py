@@ -409,9 +409,9 @@ def test_entries_fill_the_options_of_others():
     }
     study = CatalogueStudy.of(Entries.of(config))
     assert study.prepare == "folder --images 'my images' --train a.tsv --test b.tsv"
-    assert study.extractors[0].options == "--defense 0 --arch resnet18 --model_file w.pt"
+    assert study.extractors[0].options == "--defence 0 --arch resnet18 --model_file w.pt"
     assert "cw_3_4_conf0_lr0.005_c0.01_max_it10" in study.attack_options
-    assert study.recommender_options == "--batch_size 512 --lr 0.05"
+    assert study.recommender_options == "--batch 512 --lr 0.05"
     assert study.seeds == (5, 7)
 
 
@@ -454,7 +454,7 @@ HALF["b"]["options"] += " --precision bf16"
         ),
         (
             {"attacks": ["--attack_type pgd --objective rank --score_model VBPR --score_epoch 3"]},
-            "--score_epoch 2",
+            "--score_epochs 2",
         ),
         ({"epoch": None}, "epoch is missing"),
         ({"epochs": 3}, "epochs: there is no such entry"),

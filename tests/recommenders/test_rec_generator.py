@@ -337,9 +337,9 @@ def test_the_same_amf_after_an_interruption(layout, generate, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("epoch", ["--model", "Pop", "--epoch", "999999"]),
+        ("epochs", ["--model", "Pop", "--epochs", "999999"]),
         ("lr", ["--model", "Pop", "Random", "--lr", "5", "5", "5"]),
-        ("lmd", ["--model", "Pop", "--adv_reg", "0.5"]),
+        ("adv_reg", ["--model", "Pop", "--lmd", "0.5"]),
         ("item_bias", ["--model", "Pop", "--item_bias"]),
     ],
 )

@@ -22,7 +22,7 @@ _LARGEST_EPS = 255
 
 def add_robustness_options(parser: Parser) -> None:
     """Add all options of the script."""
-    add_common_options(parser)
+    add_common_options(parser, dataset="cifar10")
     source = parser.add_argument_group("the images")
     source.add_argument(
         "--data",
