@@ -83,6 +83,7 @@ def main() -> None:
         for path in missing_classes(layout, runs):
             print(f"no CHR and nCDCG: they need {path} (stage 1, classify_extract.py)")
     k = SHOWN_K if SHOWN_K in ks else ks[-1]
+    suggested: dict[str, None] = {}
     for rec_run in runs:
         evaluation = Evaluation(layout, rec_run, ks)
         metrics = evaluation.possible_metrics if options.metric == "all" else (options.metric,)
@@ -100,14 +101,16 @@ def main() -> None:
                 continue
             print(category_overview(table, k, origin))
             if rec_run.experiment.attack is None and metric == metrics[0]:
-                print("\nleast recommended classes with the most recommended, to attack next:")
                 for pair in suggest_pairs(table, k, options.min_items):
-                    print("  " + attack_command(options.dataset, rec_run.experiment, *pair))
+                    suggested[attack_command(layout, rec_run.experiment, *pair)] = None
         if rec_run.experiment.attack is not None and rec_run.protocol == "retrained":
             print(
                 "\nretraining alone changes these values too: summarize.py has seeds and controls"
             )
         print()
+    if suggested:
+        print("least recommended classes with the most recommended, to attack next:")
+        print(*(f"  {command}" for command in suggested), sep="\n")
     attacked = (rec_run.experiment for rec_run in runs if rec_run.experiment.attack)
     warnings = dict.fromkeys(reversed_pair(layout, experiment) for experiment in attacked)
     for warning in filter(None, warnings):

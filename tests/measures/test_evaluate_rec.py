@@ -1,3 +1,4 @@
+import json
 import math
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from src import cli
 from src.artifacts.classes import Classes, write_classes
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
+from src.artifacts.manifest import record_path
 from src.artifacts.tables import TestRanks, TopK, write_pairs, write_test_ranks, write_top_k
 from src.measures.pairs import attack_command, reversed_pair, suggest_pairs
 from src.measures.runs import NOT_LISTED, read_held_out
@@ -413,9 +415,25 @@ def test_pairs_join_the_least_with_the_most_recommended_large_classes():
     assert suggest_pairs(table, 20, min_items=1000) == []
 
 
-def test_command_of_a_defended_extractor_names_its_model():
-    command = attack_command("toy", Experiment("madry"), 774, 770)
+def test_command_of_a_defended_extractor_names_its_model(tmp_path):
+    command = attack_command(Layout("toy", tmp_path), Experiment("madry"), 774, 770)
     assert "--origin_class 774 --target_class 770 --defence 1 --model_dir madry" in command
+
+
+def test_suggested_commands_have_the_options_of_stage_1_and_stand_there_once(
+    monkeypatch, layout, capsys
+):
+    given = "--defense 0 --model_file 'my nets/a.pt' --gpu -1"
+    record = {"options": {}, "inputs": {}, "outputs": {}}
+    record["command"] = f"python -u classify_extract.py --dataset other --root x {given} --force"
+    record_path(layout.classes(Experiment())).write_text(json.dumps(record))
+    assert evaluate(monkeypatch, layout, "--metric", "all", "--k", "3", "--min_items", "1") == 0
+    commands = [line for line in capsys.readouterr().out.splitlines() if "attack_type" in line]
+    pairs = [command.partition(" --attack_type pgd ")[2] for command in commands]
+    assert pairs and len(set(pairs)) == len(pairs)
+    for command, pair in zip(commands, pairs, strict=True):
+        assert command.startswith("  python classify_extract_attack.py --dataset")
+        assert pair.endswith(f" {given}") and "--force" not in command and "other" not in command
 
 
 def test_tables_align_text_left_and_numbers_right():
