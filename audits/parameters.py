@@ -50,10 +50,9 @@ def parse_options() -> argparse.Namespace:
 def main() -> None:
     options = parse_options()
 
-    from tqdm import tqdm
-
     from src.artifacts.layout import Layout
     from src.artifacts.manifest import Manifest
+    from src.artifacts.progress import progress_bar
     from src.artifacts.stage import Stage
     from src.measures.comparable import require_same_training
     from src.measures.parameter_attacks import (
@@ -106,7 +105,7 @@ def main() -> None:
 
     load = functools.cache(functools.partial(load_training_data, layout))
     ranks = {}
-    with tqdm(total=len(runs) * len(attacks), desc="attacks", unit="attack") as bar:
+    with progress_bar(total=len(runs) * len(attacks), desc="attacks", unit="attack") as bar:
         for name, run in runs:
             kind = Model.parse(run.model).kind
             data = load(run.experiment, kind.reads_images, pixels=kind.reads_pixels)

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
+from src.artifacts.progress import progress_bar
 from src.artifacts.reconstructions import originals_folder
 from src.artifacts.stage import Stage
 from src.datasets.catalogue import choose_resize, describe_reading
@@ -186,7 +186,7 @@ class Measures:
         batches = condition.changed.batches(
             np.arange(len(condition.changed)), self.loading.batch_size
         )
-        with tqdm(total=len(condition.changed), desc=condition.name, unit="img") as bar:
+        with progress_bar(total=len(condition.changed), desc=condition.name, unit="img") as bar:
             read = read_ahead(partial(read_condition, condition), batches)
             for rows, (changed, originals) in read:
                 for metric in self.metrics:

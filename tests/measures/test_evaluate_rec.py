@@ -18,7 +18,8 @@ from src.artifacts.tables import TestRanks, TopK, write_pairs, write_test_ranks,
 from src.measures.pairs import attack_command, reversed_pair, suggest_pairs
 from src.measures.runs import NOT_LISTED, read_held_out
 from src.measures.summary import comparisons_of, summarise
-from src.measures.terminal import format_table
+from src.measures.terminal import format_number, format_table
+from src.report.estimates import number
 
 ATTACK = "pgd_7_9_eps8.0_eps_it8.0_nb_it10_linf"
 NUMBERS = np.array([7, 7, 8, 8, 9, 9])
@@ -440,6 +441,12 @@ def test_tables_align_text_left_and_numbers_right():
     assert format_table(["name", "n"], [["a", 1], ["bcdef", 12.34567], ["", float("nan")]]) == (
         "name       n\n-----  -----\na          1\nbcdef  12.35\n"
     )
+
+
+def test_what_rounding_leaves_of_zero_is_printed_as_zero():
+    for value in (-5.551e-17, 1.42e-14, 0.0, -0.0):
+        assert format_number(value) == "0" and number(value) == "0"
+    assert format_number(-1.5e-9) == "-1.5e-09" and number(-1.5e-9) == "−1.5e−9"
 
 
 def test_a_pair_from_popular_to_unpopular_is_warned_of(monkeypatch, layout, capsys):
