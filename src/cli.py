@@ -69,10 +69,9 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             **options,
         )
-        if self.add_help:
-            self.add_argument(
-                "--version", action="version", version=f"VAR {__version__}", help="show the version"
-            )
+        self.add_argument(
+            "--version", action="version", version=f"VAR {__version__}", help="show the version"
+        )
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_BAD_INPUT, f"error: {message} (see {self.prog} --help)\n")
