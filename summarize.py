@@ -114,6 +114,14 @@ def parse_options() -> argparse.Namespace:
         help="instead: rank the conditions of such a table (audits.images score --attacked) by each "
         "metric, those that leak most first",
     )
+    parser.add_argument(
+        "--export",
+        nargs="+",
+        choices=("mlflow", "tensorboard", "parquet"),
+        default=[],
+        help="also give the summary to MLflow (at MLFLOW_TRACKING_URI), to TensorBoard "
+        "(results/<dataset>/tensorboard/) or write summary.parquet; optional libraries",
+    )
     return parser.parse_args()
 
 
@@ -144,6 +152,10 @@ def rank_leaks(source: Path, table: Path) -> None:
 
 def main() -> None:
     options = parse_options()
+    if options.export and (options.embedders or options.leaks or options.robust_accuracy):
+        raise UserError(
+            "--export is of the summary: leave out --embedders, --leaks, --robust_accuracy"
+        )
     if options.embedders:
         average_embedders(*options.embedders)
         return
@@ -154,6 +166,7 @@ def main() -> None:
         compare_recipes(options)
         return
 
+    from src.measures.exports import export_summary, require_libraries
     from src.measures.extractors_table import extractors_overview, write_extractors_table
     from src.measures.runs import select_configuration, unpaired_runs
     from src.measures.summary import summary_overview, write_summary
@@ -162,6 +175,7 @@ def main() -> None:
         raise UserError(f"--placebos: {':'.join(map(str, both.pop()))} is one of --pairs")
     if not 0 <= options.margin < math.inf:
         raise UserError("--margin must be 0 or more")
+    require_libraries(options.export)
     layouts = layouts_of(options)
     runs = []
     for layout in layouts:
@@ -186,6 +200,7 @@ def main() -> None:
         force=options.force,
     )
     print(summary_overview(summary))
+    export_summary(summary, layouts[0], options.export)
     if options.extractors:
         table = write_extractors_table(
             layouts, summary, options.extractors, ks[0], force=options.force
