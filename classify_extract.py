@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     parser = Parser(__doc__)
-    add_common_options(parser, dataset="amazon_men")
+    add_common_options(parser)
     add_extractor_options(parser)
     add_preprocess_option(parser)
     options = parser.parse_args()
@@ -69,7 +69,7 @@ def extract(
     experiment = Experiment(model_dir_of(options))
     catalogue = open_whole_catalogue(layout.images)
     device = select_device(gpu)
-    loading = Loading.on(device, options.image_batch, options.workers)
+    loading = Loading.on(device, options.batch, options.workers)
     extractor = options.preprocess.in_front_of(
         load_extractor(options.arch, weights, device, options.head)
     )

@@ -66,7 +66,7 @@ def attack(
     options, settings, layout = command.options, command.settings, command.layout
     resembled = command.resembled
     device = select_device(gpu)
-    loading = Loading.on(device, options.image_batch, options.workers)
+    loading = Loading.on(device, options.batch, options.workers)
     undefended = load_extractor(options.arch, weights, device, options.head)
     extractor = options.preprocess.in_front_of(undefended)
     kept = clean.recorded

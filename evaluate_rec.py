@@ -15,7 +15,7 @@ def parse_options() -> argparse.Namespace:
     parser = Parser(
         "Evaluate top-K lists: categories, accuracy and popularity bias, with intervals."
     )
-    add_common_options(parser, dataset="tradesy", gpu=None)
+    add_common_options(parser, gpu=None)
     parser.add_argument(
         "--metric",
         choices=("ncdcg", "chr", "accuracy", "bias", "all"),
@@ -34,18 +34,22 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--model", help="evaluate this recommender only, e.g. VBPR (default: all)")
     parser.add_argument("--topk", type=int, default=150, help="items in the stored lists")
     parser.add_argument(
+        "--origin_class",
         "--origin",
         type=int,
         help="class shown first on the terminal (default: the attacked class, "
         f"for clean runs {DEFAULT_ORIGIN} if an item has it)",
     )
-    parser.add_argument("--analyzed_k", type=int, help="evaluate the first K items of each list")
     parser.add_argument(
+        "--k",
         "--list_of_k",
+        "--analyzed_k",
         type=int,
         nargs="+",
+        action="extend",
         metavar="K",
-        help="evaluate all of these K in one pass (default: 1 10 20 ... 100, up to --topk)",
+        help="evaluate the first K items of each list, for one or more K in one pass (default: 1 10 20 "
+        "... 100, up to --topk)",
     )
     parser.add_argument(
         "--min_items",
@@ -58,10 +62,7 @@ def parse_options() -> argparse.Namespace:
 
 def chosen_ks(options: argparse.Namespace) -> tuple[int, ...]:
     """Return the K to evaluate, ascending; ``UserError`` for a K beyond the lists."""
-    ks = set(options.list_of_k or [])
-    if options.analyzed_k is not None:
-        ks.add(options.analyzed_k)
-    ks = ks or {k for k in DEFAULT_KS if k <= options.topk}
+    ks = set(options.k or [k for k in DEFAULT_KS if k <= options.topk])
     require_within_lists(sorted(ks), options.topk)
     return tuple(sorted(ks))
 
@@ -82,14 +83,15 @@ def main() -> None:
         for path in missing_classes(layout, runs):
             print(f"no CHR and nCDCG: they need {path} (stage 1, classify_extract.py)")
     k = SHOWN_K if SHOWN_K in ks else ks[-1]
+    suggested: dict[str, None] = {}
     for rec_run in runs:
         evaluation = Evaluation(layout, rec_run, ks)
         metrics = evaluation.possible_metrics if options.metric == "all" else (options.metric,)
-        if options.origin is not None and evaluation.has_classes:
+        if options.origin_class is not None and evaluation.has_classes:
             evaluation.categories.members(
-                options.origin
+                options.origin_class
             )  # raises an error if no item has the class
-        origins = (options.origin, rec_run.experiment.origin, DEFAULT_ORIGIN)
+        origins = (options.origin_class, rec_run.experiment.origin, DEFAULT_ORIGIN)
         origin = next(number for number in origins if number is not None)
         for metric in metrics:
             table = evaluate(evaluation, metric, force=options.force)
@@ -99,14 +101,16 @@ def main() -> None:
                 continue
             print(category_overview(table, k, origin))
             if rec_run.experiment.attack is None and metric == metrics[0]:
-                print("\nleast recommended classes with the most recommended, to attack next:")
                 for pair in suggest_pairs(table, k, options.min_items):
-                    print("  " + attack_command(options.dataset, rec_run.experiment, *pair))
+                    suggested[attack_command(layout, rec_run.experiment, *pair)] = None
         if rec_run.experiment.attack is not None and rec_run.protocol == "retrained":
             print(
                 "\nretraining alone changes these values too: summarize.py has seeds and controls"
             )
         print()
+    if suggested:
+        print("least recommended classes with the most recommended, to attack next:")
+        print(*(f"  {command}" for command in suggested), sep="\n")
     attacked = (rec_run.experiment for rec_run in runs if rec_run.experiment.attack)
     warnings = dict.fromkeys(reversed_pair(layout, experiment) for experiment in attacked)
     for warning in filter(None, warnings):

@@ -29,7 +29,7 @@ TABLE_K = 20
 
 def parse_options() -> argparse.Namespace:
     parser = Parser(__doc__)
-    add_common_options(parser, dataset="tradesy", gpu=-1)
+    add_common_options(parser, gpu=-1)
     parser.add_argument(
         "--experiment_name",
         nargs="+",

@@ -20,11 +20,11 @@ def parse_options() -> argparse.Namespace:
         "Write one self-contained HTML file about a data set, its figures as PNG and PDF to "
         "results/<dataset>/figures/ and its tables as TSV and LaTeX to results/<dataset>/tables/."
     )
-    add_common_options(parser, dataset="demo", gpu=None)
+    add_common_options(parser, gpu=None)
     parser.add_argument(
         "--out", type=Path, help="the page (default: results/<dataset>/report.html)"
     )
-    parser.add_argument("--topk", type=int, default=20, metavar="K", help="K of the tables")
+    parser.add_argument("--k", "--topk", type=int, default=20, metavar="K", help="K of the tables")
     parser.add_argument(
         "--items",
         type=int,
@@ -48,7 +48,7 @@ def parse_options() -> argparse.Namespace:
 
 def main() -> None:
     options = parse_options()
-    require_counts(options, "topk")
+    require_counts(options, "k")
     layout, *trainings = layouts_of(options)
 
     from src.report.page import FIGURES, TABLES, write_report
@@ -57,7 +57,7 @@ def main() -> None:
 
     out = options.out or layout.results / "report.html"
     study = Study.find(
-        layout, options.topk, options.epoch, options.fidelity, options.options, trainings
+        layout, options.k, options.epochs, options.fidelity, options.options, trainings
     )
     if write_report(study, out, options.items, options.users, force=options.force):
         if said := overview(study):

@@ -26,9 +26,15 @@ def parse_options() -> argparse.Namespace:
     parser = Parser(
         "Collect all evaluated attacks on a data set into results/<dataset>/summary.tsv."
     )
-    add_common_options(parser, dataset="tradesy", gpu=None)
+    add_common_options(parser, gpu=None)
     parser.add_argument(
-        "--list_of_k", type=int, nargs="+", default=[20, 50], metavar="K", help="list lengths"
+        "--k",
+        "--list_of_k",
+        type=int,
+        nargs="+",
+        default=[20, 50],
+        metavar="K",
+        help="K at which lists are measured, one or more",
     )
     parser.add_argument(
         "--topk", type=int, help="use lists of this many items (default: the only ones there)"
@@ -108,6 +114,14 @@ def parse_options() -> argparse.Namespace:
         help="instead: rank the conditions of such tables (audits.images score --attacked), one for each "
         "training of the networks, by each metric, those that leak most first; the last is written",
     )
+    parser.add_argument(
+        "--export",
+        nargs="+",
+        choices=("mlflow", "tensorboard", "parquet"),
+        default=[],
+        help="also give the summary to MLflow (at MLFLOW_TRACKING_URI), to TensorBoard "
+        "(results/<dataset>/tensorboard/) or write summary.parquet; optional libraries",
+    )
     return parser.parse_args()
 
 
@@ -141,6 +155,10 @@ def rank_leaks(sources: list[Path], table: Path) -> None:
 
 def main() -> None:
     options = parse_options()
+    if options.export and (options.embedders or options.leaks or options.robust_accuracy):
+        raise UserError(
+            "--export is of the summary: leave out --embedders, --leaks, --robust_accuracy"
+        )
     if options.embedders:
         average_embedders(*options.embedders)
         return
@@ -151,6 +169,7 @@ def main() -> None:
         compare_recipes(options)
         return
 
+    from src.measures.exports import export_summary, require_libraries
     from src.measures.extractors_table import extractors_overview, write_extractors_table
     from src.measures.runs import select_configuration, unpaired_runs
     from src.measures.summary import summary_overview, write_summary
@@ -159,17 +178,18 @@ def main() -> None:
         raise UserError(f"--placebos: {':'.join(map(str, both.pop()))} is one of --pairs")
     if not 0 <= options.margin < math.inf:
         raise UserError("--margin must be 0 or more")
+    require_libraries(options.export)
     layouts = layouts_of(options)
     runs = []
     for layout in layouts:
         runs.append(
             select_configuration(
-                layout, options.epoch, options.topk, options.fidelity, options.options
+                layout, options.epochs, options.topk, options.fidelity, options.options
             )
         )
         for rec_run in unpaired_runs(runs[-1]):
             print(f"left out {rec_run.name}: there is no {rec_run.clean.name}")
-    ks = tuple(sorted(set(options.list_of_k)))
+    ks = tuple(sorted(set(options.k)))
     shortest = min(rec_run.top_k for of_layout in runs for rec_run in of_layout)
     require_within_lists(ks, shortest)
     summary = write_summary(
@@ -183,6 +203,7 @@ def main() -> None:
         force=options.force,
     )
     print(summary_overview(summary))
+    export_summary(summary, layouts[0], options.export)
     if options.extractors:
         table = write_extractors_table(
             layouts, summary, options.extractors, ks[0], force=options.force

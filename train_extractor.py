@@ -33,12 +33,12 @@ from src.training.command import (
 )
 
 POSITIVE = (
-    *("epochs", "units", "batch", "lr", "eps", "step", "steps", "replays", "max_pictures"),
+    *("epochs", "units", "batch", "lr", "eps", "step_size", "steps", "replays", "max_images"),
     "width",
 )
-IN_GREY_LEVELS = ("eps", "step")
+IN_GREY_LEVELS = ("eps", "step_size")
 FINITE = (*POSITIVE, "margin", "ics", "barlow", "clean_weight")
-RECORDED = ("size", "part", "max_pictures", "precision")
+RECORDED = ("size", "part", "precision")
 
 
 def main() -> None:
@@ -62,12 +62,22 @@ def main() -> None:
     add_score_options(parser)
     add_schedule_options(parser)
     parser.add_argument("--eps", type=pixel_levels, help="L-inf budget in grey levels, or 8/255")
-    parser.add_argument("--step", type=pixel_levels, help="length of an inner step, like --eps")
+    parser.add_argument(
+        "--step_size",
+        "--step",
+        type=pixel_levels,
+        help="length of an inner step, like --eps",
+    )
     parser.add_argument("--replays", type=int, help="of each mini-batch by free recipes")
     parser.add_argument(
         "--width", type=int, help="channels of a denoiser (default: 64, as published)"
     )
-    parser.add_argument("--max_pictures", type=int, help="train on a random choice of so many")
+    parser.add_argument(
+        "--max_images",
+        "--max_pictures",
+        type=int,
+        help="train on this many pictures, chosen at random",
+    )
     parser.add_argument("--size", type=int, default=0, help="side in pixels; 0: native, or usual")
     add_seed_option(parser, "of weights and every random choice")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of training")
@@ -153,6 +163,7 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     scored_by = recommender_of(options)
     weights = [] if job.pretrained in (None, IMAGENET) else [Path(job.pretrained)]
     recorded = {name: getattr(options, name) for name in RECORDED}
+    recorded["max_pictures"] = options.max_images
     if job.denoises:
         recorded["width"] = options.width
     manifest = Manifest.of(
@@ -165,8 +176,8 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     if stage.is_up_to_date(options.force):
         return
 
-    if options.max_pictures:
-        training = choose_pictures(training, options.max_pictures, options.seed)
+    if options.max_images:
+        training = choose_pictures(training, options.max_images, options.seed)
     if options.images:
         # Pictures of a folder are decoded once for all epochs; a published set may exceed the memory.
         training, held_out = training.in_memory(), held_out.in_memory()

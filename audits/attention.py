@@ -56,7 +56,7 @@ def main() -> None:
     from src.measures.object_boxes import read_object_cells
 
     device = select_device(options.gpu)
-    loading = Loading.on(device, options.image_batch, options.workers)
+    loading = Loading.on(device, options.batch, options.workers)
     extractor = options.preprocess.in_front_of(load_extractor(options.arch, weights, device))
     attacked_with = RecordedExtractor.read(layout.classes(experiment))
     recorded = RecordedExtractor.of(extractor, attacked_with.resize, "fp32")

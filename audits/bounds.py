@@ -28,7 +28,7 @@ from src.recommenders.read_out import add_score_options, score_weights_of
 
 def parse_options() -> argparse.Namespace:
     parser = Parser(__doc__)
-    add_common_options(parser, dataset="amazon_men")
+    add_common_options(parser)
     group = parser.add_argument_group("items and budget")
     add_items_options(group)
     group.add_argument("--origin_class", type=int, default=774, help="the class of --items class")
@@ -54,7 +54,13 @@ def parse_options() -> argparse.Namespace:
         "--n", type=positive, help="of smoothing: noisy copies of an image (default: 1000)"
     )
     group.add_argument("--k", type=positive, default=20, help="length of the lists")
-    group.add_argument("--output", default="bounds", help="name of the table in results/<dataset>/")
+    group.add_argument(
+        "--out",
+        "--output",
+        default="bounds",
+        metavar="NAME",
+        help="name of the table in results/<dataset>/",
+    )
     add_score_options(parser)
     add_model_options(parser)
     add_head_options(parser)
@@ -67,6 +73,8 @@ def check_options(options: argparse.Namespace) -> None:
     """Raise ``UserError`` for a budget that nothing can be proven within."""
     if not np.isfinite(options.eps) or options.eps < 0:
         raise UserError("--eps is a number of grey levels from 0 on")
+    if options.method != "smoothing" and options.eps > 255:
+        raise UserError("--eps must be at most 255 grey levels")
     if options.precision != "fp32":
         raise UserError("--precision: bounds are of fp32")
     if options.method != "smoothing" and (options.sigma, options.n) != (None, None):
@@ -148,7 +156,7 @@ def main() -> None:
             *(layout.features(of) for of in attacks),
         ],
     )
-    outputs = [layout.result(f"{options.output}{end}.tsv") for end in ("", "_lists")]
+    outputs = [layout.result(f"{options.out}{end}.tsv") for end in ("", "_lists")]
     stage = Stage(manifest, outputs)
     if not stage.is_up_to_date(options.force):
         trained, recommender = load_recommender(scored_by, data)

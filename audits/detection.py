@@ -26,7 +26,7 @@ DETECTORS = ("squeeze:bits:n=4", "squeeze:median_filter:side=3", "neighbours:k=5
 
 def parse_options() -> argparse.Namespace:
     parser = Parser(__doc__)
-    add_common_options(parser, dataset="amazon_men")
+    add_common_options(parser)
     parser.add_argument(
         "--detector",
         nargs="+",
@@ -35,6 +35,7 @@ def parse_options() -> argparse.Namespace:
         help=f"squeeze:DEFENCE or neighbours:k=NUMBER (default: {' '.join(DETECTORS)})",
     )
     parser.add_argument(
+        "--experiment_name",
         "--experiments",
         nargs="+",
         default=[],
@@ -47,7 +48,7 @@ def parse_options() -> argparse.Namespace:
         default=[],
         help="recommenders, trained on the clean features, whose lists the images change (default: none)",
     )
-    parser.add_argument("--epoch", type=positive, default=4000, help="their epochs")
+    parser.add_argument("--epochs", "--epoch", type=positive, default=4000, help="their epochs")
     parser.add_argument("--seed", type=int, default=0, help="their seed")
     parser.add_argument("--k", type=positive, default=20, help="length of the lists")
     add_extractor_options(parser)
@@ -68,11 +69,11 @@ def main() -> None:
             f"missing file: {layout.features(clean)}; run classify_extract.py first: a threshold is read "
             "from clean images"
         )
-    experiments = chosen_experiments(layout, clean, options.experiments)
+    experiments = chosen_experiments(layout, clean, options.experiment_name)
     labels = [Model.parse(name).label for name in dict.fromkeys(options.model)]
     data = load_training_data(layout, clean) if labels else None
     subjects = [
-        Subject.read(layout, Run(clean, label, options.epoch, seed=options.seed), data, options.k)
+        Subject.read(layout, Run(clean, label, options.epochs, seed=options.seed), data, options.k)
         for label in labels
     ]
 
@@ -84,7 +85,7 @@ def main() -> None:
     from src.measures.detection import COLUMNS, Detecting, detection_overview, read_detection
 
     device = select_device(options.gpu)
-    loading = Loading.on(device, options.image_batch, options.workers)
+    loading = Loading.on(device, options.batch, options.workers)
     undefended = load_extractor(options.arch, weights, device, options.head)
     extractor = options.preprocess.in_front_of(undefended)
     extractor.precision = options.precision
@@ -99,7 +100,7 @@ def main() -> None:
         **recorded.options(),
         "detectors": [detector.text for detector in detectors],
         "models": labels,
-        "epoch": options.epoch,
+        "epoch": options.epochs,
         "seed": options.seed,
         "k": options.k,
         "image_batch": loading.batch_size,

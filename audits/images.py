@@ -31,7 +31,7 @@ def score(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     check_score_options(options)
     layout = Layout(options.dataset, options.root)
-    named = [Experiment.parse(name) for name in options.conditions]
+    named = [Experiment.parse(name) for name in options.experiment_name]
     if not options.attacked:
         layout.require_data()
         if not (named or options.all):

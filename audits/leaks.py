@@ -49,7 +49,9 @@ def main() -> None:
     from src.training.sharing import parse_defence
 
     preset = preset_of(options)
-    defences = [None if name == NO_DEFENCE else parse_defence(name) for name in options.defence]
+    defences = [
+        None if name == NO_DEFENCE else parse_defence(name) for name in options.gradient_defence
+    ]
     trained = TrainingRecord.of(options)
     augmentation = parse_augmentation(trained.augmentation)
     extractor = load_trained(options)

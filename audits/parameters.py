@@ -22,11 +22,15 @@ from src.recommenders.command import positive
 
 def parse_options() -> argparse.Namespace:
     parser = Parser(__doc__)
-    add_common_options(parser, dataset="movielens-500", gpu=None)
+    add_common_options(parser, gpu=None)
     add_subject_options(parser)
     add_parameter_attack_options(parser)
     parser.add_argument(
-        "--topk", type=positive, default=100, help="K of HR@K and nDCG@K, and length of --lists"
+        "--k",
+        "--topk",
+        type=positive,
+        default=100,
+        help="K of HR@K and nDCG@K, and length of --lists",
     )
     parser.add_argument(
         "--lists",
@@ -34,7 +38,11 @@ def parse_options() -> argparse.Namespace:
         help="write the top-K lists under attack to rec_results/<dataset>/attacked/ as well",
     )
     parser.add_argument(
-        "--output", default="attack_rec", help="name of the results in results/<dataset>/"
+        "--out",
+        "--output",
+        default="attack_rec",
+        metavar="NAME",
+        help="name of the results in results/<dataset>/",
     )
     return parser.parse_args()
 
@@ -42,10 +50,9 @@ def parse_options() -> argparse.Namespace:
 def main() -> None:
     options = parse_options()
 
-    from tqdm import tqdm
-
     from src.artifacts.layout import Layout
     from src.artifacts.manifest import Manifest
+    from src.artifacts.progress import progress_bar
     from src.artifacts.stage import Stage
     from src.measures.comparable import require_same_training
     from src.measures.parameter_attacks import (
@@ -69,7 +76,7 @@ def main() -> None:
         {attack.name: asdict(attack) for attack in attacks},
         {"tables": " ".join(options.tables), "negatives": options.negatives},
         seeds,
-        options.topk,
+        options.k,
     )
     runs = [
         (name, replace(run, seed=seed))
@@ -85,7 +92,7 @@ def main() -> None:
     }
     suffixes = [".tsv", "_effects.tsv", ".json"]
     suffixes += [".png", ".svg"] if len(set(options.eps)) > 1 else []
-    results = [layout.result(f"{options.output}{suffix}") for suffix in suffixes]
+    results = [layout.result(f"{options.out}{suffix}") for suffix in suffixes]
     outputs = [*results, *lists_of.values()]
     described = asdict(study) | record_of(options, recommenders)
     inputs = [path for _, run in runs for path in input_files(layout, run)]
@@ -98,7 +105,7 @@ def main() -> None:
 
     load = functools.cache(functools.partial(load_training_data, layout))
     ranks = {}
-    with tqdm(total=len(runs) * len(attacks), desc="attacks", unit="attack") as bar:
+    with progress_bar(total=len(runs) * len(attacks), desc="attacks", unit="attack") as bar:
         for name, run in runs:
             kind = Model.parse(run.model).kind
             data = load(run.experiment, kind.reads_images, pixels=kind.reads_pixels)

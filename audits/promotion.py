@@ -10,7 +10,7 @@ from src.recommenders.command import positive
 
 def parse_options() -> argparse.Namespace:
     parser = Parser(__doc__)
-    add_common_options(parser, dataset="amazon_men", gpu=None)
+    add_common_options(parser, gpu=None)
     parser.add_argument(
         "--trainings",
         nargs="*",
@@ -21,7 +21,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--model", nargs="+", default=["VBPR"], help="recommenders, trained on the clean features"
     )
-    parser.add_argument("--epoch", type=positive, default=4000, help="their epochs")
+    parser.add_argument("--epochs", "--epoch", type=positive, default=4000, help="their epochs")
     parser.add_argument("--seed", type=int, nargs="+", default=[0], help="their seeds")
     parser.add_argument(
         "--options",
@@ -32,7 +32,11 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--k", type=positive, default=20, help="length of the lists")
     parser.add_argument(
-        "--output", default="promotion", help="name of the table in results/<dataset>/"
+        "--out",
+        "--output",
+        default="promotion",
+        metavar="NAME",
+        help="name of the table in results/<dataset>/",
     )
     parser.add_argument(
         "--markdown", action="store_true", help="print the table as Markdown, for a document"
@@ -54,12 +58,12 @@ def main() -> None:
         layout.require_data()
     seeds = tuple(dict.fromkeys(options.seed))
     models = tuple(dict.fromkeys(options.model))
-    trainings = subjects_of(layouts, models, options.epoch, seeds, options.k, options.options)
-    path = layouts[0].result(f"{options.output}.tsv")
+    trainings = subjects_of(layouts, models, options.epochs, seeds, options.k, options.options)
+    path = layouts[0].result(f"{options.out}.tsv")
     described = {
         "trainings": options.trainings,
         "models": models,
-        "epoch": options.epoch,
+        "epoch": options.epochs,
         "options": options.options,
         "seeds": seeds,
         "k": options.k,

@@ -11,7 +11,7 @@ from src.recommenders.registry import RECOMMENDERS
 
 def parse_options() -> argparse.Namespace:
     parser = Parser(__doc__)
-    add_common_options(parser, dataset="amazon_men", gpu=None)
+    add_common_options(parser, gpu=None)
     parser.add_argument(
         "--experiment_name", default=CLEAN, help="clean experiment on which they are trained"
     )
@@ -24,7 +24,11 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--k", type=positive, default=20, help="length of the lists")
     parser.add_argument(
-        "--output", default="reliance", help="name of the table in results/<dataset>/"
+        "--out",
+        "--output",
+        default="reliance",
+        metavar="NAME",
+        help="name of the table in results/<dataset>/",
     )
     return parser.parse_args()
 
@@ -49,7 +53,7 @@ def main() -> None:
     experiment = Experiment.parse(options.experiment_name)
     trained = trained_recommenders(layout, experiment, options.model)
     described = {"runs": [run.name for of in trained for run in of.runs()], "k": options.k}
-    path = layout.result(f"{options.output}.tsv")
+    path = layout.result(f"{options.out}.tsv")
     stage = Stage(Manifest.of("reliance", described, inputs_of(layout, trained)), [path])
     if not stage.is_up_to_date(options.force):
         table = reliance_table(layout, trained, options.k)

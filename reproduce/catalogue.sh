@@ -3,7 +3,7 @@
 #
 #   bash reproduce/catalogue.sh --name N --images DIR --train FILE --test FILE \
 #       --arch A --weights FILE --origin O --target T \
-#       [--epochs 100] [--batch 512] [--lr 0.05] [--seeds "0 1 2"] [--gpu 0] [--cw "--max_it 1000"] \
+#       [--epochs 100] [--batch 512] [--lr 0.05] [--seeds "0 1 2"] [--gpu 0] [--cw "--steps 1000"] \
 #       [-- options of snakemake]
 #
 # DIR holds <item id>.jpg, the two TSV files hold user and item ids. Results are

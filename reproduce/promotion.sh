@@ -54,7 +54,7 @@ while IFS= read -r surrogate; do
 done <<<"${OPTION[surrogate]:-}"
 entries name=dataset origin seeds epochs=epoch batch lr gpu
 path_entries images train test
-LOOKING="--defense 0 --arch ${OPTION[arch]} --model_file $(quoted_path "${OPTION[weights]}")"
+LOOKING="--defence 0 --arch ${OPTION[arch]} --model_file $(quoted_path "${OPTION[weights]}")"
 entry looking "$LOOKING"
 
 # entry_list NAME TEXT...: a list of texts.
@@ -70,9 +70,9 @@ for eps in ${OPTION[eps]:=2 4 8}; do
 done
 DRAWN="--items class:${OPTION[items]:-64}"
 noise() { echo "--attack_type noise --eps $1 $2"; }
-scored_by() { echo "--objective $1 --score_model $2 --score_epoch $EPOCHS"; }
+scored_by() { echo "--objective $1 --score_model $2 --score_epochs $EPOCHS"; }
 # list_attack EPS ITEMS OBJECTIVE MODEL
-list_attack() { echo "--attack_type annealed --nb_iter $STEPS --eps $1 $2 $(scored_by "$3" "$4")"; }
+list_attack() { echo "--attack_type annealed --steps $STEPS --eps $1 $2 $(scored_by "$3" "$4")"; }
 
 # The attacks of the given extractor. The first three, within the largest eps, are noise, the class attack
 # and the rank attack.
@@ -85,7 +85,7 @@ attack_lists() {
     done
     for aim in score insa expa; do others+=("$(list_attack "$LARGEST" "$DRAWN" $aim VBPR)"); done
     others+=("$(list_attack "$LARGEST" "$DRAWN" rank AMR)"
-        "--attack_type annealed --nb_iter $((2 * STEPS)) --eps $LARGEST $DRAWN $(scored_by rank VBPR)")
+        "--attack_type annealed --steps $((2 * STEPS)) --eps $LARGEST $DRAWN $(scored_by rank VBPR)")
     [ "$BUDGET" = small ] || others+=("$(list_attack "$LARGEST" "$DRAWN" rank VBPR) --restarts 5")
     entry_list attacks "${largest[@]}"
     entry_list test_time_attacks "${others[@]}"
@@ -168,7 +168,7 @@ attack_with_less() {
         done
         through original "$LOOKING" "${attacks[@]}" >/dev/null
     fi
-    surrogate() { echo "--defense 1 --model_dir $1 --arch $1 --model_file ${SURROGATES[$1]}"; }
+    surrogate() { echo "--defence 1 --model_dir $1 --arch $1 --model_file ${SURROGATES[$1]}"; }
     for arch in "${!SURROGATES[@]}"; do
         of_surrogate[$arch]=$(through "$arch" "$(surrogate "$arch")" \
             "$(noise "$LARGEST" "$items")" "$(list_attack "$LARGEST" "$items" rank VBPR)")

@@ -1,6 +1,7 @@
 """Common options, one-line errors and exit codes of the scripts."""
 
 import argparse
+import copy
 import errno
 import os
 import shlex
@@ -13,7 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from src.artifacts.errors import UserError
+from src import __version__
+from src.artifacts.errors import UserError, choose_from, did_you_mean
 from src.artifacts.experiments import CLASS_MEANS, HEADS, LINEAR, PUBLISHED
 from src.artifacts.fidelity import FIDELITIES, Fidelity
 from src.artifacts.layout import Layout
@@ -30,6 +32,8 @@ LOGS = Path("logs")
 """Folder of the traces of unexpected errors, in the folder in which a script runs."""
 DEFENDED = "free_adv"
 """Folder of the defended model that the paper attacks."""
+DEFAULT_DATASET = "amazon_men"
+"""Data set of every script that is not told another one: the first one of the paper."""
 DEFAULT_MAX_PIXELS = 89_478_485
 """Largest image that is read, width times height: 256 MiB of RGB, as in Pillow."""
 _LARGEST_MAX_PIXELS = 2**32
@@ -37,7 +41,16 @@ LARGEST_SEED = 2**32 - 1
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Formatter that appends defaults, unless there is none or the help text says it in words."""
+    """Formatter that appends defaults, unless there is none or the help text says it in words.
+
+    It shows each option by its one name. The published names beside it are in docs/reference.md.
+    """
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        shown = copy.copy(action)
+        long = [name for name in action.option_strings if name.startswith("--")]
+        shown.option_strings = [name for name in action.option_strings if name not in long[1:]]
+        return super()._format_action_invocation(shown)
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         has_default = action.default is not None and action.default is not False  # 0 is a default
@@ -56,15 +69,43 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             **options,
         )
+        self.add_argument(
+            "--version", action="version", version=f"VAR {__version__}", help="show the version"
+        )
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_BAD_INPUT, f"error: {message} (see {self.prog} --help)\n")
+
+    def parse_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        arguments = _join_detached_dashes(sys.argv[1:] if args is None else args)
+        self._require_known(arguments)
+        return super().parse_args(arguments, namespace)
 
     def parse_known_args(
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         arguments = sys.argv[1:] if args is None else args
         return super().parse_known_args(_join_detached_dashes(arguments), namespace)
+
+    def _require_known(self, arguments: Sequence[str]) -> None:
+        """End with a line about the first unknown option, and the known one nearest to it."""
+        known = set(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for command in set(arguments) & set(action.choices):
+                    known |= set(action.choices[command]._option_string_actions)
+        for argument in arguments:
+            option = argument.partition("=")[0]
+            if option.startswith("--") and option not in known:
+                self.error(f"unknown option {option}{did_you_mean(option, known)}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """End with a line about a value that is none of the choices, and the choice nearest to it."""
+        if action.choices is not None and value not in action.choices:
+            choices = choose_from(str(value), map(str, action.choices))
+            raise argparse.ArgumentError(action, f"invalid choice {str(value)!r}: {choices}")
 
 
 def _join_detached_dashes(arguments: Sequence[str]) -> list[str]:
@@ -79,7 +120,7 @@ def _join_detached_dashes(arguments: Sequence[str]) -> list[str]:
 
 
 def add_common_options(
-    parser: argparse.ArgumentParser, *, dataset: str, gpu: int | None = 0
+    parser: argparse.ArgumentParser, *, dataset: str = DEFAULT_DATASET, gpu: int | None = 0
 ) -> None:
     """Add ``--dataset``, ``--root``, ``--force`` and, unless ``gpu`` is None, ``--gpu``."""
     parser.add_argument("--dataset", default=dataset, help="name of the folder below data/")
@@ -147,7 +188,10 @@ def add_fidelity_option(parser: argparse.ArgumentParser) -> None:
 def add_configuration_options(parser: argparse.ArgumentParser) -> None:
     """Add options that choose the runs to summarise among several trainings of a recommender."""
     parser.add_argument(
-        "--epoch", type=int, help="use runs of this many epochs (default: the only ones there)"
+        "--epochs",
+        "--epoch",
+        type=int,
+        help="use runs of this many epochs (default: the only ones there)",
     )
     parser.add_argument(
         "--fidelity",
@@ -188,7 +232,12 @@ def layouts_of(options: argparse.Namespace) -> list[Layout]:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add options of the network that reads the images, with its size and precision."""
     parser.add_argument(
-        "--defense", type=int, choices=(0, 1), default=0, help="0: undefended, 1: defended model"
+        "--defence",
+        "--defense",
+        type=int,
+        choices=(0, 1),
+        default=0,
+        help="0: undefended, 1: defended model",
     )
     parser.add_argument(
         "--model_dir", default=DEFENDED, help="folder of the defended model below models/"
@@ -196,8 +245,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model_file",
         default=None,
-        help="checkpoint: with --defense 1 a file in models/<model_dir>/ (default model_best.pth.tar, "
-        "or imagenet_linf_4.pt for madry), with --defense 0 a path whose weights replace ImageNet's",
+        help="checkpoint: with --defence 1 a file in models/<model_dir>/ (default model_best.pth.tar, "
+        "or imagenet_linf_4.pt for madry), with --defence 0 a path whose weights replace ImageNet's",
     )
     parser.add_argument(
         "--arch",
@@ -222,9 +271,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def require_defense(options: argparse.Namespace) -> None:
-    """Raise ``UserError`` for a ``--model_dir`` that is given without ``--defense 1``."""
-    if not options.defense and options.model_dir != DEFENDED:
-        raise UserError(f"--model_dir {options.model_dir} is read with --defense 1 only: add it")
+    """Raise ``UserError`` for a ``--model_dir`` that is given without ``--defence 1``."""
+    if not options.defence and options.model_dir != DEFENDED:
+        raise UserError(f"--model_dir {options.model_dir} is read with --defence 1 only: add it")
 
 
 def add_extractor_options(parser: argparse.ArgumentParser) -> None:
@@ -232,6 +281,7 @@ def add_extractor_options(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     add_head_options(parser)
     parser.add_argument(
+        "--batch",
         "--image_batch",
         type=int,
         default=None,
@@ -276,13 +326,13 @@ def extractor_options(model_dir: str | None) -> str:
         if f"-{folder}".endswith(f"-{suffix}"):
             folder = folder.removesuffix(suffix).removesuffix("-")
             head = f" --head {CLASS_MEANS} --classes FILE"
-    return (f"--defense 1 --model_dir {folder}" if folder else "--defense 0") + head
+    return (f"--defence 1 --model_dir {folder}" if folder else "--defence 0") + head
 
 
 def add_checkpoint_options(parser: argparse.ArgumentParser, network: str) -> None:
     """Add options of a checkpoint, in place of those of ``add_model_options``, and of its batches."""
     parser.add_argument(
-        "--checkpoint", type=Path, help=f"the {network}, instead of --defense and --model_*"
+        "--checkpoint", type=Path, help=f"the {network}, instead of --defence and --model_*"
     )
     parser.add_argument("--batch", type=int, help="images in one forward pass (default: by size)")
 

@@ -19,7 +19,7 @@ with one_line_errors():
 RESULTS = f"results/{layout.dataset}"
 LOGS = f"{RESULTS}/logs"
 FINAL = [f"{RESULTS}/{part.table}.tsv" for part in PARTS]
-SHARED = f"--dataset {layout.dataset} --topk {TOP_K} --seed {' '.join(map(str, SEEDS))}"
+SHARED = f"--dataset {layout.dataset} --seed {' '.join(map(str, SEEDS))}"
 
 
 # The commands run one after the other, since later ones continue models of earlier ones.
@@ -34,7 +34,7 @@ for number, (options, files) in enumerate(TRAINED.items(), start=1):
         output:
             update(files),
         params:
-            options=quoted(f"{SHARED} --gpu {GPU} {options}"),
+            options=quoted(f"{SHARED} --topk {TOP_K} --gpu {GPU} {options}"),
         log:
             f"{LOGS}/recommend/{number}.log",
         threads: THREADS
@@ -60,7 +60,7 @@ for part in PARTS:
             update(f"{RESULTS}/{part.table}_effects.tsv"),
             update(f"{RESULTS}/{part.table}.json"),
         params:
-            options=quoted(f"{SHARED} --output {part.table} {part.attack}"),
+            options=quoted(f"{SHARED} --k {TOP_K} --out {part.table} {part.attack}"),
         log:
             f"{LOGS}/attack/{part.table}.log",
         message:

@@ -51,7 +51,7 @@ def image_options(wildcards):
 
 def list_options(dataset, experiments, seeds, recommenders=study.visual):
     """The options of rec_generator.py; those of trainings only where a recommender trains in epochs."""
-    trained = f"--epoch {study.epoch} {study.recommender_options} " if study.trains(recommenders) else ""
+    trained = f"--epochs {study.epoch} {study.recommender_options} " if study.trains(recommenders) else ""
     return quoted(
         f"{DEVICE.format(dataset=dataset)} --experiment_name {' '.join(experiments)} "
         f"--model {' '.join(recommenders)} --topk {study.topk} {trained}"
@@ -335,7 +335,7 @@ rule evaluate:
             )
         ),
     params:
-        options=f"--dataset {study.dataset} --origin {study.pairs[0][0]} --topk {study.topk}",
+        options=f"--dataset {study.dataset} --origin_class {study.pairs[0][0]} --topk {study.topk}",
     message:
         "stage 2b, every list: {output.overview}, chr/, ncdcg/, accuracy/ and bias/"
     shell:
@@ -380,9 +380,9 @@ rule summarize:
         update(f"{RESULTS}/summary.tsv"),
         [update(f"{RESULTS}/robust_extractors.tsv")] if study.ranked else [],
     params:
-        options=f"--dataset {study.dataset} {TOGETHER}--epoch {study.epoch} --topk {study.topk} "
+        options=f"--dataset {study.dataset} {TOGETHER}--epochs {study.epoch} --topk {study.topk} "
         f"--fidelity {study.fidelity} --options {' '.join(study.options_shown)} "
-        f"--list_of_k {' '.join(map(str, study.list_of_k))} {study.compared}"
+        f"--k {' '.join(map(str, study.list_of_k))} {study.compared}"
         + (f"--extractors {' '.join(study.ranked)}" if study.ranked else ""),
     log:
         f"{LOGS}/summary.log",
@@ -412,7 +412,7 @@ if study.promotion:
             update(PROMOTION),
         params:
             options=f"--dataset {study.dataset} {TOGETHER}--model {' '.join(study.visual)} "
-            f"--epoch {study.epoch} --seed {' '.join(map(str, study.seeds))}",
+            f"--epochs {study.epoch} --seed {' '.join(map(str, study.seeds))}",
         log:
             f"{LOGS}/promotion.log",
         message:
@@ -428,7 +428,7 @@ rule report:
     output:
         update(f"{RESULTS}/report.html"),
     params:
-        options=f"--dataset {study.dataset} {TOGETHER}--epoch {study.epoch} "
+        options=f"--dataset {study.dataset} {TOGETHER}--epochs {study.epoch} "
         f"--fidelity {study.fidelity} --options {' '.join(study.options_shown)}",
     message:
         "the report"

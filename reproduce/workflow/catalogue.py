@@ -270,7 +270,7 @@ class CatalogueStudy:
             if {named.extractor for named in of_extractor} != {extractor.name}:
                 raise UserError(
                     f"extractors: {extractor.name}: its options are those of "
-                    f"{of_extractor[0].extractor}: original has --defense 0, others --defense 1 and "
+                    f"{of_extractor[0].extractor}: original has --defence 0, others --defence 1 and "
                     "--model_dir with their name, or a --preprocess that is named so"
                 )
             if [_attack_part(named) for named in of_extractor] != names:
@@ -410,7 +410,7 @@ class CatalogueStudy:
         parser = OptionsParser("recommender_options")
         add_recommender_options(parser)
         add_fidelity_option(parser)
-        return parser.parse_args(shlex.split(f"--epoch {self.epoch} {self.recommender_options}"))
+        return parser.parse_args(shlex.split(f"--epochs {self.epoch} {self.recommender_options}"))
 
     def _runs(self, protocol: str) -> list[Run]:
         """Return a run of each attacked recommender, with seed 1."""
@@ -429,10 +429,10 @@ class CatalogueStudy:
 
     def _scored(self, options: argparse.Namespace) -> Run:
         """Return the recommender whose lists an attack changes; ``UserError`` if the study lacks it."""
-        if options.score_model not in self.visual or options.score_epoch != self.epoch:
+        if options.score_model not in self.visual or options.score_epochs != self.epoch:
             raise UserError(
                 f"attacks: --objective {options.objective} needs --score_model with one of "
-                f"{', '.join(self.visual)} and --score_epoch {self.epoch}"
+                f"{', '.join(self.visual)} and --score_epochs {self.epoch}"
             )
         if options.score_seed not in self.seeds:
             raise UserError(f"attacks: --score_seed {options.score_seed} is none of the seeds")

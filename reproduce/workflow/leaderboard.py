@@ -320,7 +320,7 @@ class Evaluation:
         parser = OptionsParser(f"{self.entry.name}: recommender: options")
         add_recommender_options(parser)
         add_fidelity_option(parser)
-        words = shlex.split(f"--epoch {self.catalogue.epoch} {self._recommender_options}")
+        words = shlex.split(f"--epochs {self.catalogue.epoch} {self._recommender_options}")
         return run_of(
             parser.parse_args(words), self.entry.ranking["name"], Experiment(), self.suite.k
         )
@@ -335,12 +335,12 @@ class Evaluation:
         network, of = self.entry.network, self.catalogue
         arch = self._arch(self.entry)
         if self.entry.trains_network and self.entry.name != UNDEFENDED:
-            words = f"--defense 1 --model_dir {self.entry.name} --model_file {{dataset}}.pt"
+            words = f"--defence 1 --model_dir {self.entry.name} --model_file {{dataset}}.pt"
         elif network["checkpoint"]:
             _, folder, file = Path(network["checkpoint"]).parts
-            words = f"--defense 1 --model_dir {folder} --model_file {file}"
+            words = f"--defence 1 --model_dir {folder} --model_file {file}"
         else:
-            words = f"--defense 0 --model_file {shlex.quote(self._undefended_file)}"
+            words = f"--defence 0 --model_file {shlex.quote(self._undefended_file)}"
         options = f"{words} --arch {arch} {of.reading}".strip()
         if self.entry.preprocess != NONE:
             options += f" --preprocess {self._filled(self.entry.preprocess)}"
@@ -397,7 +397,7 @@ class Evaluation:
         """Options that name its recommender to stage 3."""
         run = self.run
         return (
-            f"--score_model {self.entry.ranking['name']} --score_epoch {run.epochs} "
+            f"--score_model {self.entry.ranking['name']} --score_epochs {run.epochs} "
             f"--score_seed {self.budget.seeds[0]} --score_options {run.options_label}"
         )
 
@@ -418,7 +418,7 @@ class Evaluation:
             within = f"--eps {eps:g} --l {self.suite.norm} --items random:{budget.items}"
             attacks += [f"--attack_type noise {within}"]
             if self.suite.norm in PGD.norms:
-                attacks += [f"--attack_type pgd --nb_iter {budget.steps} {within}"]
+                attacks += [f"--attack_type pgd --steps {budget.steps} {within}"]
             attacks += [
                 f"{self._filled(attack)} {within} {self.scored}" for attack in self.suite.attacks
             ]

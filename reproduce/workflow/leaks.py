@@ -53,7 +53,7 @@ class Leaks:
             for condition, defences in self.shared.items():
                 trained = _training_record(self.training_of(network, condition), condition)
                 for options, defence in itertools.product(attacks, defences):
-                    attack = Attack(network, condition, f"{options} --defence {defence}")
+                    attack = Attack(network, condition, f"{options} --gradient_defence {defence}")
                     name = attack.folder_name(trained, defence)
                     if name in named:
                         raise UserError(f"networks: {network}: two attacks would be named {name}")

@@ -97,6 +97,7 @@ def option(
     help: str,
     *,
     flag: str = "",
+    aliases: tuple[str, ...] = (),
     parse: Any = None,
     choices: tuple[str, ...] | None = None,
     least: float | None = 1,
@@ -106,15 +107,17 @@ def option(
 ) -> Any:
     """Return a field of an attack that is also an option of the command line.
 
-    ``flag`` is the option without dashes (the field's name), ``parse`` reads its text (the type of the
-    default). Numbers are checked: integers are at least ``least``, others above 0, or at least 0 if
-    ``least`` is 0; None leaves the check to the attack. Names of experiments show a value that is not
-    the default as ``_<suffix><value>`` (suffix: the field's name) unless their template has it, or the
-    attack names it itself (not ``named``); ``label`` is what reports call it.
+    ``flag`` is the option without dashes (the field's name), ``aliases`` are published names of it, and
+    ``parse`` reads its text (the type of the default). Numbers are checked: integers are at least
+    ``least``, others above 0, or at least 0 if ``least`` is 0; None leaves the check to the attack.
+    Names of experiments show a value that is not the default as ``_<suffix><value>`` (suffix: the
+    field's name) unless their template has it, or the attack names it itself (not ``named``);
+    ``label`` is what reports call it.
     """
     described = {
         "help": help,
         "flag": flag,
+        "aliases": aliases,
         "parse": parse or type(default),
         "choices": choices,
         "least": least,
@@ -190,7 +193,7 @@ class Attack:
             raise UserError(
                 f"--eps {self.budget.eps} is under one grey level: no 8-bit image can hold it"
             )
-        if self.budget and norm == "inf" and self.budget.eps > LEVELS and space == "pixel":
+        if self.budget and norm == "inf" and self.budget.eps > LEVELS:
             raise UserError(
                 f"--eps {self.budget.eps} is beyond all {LEVELS} grey levels of a pixel"
             )

@@ -1,7 +1,6 @@
 """Options of the analysis of attention, beside those of the attack and the network."""
 
 import argparse
-import math
 from pathlib import Path
 
 from src.artifacts.errors import UserError
@@ -64,7 +63,9 @@ def check_attention_options(options: argparse.Namespace) -> None:
         )
     if not 0 < options.share < 1:
         raise UserError(f"--share must be above 0 and below 1, not {options.share}")
-    if options.minimal_eps is not None and not 0 < options.minimal_eps < math.inf:
-        raise UserError(f"--minimal_eps must be above 0, not {options.minimal_eps}")
+    if options.minimal_eps is not None and not 0 < options.minimal_eps <= 255:
+        raise UserError(
+            f"--minimal_eps must be above 0 and at most 255 grey levels, not {options.minimal_eps}"
+        )
     if options.lime < 0:
         raise UserError(f"--lime must not be negative, but is {options.lime}")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from src.artifacts.errors import UserError
+from src.artifacts.progress import progress_bar
 from src.attacks.attack import Victim
 from src.attacks.goals import ClassGoal, predict_reached
 from src.attacks.observed import Explained, Observed, Seen
@@ -136,7 +136,7 @@ class AttentionStudy:
             raise UserError(
                 "images of unlike sizes have maps of unlike sizes: run stages 1 and 3 with --resize"
             )
-        with tqdm(total=len(positions), desc=progress, unit="img") as bar:
+        with progress_bar(total=len(positions), desc=progress, unit="img") as bar:
             batches = images.batches(positions, self.batch_size)
             for batch, levels in read_ahead(images.batch, batches):
                 yield to_pixels(levels, self.extractor.device)

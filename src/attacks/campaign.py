@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from src.artifacts.attack_report import read_attack_report
 from src.artifacts.classes import Classes, write_attacked_classes
@@ -17,6 +16,7 @@ from src.artifacts.experiments import DEMOTE
 from src.artifacts.features import write_features
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.parts import Parts
+from src.artifacts.progress import progress_bar
 from src.attacks.attack import LEVELS, Attack, Budget, Goal
 from src.attacks.evasion import Evading
 from src.attacks.expectation import Expected
@@ -104,7 +104,7 @@ class Campaign:
         per_image = self.settings.passes
         finished = len(self.image_ids) - sum(len(batches[number]) for number in unfinished)
         with (
-            tqdm(
+            progress_bar(
                 total=(finished + sum(len(batches[number]) for number in own)) * per_image,
                 initial=finished * per_image,
                 desc=share_label(f"{self.settings.kind}, image passes"),

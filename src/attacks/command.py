@@ -82,7 +82,7 @@ class AttackCommand:
         ``add_options`` adds the options of that script alone.
         """
         parser = Parser(description or "")
-        add_common_options(parser, dataset="amazon_men")
+        add_common_options(parser)
         add_attack_options(parser, attack=attack, eps=eps)
         add_extractor_options(parser)
         add_preprocess_option(parser)
@@ -166,8 +166,8 @@ class AttackCommand:
         """Return the command that classifies the clean images with the same extractor."""
         options = self.options
         command = f"python classify_extract.py --dataset {options.dataset}"
-        command += f" --defense {options.defense}"
-        if options.defense:
+        command += f" --defence {options.defence}"
+        if options.defence:
             command += f" --model_dir {options.model_dir}"
         if options.model_file:
             command += f" --model_file {options.model_file}"

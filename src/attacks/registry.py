@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 Effort = Literal["standard", "fast"]
 
 _NO_RANDOM_START = {"flag": "no_rand_init", "suffix": "norand"}
+_STEPS = {"flag": "steps", "aliases": ("nb_iter",)}
+_STEP_SIZE = {"flag": "step_size", "aliases": ("eps_iter",), "parse": pixel_levels}
+_PROBES = {"flag": "probes", "aliases": ("batch_size", "pairs")}
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,9 @@ class Descent(BudgetedAttack):
     """Steps within a ball, by default of eps / 6 and from a random point of the ball."""
 
     norm: Norm = norm_option("inf")
-    nb_iter: int = option(10, "steps")
+    nb_iter: int = option(10, "steps", **_STEPS)
     eps_iter: float | None = option(
-        None, "step in grey levels (default: eps / 6)", parse=pixel_levels, named=False
+        None, "length of a step in grey levels (default: eps / 6)", named=False, **_STEP_SIZE
     )
     random_start: bool = option(True, "start from the clean image", **_NO_RANDOM_START)
 
@@ -84,7 +87,7 @@ class Descent(BudgetedAttack):
     def check(self, kind: str, space: Space = "pixel") -> None:
         super().check(kind, space)
         if self.step > self.eps:
-            raise UserError(f"--eps_iter {self.step} is larger than --eps {self.eps}")
+            raise UserError(f"--step_size {self.step} is larger than --eps {self.eps}")
 
     def unusual(self) -> list[str]:
         differs = self.step != self.eps / 6
@@ -135,7 +138,7 @@ class MomentumFGSM(BudgetedAttack):
     norms: ClassVar = ("inf", "2")
 
     norm: Norm = norm_option(*norms)
-    nb_iter: int = option(10, "steps")
+    nb_iter: int = option(10, "steps", **_STEPS)
     decay: float = option(1.0, "share of the summed gradients that a step keeps", least=0)
 
     @property
@@ -157,7 +160,7 @@ class APGD(BudgetedAttack):
     norms: ClassVar = ("inf", "2")
 
     norm: Norm = norm_option(*norms)
-    nb_iter: int = option(100, "steps")
+    nb_iter: int = option(100, "steps", **_STEPS)
     random_start: bool = option(True, "start from the clean image", **_NO_RANDOM_START)
 
     @property
@@ -181,7 +184,7 @@ class Annealed(APGD):
 
     steps_fall: ClassVar = True
 
-    nb_iter: int = option(30, "steps")
+    nb_iter: int = option(30, "steps", **_STEPS)
 
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
         from src.attacks.annealed import annealed
@@ -199,7 +202,7 @@ class MarginPGD(BudgetedAttack):
     spaces: ClassVar = ("pixel",)
 
     norm: Norm = norm_option("inf")
-    nb_iter: int = option(50, "steps of eps / 4 from a random point")
+    nb_iter: int = option(50, "steps of eps / 4 from a random point", **_STEPS)
 
     @property
     def has_random_start(self) -> bool:
@@ -302,9 +305,13 @@ class IterLL(BudgetedAttack):
     targeted: ClassVar = False
 
     norm: Norm = norm_option("inf")
-    eps_iter: float = option(1.0, "step in grey levels", parse=pixel_levels, suffix="step")
+    eps_iter: float = option(1.0, "length of a step in grey levels", suffix="step", **_STEP_SIZE)
     nb_iter: int | None = option(
-        None, "steps (default: min(eps + 4, 1.25 eps), rounded up)", parse=int, suffix="nb_it"
+        None,
+        "steps (default: min(eps + 4, 1.25 eps), rounded up)",
+        parse=int,
+        suffix="nb_it",
+        **_STEPS,
     )
 
     @property
@@ -336,7 +343,7 @@ class CW(Attack):
     confidence: float = option(0.0, "margin of the logits", least=0)
     lr: float = option(5e-3, "learning rate of Adam")
     c: float = option(0.01, "initial constant")
-    max_it: int = option(1000, "steps for each constant")
+    max_it: int = option(1000, "steps for each constant", flag="steps", aliases=("max_it",))
     binary_steps: int = option(5, "constants tried", suffix="search")
     engine: Literal["own", "cleverhans"] = option(
         "own",
@@ -409,9 +416,9 @@ class SPSA(BudgetedAttack):
     norms: ClassVar = ("inf", "2")
 
     norm: Norm = norm_option(*norms)
-    nb_iter: int = option(100, "steps")
+    nb_iter: int = option(100, "steps", **_STEPS)
     delta: float = option(0.01, "size of a probe in [0, 1]")
-    batch_size: int = option(128, "pairs of probes of a step", label="batch")
+    batch_size: int = option(128, "pairs of probes of a step", label="batch", **_PROBES)
 
     @property
     def has_random_start(self) -> bool:
@@ -458,9 +465,9 @@ class Search(BudgetedAttack):
 class NES(Search):
     """Sign steps along slopes estimated by pairs of normal probes; the best iterate."""
 
-    eps_iter: float = option(2.0, "step in grey levels", parse=pixel_levels, suffix="step")
+    eps_iter: float = option(2.0, "length of a step in grey levels", suffix="step", **_STEP_SIZE)
     sigma: float = option(0.01, "deviation of a probe in [0, 1]")
-    pairs: int = option(32, "pairs of probes of a step")
+    pairs: int = option(32, "pairs of probes of a step", **_PROBES)
 
     def check(self, kind: str, space: Space = "pixel") -> None:
         super().check(kind, space)

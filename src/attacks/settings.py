@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import Field, asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from src.artifacts.errors import UserError
+from src.artifacts.errors import UserError, choose_from
 from src.artifacts.experiments import DEMOTE, LIST_OBJECTIVES, Experiment
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.item_classes import read_item_classes
@@ -264,7 +264,9 @@ def add_parameters(
             kind["choices"] = choices
         else:
             kind["type"] = of.metadata["parse"]
-        parser.add_argument(f"--{flag}", default=defaults.get(flag), **kind)
+        aliases = dict.fromkeys(name for its in users.values() for name in its.metadata["aliases"])
+        flags = [f"--{name}" for name in (flag, *aliases)]
+        parser.add_argument(*flags, default=defaults.get(flag), **kind)
 
 
 def _choices(users: dict[str, Field]) -> tuple[str, ...]:
@@ -299,7 +301,7 @@ def attack_of(kind: str, options: argparse.Namespace) -> Attack:
     if reason := _REFUSED.get(kind):
         raise UserError(f"--attack_type {kind} is not offered: {reason}")
     if kind not in KINDS:
-        raise UserError(f"no attack {kind!r}: choose from {', '.join(KINDS)}")
+        raise UserError(f"no attack {kind!r}: {choose_from(kind, KINDS)}")
     for flag, users in _by_flag(KINDS).items():
         if flag != "eps" and kind not in users and getattr(options, flag, None) is not None:
             raise UserError(

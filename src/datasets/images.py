@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
 from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
+from src.artifacts.progress import progress_bar
 from src.datasets.image_files import image_files, read_image
 
 OK = "ok"
@@ -53,7 +53,7 @@ def check_images(images: Mapping[str, Path]) -> dict[str, str]:
     """Decode every image and return item -> reason for the unreadable ones."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         reasons = pool.map(_defect, images.values())
-        progress = tqdm(reasons, "checking images", len(images), unit="image", disable=None)
+        progress = progress_bar(reasons, "checking images", len(images), unit="image")
         return {item: reason for item, reason in zip(images, progress, strict=True) if reason}
 
 
@@ -97,7 +97,7 @@ class Downloads:
         with ThreadPoolExecutor(self.workers) as pool:
             try:
                 outcomes = pool.map(self._fetch_one, wanted, wanted.values())
-                progress = tqdm(outcomes, "downloading", len(wanted), unit="image", disable=None)
+                progress = progress_bar(outcomes, "downloading", len(wanted), unit="image")
                 for item, outcome in zip(wanted, progress, strict=True):
                     if isinstance(outcome, Path):
                         present[item] = outcome

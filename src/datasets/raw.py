@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
+from src.artifacts.progress import progress_bar
 from src.datasets.images import NO_IMAGE, OK, Downloads, check_images, find_images
 from src.datasets.splitting import Feedback, binarise, hold_out, k_core
 from src.datasets.writing import write_dataset
@@ -44,8 +44,8 @@ def read_records(
     with (
         path.open("rb") as raw,
         gzip.open(raw) if path.suffix == ".gz" else contextlib.nullcontext(raw) as stream,
-        tqdm(
-            desc=path.name, total=path.stat().st_size, unit="B", unit_scale=True, disable=None
+        progress_bar(
+            desc=path.name, total=path.stat().st_size, unit="B", unit_scale=True
         ) as progress,
     ):
         try:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from src.artifacts.errors import UserError
+from src.artifacts.errors import UserError, choose_from
 from src.datasets.class_folders import read_catalogue, read_class_folders
 from src.datasets.image_arrays import CLOTHES, DIGITS, read_cifar10, read_cifar100, read_mnist
 from src.datasets.image_set import ImageSet, joined
@@ -65,7 +65,7 @@ LAYOUTS: dict[str, SetLayout] = {
 def check_set(name: str, path: Path) -> None:
     """Raise ``UserError`` for an unknown layout, and if there is nothing at ``path``."""
     if name not in LAYOUTS:
-        raise UserError(f"no data set layout {name!r}: choose from {', '.join(LAYOUTS)}")
+        raise UserError(f"no data set layout {name!r}: {choose_from(name, LAYOUTS)}")
     if not path.exists():
         raise UserError(f"no data at {path}")
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from tqdm import tqdm
 
 from src.artifacts.atomic import partial_path
 from src.artifacts.errors import UserError
+from src.artifacts.progress import progress_bar
 from src.datasets.image_files import read_image
 from src.datasets.images import find_images
 from src.datasets.retrieval import open_retrieval_set
@@ -137,7 +137,7 @@ def write_synthetic_triplets(
     staged = partial_path(folder)
     shutil.rmtree(staged, ignore_errors=True)
     rng = np.random.default_rng(seed)
-    with tqdm(total=len(pixels), desc="damaging images", unit="image") as bar:
+    with progress_bar(total=len(pixels), desc="damaging images", unit="image") as bar:
         for first in range(0, len(pixels), _ORIGINALS_AT_ONCE):
             block = slice(first, first + _ORIGINALS_AT_ONCE)
             _write_block(staged / ROOT, first, pixels[block], classes[block], rng)

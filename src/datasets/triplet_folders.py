@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from src.artifacts.errors import UserError
+from src.artifacts.progress import progress_bar
 from src.artifacts.reconstructions import parse_image_name
 from src.datasets.image_files import image_files, read_image
 
@@ -102,7 +102,7 @@ def read_judged_images(folder: Path, side: int) -> JudgedImages:
         np.stack(
             [
                 squashed(read_image(path)[0], side)
-                for path, *_ in tqdm(rows, "reading images", unit="image")
+                for path, *_ in progress_bar(rows, "reading images", unit="image")
             ]
         ),
         np.array([role for _, role, _ in rows], np.int64),

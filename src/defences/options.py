@@ -33,7 +33,7 @@ def model_dir_of(options: argparse.Namespace) -> str | None:
     Raises ``UserError`` for a folder below models/ that is not read.
     """
     require_defense(options)
-    model_dir = options.model_dir if options.defense else None
+    model_dir = options.model_dir if options.defence else None
     parts = ["-".join(filter(None, (model_dir, HEADS[options.head])))]
     if options.preprocess.text != NONE:
         parts.append(options.preprocess.folder)

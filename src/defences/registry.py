@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from src.artifacts.errors import UserError
+from src.artifacts.errors import UserError, choose_from
 from src.defences.defence import (
     Chain,
     Defence,
@@ -208,7 +208,7 @@ def parse_defence(text: str) -> Defence:
 def _parse_link(text: str) -> Defence:
     kind, colon, rest = text.partition(":")
     if kind not in DEFENCES:
-        raise UserError(f"no defence {kind!r}: choose from {', '.join(DEFENCES)}")
+        raise UserError(f"no defence {kind!r}: {choose_from(kind, DEFENCES)}")
     known = {of.name: of for of in parameters_of(DEFENCES[kind])}
     if any(map(reads_file, known.values())):
         if not rest:

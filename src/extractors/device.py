@@ -48,5 +48,5 @@ class Loading:
             usual.workers if workers is None else workers,
         )
         if chosen.batch_size < 1 or chosen.workers < 0:
-            raise UserError("--image_batch must be at least 1 and --workers not negative")
+            raise UserError("--batch must be at least 1 and --workers not negative")
         return chosen

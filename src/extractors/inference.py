@@ -9,11 +9,11 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.item_classes import ItemClasses
 from src.artifacts.parts import Parts
+from src.artifacts.progress import ProgressBar, progress_bar
 from src.datasets.image_set import ImageSet
 from src.datasets.read_ahead import read_ahead
 from src.extractors.architectures import input_size
@@ -68,7 +68,9 @@ def predict(
     batches = list(images.batches(positions, batch_size))
     results = _forward_all(fast_copy(extractor, precision), images, batches, workers)
     with (
-        tqdm(total=len(positions), desc=progress, unit="img", disable=progress is None) as bar,
+        progress_bar(
+            total=len(positions), desc=progress, unit="img", disable=progress is None
+        ) as bar,
         _own_random_state(extractor.device),
     ):
         torch.manual_seed(seed)
@@ -97,7 +99,7 @@ def predict_parts(
     batches = [batch for number in own for batch in plan[number]]
     results = _forward_all(fast_copy(extractor, precision), images, batches, workers)
     with (
-        tqdm(
+        progress_bar(
             total=finished + _n_images(batches),
             initial=finished,
             desc=progress and share_label(progress),
@@ -150,7 +152,7 @@ def _n_images(batches: Sequence[np.ndarray]) -> int:
     return sum(map(len, batches))
 
 
-def _counted(results: Iterable[_Result], bar: tqdm) -> Iterator[_Result]:
+def _counted(results: Iterable[_Result], bar: ProgressBar) -> Iterator[_Result]:
     for batch, arrays in results:
         bar.update(len(batch))
         yield batch, arrays

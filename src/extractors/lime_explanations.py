@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from src.artifacts.errors import UserError
+from src.artifacts.progress import progress_bar
 from src.extractors.extractor import Extractor, fast_copy
 from src.extractors.optional import optional_library
 
@@ -53,7 +53,7 @@ def explain(
         raise UserError(f"the model has classes 0 to {extractor.n_classes - 1}")
     fast = fast_copy(extractor)
     masks = np.zeros(images.shape[:3], np.int8)
-    with tqdm(total=len(images) * n_samples, desc="LIME", unit="pass") as bar:
+    with progress_bar(total=len(images) * n_samples, desc="LIME", unit="pass") as bar:
         for row, (image, number) in enumerate(zip(images, classes, strict=True)):
             segments = superpixels(image, seed)
             background = _background(image, segments, hidden)

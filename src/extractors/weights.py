@@ -26,7 +26,7 @@ def weights_of(options: argparse.Namespace, layout: Layout) -> Path | None:
     path = getattr(options, "checkpoint", None)
     if path is None:
         require_defense(options)
-        path = weights_path(layout, options.defense, options.model_dir, options.model_file)
+        path = weights_path(layout, options.defence, options.model_dir, options.model_file)
     check_network(options.arch, path, published=getattr(options, "head", LINEAR) == LINEAR)
     return path
 

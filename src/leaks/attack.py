@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.parts import Parts
+from src.artifacts.progress import ProgressBar, progress_bar
 from src.attacks.storage import to_pixels
 from src.datasets.image_set import ImageSet
 from src.extractors.architectures import build_extractor, check_arch, input_size
@@ -131,7 +131,7 @@ class InversionAttack:
         done = [parts.load(number) for number in range(len(stacks))]
         steps = self.preset.restarts * self.preset.iterations
         finished = sum(len(part["classes"]) for part in done if part is not None)
-        with tqdm(
+        with progress_bar(
             total=len(self.images) // self.sharing.batch * steps,
             initial=finished // self.sharing.batch * steps,
             desc=name,
@@ -144,7 +144,7 @@ class InversionAttack:
                     parts.save(number, done[number])
         return InversionOutcome.of(done)
 
-    def _attack_stack(self, number: int, rows: slice, bar: tqdm) -> dict[str, np.ndarray]:
+    def _attack_stack(self, number: int, rows: slice, bar: ProgressBar) -> dict[str, np.ndarray]:
         """Attack one stack and return the fields of its ``InversionOutcome``."""
         started = time.monotonic()
         generator = torch.Generator().manual_seed(_seed_of(self.seed, number))

@@ -66,7 +66,10 @@ def add_inversion_options(parser: Parser) -> None:
         help="part of the set to attack; ids are positions in it",
     )
     images.add_argument(
-        "--n_images", type=int, help="number of images, evenly spread (default: all)"
+        "--max_images",
+        "--n_images",
+        type=int,
+        help="number of images, evenly spread (default: all)",
     )
     images.add_argument(
         "--size",
@@ -100,6 +103,7 @@ def add_inversion_options(parser: Parser) -> None:
         help="images whose mean gradient is shared; always 2 with bpr",
     )
     shared.add_argument(
+        "--gradient_defence",
         "--defence",
         nargs="+",
         default=[NO_DEFENCE],
@@ -125,7 +129,13 @@ def add_inversion_options(parser: Parser) -> None:
         "inversed_large_8000_3_lr1, inversed_cele",
     )
     replaced = "replaces the preset's"
-    attack.add_argument("--iterations", type=int, help=f"{replaced} number of optimiser steps")
+    attack.add_argument(
+        "--steps",
+        "--iterations",
+        dest="iterations",
+        type=int,
+        help=f"{replaced} number of optimiser steps",
+    )
     attack.add_argument(
         "--restarts", type=int, help=f"{replaced} number of restarts, of which the best counts"
     )
@@ -160,7 +170,7 @@ def add_inversion_options(parser: Parser) -> None:
 
 def check_inversion_options(options: argparse.Namespace) -> None:
     """Raise ``UserError`` for options that contradict each other, and set those that follow."""
-    require_counts(options, "n_images", "batch_targets", "local_steps", "shared_batch")
+    require_counts(options, "max_images", "batch_targets", "local_steps", "shared_batch")
     require_not_negative(options, "seed", "epochs", "size")
     if not (math.isfinite(options.local_lr) and options.local_lr > 0):
         raise UserError("--local_lr must be a positive number")
@@ -190,7 +200,7 @@ def preset_of(options: argparse.Namespace) -> "Preset":
 
 
 def open_inverted_images(options: argparse.Namespace, trained_size: int | None = None) -> ImageSet:
-    """Read the images that ``--data``, ``--dataset``, ``--part``, ``--size`` and ``--n_images`` name.
+    """Read the images that ``--data``, ``--dataset``, ``--part``, ``--size`` and ``--max_images`` name.
 
     Their ids are positions in the set, or ids from file names. ``trained_size`` is the side in pixels
     that the network was trained on, if it is known.
@@ -213,7 +223,7 @@ def open_inverted_images(options: argparse.Namespace, trained_size: int | None =
 
 def _chosen(n: int, options: argparse.Namespace) -> np.ndarray:
     """Return evenly spread positions that fill whole mini-batches."""
-    wanted = min(options.n_images or n, n)
+    wanted = min(options.max_images or n, n)
     wanted -= wanted % options.shared_batch
     if wanted == 0:
         raise UserError(

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from src.artifacts.errors import UserError
+from src.artifacts.progress import progress_bar
 from src.datasets.triplet_folders import (
     ORIGINAL,
     OTHER,
@@ -170,7 +170,7 @@ def train_semsim(
         log.append(
             {"epoch": 0, "loss": float("nan"), **judge(features_of(model, held_out), held_out)}
         )
-    for epoch in tqdm(range(len(log) - 1, schedule.epochs), desc="training", unit="epoch"):
+    for epoch in progress_bar(range(len(log) - 1, schedule.epochs), desc="training", unit="epoch"):
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr_in(epoch)
         generator = torch.Generator().manual_seed(1_000_003 * schedule.seed + epoch)

@@ -12,13 +12,13 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_feature_rows
 from src.artifacts.layout import Layout
 from src.artifacts.parts import Parts
+from src.artifacts.progress import progress_bar
 from src.datasets.catalogue import open_catalogue
 from src.datasets.image_set import ImageSet
 from src.defences.bounds import Bounded
@@ -202,7 +202,7 @@ def _timed(
     work: Callable[[int], dict[str, np.ndarray]], n: int, parts: Parts, what: str
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield the arrays of each of ``n`` parts, with their ``seconds``; finished ones are read."""
-    for number in tqdm(range(n), desc=what, unit="part"):
+    for number in progress_bar(range(n), desc=what, unit="part"):
         if (found := parts.load(number)) is None:
             began = time.perf_counter()
             found = work(number)

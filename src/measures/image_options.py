@@ -17,11 +17,16 @@ from src.metrics.image_quality import IMAGE_METRICS
 
 
 def add_score_options(parser: argparse.ArgumentParser) -> None:
-    add_common_options(parser, dataset="amazon_men")
+    add_common_options(parser)
     what = parser.add_argument_group("which images (default: one attacked experiment, see below)")
     what.add_argument("--all", action="store_true", help="all attacked experiments of the data set")
     what.add_argument(
-        "--conditions", nargs="+", default=[], metavar="NAME", help="full names of experiments"
+        "--experiment_name",
+        "--conditions",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="full names of experiments",
     )
     what.add_argument(
         "--attacked",
@@ -74,10 +79,10 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
 
 def check_score_options(options: argparse.Namespace) -> None:
     """Raise ``UserError`` for options that exclude each other."""
-    if options.attacked and (options.all or options.conditions):
-        raise UserError("--attacked is for folders, --all and --conditions are for a data set")
+    if options.attacked and (options.all or options.experiment_name):
+        raise UserError("--attacked is for folders, --all and --experiment_name are for a data set")
     if not options.attacked and (options.originals or options.out):
         raise UserError("--originals and --out are for --attacked folders")
-    if options.all and options.conditions:
-        raise UserError("--all and --conditions: give one of them")
+    if options.all and options.experiment_name:
+        raise UserError("--all and --experiment_name: give one of them")
     require_not_negative(options, "lpips_size")

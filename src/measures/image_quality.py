@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
+from src.artifacts.progress import progress_bar
 from src.artifacts.reconstructions import originals_folder
 from src.artifacts.stage import Stage
 from src.datasets.catalogue import choose_resize, describe_reading
@@ -85,7 +85,7 @@ class Measures:
         options = self.options
         if options.metrics:
             return tuple(dict.fromkeys(options.metrics))
-        named = options.arch or options.model_file or options.defense
+        named = options.arch or options.model_file or options.defence
         brought = {
             "features": named or not options.attacked,
             "lpips": options.lpips_weights,
@@ -122,7 +122,7 @@ class Measures:
             files["semsim"] = options.semsim
         if self.describes:
             layout = Layout(options.dataset, options.root)
-            named = weights_path(layout, options.defense, options.model_dir, options.model_file)
+            named = weights_path(layout, options.defence, options.model_dir, options.model_file)
             files["features"] = named or imagenet_weights_file(options.arch or DEFAULT_ARCH)
         return files
 
@@ -137,7 +137,7 @@ class Measures:
 
     @cached_property
     def loading(self) -> Loading:
-        return Loading.on(self.device, self.options.image_batch, self.options.workers)
+        return Loading.on(self.device, self.options.batch, self.options.workers)
 
     @cached_property
     def metrics(self) -> list[ImageMetric | NetworkMetric]:
@@ -186,7 +186,7 @@ class Measures:
         batches = condition.changed.batches(
             np.arange(len(condition.changed)), self.loading.batch_size
         )
-        with tqdm(total=len(condition.changed), desc=condition.name, unit="img") as bar:
+        with progress_bar(total=len(condition.changed), desc=condition.name, unit="img") as bar:
             read = read_ahead(partial(read_condition, condition), batches)
             for rows, (changed, originals) in read:
                 for metric in self.metrics:

@@ -1,9 +1,14 @@
 """Suggested classes to attack, and their targets."""
 
+import argparse
+import shlex
+from pathlib import Path
+
 import pandas as pd
 
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
+from src.artifacts.manifest import ACCEPT_CHANGED, read_record
 from src.cli import extractor_options
 
 PAIRS = 3
@@ -24,12 +29,33 @@ def suggest_pairs(table: pd.DataFrame, k: int, min_items: int) -> list[tuple[int
     return list(zip(classes[::-1][:n_pairs], classes[:n_pairs], strict=True))
 
 
-def attack_command(dataset: str, experiment: Experiment, origin: int, target: int) -> str:
-    """Return the command of stage 3 for a pair, with PGD as an example."""
-    return (
-        f"python classify_extract_attack.py --dataset {dataset} --attack_type pgd "
-        f"--origin_class {origin} --target_class {target} {extractor_options(experiment.model_dir)}"
+def attack_command(layout: Layout, experiment: Experiment, origin: int, target: int) -> str:
+    """Return the command of stage 3 for a pair, with PGD as an example.
+
+    Its other options are those that stage 1 was given for the extractor; where these were not recorded,
+    those that the name of ``experiment`` stands for.
+    """
+    words = ["python", "classify_extract_attack.py", "--dataset", layout.dataset]
+    if layout.root != Path():
+        words += ["--root", str(layout.root)]
+    words += ["--attack_type", "pgd", "--origin_class", str(origin), "--target_class", str(target)]
+    return f"{shlex.join(words)} {_options_of_stage_1(layout, experiment)}".strip()
+
+
+def _options_of_stage_1(layout: Layout, experiment: Experiment) -> str:
+    """Return the recorded options of stage 1 that stage 3 takes as well, without the data set."""
+    command = shlex.split(read_record(layout.classes(experiment)).get("command", ""))
+    script = next(
+        (i for i, word in enumerate(command) if word.endswith("classify_extract.py")), None
     )
+    if script is None:
+        return extractor_options(experiment.model_dir)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--dataset")
+    parser.add_argument("--root")
+    parser.add_argument("--force", action="store_true")
+    parser.add_argument(ACCEPT_CHANGED, action="store_true")
+    return shlex.join(parser.parse_known_args(command[script + 1 :])[1])
 
 
 def reversed_pair(layout: Layout, attacked: Experiment) -> str:

@@ -14,6 +14,7 @@ from src.datasets.image_set import ImageSet
 from src.leaks.attack import InversionOutcome
 from src.leaks.command import UNRECORDED
 from src.measures.agreement import capped
+from src.measures.terminal import format_number
 from src.metrics.image_quality import mse, psnr
 
 
@@ -145,4 +146,4 @@ def overview(folders: Sequence[Path]) -> str:
         for record in read_records(folders)
     ]
     frame = pd.DataFrame(rows).dropna(axis=1, how="all")
-    return frame.to_string(index=False, float_format=lambda value: f"{value:.4g}")
+    return frame.to_string(index=False, float_format=format_number)

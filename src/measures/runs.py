@@ -93,7 +93,7 @@ def select_configuration(
             listed = "; ".join(f"{e} epochs, top {k}, {f}, {o}" for e, k, f, o in sorted(found))
             raise UserError(
                 f"{layout.recommendations_dir} holds several configurations of {model} ({listed}): "
-                "choose one with --epoch, --topk, --fidelity or --options"
+                "choose one with --epochs, --topk, --fidelity or --options"
             )
     return runs
 

@@ -28,11 +28,11 @@ _COLUMNS = {
 def format_number(value: float, digits: int = 4) -> str:
     """Format with at most ``digits`` significant digits; an empty string for a missing value.
 
-    Values below 1e-15 are what rounding leaves of zero.
+    Values below 1e-13 are what rounding leaves of zero.
     """
     if pd.isna(value):
         return ""
-    return "0" if abs(value) < 1e-15 else f"{value:.{digits}g}"
+    return "0" if abs(value) < 1e-13 else f"{value:.{digits}g}"
 
 
 def format_mean(mean: float, low: float, high: float) -> str:

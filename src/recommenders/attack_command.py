@@ -40,7 +40,10 @@ def add_subject_options(parser: argparse.ArgumentParser) -> None:
         help="recommenders by their labels in names of weights: BPRMF, AMF, AMF-full, VBPR, AMRfull, ...",
     )
     parser.add_argument(
-        "--epoch", type=positive, help="epochs of training (default: those of rec_generator.py)"
+        "--epochs",
+        "--epoch",
+        type=positive,
+        help="epochs of training (default: those of rec_generator.py)",
     )
     parser.add_argument(
         "--options",
@@ -55,7 +58,7 @@ def add_subject_options(parser: argparse.ArgumentParser) -> None:
         "--compare",
         nargs="+",
         metavar="NAME=STEM",
-        help="instead of --experiment_name, --model, --epoch, --options and --fidelity: names of your "
+        help="instead of --experiment_name, --model, --epochs, --options and --fidelity: names of your "
         "own, and the stems of weight files without their seeds, as in clean=original_step5_BPRMF",
     )
 
@@ -143,7 +146,7 @@ def recommenders_of(options: argparse.Namespace) -> dict[str, Run]:
         if (plain := plain_run(run)) not in recommenders.values():
             name = plain.weights_name if options.compare else plain.model
             recommenders[name] = plain
-    return {name: replace(run, top_k=options.topk) for name, run in recommenders.items()}
+    return {name: replace(run, top_k=options.k) for name, run in recommenders.items()}
 
 
 def controls_of(recommenders: dict[str, Run]) -> dict[str, str]:
@@ -213,7 +216,7 @@ def _run_of(options: argparse.Namespace, label: str) -> Run:
     kind, experiment = Model.parse(label).kind, Experiment.parse(options.experiment_name)
     if not issubclass(kind, FactorModel):
         return Run(experiment, label, 0)
-    epochs = options.epoch or kind.defaults.epochs
+    epochs = options.epochs or kind.defaults.epochs
     shown = "" if options.options == PUBLISHED else f"_{options.options}"
     run = Run(experiment, label, epochs, fidelity=options.fidelity, options=shown)
     return run if kind.continues else plain_run(run)

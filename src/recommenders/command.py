@@ -51,6 +51,7 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--emb1_K", type=positive, default=64, help="factors of each table")
     parser.add_argument(
+        "--batch",
         "--batch_size",
         type=positive,
         help="interactions in one step (default: 512, for ACF and DVBPR 32)",
@@ -92,7 +93,9 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         default="raw",
         help="VBPR, AMR: images' features as extracted (published), or each divided by its length",
     )
-    parser.add_argument("--epoch", type=positive, help=f"epochs (default: {_both('epochs')})")
+    parser.add_argument(
+        "--epochs", "--epoch", type=positive, help=f"epochs (default: {_both('epochs')})"
+    )
     parser.add_argument(
         "--verbose",
         type=positive,
@@ -108,14 +111,14 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         help="number of adversarial epochs, which are the last ones (default: half, rounded up)",
     )
     adversarial.add_argument(
-        "--lmd",
         "--adv_reg",
+        "--lmd",
         type=float,
         help=f"weight of the adversarial loss (default: {_both('adversarial_weight')})",
     )
     adversarial.add_argument(
-        "--epsilon",
         "--eps",
+        "--epsilon",
         type=float,
         help="L2 norm of the perturbation of an item's features (AMR, RankAMR; scaled to at most 1), or "
         f"of a row of a table (AMF) (default: {_both('epsilon')})",
@@ -201,7 +204,7 @@ def hyperparameters_of(options: argparse.Namespace, model: type[FactorModel]) ->
     return replace(
         published,
         factors=options.emb1_K,
-        batch=options.batch_size or published.batch,
+        batch=options.batch or published.batch,
         learning_rates=_rates("--lr", options.lr, model) or published.learning_rates,
         penalties=_rates("--regs", options.regs, model) or published.penalties,
         regulariser=_REDUCTIONS.get(options.reg_reduction, published.regulariser),
@@ -237,10 +240,10 @@ def adversary_of(options: argparse.Namespace, model: type[FactorModel]) -> Adver
     if model.perturbs is None:
         return None
     defaults = model.defaults
-    weight = defaults.adversarial_weight if options.lmd is None else options.lmd
+    weight = defaults.adversarial_weight if options.adv_reg is None else options.adv_reg
     attack = ParameterAttack(
         "random" if options.adv_type == "rand" else options.adv_attack,
-        defaults.epsilon if options.epsilon is None else options.epsilon,
+        defaults.epsilon if options.eps is None else options.eps,
         options.adv_steps,
         options.step_size,
         options.projection,
@@ -287,7 +290,7 @@ def run_of(
     run = Run(
         experiment,
         Model(name, hyperparameters.form, adversary.variant if adversary else "").label,
-        options.epoch or model.defaults.epochs,
+        options.epochs or model.defaults.epochs,
         top_k,
         seed,
         fidelity=options.fidelity,
@@ -343,7 +346,7 @@ def training_command(layout: Layout, run: Run) -> str:
         _FLAG_OF_FORM.get(model.form, ""),
         *(_FLAG_OF_VARIANT.get(part, "") for part in model.variant.split("-")),
         *(_flag(key, value) for key, value in _SHOWN.findall(run.options)),
-        f"--epoch {run.epochs} --seed {run.seed}",
+        f"--epochs {run.epochs} --seed {run.seed}",
         "" if run.fidelity == "corrected" else f"--fidelity {run.fidelity}",
     ]
     return " ".join(filter(None, words))

@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
-from tqdm import tqdm
 
 from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
@@ -19,6 +19,7 @@ from src.artifacts.manifest import (
     input_name,
     read_record,
 )
+from src.artifacts.progress import duration, progress_bar
 from src.artifacts.tables import TestRanks
 from src.datasets.interactions import Interactions
 from src.recommenders.command import (
@@ -50,6 +51,8 @@ from src.recommenders.weights import (
 STAGE = "train recommender"
 USERS_REPORTED = 20_000
 """Users on whom accuracy is measured while a recommender trains; the lists at the end are of all."""
+_SECONDS_TIMED = 5.0
+"""Time over which the speed of a training is measured."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +220,7 @@ class Training:
             fewest = self.run.epochs - self.switch_epoch + 1
             raise UserError(
                 f"{name} trains the second part of its epochs and {self.model.continues} the first, "
-                f"of which nothing is left: --epoch must be {fewest} or more"
+                f"of which nothing is left: --epochs must be {fewest} or more"
             )
         self.plain.require_weights(training_command(self.layout, self.run))
 
@@ -321,7 +324,8 @@ def _train(
     everyone = len(reported) == data.interactions.n_users
     held_out = data.at_test_time if everyone else data.at_test_time.of_users(reported)
     note = "" if everyone else f" ({len(reported)} users)"
-    with tqdm(total=n_epochs, desc=run.name, unit="epoch", mininterval=1.0) as bar:
+    with progress_bar(total=n_epochs, desc=run.name, unit="epoch", mininterval=1.0) as bar:
+        pace = Pace(run.epochs)
 
         def after_epoch(epoch: int, loss: float, state: Callable[[], FactorModel]) -> None:
             if not np.isfinite(loss):
@@ -331,6 +335,8 @@ def _train(
                 )
             bar.set_postfix_str(f"loss {loss:.1f}", refresh=False)
             bar.update()
+            if said := pace.after(epoch, monotonic()):
+                bar.write(f"{run.name}: {said}")
             if not training.stores(epoch, progress.every):
                 return
             model = state()
@@ -354,6 +360,30 @@ def _train(
         )
 
 
+@dataclass
+class Pace:
+    """Speed of the epochs of a training, which is said once."""
+
+    n_epochs: int
+    first: tuple[int, float] | None = None
+    """Number of the first epoch and when it ended; an epoch that compiles is not timed."""
+    is_said: bool = False
+
+    def after(self, epoch: int, now: float) -> str:
+        """Return the time that is left after ``epoch``, once and if it is over a minute; else nothing.
+
+        ``now`` is in seconds. The epochs of at least ``_SECONDS_TIMED`` are timed.
+        """
+        self.first = self.first or (epoch, now)
+        seconds = now - self.first[1]
+        if self.is_said or epoch == self.first[0] or seconds < _SECONDS_TIMED:
+            return ""
+        self.is_said = True
+        n_left = self.n_epochs - epoch
+        left = seconds / (epoch - self.first[0]) * n_left
+        return f"about {duration(left)} for the other {n_left} epochs" if left > 60 else ""
+
+
 def reported_users(interactions: Interactions) -> np.ndarray:
     """Return the users, ascending, on whom accuracy is measured while a recommender trains.
 
@@ -372,7 +402,7 @@ def _require_a_batch(training: Training, data: TrainingData) -> None:
     if training.hyperparameters.drop_last_batch and len(data.interactions.train) < batch:
         raise UserError(
             f"{training.layout.training_set} has fewer rows than one batch of {batch}, and "
-            "incomplete batches are left out: choose a smaller --batch_size"
+            "incomplete batches are left out: choose a smaller --batch"
         )
 
 

@@ -8,7 +8,7 @@ are not at the published defaults: ``AMR_K8_eps0.3``.
 import re
 from dataclasses import dataclass, replace
 
-from src.artifacts.errors import UserError
+from src.artifacts.errors import UserError, choose_from
 from src.artifacts.experiments import Run
 from src.recommenders.recommender import Recommender
 from src.recommenders.registry import RECOMMENDERS
@@ -27,15 +27,15 @@ class Option:
 
 OPTIONS = {
     "factors": Option("K", "--emb1_K"),
-    "batch": Option("batch", "--batch_size"),
+    "batch": Option("batch", "--batch"),
     "learning_rates": Option("lr", "--lr"),
     "penalties": Option("regs", "--regs"),
     "regulariser": Option("reduction", "--reg_reduction"),
     "negatives": Option("neg", "--negatives"),
     "features": Option("features", "--features"),
     "hidden": Option("hidden", "--hidden"),
-    "weight": Option("lmd", "--lmd", adversarial=True),
-    "epsilon": Option("eps", "--epsilon", adversarial=True),
+    "weight": Option("lmd", "--adv_reg", adversarial=True),
+    "epsilon": Option("eps", "--eps", adversarial=True),
     "kind": Option("type", "--adv_type", adversarial=True),
     "keep_accumulators": Option("acc", "--accumulators", adversarial=True),
     "steps": Option("advsteps", "--adv_steps", adversarial=True),
@@ -67,7 +67,7 @@ class Model:
         """Read a label; ``UserError`` for a name that is not in the table of recommenders."""
         match = _LABEL.fullmatch(label)
         if match is None:
-            raise UserError(f"{label!r} is no recommender: choose from {', '.join(RECOMMENDERS)}")
+            raise UserError(f"{label!r} is no recommender: {choose_from(label, RECOMMENDERS)}")
         forms = RECOMMENDERS[match["name"]].forms
         if (match["form"] or "") not in forms:
             raise UserError(f"{label!r}: {match['name']} has no form {match['form']!r}")

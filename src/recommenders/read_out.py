@@ -32,7 +32,11 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
         help="instead of --score_model: a file in rec_model_weights/, of any training",
     )
     group.add_argument(
-        "--score_epoch", type=int, default=OF_VISUAL.epochs, help="epochs of --score_model"
+        "--score_epochs",
+        "--score_epoch",
+        type=int,
+        default=OF_VISUAL.epochs,
+        help="epochs of --score_model",
     )
     group.add_argument("--score_seed", type=int, default=0, help="seed of --score_model")
     group.add_argument(
@@ -59,7 +63,7 @@ def score_weights_of(options: argparse.Namespace, layout: Layout, clean: Experim
     if options.score_model is not None:
         label = Model.parse(options.score_model).label
         run = Run(
-            clean, label, options.score_epoch, seed=options.score_seed, fidelity=options.fidelity
+            clean, label, options.score_epochs, seed=options.score_seed, fidelity=options.fidelity
         )
         shown = options.score_options
         path = only_training(layout, run, None if shown is None else [shown])

@@ -12,6 +12,7 @@ from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
 from src.measures.changes import FACTORS, Measure, Measured
 from src.measures.summary import read_success
+from src.measures.terminal import format_number
 from src.measures.verdicts import NO_CONTROL
 from src.metrics.attack import feature_loss
 from src.metrics.effects import nested_interval
@@ -64,7 +65,7 @@ def number(value: float, digits: int = 3) -> str:
     """Format with at most ``digits`` significant digits and a true minus sign; a dash for NaN."""
     if pd.isna(value):
         return "–"
-    return f"{value:.{digits}g}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
+    return format_number(value, digits).replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
 
 
 def decimals_of(values: pd.Series) -> int:

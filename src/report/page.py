@@ -12,11 +12,11 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from tqdm import tqdm
 
 from src.artifacts.atomic import atomic_outputs
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, read_record
+from src.artifacts.progress import progress_bar
 from src.report.blocks import Hidden, Section, flat
 from src.report.plots import Plot
 from src.report.provenance import OWN, ran
@@ -105,7 +105,9 @@ def _files(layout: Layout, shown: Iterable[Section]) -> dict[Path, bytes]:
     """Return the content of each file beside the page."""
     blocks = list(flat(block for section in shown for block in section.blocks))
     contents: dict[str, bytes] = {}
-    for plot in tqdm([of for of in blocks if isinstance(of, Plot)], desc="figures", leave=False):
+    for plot in progress_bar(
+        [of for of in blocks if isinstance(of, Plot)], desc="figures", leave=False
+    ):
         contents |= {f"{plot.name}.{suffix}": plot.light[suffix] for suffix in ("png", "pdf")}
     for block in blocks:
         table = block if isinstance(block, Table) else getattr(block, "table", None)

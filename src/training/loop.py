@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from src.artifacts.progress import progress_bar
 from src.datasets.image_set import ImageSet
 from src.extractors.checkpoints import load_state, write_plain
 from src.extractors.distribution import n_processes, rank, wait_for_all
@@ -93,7 +93,7 @@ def train(
     state.step = first_epoch * n_batches * recipe.replays
     augment = schedule.augmentation.training
     all_classes = torch.from_numpy(pictures.classes)
-    with tqdm(
+    with progress_bar(
         total=n_steps, initial=state.step, desc="training", unit="step", disable=rank() > 0
     ) as bar:
         for epoch in range(first_epoch, epochs):

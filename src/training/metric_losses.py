@@ -17,7 +17,7 @@ from pytorch_metric_learning.losses import AngularLoss, NCALoss
 from torch import Tensor, nn
 from torch.nn import functional
 
-from src.artifacts.errors import UserError
+from src.artifacts.errors import UserError, choose_from
 from src.training.distances import distance, pairwise_distances, to_space
 from src.training.miners import Triplets
 
@@ -347,7 +347,7 @@ METRIC_LOSSES = {
 def metric_loss(name: str, metric: str) -> MetricLoss:
     """Return the loss ``name``; ``UserError`` if it is unknown or not defined for ``metric``."""
     if name not in METRIC_LOSSES:
-        raise UserError(f"unknown loss {name}: choose from {', '.join(METRIC_LOSSES)}")
+        raise UserError(f"unknown loss {name}: {choose_from(name, METRIC_LOSSES)}")
     loss = METRIC_LOSSES[name]
     if metric not in tuple(loss.metrics):
         raise UserError(f"the loss {name} is defined for the metric {' or '.join(loss.metrics)}")

@@ -193,7 +193,7 @@ def job_of(
     keys = parse_keys(recipe_options.arp)
     defaults = defaults_of(check_arch(arch), keys.get("preset"), recipe_options.recipe)
     eps = defaults.eps if options.eps is None else options.eps
-    training = build_recipe(recipe_options, arch, eps, options.step)
+    training = build_recipe(recipe_options, arch, eps, options.step_size)
     if options.replays is not None:
         training = altered(training, lambda recipe: _with_replays(recipe, options.replays))
     schedule = _scheduled(defaults.schedule, options)

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 import torch
 
-from src.artifacts.errors import UserError
+from src.artifacts.errors import UserError, choose_from
 from src.attacks.least_likely import half_sign_start
 from src.attacks.pgd import random_start
 from src.training.adversaries import Adversary, Free, Gate, near_start
@@ -145,7 +145,7 @@ _AMDSEMI = replace(_EMBED, adversary=Adversary("apn", harden, LossGuided(power=0
 def chosen(choices: Mapping[str, Value], name: str, kind: str) -> Value:
     """Return ``choices[name]``; ``UserError`` lists the choices for an unknown name."""
     if name not in choices:
-        raise UserError(f"unknown {kind} {name}: choose from {', '.join(choices)}")
+        raise UserError(f"unknown {kind} {name}: {choose_from(name, choices)}")
     return choices[name]
 
 

@@ -158,19 +158,19 @@ def test_step_sizes_of_robust_accuracy_are_quarters():
         ("--eps nan", "--eps must be"),
         ("--eps 0.5", "under one grey level"),
         ("--eps_iter 9", "larger than --eps"),
-        ("--nb_iter -1", "--nb_iter must be"),
-        ("--nb_iter 0", "--nb_iter must be"),
+        ("--steps -1", "--steps must be"),
+        ("--nb_iter 0", "--steps must be"),
         ("--restarts 0", "--restarts must be"),
         ("--attack_type fgsm --restarts 2", "random start"),
         ("--no_rand_init --restarts 2", "random start"),
         ("--attack_type cw --confidence -1", "--confidence"),
-        ("--attack_type cw --max_it 0", "--max_it"),
-        ("--attack_type spsa --batch_size 0", "--batch_size must be at least 1"),
+        ("--attack_type cw --steps 0", "--steps"),
+        ("--attack_type spsa --probes 0", "--probes must be at least 1"),
         ("--attack_type autoattack", "add --untargeted"),
         ("--attack_type iterll", "add --untargeted"),
         ("--attack_type fgsm --c 3", "--c: --attack_type fgsm has none; it is for cw"),
-        ("--attack_type fgsm --nb_iter 7", "--nb_iter"),
-        ("--attack_type cw --eps_iter 1", "--eps_iter"),
+        ("--attack_type fgsm --steps 7", "--steps"),
+        ("--attack_type cw --step_size 1", "--step_size"),
         ("--eps 300", "beyond all 255 grey levels"),
     ],
 )
@@ -232,3 +232,23 @@ def test_score_options_choose_among_trainings_of_a_recommender(tmp_path):
         chosen("")
     with pytest.raises(UserError, match="missing file"):
         chosen("--score_options published")
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_published_names_of_parameters_mean_the_same(kind):
+    for of in options_of(ATTACKS[kind]):
+        name, text = of.metadata["flag"] or of.name, "3"
+        for alias in of.metadata["aliases"]:
+            first, second = (
+                parse("--attack_type", kind, "--untargeted", f"--{flag}", text)
+                for flag in (name, alias)
+            )
+            assert first == second
+            assert getattr(first.attack, of.name) == of.metadata["parse"](text)
+
+
+@pytest.mark.parametrize("fidelity", [CORRECTED, PAPER])
+def test_a_budget_beyond_all_grey_levels_is_refused(fidelity):
+    assert parse("--eps", "255", "--attack_type", "fgsm", fidelity=fidelity).attack.eps == 255
+    with pytest.raises(UserError, match=r"--eps 256\.0 is beyond all 255 grey levels"):
+        parse("--eps", "256", "--attack_type", "fgsm", fidelity=fidelity)

@@ -593,7 +593,7 @@ def test_the_usual_attacks_are_those_of_the_published_tables():
     add_robustness_options(parser)
     options = parser.parse_args(["--data", "x"])
     expected = "clean stepll r_stepll iterll pgd20 cw autoattack"
-    assert options.attacks == expected.split() and options.eps == 8
+    assert options.attack == expected.split() and options.eps == 8
 
 
 @pytest.mark.skipif(not REAL_DATA.exists(), reason="needs the shared data")

@@ -372,8 +372,8 @@ def test_what_does_not_fit_together_is_one_line(
 
 
 def test_names_of_extractors_read_back_as_options():
-    assert extractor_options(None) == "--defense 0"
-    assert extractor_options("madry") == "--defense 1 --model_dir madry"
+    assert extractor_options(None) == "--defence 0"
+    assert extractor_options("madry") == "--defence 1 --model_dir madry"
     means = "--head class_means --classes FILE"
-    assert extractor_options("means") == f"--defense 0 {means}"
-    assert extractor_options("dinov2-means") == f"--defense 1 --model_dir dinov2 {means}"
+    assert extractor_options("means") == f"--defence 0 {means}"
+    assert extractor_options("dinov2-means") == f"--defence 1 --model_dir dinov2 {means}"

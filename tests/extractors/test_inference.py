@@ -1,5 +1,7 @@
 """Predictions for a catalogue do not depend on batches, reading and resumption."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -174,7 +176,8 @@ def test_a_batch_that_the_gpu_cannot_hold_is_halved(tiny_extractor, catalogue, m
         quietly(tiny_extractor, catalogue)
 
 
-def test_progress_counts_images(tiny_extractor, catalogue, tmp_path, capsys):
+def test_progress_counts_images(tiny_extractor, catalogue, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     predict(tiny_extractor, catalogue, batch_size=4, progress="reading")
     assert "11/11" in capsys.readouterr().err
     parts = Parts(tmp_path / "parts")
@@ -186,5 +189,5 @@ def test_progress_counts_images(tiny_extractor, catalogue, tmp_path, capsys):
 def test_what_is_left_open_about_loading_follows_the_device():
     assert Loading.on(torch.device("cpu"), None, None) == Loading(8, 0)
     assert Loading.on(torch.device("cuda"), None, 2) == Loading(128, 2)
-    with pytest.raises(UserError, match="--image_batch"):
+    with pytest.raises(UserError, match="--batch"):
         Loading.on(torch.device("cpu"), 0, None)

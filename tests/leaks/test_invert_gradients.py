@@ -332,7 +332,7 @@ def test_options_change_the_preset():
         ((*UNTRAINED, "--checkpoint", "a.pt"), "either --checkpoint"),
         (("--random_weights",), "needs --arch"),
         ((*UNTRAINED, "--epochs", 3), "excludes --epochs 3"),
-        ((*UNTRAINED, "--n_images", 0), "--n_images must be at least 1"),
+        ((*UNTRAINED, "--n_images", 0), "--max_images must be at least 1"),
         ((*UNTRAINED, "--optim", "inversed-LR"), "inversed-LR"),
         ((*UNTRAINED, "--cost", "l3"), "l3"),
         ((*UNTRAINED, "--defence", "prune_170"), "prune_170"),

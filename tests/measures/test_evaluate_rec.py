@@ -1,3 +1,4 @@
+import json
 import math
 import sys
 
@@ -11,11 +12,13 @@ from src import cli
 from src.artifacts.classes import Classes, write_classes
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
+from src.artifacts.manifest import record_path
 from src.artifacts.tables import TestRanks, TopK, write_pairs, write_test_ranks, write_top_k
 from src.measures.pairs import attack_command, reversed_pair, suggest_pairs
 from src.measures.runs import NOT_LISTED, read_held_out
 from src.measures.summary import comparisons_of, summarise
-from src.measures.terminal import format_table
+from src.measures.terminal import format_number, format_table
+from src.report.estimates import number
 from tests.real_data import REAL_DATA
 
 ATTACK = "pgd_7_9_eps8.0_eps_it8.0_nb_it10_linf"
@@ -413,15 +416,37 @@ def test_pairs_join_the_least_with_the_most_recommended_large_classes():
     assert suggest_pairs(table, 20, min_items=1000) == []
 
 
-def test_command_of_a_defended_extractor_names_its_model():
-    command = attack_command("toy", Experiment("madry"), 774, 770)
-    assert "--origin_class 774 --target_class 770 --defense 1 --model_dir madry" in command
+def test_command_of_a_defended_extractor_names_its_model(tmp_path):
+    command = attack_command(Layout("toy", tmp_path), Experiment("madry"), 774, 770)
+    assert "--origin_class 774 --target_class 770 --defence 1 --model_dir madry" in command
+
+
+def test_suggested_commands_have_the_options_of_stage_1_and_stand_there_once(
+    monkeypatch, layout, capsys
+):
+    given = "--defense 0 --model_file 'my nets/a.pt' --gpu -1"
+    record = {"options": {}, "inputs": {}, "outputs": {}}
+    record["command"] = f"python -u classify_extract.py --dataset other --root x {given} --force"
+    record_path(layout.classes(Experiment())).write_text(json.dumps(record))
+    assert evaluate(monkeypatch, layout, "--metric", "all", "--k", "3", "--min_items", "1") == 0
+    commands = [line for line in capsys.readouterr().out.splitlines() if "attack_type" in line]
+    pairs = [command.partition(" --attack_type pgd ")[2] for command in commands]
+    assert pairs and len(set(pairs)) == len(pairs)
+    for command, pair in zip(commands, pairs, strict=True):
+        assert command.startswith("  python classify_extract_attack.py --dataset")
+        assert pair.endswith(f" {given}") and "--force" not in command and "other" not in command
 
 
 def test_tables_align_text_left_and_numbers_right():
     assert format_table(["name", "n"], [["a", 1], ["bcdef", 12.34567], ["", float("nan")]]) == (
         "name       n\n-----  -----\na          1\nbcdef  12.35\n"
     )
+
+
+def test_what_rounding_leaves_of_zero_is_printed_as_zero():
+    for value in (-5.551e-17, 1.42e-14, 0.0, -0.0):
+        assert format_number(value) == "0" and number(value) == "0"
+    assert format_number(-1.5e-9) == "-1.5e-09" and number(-1.5e-9) == "−1.5e−9"
 
 
 def test_a_pair_from_popular_to_unpopular_is_warned_of(monkeypatch, layout, capsys):

@@ -408,7 +408,7 @@ def test_several_configurations_must_be_chosen_from(monkeypatch, layout, capsys)
     assert code == 2 and table is None
     error = capsys.readouterr().err
     assert "10 epochs, top 4, corrected, published; 20 epochs, top 4, corrected, published" in error
-    assert "--epoch" in error and error.count("\n") == 1
+    assert "--epochs" in error and error.count("\n") == 1
     assert row(summarise(monkeypatch, layout, "--epoch", "20")[1])["before"] == 20 / N_USERS
 
 

@@ -7,15 +7,24 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from src import __version__
 from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
 from src.cli import Parser, add_seed_option, number_list, pixel_levels, run
 
 ROOT = Path(__file__).parents[2]
+SAY_VERSIONS = """
+import contextlib, runpy, sys
+for module in sys.argv[1:]:
+    sys.argv = [module, "--version"]
+    with contextlib.suppress(SystemExit):
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
 
 
 def raising(error):
@@ -93,6 +102,34 @@ def test_wrong_options_are_one_line(capsys):
     assert captured.startswith("error: ") and captured.count("\n") == 1
 
 
+def test_unknown_options_name_the_nearest_known_one(capsys):
+    parser = Parser("test")
+    commands = parser.add_subparsers()
+    commands.add_parser("demo", description="").add_argument("--users", type=int)
+    for words in (["demo", "--user", "3"], ["demo", "--user=3"]):
+        with pytest.raises(SystemExit) as stopped:
+            parser.parse_args(words)
+        assert stopped.value.code == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: unknown option --user (did you mean --users?)")
+        assert error.count("\n") == 1
+    with pytest.raises(SystemExit):
+        parser.parse_args(["demo", "--zzz"])
+    assert "did you mean" not in capsys.readouterr().err
+
+
+def test_unknown_choices_name_the_nearest_known_one(capsys):
+    parser = Parser("test")
+    parser.add_argument("--metric", choices=("chr", "ncdcg", "accuracy"))
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--metric", "nDCG"])
+    error = capsys.readouterr().err
+    assert "invalid choice 'nDCG': choose from chr, ncdcg, accuracy" in error
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--metric", "acuracy"])
+    assert "accuracy (did you mean accuracy?)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("script", "command"),
     [("report.py", "python report.py"), (ROOT / "audits" / "leaks.py", "python -m audits.leaks")],
@@ -111,6 +148,20 @@ def test_the_audits_are_listed_with_their_purpose(options):
     for audit in ROOT.glob("audits/[!_]*.py"):
         purpose = audit.read_text().splitlines()[0].strip('"')
         assert re.search(rf"python -m audits\.{audit.stem} +{re.escape(purpose)}$", listed, re.M)
+
+
+def test_every_script_and_audit_prints_the_one_version():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^version: (.+)$", citation, re.M)[1] == __version__
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "src.__version__"}
+    modules = [
+        *(path.stem for path in ROOT.glob("*.py")),
+        *(f"audits.{path.stem}" for path in ROOT.glob("audits/*.py") if path.stem != "__init__"),
+    ]
+    command = [sys.executable, "-c", SAY_VERSIONS, *modules]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert len(modules) > 20 and said == f"VAR {__version__}\n" * len(modules)
 
 
 def test_detached_dashes_are_read_as_printed_in_the_paper_repository():

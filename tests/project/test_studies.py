@@ -409,9 +409,9 @@ def test_entries_fill_the_options_of_others():
     }
     study = CatalogueStudy.of(Entries.of(config))
     assert study.prepare == "folder --images 'my images' --train a.tsv --test b.tsv"
-    assert study.extractors[0].options == "--defense 0 --arch resnet18 --model_file w.pt"
+    assert study.extractors[0].options == "--defence 0 --arch resnet18 --model_file w.pt"
     assert "cw_3_4_conf0_lr0.005_c0.01_max_it10" in study.attack_options
-    assert study.recommender_options == "--batch_size 512 --lr 0.05"
+    assert study.recommender_options == "--batch 512 --lr 0.05"
     assert study.seeds == (5, 7)
 
 
@@ -454,7 +454,7 @@ HALF["b"]["options"] += " --precision bf16"
         ),
         (
             {"attacks": ["--attack_type pgd --objective rank --score_model VBPR --score_epoch 3"]},
-            "--score_epoch 2",
+            "--score_epochs 2",
         ),
         ({"epoch": None}, "epoch is missing"),
         ({"epochs": 3}, "epochs: there is no such entry"),
@@ -467,8 +467,8 @@ HALF["b"]["options"] += " --precision bf16"
         ({"prepare": "folder --images 'my images"}, "prepare: .* No closing quotation"),
         ({"protocols": ["other"]}, "protocols: no 'other'"),
         ({"recommender_options": "--lr x"}, "--lr"),
-        ({"recommender_options": "--nope 1"}, "recommender_options: unrecognized"),
-        ({"attacks": ["--attack_type pgd --nope"]}, "attacks: .* unrecognized arguments: --nope"),
+        ({"recommender_options": "--nope 1"}, "recommender_options: unknown option --nope"),
+        ({"attacks": ["--attack_type pgd --nope"]}, "attacks: .* unknown option --nope"),
         ({"attacks": ["--attack_type none"]}, "no attack 'none'"),
         ({"attacks": ["--attack_type pgd", "--eps 8"]}, "same name"),
         ({"target": 0}, "same class"),
@@ -502,7 +502,7 @@ def test_a_dry_run_prints_the_commands(place):
         assert (ROOT / verb).exists()
         assert "--dataset small" in options
     recommend = [options for verb, options in commands if verb == "rec_generator.py"]
-    assert any("--model VBPR --topk 150 --epoch 2 --seed 1 >" in options for options in recommend)
+    assert any("--model VBPR --topk 150 --epochs 2 --seed 1 >" in options for options in recommend)
     assert place.notes("calls.txt") == []
 
 
@@ -714,7 +714,7 @@ def test_attacks_on_gradients_are_told_apart():
     hybrid = "cifar_resnet20_3_inversed_aug_auglist_3-1-7+43-18-18_rlabel_False"
     assert attacks[hybrid].condition == "3-1-7+43-18-18"
     name = "lenet_zhu_3_dlg_crop_auglist__rlabel_False_trained_prune_70_defense_prune_70"
-    expected = ("lenet_zhu", "prune_70", "--optim dlg --iterations 20 --defence prune_70")
+    expected = ("lenet_zhu", "prune_70", "--optim dlg --steps 20 --gradient_defence prune_70")
     assert attacks[name] == Attack(*expected)
     config["networks"] = {"lenet_zhu": {"attacks": ["--optim dlg", "--optim dlg --seed 1"]}}
     with pytest.raises(UserError, match="two attacks would be named lenet_zhu_3_dlg_aug"):

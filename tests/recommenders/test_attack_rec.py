@@ -478,7 +478,7 @@ def test_weights_of_other_data_are_refused(layout, attack, capsys):
     finally:
         layout.training_set.write_bytes(content)
     error = capsys.readouterr().err
-    assert "was trained on another" in error and "--epoch 6 --seed 0 --force" in error
+    assert "was trained on another" in error and "--epochs 6 --seed 0 --force" in error
 
 
 def test_a_control_of_other_options_is_refused(layout, attack, capsys):

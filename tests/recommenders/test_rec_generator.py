@@ -28,6 +28,7 @@ from src.datasets.interactions import Interactions
 from src.measures.runs import list_runs
 from src.recommenders import fitting
 from src.recommenders.command import add_recommender_options, run_of, training_command
+from src.recommenders.fitting import Pace
 from src.recommenders.models import plain_run
 from src.recommenders.registry import RECOMMENDERS
 
@@ -337,9 +338,9 @@ def test_the_same_amf_after_an_interruption(layout, generate, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("epoch", ["--model", "Pop", "--epoch", "999999"]),
+        ("epochs", ["--model", "Pop", "--epochs", "999999"]),
         ("lr", ["--model", "Pop", "Random", "--lr", "5", "5", "5"]),
-        ("lmd", ["--model", "Pop", "--adv_reg", "0.5"]),
+        ("adv_reg", ["--model", "Pop", "--lmd", "0.5"]),
         ("item_bias", ["--model", "Pop", "--item_bias"]),
     ],
 )
@@ -497,7 +498,7 @@ def test_test_time_on_clean_features_changes_nothing(layout, generate):
         (["--lr", "0.1", "0.2"], "--lr takes 3 numbers or 1, not 2"),
         (["--lr", "__import__('os').getcwd()"], "--lr"),
         (["--regs", "-1"], "must not be negative"),
-        (["--adv", "1", "--epoch", "1"], "--epoch must be 2 or more"),
+        (["--adv", "1", "--epoch", "1"], "--epochs must be 2 or more"),
         (["--fidelity", "paper", "--batch_size", "9999"], "fewer rows than one batch"),
         (["--lr", "1e38"], "the loss became"),
         (["--load_weights_from", "original", "--model", "Pop"], "images has no test time"),
@@ -791,3 +792,14 @@ def test_accuracy_between_epochs_is_of_a_fixed_sample_of_many_users():
     users = reported(50_000)
     assert (np.diff(users) > 0).all() and len(users) == 20_000 and users[-1] < 50_000
     np.testing.assert_array_equal(reported(50_000), users)
+
+
+def test_a_long_training_says_once_how_long_it_takes():
+    pace = Pace(4000)
+    assert pace.after(1, 100.0) == pace.after(2, 102.0) == ""  # the first epoch is not timed
+    assert pace.after(11, 120.0) == "about 2.2 h for the other 3989 epochs"
+    assert pace.after(12, 122.0) == ""
+    short, continued = Pace(100), Pace(4000)
+    assert short.after(1, 0.0) == short.after(91, 9.0) == short.after(92, 60.0) == ""
+    assert continued.after(3000, 7.0) == ""
+    assert continued.after(3010, 17.0) == "about 16 min for the other 990 epochs"

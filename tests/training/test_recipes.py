@@ -618,13 +618,13 @@ def test_a_dry_run_prints_the_same_recipe_for_a_name_and_its_options(monkeypatch
         ("--recipe plain --ics 0", "--ics and --barlow belong to embedders"),
         ("--lr nan", "--lr must be a finite number"),
         ("--eps nan", "--eps must be a finite number"),
-        ("--step inf", "--step must be a finite number"),
+        ("--step inf", "--step_size must be a finite number"),
         ("--units inf", "--units must be a finite number"),
         ("--margin nan", "--margin must be a finite number"),
         ("--ics nan", "--ics must be a finite number"),
         ("--barlow nan", "--barlow must be a finite number"),
         ("--eps 300", "--eps must be at most 255 grey levels"),
-        ("--step 256/255", "--step must be at most 255 grey levels"),
+        ("--step 256/255", "--step_size must be at most 255 grey levels"),
     ],
 )
 def test_wrong_commands_are_one_line(options, problem, monkeypatch, capsys):

@@ -21,7 +21,7 @@ from src.cli import (
 
 def add_ranking_options(parser: Parser) -> None:
     """Add all options of the script."""
-    add_common_options(parser, dataset="amazon_men")
+    add_common_options(parser)
     source = parser.add_argument_group("the images (default: half of the catalogue data/<dataset>)")
     source.add_argument(
         "--data",
@@ -44,8 +44,13 @@ def add_ranking_options(parser: Parser) -> None:
         "CA:pm=+:W=1:eps=8/255:alpha=3/255:pgditer=32",
     )
     attacks.add_argument("--eps", type=pixel_levels, help="budget of all attacks, in grey levels")
-    attacks.add_argument("--alpha", type=pixel_levels, help="step of all attacks, in grey levels")
-    attacks.add_argument("--pgditer", type=int, help="steps of all attacks; 1 is FGSM")
+    attacks.add_argument(
+        "--step_size",
+        "--alpha",
+        type=pixel_levels,
+        help="length of a step of all attacks, in grey levels",
+    )
+    attacks.add_argument("--steps", "--pgditer", type=int, help="steps of all attacks; 1 is FGSM")
     attacks.add_argument(
         "--restarts",
         type=int,
@@ -110,12 +115,12 @@ def attacks_of(options: argparse.Namespace) -> tuple[AttackSpec, ...]:
 def _altered(spec: AttackSpec, options: argparse.Namespace) -> AttackSpec:
     """Return ``spec`` with the budget from the options; a single step is as long as eps."""
     eps = spec.eps if options.eps is None else options.eps / 255
-    steps = spec.steps if options.pgditer is None else options.pgditer
-    step = eps if options.pgditer == 1 and eps else spec.step
+    steps = spec.steps if options.steps is None else options.steps
+    step = eps if options.steps == 1 and eps else spec.step
     return replace(
         spec,
         eps=eps,
         steps=steps,
-        step=step if options.alpha is None else options.alpha / 255,
+        step=step if options.step_size is None else options.step_size / 255,
         restarts=spec.restarts if options.restarts is None else options.restarts,
     )

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from src.artifacts.errors import UserError
+from src.artifacts.progress import progress_bar
 from src.attacks.profiles import AttackSpec, Definitions
 from src.attacks.ranking.descent import NES, Descent
 from src.attacks.ranking.gallery import Embed, Gallery, embed_with
@@ -91,7 +91,7 @@ class RankingTask:
         fp32. Shows a progress bar.
         """
         exact = surrogate is None and precision == "fp32"
-        with tqdm(total=(2 - exact) * len(images), desc="embedding", unit="img") as bar:
+        with progress_bar(total=(2 - exact) * len(images), desc="embedding", unit="img") as bar:
 
             def ranker(network: Extractor) -> Ranker:
                 embed = embed_with(network)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.parts import Parts
+from src.artifacts.progress import progress_bar
 from src.attacks.attack import Budget
 from src.attacks.profiles import AttackSpec
 from src.attacks.ranking.aims import KEPT
@@ -45,7 +45,7 @@ class RankingStudy:
         n_attacked = min(self.max_images or len(task.images), len(task.images))
         scores: dict[AttackSpec, list[Scores]] = {spec: [] for spec in self.attacks}
         total = n_attacked * len(self.attacks) * self.repeats
-        with tqdm(total=total, desc="attacks", unit="img") as bar:
+        with progress_bar(total=total, desc="attacks", unit="img") as bar:
             for repeat in range(self.repeats):
                 seed = (self.seed, repeat)
                 positions = choose_positions(len(task.images), self.max_images, seed)

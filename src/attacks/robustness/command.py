@@ -47,6 +47,7 @@ def add_robustness_options(parser: Parser) -> None:
 
     attacks = parser.add_argument_group("the attacks")
     attacks.add_argument(
+        "--attack",
         "--attacks",
         nargs="+",
         choices=CHOICES,
@@ -115,7 +116,7 @@ def check_robustness_options(options: argparse.Namespace) -> None:
 
 def trials_of(options: argparse.Namespace) -> tuple[Trial, ...]:
     """Return the trials of the first table."""
-    return suite(tuple(options.attacks), options.eps)
+    return suite(tuple(options.attack), options.eps)
 
 
 def masking_trials_of(options: argparse.Namespace) -> tuple[Trial, ...]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.parts import Parts
+from src.artifacts.progress import progress_bar
 from src.attacks.attack import LEVELS, Attack
 from src.attacks.freezing import frozen
 from src.attacks.goals import ClassGoal, predict_reached
@@ -69,7 +69,7 @@ class TrialRunner:
         clean = _load(parts, 0) or _save(parts, 0, self._classify())
         outcomes = {CLEAN: clean}
         n_attacked = int(clean.right.sum())
-        with tqdm(total=n_attacked * (len(trials) - 1), desc="attacks", unit="img") as bar:
+        with progress_bar(total=n_attacked * (len(trials) - 1), desc="attacks", unit="img") as bar:
             for number, trial in enumerate(trials[1:], 1):
                 bar.set_postfix_str(trial.name)
                 found = _load(parts, number)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
+from src.artifacts.progress import progress_bar
 from src.artifacts.tables import write_pairs
 from src.datasets.demo.products import LABELS, draw_product
 from src.datasets.demo.taste import choose, utilities
@@ -70,7 +70,7 @@ def write_demo(layout: Layout, demo: Demo) -> None:
     layout.images.mkdir(parents=True, exist_ok=True)
     categories = item_categories(demo)
     looks = []
-    for item, category in enumerate(tqdm(categories, "drawing", unit="image", disable=None)):
+    for item, category in enumerate(progress_bar(categories, "drawing", unit="image")):
         random = np.random.default_rng([demo.seed, _CATALOGUE, item])
         picture, look = draw_product(int(category), demo.size, random)
         picture.save(layout.images / f"{item}.jpg", quality=95, subsampling=0)
@@ -98,9 +98,7 @@ def item_categories(demo: Demo) -> np.ndarray:
 def _write_training_pictures(folder: Path, demo: Demo) -> None:
     (folder / "images").mkdir(parents=True)
     categories = np.tile(np.arange(len(LABELS)), demo.per_class)
-    for picture_id, category in enumerate(
-        tqdm(categories, "drawing more", unit="image", disable=None)
-    ):
+    for picture_id, category in enumerate(progress_bar(categories, "drawing more", unit="image")):
         random = np.random.default_rng([demo.seed, _TRAINING, picture_id])
         picture, _ = draw_product(int(category), demo.size, random)
         picture.save(folder / "images" / f"{picture_id}.png")
