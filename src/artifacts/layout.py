@@ -96,7 +96,7 @@ class Layout:
 
     @property
     def item_categories(self) -> Path:
-        """True categories of the demo set's items: columns item, category, label."""
+        """Categories of the items, if they are known: columns item, category (a number), label."""
         return self.data / "items.csv"
 
     @property
