@@ -72,12 +72,12 @@ class Layout:
     @property
     def user_map(self) -> Path:
         """User of the source for each user id: columns id, original."""
-        return self.data / "users.tsv"
+        return self.data / "user_ids.tsv"
 
     @property
     def item_map(self) -> Path:
         """Item of the source for each item id: columns id, original."""
-        return self.data / "items.tsv"
+        return self.data / "item_ids.tsv"
 
     @property
     def dropped_items(self) -> Path:

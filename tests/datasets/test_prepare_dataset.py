@@ -449,10 +449,10 @@ def test_tables_alone(prepare, tmp_path, n_columns, separator, final_newline):
     expected = {part: {row[:2] for row in rows} for part, rows in READY.items()}
     assert original_pairs(layout) == expected
     assert sorted(tree(layout.data)) == [
-        "items.tsv",
+        "item_ids.tsv",
         "testset.tsv",
         "trainingset.tsv",
-        "users.tsv",
+        "user_ids.tsv",
         "validationset.tsv",
     ]
     assert IdMap.read(layout.item_map).originals == ("10", "9", "q", "x", "y", "z")
