@@ -39,6 +39,11 @@ def parse_options() -> argparse.Namespace:
     )
     add_common_options(folder, dataset="catalogue", gpu=None)
     add_images_option(folder, required=True)
+    folder.add_argument(
+        "--categories",
+        type=Path,
+        help="table of item and category, one row for every item; --head class_means takes these classes",
+    )
     add_table_options(folder, without_core="keep all images")
 
     interactions = sources.add_parser(

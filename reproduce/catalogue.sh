@@ -1,18 +1,67 @@
 #!/usr/bin/env bash
-# Runs the grid of attacks and recommenders on your own catalogue with one classifier.
+# How far can items of your own shop be pushed, and does a defence stop it?
 #
-#   bash reproduce/catalogue.sh --name N --images DIR --train FILE --test FILE \
-#       --arch A --weights FILE --origin O --target T \
-#       [--epochs 100] [--batch 512] [--lr 0.05] [--seeds "0 1 2"] [--gpu 0] [--cw "--steps 1000"] \
-#       [-- options of snakemake]
+#   bash reproduce/catalogue.sh --name N --images DIR --interactions FILE [--categories FILE] [--quick]
+#       [--weights imagenet|FILE] [--arch A] [--origin O --target T] [--items N] [--budget full|small]
+#       [--seeds "0 1 2"] [--epochs 100] [--batch 512] [--lr 0.05] [--gpu N] [-- options of snakemake]
 #
-# DIR holds <item id>.jpg, the two TSV files hold user and item ids. Results are
-# data/N/, results/N/summary.tsv and results/N/report.html. The study is reproduce/studies/catalogue.yaml.
+# DIR holds <item id>.jpg or .png. The interactions (orders, clicks) are a table with a header that names a user
+# and an item column, and if possible a time; each user's newest row is held out. --train FILE --test FILE are a
+# split of your own. --categories is a table of item and category: then the classes are the shop's own, and
+# O and T their names. Without it the classes are the network's, and O and T their numbers. Without O and T the
+# class that is recommended least has to look like the one that is recommended most, among classes of ten items.
+#
+# The undefended network (resnet50 with ImageNet weights, or A with the weights FILE) stands beside JPEG of quality
+# 75 in front of it and a copy that FARE fine-tunes on DIR; --quick leaves out this copy. Within 8/255, all items
+# of O (or --items so many) are changed by noise, by an attack on the class and by one on the ranks of VBPR, both
+# of which know the defence. full is for a GPU and also retrains the recommenders on what was attacked. small is
+# for a CPU: it tunes on 500 photos. Before the first job, in a dry run too, the input is checked and data/N/ made.
+# It leaves results/N/summary.tsv, results/N/promotion.tsv and results/N/report.html, which opens with a verdict.
+# The study is reproduce/studies/catalogue.yaml.
 set -euo pipefail
 source "$(dirname "$0")/options.sh"
 
-read_options "name images train test arch weights origin target epochs batch lr seeds gpu cw" "$@"
-require_options name images train test arch weights origin target
-entries name=dataset arch origin target epochs=epoch batch lr seeds gpu cw
-path_entries images train test weights
+read_options "name images interactions train test categories quick! weights arch origin target items budget seeds
+    epochs batch lr gpu" "$@"
+require_options name images
+if [ -z "${OPTION[interactions]:-}" ]; then
+    [ "${OPTION[train]:-}" ] || [ "${OPTION[test]:-}" ] || fail "--interactions is missing (see bash $0 --help)"
+    require_options train test
+fi
+[ "${OPTION[origin]+given}" = "${OPTION[target]+given}" ] || fail "--origin and --target belong together"
+[[ "${OPTION[items]:-1}" =~ ^[1-9][0-9]*$ ]] || fail "--items must be a whole number"
+: "${OPTION[gpu]:=$(command -v nvidia-smi >/dev/null && echo 0 || echo -1)}"
+: "${OPTION[budget]:=$([ "${OPTION[gpu]}" = -1 ] && echo small || echo full)}"
+WEIGHTS=${OPTION[weights]:-imagenet} START=imagenet
+if [ "$WEIGHTS" = imagenet ]; then
+    NETWORK="--arch ${OPTION[arch]:=resnet50}"
+else
+    [ -f "$WEIGHTS" ] || fail "--weights $WEIGHTS: there is no such file"
+    START=$(quoted_path "$WEIGHTS")
+    NETWORK="${OPTION[arch]:+--arch ${OPTION[arch]} }--model_file $START"
+fi
+entries name=dataset budget epochs=epoch batch lr seeds gpu
+entry network "$NETWORK"
+if [ -n "${OPTION[quick]:-}" ]; then
+    entry defences quick
+else
+    entry start "--pretrained $START${OPTION[arch]:+ --arch ${OPTION[arch]}}"
+fi
+[ -z "${OPTION[items]:-}" ] || entry origin_items "--items class:${OPTION[items]}"
+[ -z "${OPTION[seeds]:-}" ] || entry score_seed "${OPTION[seeds]%% *}"
+EXPERIMENT=original
+if [ -n "${OPTION[categories]:-}" ]; then
+    entry classes shop
+    EXPERIMENT=means_original
+fi
+
+TABLES=()
+for name in images interactions train test categories; do
+    [ -z "${OPTION[$name]:-}" ] || TABLES+=("--$name" "$(realpath -m "${OPTION[$name]}")")
+done
+source "$REPRODUCE/setup.sh" requirements.txt
+python prepare_dataset.py folder --dataset "${OPTION[name]}" "${TABLES[@]}"
+[ -n "${OPTION[origin]:-}" ] ||
+    choose_pair catalogue --dataset "${OPTION[name]}" --experiment_name $EXPERIMENT --model VBPR --topk 50
+entries origin target
 run_study catalogue

@@ -5,6 +5,7 @@
 #   entries dataset epochs=epoch               D becomes the entry dataset, the value of --epochs the entry epoch
 #   path_entries data                          turns --data into an entry with an absolute path
 #   run_study NAME                             runs reproduce/studies/NAME.yaml with these entries
+#   choose_pair NAME --dataset D               sets origin and target to the classes that stage 2b suggests
 
 declare -A OPTION=()
 ENTRIES=() # members of a JSON object
@@ -86,4 +87,27 @@ run_study() {
     (IFS=,; echo "{${ENTRIES[*]}}") >"$STUDY_ENTRIES"
     STUDY_ENTRIES=$STUDY_ENTRIES bash reproduce/study.sh "$@" "${SNAKEMAKE[@]}"
     rm "$STUDY_ENTRIES"
+}
+
+is_dry() { [[ " ${SNAKEMAKE[*]} " =~ \ (-n|--dry-run|--dryrun)\  ]]; }
+
+# choose_pair STUDY OPTIONS...: the first pair that evaluate_rec.py with these options suggests for the clean
+# lists of a study, which are made for this.
+choose_pair() {
+    local study=$1 given=("${ENTRIES[@]}") suggested
+    entry origin 0 && entry target 1 # nothing is attacked yet
+    run_study "$study" clean_lists
+    ENTRIES=("${given[@]}")
+    if is_dry; then
+        echo "what is attacked is chosen once these lists are there: name it with --origin and --target"
+        exit
+    fi
+    suggested=$(
+        source reproduce/setup.sh requirements.txt
+        python evaluate_rec.py --metric chr "${@:2}" |
+            sed -n 's/.*--origin_class \([0-9]*\) --target_class \([0-9]*\).*/\1 \2/p'
+    )
+    [ -n "$suggested" ] || fail "no two classes have enough items: name them with --origin and --target"
+    read -r OPTION[origin] OPTION[target] <<<"$suggested" # the first of them
+    echo "attacked: class ${OPTION[origin]}, to look like class ${OPTION[target]}"
 }

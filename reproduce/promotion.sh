@@ -113,8 +113,6 @@ choose_target() {
     echo "the class attack is after class ${OPTION[target]}, which is recommended most"
 }
 
-is_dry() { [[ " ${SNAKEMAKE[*]} " =~ \ (-n|--dry-run|--dryrun)\  ]]; }
-
 # names_of: runs the attacks of the entries, prints the names of their experiments.
 names_of() { run_study promotion attacked | grep -E '^[A-Za-z0-9_.+-]+_eps[A-Za-z0-9_.+-]+$'; }
 

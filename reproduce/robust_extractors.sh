@@ -49,27 +49,7 @@ if [ -n "$LABELS" ]; then
     cmp -s "$LABELS" "$catalogue/items.csv" || cp "$LABELS" "$catalogue/items.csv"
 fi
 
-# The first pair that stage 2b suggests for the plain extractor.
-choose_pair() {
-    local given=("${ENTRIES[@]}") suggested
-    entry origin 0 && entry target 1 # nothing is attacked yet
-    run_study robust_extractors clean_lists
-    ENTRIES=("${given[@]}")
-    if [[ " ${SNAKEMAKE[*]} " =~ \ (-n|--dry-run|--dryrun)\  ]]; then
-        echo "what is attacked is chosen once these lists are there: name it with --origin and --target"
-        exit
-    fi
-    suggested=$(
-        source reproduce/setup.sh requirements.txt
-        python evaluate_rec.py --dataset "$DATASET" --metric chr --min_items 40 \
-            --experiment_name plain_original |
-            sed -n 's/.*--origin_class \([0-9]*\) --target_class \([0-9]*\).*/\1 \2/p'
-    )
-    [ -n "$suggested" ] || fail "no two categories of 40 items: name them with --origin and --target"
-    read -r OPTION[origin] OPTION[target] <<<"$suggested" # the first of them
-    echo "category ${OPTION[origin]}, to look like ${OPTION[target]}"
-}
-
-[ -n "${OPTION[origin]:-}" ] || choose_pair
+[ -n "${OPTION[origin]:-}" ] ||
+    choose_pair robust_extractors --dataset "$DATASET" --experiment_name plain_original --min_items 40
 entries origin target
 run_study robust_extractors

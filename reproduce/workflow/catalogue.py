@@ -28,6 +28,7 @@ from src.cli import (
     fidelity_of,
 )
 from src.defences.options import add_preprocess_option, model_dir_of
+from src.extractors.weights import item_classes_of
 from src.measures.changes import SEED, TRAINING
 from src.measures.designs import REVERSED
 from src.metrics.effects import smallest_effect
@@ -168,7 +169,7 @@ class CatalogueStudy:
         extractors = entries.mapping("extractors")
         study = cls(
             dataset=check_name(entries.text("dataset"), "dataset"),
-            pairs=_pairs(entries),
+            pairs=_pairs(entries, extractors.values()),
             attack_seeds=entries.numbers("attack_seeds", (0,)),
             placebos=entries.texts("placebos", ()),
             extractors=tuple(
@@ -454,10 +455,22 @@ class CatalogueStudy:
         return parser.parse_args(shlex.split(f"{attack} {extractor.options}"))
 
 
-def _pairs(entries: Entries) -> tuple[tuple[int, int], ...]:
-    """Read ``pairs``, or ``origin`` and ``target`` of the only one."""
+def _pairs(entries: Entries, extractors: Iterable[Entries]) -> tuple[tuple[int, int], ...]:
+    """Read ``pairs``, or ``origin`` and ``target`` of the only one.
+
+    The latter may be names if the first of ``extractors`` has classes of the shop.
+    """
     if "pairs" not in entries.values:
-        return ((entries.number("origin"), entries.number("target")),)
+        origin, target = (entries.text(key) for key in ("origin", "target"))
+        if origin.isdecimal() and target.isdecimal():
+            return ((int(origin), int(target)),)
+        options = OptionsParser("extractors")
+        add_extractor_options(options)
+        first = next(iter(extractors)).text("options", "")
+        named = item_classes_of(options.parse_known_args(shlex.split(first))[0])
+        if named is None:
+            return ((entries.number("origin"), entries.number("target")),)
+        return ((named.class_of(origin, "origin"), named.class_of(target, "target")),)
     if both := {"origin", "target"} & set(entries.values):
         raise UserError(f"{both.pop()}: a study with pairs has no other classes")
     return tuple(_classes("pairs", entries.texts("pairs")))

@@ -72,12 +72,12 @@ class Layout:
     @property
     def user_map(self) -> Path:
         """User of the source for each user id: columns id, original."""
-        return self.data / "users.tsv"
+        return self.data / "user_ids.tsv"
 
     @property
     def item_map(self) -> Path:
         """Item of the source for each item id: columns id, original."""
-        return self.data / "items.tsv"
+        return self.data / "item_ids.tsv"
 
     @property
     def dropped_items(self) -> Path:
@@ -96,7 +96,7 @@ class Layout:
 
     @property
     def item_categories(self) -> Path:
-        """True categories of the demo set's items: columns item, category, label."""
+        """Categories of the items, if they are known: columns item, category (a number), label."""
         return self.data / "items.csv"
 
     @property

@@ -16,7 +16,7 @@ SQUASHED = 224
 
 
 def count_items(layout: Layout) -> int | None:
-    """Return the number of items: the images or, without an image folder, the rows of ``items.tsv``.
+    """Return the number of items: the images or, without an image folder, the rows of ``item_ids.tsv``.
 
     None stands for a data set with neither.
     """

@@ -3,7 +3,9 @@
 import csv
 import gzip
 import importlib.util
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,8 @@ _ITEMS = (
     *("item", "article", "product", "movie", "film", "book", "song", "track", "video", "game"),
     *("app", "recipe", "business"),
 )
+CATEGORIES = ("item", "category")
+"""Columns of a table of categories without a header, in this order."""
 _NAMES = {
     "user": (*_USERS, *(f"{name}id" for name in _USERS), "uid"),
     "item": (
@@ -39,6 +43,7 @@ _NAMES = {
         *("tdat", "unixreviewtime"),
     ),
     LABEL: ("xlabel",),
+    "category": ("category", "categoryname"),
 }
 """Names of columns in headers: lower case, without blanks, underscores, hyphens and types."""
 _COLUMN_OF_NAME = {name: column for column, names in _NAMES.items() for name in names}
@@ -46,6 +51,32 @@ _HEADER_HINT = "use --header if the first line names the columns"
 _ROWS_AT_ONCE = 2**20
 """Rows whose text is in memory together."""
 _PARQUET_READERS = ("pyarrow", "fastparquet")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Place of the rows of a table, for messages."""
+
+    path: Path
+    first: int
+    """Number of the first row below the header: its line in a text."""
+    unit: str = "line"
+
+    def place(self, row: int) -> str:
+        return f"{self.path}, {self.unit} {row + self.first}"
+
+    @property
+    def header_hint(self) -> str:
+        return f" ({_HEADER_HINT})" if self.first == 1 else ""
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """Rows in which a column cannot be read."""
+
+    rows: np.ndarray
+    """Mask (n,) bool."""
+    reason: Callable[[int], str]
 
 
 def read_feedback(
@@ -59,19 +90,26 @@ def read_feedback(
     is read by its names. Ids are text. Times are numbers or ISO dates, which become seconds since 1970 in
     UTC. ``min_rating`` drops lower ratings; ``ratings=False`` reads only the ids.
 
-    Raises ``UserError`` with the row for a missing id, for a rating or a time that is none, for a header
-    without users or items, and for unknown column names among numeric ids.
+    Raises ``UserError`` for rows with a missing id, or with a rating or a time that is none: it counts
+    them and names the line of the first. Raises it too for a header without users or items, and for
+    unknown column names among numeric ids.
     """
-    frame, first_row = _read_table(path, header, COLUMNS if ratings else COLUMNS[:2])
-    times = _times(frame["time"], path, first_row) if "time" in frame else None
+    frame, source = _read_table(path, header, COLUMNS if ratings else COLUMNS[:2])
+    unreadable = _without_ids(frame)
+    rating = times = None
     if "rating" in frame:
-        rating = _numbers(frame["rating"], path, first_row)
-        if min_rating is not None:
-            high = rating >= min_rating
-            frame, times = frame[high], times[high] if times is not None else None
-    elif min_rating is not None:
+        rating, wrong = _numbers(frame["rating"], source)
+        unreadable.append(wrong)
+    if "time" in frame:
+        times, wrong = _times(frame["time"])
+        unreadable.append(wrong)
+    _require_readable(unreadable, source)
+    if min_rating is None:
+        return _feedback(frame, times)
+    if rating is None:
         raise UserError(f"{path} has no third column with ratings for --min_rating")
-    return _feedback(frame, times)
+    high = rating >= min_rating
+    return _feedback(frame[high], times[high] if times is not None else None)
 
 
 def read_given_split(path: Path) -> Split:
@@ -80,16 +118,34 @@ def read_given_split(path: Path) -> Split:
     Users without training rows lose their held-out rows, as in MMRec. Raises ``UserError`` as
     ``read_feedback`` does, for a table without the column, and for a label that is not 0, 1 or 2.
     """
-    frame, first_row = _read_table(path, False, ("user", "item", LABEL))
+    frame, source = _read_table(path, False, ("user", "item", LABEL))
     if LABEL not in frame:
         raise UserError(f"{path} has no column x_label (0 training, 1 validation, 2 test)")
-    labels = _numbers(frame[LABEL], path, first_row)
-    if (wrong := ~np.isin(labels, (0, 1, 2))).any():
-        row = int(np.argmax(wrong))
-        raise UserError(f"{path}, row {row + first_row}: x_label {labels[row]:g} is not 0, 1 or 2")
+    labels, no_numbers = _numbers(frame[LABEL], source)
+    no_part = _Unreadable(
+        ~no_numbers.rows & ~np.isin(labels, (0, 1, 2)),
+        lambda row: f"x_label {labels[row]:g} is not 0, 1 or 2",
+    )
+    _require_readable([*_without_ids(frame), no_numbers, no_part], source)
     feedback = _feedback(frame, None)
     train, *held_out = (binarise(feedback.rows(labels == label)) for label in (0, 2, 1))
     return Split(train, *(part.with_users(train.present_users) for part in held_out))
+
+
+def read_categories(path: Path) -> dict[str, str]:
+    """Read the category of each item of the source.
+
+    The table is read as ``read_feedback`` reads one, with the columns item and category. Raises
+    ``UserError`` for rows without an item or a category, and for an item that stands there twice.
+    """
+    frame, source = _read_table(path, False, CATEGORIES, CATEGORIES)
+    nameless = _Unreadable((frame["category"] == "").to_numpy(bool), lambda _: "no category")
+    repeated = _Unreadable(
+        frame["item"].duplicated().to_numpy(bool),
+        lambda row: f"item {frame['item'].iloc[row]} stands there twice",
+    )
+    _require_readable([*_without_ids(frame), nameless, repeated], source)
+    return dict(zip(frame["item"].astype(str), frame["category"].astype(str), strict=True))
 
 
 def read_sequences(path: Path) -> Feedback:
@@ -121,31 +177,52 @@ def _feedback(frame: pd.DataFrame, times: np.ndarray | None) -> Feedback:
     )
 
 
-def _read_table(path: Path, header: bool, wanted: Sequence[str]) -> tuple[pd.DataFrame, int]:
-    """Return the ``wanted`` columns that the table has, as text categories, and its first row's number.
+def _without_ids(frame: pd.DataFrame) -> list[_Unreadable]:
+    """Return the rows that miss the id of a user or an item."""
+    return [
+        _Unreadable((frame[name] == "").to_numpy(bool), lambda _, name=name: f"no {name} id")
+        for name in ("user", "item")
+        if name in frame
+    ]
 
-    A category is stored once, so that millions of rows need a few bytes each.
+
+def _require_readable(columns: Sequence[_Unreadable], source: _Source) -> None:
+    """Raise ``UserError`` with the first row that one of ``columns`` cannot read, and their number."""
+    wrong = np.logical_or.reduce([column.rows for column in columns])
+    if not wrong.any():
+        return
+    row = int(np.argmax(wrong))
+    reason = next(column.reason(row) for column in columns if column.rows[row])
+    n_wrong = int(wrong.sum())
+    counted = f"; {n_wrong} of {len(wrong)} rows cannot be read" if n_wrong > 1 else ""
+    raise UserError(f"{source.place(row)}: {reason}{counted}")
+
+
+def _read_table(
+    path: Path, header: bool, wanted: Sequence[str], order: Sequence[str] = COLUMNS
+) -> tuple[pd.DataFrame, _Source]:
+    """Return the ``wanted`` columns that the table has, as text categories, and the place of its rows.
+
+    ``order`` names the columns of a table without a header; a header must name the first two. A category
+    is stored once, so that millions of rows need a few bytes each.
     """
     if not path.is_file():
         raise UserError(f"missing file: {path}")
     if path.suffix == ".parquet":
-        frame, first_row = _read_parquet(path, wanted), 1
-    else:
-        frame, first_row = _read_text(path, header, wanted)
-    for name in ("user", "item"):
-        if (missing := (frame[name] == "").to_numpy(bool)).any():
-            raise UserError(f"{path}, row {int(np.argmax(missing)) + first_row}: no {name} id")
-    return frame, first_row
+        return _read_parquet(path, wanted, order[:2]), _Source(path, 1, "row")
+    return _read_text(path, header, wanted, order)
 
 
-def _read_text(path: Path, header: bool, wanted: Sequence[str]) -> tuple[pd.DataFrame, int]:
+def _read_text(
+    path: Path, header: bool, wanted: Sequence[str], order: Sequence[str]
+) -> tuple[pd.DataFrame, _Source]:
     try:
         with _opened(path) as stream:
             line = stream.readline()
         separator = next((mark for mark in "\t;" if mark in line), ",")
         quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
         fields = next(csv.reader([line], delimiter=separator, quoting=quoting), [])
-        named = _named_columns(path, fields)
+        named = _named_columns(path, fields, order[:2])
         skipped = int(header or bool(named))
         chunks = pd.read_csv(
             path,
@@ -162,25 +239,49 @@ def _read_text(path: Path, header: bool, wanted: Sequence[str]) -> tuple[pd.Data
         frame = _joined([chunk.fillna("").astype("category") for chunk in chunks])
     except pd.errors.EmptyDataError as error:
         raise UserError(f"{path} is empty") from error
-    except (pd.errors.ParserError, UnicodeDecodeError, OSError, csv.Error) as error:
-        raise UserError(f"{path} is not a table: {error}") from error
+    except pd.errors.ParserError as error:
+        longer = _longer_rows(path, separator, quoting, skipped)
+        raise UserError(longer or _no_table(path, error)) from error
+    except (UnicodeDecodeError, OSError, csv.Error) as error:
+        raise UserError(_no_table(path, error)) from error
     if named:
         names = {number: column for column, number in named.items()}
         frame.columns = pd.Index([names[number] for number in frame])
-    elif not 2 <= frame.shape[1] <= len(COLUMNS):
+    elif not 2 <= frame.shape[1] <= len(order):
+        optional = "[, rating[, time]]" if order == COLUMNS else ""
         raise UserError(
-            f"{path} has {frame.shape[1]} columns; expected user, item[, rating[, time]], "
-            "separated by tabs, semicolons or commas, or a header that names user and item"
+            f"{path} has {frame.shape[1]} columns; expected {order[0]}, {order[1]}{optional}, "
+            f"separated by tabs, semicolons or commas, or a header that names {order[0]} and {order[1]}"
         )
     else:
-        frame.columns = pd.Index(COLUMNS[: frame.shape[1]])
-        if not header:
+        frame.columns = pd.Index(order[: frame.shape[1]])
+        if not header and order == COLUMNS:
             _refuse_column_names(frame, path)
     frame = frame[[column for column in wanted if column in frame]]
-    return frame, 1 + skipped
+    return frame, _Source(path, 1 + skipped)
 
 
-def _read_parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
+def _longer_rows(path: Path, separator: str, quoting: int, skipped: int) -> str:
+    """Describe the rows with more columns than the first below the header; empty if there is none."""
+    expected = first = n_longer = 0
+    with _opened(path) as stream:
+        rows = csv.reader(stream, delimiter=separator, quoting=quoting)
+        for fields in itertools.islice(filter(None, rows), skipped, None):
+            expected = expected or len(fields)
+            if len(fields) > expected:
+                n_longer += 1
+                first = first or rows.line_num
+    if not n_longer:
+        return ""
+    counted = "1 row has" if n_longer == 1 else f"{n_longer} rows have"
+    return f"{path}, line {first}: {counted} more than the {expected} columns of the others"
+
+
+def _no_table(path: Path, error: Exception) -> str:
+    return f"{path} is not a table: {error}"
+
+
+def _read_parquet(path: Path, wanted: Sequence[str], required: Sequence[str]) -> pd.DataFrame:
     if not any(importlib.util.find_spec(reader) for reader in _PARQUET_READERS):
         raise UserError(f"{path}: parquet needs a reader: pip install pyarrow")
     try:
@@ -188,9 +289,10 @@ def _read_parquet(path: Path, wanted: Sequence[str]) -> pd.DataFrame:
     except (ValueError, OSError) as error:
         raise UserError(f"{path} is not a parquet table: {error}") from error
     fields = [str(name) for name in frame]
-    named = _named_columns(path, fields)
+    named = _named_columns(path, fields, required)
     if not named:
-        raise UserError(f"{path} has no columns of users and items among {', '.join(fields)}")
+        names = " and ".join(required)
+        raise UserError(f"{path} has no columns of {names} among {', '.join(fields)}")
     columns = {column: frame.iloc[:, named[column]] for column in wanted if column in named}
     return pd.DataFrame(columns).astype(str).fillna("").astype("category")
 
@@ -203,10 +305,10 @@ def _joined(chunks: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _named_columns(path: Path, fields: Sequence[str]) -> dict[str, int]:
+def _named_columns(path: Path, fields: Sequence[str], required: Sequence[str]) -> dict[str, int]:
     """Return the position of each column that a header names, none if ``fields`` is no header.
 
-    Raises ``UserError`` for a header of several known names without a user or an item.
+    Raises ``UserError`` for a header of several known names without a ``required`` column.
     """
     found: dict[str, int] = {}
     for number, field in enumerate(fields):
@@ -214,14 +316,13 @@ def _named_columns(path: Path, fields: Sequence[str]) -> dict[str, int]:
         column = _COLUMN_OF_NAME.get("".join(letter for letter in name if letter not in " _-"))
         if column is not None:
             found.setdefault(column, number)
-    missing = [column for column in ("user", "item") if column not in found]
+    missing = [column for column in required if column not in found]
     if not missing:
         return found
     if len(found) >= 2 or any(":token" in field for field in fields):
         names = ", ".join(field.strip() for field in fields)
-        raise UserError(
-            f"{path} has no column of {missing[0]} ids among {names}: name it {missing[0]}"
-        )
+        wanted = "categories" if missing[0] == "category" else f"{missing[0]} ids"
+        raise UserError(f"{path} has no column of {wanted} among {names}: name it {missing[0]}")
     return {}
 
 
@@ -240,20 +341,19 @@ def _refuse_column_names(frame: pd.DataFrame, path: Path) -> None:
         )
 
 
-def _numbers(column: pd.Series, path: Path, first_row: int) -> np.ndarray:
+def _numbers(column: pd.Series, source: _Source) -> tuple[np.ndarray, _Unreadable]:
     """Return the numbers (n,) float64 of a column of text categories."""
     values = pd.to_numeric(pd.Series(column.cat.categories), errors="coerce")
     numbers = values.to_numpy(np.float64)[column.cat.codes]
-    if (wrong := ~np.isfinite(numbers)).any():
-        row = int(np.argmax(wrong))
-        hint = f" ({_HEADER_HINT})" if row == 0 and first_row == 1 else ""
-        raise UserError(
-            f"{path}, row {row + first_row}: {column.name} {column.iloc[row]!r} is not a number{hint}"
-        )
-    return numbers
+
+    def reason(row: int) -> str:
+        hint = "" if row else source.header_hint
+        return f"{column.name} {column.iloc[row]!r} is not a number{hint}"
+
+    return numbers, _Unreadable(~np.isfinite(numbers), reason)
 
 
-def _times(column: pd.Series, path: Path, first_row: int) -> np.ndarray:
+def _times(column: pd.Series) -> tuple[np.ndarray, _Unreadable]:
     """Return the times (n,) float64: numbers as they are, or seconds since 1970 of ISO dates."""
     texts = pd.Series(column.cat.categories, dtype=object)
     values = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
@@ -262,13 +362,12 @@ def _times(column: pd.Series, path: Path, first_row: int) -> np.ndarray:
         since = dates - pd.Timestamp(0, tz="UTC")
         values = (since / pd.Timedelta(seconds=1)).to_numpy(np.float64)
     times = values[column.cat.codes]
-    if (wrong := ~np.isfinite(times)).any():
-        row = int(np.argmax(wrong))
-        raise UserError(
-            f"{path}, row {row + first_row}: time {column.iloc[row]!r} is not a number, nor one of "
-            "all dates like 2026-07-14"
-        )
-    return times
+    return times, _Unreadable(
+        ~np.isfinite(times),
+        lambda row: (
+            f"time {column.iloc[row]!r} is not a number, nor one of all dates like 2026-07-14"
+        ),
+    )
 
 
 def _opened(path: Path):

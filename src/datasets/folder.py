@@ -1,23 +1,32 @@
 """Data set from the user's image folder and tables of interactions."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
 from PIL import Image
 
+from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
+from src.datasets.feedback_table import read_categories
 from src.datasets.image_arrays import read_catalogue_npz
 from src.datasets.images import NO_IMAGE, check_images, find_images
+from src.datasets.mapping import IdMap
 from src.datasets.tabular import Tables
 from src.datasets.writing import write_dataset
 
 
-def prepare_folder(staged: Layout, tables: Tables, images: Path) -> None:
+def prepare_folder(
+    staged: Layout, tables: Tables, images: Path, categories: Path | None = None
+) -> None:
     """Write the data set of ``tables`` without the rows of items that have no readable image.
 
     Every readable image is an item, with or without feedback; with a core, only items of the core are.
-    ``images`` is a folder, or an ``.npz`` whose row i of ``x`` is the image of item i.
+    ``images`` is a folder, or an ``.npz`` whose row i of ``x`` is the image of item i. ``categories``
+    is a table with the category of every such item.
     """
     rows = tables.read()
+    category_of = read_categories(categories) if categories else None
     found = find_images(unpacked(images, staged.root / "unpacked"))
     missing = {item: NO_IMAGE for item in rows.present_items if item not in found}
     dropped = missing | check_images(found)
@@ -26,6 +35,32 @@ def prepare_folder(staged: Layout, tables: Tables, images: Path) -> None:
     if tables.core:
         readable = {item: readable[item] for item in split.present_items}
     write_dataset(staged, split, readable, dropped)
+    if category_of is not None:
+        _write_categories(staged, category_of, categories)
+
+
+def _write_categories(staged: Layout, category_of: Mapping[str, str], path: Path) -> None:
+    """Write the table of items, numbers and names of their categories, which are in alphabetical order.
+
+    Names that are whole numbers get a word in front, since a number stands for a class. Raises
+    ``UserError`` for items without a category.
+    """
+    items = IdMap.read(staged.item_map).originals
+    unknown = [item for item in items if item not in category_of]
+    if unknown:
+        raise UserError(
+            f"{path} has no category of {len(unknown)} of the {len(items)} items with images, the first "
+            f"is {unknown[0]}"
+        )
+    names = pd.Series([category_of[item] for item in items])
+    if names.str.isdecimal().all():
+        names = "category " + names
+    numbers, labels = pd.factorize(names, sort=True)
+    table = {"item": range(len(items)), "category": numbers, "label": names}
+    pd.DataFrame(table).to_csv(staged.item_categories, index=False)
+    without_image = len(category_of) - len(items)
+    left_out = f"; {without_image} items of {path} have no image" if without_image else ""
+    print(f"{len(labels)} categories, from {labels[0]} to {labels[-1]}{left_out}")
 
 
 def unpacked(images: Path, place: Path) -> Path:

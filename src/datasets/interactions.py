@@ -87,10 +87,10 @@ def load_interactions(layout: Layout, n_items: int | None) -> Interactions:
     """Read and check ``trainingset.tsv``, ``testset.tsv`` and, if it exists, ``validationset.tsv``.
 
     ``n_items`` is the size of the catalogue; None stands for a data set without images, whose items
-    are the rows of ``items.tsv`` or, if that is missing, the ids in use. Rows may be in any order.
+    are the rows of ``item_ids.tsv`` or, if that is missing, the ids in use. Rows may be in any order.
 
     Raises ``UserError`` for ids beyond the catalogue, for user ids of which fewer than half are in use,
-    for gaps in ids without an ``items.tsv``, and as ``check_split`` does.
+    for gaps in ids without an ``item_ids.tsv``, and as ``check_split`` does.
     """
     train = _read("training", layout.training_set)
     held_out = [_read("test", layout.test_set)]

@@ -8,7 +8,7 @@ from src.datasets.splitting import RATIO
 TABLE_COLUMNS = (
     "Tables have columns user, item[, rating[, time]] separated by tabs, semicolons or commas, or a "
     "header with common names of them in any order (docs/data.md). Times are numbers or ISO dates. Ids "
-    "of any kind become 0..n-1; users.tsv and items.tsv keep them."
+    "of any kind become 0..n-1; user_ids.tsv and item_ids.tsv keep them."
 )
 
 

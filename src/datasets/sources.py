@@ -38,6 +38,7 @@ _NAMED_IF_USED = {
     "sequences": False,
     "features": None,
     "feature_items": None,
+    "categories": None,
 }
 """Options that manifests name only where they differ from these defaults, and the defaults.
 
@@ -60,9 +61,11 @@ def _folder(options: argparse.Namespace, layout: Layout) -> None:
     _run(
         options,
         layout,
-        partial(prepare_folder, tables=tables, images=options.images),
-        inputs=[options.images, *tables.paths],
-        outputs=partial(prepared_outputs, **_parts(options)),
+        partial(
+            prepare_folder, tables=tables, images=options.images, categories=options.categories
+        ),
+        inputs=[options.images, *tables.paths, *filter(None, [options.categories])],
+        outputs=partial(prepared_outputs, categories=bool(options.categories), **_parts(options)),
     )
 
 

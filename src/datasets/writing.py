@@ -30,6 +30,7 @@ def prepared_outputs(
     validation: bool = False,
     cold_items: bool = False,
     features: bool = False,
+    categories: bool = False,
 ) -> list[Path]:
     """Return the files of a prepared data set that has these parts."""
     return [
@@ -41,6 +42,7 @@ def prepared_outputs(
         *([layout.images, layout.dropped_items] if images else []),
         *([layout.cold_items] if cold_items else []),
         *([layout.features(Experiment())] if features else []),
+        *([layout.item_categories] if categories else []),
     ]
 
 
@@ -154,8 +156,14 @@ def _check(staged: Layout) -> str:
         n_dropped = len(staged.dropped_items.read_text().splitlines()) - 1
         if n_dropped:
             dropped = f"; {n_dropped} items without a readable image dropped (dropped.tsv)"
+    unsold = ""
+    if has_images:
+        parts = (data.train, data.test, data.validation)
+        bought = np.unique(np.concatenate([part[:, 1] for part in parts]))
+        if n_unsold := data.n_items - len(bought):
+            unsold = f"; {n_unsold} of the items are in no interaction"
     validation = f", {len(data.validation)} validation" if len(data.validation) else ""
     return (
         f"{data.n_users} users, {data.n_items} items, {len(data.train)} training{validation} and "
-        f"{len(data.test)} test interactions{dropped}"
+        f"{len(data.test)} test interactions{unsold}{dropped}"
     )

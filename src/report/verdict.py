@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from src.artifacts.experiments import CLEAN, DEMOTE, Experiment
+from src.artifacts.experiments import CLEAN, DEMOTE, HEADS, Experiment
 from src.artifacts.manifest import Manifest, read_record
 from src.measures.attack_failures import evaluated
 from src.measures.bounds import COLUMNS as BOUND_COLUMNS
@@ -64,7 +64,7 @@ class Reached:
     @property
     def headline(self) -> pd.Series:
         """Return the row with the largest net effect, of an undefended extractor if there is one."""
-        plain = self.rows[self.rows["extractor"] == CLEAN]
+        plain = self.rows[self.rows["extractor"].isin((CLEAN, *HEADS.values()))]
         rows = self.rows if plain.empty else plain
         return rows.loc[rows["net"].idxmax()]
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 import prepare_dataset
 from src.artifacts.errors import UserError
+from src.artifacts.item_classes import read_item_classes
 from src.artifacts.layout import Layout
 from src.artifacts.tables import read_pairs
 from src.cli import run
@@ -225,6 +226,66 @@ def test_items_without_a_readable_image_are_listed(prepare, tmp_path):
     assert original_rows(layout) == ([("0", "0"), ("0", "4"), ("2", "2")], [("0", "2")])
 
 
+ORDERS = [
+    ("date", "customer_id", "qty", "article_id"),
+    ("2026-03-02", "ann", 1, "S-2"),
+    ("2026-03-01T10:00:00Z", "ann", 2, "S-1"),
+    ("2026-01-05", "bob", 1, "S-2"),
+    ("2026-01-04", "bob", 1, "S-3"),
+]
+
+
+def shop_options(folder, categories):
+    images = image_folder(folder / "images", [f"S-{item}.jpg" for item in range(1, 6)])
+    orders = table(folder / "orders.csv", ORDERS, separator=";")
+    table(folder / "items.csv", [("article_id", "category"), *categories], separator=",")
+    options = ("--images", images, "--interactions", orders)
+    return ("folder", *options, "--categories", folder / "items.csv")
+
+
+def test_a_shop_with_categories(prepare, tmp_path):
+    names = ["shoes", "bags", "shoes", "hats", "bags", "rings"]
+    categories = [(f"S-{item}", name) for item, name in enumerate(names, start=1)]
+    code, output, _ = prepare(*shop_options(tmp_path, categories))
+    assert code == 0
+    assert "3 categories, from bags to shoes; 1 items of" in output
+    assert (
+        "2 users, 5 items, 2 training and 2 test interactions; 2 of the items are in no" in output
+    )
+    layout = Layout("catalogue", tmp_path)
+    assert original_rows(layout) == (
+        [("ann", "S-1"), ("bob", "S-3")],
+        [("ann", "S-2"), ("bob", "S-2")],
+    )
+    written = pd.read_csv(layout.item_categories)
+    assert written["label"].tolist() == names[:5]
+    assert written["category"].tolist() == [2, 0, 2, 1, 0]
+    found = read_item_classes(layout.item_categories)
+    assert found.labels == ("bags", "hats", "shoes")
+    assert found.classes.tolist() == [2, 0, 2, 1, 0]
+
+
+def test_categories_that_are_numbers_cannot_be_taken_for_classes(prepare, tmp_path):
+    categories = [(f"S-{item}", 30 - item) for item in range(1, 6)]
+    assert prepare(*shop_options(tmp_path, categories))[0] == 0
+    found = read_item_classes(Layout("catalogue", tmp_path).item_categories)
+    assert found.class_of("category 25", "origin_class") == found.class_of("0", "origin_class") == 0
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ([("x", "a"), ("y", "b")], "no category of 5 of the 5 items with images, the first is S-1"),
+        ([(f"S-{item}", "a") for item in (1, 2, 3, 5)], "no category of 1 of the 5 items"),
+        ([("S-1", "a"), ("S-2", ""), ("S-3", "")], "line 3: no category; 2 of 3 rows cannot be"),
+        ([("S-1", "a"), ("S-1", "b")], "line 3: item S-1 stands there twice"),
+    ],
+)
+def test_wrong_categories_leave_nothing(prepare, tmp_path, categories, message):
+    assert one_line(prepare(*shop_options(tmp_path, categories)), message)
+    assert not list((tmp_path / "data").iterdir())
+
+
 def test_core_is_taken_after_dropping(prepare, tmp_path):
     names = ["a", "b", "c", "d"]
     images = image_folder(tmp_path / "images", [f"{name}.png" for name in names[:3]])
@@ -244,12 +305,18 @@ def test_core_is_taken_after_dropping(prepare, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        ([("a", "b", "high")], {}, "row 1: rating 'high' is not a number (use --header"),
-        ([("a", "b", 1), ("a", "c", "")], {}, "row 2: rating '' is not a number"),
-        ([("u", "i", "r"), ("a", "", 1)], {"header": True}, "row 2: no item id"),
+        (
+            [("u", "i", "r", "t"), ("a", "b", 1, 3), ("a", "", 1, 4), ("a", "c", "?", "?")],
+            {"header": True},
+            "line 3: no item id; 2 of 3 rows cannot be read",
+        ),
+        ([("a", "b")] * 3 + [("a", "b", "c")] * 2, {}, "line 4: 2 rows have more than the 2 col"),
+        ([("a", "b", "high")], {}, "line 1: rating 'high' is not a number (use --header"),
+        ([("a", "b", 1), ("a", "c", "")], {}, "line 2: rating '' is not a number"),
+        ([("u", "i", "r"), ("a", "", 1)], {"header": True}, "line 2: no item id"),
         ([("a", "b", 1, "noon")], {}, "time 'noon' is not a number"),
         ([("a",)], {}, "has 1 columns"),
-        ([("a", "b"), ("a", "b", "c")], {}, "is not a table"),
+        ([("a", "b"), ("a", "b", "c")], {}, "line 2: 1 row has more than the 2 columns"),
         ([], {}, "is empty"),
         ([("a", "b")], {"min_rating": 3}, "no third column"),
     ],
@@ -382,10 +449,10 @@ def test_tables_alone(prepare, tmp_path, n_columns, separator, final_newline):
     expected = {part: {row[:2] for row in rows} for part, rows in READY.items()}
     assert original_pairs(layout) == expected
     assert sorted(tree(layout.data)) == [
-        "items.tsv",
+        "item_ids.tsv",
         "testset.tsv",
         "trainingset.tsv",
-        "users.tsv",
+        "user_ids.tsv",
         "validationset.tsv",
     ]
     assert IdMap.read(layout.item_map).originals == ("10", "9", "q", "x", "y", "z")
@@ -458,7 +525,7 @@ def test_all_feedback_without_images(prepare, tmp_path):
         ({"validation": [("v", "9")]}, "validation.tsv: user v, item 9 is also a training row"),
         ({"validation": [("u", "9")]}, "validation.tsv: user u, item 9 is also a test row"),
         ({"validation": [("t", "y")]}, "validation.tsv: user t has no row in train.tsv"),
-        ({"validation": [("v", "")]}, "validation.tsv, row 1: no item id"),
+        ({"validation": [("v", "")]}, "validation.tsv, line 1: no item id"),
         ({"validation": []}, "validation.tsv is empty"),
         (
             {"train": [("person", "thing"), ("1", "2")]},

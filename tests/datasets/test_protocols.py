@@ -150,7 +150,7 @@ def test_wrong_splits_are_one_line(prepare, tmp_path):
         ),
         (
             ("interactions", "--interactions", unlabelled, "--split", "given"),
-            "some.inter, row 3: x_label 3 is not 0, 1 or 2",
+            "some.inter, line 3: x_label 3 is not 0, 1 or 2",
         ),
         (
             ("interactions", "--train", untimed, "--test", untimed, "--split", "ratio"),
@@ -234,12 +234,12 @@ def test_tables_in_published_layouts(tmp_path, name, text, rows, times):
     [
         ("userID\trating\ttimestamp\n1\t2\t3\n", "no column of item ids among userID, rating"),
         ("item_id:token\tprice:float\n1\t2\n", "no column of user ids among item_id:token"),
-        ("user,item,time\n1,2,2026-07-14\n1,3,noon\n", "row 3: time 'noon' is not a number, nor"),
+        ("user,item,time\n1,2,2026-07-14\n1,3,noon\n", "line 3: time 'noon' is not a number, nor"),
         (
             "user,item,time\n1,2,5\n1,3,2026-07-14\n",
-            "row 3: time '2026-07-14' is not a number, nor",
+            "line 3: time '2026-07-14' is not a number, nor",
         ),
-        ("user,item\n1,\n", "row 2: no item id"),
+        ("user,item\n1,\n", "line 2: no item id"),
     ],
 )
 def test_wrong_tables_with_headers(tmp_path, text, message):

@@ -253,7 +253,7 @@ def test_a_data_set_without_images(monkeypatch, without_images, capsys):
     assert row(table, metric="coverage", k=1)["score"] == 3 / 6
 
 
-@pytest.mark.parametrize("what", ["items.tsv", "images"])
+@pytest.mark.parametrize("what", ["item_ids.tsv", "images"])
 def test_items_that_nobody_interacted_with_count(monkeypatch, without_images, what):
     layout = without_images
     if what == "images":

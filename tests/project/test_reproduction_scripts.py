@@ -96,6 +96,14 @@ def test_help_is_the_head_of_the_script(folder, name):
         ("var amazon_men --cw 1", "unknown option --cw"),
         ("semsim --dataset mnist", "--dataset must be"),
         ("catalogue --name shop", "--images is missing"),
+        ("catalogue --name shop --images a", "--interactions is missing"),
+        ("catalogue --name shop --images a --train b", "--test is missing"),
+        (
+            "catalogue --name s --images a --interactions b --origin 3",
+            "--origin and --target belong",
+        ),
+        ("catalogue --name s --images a --interactions b --items few", "--items must be a whole"),
+        ("catalogue --name s --images a --interactions b --weights c.pth", "there is no such file"),
         ("defences --name shop --images a --train b", "--test is missing"),
         ("defences --name s --images a --train b --test c --items 0", "--items must be a whole"),
         ("defences --name s --images a --train b --test c --eps much", "--eps holds grey levels"),
@@ -203,10 +211,59 @@ def test_the_classes_to_attack_are_suggested_after_the_clean_lists(folder):
     ]
     assert first == (["robust_extractors", "clean_lists"], given | {"origin": "0", "target": "1"})
     assert second == (["robust_extractors"], given | {"origin": "7", "target": "9"})
-    assert "category 7, to look like 9" in output
+    assert "attacked: class 7, to look like class 9" in output
     assert (folder / "data/shop/items.csv").read_text() == labels.read_text()
     output = call(folder, f"{command} -- --dry-run")
     assert len(studies(output)) == 1 and "chosen once these lists are there" in output
+
+
+def test_photos_and_orders_are_all_that_a_shop_needs(folder):
+    command = 'catalogue --name shop --images "my photos" --interactions o.csv --gpu -1'
+    output = call(folder, command)
+    (prepared,) = (line for line in output.splitlines() if line.startswith("called: "))
+    tables = f"--images {folder}/my photos --interactions {folder}/o.csv"
+    assert prepared == f"called: prepare_dataset.py folder --dataset shop {tables}"
+    given = {
+        **{"dataset": "shop", "budget": "small", "gpu": "-1", "network": "--arch resnet50"},
+        "start": "--pretrained imagenet --arch resnet50",
+    }
+    assert studies(output) == [
+        (["catalogue", "clean_lists"], given | {"origin": "0", "target": "1"}),
+        (["catalogue"], given | {"origin": "7", "target": "9"}),
+    ]
+    output = call(folder, f"{command} -- --dry-run")
+    assert len(studies(output)) == 1 and "chosen once these lists are there" in output
+
+
+def test_a_shop_names_weights_tables_and_categories(folder):
+    (folder / "w.pth").touch()
+    output = call(
+        folder,
+        "catalogue --name shop --images i --train a --test b --arch resnet18 --weights w.pth "
+        "--categories c.csv --origin sandals --target 'sports shoes' --items 9 --seeds '4 5' --quick "
+        "--gpu 0",
+    )
+    tables = f"--train {folder}/a --test {folder}/b --categories {folder}/c.csv"
+    assert f"--images {folder}/i {tables}" in output
+    assert studies(output) == [
+        (
+            ["catalogue"],
+            {
+                **{"dataset": "shop", "budget": "full", "gpu": "0", "defences": "quick"},
+                "network": f"--arch resnet18 --model_file '{folder}/w.pth'",
+                **{"origin_items": "--items class:9", "classes": "shop"},
+                **{"seeds": "4 5", "score_seed": "4"},
+                **{"origin": "sandals", "target": "sports shoes"},
+            },
+        )
+    ]
+
+
+def test_bad_orders_stop_a_shop_before_the_first_job(folder):
+    fails = 'python() { echo "error: o.csv, line 3" >&2; return 2; }'
+    (folder / "reproduce/setup.sh").write_text(f"{fails}\n")
+    command = "catalogue --name shop --images i --interactions o.csv"
+    assert call(folder, command, expect=2) == "error: o.csv, line 3\n"
 
 
 @pytest.fixture

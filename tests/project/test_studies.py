@@ -252,8 +252,7 @@ def test_names_are_the_published_ones():
         (
             "catalogue",
             {
-                **dict.fromkeys(("images", "train", "test", "arch", "weights"), "x"),
-                **{"dataset": "shop", "origin": 3, "target": 4, "cw": "--max_it 10"},
+                **{"dataset": "shop", "origin": 3, "target": 4, "network": "--arch resnet18"},
             },
         ),
     ],
@@ -262,7 +261,7 @@ def test_every_attack_has_noise_of_its_size_under_both_protocols(name, given):
     (study, *_) = studies_of(Entries.of(read_study(name) | given)).values()
     pair = "_".join(map(str, study.pairs[0]))
     without_budget = [attack for attack in study.attack_options if attack.startswith("cw_")]
-    assert len(without_budget) == (name != "demo")
+    assert len(without_budget) == (name == "var")
     for cw in without_budget:
         noise = cw.replace(f"cw_{pair}", f"noise_{pair}_like_cw")
         assert study.resembled("madry_", noise) == [f"data/{study.dataset}/madry_{cw}/attack.tsv"]
@@ -394,25 +393,37 @@ def test_options_of_recommenders_show_in_names():
     assert CatalogueStudy.of(Entries.of(SMALL)).options_shown == ["published"]
 
 
+SHOP = {"dataset": "shop", "network": "--arch resnet18 --model_file w.pt"}
+
+
 def test_entries_fill_the_options_of_others():
-    config = read_study("catalogue") | {
-        "dataset": "shop",
-        "images": "'my images'",
-        "train": "a.tsv",
-        "test": "b.tsv",
-        "arch": "resnet18",
-        "weights": "w.pt",
-        "origin": "3",
-        "target": 4,
-        "seeds": "5 7",
-        "cw": "--max_it 10",
-    }
+    config = read_study("catalogue") | SHOP | {"origin": "3", "target": 4, "seeds": "5 7"}
+    config |= {"score_seed": "5", "start": "--pretrained w.pt"}
     study = CatalogueStudy.of(Entries.of(config))
-    assert study.prepare == "folder --images 'my images' --train a.tsv --test b.tsv"
-    assert study.extractors[0].options == "--defence 0 --arch resnet18 --model_file w.pt"
-    assert "cw_3_4_conf0_lr0.005_c0.01_max_it10" in study.attack_options
+    plain, jpeg, tuned = study.extractors
+    assert plain.options == "--defence 0 --arch resnet18 --model_file w.pt "
+    assert (jpeg.name, tuned.name) == ("jpeg-quality75", "fare")
+    assert tuned.trained == ["models/fare/shop.pt"]
+    assert tuned.train.startswith("--recipe fare --pretrained w.pt --images data/shop/original/")
     assert study.recommender_options == "--batch 512 --lr 0.05"
-    assert study.seeds == (5, 7)
+    assert study.seeds == (5, 7) and study.pairs == ((3, 4),)
+
+
+def test_a_shop_names_its_own_classes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/shop").mkdir(parents=True)
+    rows = "item,category,label\n0,1,sandals\n1,0,hats\n2,2,sports shoes\n"
+    (tmp_path / "data/shop/items.csv").write_text(rows)
+    config = read_study("catalogue") | SHOP | {"classes": "shop", "defences": "quick"}
+    named = config | {"origin": "sandals", "target": "sports shoes"}
+    study = CatalogueStudy.of(Entries.of(named))
+    assert study.pairs == ((1, 2),)
+    assert list(study.by_name) == ["means", "means.jpeg-quality75"]
+    with pytest.raises(UserError, match=r"--origin boots: .* has the classes hats, sandals"):
+        CatalogueStudy.of(Entries.of(named | {"origin": "boots"}))
+    by_network = read_study("catalogue") | SHOP | {"origin": "sandals", "target": "hats"}
+    with pytest.raises(UserError, match="origin: 'sandals' is no whole number"):
+        CatalogueStudy.of(Entries.of(by_network))
 
 
 def test_choices_bring_entries_along():

@@ -59,6 +59,12 @@ def test_a_defence_helps_where_its_interval_is_below(study):
     assert "what jpeg costs in accuracy" in text, "no lists were measured"
 
 
+def test_the_network_with_classes_of_the_shop_is_undefended(study):
+    found = reached(study(row(0.2, extractor="means"), row(0.3, extractor="means.jpeg-quality75")))
+    assert found.headline["extractor"] == "means"
+    assert found.defended["extractor"].tolist() == ["means.jpeg-quality75"]
+
+
 def test_overlapping_intervals_show_no_help(study):
     text = said(study(row(0.2), row(0.19, extractor="jpeg")))
     assert "No defence is shown to help: with jpeg it is +19.0 points" in text
