@@ -100,8 +100,10 @@ def main() -> None:
             print(category_overview(table, k, origin))
             if rec_run.experiment.attack is None and metric == metrics[0]:
                 print("\nleast recommended classes with the most recommended, to attack next:")
+                names = dict(zip(table["classId"], table["className"], strict=True))
                 for pair in suggest_pairs(table, k, options.min_items):
-                    print("  " + attack_command(options.dataset, rec_run.experiment, *pair))
+                    command = attack_command(options.dataset, rec_run.experiment, *pair)
+                    print(f"  {command} # {names[pair[0]]}, to look like {names[pair[1]]}")
         if rec_run.experiment.attack is not None and rec_run.protocol == "retrained":
             print(
                 "\nretraining alone changes these values too: summarize.py has seeds and controls"
