@@ -227,8 +227,9 @@ def test_photos_and_orders_are_all_that_a_shop_needs(folder):
     tables = f"--images {folder}/my photos --interactions {folder}/o.csv"
     assert prepared == f"called: prepare_dataset.py folder --dataset shop {tables}"
     given = {
-        **{"dataset": "shop", "budget": "small", "gpu": "-1", "network": "--arch resnet50"},
-        "start": "--pretrained imagenet --arch resnet50",
+        **{"dataset": "shop", "budget": "small", "gpu": "-1"},
+        "network": "--arch resnet50 --resize 224",
+        "start": "--pretrained imagenet --arch resnet50 --size 224",
     }
     assert studies(output) == [
         (["catalogue", "clean_lists"], given | {"origin": "0", "target": "1"}),
