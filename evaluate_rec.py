@@ -101,8 +101,10 @@ def main() -> None:
                 continue
             print(category_overview(table, k, origin))
             if rec_run.experiment.attack is None and metric == metrics[0]:
+                names = dict(zip(table["classId"], table["className"], strict=True))
                 for pair in suggest_pairs(table, k, options.min_items):
-                    suggested[attack_command(layout, rec_run.experiment, *pair)] = None
+                    command = attack_command(layout, rec_run.experiment, *pair)
+                    suggested[f"{command} # {names[pair[0]]}, to look like {names[pair[1]]}"] = None
         if rec_run.experiment.attack is not None and rec_run.protocol == "retrained":
             print(
                 "\nretraining alone changes these values too: summarize.py has seeds and controls"

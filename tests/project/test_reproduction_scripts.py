@@ -28,7 +28,10 @@ NAMES = (
 )
 STUDY = """printf 'study\\t%s\\t%s\\n' "$(printf '%q ' "$@")" "$(cat "$STUDY_ENTRIES")"
 """
-PAIRS = ("--origin_class 7 --target_class 9", "--origin_class 1 --target_class 2")
+PAIRS = (
+    "--origin_class 7 --target_class 9 --defense 0 # sandal, to look like running shoe, trainer",
+    "--origin_class 1 --target_class 2 --defense 0 # a, to look like b",
+)
 SETUP = f"""[ "${{1:-requirements.txt}}" = requirements.txt ] || exit 9
 python() {{ printf '%s\\n' "called: $*" {" ".join(map(shlex.quote, PAIRS))}; }}
 """
@@ -211,7 +214,7 @@ def test_the_classes_to_attack_are_suggested_after_the_clean_lists(folder):
     ]
     assert first == (["robust_extractors", "clean_lists"], given | {"origin": "0", "target": "1"})
     assert second == (["robust_extractors"], given | {"origin": "7", "target": "9"})
-    assert "attacked: class 7, to look like class 9" in output
+    assert "classes 7 and 9 are attacked: sandal, to look like running shoe, trainer\n" in output
     assert (folder / "data/shop/items.csv").read_text() == labels.read_text()
     output = call(folder, f"{command} -- --dry-run")
     assert len(studies(output)) == 1 and "chosen once these lists are there" in output
@@ -224,8 +227,9 @@ def test_photos_and_orders_are_all_that_a_shop_needs(folder):
     tables = f"--images {folder}/my photos --interactions {folder}/o.csv"
     assert prepared == f"called: prepare_dataset.py folder --dataset shop {tables}"
     given = {
-        **{"dataset": "shop", "budget": "small", "gpu": "-1", "network": "--arch resnet50"},
-        "start": "--pretrained imagenet --arch resnet50",
+        **{"dataset": "shop", "budget": "small", "gpu": "-1"},
+        "network": "--arch resnet50 --resize 224",
+        "start": "--pretrained imagenet --arch resnet50 --size 224",
     }
     assert studies(output) == [
         (["catalogue", "clean_lists"], given | {"origin": "0", "target": "1"}),
