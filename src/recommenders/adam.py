@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from src.extractors.device import select_device
-from src.recommenders.hyperparameters import NetworkHyperparameters
+from src.recommenders.hyperparameters import AdamHyperparameters
 from src.recommenders.sampling import TripleSampler
 from src.recommenders.weights import Weights
 
@@ -25,7 +25,7 @@ class AdamTrainer:
     def __init__(
         self,
         start: Weights,
-        hyperparameters: NetworkHyperparameters,
+        hyperparameters: AdamHyperparameters,
         sampler: TripleSampler,
         seed: int,
         gpu: int,

@@ -11,7 +11,12 @@ from src.artifacts.experiments import Experiment, Run, option_text
 from src.artifacts.layout import Layout
 from src.cli import fidelity_of, number_list
 from src.recommenders.factor_models import OF_MF, OF_VISUAL, FactorModel
-from src.recommenders.hyperparameters import Adversary, Hyperparameters, NetworkHyperparameters
+from src.recommenders.hyperparameters import (
+    Adversary,
+    GraphHyperparameters,
+    Hyperparameters,
+    NetworkHyperparameters,
+)
 from src.recommenders.models import (
     OPTIONS,
     Model,
@@ -53,7 +58,7 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch_size",
         type=positive,
-        help="interactions in one step (default: 512, for ACF and DVBPR 32)",
+        help="interactions in one step (default: 512, for ACF and DVBPR 32, for LightGCN 1024)",
     )
     parser.add_argument(
         "--hidden",
@@ -61,6 +66,7 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         help="width of hidden layers: the two last ones of DVBPR's network (default: 4096), or ACF's "
         "attention (default: 64)",
     )
+    parser.add_argument("--layers", type=positive, help="layers of LightGCN's graph (default: 3)")
     parser.add_argument(
         "--lr",
         nargs="+",
@@ -195,9 +201,7 @@ def add_walk_options(parser: argparse._ActionsContainer) -> None:
 def hyperparameters_of(options: argparse.Namespace, model: type[FactorModel]) -> Hyperparameters:
     """Return the hyperparameters of the options; ``UserError`` for text that is no list of numbers."""
     published = _published(options, model)
-    hidden = {}
-    if isinstance(published, NetworkHyperparameters):
-        hidden["hidden"] = options.hidden or published.hidden
+    sizes = {size: getattr(options, size) or getattr(published, size) for size in _sizes(model)}
     return replace(
         published,
         factors=options.emb1_K,
@@ -207,29 +211,38 @@ def hyperparameters_of(options: argparse.Namespace, model: type[FactorModel]) ->
         regulariser=_REDUCTIONS.get(options.reg_reduction, published.regulariser),
         negatives=options.negatives,
         features=options.features if model.reads_images and not model.reads_pixels else "raw",
-        **hidden,
+        **sizes,
     )
 
 
 def _published(options: argparse.Namespace, model: type[FactorModel]) -> Hyperparameters:
     """Return the default hyperparameters of a form and fidelity."""
     fidelity, visual, defaults = fidelity_of(options), model.reads_images, model.defaults
+    rates = {
+        "batch": defaults.batch,
+        "learning_rates": _three_numbers("--lr", [defaults.learning_rates]),
+        "penalties": _three_numbers("--regs", [defaults.penalties]),
+    }
+    if defaults.layers:
+        return GraphHyperparameters(form=None, **rates, layers=defaults.layers)
     if defaults.hidden:
         return NetworkHyperparameters(
             form=None,
-            batch=defaults.batch,
-            learning_rates=_three_numbers("--lr", [defaults.learning_rates]),
-            penalties=_three_numbers("--regs", [defaults.penalties]),
+            **rates,
             hidden=defaults.hidden,
             as_published=fidelity.fixed_acf_users,
         )
     return Hyperparameters(
         form=options.form if visual else ("mf_bias" if options.item_bias else "mf"),
-        learning_rates=_three_numbers("--lr", [defaults.learning_rates]),
-        penalties=_three_numbers("--regs", [defaults.penalties]),
+        **rates,
         regulariser=fidelity.regulariser if visual else fidelity.mf_regulariser,
         drop_last_batch=fidelity.drop_last_batch,
     )
+
+
+def _sizes(model: type[FactorModel]) -> tuple[str, ...]:
+    """Return the names of the sizes that a network has beside its number of factors."""
+    return tuple(size for size in ("hidden", "layers") if getattr(model.defaults, size))
 
 
 def adversary_of(options: argparse.Namespace, model: type[FactorModel]) -> Adversary | None:
@@ -273,7 +286,7 @@ def run_of(
         for field in (
             *("factors", "batch", "learning_rates", "penalties", "regulariser", "negatives"),
             "features",
-            *(("hidden",) if model.defaults.hidden else ()),
+            *_sizes(model),
         )
     }
     adversary = adversary_of(options, model)

@@ -42,6 +42,8 @@ class Defaults:
     batch: int = 512
     hidden: int | None = None
     """Width of hidden layers; None for recommenders without any."""
+    layers: int | None = None
+    """Layers of a graph; None for recommenders without one."""
 
 
 OF_VISUAL = Defaults(4000, "[0.01,1e-4,1e-3]", "[1e-1,1e-3,0]", 0.1, 1.0, "reset")
@@ -50,6 +52,8 @@ OF_ACF = Defaults(20, "1e-4", "1", 0.0, 0.0, "keep", batch=32, hidden=64)
 """The published defaults of ACF, which leave its attention as it was drawn: see docs/recommenders.md."""
 OF_DVBPR = Defaults(20, "1e-4", "[1,0,1e-3]", 0.0, 0.0, "keep", batch=32, hidden=4096)
 """The published defaults of DVBPR."""
+OF_LIGHTGCN = Defaults(1000, "1e-3", "1e-4", 0.0, 0.0, "keep", batch=1024, layers=3)
+"""The published defaults of LightGCN."""
 OF_MF = Defaults(100, "0.05", "0", 1.0, 0.5, "keep")
 """He et al.'s defaults for BPR-MF and AMF, with fewer epochs."""
 
@@ -162,10 +166,10 @@ class FactorModel(Recommender):
         return self.weights.unit
 
     def slopes(self, users: np.ndarray | slice = slice(None)) -> np.ndarray | None:
-        """Return the slopes E visual(P_u) / scale."""
-        _, visual = latent_and_visual(self.form, self.weights.tables["P"][users], np.pad)
-        if visual is None:
+        """Return the slopes E visual(P_u) / scale; None without a table E."""
+        if "E" not in self.weights.tables:
             return None
+        _, visual = latent_and_visual(self.form, self.weights.tables["P"][users], np.pad)
         return scaled(visual @ self.weights.tables["E"].T, self.weights.scale)
 
     def parameters(self, factors: Factors) -> dict[str, Parameter]:

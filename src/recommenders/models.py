@@ -34,6 +34,7 @@ OPTIONS = {
     "negatives": Option("neg", "--negatives"),
     "features": Option("features", "--features"),
     "hidden": Option("hidden", "--hidden"),
+    "layers": Option("layers", "--layers"),
     "weight": Option("lmd", "--lmd", adversarial=True),
     "epsilon": Option("eps", "--epsilon", adversarial=True),
     "kind": Option("type", "--adv_type", adversarial=True),

@@ -4,6 +4,7 @@ from src.recommenders.acf import ACF
 from src.recommenders.baselines import Popularity, RandomFactors
 from src.recommenders.dvbpr import DVBPR
 from src.recommenders.factor_models import AMF, AMR, BPRMF, VBPR, RankAMR
+from src.recommenders.lightgcn import LightGCN
 from src.recommenders.recommender import Recommender
 
 RECOMMENDERS: dict[str, type[Recommender]] = {
@@ -13,6 +14,7 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
     "BPRMF": BPRMF,
     "DVBPR": DVBPR,
     "ACF": ACF,
+    "LightGCN": LightGCN,
     "AMR": AMR,
     "RankAMR": RankAMR,
     "AMF": AMF,

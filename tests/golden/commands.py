@@ -168,6 +168,7 @@ FURTHER_RECOMMENDERS: Commands = [
         "recommend by pixels and by attention",
         f"rec_generator.py {LISTS} --model DVBPR ACF --hidden 8 --lr 0.001 --regs 0.01",
     ),
+    ("recommend by a graph", f"rec_generator.py {LISTS} --model LightGCN --layers 2 --lr 0.01"),
     (
         "attack on the lists of pixels",
         f"classify_extract_attack.py {PLAIN} --eps 8 --score_epoch 2 --items random:4"

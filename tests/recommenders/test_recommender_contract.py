@@ -11,7 +11,12 @@ from src.artifacts.errors import UserError
 from src.datasets.interactions import Interactions
 from src.recommenders.data import TrainingData
 from src.recommenders.factor_models import VBPR, FactorModel
-from src.recommenders.hyperparameters import Adversary, Hyperparameters, NetworkHyperparameters
+from src.recommenders.hyperparameters import (
+    Adversary,
+    GraphHyperparameters,
+    Hyperparameters,
+    NetworkHyperparameters,
+)
 from src.recommenders.parameter_attack import ParameterAttack
 from src.recommenders.ranking import top_k
 from src.recommenders.recommender import Recommender
@@ -59,8 +64,11 @@ def options_of(
     if not issubclass(kind, FactorModel):
         return {}
     of_both = {"hyperparameters": Hyperparameters(form, 3, 8, learning_rates=(0.5, 0.5, 0.5))}
+    rates, penalties = (0.01, 0.01, 0.01), (0.0, 0.0, 0.0)
+    if kind.defaults.layers:
+        small = GraphHyperparameters(form, 3, 8, rates, penalties, layers=2)
+        return {"hyperparameters": small, "epochs": 2}
     if kind.defaults.hidden:
-        rates, penalties = (0.01, 0.01, 0.01), (0.0, 0.0, 0.0)
         small = NetworkHyperparameters(form, 3, 8, rates, penalties, hidden=8)
         return {"hyperparameters": small, "epochs": 2}
     if kind.continues is None:
