@@ -16,6 +16,8 @@ from src.extractors.distribution import process_group
 from src.recommenders.command import (
     add_recommender_options,
     add_seeds_option,
+    grid_of,
+    hyperparameters_of,
     positive,
     require_read,
     run_of,
@@ -115,12 +117,25 @@ def main() -> None:
     names = chosen_models(options)
     layout = Layout(options.dataset, options.root)
     layout.require_data()
+    if options.search is not None:
+        require_searchable(options, names, layout)
     experiments = [Experiment.parse(name) for name in options.experiment_name]
     if any(RECOMMENDERS[name].reads_images for name in names):
         for experiment in experiments:
             require_features(layout.features(experiment))
     with process_group(options.gpu) as gpu:
         recommend(options, names, layout, experiments, gpu)
+
+
+def require_searchable(options: argparse.Namespace, names: list[str], layout: Layout) -> None:
+    """Raise ``UserError`` for a grid that cannot be read, and where no rows judge it."""
+    from src.recommenders.fitting import no_validation
+
+    for name in names:
+        if issubclass(kind := RECOMMENDERS[name], FactorModel):
+            list(grid_of(options, kind).trials(hyperparameters_of(options, kind)))
+    if not (options.load_weights_from or options.deployed or layout.validation_set.is_file()):
+        raise no_validation(layout, "hyperparameters")
 
 
 def recommend(
@@ -141,6 +156,7 @@ def recommend(
         recommend_deployed,
         recommend_retrained,
     )
+    from src.recommenders.search import as_chosen, tuned
 
     def quality(ranks: TestRanks) -> float:
         return ndcg(ranks.users, ranks.ranks, TABLE_K).mean()
@@ -171,6 +187,15 @@ def recommend(
             training = training_of(
                 options, name, layout, replace(run, experiment=clean or experiment)
             )
+            searches = options.search is not None and issubclass(kind, FactorModel)
+            if searches and clean:
+                training = as_chosen(training, training.weights(run.epochs))
+            elif searches:
+                of_clean = functools.partial(
+                    load_from, experiment.clean, kind.reads_images, pixels=kind.reads_pixels
+                )
+                grid = grid_of(options, kind)
+                training = tuned(training, grid, of_clean, gpu, progress, options.force)
             if options.deployed:
                 run = recommend_deployed(training, experiment, data, ranking, options.force)
                 before = accuracy(training.ranks(load_clean()))

@@ -11,6 +11,7 @@ from src.artifacts.experiments import Experiment, Run, option_text
 from src.artifacts.layout import Layout
 from src.cli import fidelity_of, number_list
 from src.recommenders.factor_models import OF_MF, OF_VISUAL, FactorModel
+from src.recommenders.grid import AXES, Grid, search_words
 from src.recommenders.hyperparameters import (
     Adversary,
     GraphHyperparameters,
@@ -39,7 +40,7 @@ _FLAG_OF_VARIANT = {
     "random": "--adv_type rand",
 }
 _FLAG_OF_KEY = {option.key: option.flag for option in OPTIONS.values()}
-_SHOWN = re.compile(rf"_({'|'.join(sorted(_FLAG_OF_KEY, key=len, reverse=True))})([^_]+)")
+_SHOWN = re.compile(rf"_({'|'.join(sorted(_FLAG_OF_KEY, key=len, reverse=True))})([^_]*)")
 
 
 def add_recommender_options(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +79,14 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="regularisation of users, items and projection; one number serves all "
         f"(default: {_both('penalties')})",
+    )
+    parser.add_argument(
+        "--search",
+        nargs="*",
+        metavar="AXIS=VALUES",
+        help='choose the values that rank validationset.tsv best, such as "lr=0.01 0.05" "regs=0 0.01" '
+        '"factors=32 64"; without values a grid of all three, less those whose options are given. '
+        "Adversarial recommenders take the values of the plain ones that they continue",
     )
     parser.add_argument(
         "--reg_reduction",
@@ -215,6 +224,32 @@ def hyperparameters_of(options: argparse.Namespace, model: type[FactorModel]) ->
     )
 
 
+def grid_of(options: argparse.Namespace, model: type[FactorModel]) -> Grid | None:
+    """Return the grid of ``--search``; None if nothing is searched.
+
+    Raises ``UserError`` for text that is no grid, and for an axis whose option is given too.
+    """
+    if options.search is None:
+        return None
+    given = {
+        "factors": options.emb1_K != Hyperparameters.factors,
+        "lr": options.lr is not None,
+        "regs": options.regs is not None,
+    }
+    fixed = [axis for axis in AXES if given[axis]]
+    if not options.search:
+        grid = Grid.usual(_published(options, model), fixed)
+        if not grid.values:
+            raise UserError("--search: all that it would choose is given by options")
+        return grid
+    grid = Grid.read(options.search)
+    for axis in fixed:
+        if axis in grid.values:
+            flag = OPTIONS[AXES[axis]].flag
+            raise UserError(f"--search {axis} and {flag}: give one of them")
+    return grid
+
+
 def _published(options: argparse.Namespace, model: type[FactorModel]) -> Hyperparameters:
     """Return the default hyperparameters of a form and fidelity."""
     fidelity, visual, defaults = fidelity_of(options), model.reads_images, model.defaults
@@ -297,6 +332,8 @@ def run_of(
         for field, (value, usual) in values.items()
         if value != usual
     }
+    if grid := grid_of(options, model):
+        shown |= {OPTIONS["search"].key: grid.text}
     run = Run(
         experiment,
         Model(name, hyperparameters.form, adversary.variant if adversary else "").label,
@@ -364,6 +401,8 @@ def training_command(layout: Layout, run: Run) -> str:
 
 def _flag(key: str, value: str) -> str:
     """Return ``--lr 0.05 1e-05 0.001`` for ``lr`` and ``0.05-1e-05-0.001``."""
+    if key == OPTIONS["search"].key:
+        return search_words(value)
     return f"{_FLAG_OF_KEY[key]} {' '.join(re.split(r'(?<!e)-', value))}"
 
 

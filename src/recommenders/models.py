@@ -35,6 +35,7 @@ OPTIONS = {
     "features": Option("features", "--features"),
     "hidden": Option("hidden", "--hidden"),
     "layers": Option("layers", "--layers"),
+    "search": Option("search", "--search"),
     "weight": Option("lmd", "--lmd", adversarial=True),
     "epsilon": Option("eps", "--epsilon", adversarial=True),
     "kind": Option("type", "--adv_type", adversarial=True),

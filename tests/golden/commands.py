@@ -176,6 +176,11 @@ FURTHER_RECOMMENDERS: Commands = [
     ),
     ("reliance", f"-m audits.reliance {SHOP} --k 10"),
     (
+        "recommend with searched values",
+        "rec_generator.py --dataset pairs --epoch 2 --topk 10 --model BPRMF --search 'lr=0.02 0.05'"
+        f" {ON_CPU}",
+    ),
+    (
         "recommend the best checkpoint",
         "rec_generator.py --dataset pairs --epoch 4 --topk 10 --model BPRMF --keep best --verbose 2"
         f" {ON_CPU}",
