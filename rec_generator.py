@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import importlib
 import itertools
 import sys
 from dataclasses import replace
@@ -146,6 +147,9 @@ def recommend(
     gpu: int,
 ) -> None:
     """Train every recommender on every experiment with every seed, or read it, and rank."""
+    if {"tensorflow", "torch"} <= {RECOMMENDERS[name].framework for name in names}:
+        # Each brings an LLVM, and Python aborts if that of torch is not the first one.
+        importlib.import_module("torch._dynamo")
     from src.artifacts.tables import TestRanks, read_test_ranks
     from src.metrics.ranking import auc, hit_ratio, ndcg, recall
     from src.recommenders.data import load_training_data

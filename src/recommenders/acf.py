@@ -37,6 +37,7 @@ class ACF(FactorModel):
 
     train: np.ndarray
     """Training pairs (n, 2) int64 of user and item, sorted by user and then item."""
+    framework: ClassVar = "torch"
     reads_images: ClassVar = True
     moves_users: ClassVar = True
     forms: ClassVar = {"": None}

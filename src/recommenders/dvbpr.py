@@ -41,6 +41,7 @@ class DVBPR(FactorModel):
     n_items: int
     side: int
     """Height and width of the images."""
+    framework: ClassVar = "torch"
     reads_images: ClassVar = True
     reads_pixels: ClassVar = True
     forms: ClassVar = {"": None}

@@ -80,6 +80,7 @@ class FactorModel(Recommender):
 
     form: Form | None
     weights: Weights
+    framework: ClassVar = "tensorflow"
     defaults: ClassVar[Defaults]
     tables: ClassVar[tuple[str, ...]] = TABLES
     """Names of the tables of its weights."""

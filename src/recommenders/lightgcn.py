@@ -32,6 +32,7 @@ class LightGCN(FactorModel):
 
     train: np.ndarray
     """Training pairs (n, 2) int64 of user and item, sorted by user and then item."""
+    framework: ClassVar = "torch"
     forms: ClassVar = {"": None}
     defaults: ClassVar = OF_LIGHTGCN
     tables: ClassVar = ("P", "Q", "mix")

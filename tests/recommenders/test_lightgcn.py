@@ -1,15 +1,22 @@
 """LightGCN: layers by hand and by loops, one training step by finite differences."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from src.artifacts.errors import UserError
+from src.artifacts.layout import Layout
+from src.artifacts.tables import write_pairs
 from src.datasets.interactions import Interactions
 from src.recommenders.data import TrainingData
 from src.recommenders.hyperparameters import GraphHyperparameters
 from src.recommenders.lightgcn import LightGCN
 from src.recommenders.weights import Weights, fresh_moments
 
+ROOT = Path(__file__).parents[2]
 RATE, BETAS = 0.01, (0.9, 0.999)
 N_USERS, N_ITEMS = 3, 5
 TRAIN = np.array([[0, 0], [0, 1], [1, 1], [1, 2], [1, 3], [2, 0]])
@@ -115,6 +122,22 @@ def test_a_continued_training_ends_at_the_same_bytes():
     for name in LightGCN.tables:
         one, other = (end.weights.tables[name] for end in ends)
         assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.slow
+def test_one_command_trains_in_both_frameworks(tmp_path):
+    """A process of its own, since the tests' own has loaded torch first."""
+    layout = Layout("tiny", tmp_path)
+    (layout.images).mkdir(parents=True)
+    for item in range(N_ITEMS):
+        (layout.images / f"{item}.jpg").write_bytes(b"")
+    write_pairs(layout.training_set, TRAIN)
+    write_pairs(layout.test_set, data().interactions.test)
+    command = [sys.executable, ROOT / "rec_generator.py", "--dataset", "tiny", "--root", tmp_path]
+    options = ["--model", "BPRMF", "LightGCN", "--epoch", "1", "--topk", "2", "--gpu", "-1"]
+    subprocess.run([*command, *options], check=True, cwd=tmp_path, capture_output=True)
+    found = {path.name for path in layout.recommendations_dir.glob("*.tsv")}
+    assert found == {f"original_top2_ep1_{model}.tsv" for model in ("BPRMF", "LightGCN")}
 
 
 def test_different_learning_rates_are_refused():
