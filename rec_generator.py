@@ -23,6 +23,7 @@ from src.recommenders.command import (
     require_read,
     run_of,
 )
+from src.recommenders.cornac_models import row_name
 from src.recommenders.factor_models import FactorModel
 from src.recommenders.registry import RECOMMENDERS
 
@@ -43,9 +44,11 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--model",
         nargs="+",
+        type=row_name,
         choices=tuple(RECOMMENDERS),
         default=["VBPR"],
-        help="recommenders, one or more; BPRMF and AMF need no features, Pop and Random are baselines",
+        help="recommenders, one or more; BPRMF and AMF need no features, Pop and Random are baselines, "
+        "cornac:VBPR is that of the library Cornac",
     )
     parser.add_argument("--adv", type=int, choices=(0, 1), default=0, help="1: AMR")
     add_recommender_options(parser)
@@ -176,7 +179,14 @@ def recommend(
             f"AUC {auc(users, ranks.ranks, ranks.negatives).mean():.4f}"
         )
 
-    progress = Progress(options.verbose, accuracy, quality)
+    def values(ranks: TestRanks) -> dict[str, float]:
+        return {
+            "ndcg": quality(ranks),
+            "hr": hit_ratio(ranks.users, ranks.ranks, TABLE_K).mean(),
+            "auc": auc(ranks.users, ranks.ranks, ranks.negatives).mean(),
+        }
+
+    progress = Progress(options.verbose, accuracy, quality, values)
     ranking = Ranking(gpu, None if options.lists == "none" else options.lists)
     learnt = options.load_weights_from or options.deployed
     clean = learnt and Experiment.parse(learnt)

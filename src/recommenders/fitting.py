@@ -63,6 +63,8 @@ class Progress:
     quality: Callable[[TestRanks], float]
     """Function that turns the ranks of held-out items into a number, which compares checkpoints on
     validation rows."""
+    values: Callable[[TestRanks], dict[str, float]]
+    """Function that measures the ranks of held-out items, by names of columns."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,10 @@ class Fitting:
     def fitted(self, data: TrainingData, force: bool = False) -> Recommender:
         """Fit, or read the stored recommender that was fitted on these data; ``force`` fits again.
 
-        A recommender that reads images is stored for the test-time protocol.
+        A recommender that reads images is stored for the test-time protocol, and one of a framework
+        because its training takes long.
         """
-        if not self.model.reads_images:
+        if not (self.model.reads_images or self.model.framework):
             return self.model.fit(data, self.run.seed)
         path = self.layout.weights(self.run)
         manifest = Manifest.of(STAGE, self.options, self.inputs)

@@ -2,6 +2,7 @@
 
 from src.recommenders.acf import ACF
 from src.recommenders.baselines import Popularity, RandomFactors
+from src.recommenders.cornac_models import FOLDED
 from src.recommenders.dvbpr import DVBPR
 from src.recommenders.factor_models import AMF, AMR, BPRMF, VBPR, RankAMR
 from src.recommenders.lightgcn import LightGCN
@@ -18,5 +19,6 @@ RECOMMENDERS: dict[str, type[Recommender]] = {
     "AMR": AMR,
     "RankAMR": RankAMR,
     "AMF": AMF,
+    **FOLDED,
 }
 """Plain ones stand before those that continue them: that is the order in which they are trained."""

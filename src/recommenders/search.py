@@ -13,9 +13,7 @@ from src.artifacts.experiments import option_text
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, read_record
 from src.artifacts.stage import Stage
-from src.artifacts.tables import TestRanks
 from src.extractors.distribution import rank, wait_for_all
-from src.metrics.ranking import auc, hit_ratio, ndcg
 from src.recommenders.command import training_command
 from src.recommenders.data import TrainingData
 from src.recommenders.fitting import Progress, Training, fit, no_validation, store
@@ -27,7 +25,6 @@ from src.recommenders.ranking import ranker
 STAGE = "search recommender"
 SEED = 0
 """Seed of all trials. Trainings with other seeds take the values that it chose."""
-K = 20
 _GRID = re.compile(rf"_{KEY}[^_]*")
 
 
@@ -116,35 +113,26 @@ def _judged(
 ) -> pd.DataFrame:
     """Train every trial and measure it on the validation rows: a row a trial, in their order.
 
-    The first trial with the largest nDCG is chosen.
+    The first trial of the best quality is chosen.
     """
     if len(data.interactions.validation) == 0:
         raise no_validation(training.layout, "hyperparameters")
     held_out = replace(data, interactions=data.at_validation)
-    rank_users, rows = ranker(gpu), []
+    rank_users, rows, quality = ranker(gpu), [], []
     for number, hyperparameters in enumerate(trials, start=1):
         trial = _trial(training, grid, hyperparameters)
         users, items = fit(trial, held_out, gpu, progress, force).factors(data.features)
         _, ranks = rank_users(users, items, held_out.interactions, 0)
-        values = {axis: _value(hyperparameters, axis) for axis in AXES}
-        rows.append({**values, "epochs": trial.run.epochs, "seed": SEED, **_measured(ranks)})
+        quality.append(progress.quality(ranks))
+        axes = {axis: _value(hyperparameters, axis) for axis in AXES}
+        rows.append({**axes, "epochs": trial.run.epochs, "seed": SEED, **progress.values(ranks)})
         print(
             f"trial {number} of {len(trials)}, {_words(hyperparameters, grid)}: "
-            f"nDCG@{K} {rows[-1]['ndcg']:.4f} on the validation rows",
+            f"{progress.describe(ranks)} on the validation rows",
             flush=True,
         )
-    table = pd.DataFrame(rows)
-    table["chosen"] = (np.arange(len(table)) == table["ndcg"].argmax()).astype(int)
-    return table
-
-
-def _measured(ranks: TestRanks) -> dict[str, float]:
-    users, places = ranks.users, ranks.ranks
-    return {
-        "ndcg": float(ndcg(users, places, K).mean()),
-        "hr": float(hit_ratio(users, places, K).mean()),
-        "auc": float(auc(users, places, ranks.negatives).mean()),
-    }
+    best = np.argmax(quality)
+    return pd.DataFrame(rows).assign(chosen=np.eye(len(rows), dtype=int)[best])
 
 
 def _value(hyperparameters: Hyperparameters, axis: str) -> float:
