@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import importlib
 import itertools
 import sys
 from dataclasses import replace
@@ -16,10 +17,13 @@ from src.extractors.distribution import process_group
 from src.recommenders.command import (
     add_recommender_options,
     add_seeds_option,
+    grid_of,
+    hyperparameters_of,
     positive,
     require_read,
     run_of,
 )
+from src.recommenders.cornac_models import row_name
 from src.recommenders.factor_models import FactorModel
 from src.recommenders.registry import RECOMMENDERS
 
@@ -40,9 +44,11 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--model",
         nargs="+",
+        type=row_name,
         choices=tuple(RECOMMENDERS),
         default=["VBPR"],
-        help="recommenders, one or more; BPRMF and AMF need no features, Pop and Random are baselines",
+        help="recommenders, one or more; BPRMF and AMF need no features, Pop and Random are baselines, "
+        "cornac:VBPR is that of the library Cornac",
     )
     parser.add_argument("--adv", type=int, choices=(0, 1), default=0, help="1: AMR")
     add_recommender_options(parser)
@@ -115,12 +121,25 @@ def main() -> None:
     names = chosen_models(options)
     layout = Layout(options.dataset, options.root)
     layout.require_data()
+    if options.search is not None:
+        require_searchable(options, names, layout)
     experiments = [Experiment.parse(name) for name in options.experiment_name]
     if any(RECOMMENDERS[name].reads_images for name in names):
         for experiment in experiments:
             require_features(layout.features(experiment))
     with process_group(options.gpu) as gpu:
         recommend(options, names, layout, experiments, gpu)
+
+
+def require_searchable(options: argparse.Namespace, names: list[str], layout: Layout) -> None:
+    """Raise ``UserError`` for a grid that cannot be read, and where no rows judge it."""
+    from src.recommenders.fitting import no_validation
+
+    for name in names:
+        if issubclass(kind := RECOMMENDERS[name], FactorModel):
+            list(grid_of(options, kind).trials(hyperparameters_of(options, kind)))
+    if not (options.load_weights_from or options.deployed or layout.validation_set.is_file()):
+        raise no_validation(layout, "hyperparameters")
 
 
 def recommend(
@@ -131,6 +150,9 @@ def recommend(
     gpu: int,
 ) -> None:
     """Train every recommender on every experiment with every seed, or read it, and rank."""
+    if {"tensorflow", "torch"} <= {RECOMMENDERS[name].framework for name in names}:
+        # Each brings an LLVM, and Python aborts if that of torch is not the first one.
+        importlib.import_module("torch._dynamo")
     from src.artifacts.tables import TestRanks, read_test_ranks
     from src.metrics.ranking import auc, hit_ratio, ndcg, recall
     from src.recommenders.data import load_training_data
@@ -141,6 +163,7 @@ def recommend(
         recommend_deployed,
         recommend_retrained,
     )
+    from src.recommenders.search import as_chosen, tuned
 
     def quality(ranks: TestRanks) -> float:
         return ndcg(ranks.users, ranks.ranks, TABLE_K).mean()
@@ -156,7 +179,14 @@ def recommend(
             f"AUC {auc(users, ranks.ranks, ranks.negatives).mean():.4f}"
         )
 
-    progress = Progress(options.verbose, accuracy, quality)
+    def values(ranks: TestRanks) -> dict[str, float]:
+        return {
+            "ndcg": quality(ranks),
+            "hr": hit_ratio(ranks.users, ranks.ranks, TABLE_K).mean(),
+            "auc": auc(ranks.users, ranks.ranks, ranks.negatives).mean(),
+        }
+
+    progress = Progress(options.verbose, accuracy, quality, values)
     ranking = Ranking(gpu, None if options.lists == "none" else options.lists)
     learnt = options.load_weights_from or options.deployed
     clean = learnt and Experiment.parse(learnt)
@@ -171,6 +201,15 @@ def recommend(
             training = training_of(
                 options, name, layout, replace(run, experiment=clean or experiment)
             )
+            searches = options.search is not None and issubclass(kind, FactorModel)
+            if searches and clean:
+                training = as_chosen(training, training.weights(run.epochs))
+            elif searches:
+                of_clean = functools.partial(
+                    load_from, experiment.clean, kind.reads_images, pixels=kind.reads_pixels
+                )
+                grid = grid_of(options, kind)
+                training = tuned(training, grid, of_clean, gpu, progress, options.force)
             if options.deployed:
                 run = recommend_deployed(training, experiment, data, ranking, options.force)
                 before = accuracy(training.ranks(load_clean()))

@@ -12,7 +12,6 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.metrics.ranking import auc, hit_ratio
 from src.recommenders.data import TrainingData, load_training_data
-from src.recommenders.factor_models import FactorModel
 from src.recommenders.fitting import Fitting, files_read
 from src.recommenders.models import Model
 from src.recommenders.ranking import test_ranks
@@ -43,8 +42,8 @@ def trained_recommenders(
 ) -> list[Trained]:
     """Find the recommenders ``names`` that are trained on a clean experiment, in the table's order.
 
-    Of trainings that differ in their epochs alone it is the longest. A recommender that is not trained
-    in epochs is fitted with the seeds of the others. ``UserError`` where nothing is trained.
+    Of trainings that differ in their epochs alone it is the longest. A recommender that no framework
+    trains is fitted with the seeds of the others. ``UserError`` where nothing is trained.
     """
     found: dict[Run, set[int]] = {}
     for path in sorted(layout.weights(Run(experiment)).parent.glob(f"{experiment.name}_step*.npz")):
@@ -53,7 +52,7 @@ def trained_recommenders(
             kind = Model.parse(run.model).kind
         except UserError:
             continue  # a file of the user's own
-        if run.experiment == experiment and issubclass(kind, FactorModel):
+        if run.experiment == experiment and kind.framework:
             found.setdefault(replace(run, seed=0), set()).add(run.seed)
     longest: dict[Run, int] = {}
     for run in found:
@@ -62,7 +61,7 @@ def trained_recommenders(
     trained = []
     seeds = sorted(set().union(*found.values())) if found else [0]
     for name in (of for of in RECOMMENDERS if of in names):
-        if not issubclass(RECOMMENDERS[name], FactorModel):
+        if not RECOMMENDERS[name].framework:
             trained.append(Trained(Run(experiment, name, 0), tuple(seeds)))
             continue
         for alike, epochs in longest.items():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 
 from src.recommenders.data import TrainingData
-from src.recommenders.factor_models import OF_ACF, FactorModel
+from src.recommenders.factor_models import OF_ACF, FactorModel, Trainer
 from src.recommenders.hyperparameters import Adversary, NetworkHyperparameters
 from src.recommenders.parameter_attack import Parameter
 from src.recommenders.recommender import Factors, Recommender, require_features
@@ -37,6 +37,7 @@ class ACF(FactorModel):
 
     train: np.ndarray
     """Training pairs (n, 2) int64 of user and item, sorted by user and then item."""
+    framework: ClassVar = "torch"
     reads_images: ClassVar = True
     moves_users: ClassVar = True
     forms: ClassVar = {"": None}
@@ -72,54 +73,38 @@ class ACF(FactorModel):
         return Weights(drawn, fresh_moments(drawn), scale, unit=data.unit)
 
     @classmethod
-    def fit(
+    def trainer(
         cls,
         data: TrainingData,
         seed: int,
-        *,
         hyperparameters: NetworkHyperparameters,
-        epochs: int,
-        adversary: Adversary | None = None,
-        start: Weights | None = None,
-        gpu: int = -1,
-        after_epoch: Callable[[int, float, Callable[[], Self]], None] = lambda *_: None,
-    ) -> Self:
+        adversary: Adversary | None,
+        start: Weights,
+        gpu: int,
+    ) -> Trainer:
         import torch
 
-        from src.extractors.device import select_device
-        from src.recommenders.adam import AdamTables
+        from src.recommenders.adam import AdamTrainer
         from src.recommenders.item_attention import batch_loss
 
         del adversary  # no recommender continues ACF
-        device, batch = select_device(gpu), hyperparameters.batch
-        start = cls.initial(data, hyperparameters, seed) if start is None else start
-        trained = AdamTables(start, hyperparameters, len(data.interactions.train), device)
         read = scaled(data.features, start.scale, start.unit)
-        features, train, first = (
-            torch.from_numpy(of).to(device)
-            for of in (read, data.interactions.train, data.interactions.first)
-        )
 
-        def state(epoch: int) -> Self:
-            return cls.of(None, trained.weights(start.scale, epoch, start.unit), data)
+        def loss_on(device: torch.device) -> Callable[..., "Tensor"]:
+            features, train, first = (
+                torch.from_numpy(of).to(device)
+                for of in (read, data.interactions.train, data.interactions.first)
+            )
+            return functools.partial(
+                batch_loss,
+                features=features,
+                train=train,
+                first=first,
+                penalties=hyperparameters.penalties,
+                fixed_users=hyperparameters.as_published,
+            )
 
-        for epoch in range(start.epoch + 1, epochs + 1):
-            triples = torch.from_numpy(data.sampler.epoch(seed, epoch)).long().to(device)
-            loss = 0.0
-            for of_batch in triples.split(batch, dim=1):
-                loss += trained.step(
-                    batch_loss(
-                        trained.tables,
-                        features,
-                        train,
-                        first,
-                        of_batch,
-                        hyperparameters.penalties,
-                        hyperparameters.as_published,
-                    )
-                )
-            after_epoch(epoch, loss, functools.partial(state, epoch))
-        return state(epochs)
+        return AdamTrainer(start, hyperparameters, data.sampler, seed, gpu, loss_on)
 
     def factors(self, features: np.ndarray | None) -> Factors:
         import torch

@@ -11,7 +11,13 @@ from src.artifacts.experiments import Experiment, Run, option_text
 from src.artifacts.layout import Layout
 from src.cli import fidelity_of, number_list
 from src.recommenders.factor_models import OF_MF, OF_VISUAL, FactorModel
-from src.recommenders.hyperparameters import Adversary, Hyperparameters, NetworkHyperparameters
+from src.recommenders.grid import AXES, Grid, search_words
+from src.recommenders.hyperparameters import (
+    Adversary,
+    GraphHyperparameters,
+    Hyperparameters,
+    NetworkHyperparameters,
+)
 from src.recommenders.models import (
     OPTIONS,
     Model,
@@ -34,7 +40,7 @@ _FLAG_OF_VARIANT = {
     "random": "--adv_type rand",
 }
 _FLAG_OF_KEY = {option.key: option.flag for option in OPTIONS.values()}
-_SHOWN = re.compile(rf"_({'|'.join(sorted(_FLAG_OF_KEY, key=len, reverse=True))})([^_]+)")
+_SHOWN = re.compile(rf"_({'|'.join(sorted(_FLAG_OF_KEY, key=len, reverse=True))})([^_]*)")
 
 
 def add_recommender_options(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +60,7 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         "--batch",
         "--batch_size",
         type=positive,
-        help="interactions in one step (default: 512, for ACF and DVBPR 32)",
+        help="interactions in one step (default: 512, for ACF and DVBPR 32, for LightGCN 1024)",
     )
     parser.add_argument(
         "--hidden",
@@ -62,6 +68,7 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         help="width of hidden layers: the two last ones of DVBPR's network (default: 4096), or ACF's "
         "attention (default: 64)",
     )
+    parser.add_argument("--layers", type=positive, help="layers of LightGCN's graph (default: 3)")
     parser.add_argument(
         "--lr",
         nargs="+",
@@ -73,6 +80,14 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="regularisation of users, items and projection; one number serves all "
         f"(default: {_both('penalties')})",
+    )
+    parser.add_argument(
+        "--search",
+        nargs="*",
+        metavar="AXIS=VALUES",
+        help='choose the values that rank validationset.tsv best, such as "lr=0.01 0.05" "regs=0 0.01" '
+        '"factors=32 64"; without values a grid of all three, less those whose options are given. '
+        "Adversarial recommenders take the values of the plain ones that they continue",
     )
     parser.add_argument(
         "--reg_reduction",
@@ -198,9 +213,7 @@ def add_walk_options(parser: argparse._ActionsContainer) -> None:
 def hyperparameters_of(options: argparse.Namespace, model: type[FactorModel]) -> Hyperparameters:
     """Return the hyperparameters of the options; ``UserError`` for text that is no list of numbers."""
     published = _published(options, model)
-    hidden = {}
-    if isinstance(published, NetworkHyperparameters):
-        hidden["hidden"] = options.hidden or published.hidden
+    sizes = {size: getattr(options, size) or getattr(published, size) for size in _sizes(model)}
     return replace(
         published,
         factors=options.emb1_K,
@@ -210,29 +223,64 @@ def hyperparameters_of(options: argparse.Namespace, model: type[FactorModel]) ->
         regulariser=_REDUCTIONS.get(options.reg_reduction, published.regulariser),
         negatives=options.negatives,
         features=options.features if model.reads_images and not model.reads_pixels else "raw",
-        **hidden,
+        **sizes,
     )
+
+
+def grid_of(options: argparse.Namespace, model: type[FactorModel]) -> Grid | None:
+    """Return the grid of ``--search``; None if nothing is searched.
+
+    Raises ``UserError`` for text that is no grid, and for an axis whose option is given too.
+    """
+    if options.search is None:
+        return None
+    given = {
+        "factors": options.emb1_K != Hyperparameters.factors,
+        "lr": options.lr is not None,
+        "regs": options.regs is not None,
+    }
+    fixed = [axis for axis in AXES if given[axis]]
+    if not options.search:
+        grid = Grid.usual(_published(options, model), fixed)
+        if not grid.values:
+            raise UserError("--search: all that it would choose is given by options")
+        return grid
+    grid = Grid.read(options.search)
+    for axis in fixed:
+        if axis in grid.values:
+            flag = OPTIONS[AXES[axis]].flag
+            raise UserError(f"--search {axis} and {flag}: give one of them")
+    return grid
 
 
 def _published(options: argparse.Namespace, model: type[FactorModel]) -> Hyperparameters:
     """Return the default hyperparameters of a form and fidelity."""
     fidelity, visual, defaults = fidelity_of(options), model.reads_images, model.defaults
+    rates = {
+        "batch": defaults.batch,
+        "learning_rates": _three_numbers("--lr", [defaults.learning_rates]),
+        "penalties": _three_numbers("--regs", [defaults.penalties]),
+    }
+    if defaults.layers:
+        return GraphHyperparameters(form=None, **rates, layers=defaults.layers)
     if defaults.hidden:
         return NetworkHyperparameters(
             form=None,
-            batch=defaults.batch,
-            learning_rates=_three_numbers("--lr", [defaults.learning_rates]),
-            penalties=_three_numbers("--regs", [defaults.penalties]),
+            **rates,
             hidden=defaults.hidden,
             as_published=fidelity.fixed_acf_users,
         )
     return Hyperparameters(
         form=options.form if visual else ("mf_bias" if options.item_bias else "mf"),
-        learning_rates=_three_numbers("--lr", [defaults.learning_rates]),
-        penalties=_three_numbers("--regs", [defaults.penalties]),
+        **rates,
         regulariser=fidelity.regulariser if visual else fidelity.mf_regulariser,
         drop_last_batch=fidelity.drop_last_batch,
     )
+
+
+def _sizes(model: type[FactorModel]) -> tuple[str, ...]:
+    """Return the names of the sizes that a network has beside its number of factors."""
+    return tuple(size for size in ("hidden", "layers") if getattr(model.defaults, size))
 
 
 def adversary_of(options: argparse.Namespace, model: type[FactorModel]) -> Adversary | None:
@@ -276,7 +324,7 @@ def run_of(
         for field in (
             *("factors", "batch", "learning_rates", "penalties", "regulariser", "negatives"),
             "features",
-            *(("hidden",) if model.defaults.hidden else ()),
+            *_sizes(model),
         )
     }
     adversary = adversary_of(options, model)
@@ -287,6 +335,8 @@ def run_of(
         for field, (value, usual) in values.items()
         if value != usual
     }
+    if grid := grid_of(options, model):
+        shown |= {OPTIONS["search"].key: grid.text}
     run = Run(
         experiment,
         Model(name, hyperparameters.form, adversary.variant if adversary else "").label,
@@ -354,6 +404,8 @@ def training_command(layout: Layout, run: Run) -> str:
 
 def _flag(key: str, value: str) -> str:
     """Return ``--lr 0.05 1e-05 0.001`` for ``lr`` and ``0.05-1e-05-0.001``."""
+    if key == OPTIONS["search"].key:
+        return search_words(value)
     return f"{_FLAG_OF_KEY[key]} {' '.join(re.split(r'(?<!e)-', value))}"
 
 

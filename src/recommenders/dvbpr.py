@@ -10,7 +10,7 @@ import numpy as np
 
 from src.artifacts.errors import UserError
 from src.recommenders.data import TrainingData
-from src.recommenders.factor_models import OF_DVBPR, FactorModel
+from src.recommenders.factor_models import OF_DVBPR, FactorModel, Trainer
 from src.recommenders.hyperparameters import Adversary, NetworkHyperparameters
 from src.recommenders.parameter_attack import Parameter
 from src.recommenders.recommender import Factors, Recommender, require_features
@@ -41,6 +41,7 @@ class DVBPR(FactorModel):
     n_items: int
     side: int
     """Height and width of the images."""
+    framework: ClassVar = "torch"
     reads_images: ClassVar = True
     reads_pixels: ClassVar = True
     forms: ClassVar = {"": None}
@@ -81,53 +82,33 @@ class DVBPR(FactorModel):
         return Weights(drawn, fresh_moments(drawn), 1.0)
 
     @classmethod
-    def fit(
+    def trainer(
         cls,
         data: TrainingData,
         seed: int,
-        *,
         hyperparameters: NetworkHyperparameters,
-        epochs: int,
-        adversary: Adversary | None = None,
-        start: Weights | None = None,
-        gpu: int = -1,
-        after_epoch: Callable[[int, float, Callable[[], Self]], None] = lambda *_: None,
-    ) -> Self:
-        import torch
-
-        from src.extractors.device import select_device
-        from src.recommenders.adam import AdamTables
+        adversary: Adversary | None,
+        start: Weights,
+        gpu: int,
+    ) -> Trainer:
+        from src.recommenders.adam import AdamTrainer
         from src.recommenders.pixel_network import PixelNetwork, batch_loss
 
         del adversary  # no recommender continues DVBPR
-        device, batch = select_device(gpu), hyperparameters.batch
-        start = cls.initial(data, hyperparameters, seed) if start is None else start
-        sampler = TripleSampler.of(data.interactions, cold_items=True)
-        trained = AdamTables(start, hyperparameters, len(data.interactions.train), device)
         network = PixelNetwork(
             _side(data.features), hyperparameters.hidden, hyperparameters.factors
-        ).to(device)
+        )
 
-        def state(epoch: int) -> Self:
-            return cls.of(None, trained.weights(start.scale, epoch, False), data)
+        def loss_on(device: "torch.device") -> Callable[..., "torch.Tensor"]:
+            return functools.partial(
+                batch_loss,
+                network=network.to(device),
+                pixels=data.features,
+                penalties=hyperparameters.penalties,
+            )
 
-        for epoch in range(start.epoch + 1, epochs + 1):
-            triples = torch.from_numpy(sampler.epoch(seed, epoch)).long().to(device)
-            loss = 0.0
-            # Dropout depends on the seed and the epoch alone, so that a training can continue.
-            with torch.random.fork_rng([device] if device.type == "cuda" else []):
-                torch.manual_seed(int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]))
-                for of_batch in triples.split(batch, dim=1):
-                    of_loss = batch_loss(
-                        network,
-                        trained.tables,
-                        data.features,
-                        of_batch,
-                        hyperparameters.penalties,
-                    )
-                    loss += trained.step(of_loss)
-            after_epoch(epoch, loss, functools.partial(state, epoch))
-        return state(epochs)
+        sampler = TripleSampler.of(data.interactions, cold_items=True)
+        return AdamTrainer(start, hyperparameters, sampler, seed, gpu, loss_on)
 
     def factors(self, features: np.ndarray | None) -> Factors:
         return self.weights.tables["theta"], self.embedded(features)

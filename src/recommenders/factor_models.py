@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 
@@ -23,6 +23,11 @@ from src.recommenders.weights import (
     write_weights,
 )
 
+if TYPE_CHECKING:
+    from tensorflow import Tensor
+
+    from src.recommenders.bpr import PairwiseTrainer
+
 
 @dataclass(frozen=True)
 class Defaults:
@@ -37,6 +42,8 @@ class Defaults:
     batch: int = 512
     hidden: int | None = None
     """Width of hidden layers; None for recommenders without any."""
+    layers: int | None = None
+    """Layers of a graph; None for recommenders without one."""
 
 
 OF_VISUAL = Defaults(4000, "[0.01,1e-4,1e-3]", "[1e-1,1e-3,0]", 0.1, 1.0, "reset")
@@ -45,20 +52,35 @@ OF_ACF = Defaults(20, "1e-4", "1", 0.0, 0.0, "keep", batch=32, hidden=64)
 """The published defaults of ACF, which leave its attention as it was drawn: see docs/recommenders.md."""
 OF_DVBPR = Defaults(20, "1e-4", "[1,0,1e-3]", 0.0, 0.0, "keep", batch=32, hidden=4096)
 """The published defaults of DVBPR."""
+OF_LIGHTGCN = Defaults(1000, "1e-3", "1e-4", 0.0, 0.0, "keep", batch=1024, layers=3)
+"""The published defaults of LightGCN."""
 OF_MF = Defaults(100, "0.05", "0", 1.0, 0.5, "keep")
 """He et al.'s defaults for BPR-MF and AMF, with fewer epochs."""
+
+
+class Trainer(Protocol):
+    """Training of some tables, from the epoch after which they stand."""
+
+    def epoch(self, number: int) -> float:
+        """Train the epoch of that number, the one after the last; return the sum of its losses."""
+        ...
+
+    def weights(self, epoch: int) -> Weights:
+        """Return the present state, which is that after ``epoch`` epochs."""
+        ...
 
 
 @dataclass(frozen=True)
 class FactorModel(Recommender):
     """Recommender that trains in epochs and is stored as ``Weights``.
 
-    Its tables are P, Q and, in visual models, E, and ``scores.py`` says how they give scores. ACF and
-    DVBPR have tables and scores of their own.
+    Its tables are P, Q and, in visual models, E, and ``scores.py`` says how they give scores. Networks
+    have tables, scores and a ``trainer`` of their own.
     """
 
     form: Form | None
     weights: Weights
+    framework: ClassVar = "tensorflow"
     defaults: ClassVar[Defaults]
     tables: ClassVar[tuple[str, ...]] = TABLES
     """Names of the tables of its weights."""
@@ -101,32 +123,37 @@ class FactorModel(Recommender):
         ``after_epoch`` gets the number of each epoch, its loss, and a function that returns the present
         state.
         """
+        if start is None:
+            start = cls.initial(data, hyperparameters, seed)
+        trainer = cls.trainer(data, seed, hyperparameters, adversary, start, gpu)
+
+        def state(epoch: int) -> Self:
+            return cls.of(hyperparameters.form, trainer.weights(epoch), data)
+
+        for epoch in range(start.epoch + 1, epochs + 1):
+            loss = trainer.epoch(epoch)
+            after_epoch(epoch, loss, functools.partial(state, epoch))
+        return state(epochs)
+
+    @classmethod
+    def trainer(
+        cls,
+        data: TrainingData,
+        seed: int,
+        hyperparameters: Hyperparameters,
+        adversary: Adversary | None,
+        start: Weights,
+        gpu: int,
+    ) -> Trainer:
+        """Return what trains ``start``, on a GPU or, for ``gpu`` -1, on the CPU."""
         # TensorFlow takes seconds to import, and a run that only ranks does not need it.
         from src.recommenders.bpr import features_on, select_device, trainer_for
 
-        if start is None:
-            start = cls.initial(data, hyperparameters, seed)
         device = select_device(gpu)
-        trainer = trainer_for(start.shapes, hyperparameters, adversary, device)
-        trainer.load(start)
+        on_device = trainer_for(start.shapes, hyperparameters, adversary, device)
+        on_device.load(start)
         features = features_on(device, data.scaled_features, data.interactions.n_items)
-        drop_below = hyperparameters.batch if hyperparameters.drop_last_batch else 1
-
-        def state(epoch: int) -> Self:
-            weights = replace(trainer.save(data.scale, epoch), unit=data.unit)
-            return cls(hyperparameters.form, weights)
-
-        for epoch in range(start.epoch + 1, epochs + 1):
-            triples = data.sampler.epoch(seed, epoch, drop_below, hyperparameters.negatives)
-            if adversary and adversary.scope == "full":
-                perturb = functools.partial(
-                    _perturbation, adversary, hyperparameters.form, data, (seed, epoch)
-                )
-                loss = trainer.epoch_under(features, triples, perturb)
-            else:
-                loss = trainer.epoch(features, triples, _noise_seed(seed, epoch))
-            after_epoch(epoch, loss, functools.partial(state, epoch))
-        return state(epochs)
+        return _AdagradTrainer(data, seed, hyperparameters, adversary, on_device, features)
 
     def factors(self, features: np.ndarray | None) -> Factors:
         tables = self.weights.tables
@@ -140,10 +167,10 @@ class FactorModel(Recommender):
         return self.weights.unit
 
     def slopes(self, users: np.ndarray | slice = slice(None)) -> np.ndarray | None:
-        """Return the slopes E visual(P_u) / scale."""
-        _, visual = latent_and_visual(self.form, self.weights.tables["P"][users], np.pad)
-        if visual is None:
+        """Return the slopes E visual(P_u) / scale; None without a table E."""
+        if "E" not in self.weights.tables:
             return None
+        _, visual = latent_and_visual(self.form, self.weights.tables["P"][users], np.pad)
         return scaled(visual @ self.weights.tables["E"].T, self.weights.scale)
 
     def parameters(self, factors: Factors) -> dict[str, Parameter]:
@@ -203,6 +230,38 @@ class AMF(BPRMF):
 
     continues: ClassVar = "BPRMF"
     perturbs: ClassVar = "tables"
+
+
+@dataclass(frozen=True)
+class _AdagradTrainer:
+    """Training of P, Q and E by ``bpr.py``."""
+
+    data: TrainingData
+    seed: int
+    hyperparameters: Hyperparameters
+    adversary: Adversary | None
+    on_device: "PairwiseTrainer"
+    features: "Tensor"
+    """Scaled features on the device."""
+
+    def epoch(self, number: int) -> float:
+        drop_below = self.hyperparameters.batch if self.hyperparameters.drop_last_batch else 1
+        triples = self.data.sampler.epoch(
+            self.seed, number, drop_below, self.hyperparameters.negatives
+        )
+        if self.adversary and self.adversary.scope == "full":
+            perturb = functools.partial(
+                _perturbation,
+                self.adversary,
+                self.hyperparameters.form,
+                self.data,
+                (self.seed, number),
+            )
+            return self.on_device.epoch_under(self.features, triples, perturb)
+        return self.on_device.epoch(self.features, triples, _noise_seed(self.seed, number))
+
+    def weights(self, epoch: int) -> Weights:
+        return replace(self.on_device.save(self.data.scale, epoch), unit=self.data.unit)
 
 
 def _perturbation(

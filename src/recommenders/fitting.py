@@ -66,6 +66,8 @@ class Progress:
     quality: Callable[[TestRanks], float]
     """Function that turns the ranks of held-out items into a number, which compares checkpoints on
     validation rows."""
+    values: Callable[[TestRanks], dict[str, float]]
+    """Function that measures the ranks of held-out items, by names of columns."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,10 @@ class Fitting:
     def fitted(self, data: TrainingData, force: bool = False) -> Recommender:
         """Fit, or read the stored recommender that was fitted on these data; ``force`` fits again.
 
-        A recommender that reads images is stored for the test-time protocol.
+        A recommender that reads images is stored for the test-time protocol, and one of a framework
+        because its training takes long.
         """
-        if not self.model.reads_images:
+        if not (self.model.reads_images or self.model.framework):
             return self.model.fit(data, self.run.seed)
         path = self.layout.weights(self.run)
         manifest = Manifest.of(STAGE, self.options, self.inputs)
@@ -130,6 +133,8 @@ class Training:
     adversarial_epochs: int | None = None
     """Number of adversarial epochs, which are the last ones; None is half of all, rounded up. A plain
     model stores a checkpoint at the epoch after which its adversarial form would start."""
+    is_trial: bool = False
+    """True for a trial of a search, whose weights stand in a folder of their own."""
 
     @property
     def model(self) -> type[FactorModel]:
@@ -155,7 +160,8 @@ class Training:
         run = replace(self.run, epochs=epoch)
         if self.adversary:
             run = with_adversarial_epochs(run, epoch - self.switch_epoch)
-        return self.layout.weights(run)
+        path = self.layout.weights(run)
+        return path.parent / "search" / path.name if self.is_trial else path
 
     def read(self, epoch: int, data: TrainingData) -> FactorModel:
         """Read the model after ``epoch`` epochs; ``UserError`` if its weights have other shapes."""
@@ -283,10 +289,7 @@ def best_on_validation(
     ``UserError`` if the data set has no validation rows.
     """
     if len(data.interactions.validation) == 0:
-        raise UserError(
-            f"there is no {training.layout.validation_set} to choose a checkpoint by: make it with "
-            "prepare_dataset.py (--validation or --validation_split)"
-        )
+        raise no_validation(training.layout, "a checkpoint")
     run = training.run
     epochs = range(training.first_epoch + 1, run.epochs + 1)
     rank_users, quality = ranker(gpu), {}
@@ -297,6 +300,14 @@ def best_on_validation(
     best = max(quality, key=quality.__getitem__)
     print(f"{run.name}: epoch {best} of {len(quality)} checkpoints is best on the validation rows")
     return training.read(best, data)
+
+
+def no_validation(layout: Layout, chosen: str) -> UserError:
+    """Return the error of a data set without the validation rows by which something is ``chosen``."""
+    return UserError(
+        f"there is no {layout.validation_set} to choose {chosen} by: make it with "
+        "prepare_dataset.py (--validation or --validation_split)"
+    )
 
 
 def _data_files(layout: Layout, run: Run) -> tuple[Path, ...]:
@@ -340,7 +351,7 @@ def _train(
             if not training.stores(epoch, progress.every):
                 return
             model = state()
-            _store(training, model.weights)
+            store(training, model.weights)
             if epoch % progress.every == 0:
                 users, items = model.factors(data.features)
                 _, ranks = rank_users(users[reported], items, held_out, 0)
@@ -431,7 +442,8 @@ def _newest_checkpoint(
     return newest and read_weights(newest, shapes, training.model.tables)
 
 
-def _store(training: Training, weights: Weights) -> None:
+def store(training: Training, weights: Weights) -> None:
+    """Write the weights of ``training`` after the epochs that they have, with their record."""
     path = training.weights(weights.epoch)
     with atomic_output(path) as temporary:
         write_weights(temporary, weights)

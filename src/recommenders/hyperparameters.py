@@ -42,8 +42,25 @@ class Hyperparameters:
 
 
 @dataclass(frozen=True)
-class NetworkHyperparameters(Hyperparameters):
-    """Hyperparameters of ACF and DVBPR, whose tables one Adam trains at the first learning rate."""
+class AdamHyperparameters(Hyperparameters):
+    """Hyperparameters of recommenders whose tables one Adam trains at the first learning rate."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.learning_rates)) > 1:
+            raise UserError(
+                "DVBPR, ACF and LightGCN have one learning rate for all tables, not "
+                f"{self.learning_rates}"
+            )
+        if self.negatives > 1 or self.regulariser != "squared":
+            raise UserError(
+                "DVBPR, ACF and LightGCN have one negative and the regulariser of squared norms"
+            )
+
+
+@dataclass(frozen=True)
+class NetworkHyperparameters(AdamHyperparameters):
+    """Hyperparameters of ACF and DVBPR."""
 
     hidden: int = 64
     """Width of hidden layers: of ACF's attention, or of the two last ones of DVBPR's network."""
@@ -51,14 +68,13 @@ class NetworkHyperparameters(Hyperparameters):
     """True if ACF's attention and users learn by weight decay alone and features are read as extracted,
     as in the published code, which computes the users' rows outside of the gradient."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if len(set(self.learning_rates)) > 1:
-            raise UserError(
-                f"ACF and DVBPR have one learning rate for all tables, not {self.learning_rates}"
-            )
-        if self.negatives > 1 or self.regulariser != "squared":
-            raise UserError("ACF and DVBPR have one negative and the regulariser of squared norms")
+
+@dataclass(frozen=True)
+class GraphHyperparameters(AdamHyperparameters):
+    """Hyperparameters of LightGCN."""
+
+    layers: int = 3
+    """Number of layers K above the rows themselves; 0 is matrix factorisation."""
 
 
 @dataclass(frozen=True)

@@ -65,10 +65,11 @@ def user_rows(tables: Mapping[str, Tensor], features: Tensor, lists: Lists) -> T
 
 def batch_loss(
     tables: Mapping[str, Tensor],
+    triples: Tensor,
+    *,
     features: Tensor,
     train: Tensor,
     first: Tensor,
-    triples: Tensor,
     penalties: tuple[float, float, float],
     fixed_users: bool,
 ) -> Tensor:

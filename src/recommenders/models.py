@@ -34,6 +34,8 @@ OPTIONS = {
     "negatives": Option("neg", "--negatives"),
     "features": Option("features", "--features"),
     "hidden": Option("hidden", "--hidden"),
+    "layers": Option("layers", "--layers"),
+    "search": Option("search", "--search"),
     "weight": Option("lmd", "--adv_reg", adversarial=True),
     "epsilon": Option("eps", "--eps", adversarial=True),
     "kind": Option("type", "--adv_type", adversarial=True),

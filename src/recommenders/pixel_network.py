@@ -52,10 +52,11 @@ def to_images(pixels: np.ndarray | Tensor, side: int) -> Tensor:
 
 
 def batch_loss(
-    network: PixelNetwork,
     tables: Mapping[str, Tensor],
-    pixels: np.ndarray,
     triples: Tensor,
+    *,
+    network: PixelNetwork,
+    pixels: np.ndarray,
     penalties: tuple[float, float, float],
 ) -> Tensor:
     """Return the loss of ``triples`` (3, n), rows user, positive and negative, with its regulariser.

@@ -8,7 +8,7 @@ file chooses its framework and imports it inside ``fit``; only arrays go in and 
 import dataclasses
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class Recommender(ABC):
     moves_users: ClassVar[bool] = False
     """True if the features of the items that a user has change the user's row. An item that alone is
     changed then keeps its place for all who do not have it, and moves the lists of those who do."""
+    framework: ClassVar[Literal["tensorflow", "torch"] | None] = None
+    """Framework that ``fit`` imports."""
     continues: ClassVar[str | None] = None
     """Plain recommender that an adversarial one continues and is compared with."""
     forms: ClassVar[dict[str, Form | None]] = {"": None}

@@ -168,12 +168,18 @@ FURTHER_RECOMMENDERS: Commands = [
         "recommend by pixels and by attention",
         f"rec_generator.py {LISTS} --model DVBPR ACF --hidden 8 --lr 0.001 --regs 0.01",
     ),
+    ("recommend by a graph", f"rec_generator.py {LISTS} --model LightGCN --layers 2 --lr 0.01"),
     (
         "attack on the lists of pixels",
         f"classify_extract_attack.py {PLAIN} --eps 8 --score_epoch 2 --items random:4"
         " --attack_type fgsm --objective rank --score_model DVBPR",
     ),
     ("reliance", f"-m audits.reliance {SHOP} --k 10"),
+    (
+        "recommend with searched values",
+        "rec_generator.py --dataset pairs --epoch 2 --topk 10 --model BPRMF --search 'lr=0.02 0.05'"
+        f" {ON_CPU}",
+    ),
     (
         "recommend the best checkpoint",
         "rec_generator.py --dataset pairs --epoch 4 --topk 10 --model BPRMF --keep best --verbose 2"

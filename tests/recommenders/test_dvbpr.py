@@ -111,7 +111,13 @@ def test_the_loss_is_that_of_a_loop_over_triples():
     tables = {name: torch.from_numpy(table) for name, table in weights.tables.items()}
     triples = np.array([[0, 1, 2, 0], [0, 2, 3, 1], [3, 0, 1, 2]])
     network = PixelNetwork(SIDE, 4, 3).eval()
-    found = batch_loss(network, tables, of.features, torch.from_numpy(triples), penalties)
+    found = batch_loss(
+        tables,
+        torch.from_numpy(triples),
+        network=network,
+        pixels=of.features,
+        penalties=penalties,
+    )
     users, items = DVBPR.of(None, weights, of).factors(of.features)
     wanted = 0.0
     for user, preferred, other in triples.T:

@@ -16,6 +16,7 @@ WAYS = {
     "DVBPR": "directly",
     "ACF": "through a graph",
     "BPRMF": "not at all",
+    "LightGCN": "not at all",
     "Pop": "not at all",
 }
 
