@@ -25,6 +25,7 @@ from PIL import Image, UnidentifiedImageError
 
 from src.artifacts.atomic import PARTIAL_PREFIX, partial_path
 from src.artifacts.errors import UserError
+from src.artifacts.locks import sole_maker
 
 ORIGINALS = "_ori"
 UNTRANSFORMED = "_untransformed"
@@ -209,11 +210,12 @@ def write_reconstructions(
         (originals_folder(folder, untransformed=True), "ori", untransformed),
     )
     for place, kind, images in places:
-        staging = partial_path(place)
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        for image_id, number, image in zip(ids, classes, images, strict=True):
-            Image.fromarray(image).save(staging / f"{image_id}_{number}_{kind}.png")
-        shutil.rmtree(place, ignore_errors=True)
-        staging.replace(place)
+        with sole_maker(place):
+            staging = partial_path(place)
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+            for image_id, number, image in zip(ids, classes, images, strict=True):
+                Image.fromarray(image).save(staging / f"{image_id}_{number}_{kind}.png")
+            shutil.rmtree(place, ignore_errors=True)
+            staging.replace(place)
     return places[0][0], places[1][0], places[2][0]

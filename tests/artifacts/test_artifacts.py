@@ -2,8 +2,11 @@
 
 import errno
 import json
+import multiprocessing
+import os
 import resource
 import shlex
+import signal
 import string
 import subprocess
 import sys
@@ -27,6 +30,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import read_features, write_features
 from src.artifacts.layout import Layout
+from src.artifacts.locks import hold, release
 from src.artifacts.manifest import Manifest, fingerprint, read_record, record_path
 from src.artifacts.program import AUDITS
 from src.artifacts.stage import Stage
@@ -364,3 +368,63 @@ def test_features_are_mapped_and_the_file_stays_as_it_is(tmp_path):
     before = path.read_bytes()
     read_features(path)[0] = 7
     assert path.read_bytes() == before
+
+
+def test_a_second_process_waits_for_the_one_that_makes_an_output(tmp_path):
+    output, fork = tmp_path / "out.txt", multiprocessing.get_context("fork")
+    held, holds = fork.Pipe()
+
+    def first() -> None:
+        with atomic_output(output) as temporary:
+            holds.send(None)
+            holds.recv()
+            temporary.write_text("first")
+
+    def second() -> None:
+        sys.stderr = errors
+        with atomic_output(output) as temporary:
+            was_there = output.read_text()
+            temporary.write_text(f"second after {was_there}")
+
+    read, write = os.pipe()
+    errors = os.fdopen(write, "w", buffering=1)
+    processes = [fork.Process(target=work, daemon=True) for work in (first, second)]
+    processes[0].start()
+    held.recv()
+    processes[1].start()
+    errors.close()
+    with os.fdopen(read) as lines:
+        assert lines.readline() == f"waiting for another process that makes {output}\n"
+        assert not output.exists()
+        held.send(None)
+        for process in processes:
+            process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert output.read_text() == "second after first"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    code = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from src.artifacts.locks import hold\n"
+        f"hold(Path({str(tmp_path / 'out')!r}))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    folder = Path(__file__).parents[2]
+    killed = subprocess.run([sys.executable, "-c", code], cwd=folder, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    hold(tmp_path / "out")  # it would hang if the lock were still held
+    release(tmp_path / "out")
+
+
+def test_a_stage_whose_end_was_killed_discards_its_parts(tmp_path, capsys):
+    output = tmp_path / "out.txt"
+    stage = Stage(Manifest.of("stage", {}, ()), [output])
+    output.write_text("result")
+    stage.manifest.write([output])
+    stage.parts.save(0, {"x": np.zeros(1)})
+    assert stage.is_up_to_date(force=False)
+    assert not stage.parts.folder.exists()
+    assert "up to date" in capsys.readouterr().out
