@@ -34,7 +34,9 @@ def atomic_outputs(*paths: Path) -> Iterator[tuple[Path, ...]]:
             yield temporaries
             for temporary, path in zip(temporaries, paths, strict=True):
                 temporary.replace(path)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(paths[0])
             for temporary in temporaries:
                 temporary.unlink(missing_ok=True)
             raise

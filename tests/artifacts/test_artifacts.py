@@ -4,7 +4,6 @@ import errno
 import json
 import multiprocessing
 import os
-import resource
 import shlex
 import signal
 import string
@@ -18,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.artifacts.arrays import write_array
 from src.artifacts.atomic import atomic_output, atomic_outputs
 from src.artifacts.classes import (
     Classes,
@@ -131,17 +131,35 @@ def test_atomic_outputs_appear_together_or_not_at_all(tmp_path):
     assert first.read_text() == "after"
 
 
-def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):
-    """The kernel's file-size limit replaces a full disk, since the write fails in the same way."""
+WRITERS = {
+    "features.npy": "write_features(path, np.zeros((100, 90)))",
+    "image.tiff": "write_image(path, Image.fromarray(np.zeros((90, 90, 3), np.uint8)), 'tiff')",
+    "image.jpg": "write_image(path, Image.effect_noise((300, 300), 90), 'jpeg')",
+    "part.npz": "np.savez(path, x=np.zeros(9000))",
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_full_disk_is_one_line_and_leaves_nothing(name, tmp_path):
+    """The kernel's file-size limit replaces a full disk: it cuts the last byte of a file off."""
     code = (
-        "import numpy as np, sys\n"
+        "import resource, sys\n"
+        "import numpy as np\n"
         "from pathlib import Path\n"
+        "from PIL import Image\n"
         "from src.artifacts.atomic import atomic_output\n"
         "from src.artifacts.features import write_features\n"
+        "from src.artifacts.images import write_image\n"
         "from src.cli import run\n"
         "def main():\n"
-        f"    with atomic_output(Path({str(tmp_path / 'features.npy')!r})) as path:\n"
-        "        write_features(path, np.zeros((1000, 1000)))\n"
+        f"    with atomic_output(Path({str(tmp_path / name)!r})) as path:\n"
+        f"        {WRITERS[name]}\n"
+        "if run(main):\n"
+        "    sys.exit(1)\n"
+        f"whole = Path({str(tmp_path / name)!r})\n"
+        "size = whole.stat().st_size\n"
+        "whole.unlink()\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, size - 1))\n"
         "sys.exit(run(main))\n"
     )
     result = subprocess.run(
@@ -149,11 +167,18 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+        check=False,
     )
     assert result.returncode == 2
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert result.stderr == f"error: no space to write {tmp_path / name}: File too large\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("array", [np.arange(6.0).reshape(2, 3).T, np.zeros((0, 4)), np.int8(3)])
+def test_arrays_are_written_as_numpy_writes_them(array, tmp_path):
+    write_array(tmp_path / "own.npy", array)
+    np.save(tmp_path / "numpy.npy", np.ascontiguousarray(array))
+    assert (tmp_path / "own.npy").read_bytes() == (tmp_path / "numpy.npy").read_bytes()
 
 
 def test_manifest_follows_options_inputs_and_outputs(tmp_path):

@@ -1,6 +1,6 @@
 """Run every fault, print the figures, and end with 1 if anything went wrong.
 
-``python -m tests.faults [--damages N] [--calls N] [--kills N] [--seed N]``
+``python -m tests.faults [--damages N] [--calls N] [--kills N] [--limits N] [--seed N]``
 """
 
 import argparse
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.faults import kills
+from tests.faults import kills, space
 from tests.faults.cases import build_whole, damage_all, faults, fuzz
 
 
@@ -19,6 +19,7 @@ def main() -> int:
     parser.add_argument("--damages", type=int, help="damaged trees, a random choice (default: all)")
     parser.add_argument("--calls", type=int, default=2000, help="random command lines")
     parser.add_argument("--kills", type=int, default=100, help="kills of the long stages")
+    parser.add_argument("--limits", type=int, default=6, help="sizes of the disk for each stage")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice")
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
@@ -32,6 +33,9 @@ def main() -> int:
         for figures in (
             kills.kill_all(start, names, options.kills, options.seed),
             kills.run_twice_at_once(start, names if options.kills else (), options.seed),
+            space.fill_the_disk(
+                start, list(space.STAGES) if options.limits else (), options.limits, options.seed
+            ),
             damage_all(whole, (cases[at] for at in chosen)),
             fuzz(options.calls, options.seed),
         ):

@@ -76,8 +76,8 @@ STAGES: Mapping[str, Long] = {
     "ranks of two processes": Long(f"{_RECOMMEND} 1 --model Pop Random", 2),
 }
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
     # torch comes before TensorFlow: each brings an LLVM, and the other order aborts Python.
     ["torchvision", "src.recommenders.bpr", "src.attacks.campaign", "src.training.loop"]
 )
@@ -110,7 +110,7 @@ def kill_all(start: Path, names: Sequence[str], n_kills: int, seed: int) -> Figu
         name = names[number % len(names)]
         stage, whole = STAGES[name], wholes[name]
         sent = SIGNALS[int(rng.integers(len(SIGNALS)))]
-        with _copy(start) as root:
+        with copy(start) as root:
             case = f"kill {number} of {name} by {sent.name}"
             with _processes(root, stage) as processes:
                 hit = _hit(processes, rng)
@@ -126,7 +126,7 @@ def kill_all(start: Path, names: Sequence[str], n_kills: int, seed: int) -> Figu
             figures.counts["kills that came too late"] += not any(codes)
             figures.wrong += [f"{case}: {what}" for what in _visible(root, start, whole)]
             if sent != signal.SIGKILL and len(hit) == len(processes):
-                left = [path.name for path in _hidden(root) if path.is_file()]
+                left = [path.name for path in hidden(root) if path.is_file()]
                 figures.wrong += [f"{case}: left {name}" for name in left]
             with _processes(root, stage) as processes:
                 codes = _ended(processes)
@@ -141,7 +141,7 @@ def run_twice_at_once(start: Path, names: Sequence[str], seed: int) -> Figures:
     figures, rng = Figures(), np.random.default_rng(seed)
     for name in names:
         stage, whole = STAGES[name], _whole(start, STAGES[name])
-        with _copy(start) as root:
+        with copy(start) as root:
             with _processes(root, stage) as first:
                 wait([first[0].sentinel], rng.uniform(0, whole.seconds / 2))
                 with _processes(root, stage) as second:
@@ -156,20 +156,20 @@ def run_twice_at_once(start: Path, names: Sequence[str], seed: int) -> Figures:
 
 def _whole(start: Path, stage: Long) -> Whole:
     """Run a stage without a signal."""
-    with _copy(start) as root:
+    with copy(start) as root:
         with _processes(root, stage) as processes:
             began = time.monotonic()
             n_changes = _wait_for_changes(root, processes, None)
             seconds = time.monotonic() - began
             codes = _ended(processes)
         assert not any(codes), (stage, _printed(root))
-        return Whole(_files(root), seconds, n_changes)
+        return Whole(files(root), seconds, n_changes)
 
 
 @contextlib.contextmanager
-def _copy(start: Path) -> Iterator[Path]:
-    """Yield a copy of the tree beside it, and remove it after the block."""
-    root = start.with_name("copy")
+def copy(start: Path, name: str = "copy") -> Iterator[Path]:
+    """Yield a copy of the tree beside it, under another name, and remove it after the block."""
+    root = start.with_name(name)
     shutil.rmtree(root, ignore_errors=True)
     yield tree.copy(start, root)
     shutil.rmtree(root)
@@ -196,9 +196,9 @@ def _processes(root: Path, stage: Long) -> Iterator[list[multiprocessing.Process
     processes = []
     for number in range(stage.n_processes):
         own = common and {"RANK": str(number), "LOCAL_RANK": str(number)}
-        here, there = _SERVER.Pipe(duplex=False)
+        here, there = SERVER.Pipe(duplex=False)
         arguments = (root, stage.command, common | own, there)
-        processes.append(_SERVER.Process(target=_work, args=arguments, daemon=True))
+        processes.append(SERVER.Process(target=_work, args=arguments, daemon=True))
         processes[-1].start()
         there.close()
         here.recv()
@@ -274,7 +274,7 @@ def _state(root: Path) -> set[tuple[str, int, int]]:
     return found
 
 
-def _files(root: Path) -> dict[str, bytes]:
+def files(root: Path) -> dict[str, bytes]:
     """Return the files of the tree without what was printed; durations are left out of their content."""
     _remove_logs(root)
     files = {
@@ -311,14 +311,15 @@ def _without_durations(name: str, content: bytes) -> bytes:
     return content
 
 
-def _hidden(root: Path) -> list[Path]:
+def hidden(root: Path) -> list[Path]:
+    """Return the unfinished files, and the folders of unfinished stages."""
     return list(root.rglob(f"{PARTIAL_PREFIX}*"))
 
 
 def _visible(root: Path, start: Path, whole: Whole) -> list[str]:
     """Say which visible files of a killed run are not as those of a whole run."""
     wrong = []
-    for name, content in _files(root).items():
+    for name, content in files(root).items():
         if any(part.startswith(PARTIAL_PREFIX) for part in Path(name).parts):
             continue
         if not (start / name).exists() and whole.files.get(name) != content:
@@ -330,7 +331,7 @@ def _differences(root: Path, codes: list[int], whole: Whole) -> list[str]:
     """Say in what a tree differs from that of a whole run."""
     if any(codes):
         return [f"exit codes {codes}: {_printed(root).strip()[-300:]}"]
-    found = _files(root)
+    found = files(root)
     names = {name for name in {*found, *whole.files} if found.get(name) != whole.files.get(name)}
-    hidden = {path.name for path in _hidden(root)}
-    return [f"{name} differs" for name in sorted(names)] + [f"{name} is left" for name in hidden]
+    left = {path.name for path in hidden(root)}
+    return [f"{name} differs" for name in sorted(names)] + [f"{name} is left" for name in left]

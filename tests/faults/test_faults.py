@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.faults import kills
+from tests.faults import kills, space
 from tests.faults.cases import FUZZED, build_whole, damage_all, faults, fuzz
 
 
@@ -41,4 +41,11 @@ def test_a_stage_that_was_killed_ends_with_the_same_bytes(start):
 @pytest.mark.slow
 def test_two_runs_of_a_stage_at_once_leave_the_files_of_one(start):
     figures = kills.run_twice_at_once(start, ["extraction", "attack", "recommenders"], seed=1)
+    assert not figures.wrong, str(figures)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_leaves_whole_files(start):
+    figures = space.fill_the_disk(start, ["extraction", "attack", "rankings"], 2, seed=1)
+    assert figures.counts["runs on a full disk that had to end"] >= 6, str(figures)
     assert not figures.wrong, str(figures)
