@@ -57,6 +57,19 @@ def write_array(path: Path, array: np.ndarray) -> None:
         stream.write(array.reshape(-1).view(np.uint8).data)
 
 
+def array_names(path: Path) -> list[str]:
+    """Return the names of the arrays in an ``.npz`` archive; ``UserError`` as in ``read_array``."""
+    if not path.is_file():
+        raise UserError(f"missing file: {path} (run the stage that writes it first)")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except _DAMAGED as error:
+        raise UserError(
+            f"{path} is not an archive of plain NumPy arrays, or it is damaged: {error}"
+        ) from error
+
+
 def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """Read the arrays ``names`` of an ``.npz`` archive, or all; ``UserError`` as in ``read_array``.
 

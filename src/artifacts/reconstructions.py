@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from src.artifacts.atomic import PARTIAL_PREFIX, partial_path
+from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.artifacts.locks import sole_maker
 
@@ -172,10 +172,7 @@ def diverged_images(folder: Path) -> set[tuple[int, int]]:
     path = folder / METRICS_FILE
     if not path.is_file():
         return set()
-    try:
-        table = pd.read_csv(path, sep="\t")
-    except (ValueError, OSError) as error:  # a decoding or parsing error is a ValueError
-        raise UserError(f"{path} is not a table: {error}") from error
+    table = read_results(path, ())
     if not {"id", "label", "restart"} <= set(table):
         return set()
     lost = table[table["restart"] == -1]

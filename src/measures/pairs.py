@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from src.artifacts.columns import read_results
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.cli import extractor_options
@@ -43,7 +44,7 @@ def reversed_pair(layout: Layout, attacked: Experiment) -> str:
         return ""
     folder = layout.metric("chr", Run(attacked.clean)).parent
     tables = [
-        pd.read_csv(path, sep="\t")
+        read_results(path, ("k", "classId", "score"), numbers=("k", "classId", "score"))
         for path in sorted(folder.glob(f"{attacked.clean.name}_top*.tsv"))
         if Run.parse(path.stem).experiment == attacked.clean
     ]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.atomic import atomic_output, atomic_outputs
+from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.artifacts.locks import sole_maker
 from src.attacks.profiles import AttackSpec
@@ -220,7 +221,7 @@ def compare(record: Mapping[str, Any], table: Path, name: str) -> None:
     row = row.astype(dict.fromkeys(columns[1:], float))  # None becomes an empty cell
     with sole_maker(table):
         if table.is_file():
-            known = pd.read_csv(table, sep="\t", dtype={"recipe": str})
+            known = read_results(table, columns, text=("recipe",), numbers=columns[1:])
             if list(known) != columns:
                 raise UserError(f"{table} is not a table of embedders: its columns are others")
             at = known.index[known["recipe"] == name]
