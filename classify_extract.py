@@ -62,7 +62,7 @@ def extract(
     """Predict all images, a share in each process; process 0 joins the shares and writes."""
     from src.extractors.checkpoints import load_extractor
     from src.extractors.device import Loading, select_device
-    from src.extractors.distribution import rank, wait_for_all
+    from src.extractors.distribution import rank, wait_for_all, wait_for_turn
     from src.extractors.inference import join_parts, predict_parts
     from src.extractors.recorded import RecordedExtractor
 
@@ -93,6 +93,7 @@ def extract(
         layout.image_notes(experiment),
     )
     stage = Stage(manifest, outputs, layout.experiment(experiment))
+    wait_for_turn(outputs[0])
     if stage.is_up_to_date(options.force):
         return
 

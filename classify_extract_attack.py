@@ -7,7 +7,6 @@ from pathlib import Path
 from src.artifacts.experiments import CLASS_MEANS
 from src.artifacts.item_classes import ItemClasses
 from src.artifacts.manifest import Manifest
-from src.artifacts.parts import Parts
 from src.artifacts.stage import Stage
 from src.attacks.clean import CleanSources
 from src.attacks.command import AttackCommand
@@ -57,10 +56,10 @@ def attack(
     gpu: int,
 ) -> None:
     """Attack the images, a share in each process; process 0 reads back the stored images."""
-    from src.attacks.campaign import OUTPUTS, Campaign, change_sizes, publish
+    from src.attacks.campaign import OUTPUTS, Campaign, change_sizes
     from src.extractors.checkpoints import load_extractor
     from src.extractors.device import Loading, select_device
-    from src.extractors.distribution import rank, wait_for_all
+    from src.extractors.distribution import rank, wait_for_all, wait_for_turn
     from src.extractors.recorded import RecordedExtractor
 
     options, settings, layout = command.options, command.settings, command.layout
@@ -98,7 +97,8 @@ def attack(
         ],
     )
     folder = layout.experiment(command.experiment)
-    stage = Stage(manifest, [folder / name for name in OUTPUTS], folder)
+    stage = Stage(manifest, [folder / name for name in OUTPUTS], folder, folder)
+    wait_for_turn(stage.outputs[0])
     if stage.is_up_to_date(options.force):
         return
 
@@ -162,7 +162,7 @@ def attack(
         print(warning, file=sys.stderr)
     if extractor is not undefended:
         print(describe_defence(options.preprocess, settings))
-    parts = Parts.of(manifest, folder)
+    parts = stage.parts
     unfinished = parts.folder / folder.name
     campaign.attack(unfinished, parts)
     wait_for_all()
@@ -170,7 +170,7 @@ def attack(
         return
     outcome = campaign.judge(unfinished, parts)
     manifest.write(outcome.write(unfinished, start, features))
-    publish(unfinished, folder, parts)
+    stage.publish_folder(unfinished)
     if campaign.knows_success:
         before, after = outcome.success_rates
         print(f"success rate: {before:.2f} % before rounding, {after:.2f} % of the stored images")

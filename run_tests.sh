@@ -4,7 +4,7 @@
 #   bash run_tests.sh                  all tests
 #   bash run_tests.sh -m "not slow"    without those of more than 20 seconds
 #   bash run_tests.sh --any-machine    the numerical tests, under settings that stand for other processors
-#   bash run_tests.sh --faults         damage every artifact, call every script wrongly, and print the figures
+#   bash run_tests.sh --faults         damage every artifact, call every script wrongly, kill, and print the figures
 set -euo pipefail
 cd "$(dirname "$0")"
 source reproduce/setup.sh requirements-dev.txt

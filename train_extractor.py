@@ -140,7 +140,7 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     from src.defences.unet import UNet, save_denoiser
     from src.extractors.checkpoints import save_extractor
     from src.extractors.device import select_device
-    from src.extractors.distribution import rank
+    from src.extractors.distribution import rank, wait_for_turn
     from src.metrics.retrieval import retrieval
     from src.training.accuracy import embed, fill_class_means, readable_size
     from src.training.loop import train
@@ -173,6 +173,7 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     )
     log_file = log_file_of(options.out)
     stage = Stage(manifest, [options.out, log_file])
+    wait_for_turn(options.out)
     if stage.is_up_to_date(options.force):
         return
 

@@ -3,6 +3,7 @@
 import sys
 from dataclasses import asdict
 
+from src.artifacts.locks import sole_maker
 from src.artifacts.manifest import Manifest
 from src.artifacts.reconstructions import originals_folder
 from src.artifacts.stage import Stage
@@ -103,8 +104,9 @@ def main() -> None:
         )
         shown = f"{options.optim}, {defence.name if defence else 'open'}"
         outcome = attack.run(stage.parts, shown)
-        write_condition(folder, described, outcome, attacked, untransformed)
-        stage.record()
+        with sole_maker(originals[0]):  # conditions share their originals
+            write_condition(folder, described, outcome, attacked, untransformed)
+            stage.record()
     print(overview(folders))
     grids = [] if options.no_grid else [draw_conditions(options.out, folders)]
     print("written:", *folders, *grids, sep="\n  ")

@@ -1,4 +1,4 @@
-"""Reading of NumPy's files: plain arrays (``.npy``) and archives of them (``.npz``).
+"""Reading and writing of NumPy's files: plain arrays (``.npy``) and archives of them (``.npz``).
 
 A header says how much memory an array takes, so it is compared with the length of the file before the
 memory is taken. Nothing in a file is executed.
@@ -41,6 +41,32 @@ def read_array(path: Path, *, in_memory: bool = True) -> np.ndarray:
         raise UserError(
             f"{path} is not a plain NumPy array, or it is damaged: {error}; run the stage that writes it "
             "again"
+        ) from error
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as a ``.npy`` file, with the bytes of ``np.save``; ``OSError`` if the disk is full.
+
+    ``np.save`` does not notice that its last write was short.
+    """
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(
+            stream, np.lib.format.header_data_from_array_1_0(array)
+        )
+        stream.write(array.reshape(-1).view(np.uint8).data)
+
+
+def array_names(path: Path) -> list[str]:
+    """Return the names of the arrays in an ``.npz`` archive; ``UserError`` as in ``read_array``."""
+    if not path.is_file():
+        raise UserError(f"missing file: {path} (run the stage that writes it first)")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except _DAMAGED as error:
+        raise UserError(
+            f"{path} is not an archive of plain NumPy arrays, or it is damaged: {error}"
         ) from error
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from src.artifacts.errors import UserError
+from src.artifacts.locks import sole_maker
 
 PARTIAL_PREFIX = ".partial-"
 
@@ -20,21 +21,25 @@ def atomic_outputs(*paths: Path) -> Iterator[tuple[Path, ...]]:
 
     If the block raises, every temporary file is removed and earlier artifacts stay unchanged. Parent
     folders are created. A temporary path keeps the suffix, since libraries choose a format by suffix.
-    Raises ``UserError`` for a folder in the place of an output.
+    Waits while another process writes the first of ``paths``. Raises ``UserError`` for a folder in the
+    place of an output.
     """
     temporaries = tuple(partial_path(path) for path in paths)
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
     if folder := next((path for path in paths if path.is_dir()), None):
         raise UserError(f"{folder} is a folder in the place of a file: move it away")
-    try:
-        yield temporaries
-        for temporary, path in zip(temporaries, paths, strict=True):
-            temporary.replace(path)
-    except BaseException:
-        for temporary in temporaries:
-            temporary.unlink(missing_ok=True)
-        raise
+    with sole_maker(paths[0]):
+        try:
+            yield temporaries
+            for temporary, path in zip(temporaries, paths, strict=True):
+                temporary.replace(path)
+        except BaseException as error:
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(paths[0])
+            for temporary in temporaries:
+                temporary.unlink(missing_ok=True)
+            raise
 
 
 @contextlib.contextmanager

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from src.artifacts.errors import UserError
+from src.artifacts.manifest import require_as_written
 
 LARGEST_ID = 2**31 - 1
 _READING_ERRORS = (ValueError, OverflowError, pd.errors.ParserError, RecursionError)
@@ -59,36 +61,67 @@ def read_headed(
     named stay as pandas reads them. Raises ``UserError`` for a missing file, a file that is no table, a
     missing column, a table without rows, and the first cell that a column may not hold.
     """
-    if not path.is_file():
-        raise UserError(f"missing file: {path} (run the stage that writes it first)")
-    try:
-        frame = pd.read_csv(path, sep=sep, dtype=dict.fromkeys(text, str))
-    except pd.errors.EmptyDataError as error:
-        raise UserError(f"{path} is empty: run the stage that writes it again") from error
-    except _READING_ERRORS as error:
-        raise UserError(f"{path} is not a table: {str(error).strip()}") from error
+    frame = _read(path, sep, dtype=dict.fromkeys(text, str))
     if missing := [column.name for column in columns if column.name not in frame]:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}")
-    if frame.empty:
-        raise UserError(f"{path} has no rows: run the stage that writes it again")
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise UserError(f"{path} has rows that are longer than its header")
     present = [column for column in if_present if column.name in frame]
     return check_columns(path, frame, [*columns, *present], first_row=2)
 
 
-def read_results(path: Path, needs: Sequence[str], *, text: Sequence[str] = ()) -> pd.DataFrame:
-    """Read a table of results that a user names; columns of ``text`` are read as text.
+def read_text(path: Path) -> pd.DataFrame:
+    """Read a table with a header, all cells as text, empty ones too; ``UserError`` as ``read_headed``."""
+    return _read(path, "\t", dtype=str, keep_default_na=False)
+
+
+def _read(path: Path, sep: str, **options: Any) -> pd.DataFrame:
+    """Read a table with a header and rows that are no longer than it."""
+    if not path.is_file():
+        raise UserError(f"missing file: {path} (run the stage that writes it first)")
+    try:
+        frame = pd.read_csv(path, sep=sep, **options)
+    except pd.errors.EmptyDataError as error:
+        raise UserError(f"{path} is empty: run the stage that writes it again") from error
+    except _READING_ERRORS as error:
+        raise UserError(f"{path} is not a table: {str(error).strip()}") from error
+    if frame.empty:
+        raise UserError(f"{path} has no rows: run the stage that writes it again")
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise UserError(f"{path} has rows that are longer than its header")
+    return frame
+
+
+def read_results(
+    path: Path,
+    needs: Sequence[str],
+    *,
+    text: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+    sep: str = "\t",
+) -> pd.DataFrame:
+    """Read a table of results; columns of ``text`` are read as text.
 
     Raises ``UserError`` for a missing file, a file that is no table with a header, a table without rows,
-    and a missing column of ``needs``.
+    a missing column of ``needs``, a cell of ``numbers`` (if there) that is neither a number nor empty,
+    and a table that was changed after a stage wrote it (``require_as_written``).
     """
-    table = read_headed(path, (), text=text)
+    table = read_headed(path, (), text=text, sep=sep)
+    require_as_written(path)
     if missing := [name for name in needs if name not in table]:
         raise UserError(
             f"{path} lacks the columns {', '.join(missing)}: it is another kind of table"
         )
+    require_numbers(path, table, numbers)
     return table
+
+
+def require_numbers(path: Path, table: pd.DataFrame, names: Sequence[str]) -> None:
+    """Raise ``UserError`` for the first cell of the columns ``names`` that is no number and not empty."""
+    for name in table.columns.intersection(list(names)):
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            cells = table[name]
+            wrong = pd.to_numeric(cells, errors="coerce").isna() & cells.notna()
+            row = int(np.argmax(wrong))
+            raise UserError(f"{path}, row {row + 2}: {name} {cells.iloc[row]!r} is not a number")
 
 
 def check_columns(

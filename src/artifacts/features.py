@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.artifacts.arrays import read_array
+from src.artifacts.arrays import read_array, write_array
 from src.artifacts.errors import UserError
 
 _ROWS_AT_ONCE = 8192
@@ -19,8 +19,7 @@ def write_features(path: Path, features: np.ndarray) -> None:
             f"the features of item {int(np.argmin(finite))} are NaN or infinite, so {path.name} is not "
             "written: is the checkpoint damaged, or --precision too low?"
         )
-    with path.open("wb") as stream:
-        np.save(stream, np.ascontiguousarray(features, dtype=np.float32), allow_pickle=False)
+    write_array(path, features.astype(np.float32, copy=False))
 
 
 def require_features(path: Path) -> None:

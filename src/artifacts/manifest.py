@@ -95,19 +95,20 @@ class Manifest:
     def is_current(self, outputs: Sequence[Path]) -> bool:
         """Return whether all outputs exist, are unchanged, and were made as this manifest describes.
 
-        A damaged record describes nothing, so that the stage runs again and replaces it.
+        A damaged record describes nothing, so that the stage runs again and replaces it; so do outputs
+        that another process replaces at this moment.
         """
         try:
             recorded = read_record(outputs[0])
-        except UserError:
+            return (
+                recorded.get("stage") == self.stage
+                and recorded.get("options") == self.options
+                and recorded.get("inputs") == self.inputs
+                and all(path.exists() for path in outputs)
+                and recorded.get("outputs") == _hashes(outputs)
+            )
+        except (UserError, FileNotFoundError):
             return False
-        return (
-            recorded.get("stage") == self.stage
-            and recorded.get("options") == self.options
-            and recorded.get("inputs") == self.inputs
-            and all(path.exists() for path in outputs)
-            and recorded.get("outputs") == _hashes(outputs)
-        )
 
     def write(self, outputs: Sequence[Path]) -> None:
         """Write the record of ``outputs`` beside the first of them."""

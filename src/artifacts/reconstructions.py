@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from src.artifacts.atomic import PARTIAL_PREFIX, partial_path
+from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
+from src.artifacts.locks import sole_maker
 
 ORIGINALS = "_ori"
 UNTRANSFORMED = "_untransformed"
@@ -171,10 +172,7 @@ def diverged_images(folder: Path) -> set[tuple[int, int]]:
     path = folder / METRICS_FILE
     if not path.is_file():
         return set()
-    try:
-        table = pd.read_csv(path, sep="\t")
-    except (ValueError, OSError) as error:  # a decoding or parsing error is a ValueError
-        raise UserError(f"{path} is not a table: {error}") from error
+    table = read_results(path, ())
     if not {"id", "label", "restart"} <= set(table):
         return set()
     lost = table[table["restart"] == -1]
@@ -209,11 +207,12 @@ def write_reconstructions(
         (originals_folder(folder, untransformed=True), "ori", untransformed),
     )
     for place, kind, images in places:
-        staging = partial_path(place)
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        for image_id, number, image in zip(ids, classes, images, strict=True):
-            Image.fromarray(image).save(staging / f"{image_id}_{number}_{kind}.png")
-        shutil.rmtree(place, ignore_errors=True)
-        staging.replace(place)
+        with sole_maker(place):
+            staging = partial_path(place)
+            shutil.rmtree(staging, ignore_errors=True)
+            staging.mkdir(parents=True)
+            for image_id, number, image in zip(ids, classes, images, strict=True):
+                Image.fromarray(image).save(staging / f"{image_id}_{number}_{kind}.png")
+            shutil.rmtree(place, ignore_errors=True)
+            staging.replace(place)
     return places[0][0], places[1][0], places[2][0]

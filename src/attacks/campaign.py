@@ -352,17 +352,6 @@ def change_sizes(report: Path, image_ids: np.ndarray) -> dict[int, float]:
     return {int(image_id): float(found[image_id]) for image_id in image_ids}
 
 
-def publish(folder: Path, final: Path, parts: Parts) -> None:
-    """Move the finished ``folder`` to ``final`` and discard the parts.
-
-    An earlier folder is replaced as a whole, with all that was measured on it.
-    """
-    if final.exists():
-        final.replace(parts.folder / "replaced")
-    folder.replace(final)
-    parts.discard()
-
-
 def _seed_of(seed: int, batch: int) -> int:
     """Return independent seeds for the batches of a run."""
     return int(np.random.SeedSequence((seed, batch)).generate_state(1, np.uint64)[0] >> 1)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
+from src.artifacts.images import write_image
 from src.attacks.attack import Budget
 from src.datasets.image_files import read_image
 
@@ -102,7 +103,7 @@ def write_images(
     for image_id, image, before in zip(image_ids, levels, clean, strict=True):
         path = folder / f"{image_id}{suffix}"
         with atomic_output(path) as temporary:
-            Image.fromarray(image).save(temporary)
+            write_image(temporary, Image.fromarray(image), suffix[1:])
         stored, _ = read_image(path)
         if not np.array_equal(stored, image):
             raise UserError(f"{path} does not hold the image that was written: check the disk")

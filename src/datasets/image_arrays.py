@@ -4,6 +4,7 @@ The pickles of CIFAR are not read, since loading a pickle can run code.
 """
 
 import gzip
+import math
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from src.artifacts.arrays import array_names, read_arrays
 from src.artifacts.errors import UserError
 from src.datasets.image_files import folder_with
 from src.datasets.image_set import ImageArray, ImageSet
@@ -29,6 +31,9 @@ CIFAR10 = (
 _N_CIFAR100 = 100
 _CIFAR_SHAPE = (3, 32, 32)
 _IDX_OF_BYTES = 0x08
+_MOST_UNPACKED = 1100
+"""Bytes that a byte of a gzipped file holds at most."""
+_N_COARSE = 20
 _NPZ = "an .npz with x_train, y_train, x_test, y_test"
 _DAMAGED = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile)
 
@@ -68,15 +73,18 @@ def _read_idx(path: Path, n_dims: int) -> np.ndarray:
         raise UserError(f"missing file: {path}")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            content = stream.read()
+            header = stream.read(4 + 4 * n_dims)
+            shape = np.frombuffer(header[4:].ljust(4 * n_dims), ">u4").tolist()
+            claimed = math.prod(shape)
+            # A compressed file may unpack to far more than the header says.
+            right = header[:4] == bytes([0, 0, _IDX_OF_BYTES, n_dims])
+            right &= claimed <= _MOST_UNPACKED * path.stat().st_size
+            content = stream.read(claimed + 1) if right else b""
     except _DAMAGED as error:
         raise UserError(f"{path} is damaged: {error}") from error
-    header = bytes([0, 0, _IDX_OF_BYTES, n_dims])
-    shape = np.frombuffer(content[4 : 4 + 4 * n_dims].ljust(4 * n_dims), ">u4").astype(np.int64)
-    values = np.frombuffer(content[4 + 4 * n_dims :], np.uint8)
-    if content[:4] != header or values.size != shape.prod():
+    if not right or len(content) != claimed:
         raise UserError(f"{path} is not an idx file of {n_dims} dimensions, or it is incomplete")
-    return values.reshape(shape)
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def read_cifar10(path: Path) -> Parts:
@@ -99,7 +107,16 @@ def read_cifar100(path: Path) -> Parts:
     names_file = folder / "fine_label_names.txt"
     if names_file.is_file():
         labels = tuple(names_file.read_text(errors="replace").split())
-    train, test = (_read_cifar_rows(folder / f"{part}.bin", 2) for part in ("train", "test"))
+        if len(labels) != _N_CIFAR100 or len(set(labels)) < _N_CIFAR100:
+            raise UserError(f"{names_file} must hold {_N_CIFAR100} different names, one a line")
+    files = [folder / f"{part}.bin" for part in ("train", "test")]
+    train, test = (_read_cifar_rows(file, 2) for file in files)
+    for file, rows in zip(files, (train, test), strict=True):
+        if (wrong := rows[:, 0] >= _N_COARSE).any():
+            raise UserError(
+                f"{file}, row {int(np.argmax(wrong)) + 1}: coarse class {rows[np.argmax(wrong), 0]} is "
+                f"not 0 to {_N_COARSE - 1}"
+            )
     return (
         _from_cifar_rows(train, 2, labels, folder),
         _from_cifar_rows(test, 2, labels, folder),
@@ -160,13 +177,7 @@ def read_catalogue_npz(path: Path) -> np.ndarray:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     """Read the arrays of images and classes; ``UserError`` for a missing or damaged archive."""
-    if not path.is_file():
-        raise UserError(f"missing file: {path}")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files if name[:1] in "xy"}
-    except (*_DAMAGED, AttributeError, TypeError) as error:  # a bare .npy has no files
-        raise UserError(f"{path} is no .npz archive of plain arrays: {error}") from error
+    return read_arrays(path, [name for name in array_names(path) if name[:1] in ("x", "y")])
 
 
 def _labelled(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from src.artifacts.columns import read_text
 from src.artifacts.errors import UserError
 
 
@@ -47,12 +48,7 @@ class IdMap:
     @classmethod
     def read(cls, path: Path) -> "IdMap":
         """Read a table of ``write``."""
-        if not path.is_file():
-            raise UserError(f"missing file: {path}")
-        try:
-            frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-        except ValueError as error:  # a decoding or parsing error is a ValueError
-            raise UserError(f"{path} is not a table: {' '.join(str(error).split())}") from error
+        frame = read_text(path)
         if list(frame) != ["id", "original"]:
             raise UserError(f"{path} must have the columns id and original")
         return cls(tuple(frame["original"]))

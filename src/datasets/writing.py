@@ -11,6 +11,7 @@ from src.artifacts.atomic import partial_path
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
+from src.artifacts.locks import sole_maker
 from src.artifacts.manifest import Manifest
 from src.artifacts.tables import write_ids, write_pairs
 from src.datasets.catalogue import open_whole_catalogue
@@ -62,32 +63,35 @@ def prepare(
     ``sources`` lies in it.
     """
     place = layout.data
-    if not force and manifest.is_current(outputs(layout)):
-        print(f"{place} is up to date (use --force to redo)")
-        return
-    inside = [path for path in sources if path.resolve().is_relative_to(place.resolve())]
-    if inside:
-        raise UserError(f"{inside[0]} lies in {place}, which would be replaced: move it elsewhere")
-    occupied = place.exists() and any(place.iterdir())
-    if occupied and not force:
-        raise UserError(
-            f"{place} already holds other data: choose another --dataset, or --force to replace it "
-            "and all that was computed from it"
-        )
-    # The staged tree has another root and otherwise the same paths.
-    staging = partial_path(place)
-    staged = Layout(layout.dataset, staging)
-    shutil.rmtree(staging, ignore_errors=True)
-    try:
-        staged.data.mkdir(parents=True)
-        write(staged)
-        summary = _check(staged)
-        manifest.write(outputs(staged))
-        if place.exists():
-            place.replace(staging / "replaced")
-        staged.data.replace(place)
-    finally:
+    with sole_maker(place):
+        if not force and manifest.is_current(outputs(layout)):
+            print(f"{place} is up to date (use --force to redo)")
+            return
+        inside = [path for path in sources if path.resolve().is_relative_to(place.resolve())]
+        if inside:
+            raise UserError(
+                f"{inside[0]} lies in {place}, which would be replaced: move it elsewhere"
+            )
+        occupied = place.exists() and any(place.iterdir())
+        if occupied and not force:
+            raise UserError(
+                f"{place} already holds other data: choose another --dataset, or --force to replace it "
+                "and all that was computed from it"
+            )
+        # The staged tree has another root and otherwise the same paths.
+        staging = partial_path(place)
+        staged = Layout(layout.dataset, staging)
         shutil.rmtree(staging, ignore_errors=True)
+        try:
+            staged.data.mkdir(parents=True)
+            write(staged)
+            summary = _check(staged)
+            manifest.write(outputs(staged))
+            if place.exists():
+                place.replace(staging / "replaced")
+            staged.data.replace(place)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
     print(f"data set at {place}: {summary}")
 
 

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from src.artifacts.errors import UserError
+from src.artifacts.locks import hold
 from src.cli import EXIT_BAD_INPUT
 
 if TYPE_CHECKING:
@@ -61,6 +62,12 @@ def wait_for_all() -> None:
     if joined := _joined():
         with _failures_as_user_errors():
             joined.barrier()
+
+
+def wait_for_turn(output: Path) -> None:
+    """Return when no other run makes ``output``: process 0 takes its lock, and the others wait."""
+    hold(output)
+    wait_for_all()
 
 
 def require_same(value: str, what: str) -> None:

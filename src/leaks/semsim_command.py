@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from src.artifacts.errors import UserError
+from src.artifacts.locks import sole_maker
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
 from src.cli import add_force_option, add_gpu_option, add_seed_option
@@ -143,14 +144,15 @@ def run_triplets(options: argparse.Namespace) -> None:
         **{name: getattr(options, name) for name in ("dataset", "max_images", "size", "seed")},
     }
     manifest = Manifest.of("synthetic_triplets", described, [source])
-    if not options.force and manifest.is_current([options.out]):
-        print(f"{options.out} is up to date (use --force to redo): {NOT_HUMAN}")
-        return
-    pixels, classes = choose_images(
-        source, options.dataset, options.max_images, options.size, options.seed
-    )
-    write_synthetic_triplets(options.out, pixels, classes, seed=options.seed)
-    manifest.write([options.out])
+    with sole_maker(options.out):
+        if not options.force and manifest.is_current([options.out]):
+            print(f"{options.out} is up to date (use --force to redo): {NOT_HUMAN}")
+            return
+        pixels, classes = choose_images(
+            source, options.dataset, options.max_images, options.size, options.seed
+        )
+        write_synthetic_triplets(options.out, pixels, classes, seed=options.seed)
+        manifest.write([options.out])
     print(f"written: {options.out}, {len(pixels)} originals; {NOT_HUMAN}")
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
@@ -108,7 +109,7 @@ def read_answers(path: Path) -> pd.DataFrame:
     ``UserError`` for a file without the columns, or with a reconstruction that is listed twice, has no
     ``label`` or no answer.
     """
-    table = _read(path, ",")
+    table = read_results(path, (), sep=",")
     people = [name for name in table if re.fullmatch(r"human\d+", name)]
     missing = [name for name in (*_KEY, "label") if name not in table]
     if missing or not people:
@@ -147,7 +148,7 @@ def join_scores(answers: pd.DataFrame, scores: Sequence[Path]) -> pd.DataFrame:
 
 
 def _read_scores(path: Path) -> pd.DataFrame:
-    table = _read(path, "\t")
+    table = read_results(path, ())
     image = next((name for name in _IMAGE_COLUMNS if name in table), None)
     if image is None:
         raise UserError(f"{path} lacks the column image")
@@ -155,15 +156,6 @@ def _read_scores(path: Path) -> pd.DataFrame:
         table = table[table["restart"] != -1]
     table = table.rename(columns={image: "image"}).drop(columns="label", errors="ignore")
     return table if "model" in table else table.assign(model=path.resolve().parent.name)
-
-
-def _read(path: Path, separator: str) -> pd.DataFrame:
-    if not path.is_file():
-        raise UserError(f"missing file: {path}")
-    try:
-        return pd.read_csv(path, sep=separator)
-    except (ValueError, OSError) as error:  # a decoding or parsing error is a ValueError
-        raise UserError(f"{path} is not a table: {error}") from error
 
 
 def _keyed(table: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -8,11 +8,13 @@ copies (``defences/median_smoothing.py``), which then also rank.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_feature_rows
@@ -295,9 +297,11 @@ def _require_below(items: pd.DataFrame, together: dict[str, object]) -> None:
                 raise BoundExceeded(f"{name} is above its bound: {table.to_dict('records')[0]}")
 
 
-def read_bounds(path: str) -> pd.DataFrame:
+def read_bounds(path: Path) -> pd.DataFrame:
     """Read ``bounds.tsv`` or the table of lists."""
-    return pd.read_csv(path, sep="\t", dtype={"norm": str}).fillna({"found_by": ""})
+    numbers = ("item", "clean", "attack", "bound", "eps", "k")
+    table = read_results(path, LIST_COLUMNS[1:], text=("norm",), numbers=numbers)
+    return table.fillna({"found_by": ""})
 
 
 def bounds_summary(items: pd.DataFrame, together: pd.DataFrame) -> str:

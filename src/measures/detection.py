@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
+from src.artifacts.columns import read_results
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_feature_rows
 from src.artifacts.layout import Layout
@@ -147,7 +148,8 @@ def _exposures(
 
 def read_detection(path: Path) -> pd.DataFrame:
     """Read ``detection.tsv``."""
-    return pd.read_csv(path, sep="\t", dtype={"norm": str}).fillna({"evades": ""})
+    numbers = (*COLUMNS[COLUMNS.index("auc") : COLUMNS.index("recommender")], *COLUMNS[-5:])
+    return read_results(path, COLUMNS, text=("norm",), numbers=numbers).fillna({"evades": ""})
 
 
 _SHOWN = (

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features
@@ -372,10 +373,10 @@ def stored_features(layout: Layout, experiment: Experiment, items: np.ndarray) -
 
 def quality_table(layout: Layout, experiments: Sequence[Experiment]) -> pd.DataFrame:
     """Return a row for each experiment: effects of the attack on classes, images and lists."""
-    changes = pd.read_csv(layout.summary, sep="\t") if layout.summary.is_file() else None
+    changes = read_results(layout.summary, ()) if layout.summary.is_file() else None
     rows = []
     for experiment in experiments:
-        table = pd.read_csv(_table_of(layout, experiment), sep="\t")
+        table = read_results(_table_of(layout, experiment), ("image",))
         success, loss = attack_outcome(layout, experiment)
         features = None
         if set(FEATURE_METRICS) <= set(table):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from src.artifacts.columns import id_column, read_headed, require_numbers
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
@@ -196,7 +197,8 @@ def with_bounds(table: pd.DataFrame, files: Sequence[Path], items: np.ndarray) -
     """
     proven = []
     for path in files:
-        of = pd.read_csv(path, sep="\t", dtype={"norm": str})
+        of = read_headed(path, (id_column("item"),), text=("norm",))
+        require_numbers(path, of, ("eps", "bound"))
         if missing := set(items.tolist()) - set(of["item"]):
             raise UserError(f"{path}: item {min(missing)} of the suite is missing")
         proven.append(of[of["item"].isin(items)])
@@ -237,9 +239,12 @@ def suite_items(layout: Layout, measured: Measured) -> np.ndarray:
 
 def read_results(path: Path) -> pd.DataFrame:
     """Read the rows of one entry."""
-    table = pd.read_csv(path, sep="\t", dtype={"norm": str, "suite": str})
+    table = read_headed(path, (), text=("norm", "suite"))
     if tuple(table) != COLUMNS:
         raise UserError(f"{path}: its columns are not {' '.join(COLUMNS)}")
+    require_numbers(
+        path, table, ("hr20", "reliance", "eps", "clean", "noise", "low", "high", "bound")
+    )
     texts = dict.fromkeys(("attack", "bound_method", "indicator"), "")
     return table.astype(dict.fromkeys(texts, object)).fillna(texts)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from src.artifacts.columns import read_results
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import ACCEPT_CHANGED, read_record
@@ -69,7 +70,7 @@ def reversed_pair(layout: Layout, attacked: Experiment) -> str:
         return ""
     folder = layout.metric("chr", Run(attacked.clean)).parent
     tables = [
-        pd.read_csv(path, sep="\t")
+        read_results(path, ("k", "classId", "score"), numbers=("k", "classId", "score"))
         for path in sorted(folder.glob(f"{attacked.clean.name}_top*.tsv"))
         if Run.parse(path.stem).experiment == attacked.clean
     ]

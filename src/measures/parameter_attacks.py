@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.atomic import atomic_outputs
+from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.artifacts.tables import TestRanks
 from src.measures.accuracy_figure import NAMES, Line, draw_accuracy
@@ -252,7 +253,7 @@ def write_outcome(
 
 def read_effects(path: Path) -> pd.DataFrame:
     """Read the effects that ``write_outcome`` wrote."""
-    return pd.read_csv(path, sep="\t", dtype={"k": "Int64"})
+    return read_results(path, (), numbers=("k",)).astype({"k": "Int64"})
 
 
 def effects_overview(effects: pd.DataFrame) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.attack_report import read_attack_report
+from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import DEMOTE, Experiment, Run
 from src.artifacts.layout import Layout
@@ -456,5 +457,11 @@ def files_of(
 
 def read_promotion(path: Path) -> pd.DataFrame:
     """Read ``promotion.tsv``."""
-    table = pd.read_csv(path, sep="\t", dtype={"norm": str})
+    numbers = [
+        *COLUMNS[COLUMNS.index("k") : COLUMNS.index("indicator")],
+        "net",
+        "net_low",
+        "net_high",
+    ]
+    table = read_results(path, COLUMNS, text=("norm",), numbers=numbers)
     return table.fillna({"indicator": "", "verdict": "", "weakest_level": ""})

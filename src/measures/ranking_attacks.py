@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.atomic import atomic_output, atomic_outputs
+from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
+from src.artifacts.locks import sole_maker
 from src.attacks.profiles import AttackSpec
 from src.measures.terminal import format_table
 from src.metrics.ranking_robustness import (
@@ -217,16 +219,17 @@ def compare(record: Mapping[str, Any], table: Path, name: str) -> None:
     values = {**record["benign"], **record["robustness"][0], "recipe": name}
     row = pd.DataFrame([{column: values.get(column) for column in columns}])
     row = row.astype(dict.fromkeys(columns[1:], float))  # None becomes an empty cell
-    if table.is_file():
-        known = pd.read_csv(table, sep="\t", dtype={"recipe": str})
-        if list(known) != columns:
-            raise UserError(f"{table} is not a table of embedders: its columns are others")
-        at = known.index[known["recipe"] == name]
-        kept = known[known["recipe"] != name]
-        place = at[0] if len(at) else len(known)
-        row = pd.concat([kept.loc[: place - 1], row, kept.loc[place:]])
-    with atomic_output(table) as temporary:
-        row.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
+    with sole_maker(table):
+        if table.is_file():
+            known = read_results(table, columns, text=("recipe",), numbers=columns[1:])
+            if list(known) != columns:
+                raise UserError(f"{table} is not a table of embedders: its columns are others")
+            at = known.index[known["recipe"] == name]
+            kept = known[known["recipe"] != name]
+            place = at[0] if len(at) else len(known)
+            row = pd.concat([kept.loc[: place - 1], row, kept.loc[place:]])
+        with atomic_output(table) as temporary:
+            row.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
 
 
 def overview(record: Mapping[str, Any]) -> str:

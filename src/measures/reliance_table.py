@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
@@ -132,7 +133,8 @@ def _measured(recommender: Recommender, data: TrainingData, k: int) -> tuple[str
 
 def read_reliance(path: Path) -> pd.DataFrame:
     """Read ``reliance.tsv``."""
-    return pd.read_csv(path, sep="\t").fillna({"options": ""})
+    numbers = ("epochs", "auc", "hit_rate", *CHANGES)
+    return read_results(path, COLUMNS, numbers=numbers).fillna({"options": ""})
 
 
 def markdown(table: pd.DataFrame, k: int) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 from src.artifacts.atomic import atomic_outputs
 from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
+from src.artifacts.locks import sole_maker
 from src.attacks.robustness.trials import CLEAN, NOISE, Trial, TrialResult
 from src.measures.terminal import format_table
 from src.metrics.significance import wilson_interval
@@ -76,15 +77,18 @@ def compare(table: pd.DataFrame, joint: Path, name: str) -> None:
     ``UserError`` for a file that is no such table.
     """
     rows = table.assign(recipe=name)
-    if joint.is_file():
-        known = read_table(joint)
-        if list(known) != list(COLUMNS):
-            raise UserError(f"{joint} is not a table of robust accuracy: its columns are others")
-        rows = pd.concat([known, rows], ignore_index=True)
-    place = rows.groupby(_KEY, sort=False).ngroup()
-    latest = ~rows.duplicated(_KEY, keep="last")
-    rows = rows[latest].iloc[np.argsort(place[latest].to_numpy())]
-    write_tables({joint: rows})
+    with sole_maker(joint):
+        if joint.is_file():
+            known = read_table(joint)
+            if list(known) != list(COLUMNS):
+                raise UserError(
+                    f"{joint} is not a table of robust accuracy: its columns are others"
+                )
+            rows = pd.concat([known, rows], ignore_index=True)
+        place = rows.groupby(_KEY, sort=False).ngroup()
+        latest = ~rows.duplicated(_KEY, keep="last")
+        rows = rows[latest].iloc[np.argsort(place[latest].to_numpy())]
+        write_tables({joint: rows})
 
 
 def overview(table: pd.DataFrame) -> str:

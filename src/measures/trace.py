@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from src.artifacts.columns import read_text
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.artifacts.lineage import Lineage, lineage
-from src.artifacts.manifest import input_name, read_record
+from src.artifacts.manifest import input_name, read_record, require_as_written
 from src.measures.designs import designs_of
 from src.measures.summary import common_seeds, comparisons_of, comparisons_with
 
@@ -36,7 +37,8 @@ def trace(table: Path, number: int | None, where: Sequence[str]) -> str:
         raise UserError(
             f"{table} has no manifest of summarize.py or audits.promotion, so it cannot be traced"
         )
-    rows = pd.read_csv(table, sep="\t", dtype=str, keep_default_na=False)
+    rows = read_text(table)
+    require_as_written(table)
     number = _numbered(table, rows, number) if number is not None else _found(table, rows, where)
     row = rows.iloc[number - 1].to_dict()
     table = table if len(table.parents) > 2 else table.absolute()

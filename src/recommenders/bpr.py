@@ -60,9 +60,13 @@ class PairwiseTrainer(tf.Module):
         triples = tf.TensorSpec((2 + hyperparameters.negatives, None), tf.int32)
         seed = tf.TensorSpec((), tf.int32)
         shifts = tuple(tf.TensorSpec(shape, tf.float32) for shape in shapes[:2])
-        self._compiled_epoch = tf.function(self._epoch, input_signature=(features, triples, seed))
+        self._compiled_epoch = tf.function(
+            self._epoch, input_signature=(features, triples, seed), autograph=False
+        )
         self._compiled_step_under = tf.function(
-            self._step_under, input_signature=(features, triples, shifts, shifts)
+            self._step_under,
+            input_signature=(features, triples, shifts, shifts),
+            autograph=False,
         )
 
     def load(self, weights: Weights) -> None:
@@ -103,11 +107,15 @@ class PairwiseTrainer(tf.Module):
         return total
 
     def _epoch(self, features: tf.Tensor, triples: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        total = tf.zeros(())
-        for start in tf.range(0, tf.shape(triples)[1], self.hyperparameters.batch):
-            batch = triples[:, start : start + self.hyperparameters.batch]
+        size, n = self.hyperparameters.batch, tf.shape(triples)[1]
+
+        def step(start: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            batch = triples[:, start : start + size]
             loss = functools.partial(self._loss, noise_seed=tf.stack([seed, start]))
-            total += self._step(features, batch, loss)
+            return start + size, total + self._step(features, batch, loss)
+
+        # AutoGraph would write its code to a temporary file, which a full disk cannot hold.
+        _, total = tf.while_loop(lambda start, _: start < n, step, (0, tf.zeros(())))
         return total
 
     def _step_under(

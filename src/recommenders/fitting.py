@@ -12,6 +12,7 @@ from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
+from src.artifacts.locks import sole_maker
 from src.artifacts.manifest import (
     Manifest,
     fingerprint,
@@ -112,13 +113,14 @@ class Fitting:
             return self.model.fit(data, self.run.seed)
         path = self.layout.weights(self.run)
         manifest = Manifest.of(STAGE, self.options, self.inputs)
-        if not force and manifest.is_current([path]):
-            return self.model.load(path, data)
-        fitted = self.model.fit(data, self.run.seed)
-        with atomic_output(path) as temporary:
-            fitted.save(temporary)
-        manifest.write([path])
-        return fitted
+        with sole_maker(path):
+            if not force and manifest.is_current([path]):
+                return self.model.load(path, data)
+            fitted = self.model.fit(data, self.run.seed)
+            with atomic_output(path) as temporary:
+                fitted.save(temporary)
+            manifest.write([path])
+            return fitted
 
 
 @dataclass(frozen=True)
@@ -272,12 +274,13 @@ def fit(
     """
     shapes = training.model.shapes(data, training.hyperparameters)
     training.require_start()
-    weights = None if force else _newest_checkpoint(training, shapes, progress.every)
-    if weights is None:
-        weights = _start(training, data, shapes)
-    if weights.epoch == training.run.epochs:
-        return training.model.of(training.hyperparameters.form, weights, data)
-    return _train(training, data, weights, gpu, progress)
+    with sole_maker(training.weights(training.run.epochs)):
+        weights = None if force else _newest_checkpoint(training, shapes, progress.every)
+        if weights is None:
+            weights = _start(training, data, shapes)
+        if weights.epoch == training.run.epochs:
+            return training.model.of(training.hyperparameters.form, weights, data)
+        return _train(training, data, weights, gpu, progress)
 
 
 def best_on_validation(

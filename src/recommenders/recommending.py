@@ -10,6 +10,7 @@ from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout, ListsForm
+from src.artifacts.locks import sole_maker
 from src.artifacts.manifest import Manifest, record_path
 from src.artifacts.parts import Parts
 from src.artifacts.stage import Stage
@@ -20,7 +21,13 @@ from src.artifacts.tables import (
     write_top_k,
     write_top_k_arrays,
 )
-from src.extractors.distribution import own_share, rank, require_same, wait_for_all
+from src.extractors.distribution import (
+    own_share,
+    rank,
+    require_same,
+    wait_for_all,
+    wait_for_turn,
+)
 from src.recommenders.command import training_command
 from src.recommenders.data import TrainingData
 from src.recommenders.fitting import (
@@ -147,10 +154,12 @@ def recommend_deployed(
     recommender = training.read(run.epochs, data)
     inputs = (source, layout.features(experiment), layout.training_set, *layout.held_out_sets)
     weights, manifest = layout.weights(run), Manifest.of(DEPLOY, training.list_options, inputs)
-    if rank() == 0 and (force or not manifest.is_current([weights])):
-        with atomic_output(weights) as temporary:
-            recommender.save(temporary)
-        manifest.write([weights])
+    if rank() == 0:
+        with sole_maker(weights):
+            if force or not manifest.is_current([weights]):
+                with atomic_output(weights) as temporary:
+                    recommender.save(temporary)
+                manifest.write([weights])
     stage = _stage(layout, run, manifest, ranking)
     if not stage.is_up_to_date(force):
         _write(stage, layout, run, recommender, data, ranking)
@@ -161,6 +170,7 @@ def _stage(layout: Layout, run: Run, manifest: Manifest, ranking: Ranking) -> St
     """Return the stage that writes the ranks of ``run`` and, if asked for, its lists before them."""
     lists = [] if ranking.lists is None else [layout.recommendations(run, ranking.lists)]
     stage = Stage(manifest, (*lists, layout.test_ranks(run)), run.name)
+    wait_for_turn(stage.outputs[0])
     require_same(stage.parts.folder.name, f"data or options of {run.name}")
     return stage
 

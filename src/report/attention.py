@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
+from src.artifacts.columns import read_results
 from src.artifacts.experiments import Experiment
 from src.measures.attention_tables import MEANS, MOVED, outcome_to_show
 from src.report.estimates import Estimate, number
@@ -45,7 +46,7 @@ def attention_blocks(study: Study) -> list[Table | Drawn]:
 def _of_experiment(study: Study, experiment: Experiment) -> list[Table | Drawn]:
     layout = study.layout
     images, summary = (
-        pd.read_csv(layout.attention(experiment, ending), sep="\t") for ending in _ENDINGS
+        read_results(layout.attention(experiment, ending), ()) for ending in _ENDINGS
     )
     name = f"{study.label(experiment)} on extractor {experiment.extractor}"
     blocks: list[Table | Drawn] = [_table(experiment, name, summary, outcome_to_show(images))]

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from src.artifacts.atomic import atomic_outputs
 from src.artifacts.layout import Layout
+from src.artifacts.locks import sole_maker
 from src.artifacts.manifest import Manifest, read_record
 from src.artifacts.progress import progress_bar
 from src.report.blocks import Hidden, Section, flat
@@ -40,18 +41,19 @@ def write_report(
     report that this one lacks are removed. Returns whether anything was written.
     """
     manifest = _manifest(study, items, users)
-    earlier = _recorded(study.layout, out)
-    if not force and earlier and manifest.is_current([out, *earlier]):
-        return False
-    shown = sections(study, items, users)
-    files = _files(study.layout, shown)
-    with atomic_outputs(out, *files) as (page, *temporaries):
-        for temporary, content in zip(temporaries, files.values(), strict=True):
-            temporary.write_bytes(content)
-        page.write_text(render(study, shown), encoding="utf-8")
-    for path in set(earlier).difference(files):
-        path.unlink(missing_ok=True)
-    manifest.write([out, *files])
+    with sole_maker(out):
+        earlier = _recorded(study.layout, out)
+        if not force and earlier and manifest.is_current([out, *earlier]):
+            return False
+        shown = sections(study, items, users)
+        files = _files(study.layout, shown)
+        with atomic_outputs(out, *files) as (page, *temporaries):
+            for temporary, content in zip(temporaries, files.values(), strict=True):
+                temporary.write_bytes(content)
+            page.write_text(render(study, shown), encoding="utf-8")
+        for path in set(earlier).difference(files):
+            path.unlink(missing_ok=True)
+        manifest.write([out, *files])
     return True
 
 

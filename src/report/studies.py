@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from src.artifacts.columns import read_results
 from src.artifacts.layout import Layout
 from src.report.attention import drawn
 from src.report.estimates import number
@@ -56,7 +57,7 @@ def _section(
 ) -> tuple[str, str, Sequence[str], list[Any], str]:  # fmt: skip
     blocks: list[Any] = []
     for path in result_tables(layout):
-        table = pd.read_csv(path, sep="\t")
+        table = read_results(path, (), numbers=[name for of in intervals.values() for name in of])
         if any(known <= set(table) for known in (columns, *others)):
             caption = _ROBUST_CAPTION if set(table) >= _ROBUST else ""
             blocks.append(_table(path, table, intervals, caption))
@@ -98,7 +99,7 @@ def image_quality_table(layout: Layout) -> Table | None:
     path = layout.result("image_quality.tsv")
     if not path.is_file():
         return None
-    table = pd.read_csv(path, sep="\t")
+    table = read_results(path, ())
     bounded = {name: (f"{name}_low", f"{name}_high") for name in table if f"{name}_low" in table}
     caption = (
         "Means over the attacked images, which are resampled for the intervals; linf too is a mean."

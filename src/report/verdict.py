@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from src.artifacts.columns import read_results
 from src.artifacts.experiments import CLEAN, DEMOTE, HEADS, Experiment
 from src.artifacts.manifest import Manifest, read_record
 from src.measures.attack_failures import evaluated
@@ -257,7 +258,7 @@ def _proven(study: Study, found: Reached) -> dict[tuple[str, str], float]:
     row = found.headline
     clean = {replace(run, experiment=run.experiment.clean): None for run in study.runs}
     for path in result_tables(study.layout):
-        table = pd.read_csv(path, sep="\t", dtype={"norm": str})
+        table = read_results(path, (), text=("norm",), numbers=("eps", "bound", "clean"))
         if list(table) != list(BOUND_COLUMNS) or found.unit != " points":
             continue
         if (table["norm"].iloc[0], table["eps"].iloc[0]) != (row["norm"], row["eps"]):

@@ -2,8 +2,10 @@
 
 import errno
 import json
-import resource
+import multiprocessing
+import os
 import shlex
+import signal
 import string
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from src.artifacts.arrays import write_array
 from src.artifacts.atomic import atomic_output, atomic_outputs
 from src.artifacts.classes import (
     Classes,
@@ -27,6 +30,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import read_features, write_features
 from src.artifacts.layout import Layout
+from src.artifacts.locks import hold, release
 from src.artifacts.manifest import Manifest, fingerprint, read_record, record_path
 from src.artifacts.program import AUDITS
 from src.artifacts.stage import Stage
@@ -127,17 +131,35 @@ def test_atomic_outputs_appear_together_or_not_at_all(tmp_path):
     assert first.read_text() == "after"
 
 
-def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):
-    """The kernel's file-size limit replaces a full disk, since the write fails in the same way."""
+WRITERS = {
+    "features.npy": "write_features(path, np.zeros((100, 90)))",
+    "image.tiff": "write_image(path, Image.fromarray(np.zeros((90, 90, 3), np.uint8)), 'tiff')",
+    "image.jpg": "write_image(path, Image.effect_noise((300, 300), 90), 'jpeg')",
+    "part.npz": "np.savez(path, x=np.zeros(9000))",
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_full_disk_is_one_line_and_leaves_nothing(name, tmp_path):
+    """The kernel's file-size limit replaces a full disk: it cuts the last byte of a file off."""
     code = (
-        "import numpy as np, sys\n"
+        "import resource, sys\n"
+        "import numpy as np\n"
         "from pathlib import Path\n"
+        "from PIL import Image\n"
         "from src.artifacts.atomic import atomic_output\n"
         "from src.artifacts.features import write_features\n"
+        "from src.artifacts.images import write_image\n"
         "from src.cli import run\n"
         "def main():\n"
-        f"    with atomic_output(Path({str(tmp_path / 'features.npy')!r})) as path:\n"
-        "        write_features(path, np.zeros((1000, 1000)))\n"
+        f"    with atomic_output(Path({str(tmp_path / name)!r})) as path:\n"
+        f"        {WRITERS[name]}\n"
+        "if run(main):\n"
+        "    sys.exit(1)\n"
+        f"whole = Path({str(tmp_path / name)!r})\n"
+        "size = whole.stat().st_size\n"
+        "whole.unlink()\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, size - 1))\n"
         "sys.exit(run(main))\n"
     )
     result = subprocess.run(
@@ -145,11 +167,18 @@ def test_full_disk_is_one_line_and_leaves_nothing(tmp_path):
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
+        check=False,
     )
     assert result.returncode == 2
-    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+    assert result.stderr == f"error: no space to write {tmp_path / name}: File too large\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("array", [np.arange(6.0).reshape(2, 3).T, np.zeros((0, 4)), np.int8(3)])
+def test_arrays_are_written_as_numpy_writes_them(array, tmp_path):
+    write_array(tmp_path / "own.npy", array)
+    np.save(tmp_path / "numpy.npy", np.ascontiguousarray(array))
+    assert (tmp_path / "own.npy").read_bytes() == (tmp_path / "numpy.npy").read_bytes()
 
 
 def test_manifest_follows_options_inputs_and_outputs(tmp_path):
@@ -364,3 +393,63 @@ def test_features_are_mapped_and_the_file_stays_as_it_is(tmp_path):
     before = path.read_bytes()
     read_features(path)[0] = 7
     assert path.read_bytes() == before
+
+
+def test_a_second_process_waits_for_the_one_that_makes_an_output(tmp_path):
+    output, fork = tmp_path / "out.txt", multiprocessing.get_context("fork")
+    held, holds = fork.Pipe()
+
+    def first() -> None:
+        with atomic_output(output) as temporary:
+            holds.send(None)
+            holds.recv()
+            temporary.write_text("first")
+
+    def second() -> None:
+        sys.stderr = errors
+        with atomic_output(output) as temporary:
+            was_there = output.read_text()
+            temporary.write_text(f"second after {was_there}")
+
+    read, write = os.pipe()
+    errors = os.fdopen(write, "w", buffering=1)
+    processes = [fork.Process(target=work, daemon=True) for work in (first, second)]
+    processes[0].start()
+    held.recv()
+    processes[1].start()
+    errors.close()
+    with os.fdopen(read) as lines:
+        assert lines.readline() == f"waiting for another process that makes {output}\n"
+        assert not output.exists()
+        held.send(None)
+        for process in processes:
+            process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert output.read_text() == "second after first"
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    code = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from src.artifacts.locks import hold\n"
+        f"hold(Path({str(tmp_path / 'out')!r}))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    folder = Path(__file__).parents[2]
+    killed = subprocess.run([sys.executable, "-c", code], cwd=folder, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    hold(tmp_path / "out")  # it would hang if the lock were still held
+    release(tmp_path / "out")
+
+
+def test_a_stage_whose_end_was_killed_discards_its_parts(tmp_path, capsys):
+    output = tmp_path / "out.txt"
+    stage = Stage(Manifest.of("stage", {}, ()), [output])
+    output.write_text("result")
+    stage.manifest.write([output])
+    stage.parts.save(0, {"x": np.zeros(1)})
+    assert stage.is_up_to_date(force=False)
+    assert not stage.parts.folder.exists()
+    assert "up to date" in capsys.readouterr().out

@@ -11,6 +11,7 @@ import pytest
 from src.artifacts.arrays import read_array, read_arrays
 from src.artifacts.attack_report import read_attack_report
 from src.artifacts.classes import read_classes
+from src.artifacts.columns import read_results, read_text
 from src.artifacts.errors import UserError
 from src.artifacts.features import read_feature_rows, read_features, write_features
 from src.artifacts.manifest import Manifest, read_record, record_path, require_as_written
@@ -259,6 +260,47 @@ def test_an_input_that_was_changed_by_hand_is_refused_or_accepted_aloud(
     record = read_record(output)
     assert record["accepted_changes"] == list(record["inputs"])
     assert "--accept_changed" in record["command"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("name\tscore\n", "has no rows"),
+        ("name\tother\na\t1\n", "lacks the columns score"),
+        ("name\tscore\na\t1\nb\tx\n", "row 3: score 'x' is not a number"),
+        ("name\tscore\na\t1\t2\t3\n", "longer than its header"),
+        ("\x00\x93", "lacks the columns|is not a table|has no rows"),
+    ],
+)
+def test_a_table_of_results_is_checked(tmp_path, content, message):
+    path = tmp_path / "table.tsv"
+    path.write_text("name\tscore\na\t1\nb\t\nc\tinf\n")
+    assert read_results(path, ["score"], numbers=["score"])["score"].isna().tolist() == [
+        False,
+        True,
+        False,
+    ]
+    path.write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        read_results(path, ["score"], numbers=["score", "absent"])
+    assert str(path) in str(caught.value)
+
+
+def test_a_table_of_results_that_was_changed_is_refused(tmp_path):
+    path = tmp_path / "table.tsv"
+    path.write_text("score\n1\n")
+    Manifest.of("stage", {}, ()).write([path])
+    assert read_results(path, ["score"])["score"].tolist() == [1]
+    path.write_text("score\n2\n")
+    with pytest.raises(UserError, match="was changed after it was written"):
+        read_results(path, ["score"])
+
+
+def test_text_keeps_its_cells(tmp_path):
+    path = tmp_path / "table.tsv"
+    path.write_text("id\toriginal\n0\tNA\n01\t\n")
+    assert read_text(path).to_numpy().tolist() == [["0", "NA"], ["01", ""]]
 
 
 def test_a_file_without_a_record_is_as_given(tmp_path, stage_output):

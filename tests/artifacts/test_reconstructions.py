@@ -161,7 +161,7 @@ def test_the_table_of_a_folder_tells_which_images_diverged(folder):
     table.write_text("id\tmse\n2\t0.1\n")
     assert diverged_images(folder) == set()
     table.write_text("")
-    with pytest.raises(UserError, match=r"metric.tsv is not a table"):
+    with pytest.raises(UserError, match=r"metric.tsv is empty"):
         diverged_images(folder)
 
 

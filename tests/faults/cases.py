@@ -58,13 +58,13 @@ class Figures:
         return "\n".join([*self.wrong, f"{counts}, wrong: {len(self.wrong)}"])
 
 
-def faults(whole: Path) -> Iterator[Fault]:
+def faults(whole: Path, seed: int = 0) -> Iterator[Fault]:
     """Yield every damage of every artifact of the tree, with and without manifests."""
     names = (*damage.DAMAGES, *damage.REPLACEMENTS)
     for recorded in (True, False):
         for path, name in itertools.product(tree.artifacts(whole), names):
             if recorded or not path.name.endswith("manifest.json"):
-                yield Fault(path, name, recorded)
+                yield Fault(path, name, recorded, seed)
 
 
 def damage_all(whole: Path, cases: Iterable[Fault]) -> Figures:

@@ -1,8 +1,9 @@
-"""A sample of the faults: every damage of some artifacts, and some command lines of every script."""
+"""A sample of the faults: damages of artifacts, command lines of every script, and kills."""
 
 import numpy as np
 import pytest
 
+from tests.faults import kills, space
 from tests.faults.cases import FUZZED, build_whole, damage_all, faults, fuzz
 
 
@@ -21,4 +22,30 @@ def test_no_damaged_artifact_ends_in_a_trace_or_in_another_number(whole):
 
 def test_no_command_line_ends_in_a_trace():
     figures = fuzz(3 * len(FUZZED), seed=1)
+    assert not figures.wrong, str(figures)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    return kills.build(tmp_path_factory.mktemp("kills") / "start")
+
+
+@pytest.mark.slow
+def test_a_stage_that_was_killed_ends_with_the_same_bytes(start):
+    names = ["attack", "training", "rankings", "inversion", "attack of two processes"]
+    figures = kills.kill_all(start, names, len(names), seed=1)
+    assert figures.counts["kills after which a run gave the same bytes"] == len(names), str(figures)
+    assert not figures.wrong, str(figures)
+
+
+@pytest.mark.slow
+def test_two_runs_of_a_stage_at_once_leave_the_files_of_one(start):
+    figures = kills.run_twice_at_once(start, ["extraction", "attack", "recommenders"], seed=1)
+    assert not figures.wrong, str(figures)
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_leaves_whole_files(start):
+    figures = space.fill_the_disk(start, ["extraction", "attack", "rankings"], 2, seed=1)
+    assert figures.counts["runs on a full disk that had to end"] >= 6, str(figures)
     assert not figures.wrong, str(figures)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.errors import UserError
+from src.artifacts.images import write_image
 from src.artifacts.layout import Layout
 from src.artifacts.progress import progress_bar
 from src.artifacts.tables import write_pairs
@@ -73,7 +74,8 @@ def write_demo(layout: Layout, demo: Demo) -> None:
     for item, category in enumerate(progress_bar(categories, "drawing", unit="image")):
         random = np.random.default_rng([demo.seed, _CATALOGUE, item])
         picture, look = draw_product(int(category), demo.size, random)
-        picture.save(layout.images / f"{item}.jpg", quality=95, subsampling=0)
+        path = layout.images / f"{item}.jpg"
+        write_image(path, picture, "jpeg", quality=95, subsampling=0)
         looks.append(look)
     _write_categories(layout.item_categories, categories)
     random = np.random.default_rng([demo.seed, _USERS])
