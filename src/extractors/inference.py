@@ -18,7 +18,7 @@ from src.datasets.image_set import ImageSet
 from src.datasets.read_ahead import read_ahead
 from src.extractors.architectures import input_size
 from src.extractors.distribution import own_share, rank, share_label
-from src.extractors.extractor import Extractor, Precision, fast_copy
+from src.extractors.extractor import Extractor, Precision, fast_copy, fast_layout
 from src.extractors.feeding import FittingBatches, copied_ahead, pinned, read_back
 from src.extractors.heads import ClassMeans
 
@@ -229,6 +229,10 @@ def _forward(extractor: Extractor, pixels: Tensor, fitting: FittingBatches) -> d
 
     def predict(rows: slice) -> dict[str, Tensor]:
         images = pixels[rows].permute(0, 3, 1, 2).float() / 255
+        if not pixels.is_cpu:
+            images = images.contiguous(
+                memory_format=fast_layout(extractor.precision, pixels.device)
+            )
         try:
             with torch.inference_mode():
                 prediction = extractor(images)

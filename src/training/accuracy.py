@@ -64,12 +64,12 @@ def readable_size(
 
     Raises ``UserError`` if the network cannot read images of that size.
     """
-    _, pixels = next(read_pixels(pictures, [torch.tensor([0])]))
+    _, pixels = next(read_pixels(pictures, [torch.tensor([0])], extractor.device))
     pixels = augmentation.testing(pixels)
     height, width = pixels.shape[2:]
     try:
         with frozen(extractor), torch.no_grad():
-            extractor(to_images(pixels, extractor.device))
+            extractor(to_images(pixels))
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, AssertionError) as error:
@@ -110,6 +110,6 @@ def _batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches (images in [0, 1], class numbers) on the extractor's device."""
     classes = torch.from_numpy(pictures.classes)
-    for rows, pixels in read_pixels(pictures, torch.arange(len(pictures)).split(batch_size)):
-        images = to_images(augmentation.testing(pixels), extractor.device)
-        yield images, classes[rows].to(extractor.device)
+    batches = torch.arange(len(pictures)).split(batch_size)
+    for rows, pixels in read_pixels(pictures, batches, extractor.device):
+        yield to_images(augmentation.testing(pixels)), classes[rows].to(extractor.device)
