@@ -70,7 +70,12 @@ def main() -> None:
     parser.add_argument("--max_pictures", type=int, help="train on a random choice of so many")
     parser.add_argument("--size", type=int, default=0, help="side in pixels; 0: native, or usual")
     add_seed_option(parser, "of weights and every random choice")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of training")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "tf32", "bf16"),
+        default="fp32",
+        help="of training; tf32 is a GPU's alone",
+    )
     add_gpu_option(parser)
     parser.add_argument("--dry_run", action="store_true", help="print the recipe and stop")
     add_force_option(parser)

@@ -208,9 +208,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--precision",
-        choices=("fp32", "bf16", "fp16"),
+        choices=("fp32", "tf32", "bf16", "fp16"),
         default="fp32",
-        help="precision of the forward passes",
+        help="precision of the passes; tf32 is a GPU's alone",
     )
     parser.add_argument(
         "--resize",
