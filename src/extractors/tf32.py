@@ -35,6 +35,7 @@ class LeaveTF32(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: FunctionCtx, features: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
         allow_tf32(False)
         return features.view_as(features), output.view_as(output)
 
