@@ -18,6 +18,7 @@ from src.cli import (
     add_picture_options,
     add_seed_option,
     pixel_levels,
+    require_precision,
     run,
 )
 from src.datasets.image_files import require_images
@@ -94,6 +95,7 @@ def main() -> None:
         if name in IN_GREY_LEVELS and value > 255:
             raise UserError(f"--{name} must be at most 255 grey levels")
     recipe_options_of(options)
+    require_precision(options.precision, on_cpu=options.gpu < 0)
     check_training(options)
 
     from src.extractors.distribution import process_group

@@ -221,6 +221,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def require_precision(precision: str, *, on_cpu: bool) -> None:
+    """Raise ``UserError`` for a precision that the device does not have."""
+    if precision == "tf32" and on_cpu:
+        raise UserError("--precision tf32 needs a CUDA device: a CPU has no TF32")
+
+
 def require_defense(options: argparse.Namespace) -> None:
     """Raise ``UserError`` for a ``--model_dir`` that is given without ``--defense 1``."""
     if not options.defense and options.model_dir != DEFENDED:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from src.artifacts.errors import UserError
+from src.cli import require_precision
 from src.extractors.heads import ClassMeans, Head, Linear, NoHead
 from src.extractors.tf32 import EnterTF32, LeaveTF32, allow_tf32
 from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
@@ -213,12 +213,6 @@ class Extractor(nn.Module):
         return other
 
 
-def require_precision(precision: Precision, device: torch.device) -> None:
-    """Raise ``UserError`` for a precision that ``device`` does not have."""
-    if precision == "tf32" and device.type == "cpu":
-        raise UserError("--precision tf32 needs a CUDA device: a CPU has no TF32")
-
-
 def fast_layout(precision: Precision, device: torch.device) -> torch.memory_format:
     """Return the order in memory of images and weights in which convolutions are fast.
 
@@ -237,7 +231,7 @@ def fast_copy(extractor: Extractor, precision: Precision = "fp32") -> Extractor:
     is slower on a CPU). In fp32 logits and features differ from the original's by rounding only.
     Raises ``UserError`` for ``tf32`` on the CPU.
     """
-    require_precision(precision, extractor.device)
+    require_precision(precision, on_cpu=extractor.device.type == "cpu")
     fast = copy.deepcopy(extractor).eval().requires_grad_(False)
     layout = fast_layout(precision, extractor.device)
     fast.network = _fold_batch_norms(fast.network).to(memory_format=layout)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from src.cli import require_precision
 from src.datasets.image_set import ImageSet
 from src.extractors.checkpoints import load_state, write_plain
 from src.extractors.distribution import n_processes, rank, wait_for_all
-from src.extractors.extractor import Extractor, Precision, fast_layout, require_precision
+from src.extractors.extractor import Extractor, Precision, fast_layout
 from src.extractors.feeding import pinned
 from src.training.gradient_defence import defend_gradients
 from src.training.losses import Denoising
@@ -79,7 +80,7 @@ def train(
     """
     recipe = parts(training)[0]  # both recipes of a mix draw batches alike
     trained = extractor.preprocess if isinstance(recipe.loss, Denoising) else extractor.network
-    require_precision(precision, extractor.device)
+    require_precision(precision, on_cpu=extractor.device.type == "cpu")
     layout = fast_layout(precision, extractor.device)
     extractor.requires_grad_(False).to(memory_format=layout)
     trained.requires_grad_(True)
