@@ -18,6 +18,7 @@ from src.cli import (
     add_picture_options,
     add_seed_option,
     pixel_levels,
+    require_precision,
     run,
 )
 from src.datasets.image_files import require_images
@@ -80,7 +81,12 @@ def main() -> None:
     )
     parser.add_argument("--size", type=int, default=0, help="side in pixels; 0: native, or usual")
     add_seed_option(parser, "of weights and every random choice")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of training")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "tf32", "bf16"),
+        default="fp32",
+        help="of training; tf32 is a GPU's alone",
+    )
     add_gpu_option(parser)
     parser.add_argument("--dry_run", action="store_true", help="print the recipe and stop")
     add_force_option(parser)
@@ -99,6 +105,7 @@ def main() -> None:
         if name in IN_GREY_LEVELS and value > 255:
             raise UserError(f"--{name} must be at most 255 grey levels")
     recipe_options_of(options)
+    require_precision(options.precision, on_cpu=options.gpu < 0)
     check_training(options)
 
     from src.extractors.distribution import process_group

@@ -257,9 +257,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--precision",
-        choices=("fp32", "bf16", "fp16"),
+        choices=("fp32", "tf32", "bf16", "fp16"),
         default="fp32",
-        help="precision of the forward passes",
+        help="precision of the passes; tf32 is a GPU's alone",
     )
     parser.add_argument(
         "--resize",
@@ -268,6 +268,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="side in pixels; 0 keeps native sizes (default: the size that the checkpoint was "
         "trained on, if it is recorded; else the native size if all images share one, else 224)",
     )
+
+
+def require_precision(precision: str, *, on_cpu: bool) -> None:
+    """Raise ``UserError`` for a precision that the device does not have."""
+    if precision == "tf32" and on_cpu:
+        raise UserError("--precision tf32 needs a CUDA device: a CPU has no TF32")
 
 
 def require_defense(options: argparse.Namespace) -> None:

@@ -5,8 +5,9 @@ defense via activation rectification and preservation" (2018), measured for any 
 its classes, for what a recommender reads from its features.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +25,10 @@ from src.datasets.image_set import ImageSet
 from src.datasets.read_ahead import read_ahead
 from src.extractors.attention import Watched, class_directions, erase, fill_of, top_cells
 from src.extractors.extractor import Extractor
+from src.extractors.feeding import FittingBatches
 from src.extractors.lime_explanations import explain
+
+Result = TypeVar("Result")
 
 ROUNDS = 6
 STEPS = 10
@@ -50,6 +54,7 @@ class AttentionStudy:
     share: float = 0.125
     """Share of a map's cells, the largest ones, that count as attended."""
     batch_size: int = 8
+    _fitting: FittingBatches = field(default_factory=FittingBatches, init=False, repr=False)
 
     @property
     def extractor(self) -> Extractor:
@@ -62,9 +67,9 @@ class AttentionStudy:
         """
         logits, maps = [], []
         for pixels in self._batches(images, positions, progress):
-            batch_logits, batch_maps = self._attend(pixels)
-            logits.append(batch_logits.cpu().numpy())
-            maps.append({name: of.cpu().numpy() for name, of in batch_maps.items()})
+            for of_logits, of_maps in self._of_rows(self._attend, pixels):
+                logits.append(of_logits.cpu().numpy())
+                maps.append({name: of.cpu().numpy() for name, of in of_maps.items()})
         joined = {name: np.concatenate([batch[name] for batch in maps]) for name in maps[0]}
         return Seen(np.concatenate(logits), joined)
 
@@ -82,9 +87,8 @@ class AttentionStudy:
         for pixels in self._batches(images, positions, "clean images, erased"):
             rows = slice(first, first + len(pixels))
             for name, of in probabilities.items():
-                with torch.inference_mode():
-                    logits = self.extractor(self._erase(pixels, seen.maps[name][rows])).logits
-                of[rows] = logits.double().softmax(dim=1)[:, self.origin].cpu().numpy()
+                erased = self._erase(pixels, seen.maps[name][rows])
+                of[rows] = torch.cat(self._of_rows(self._shares, erased)).cpu().numpy()
             first += len(pixels)
         return {name: probabilities[twin] for name, twin in twins.items()}
 
@@ -96,17 +100,16 @@ class AttentionStudy:
     def minimal_eps(self, images: ImageSet, positions: np.ndarray, largest: float) -> np.ndarray:
         """Return the smallest budgets (n,) float64, in grey levels, of ``minimal_eps``."""
         classes = self.origin if self.target is None else self.target
+
+        def budgets(pixels: Tensor) -> Tensor:
+            goal = ClassGoal(torch.full((len(pixels),), classes), self.target is not None)
+            victim = ExtractorVictim(self.extractor)
+            return minimal_eps(victim, pixels, goal.to(pixels.device), largest / 255)
+
         found = []
         for pixels in self._batches(images, positions, "smallest budgets"):
-            goal = ClassGoal(torch.full((len(pixels),), classes), self.target is not None)
-            budgets = minimal_eps(
-                ExtractorVictim(self.extractor),
-                pixels,
-                goal.to(pixels.device),
-                largest / 255,
-            )
-            found.append(255 * budgets.double().cpu().numpy())
-        return np.concatenate(found)
+            found += self._of_rows(budgets, pixels)
+        return 255 * torch.cat(found).double().cpu().numpy()
 
     def explain(
         self, clean: ImageSet, attacked: ImageSet, observed: Observed, n: int, seed: int
@@ -141,6 +144,16 @@ class AttentionStudy:
             for batch, levels in read_ahead(images.batch, batches):
                 yield to_pixels(levels, self.extractor.device)
                 bar.update(len(batch))
+
+    def _of_rows(self, work: Callable[[Tensor], Result], pixels: Tensor) -> list[Result]:
+        """Return the results of ``work`` on the ``pixels``, or on the parts of them that fit."""
+        return self._fitting.run(lambda rows: work(pixels[rows]), len(pixels))
+
+    def _shares(self, pixels: Tensor) -> Tensor:
+        """Return the probabilities (N,) float64 of the origin class."""
+        with torch.inference_mode():
+            logits = self.extractor(pixels).logits
+        return logits.double().softmax(dim=1)[:, self.origin]
 
     def _attend(self, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         # Without the closed form a map is a gradient, for which the pixels alone need gradients.

@@ -1,8 +1,8 @@
-"""Attack on all images of a class of a catalogue, batch by batch, so that a kill costs one batch."""
+"""Attack on all images of a class of a catalogue, batch by batch, so that a kill costs few batches."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +32,11 @@ from src.attacks.storage import norms, to_levels, to_pixels, write_images
 from src.attacks.victim import ExtractorVictim
 from src.datasets.catalogue import open_catalogue
 from src.datasets.image_set import ImageSet
+from src.datasets.read_ahead import read_ahead
 from src.defences.detectors import Guard
 from src.extractors.distribution import own_share, rank, share_label
 from src.extractors.extractor import Extractor, Precision, Prediction
+from src.extractors.feeding import FittingBatches
 from src.extractors.inference import Predictions, predict
 from src.recommenders.audience import Audience
 
@@ -43,6 +45,8 @@ OUTPUTS = ("classes.csv", "features.npy", "attack.tsv", IMAGES)
 """What an attacked experiment consists of, in its folder."""
 
 
+_WRITERS = 2
+"""Threads that store attacked images while the next ones are attacked, if threads read images too."""
 FRESH_DRAWS = 10
 """Draws of a random defence that judge stored images."""
 
@@ -114,10 +118,11 @@ class Campaign:
             frozen(*victim.networks, self.extractor),
         ):
             victim.on_pass = bar.update
-            for number in own:
-                columns = self._attack_batch(victim, folder / IMAGES, number, batches[number])
-                parts.save(number, columns)
-                finished += len(batches[number])
+            attacked = self._attack_batches(victim, {number: batches[number] for number in own})
+            store = partial(self._store, folder / IMAGES)
+            for batch, columns in read_ahead(store, attacked, min(self.workers, _WRITERS)):
+                parts.save(batch.number, columns)
+                finished += len(batch.clean)
                 # An attack may need fewer passes than its maximum.
                 bar.update(finished * per_image - bar.n)
 
@@ -190,15 +195,36 @@ class Campaign:
         positions = self.catalogue.positions(self.image_ids)
         return list(self.catalogue.batches(positions, self.batch_size))
 
-    def _attack_batch(
-        self, victim: ExtractorVictim, folder: Path, number: int, positions: np.ndarray
-    ) -> dict[str, np.ndarray]:
-        """Attack and store one batch; return its columns of the outcome."""
+    def _attack_batches(
+        self, victim: ExtractorVictim, batches: Mapping[int, np.ndarray]
+    ) -> Iterator["_AttackedBatch"]:
+        """Attack batches of positions by number; images are read ahead while the network works."""
+        fitting = FittingBatches()
+        read = read_ahead(self.catalogue.batch, batches.values(), self.workers)
+        for number, (positions, clean) in zip(batches, read, strict=True):
+            attack = partial(self._attack_rows, victim, number, positions, clean)
+            images, columns = zip(*fitting.run(attack, len(clean)), strict=True)
+            joined = {name: np.concatenate([of[name] for of in columns]) for name in columns[0]}
+            image_ids = self.catalogue.ids[positions]
+            yield _AttackedBatch(number, image_ids, clean, torch.cat(images), joined)
+
+    def _attack_rows(
+        self,
+        victim: ExtractorVictim,
+        number: int,
+        positions: np.ndarray,
+        clean: np.ndarray,
+        rows: slice,
+    ) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
+        """Attack some rows of a batch; return images on the CPU and columns of the outcome.
+
+        The random choices depend on the first row too, for a batch that had to be halved.
+        """
         device = self.extractor.device
-        clean = self.catalogue.batch(positions)
-        rows = np.searchsorted(self.image_ids, self.catalogue.ids[positions])
-        goal = self._goal(rows).to(device)
-        told = goal if self.accounts is None else self._place_goal[torch.from_numpy(rows)]
+        positions, clean = positions[rows], clean[rows]
+        of_goal = np.searchsorted(self.image_ids, self.catalogue.ids[positions])
+        goal = self._goal(of_goal).to(device)
+        told = goal if self.accounts is None else self._place_goal[torch.from_numpy(of_goal)]
         progress = Progress(len(clean))
         victim.on_start = progress.note_start
         if isinstance(told, ListGoal):
@@ -206,7 +232,7 @@ class Campaign:
         passes = victim.all_passes
         # The caller's random state is not changed.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(_seed_of(self.settings.seed, number))
+            torch.manual_seed(_seed_of(self.settings.seed, number, rows.start))
             points = victim.to_points(to_pixels(clean, device))
             attack = self._prepared(victim, self.catalogue.ids[positions])
             attacked = attack(victim, points, told)
@@ -217,17 +243,25 @@ class Campaign:
                 reached = predict_reached(judge, attacked, goal).cpu().numpy()
         if isinstance(told, FollowedGoal):
             progress.note_goal(told)
-        levels = to_levels(victim.to_images(attacked), clean, self.fidelity.quantise, self.budget)
-        image_ids = self.catalogue.ids[positions]
-        write_images(folder, image_ids, levels, clean, self.budget)
-        change = levels.astype(np.int16) - clean
-        return {
-            "image": image_ids,
+        columns = {
             "success_before_rounding": reached,
-            "linf": norms(change, np.inf),
-            "l2": norms(change, 2) / LEVELS,
             "passes": np.full(len(clean), passes / len(clean)),
             **progress.columns(),
+        }
+        return victim.to_images(attacked).cpu(), columns
+
+    def _store(self, folder: Path, batch: "_AttackedBatch") -> dict[str, np.ndarray]:
+        """Store the images of a batch; return its columns of the outcome."""
+        levels = to_levels(batch.images, batch.clean, self.fidelity.quantise, self.budget)
+        write_images(folder, batch.image_ids, levels, batch.clean, self.budget)
+        change = levels.astype(np.int16) - batch.clean
+        found = batch.columns
+        return {
+            "image": batch.image_ids,
+            "success_before_rounding": found["success_before_rounding"],
+            "linf": norms(change, np.inf),
+            "l2": norms(change, 2) / LEVELS,
+            **{name: of for name, of in found.items() if name != "success_before_rounding"},
         }
 
     def _prepared(self, victim: ExtractorVictim, image_ids: np.ndarray) -> Attack:
@@ -287,6 +321,20 @@ class Campaign:
             progress="reading back",
             seed=seed,
         )
+
+
+@dataclass(frozen=True)
+class _AttackedBatch:
+    """Batch of n images that is attacked and not yet stored."""
+
+    number: int
+    image_ids: np.ndarray
+    clean: np.ndarray
+    """Grey levels (n, height, width, 3) uint8 before the attack."""
+    images: torch.Tensor
+    """Attacked images (n, 3, height, width) in [0, 1], on the CPU."""
+    columns: dict[str, np.ndarray]
+    """Columns of the outcome that the attack knows, (n,) each."""
 
 
 @dataclass(frozen=True)
@@ -352,6 +400,7 @@ def change_sizes(report: Path, image_ids: np.ndarray) -> dict[int, float]:
     return {int(image_id): float(found[image_id]) for image_id in image_ids}
 
 
-def _seed_of(seed: int, batch: int) -> int:
-    """Return independent seeds for the batches of a run."""
-    return int(np.random.SeedSequence((seed, batch)).generate_state(1, np.uint64)[0] >> 1)
+def _seed_of(seed: int, batch: int, row: int) -> int:
+    """Return independent seeds for the batches of a run, and for the parts of a halved one."""
+    words = (seed, batch) if row == 0 else (seed, batch, row)
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)

@@ -162,8 +162,13 @@ class _Best:
     def update(self, rows: Tensor, images: Tensor, distances: Tensor, reached: Tensor) -> None:
         better = reached & (distances < self.distances[rows])
         self.distances[rows] = torch.where(better, distances, self.distances[rows])
-        # On the CPU this copies few images; `where` over all pixels would cost as much as Adam.
-        self.images[rows[better]] = images[better]
+        if images.is_cpu:
+            # This copies few images; `where` over all pixels would cost as much as Adam.
+            self.images[rows[better]] = images[better]
+        else:
+            # A mask as an index would wait for the device in every step.
+            chosen = better[:, None, None, None]
+            self.images[rows] = torch.where(chosen, images, self.images[rows])
 
 
 @dataclass

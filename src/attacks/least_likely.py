@@ -15,6 +15,7 @@ from torch.nn import functional
 from src.attacks.attack import Goal, Victim
 from src.attacks.goals import untargeted
 from src.attacks.pgd import pgd
+from src.extractors.device import generator_on
 
 LABEL_SMOOTHING = 0.1
 UNBOUNDED = (-math.inf, math.inf)
@@ -41,8 +42,9 @@ def half_sign_start(
     high: float = 1.0,
 ) -> Tensor:
     """Return a corner of the ball of half the size: x + eps/2 sign(N(0, 1)), cut to [low, high]."""
-    noise = torch.randn(images.shape, generator=generator, device=generator.device)
-    return (images + eps / 2 * noise.sign().to(images.device)).clamp(low, high)
+    draws = generator_on(images.device, generator)
+    noise = torch.randn(images.shape, generator=draws, device=images.device)
+    return (images + eps / 2 * noise.sign()).clamp(low, high)
 
 
 def towards_least_likely(

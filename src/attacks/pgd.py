@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from src.attacks.attack import Box
+from src.extractors.device import generator_on
 
 Objective = Callable[[Tensor], Tensor]
 """Images (N, ...) -> what is to be made small, (N,) or a scalar. Images must not meet each other's
@@ -124,5 +125,6 @@ def limit(change: Tensor, eps: float, order: float) -> Tensor:
 
 def random_start(images: Tensor, eps: float, generator: torch.Generator) -> Tensor:
     """Return a point that is uniform over the eps-ball, cut to [0, 1]."""
-    noise = torch.rand(images.shape, generator=generator, device=generator.device)
-    return (images + eps * (2 * noise.to(images.device) - 1)).clamp(0, 1)
+    draws = generator_on(images.device, generator)
+    noise = torch.rand(images.shape, generator=draws, device=images.device)
+    return (images + eps * (2 * noise - 1)).clamp(0, 1)

@@ -54,7 +54,7 @@ class AttackSettings:
     restarts: int = 1
     seed: int = 0
     fast: bool = False
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     unaware: bool = False
     """True if the attack sees the extractor without its defence; the defended one judges."""
     eot: int | None = None
@@ -213,7 +213,7 @@ def add_attack_options(
     group.add_argument(
         "--fast",
         action="store_true",
-        help="tuned network for the gradients (implied by --precision bf16 and fp16); "
+        help="tuned network for the gradients (implied by every other --precision than fp32); "
         "without it FGSM and PGD are CleverHans' bit for bit",
     )
     group.add_argument(

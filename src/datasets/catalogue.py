@@ -7,9 +7,10 @@ import numpy as np
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
-from src.datasets.image_files import image_files, image_size, require_images
+from src.datasets.image_files import image_size, images_of, require_images
 from src.datasets.image_set import ImageFiles, ImageSet
 from src.datasets.mapping import IdMap
+from src.datasets.shards import ImagePath
 
 SQUASHED = 224
 """Side in pixels to which images of unequal sizes are resized, the input size of ImageNet networks."""
@@ -21,7 +22,7 @@ def count_items(layout: Layout) -> int | None:
     None stands for a data set with neither.
     """
     if layout.images.is_dir():
-        return len(image_files(layout.images))
+        return len(images_of(layout.images))
     return len(IdMap.read(layout.item_map)) if layout.item_map.is_file() else None
 
 
@@ -80,7 +81,7 @@ def image_ids(folder: Path) -> np.ndarray:
 def open_catalogue(
     folder: Path, resize: int | None = None, trained_size: int | None = None
 ) -> ImageSet:
-    """List the images of ``folder`` in the order of their integer names.
+    """List the images of ``folder``, in files or tar archives, in the order of their integer names.
 
     ``choose_resize`` says what ``resize`` and ``trained_size`` mean; the returned ``resize`` is what
     was chosen. Raises ``UserError`` when the folder is missing or empty, a name is not an integer, an
@@ -105,7 +106,7 @@ def open_whole_catalogue(
     return catalogue
 
 
-def _item_id(path: Path) -> int:
+def _item_id(path: ImagePath) -> int:
     if not path.stem.isdecimal():
         raise UserError(f"{path}: image names must be item ids, like 17.jpg")
     return int(path.stem)

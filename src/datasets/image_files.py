@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from src.artifacts.errors import UserError
+from src.datasets.shards import ImagePath, archived_images, header_of, source_of
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
@@ -26,11 +27,16 @@ def image_files(folder: Path) -> list[Path]:
     ]
 
 
-def require_images(folder: Path) -> list[Path]:
-    """Return the images of ``folder``, in no order; ``UserError`` if it is missing or empty."""
+def images_of(folder: Path) -> list[ImagePath]:
+    """Return the ``image_files`` of ``folder``; if it has none, the images in its tar archives."""
+    return image_files(folder) or archived_images(folder, SUFFIXES)
+
+
+def require_images(folder: Path) -> list[ImagePath]:
+    """Return ``images_of`` a ``folder``, in no order; ``UserError`` if it is missing or empty."""
     if not folder.is_dir():
         raise UserError(f"no image folder at {folder}")
-    paths = image_files(folder)
+    paths = images_of(folder)
     if not paths:
         raise UserError(f"no images in {folder}")
     return paths
@@ -48,7 +54,7 @@ def folder_with(path: Path, markers: Sequence[str], inside: Sequence[str], advic
     raise UserError(f"no {markers[0]} in {path / inside[0]} nor in {path}: {advice}")
 
 
-def read_image(path: Path, resize: int = 0) -> tuple[np.ndarray, str | None]:
+def read_image(path: ImagePath, resize: int = 0) -> tuple[np.ndarray, str | None]:
     """Read (height, width, 3) uint8 RGB, and a note if the file was truncated or converted.
 
     The decodable part of a truncated file is kept; palette, grey, CMYK and alpha images are converted.
@@ -56,7 +62,7 @@ def read_image(path: Path, resize: int = 0) -> tuple[np.ndarray, str | None]:
     """
     notes = []
     try:
-        image = Image.open(path)
+        image = Image.open(source_of(path))
         _require_few_pixels(path, image)
         if image.mode != "RGB":
             notes.append(f"converted from {image.mode}")
@@ -73,21 +79,25 @@ def read_image(path: Path, resize: int = 0) -> tuple[np.ndarray, str | None]:
     return np.asarray(image), ", ".join(notes) or None
 
 
-def _load_truncated(path: Path) -> Image.Image:
+def _load_truncated(path: ImagePath) -> Image.Image:
     """Decode the existing part of a file that ends too early."""
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
-        image = Image.open(path)
+        image = Image.open(source_of(path))
         image.load()
         return image
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Read (width, height) from the header of a file; ``UserError`` if it is no image."""
+def image_size(path: ImagePath) -> tuple[int, int]:
+    """Read (width, height) from the header of an image; ``UserError`` if it is none."""
     try:
-        with Image.open(path) as image:
+        try:
+            image = Image.open(header_of(path))
+        except _UNREADABLE:
+            image = Image.open(source_of(path))  # a long header, or no image
+        with image:
             _require_few_pixels(path, image)
             return image.size
     except _UNREADABLE as error:
@@ -102,7 +112,7 @@ def limit_pixels(max_pixels: int) -> None:
     Image.MAX_IMAGE_PIXELS = max_pixels
 
 
-def _require_few_pixels(path: Path, image: Image.Image) -> None:
+def _require_few_pixels(path: ImagePath, image: Image.Image) -> None:
     """Raise ``UserError`` for an image beyond the limit; Pillow itself refuses twice the limit."""
     width, height = image.size
     if Image.MAX_IMAGE_PIXELS is not None and width * height > Image.MAX_IMAGE_PIXELS:

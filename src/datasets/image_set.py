@@ -9,6 +9,7 @@ import numpy as np
 from src.artifacts.errors import UserError
 from src.datasets.image_files import read_image
 from src.datasets.read_ahead import read_ahead
+from src.datasets.shards import ImagePath
 
 NO_CLASS = -1
 """Class number of an image without a class."""
@@ -19,7 +20,7 @@ _DECODED_AT_ONCE = 64
 class ImageFiles:
     """Images in files, which are decoded as RGB at each use."""
 
-    paths: tuple[Path, ...] = field(repr=False)
+    paths: tuple[ImagePath, ...] = field(repr=False)
     resize: int = 0
     """Side of the square to which every image is resized (bicubic); 0 keeps the native size."""
     crop: int = 0

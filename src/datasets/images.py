@@ -18,7 +18,8 @@ from PIL import Image
 from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
 from src.artifacts.progress import progress_bar
-from src.datasets.image_files import image_files, read_image
+from src.datasets.image_files import SUFFIXES, image_files, read_image
+from src.datasets.shards import ImagePath, archived_images
 
 OK = "ok"
 NO_IMAGE = "no image"
@@ -28,19 +29,20 @@ _LARGEST_DOWNLOAD = 64 * 2**20
 _TIMEOUT_S = 30.0
 
 
-def find_images(folder: Path) -> dict[str, Path]:
-    """Return the image of every item in ``folder``: file name without suffix -> file.
+def find_images(folder: Path) -> dict[str, ImagePath]:
+    """Return the image of every item in ``folder``: name without suffix -> file or member of an archive.
 
-    If the folder itself holds no image, its subfolders at any depth do, as in H&M's ``images/010/``.
-    Raises ``UserError`` if the folder is missing or empty, or an item has two images.
+    If the folder itself holds no image, its subfolders at any depth do, as in H&M's ``images/010/``, or
+    else the tar archives in it. Raises ``UserError`` if the folder is missing or empty, or an item has
+    two images.
     """
     if not folder.is_dir():
         raise UserError(f"no image folder at {folder}")
-    found: dict[str, Path] = {}
+    found: dict[str, ImagePath] = {}
     files = image_files(folder)
     if not files:
         files = [path for inner in folder.rglob("*/") for path in image_files(inner)]
-    for path in sorted(files):
+    for path in sorted(files or archived_images(folder, SUFFIXES)):
         if path.stem in found:
             raise UserError(f"{folder} has two images of item {path.stem}")
         found[path.stem] = path
@@ -49,7 +51,7 @@ def find_images(folder: Path) -> dict[str, Path]:
     return found
 
 
-def check_images(images: Mapping[str, Path]) -> dict[str, str]:
+def check_images(images: Mapping[str, ImagePath]) -> dict[str, str]:
     """Decode every image and return item -> reason for the unreadable ones."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         reasons = pool.map(_defect, images.values())
@@ -57,7 +59,7 @@ def check_images(images: Mapping[str, Path]) -> dict[str, str]:
         return {item: reason for item, reason in zip(images, progress, strict=True) if reason}
 
 
-def _defect(path: Path) -> str | None:
+def _defect(path: ImagePath) -> str | None:
     try:
         read_image(path)
     except UserError:

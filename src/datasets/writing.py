@@ -18,6 +18,7 @@ from src.datasets.catalogue import open_whole_catalogue
 from src.datasets.images import link_or_copy
 from src.datasets.interactions import load_interactions
 from src.datasets.mapping import IdMap
+from src.datasets.shards import ArchivedImage, ImagePath, write_shards
 from src.datasets.splitting import Split
 
 Outputs = Callable[[Layout], Sequence[Path]]
@@ -98,7 +99,7 @@ def prepare(
 def write_dataset(
     layout: Layout,
     split: Split,
-    images: Mapping[str, Path] | None = None,
+    images: Mapping[str, ImagePath] | None = None,
     dropped: Mapping[str, str] | None = None,
     catalogue: Sequence[str] | None = None,
 ) -> None:
@@ -137,11 +138,18 @@ _WHY_EMPTY: Mapping[str, str] = {
 }
 
 
-def _write_images(layout: Layout, items: IdMap, images: Mapping[str, Path]) -> None:
+def _write_images(layout: Layout, items: IdMap, images: Mapping[str, ImagePath]) -> None:
+    """Write the images by item number: files as files, members of archives to new archives."""
     layout.images.mkdir(parents=True)
-    for number, item in enumerate(items.originals):
-        suffix = images[item].suffix.lower()
-        link_or_copy(images[item], layout.images / f"{number}{suffix}")
+    named = [
+        (f"{number}{images[item].suffix.lower()}", images[item])
+        for number, item in enumerate(items.originals)
+    ]
+    if any(isinstance(image, ArchivedImage) for _, image in named):
+        write_shards(layout.images, named)
+        return
+    for name, image in named:
+        link_or_copy(image, layout.images / name)
 
 
 def _write_dropped(layout: Layout, dropped: Mapping[str, str]) -> None:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import torch
 
 from src.artifacts.errors import UserError
+from src.extractors.tf32 import allow_tf32
 
 
 def select_device(gpu: int) -> torch.device:
     """Return CUDA device ``gpu``, or the CPU for -1 or, with a printed note, if CUDA is absent.
 
     On CUDA, TF32 and kernels whose result depends on timing are switched off, so that fp32 has full
-    precision and results repeat.
+    precision and results repeat. Networks of the precision tf32 switch TF32 on for their own passes.
     """
     if gpu < 0:
         return torch.device("cpu")
@@ -22,10 +23,24 @@ def select_device(gpu: int) -> torch.device:
         raise UserError(
             f"there is no CUDA device {gpu}: 0 to {torch.cuda.device_count() - 1}, or -1"
         )
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
+    allow_tf32(False)
     torch.backends.cudnn.deterministic = True
     return torch.device("cuda", gpu)
+
+
+def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
+    """Return a generator on ``device``: ``generator`` itself, or a new one that it seeds.
+
+    A GPU so draws its own numbers, which are not those of the CPU, and waits for no copy of them.
+    """
+    if generator.device.type == device.type:
+        return generator
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    return torch.Generator(device).manual_seed(seed)
+
+
+READERS = 8
+"""Threads that read images for a GPU; on 16 cores, 15 read no more images a second."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +57,7 @@ class Loading:
         On a CPU eight images fit into its caches, and readers would take cores from the network. A GPU
         needs many images at once and more than one reader.
         """
-        usual = cls(8, 0) if device.type == "cpu" else cls(128, 8)
+        usual = cls(8, 0) if device.type == "cpu" else cls(128, READERS)
         chosen = cls(
             usual.batch_size if batch_size is None else batch_size,
             usual.workers if workers is None else workers,

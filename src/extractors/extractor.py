@@ -1,5 +1,6 @@
 """Contract of every image network: pixels in, logits and features out of one forward."""
 
+import contextlib
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from src.cli import require_precision
 from src.extractors.heads import ClassMeans, Head, Linear, NoHead
+from src.extractors.tf32 import EnterTF32, LeaveTF32, allow_tf32
 from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
 
-Precision = Literal["fp32", "bf16", "fp16"]
-_AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Extractor(nn.Module):
         self.labels = tuple(labels)
         self.arch = arch
         self.precision: Precision = "fp32"
-        """Precision of the forward pass (autocast); parameters stay float32."""
+        """Precision of the passes (autocast, or TF32 on a GPU); parameters stay float32."""
         self.preprocess: Preprocess | None = None
         """Stands in front of the network; None leaves images as they are."""
         self.trained_size: int | None = None
@@ -151,15 +154,25 @@ class Extractor(nn.Module):
         return self._predict(images)
 
     def _predict(self, images: Tensor) -> Prediction:
-        dtype = _AUTOCAST[self.precision]
-        with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
-            features, output = self._read((images - self.mean) / self.std)
+        images = (images - self.mean) / self.std
+        if self.precision == "tf32":
+            features, output = LeaveTF32.apply(*self._read(EnterTF32.apply(images)))
+        else:
+            # A backward pass in TF32 that ended at weights has left it on.
+            allow_tf32(False)
+            with self._autocast(images.device):
+                features, output = self._read(images)
         features = features.float()
         if features.ndim == 4:
             features = features.mean(dim=(2, 3))
         elif features.ndim == 3:
             features = features.mean(dim=1)
         return Prediction(self.head(features, output.float()), features)
+
+    def _autocast(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
+        if self.precision not in _AUTOCAST:
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, _AUTOCAST[self.precision])
 
     def _read(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features and output of the network for normalised ``images``."""
@@ -200,15 +213,28 @@ class Extractor(nn.Module):
         return other
 
 
+def fast_layout(precision: Precision, device: torch.device) -> torch.memory_format:
+    """Return the order in memory of images and weights in which convolutions are fast.
+
+    Channels are last, except in fp32 on a GPU: with them last the tuned copy was slower there than the
+    exact network. Tensor cores, for which that order is made, do not compute in fp32.
+    """
+    planes = precision == "fp32" and device.type != "cpu"
+    return torch.contiguous_format if planes else torch.channels_last
+
+
 def fast_copy(extractor: Extractor, precision: Precision = "fp32") -> Extractor:
     """Return a tuned copy for forward and attack passes; the original stays unchanged and judges.
 
-    Evaluation mode, frozen parameters, batch norm folded into the convolutions before it, channels
-    last, and with ``bf16`` or ``fp16`` autocast (casting the parameters themselves is slower on a
-    CPU). In fp32 logits and features differ from the original's by rounding only.
+    Evaluation mode, frozen parameters, batch norm folded into the convolutions before it, the order in
+    memory of ``fast_layout``, and with ``bf16`` or ``fp16`` autocast (casting the parameters themselves
+    is slower on a CPU). In fp32 logits and features differ from the original's by rounding only.
+    Raises ``UserError`` for ``tf32`` on the CPU.
     """
+    require_precision(precision, on_cpu=extractor.device.type == "cpu")
     fast = copy.deepcopy(extractor).eval().requires_grad_(False)
-    fast.network = _fold_batch_norms(fast.network).to(memory_format=torch.channels_last)
+    layout = fast_layout(precision, extractor.device)
+    fast.network = _fold_batch_norms(fast.network).to(memory_format=layout)
     fast.precision = precision
     return fast
 

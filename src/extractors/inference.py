@@ -18,7 +18,8 @@ from src.datasets.image_set import ImageSet
 from src.datasets.read_ahead import read_ahead
 from src.extractors.architectures import input_size
 from src.extractors.distribution import own_share, rank, share_label
-from src.extractors.extractor import Extractor, Precision, fast_copy
+from src.extractors.extractor import Extractor, Precision, fast_copy, fast_layout
+from src.extractors.feeding import FittingBatches, copied_ahead, pinned, read_back
 from src.extractors.heads import ClassMeans
 
 _PARTS = 256
@@ -66,14 +67,14 @@ def predict(
     """
     positions = np.arange(len(images)) if positions is None else np.asarray(positions)
     batches = list(images.batches(positions, batch_size))
-    results = _forward_all(fast_copy(extractor, precision), images, batches, workers)
+    fast = fast_copy(extractor, precision)
+    results = _forward_all(fast, images, [(seed, batches)], workers)
     with (
         progress_bar(
             total=len(positions), desc=progress, unit="img", disable=progress is None
         ) as bar,
         _own_random_state(extractor.device),
     ):
-        torch.manual_seed(seed)
         return _collect(extractor, positions, _counted(zip(batches, results, strict=True), bar))
 
 
@@ -97,7 +98,8 @@ def predict_parts(
     own = own_share(unfinished)
     finished = len(images) - sum(_n_images(plan[number]) for number in unfinished)
     batches = [batch for number in own for batch in plan[number]]
-    results = _forward_all(fast_copy(extractor, precision), images, batches, workers)
+    fast = fast_copy(extractor, precision)
+    results = _forward_all(fast, images, [(number, plan[number]) for number in own], workers)
     with (
         progress_bar(
             total=finished + _n_images(batches),
@@ -110,7 +112,6 @@ def predict_parts(
     ):
         counted = _counted(zip(batches, results, strict=True), bar)
         for number in own:
-            torch.manual_seed(number)
             part = [result for _, result in itertools.islice(counted, len(plan[number]))]
             parts.save(number, _join(part))
 
@@ -132,7 +133,8 @@ def join_parts(
 def classify(predictions: Predictions, item_classes: ItemClasses) -> Predictions:
     """Classify all items of a catalogue by the nearest class mean of their features."""
     features = torch.from_numpy(predictions.features)
-    found = _classes_of(ClassMeans.of(predictions.features, item_classes)(features, features))
+    scored = _classes_of(ClassMeans.of(predictions.features, item_classes)(features, features))
+    found = {name: of.numpy() for name, of in scored.items()}
     labels = [item_classes.labels[number] for number in found["classes"]]
     return replace(predictions, **found, labels=labels)
 
@@ -185,13 +187,30 @@ def _join(results: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def _forward_all(
-    extractor: Extractor, images: ImageSet, batches: Sequence[np.ndarray], workers: int
+    extractor: Extractor,
+    images: ImageSet,
+    parts: Sequence[tuple[int, Sequence[np.ndarray]]],
+    workers: int,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield a result for each batch, in order; files are read ahead while the network works."""
-    read = partial(_read, images, pinned=extractor.device.type == "cuda")
-    for _, (pixels, notes) in read_ahead(read, batches, workers):
+    """Yield a result for each batch of the ``parts``, in order.
+
+    A part is a seed, from which a defence draws its random choices, and batches. Files are read and
+    copied to the device while the network works.
+    """
+    device, fitting = extractor.device, FittingBatches()
+    batches = [batch for _, of_part in parts for batch in of_part]
+    read = read_ahead(partial(_read, images, device), batches, workers)
+    ahead = copied_ahead((found for _, found in read), device)
+
+    def predicted() -> Iterator[tuple[dict[int, str], dict[str, Tensor]]]:
+        for seed, of_part in parts:
+            torch.manual_seed(seed)
+            for notes, pixels in itertools.islice(ahead, len(of_part)):
+                yield notes, _forward(extractor, pixels, fitting)
+
+    for notes, columns in read_back(predicted(), device):
         yield {
-            **_forward(extractor, pixels),
+            **columns,
             "noted": np.array(list(notes), np.int64),
             "notes": np.array(list(notes.values()), str),
         }
@@ -207,35 +226,40 @@ def unreadable_size(
     )
 
 
-def _forward(extractor: Extractor, pixels: Tensor) -> dict[str, np.ndarray]:
-    """Predict uint8 ``pixels`` (N, height, width, 3); a batch that the GPU cannot hold is halved."""
-    try:
-        images = pixels.to(extractor.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
-        with torch.inference_mode():
-            prediction = extractor(images)
-    except torch.OutOfMemoryError as error:
-        if len(pixels) == 1:
-            raise UserError("the GPU cannot hold the network and one image") from error
-        torch.cuda.empty_cache()
-        return _join([_forward(extractor, half) for half in pixels.tensor_split(2)])
-    except (RuntimeError, AssertionError) as error:
-        remedy = f"--resize {input_size(extractor.arch)}"
-        raise unreadable_size(extractor, pixels.shape, remedy, error) from error
-    scored = {} if prediction.logits is None else _classes_of(prediction.logits)
-    return {**scored, "features": prediction.features.cpu().numpy()}
+def _forward(extractor: Extractor, pixels: Tensor, fitting: FittingBatches) -> dict[str, Tensor]:
+    """Predict uint8 ``pixels`` (N, height, width, 3) on the extractor's device."""
+
+    def predict(rows: slice) -> dict[str, Tensor]:
+        images = pixels[rows].permute(0, 3, 1, 2).float() / 255
+        if not pixels.is_cpu:
+            images = images.contiguous(
+                memory_format=fast_layout(extractor.precision, pixels.device)
+            )
+        try:
+            with torch.inference_mode():
+                prediction = extractor(images)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError) as error:
+            remedy = f"--resize {input_size(extractor.arch)}"
+            raise unreadable_size(extractor, pixels.shape, remedy, error) from error
+        scored = {} if prediction.logits is None else _classes_of(prediction.logits)
+        return {**scored, "features": prediction.features}
+
+    results = fitting.run(predict, len(pixels))
+    return {name: torch.cat([result[name] for result in results]) for name in results[0]}
 
 
-def _classes_of(logits: Tensor) -> dict[str, np.ndarray]:
+def _classes_of(logits: Tensor) -> dict[str, Tensor]:
     """Return the class with the largest of the ``logits`` (N, C) of each image, and its softmax."""
     probabilities, classes = logits.softmax(dim=1).max(dim=1)
-    return {"classes": classes.cpu().numpy(), "probabilities": probabilities.cpu().numpy()}
+    return {"classes": classes, "probabilities": probabilities}
 
 
 def _read(
-    images: ImageSet, positions: np.ndarray, *, pinned: bool
-) -> tuple[Tensor, dict[int, str]]:
-    """Read a batch: (m, height, width, 3) uint8, and by position the notes on its files."""
+    images: ImageSet, device: torch.device, positions: np.ndarray
+) -> tuple[dict[int, str], Tensor]:
+    """Read a batch for ``device``: notes on its files by position, and (m, height, width, 3) uint8."""
     read = [images.read(position) for position in positions]
-    pixels = torch.from_numpy(np.stack([image for image, _ in read]))
     notes = {int(p): note for p, (_, note) in zip(positions, read, strict=True) if note}
-    return pixels.pin_memory() if pinned else pixels, notes
+    return notes, pinned(torch.from_numpy(np.stack([image for image, _ in read])), device)

@@ -43,6 +43,8 @@ class NetworkMetric:
         try:
             with torch.inference_mode():
                 return self.network(pixels.contiguous())
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             size = f"{images.shape[2]}x{images.shape[1]}"
             raise UserError(f"{self.name} cannot read images of {size} pixels: {error}") from error

@@ -7,7 +7,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import LINEAR
 from src.artifacts.item_classes import ItemClasses, read_item_classes
 from src.artifacts.layout import Layout
-from src.cli import require_defense
+from src.cli import require_defense, require_precision
 from src.extractors.zoo import check_classifier, check_name
 
 _DEFENDED_FILES = {"madry": "imagenet_linf_4.pt"}
@@ -20,9 +20,10 @@ IMAGENET = "imagenet"
 def weights_of(options: argparse.Namespace, layout: Layout) -> Path | None:
     """Return the checkpoint that ``--checkpoint`` or the model options name; None is ImageNet weights.
 
-    Raises ``UserError`` for a missing file, an unknown ``--arch``, and an ``--arch`` without a head of
-    classes unless ``--head`` needs none.
+    Raises ``UserError`` for a missing file, an unknown ``--arch``, an ``--arch`` without a head of
+    classes unless ``--head`` needs none, and a ``--precision`` that ``--gpu -1`` does not have.
     """
+    require_precision(getattr(options, "precision", "fp32"), on_cpu=options.gpu < 0)
     path = getattr(options, "checkpoint", None)
     if path is None:
         require_defense(options)

@@ -198,6 +198,8 @@ def _check_size(extractor: Extractor, pixels: np.ndarray) -> None:
     try:
         with torch.inference_mode():
             extractor(to_pixels(pixels, extractor.device))
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, AssertionError) as error:
         remedy = f"{input_size(extractor.arch)} (--size, for images in files)"
         raise unreadable_size(extractor, pixels.shape, remedy, error) from error

@@ -125,7 +125,7 @@ class Triplets:
         """
         if not self.psnr_weighted:
             return torch.ones(len(rows), 2)
-        images = to_images(self.pixels[rows], torch.device("cpu"))
+        images = to_images(self.pixels[rows])
         mse = (images[:, 1:] - images[:, :1]).square().mean(dim=(2, 3, 4)).clamp(min=_LEAST_MSE)
         pairs = (10 * mse.log10()).view(len(rows), 2, 2)
         return pairs.softmax(dim=2).flatten(1)
@@ -202,7 +202,7 @@ def _step(
 ) -> Tensor:
     """Train on a batch, each image augmented separately, and return the loss."""
     pixels = PADDED.training(triplets.pixels[rows.T.flatten()], generator)
-    embeddings = functional.normalize(model(to_images(pixels, model.device)))
+    embeddings = functional.normalize(model(to_images(pixels.to(model.device))))
     weights = triplets.weights(rows).to(model.device)
     loss = triplet_loss(embeddings.view(rows.shape[1], len(rows), -1), weights)
     optimizer.zero_grad()
@@ -215,7 +215,7 @@ def _step(
 def features_of(model: SemSim, triplets: Triplets, *, normalised: bool = True) -> Tensor:
     """Return the features (n, D) float32 of all images, on the CPU."""
     batches = triplets.pixels.split(_IMAGES_AT_ONCE)
-    features = torch.cat([model(to_images(batch, model.device)).cpu() for batch in batches])
+    features = torch.cat([model(to_images(batch.to(model.device))).cpu() for batch in batches])
     return functional.normalize(features) if normalised else features
 
 
@@ -254,7 +254,7 @@ def report(
 
     ``normalised=False`` judges the trained network by features that are not scaled to length 1.
     """
-    pixels = to_images(held_out.pixels, torch.device("cpu")).flatten(1)
+    pixels = to_images(held_out.pixels).flatten(1)
     judged = {
         "SemSim": judge(features_of(model, held_out, normalised=normalised), held_out),
         "the same network untrained": log[0],

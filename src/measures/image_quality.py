@@ -27,6 +27,7 @@ from src.extractors.architectures import imagenet_weights_file
 from src.extractors.checkpoints import load_extractor
 from src.extractors.device import Loading, select_device
 from src.extractors.extractor import Extractor
+from src.extractors.feeding import FittingBatches
 from src.extractors.inference import predict
 from src.extractors.perceptual import (
     FEATURE_METRICS,
@@ -187,13 +188,15 @@ class Measures:
         batches = condition.changed.batches(
             np.arange(len(condition.changed)), self.loading.batch_size
         )
+        fitting = FittingBatches()
         with progress_bar(total=len(condition.changed), desc=condition.name, unit="img") as bar:
             read = read_ahead(partial(read_condition, condition), batches)
             for rows, (changed, originals) in read:
                 for metric in self.metrics:
-                    seen = metric.describe(changed)
-                    for ending, images in originals.items():
-                        values = _compare(metric, metric.describe(images), seen)
+                    work = partial(_values, metric, changed, originals)
+                    found = fitting.run(work, len(changed))
+                    for ending in originals:
+                        values = np.concatenate([part[ending] for part in found])
                         columns[f"{metric.name}{ending}"][rows] = values
                 bar.update(len(rows))
         if features:
@@ -203,6 +206,20 @@ class Measures:
                 for ending, original in features.originals.items()
             }
         return pd.DataFrame({**condition.known, **columns})
+
+
+def _values(
+    metric: ImageMetric | NetworkMetric,
+    changed: np.ndarray,
+    originals: Mapping[str, np.ndarray],
+    rows: slice,
+) -> dict[str, np.ndarray]:
+    """Return the metric of some images against each of their originals, with one description each."""
+    seen = metric.describe(changed[rows])
+    return {
+        ending: _compare(metric, metric.describe(images[rows]), seen)
+        for ending, images in originals.items()
+    }
 
 
 def _compare(metric: ImageMetric | NetworkMetric, original: Any, changed: Any) -> np.ndarray:

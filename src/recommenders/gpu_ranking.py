@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.artifacts.errors import UserError
 from src.artifacts.tables import TestRanks, TopK
 from src.datasets.interactions import Interactions
+from src.extractors.feeding import FittingBatches
 from src.recommenders.ranking import placed
 
 SCORES_AT_ONCE = 2**28
@@ -32,22 +32,13 @@ def lists_and_ranks_on(
     test_users = interactions.test[:, 0]
     ranks = np.empty(len(test_users), np.int64)
     table = torch.from_numpy(np.ascontiguousarray(items, np.float32)).to(device)
-    start, size = 0, max(1, SCORES_AT_ONCE // len(items))
-    while start < len(users):
-        block = slice(start, min(start + size, len(users)))
-        tests = slice(*np.searchsorted(test_users, (block.start, block.stop)))
-        try:
-            columns, values, places = _rank_block(table, users[block], interactions.block(block), k)
-        except torch.OutOfMemoryError as error:
-            if size == 1:
-                raise UserError(
-                    "the GPU cannot hold the scores of one user: use --gpu -1"
-                ) from error
-            torch.cuda.empty_cache()
-            size //= 2
-            continue
-        best.items[block], best.scores[block], ranks[tests] = columns, values, places
-        start = block.stop
+
+    def rank(rows: slice) -> None:
+        tests = slice(*np.searchsorted(test_users, (rows.start, rows.stop)))
+        found = _rank_block(table, users[rows], interactions.block(rows), k)
+        best.items[rows], best.scores[rows], ranks[tests] = found
+
+    FittingBatches(max(1, SCORES_AT_ONCE // len(items)), "user").run(rank, len(users))
     best.items[np.isneginf(best.scores)] = -1
     return best, placed(ranks, interactions, len(users), len(items))
 

@@ -15,7 +15,8 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import read_record
-from src.datasets.image_files import image_files, read_image
+from src.datasets.image_files import images_of, read_image
+from src.datasets.shards import ImagePath
 from src.measures.runs import Lists, read_categories, read_lists, require_same_users
 from src.report.blocks import Section
 from src.report.names import CONTROL, PROTOCOLS, attack_part
@@ -305,8 +306,8 @@ def _has_pictures(layout: Layout, experiment: Experiment) -> bool:
     return layout.attacked_images(experiment).is_dir() and layout.images.is_dir()
 
 
-def _image_of(folder: Path, item: int) -> Path:
-    path = next((path for path in image_files(folder) if path.stem == str(item)), None)
+def _image_of(folder: Path, item: int) -> ImagePath:
+    path = next((path for path in images_of(folder) if path.stem == str(item)), None)
     if path is None:
         raise UserError(f"no image of item {item} in {folder}")
     return path

@@ -1,6 +1,7 @@
 """Predictions for labelled pictures: clean and attacked accuracy, embeddings and class means."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from src.datasets.image_set import ImageSet
 from src.extractors.architectures import input_size
 from src.extractors.embedders import set_class_means
 from src.extractors.extractor import Extractor
+from src.extractors.feeding import FittingBatches
 from src.extractors.heads import class_means
 from src.extractors.inference import unreadable_size
 from src.training.pictures import UNCHANGED, Augmentation, read_pixels, to_images
@@ -31,14 +33,16 @@ def accuracy(
     ``augmentation`` is the one of the training and is applied in its test form.
     """
     victim = ExtractorVictim(extractor, fast=True)
-    right = 0
-    for images, classes in _batches(extractor, pictures, batch_size, augmentation):
+
+    def classified_correctly(images: Tensor, classes: Tensor) -> Tensor:
         if attack is not None:
             with frozen(*victim.networks):
                 images = attack(victim, images, ClassGoal(classes, targeted=False))
         with frozen(extractor), torch.no_grad():
-            right += int((extractor(images).logits.argmax(dim=1) == classes).sum())
-    return right / len(pictures)
+            return extractor(images).logits.argmax(dim=1) == classes
+
+    batches = _batches(extractor, pictures, batch_size, augmentation)
+    return int(_of_all(classified_correctly, batches).sum()) / len(pictures)
 
 
 def embed(
@@ -48,9 +52,9 @@ def embed(
     augmentation: Augmentation = UNCHANGED,
 ) -> Tensor:
     """Return features (n, D) float32, on the CPU, of all pictures in their order."""
+    batches = _batches(extractor, pictures, batch_size, augmentation)
     with frozen(extractor), torch.no_grad():
-        batches = _batches(extractor, pictures, batch_size, augmentation)
-        return torch.cat([extractor(images).features.cpu() for images, _ in batches])
+        return _of_all(lambda images, _: extractor(images).features, batches).cpu()
 
 
 def readable_size(
@@ -60,12 +64,14 @@ def readable_size(
 
     Raises ``UserError`` if the network cannot read images of that size.
     """
-    _, pixels = next(read_pixels(pictures, [torch.tensor([0])]))
+    _, pixels = next(read_pixels(pictures, [torch.tensor([0])], extractor.device))
     pixels = augmentation.testing(pixels)
     height, width = pixels.shape[2:]
     try:
         with frozen(extractor), torch.no_grad():
-            extractor(to_images(pixels, extractor.device))
+            extractor(to_images(pixels))
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, AssertionError) as error:
         remedy = f"--size {input_size(extractor.arch)}"
         raise unreadable_size(extractor, (1, height, width, 3), remedy, error) from error
@@ -81,11 +87,29 @@ def fill_class_means(
     set_class_means(extractor, means.to(extractor.device))
 
 
+def _of_all(
+    work: Callable[[Tensor, Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]]
+) -> Tensor:
+    """Return the results of ``work`` on images and classes, in one tensor; batches are made to fit."""
+    fitting = FittingBatches()
+    results = []
+    for images, classes in batches:
+        of_rows = partial(_work_on_rows, work, images, classes)
+        results += fitting.run(of_rows, len(images))
+    return torch.cat(results)
+
+
+def _work_on_rows(
+    work: Callable[[Tensor, Tensor], Tensor], images: Tensor, classes: Tensor, rows: slice
+) -> Tensor:
+    return work(images[rows], classes[rows])
+
+
 def _batches(
     extractor: Extractor, pictures: ImageSet, batch_size: int, augmentation: Augmentation
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield batches (images in [0, 1], class numbers) on the extractor's device."""
     classes = torch.from_numpy(pictures.classes)
-    for rows, pixels in read_pixels(pictures, torch.arange(len(pictures)).split(batch_size)):
-        images = to_images(augmentation.testing(pixels), extractor.device)
-        yield images, classes[rows].to(extractor.device)
+    batches = torch.arange(len(pictures)).split(batch_size)
+    for rows, pixels in read_pixels(pictures, batches, extractor.device):
+        yield to_images(augmentation.testing(pixels)), classes[rows].to(extractor.device)

@@ -15,6 +15,7 @@ from src.attacks.pgd import pgd
 from src.attacks.registry import PRESETS, Descent, attack_named
 from src.attacks.victim import ExtractorVictim
 from src.extractors.attention import Watched, overlap
+from src.extractors.device import generator_on
 from src.extractors.extractor import Extractor, Prediction
 from src.training.attention import TOP_CELLS, Cells
 from src.training.hardness import Destination, hardness
@@ -41,8 +42,9 @@ class AdversaryBudget:
 
 def near_start(images: Tensor, eps: float, generator: torch.Generator) -> Tensor:
     """Return points close to the images, where a divergence from them has a gradient (TRADES)."""
-    noise = torch.randn(images.shape, generator=generator, device=generator.device)
-    return images + (1e-3 * noise).to(images.device).clamp(-eps, eps)
+    draws = generator_on(images.device, generator)
+    noise = torch.randn(images.shape, generator=draws, device=images.device)
+    return images + (1e-3 * noise).clamp(-eps, eps)
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class AdversaryBatch:
     """Class numbers (m,) int64."""
     miner: Miner
     metric: str
-    last_loss: float
-    """Loss of the step before."""
+    last_loss: float | Tensor
+    """Loss of the step before; a scalar on the device after the first step."""
     generator: torch.Generator
     watched: Watched | None = None
     """Extractor whose maps the recipe reads by ``read_map``."""
@@ -226,12 +228,13 @@ class Adversary:
     ) -> Tensor:
         """Perturb images (2 or 3, t, ...) of t triplets and return them in a row.
 
-        Triplets that are as hard as they should be are left out of further steps, if the objective allows
-        it.
+        On the CPU, triplets that are as hard as they should be are left out of further steps, if the
+        objective allows it. On a GPU they take these steps and stay where they are, since leaving them
+        out would wait for the device in every step.
         """
         eps, step, steps = self.budget.eps, self.budget.step, self.budget.steps
         moving = torch.arange(images.shape[1], device=images.device)
-        if self.objective not in INDEPENDENT:
+        if self.objective not in INDEPENDENT or not images.is_cpu:
             return pgd(images.flatten(0, 1), objective(moving), eps, step, steps)
         points = images.clone()
         for _ in range(steps):

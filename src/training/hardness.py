@@ -57,7 +57,11 @@ class Destination(Protocol):
     """Hardness at which perturbed triplets stop, for the anchors of a batch in their order."""
 
     def __call__(
-        self, embeddings: Tensor, classes: Tensor, last_loss: float, generator: torch.Generator
+        self,
+        embeddings: Tensor,
+        classes: Tensor,
+        last_loss: float | Tensor,
+        generator: torch.Generator,
     ) -> Tensor:
         """Return the destination (n / 2,) of the triplets of a batch, without gradient.
 
@@ -75,7 +79,11 @@ class MinerHardness:
 
     @torch.no_grad()
     def __call__(
-        self, embeddings: Tensor, classes: Tensor, last_loss: float, generator: torch.Generator
+        self,
+        embeddings: Tensor,
+        classes: Tensor,
+        last_loss: float | Tensor,
+        generator: torch.Generator,
     ) -> Tensor:
         return hardness(*self.miner(embeddings, classes, generator).of(embeddings))
 
@@ -90,9 +98,13 @@ class Constant:
     value: float
 
     def __call__(
-        self, embeddings: Tensor, classes: Tensor, last_loss: float, generator: torch.Generator
+        self,
+        embeddings: Tensor,
+        classes: Tensor,
+        last_loss: float | Tensor,
+        generator: torch.Generator,
     ) -> Tensor:
-        return _for_each_anchor(self.value, embeddings)
+        return embeddings.new_full((len(embeddings) // 2,), self.value)
 
     def __str__(self) -> str:
         return f"{self.value:g}"
@@ -108,11 +120,15 @@ class LossGuided:
     ceiling: float = 0.2
 
     def __call__(
-        self, embeddings: Tensor, classes: Tensor, last_loss: float, generator: torch.Generator
+        self,
+        embeddings: Tensor,
+        classes: Tensor,
+        last_loss: float | Tensor,
+        generator: torch.Generator,
     ) -> Tensor:
-        return _for_each_anchor(self.at(last_loss), embeddings)
+        return self.at(last_loss).to(embeddings).expand(len(embeddings) // 2)
 
-    def at(self, last_loss: float) -> float:
+    def at(self, last_loss: float | Tensor) -> Tensor:
         return -self.gamma * normalised_loss(last_loss, self.ceiling) ** self.power
 
     def __str__(self) -> str:
@@ -129,26 +145,26 @@ class Boosted:
     ceiling: float = 0.2
 
     def __call__(
-        self, embeddings: Tensor, classes: Tensor, last_loss: float, generator: torch.Generator
+        self,
+        embeddings: Tensor,
+        classes: Tensor,
+        last_loss: float | Tensor,
+        generator: torch.Generator,
     ) -> Tensor:
-        boost = self.xi * (1 - normalised_loss(last_loss, self.ceiling))
-        return self.destination(embeddings, classes, last_loss, generator) + boost
+        hard = self.destination(embeddings, classes, last_loss, generator)
+        return hard + (self.xi * (1 - normalised_loss(last_loss, self.ceiling))).to(hard)
 
     def __str__(self) -> str:
         return f"{self.destination} + {self.xi:g} (1 - {_lbar(self.ceiling)})"
 
 
-def normalised_loss(last_loss: float, ceiling: float) -> float:
-    """Return lbar = clip(l, 0, u) / u in [0, 1]."""
-    return min(max(last_loss, 0.0), ceiling) / ceiling
+def normalised_loss(last_loss: float | Tensor, ceiling: float) -> Tensor:
+    """Return lbar = clip(l, 0, u) / u in [0, 1], a scalar float64 on the loss's device."""
+    return torch.as_tensor(last_loss, dtype=torch.float64).clamp(0, ceiling) / ceiling
 
 
 def _lbar(ceiling: float) -> str:
     return f"(clip(l, 0, {ceiling:g}) / {ceiling:g})"
-
-
-def _for_each_anchor(value: float, embeddings: Tensor) -> Tensor:
-    return embeddings.new_full((len(embeddings) // 2,), value)
 
 
 DESTINATIONS: dict[str, Destination] = {

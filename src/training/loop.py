@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from src.artifacts.progress import progress_bar
+from src.cli import require_precision
 from src.datasets.image_set import ImageSet
 from src.extractors.checkpoints import load_state, write_plain
 from src.extractors.distribution import n_processes, rank, wait_for_all
-from src.extractors.extractor import Extractor, Precision
+from src.extractors.extractor import Extractor, Precision, fast_layout
+from src.extractors.feeding import pinned
 from src.training.gradient_defence import defend_gradients
 from src.training.losses import Denoising
 from src.training.metric_losses import LEARNT_LR
@@ -70,13 +72,17 @@ def train(
     (``steps.State.seen``), such as loss, terms and accuracies of the network during training.
 
     After each epoch the state of the training is written to ``state_file``. If that file exists, training
-    continues from it, with the same result on a CPU as without a stop. The caller removes the file. If
+    continues from it, with the same result on a CPU as without a stop. The caller removes the file.
+    Crops and noise are drawn on the device: a GPU waits for the CPU once an epoch, and its numbers are
+    not those that the CPU draws from the same seed. If
     ``torchrun`` has started several processes, each gets a share of the batches, and gradients and the
     last loss are means over all processes.
     """
     recipe = parts(training)[0]  # both recipes of a mix draw batches alike
     trained = extractor.preprocess if isinstance(recipe.loss, Denoising) else extractor.network
-    extractor.requires_grad_(False).to(memory_format=torch.channels_last)
+    require_precision(precision, on_cpu=extractor.device.type == "cpu")
+    layout = fast_layout(precision, extractor.device)
+    extractor.requires_grad_(False).to(memory_format=layout)
     trained.requires_grad_(True)
     extractor.precision = precision
     batch_size = min(schedule.batch_size, len(pictures) // n_processes())
@@ -92,7 +98,7 @@ def train(
     first_epoch = _restore(state_file, trained, optimizers, state, log)
     state.step = first_epoch * n_batches * recipe.replays
     augment = schedule.augmentation.training
-    all_classes = torch.from_numpy(pictures.classes)
+    all_classes, device = torch.from_numpy(pictures.classes), extractor.device
     with progress_bar(
         total=n_steps, initial=state.step, desc="training", unit="step", disable=rank() > 0
     ) as bar:
@@ -105,9 +111,9 @@ def train(
             if rank():
                 generator.manual_seed(generator.initial_seed() + 31 * rank())
             own = batches[rank() :: n_processes()][:n_batches]
-            for rows, pixels in read_pixels(pictures, own):
-                images = to_images(augment(pixels, generator), extractor.device)
-                classes = all_classes[rows].to(extractor.device)
+            for rows, pixels in read_pixels(pictures, own, device):
+                images = to_images(augment(pixels, generator), precision)
+                classes = pinned(all_classes[rows], device).to(device, non_blocking=True)
                 for _ in range(recipe.replays):
                     if schedule.optimizer != "adam":
                         _set_lr(optimizers[0], _lr(schedule, state.step, n_steps))
@@ -206,7 +212,7 @@ def _save(
         "network": network.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "learnt": {name: value.detach() for name, value in state.learnt.items()},
-        "last_loss": state.last_loss,
+        "last_loss": float(state.last_loss),
         "perturbation": state.perturbation,
         "log": log,
     }

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from src.extractors.device import generator_on
 from src.training.distances import pairwise_distances, to_space
 
 
@@ -100,7 +101,7 @@ class DistanceWeighted:
 
     def __call__(self, embeddings: Tensor, classes: Tensor, generator: torch.Generator) -> Triplets:
         anchors, partners = pairs_of(classes)
-        if self.switch and _uniform(1, generator) < self.switch:
+        if self.switch and _uniform(1, generator, generator.device) < self.switch:
             return Triplets(anchors, anchors, partners)
         negatives = _negatives(classes)
         weights = _log_inverse_density(_from_anchors(embeddings), embeddings.shape[1])
@@ -186,11 +187,12 @@ def _draw(
     else:
         weights = log_weights.masked_fill(~eligible, -torch.inf).softmax(dim=1)
     cumulative = weights.cumsum(dim=1)
-    thresholds = cumulative[:, -1] * _uniform(len(weights), generator).to(weights.device)
+    thresholds = cumulative[:, -1] * _uniform(len(weights), generator, weights.device)
     # The first position with a cumulative weight above the threshold has a weight above 0.
     return torch.searchsorted(cumulative, thresholds[:, None], right=True).squeeze(1)
 
 
-def _uniform(n: int, generator: torch.Generator) -> Tensor:
+def _uniform(n: int, generator: torch.Generator, device: torch.device) -> Tensor:
     """Draw (n,) float64 in [0, 1)."""
-    return torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
+    draws = generator_on(device, generator)
+    return torch.rand(n, generator=draws, device=device, dtype=torch.float64)

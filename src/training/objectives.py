@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from src.attacks.least_likely import least_likely, smoothed_cross_entropy
+from src.extractors.device import generator_on
 from src.extractors.extractor import Prediction
 from src.training.distances import distance
 from src.training.hardness import divergence, hardness, one_sided, two_sided
@@ -80,7 +81,8 @@ _NUDGE = 1e-7
 def shift(inner: Inner) -> Tensor:
     """Return -d(f(x'), f(x)), minus the shift of the embedding."""
     target = inner.benign().features
-    signs = torch.randint(-1, 2, target.shape, generator=inner.generator).to(target)
+    draws = generator_on(target.device, inner.generator)
+    signs = torch.randint(-1, 2, target.shape, generator=draws, device=target.device).to(target)
     return -distance(inner.points.features, target + _NUDGE * signs, inner.metric)
 
 

@@ -10,23 +10,34 @@ from torch.nn import functional
 
 from src.artifacts.errors import UserError
 from src.datasets.image_set import ImageSet
-from src.datasets.read_ahead import read_ahead
+from src.datasets.read_ahead import THREADS, read_ahead
+from src.extractors.device import READERS, generator_on
+from src.extractors.extractor import Precision, fast_layout
+from src.extractors.feeding import copied_ahead, pinned
 from src.training.ats import Policy, parse_policy
 
 
-def read_pixels(pictures: ImageSet, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (positions, pixels (m, C, H, W) uint8) of each of the ``batches`` of positions, in order."""
+def read_pixels(
+    pictures: ImageSet, batches: Iterable[Tensor], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield (positions, pixels) of each of the ``batches`` of positions, in order.
+
+    Pixels are (m, C, H, W) uint8 on ``device``. On a GPU their channels are last in memory, as in files.
+    """
 
     def read(positions: Tensor) -> Tensor:
-        pixels = torch.from_numpy(pictures.batch(positions.numpy()))
-        return pixels.permute(0, 3, 1, 2).contiguous()
+        pixels = torch.from_numpy(pictures.batch(positions.numpy())).permute(0, 3, 1, 2)
+        return pixels.contiguous() if device.type == "cpu" else pinned(pixels, device)
 
-    return read_ahead(read, batches)
+    threads = THREADS if device.type == "cpu" else READERS
+    return copied_ahead(read_ahead(read, batches, threads), device)
 
 
-def to_images(pixels: Tensor, device: torch.device) -> Tensor:
-    """Convert uint8 pixels to float in [0, 1] on ``device``."""
-    return pixels.to(device).float() / 255
+def to_images(pixels: Tensor, precision: Precision = "fp32") -> Tensor:
+    """Convert uint8 ``pixels`` (m, C, H, W) to float in [0, 1], in ``fast_layout`` on a GPU."""
+    if pixels.is_cpu:
+        return pixels.float() / 255
+    return pixels.to(torch.float32, memory_format=fast_layout(precision, pixels.device)) / 255
 
 
 def flip_and_shift(pixels: Tensor, generator: torch.Generator) -> Tensor:
@@ -73,7 +84,7 @@ class Augmentation:
     """Policy that is applied afterwards, for privacy."""
 
     def training(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Augment (n, C, H, W) uint8; the result depends only on the state of ``generator``."""
+        """Augment (n, C, H, W) uint8 on any device; the result depends only on ``generator``'s state."""
         moved = self._moved(pixels, generator)
         return moved if self.policy is None else self.policy(moved, generator)
 
@@ -122,14 +133,16 @@ def parse_augmentation(text: str) -> Augmentation:
 def _random_windows(pixels: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
     """Cut a random window of ``height`` x ``width`` from each picture, and flip half of them."""
     n, channels = pixels.shape[:2]
+    on = {"device": pixels.device}
+    draws = {"generator": generator_on(pixels.device, generator), **on}
     tops, lefts = pixels.shape[2] - height + 1, pixels.shape[3] - width + 1
-    rows = torch.randint(tops, (n, 1), generator=generator) + torch.arange(height)
-    columns = torch.randint(lefts, (n, 1), generator=generator) + torch.arange(width)
-    flipped = torch.rand(n, 1, generator=generator) < 0.5
+    rows = torch.randint(tops, (n, 1), **draws) + torch.arange(height, **on)
+    columns = torch.randint(lefts, (n, 1), **draws) + torch.arange(width, **on)
+    flipped = torch.rand(n, 1, **draws) < 0.5
     columns = torch.where(flipped, columns.flip(1), columns)
     return pixels[
-        torch.arange(n)[:, None, None, None],
-        torch.arange(channels)[:, None, None],
+        torch.arange(n, **on)[:, None, None, None],
+        torch.arange(channels, **on)[:, None, None],
         rows[:, None, :, None],
         columns[:, None, None, :],
     ]

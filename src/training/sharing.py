@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from src.artifacts.errors import UserError
+from src.extractors.device import generator_on
 
 Alteration = Callable[[Sequence[Tensor], Fraction, torch.Generator], Sequence[Tensor]]
 """Function (gradients, strength, generator) -> gradients; the first axis of tensors counts targets."""
@@ -65,9 +66,8 @@ def _laplace(gradients: Sequence[Tensor], scale: Fraction, generator: torch.Gene
 
 
 def _draw(like: Tensor, fill: Callable[..., Tensor], generator: torch.Generator) -> Tensor:
-    """Draw on the generator's device, so that a seed gives equal values for every target device."""
-    drawn = torch.empty(like.shape, dtype=like.dtype, device=generator.device)
-    return fill(drawn, generator=generator).to(like.device)
+    drawn = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    return fill(drawn, generator=generator_on(like.device, generator))
 
 
 def _prune(gradients: Sequence[Tensor], percent: Fraction, _: torch.Generator):

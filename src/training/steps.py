@@ -26,8 +26,9 @@ class State:
 
     learnt: dict[str, nn.Parameter] = field(default_factory=dict)
     """Parameters of the loss by name."""
-    last_loss: float = INITIAL_LOSS
-    """Loss of the step before, without the recipe's terms; the mean over all processes."""
+    last_loss: float | Tensor = INITIAL_LOSS
+    """Loss of the step before, without the recipe's terms, as a scalar float64 on the device; the mean
+    over all processes."""
     perturbation: Tensor | None = None
     """Perturbation of free adversarial training in [0, 1] pixels, of the shape of its images."""
     step: int = 0
@@ -67,10 +68,11 @@ def train_step(
     images: Tensor,
     classes: Tensor,
     generator: torch.Generator,
-) -> float:
+) -> Tensor:
     """Take a step on ``images`` (m, C, H, W) in [0, 1] of ``classes`` (m,); return the loss before it.
 
-    The loss is the mean over all processes, without the recipe's terms. An adversary differentiates
+    The loss, a scalar float64 on the device, is the mean over all processes, without the recipe's terms.
+    The step waits for nothing that the device computes. An adversary differentiates
     pixels only, in evaluation mode; gradients of weights come from the one forward that the loss reads.
     """
     set_mode(extractor, recipe.batch_norm)
@@ -97,7 +99,7 @@ def train_step(
         | views.noted()
     )
     state.step += 1
-    state.last_loss = mean_over_processes(loss.detach()).item()
+    state.last_loss = mean_over_processes(loss.detach()).double()
     return state.last_loss
 
 

@@ -157,48 +157,67 @@ def test_a_killed_attack_continues_to_the_same_bytes(root, tmp_path, monkeypatch
     options = ["--attack_type", "pgd", "--nb_iter", 3, "--seed", 5]
     assert attack(whole, *options) == 0
 
-    original = campaign.Campaign._attack_batch
-    first = []
+    write_images, stored = campaign.write_images, []
 
-    def killed_in_second(self, victim, folder, number, positions):
-        first.append(number)
-        columns = original(self, victim, folder, number, positions)
-        if number == 1:  # its files are written, but no record of them
+    def killed_in_second(folder, image_ids, *content):
+        write_images(folder, image_ids, *content)
+        stored.append(list(image_ids))
+        if len(stored) == 2:  # its files are written, but no record of them
             raise KeyboardInterrupt
-        return columns
 
-    monkeypatch.setattr(campaign.Campaign, "_attack_batch", killed_in_second)
+    monkeypatch.setattr(campaign, "write_images", killed_in_second)
     assert attack(root, *options) == 130
-    assert first == [0, 1]
+    assert len(stored) == 2
     assert not list((root / "data" / "shop").glob("pgd*"))
 
     again = []
 
-    def recorded(self, victim, folder, number, positions):
-        again.append(number)
-        return original(self, victim, folder, number, positions)
+    def recorded(folder, image_ids, *content):
+        again.append(list(image_ids))
+        write_images(folder, image_ids, *content)
 
-    monkeypatch.setattr(campaign.Campaign, "_attack_batch", recorded)
+    monkeypatch.setattr(campaign, "write_images", recorded)
     assert attack(root, *options) == 0
-    assert again[0] == 1
+    assert again[0] == stored[1]
     assert fingerprint(attacked_folder(root)) == fingerprint(attacked_folder(whole))
     assert not list((root / "data" / "shop").glob(".partial-*"))
 
 
 def test_an_attack_with_other_options_starts_afresh(root, monkeypatch):
-    original, batches = campaign.Campaign._attack_batch, []
+    write_images, sizes = campaign.write_images, []
 
-    def killed(self, victim, folder, number, positions):
-        batches.append(number)
-        if number == 1:
+    def killed(folder, image_ids, *content):
+        sizes.append(len(image_ids))
+        if len(sizes) % 2 == 0:
             raise KeyboardInterrupt
-        return original(self, victim, folder, number, positions)
+        write_images(folder, image_ids, *content)
 
-    monkeypatch.setattr(campaign.Campaign, "_attack_batch", killed)
+    monkeypatch.setattr(campaign, "write_images", killed)
     assert attack(root, "--attack_type", "fgsm") == 130
     # The runs have one name and different batches.
     assert attack(root, "--attack_type", "fgsm", "--image_batch", 1) == 130
-    assert batches == [0, 1, 0, 1]
+    assert sizes[2:] == [1, 1] != sizes[:2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_gpu_that_holds_two_images_attacks_them_all(root, monkeypatch, capsys, workers):
+    forward, sizes = Extractor.forward, []
+
+    def small_gpu(self, images):
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(images))
+        return forward(self, images)
+
+    options = ["--attack_type", "pgd", "--nb_iter", "2", "--image_batch", 5, "--workers", workers]
+    monkeypatch.setattr(Extractor, "forward", small_gpu)
+    assert attack(root, *options) == 0
+    assert max(sizes) == 2
+    report = pd.read_csv(attacked_folder(root) / "attack.tsv", sep="\t")
+    assert len(report) == len(list((attacked_folder(root) / "images").iterdir()))
+    assert report["linf"].between(1, 8).all() and (report["passes"] == 2).all()
+    # once for the attack, once for the images that are read back
+    assert capsys.readouterr().out.count("at once: halving batches") <= 2
 
 
 def test_redoing_replaces_the_folder_as_a_whole(root):

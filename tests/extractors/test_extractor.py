@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from src.artifacts.errors import UserError
 from src.extractors.architectures import build_network, head_of, normalisation
 from src.extractors.extractor import Extractor, fast_copy
 from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
@@ -142,3 +143,80 @@ def test_real_weights_reach_their_published_accuracy(arch, right):
         ]
     )
     assert (numbers == torch.tensor([int(f.name[:3]) for f in files])).sum() == right
+
+
+def tf32_is_on() -> bool:
+    switches = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    assert switches[0] == switches[1]
+    return switches[0]
+
+
+class Watchful(nn.Module):
+    """Linear layer that notes whether TF32 is on in its forward and in its backward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(12, 6)
+        self.seen: list[tuple[str, bool]] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen.append(("forward", tf32_is_on()))
+        output = self.fc(images.flatten(1))
+        if output.requires_grad:
+            output.register_hook(lambda _: self.seen.append(("backward", tf32_is_on())))
+        return output
+
+
+@pytest.mark.parametrize(("precision", "on"), [("tf32", True), ("fp32", False)])
+@pytest.mark.parametrize("of", ["pixels", "weights", "nothing"])
+def test_tf32_is_on_in_the_passes_of_its_networks_alone(precision, on, of):
+    network = Watchful().requires_grad_(of == "weights")
+    extractor = Extractor(network, LABELS, "fc")
+    extractor.precision = precision
+    images = torch.rand(2, 3, 2, 2, requires_grad=of == "pixels")
+    prediction = extractor(images)
+    assert not tf32_is_on()
+    expected = [("forward", on)]
+    if of != "nothing":
+        (prediction.logits.sum() + prediction.features.sum()).backward()
+        expected.append(("backward", on))
+    assert network.seen == expected
+    exact = Extractor(network, LABELS, "fc")
+    exact(images)
+    assert not tf32_is_on()
+    assert network.seen[len(expected)] == ("forward", False)
+
+
+def test_tf32_changes_no_value_and_no_gradient_on_the_way(images):
+    extractor = extractor_of("resnet18")
+    found = []
+    for precision in ("fp32", "tf32"):
+        extractor.precision = precision
+        points = images.clone().requires_grad_()
+        prediction = extractor(points)
+        (gradient,) = torch.autograd.grad(prediction.logits.sum(), points)
+        found.append((prediction.logits, prediction.features, gradient))
+    for exact, switched in zip(*found, strict=True):
+        assert torch.equal(exact, switched)  # on a CPU, which has no TF32
+
+
+def test_tf32_without_a_gpu_is_one_line():
+    with pytest.raises(UserError, match="tf32 needs a CUDA device"):
+        fast_copy(extractor_of("resnet18"), "tf32")
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "last"),
+    [
+        ("cpu", "fp32", True),
+        ("meta", "fp32", False),
+        ("meta", "tf32", True),
+        ("meta", "bf16", True),
+    ],
+)
+def test_channels_are_last_where_convolutions_are_fast_so(device, precision, last):
+    fast = fast_copy(extractor_of("resnet18").to(device), precision)
+    weight = fast.network.conv1.weight
+    layout = torch.channels_last if last else torch.contiguous_format
+    assert weight.is_contiguous(memory_format=layout)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.network.modules())

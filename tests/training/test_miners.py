@@ -215,7 +215,7 @@ def test_the_least_and_the_largest_random_number_choose_what_is_allowed(
 ):
     embeddings = embeddings_of(LABELS)
     monkeypatch.setattr(
-        miners, "_uniform", lambda n, _: torch.full((n,), share, dtype=torch.float64)
+        miners, "_uniform", lambda n, *_: torch.full((n,), share, dtype=torch.float64)
     )
     triplets = ALL[name](embeddings, LABELS, seeded())
     for row, (positives, negatives) in enumerate(expected_sets(name, embeddings, LABELS)):

@@ -30,6 +30,7 @@ from src.training.steps import State, train_step
 from tests.image_sets import image_set, tensors
 
 EPS = 4 / 255
+CPU = torch.device("cpu")
 CLASSIFY = ("plain", "madry", "free", "trades")
 
 
@@ -192,14 +193,14 @@ def test_crops_are_windows_in_training_and_the_middle_afterwards():
 def test_pictures_are_read_ahead_in_their_order():
     pictures = colour_pictures(60)
     batches = torch.randperm(60).split(4)
-    seen = list(read_pixels(pictures, batches))
+    seen = list(read_pixels(pictures, batches, CPU))
     expected_pixels, _ = tensors(pictures)
     assert len(seen) == 15
     for (rows, pixels), expected in zip(seen, batches, strict=True):
         assert torch.equal(rows, expected)
         assert torch.equal(pixels, expected_pixels[expected])
     with pytest.raises(IndexError):
-        list(read_pixels(pictures, [torch.tensor([60])]))
+        list(read_pixels(pictures, [torch.tensor([60])], CPU))
 
 
 def test_a_choice_of_pictures_is_a_smaller_set_of_the_same_kind():

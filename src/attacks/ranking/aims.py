@@ -30,6 +30,11 @@ class Aim:
     kept: Tensor | None = None
     """Positions (N, K) of candidates that must not move."""
 
+    def __getitem__(self, rows: slice) -> "Aim":
+        """Return the aim for some of the images."""
+        kept = None if self.kept is None else self.kept[rows]
+        return Aim(self.own[rows], self.items[rows], kept)
+
 
 Select = Callable[[Gallery, Tensor, torch.Generator], Aim]
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from src.attacks.pgd import Objective, pgd, random_start
 from src.attacks.profiles import AttackSpec
+from src.extractors.device import generator_on
 
 _NOISE_SIDE = 32
 """Side of the grid of noise that is enlarged to probes of larger images, to have fewer directions."""
@@ -50,7 +51,8 @@ class NES:
 def _noise_like(points: Tensor, generator: torch.Generator) -> Tensor:
     *leading, height, width = points.shape
     coarse = (*leading, min(height, _NOISE_SIDE), min(width, _NOISE_SIDE))
-    noise = torch.randn(coarse, generator=generator, device=generator.device).to(points.device)
+    draws = generator_on(points.device, generator)
+    noise = torch.randn(coarse, generator=draws, device=points.device)
     return noise if noise.shape == points.shape else functional.interpolate(noise, (height, width))
 
 

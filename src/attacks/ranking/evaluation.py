@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,13 +13,15 @@ from torch import Tensor
 from src.artifacts.errors import UserError
 from src.artifacts.progress import progress_bar
 from src.attacks.profiles import AttackSpec, Definitions
+from src.attacks.ranking.aims import Aim
 from src.attacks.ranking.descent import NES, Descent
 from src.attacks.ranking.gallery import Embed, Gallery, embed_with
-from src.attacks.ranking.kinds import build_ranking_attack
+from src.attacks.ranking.kinds import RankingAttack, build_ranking_attack
 from src.attacks.storage import to_pixels
 from src.datasets.image_set import ImageSet
 from src.datasets.read_ahead import read_ahead
 from src.extractors.extractor import Extractor, Precision, fast_copy
+from src.extractors.feeding import FittingBatches
 
 Progress = Callable[[int], object]
 Store = Callable[[AttackSpec, np.ndarray, Tensor, np.ndarray], object]
@@ -42,11 +45,12 @@ class Ranker:
         progress: Progress | None = None,
     ) -> "Ranker":
         """Embed all images once; ``UserError`` if the network cannot read them."""
-        parts = []
+        parts, fitting = [], FittingBatches()
         for positions, levels in read_ahead(
             images.batch, images.batches(np.arange(len(images)), batch_size)
         ):
-            parts.append(_embed(embed, to_pixels(levels, device)))
+            work = partial(_embed, embed, to_pixels(levels, device))
+            parts += fitting.run(work, len(positions))
             if progress:
                 progress(len(positions))
         return cls(embed, Gallery(torch.cat(parts), torch.from_numpy(images.classes).to(device)))
@@ -72,6 +76,7 @@ class RankingTask:
     nes: NES | None = None
     batch_size: int = 64
     store: Store | None = field(default=None, repr=False)
+    _fitting: FittingBatches = field(default_factory=FittingBatches, init=False, repr=False)
 
     @classmethod
     def of(
@@ -117,7 +122,7 @@ class RankingTask:
         parts = []
         batches = self.images.batches(positions, self.batch_size)
         for batch, levels in read_ahead(self.images.batch, batches):
-            parts.append(self._run_batch(spec, batch, levels, generator))
+            parts += self._run_batch(spec, batch, levels, generator)
             if progress:
                 progress(len(batch))
         before, after = (_joined(states) for states in zip(*parts, strict=True))
@@ -129,20 +134,34 @@ class RankingTask:
         positions: np.ndarray,
         levels: np.ndarray,
         generator: torch.Generator,
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    ) -> list[tuple[dict[str, Tensor], dict[str, Tensor]]]:
+        """Return scores before and after the attack, of the whole batch or of the parts that fit."""
         gallery, attack = self.victim.gallery, build_ranking_attack(spec, self.definitions)
         own = torch.from_numpy(positions).to(gallery.classes.device)
         aim = attack.select(gallery, own, generator)
-        images = to_pixels(levels, gallery.classes.device)
+        work = partial(self._run_rows, spec, attack, aim, positions, levels, generator)
+        return self._fitting.run(work, len(positions))
 
+    def _run_rows(
+        self,
+        spec: AttackSpec,
+        attack: RankingAttack,
+        aim: Aim,
+        positions: np.ndarray,
+        levels: np.ndarray,
+        generator: torch.Generator,
+        rows: slice,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        gallery, aim, levels = self.victim.gallery, aim[rows], levels[rows]
+        images = to_pixels(levels, gallery.classes.device)
         loss = attack.objective(self.attacker.gallery, aim)
         attacked, one_step_early = Descent(spec, self.nes).run(
             images, lambda points: loss(self.attacker.embed(points)), generator
         )
         if self.store:
-            self.store(spec, positions, attacked, levels)
+            self.store(spec, positions[rows], attacked, levels)
         with torch.no_grad():
-            before = attack.score(gallery.embeddings[own], gallery, aim)
+            before = attack.score(gallery.embeddings[aim.own], gallery, aim)
             after = attack.score(self.victim.embed(attacked), gallery, aim)
             if self.definitions.es_before_last_step and spec.kind == "ES":
                 early = attack.score(self.victim.embed(one_step_early), gallery, aim)
@@ -168,11 +187,13 @@ def _generator(*seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def _embed(embed: Embed, images: Tensor) -> Tensor:
+def _embed(embed: Embed, images: Tensor, rows: slice) -> Tensor:
     height, width = images.shape[2:]
     try:
         with torch.no_grad():
-            embeddings = embed(images)
+            embeddings = embed(images[rows])
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"the network cannot read images of {width}x{height} pixels ({error}): try --resize"

@@ -2,7 +2,8 @@
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from src.attacks.victim import ExtractorVictim
 from src.datasets.image_set import ImageSet
 from src.datasets.read_ahead import read_ahead
 from src.extractors.extractor import Extractor, Precision
+from src.extractors.feeding import FittingBatches
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class TrialRunner:
     """Seed of random choices; those of a trial do not depend on other trials."""
     surrogate: LabelledVictim | None = None
     """Network that transferred trials attack."""
+    _fitting: FittingBatches = field(default_factory=FittingBatches, init=False, repr=False)
 
     def run(self, trials: Sequence[Trial], parts: Parts) -> dict[Trial, TrialResult]:
         """Return the results of distinct ``trials``, of which ``CLEAN`` is the first.
@@ -81,7 +84,9 @@ class TrialRunner:
         return outcomes
 
     def _classify(self) -> TrialResult:
-        right = [self._judge(images, rows) for rows, images in self._batches(self.positions)]
+        right = []
+        for positions, images in self._batches(self.positions):
+            right += self._fitting.run(partial(self._judge, images, positions), len(images))
         return TrialResult(np.concatenate(right), 0.0)
 
     def _attack(
@@ -91,29 +96,47 @@ class TrialRunner:
         attacked_network = self.surrogate if trial.transferred else self.network
         attack = build_attack(trial, self.effort, self.restarts)
         torch.manual_seed(_seed_of(self.seed, trial))
-        still_right, linf = [], 0.0
-        for rows, images in self._batches(self.positions[right]):
-            goal = ClassGoal(attacked_network.classes_of(rows, self.device), targeted=False)
-            attacked = perturb(attack, attacked_network.victim, images, goal)
-            linf = max(linf, LEVELS * float((attacked - images).abs().max()))
-            still_right.append(self._judge(attacked, rows))
-            progress(len(rows))
+        still_right, linf = [np.empty(0, bool)], [0.0]
+        for positions, images in self._batches(self.positions[right]):
+            work = partial(self._attack_rows, attack, attacked_network, images, positions)
+            for of_rows, largest in self._fitting.run(work, len(images)):
+                still_right.append(of_rows)
+                linf.append(largest)
+            progress(len(positions))
         after = right.copy()
-        after[right] = np.concatenate([*still_right, np.empty(0, bool)])
-        return TrialResult(after, linf)
+        after[right] = np.concatenate(still_right)
+        return TrialResult(after, max(linf))
 
-    def _judge(self, images: Tensor, rows: np.ndarray) -> np.ndarray:
-        """Return whether the network classifies each of the ``images`` correctly, (m,) bool."""
+    def _attack_rows(
+        self,
+        attack: Attack,
+        network: LabelledVictim,
+        images: Tensor,
+        positions: np.ndarray,
+        rows: slice,
+    ) -> tuple[np.ndarray, float]:
+        """Attack some ``rows`` of a batch; return which stay right, and the largest change in levels."""
+        clean = images[rows]
+        goal = ClassGoal(network.classes_of(positions[rows], self.device), targeted=False)
+        attacked = perturb(attack, network.victim, clean, goal)
+        largest = LEVELS * float((attacked - clean).abs().max())
+        return self._judge(attacked, positions[rows], slice(None)), largest
+
+    def _judge(self, images: Tensor, positions: np.ndarray, rows: slice) -> np.ndarray:
+        """Return whether the network classifies each of some ``images`` correctly, (m,) bool."""
         victim = self.network.victim
         try:
             with frozen(*victim.networks), torch.no_grad():
-                predicted = victim.exact(images).logits.argmax(dim=1)
+                predicted = victim.exact(images[rows]).logits.argmax(dim=1)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             side = images.shape[-1]
             raise UserError(
                 f"the network cannot read images of {side}x{side} pixels ({error}): try --resize"
             ) from error
-        return (predicted == self.network.classes_of(rows, self.device)).cpu().numpy()
+        right = predicted == self.network.classes_of(positions[rows], self.device)
+        return right.cpu().numpy()
 
     def _batches(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, Tensor]]:
         """Yield (positions, images in [0, 1]) of each batch."""

@@ -1,0 +1,76 @@
+"""A device is fed in order, and batches are halved until it can hold them."""
+
+import pytest
+import torch
+
+from src.artifacts.errors import UserError
+from src.extractors.feeding import FittingBatches, copied_ahead, read_back
+
+CPU = torch.device("cpu")
+
+
+def holding(limit):
+    """Return work on rows that runs out of memory above ``limit`` rows, and the sizes it was given."""
+    sizes = []
+
+    def work(rows):
+        sizes.append(rows.stop - rows.start)
+        if sizes[-1] > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return list(range(rows.start, rows.stop))
+
+    return work, sizes
+
+
+@pytest.mark.parametrize("n", [1, 3, 8, 11])
+@pytest.mark.parametrize("limit", [1, 2, 5, 100])
+def test_every_row_is_worked_on_once_and_in_order(n, limit):
+    work, _ = holding(limit)
+    results = FittingBatches().run(work, n)
+    assert [row for result in results for row in result] == list(range(n))
+    assert max(map(len, results)) <= limit
+
+
+def test_later_batches_are_as_small_from_the_start_and_one_line_says_so(capsys):
+    work, sizes = holding(3)
+    fitting = FittingBatches()
+    fitting.run(work, 8)
+    assert sizes == [8, 4, 2, 2, 2, 2]
+    sizes.clear()
+    fitting.run(work, 8)
+    assert sizes == [2, 2, 2, 2]
+    assert capsys.readouterr().out.count("the GPU cannot hold 8 images at once") == 1
+
+
+def test_a_gpu_that_cannot_hold_one_image_is_one_line():
+    work, _ = holding(0)
+    with pytest.raises(UserError, match="the GPU cannot hold one user"):
+        FittingBatches(of="user").run(work, 4)
+
+
+def test_other_errors_are_not_repeated():
+    calls = []
+
+    def work(rows):
+        calls.append(rows)
+        raise RuntimeError("a kernel failed")
+
+    with pytest.raises(RuntimeError, match="kernel"):
+        FittingBatches().run(work, 4)
+    assert len(calls) == 1
+
+
+def test_the_cpu_works_on_each_batch_when_it_is_asked_for():
+    made = []
+
+    def batches():
+        for number in range(3):
+            made.append(number)
+            yield number, torch.full((2,), number)
+
+    ahead = copied_ahead(batches(), CPU)
+    results = read_back(((number, {"x": pixels}) for number, pixels in ahead), CPU)
+    for expected in range(3):
+        number, arrays = next(results)
+        assert number == expected == arrays["x"][0]
+        assert made == list(range(expected + 1))
