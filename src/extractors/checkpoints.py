@@ -1,4 +1,4 @@
-"""Checkpoint files of extractors: ours, torchvision's, timm's, Madry's, Free-AT's, or any state dict.
+"""Checkpoint files of extractors: ours, torchvision's, timm's, open_clip's, Madry's, or any state dict.
 
 Files are read with ``weights_only=True``, so nothing in them is executed.
 """
@@ -32,12 +32,14 @@ from src.extractors.architectures import (
     normalisation,
 )
 from src.extractors.extractor import Extractor
+from src.extractors.open_clip_models import OpenClipModel, image_tower, text_tower
 from src.extractors.optional import optional_library
 from src.extractors.timm_models import TimmModel
 from src.extractors.weights import IMAGENET
 from src.extractors.zoo import (
     DEFAULT_ARCH,
     check_name,
+    is_open_clip,
     is_own,
     is_timm,
     recorded_name,
@@ -77,10 +79,10 @@ def load_extractor(
     """Build the extractor of a checkpoint file, in evaluation mode, frozen, on ``device``.
 
     With another ``head`` than the linear one it is an extractor of features alone, and its weights need
-    no classes; a head of class means is added later (``Extractor.replaced``). ``arch`` None takes the
-    architecture that the file records, else ResNet50. ``weights`` None takes torchvision's ImageNet
-    weights. Raises ``UserError``, with the file and the first wrong key, if it is no checkpoint or
-    belongs to another architecture.
+    no classes; a head of class means is added later (``Extractor.replaced``), and so is one of texts
+    (``with_zero_shot``). ``arch`` None takes the architecture that the file records, else ResNet50.
+    ``weights`` None takes the published ones. Raises ``UserError``, with the file and the first wrong
+    key, if it is no checkpoint or belongs to another architecture.
     """
     if arch is not None:
         (check_arch if head == LINEAR else check_name)(arch)
@@ -140,6 +142,30 @@ def _load_headless(checkpoint: Checkpoint, arch: str, path: Path) -> Extractor:
     _check_entries(entries, extractor.network.state_dict(), arch, path)
     extractor.network.load_state_dict(entries)
     return extractor
+
+
+def with_zero_shot(extractor: Extractor, labels: Sequence[str]) -> Extractor:
+    """Return ``extractor``, of open_clip, with the head that compares images with the names ``labels``.
+
+    The text tower is that of its own checkpoint. Where this has an image tower alone (FARE, TeCoA), it is
+    that of the published weights that the architecture names, from which the image tower was tuned.
+    Raises ``UserError`` if there is none or it does not fit.
+    """
+    model, path = OpenClipModel.of(extractor.arch), extractor.weights_file
+    entries = text_tower(read_checkpoint(path).state_dict)
+    if not entries:
+        try:
+            path = model.cached_weights("--model_file")
+        except UserError as error:
+            raise UserError(
+                f"{path} has no text tower, which --head zero_shot needs: {error}"
+            ) from error
+        entries = text_tower(read_checkpoint(path).state_dict)
+    tower = model.build_text_tower()
+    _check_entries(entries, text_tower(tower.state_dict()), extractor.arch, path)
+    tower.load_state_dict(entries, strict=False)
+    head = model.embed_classes(tower, labels).to(extractor.device)
+    return extractor.replaced(head=head, labels=labels)
 
 
 def _require_classes(arch: str) -> None:
@@ -361,9 +387,11 @@ def _without(layers: Sequence[str], state_dict: Mapping[str, Tensor]) -> dict[st
 
 
 def _in_our_terms(checkpoint: Checkpoint, arch: str) -> dict[str, Tensor]:
-    """Remove auxiliary heads and TensorFlow's class 0; translate DenseNet's old names."""
+    """Remove auxiliary heads, text towers and TensorFlow's class 0; translate DenseNet's old names."""
     entries = checkpoint.state_dict.items()
     kept = {k: v for k, v in entries if not k.startswith(_AUXILIARY_HEADS)}
+    if is_open_clip(arch):
+        return image_tower(kept)
     if is_timm(arch) and checkpoint.labels is None:
         return TimmModel.of(split_arch(arch)[0]).without_background(kept)
     if not arch.startswith("densenet"):

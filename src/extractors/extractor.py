@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from src.extractors.heads import ClassMeans, Head, Linear, NoHead
+from src.extractors.heads import ClassMeans, Head, Linear, NoHead, ZeroShot
 from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -139,9 +139,11 @@ class Extractor(nn.Module):
 
     @property
     def _class_weights(self) -> Tensor:
-        """Row of the linear layer's weight for each class, or the mean of the class."""
+        """Row of the linear layer's weight for each class, or the class's mean or text embedding."""
         if isinstance(self.head, ClassMeans):
             return self.head.means
+        if isinstance(self.head, ZeroShot):
+            return self.head.texts
         return self.network.get_submodule(self.head_name).weight
 
     def forward(self, images: Tensor) -> Prediction:
@@ -179,7 +181,7 @@ class Extractor(nn.Module):
         self,
         *,
         network: nn.Module | None = None,
-        head: ClassMeans | None = None,
+        head: ClassMeans | ZeroShot | None = None,
         labels: Sequence[str] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
