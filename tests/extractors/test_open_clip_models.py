@@ -273,6 +273,15 @@ def test_texts_of_an_image_tower_are_those_of_the_published_weights(
         with_zero_shot(extractor, NAMES)
 
 
+def test_texts_that_need_the_transformers_library_are_one_line(open_clip, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    siglip = OpenClipModel.of("open_clip:ViT-B-16-SigLIP.webli")
+    with pytest.raises(UserError, match=r"tokenizer.*`hf download timm/ViT-B-16-SigLIP`"):
+        siglip.embed_classes(torch.nn.Identity(), NAMES)
+    with pytest.raises(UserError, match=r"text tower.*\(roberta-base\) and is not read"):
+        OpenClipModel.of("open_clip:roberta-ViT-B-32").build_text_tower()
+
+
 # The stages.
 def test_classes_by_name_through_the_stages(open_clip, network, shop, tmp_path):
     write(network.state_dict(), tmp_path / "clip.pt")
