@@ -164,8 +164,11 @@ def with_zero_shot(extractor: Extractor, labels: Sequence[str]) -> Extractor:
     tower = model.build_text_tower()
     _check_entries(entries, text_tower(tower.state_dict()), extractor.arch, path)
     tower.load_state_dict(entries, strict=False)
-    head = model.embed_classes(tower, labels).to(extractor.device)
-    return extractor.replaced(head=head, labels=labels)
+    try:
+        head = model.embed_classes(tower, labels)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; is the checkpoint damaged?") from error
+    return extractor.replaced(head=head.to(extractor.device), labels=labels)
 
 
 def _require_classes(arch: str) -> None:
@@ -415,7 +418,10 @@ def _build_for(state_dict: Mapping[str, Tensor], arch: str, path: Path) -> tuple
 def _check_entries(
     state_dict: Mapping[str, Tensor], expected: Mapping[str, Tensor], arch: str, path: Path
 ) -> None:
-    """Compare names and shapes; ``UserError`` names the first difference."""
+    """Compare names and shapes; ``UserError`` names the first difference.
+
+    It also names the first entry that is not finite, or no dense tensor.
+    """
     # Old weights lack this counter of batch norm; evaluation does not read it.
     missing = [
         key for key in expected if key not in state_dict and not key.endswith("num_batches_tracked")
@@ -436,5 +442,7 @@ def _check_entries(
                 f"{path} is not a checkpoint of {arch}: it {problem} {keys[0]} (--arch?)"
             )
     for key, value in state_dict.items():
+        if value.is_meta or value.is_quantized or value.layout != torch.strided:
+            raise UserError(f"{path}: {key} is no dense tensor of numbers")
         if not torch.isfinite(value).all():
             raise UserError(f"{path}: {key} holds NaN or infinite values")

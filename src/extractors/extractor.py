@@ -218,8 +218,10 @@ def fast_copy(extractor: Extractor, precision: Precision = "fp32") -> Extractor:
 def _fold_batch_norms(network: nn.Module) -> nn.Module:
     """Merge each batch norm into the convolution before it; ``network`` is changed.
 
-    A network whose control flow cannot be traced is returned unchanged.
+    A network that has none is returned unchanged, and so is one whose control flow cannot be traced.
     """
+    if not any(type(module) is nn.BatchNorm2d for module in network.modules()):
+        return network  # a traced network would print a traceback for images that it cannot read
     try:
         graph = fx.symbolic_trace(network)
     except (

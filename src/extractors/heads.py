@@ -5,6 +5,8 @@ catalogue, for networks without classes or for a shop's own ones. ``zero_shot`` 
 names of classes, for networks with a text tower. ``none`` scores nothing.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -88,9 +90,11 @@ class ZeroShot(nn.Module):
     def __init__(self, texts: Tensor, scale: float) -> None:
         """Classify by the rows of ``texts`` (C, D); ``scale`` is s.
 
-        Raises ``ValueError`` unless the texts are finite.
+        Raises ``ValueError`` unless the texts and s are finite.
         """
         super().__init__()
+        if not math.isfinite(scale):
+            raise ValueError("the logit scale is NaN or infinite")
         if not texts.isfinite().all():
             raise ValueError("text embeddings hold NaN or infinite values")
         self.register_buffer("texts", functional.normalize(texts))

@@ -99,11 +99,15 @@ class TimmModel:
             options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": published}}
         try:
             network = _create(timm.create_model, self.name, options)
-        except (RuntimeError, KeyError, AttributeError) as error:
+        except MemoryError:
+            raise
+        except (
+            Exception
+        ) as error:  # timm's translation raises errors of any type for foreign tensors
             # torch lists all keys, one line for each kind of difference; the first key is enough.
-            differences = str(error).splitlines()
+            differences = str(error).splitlines() or [""]
             first = (differences[1:] or differences)[0].partition(",")[0]
-            raise ValueError(first.strip()) from error
+            raise ValueError(first.strip() or type(error).__name__) from error
         return network if self.head else _BeforeHeads(network)
 
     def cached_weights(self, option: str) -> Path:
@@ -122,7 +126,7 @@ class TimmModel:
         """
         return {
             key: value[1:]
-            if key.startswith(f"{self.head}.") and len(value) == self.n_outputs + 1
+            if key.startswith(f"{self.head}.") and value.shape[:1] == (self.n_outputs + 1,)
             else value
             for key, value in state_dict.items()
         }

@@ -84,8 +84,9 @@ def test_logits_are_scaled_cosines():
     features = torch.tensor([[3.0, 4.0], [0.3, 0.4]])
     expected = torch.tensor([[6.0, 8.0, -10.0]]).expand(2, 3)
     torch.testing.assert_close(head(features, features), expected)
-    with pytest.raises(ValueError, match="NaN or infinite"):
-        ZeroShot(torch.tensor([[torch.nan, 1.0]]), 1.0)
+    for texts, scale in (([[torch.nan, 1.0]], 1.0), ([[0.0, 1.0]], torch.inf)):
+        with pytest.raises(ValueError, match="NaN or infinite"):
+            ZeroShot(torch.tensor(texts), scale)
 
 
 def test_an_image_tower_with_texts_is_an_extractor():
@@ -222,6 +223,24 @@ def test_a_checkpoint_of_another_network_is_named(open_clip, network, tmp_path):
         with_zero_shot(extractor, NAMES)
 
 
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("logit_scale", torch.tensor(1000.0), "the logit scale is NaN or infinite; is the check"),
+        ("logit_scale", torch.zeros(2), "another shape of logit_scale"),
+        ("text_projection", torch.zeros(16, 24), "text embeddings hold NaN"),
+        ("text_projection", torch.zeros(16, 24).to_sparse(), "is no dense tensor"),
+        ("ln_final.weight", torch.zeros(16, device="meta"), "is no dense tensor"),
+    ],
+)
+def test_a_damaged_text_tower_is_one_line(open_clip, network, tmp_path, entry, value, message):
+    torch.save({**network.state_dict(), entry: value}, tmp_path / "clip.pt")
+    extractor = load_extractor(TINY, tmp_path / "clip.pt", head="zero_shot")
+    with pytest.raises(UserError, match=rf"clip\.pt.*{message}") as raised:
+        with_zero_shot(extractor, NAMES)
+    assert "\n" not in str(raised.value)
+
+
 def by_hand(open_clip, network, images):
     """Return the logits of CLIP's zero-shot classifier, one sentence after another."""
     tokens = open_clip.get_tokenizer("tiny")
@@ -283,6 +302,16 @@ def test_texts_that_need_the_transformers_library_are_one_line(open_clip, monkey
 
 
 # The stages.
+def test_images_of_another_size_are_one_line(open_clip, network, shop, tmp_path, capfd):
+    write(network.state_dict(), tmp_path / "clip.pt")
+    options = ("--gpu", -1, "--arch", TINY, "--model_file", tmp_path / "clip.pt", "--resize", 40)
+    options += ("--head", "none", "--classes", tmp_path / "items.csv")
+    assert script("classify_extract", tmp_path, *options) == 2
+    error = capfd.readouterr().err
+    assert "cannot read images of 40x40 pixels" in error and "try --resize 32" in error
+    assert "File" not in error and "Traceback" not in error
+
+
 def test_classes_by_name_through_the_stages(open_clip, network, shop, tmp_path):
     write(network.state_dict(), tmp_path / "clip.pt")
     options = ("--gpu", -1, "--arch", TINY, "--model_file", tmp_path / "clip.pt")
