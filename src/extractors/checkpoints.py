@@ -254,6 +254,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     if content.get("format") == FORMAT:
         _check_own_format(path, content)
+        _check_dense(path, content["state_dict"])
         return Checkpoint(
             content["state_dict"],
             content["arch"],
@@ -269,11 +270,19 @@ def read_checkpoint(path: Path) -> Checkpoint:
     }
     if not tensors:
         raise UserError(f"{path} holds no state dict (a dict of tensors)")
+    _check_dense(path, tensors)
     state_dict, mean, std = _unwrap(tensors)
     for name, values in (("mean", mean), ("std", std)):
         if values is not None and not _are_channels(values, positive=name == "std"):
             raise UserError(f"{path}: its {name} is {values}, not {_CHANNELS[name]}")
     return Checkpoint(state_dict, arch if isinstance(arch, str) else None, None, mean, std)
+
+
+def _check_dense(path: Path, entries: Mapping[str, Tensor]) -> None:
+    """Raise ``UserError`` for the first tensor that is sparse, quantised or without values."""
+    for key, value in entries.items():
+        if value.is_meta or value.is_quantized or value.layout != torch.strided:
+            raise UserError(f"{path}: {key} is no dense tensor of numbers")
 
 
 def _check_own_format(path: Path, content: Mapping[str, Any]) -> None:
@@ -420,7 +429,7 @@ def _check_entries(
 ) -> None:
     """Compare names and shapes; ``UserError`` names the first difference.
 
-    It also names the first entry that is not finite, or no dense tensor.
+    It also names the first entry that is not finite.
     """
     # Old weights lack this counter of batch norm; evaluation does not read it.
     missing = [
@@ -442,7 +451,5 @@ def _check_entries(
                 f"{path} is not a checkpoint of {arch}: it {problem} {keys[0]} (--arch?)"
             )
     for key, value in state_dict.items():
-        if value.is_meta or value.is_quantized or value.layout != torch.strided:
-            raise UserError(f"{path}: {key} is no dense tensor of numbers")
         if not torch.isfinite(value).all():
             raise UserError(f"{path}: {key} holds NaN or infinite values")

@@ -229,8 +229,6 @@ def test_a_checkpoint_of_another_network_is_named(open_clip, network, tmp_path):
         ("logit_scale", torch.tensor(1000.0), "the logit scale is NaN or infinite; is the check"),
         ("logit_scale", torch.zeros(2), "another shape of logit_scale"),
         ("text_projection", torch.zeros(16, 24), "text embeddings hold NaN"),
-        ("text_projection", torch.zeros(16, 24).to_sparse(), "is no dense tensor"),
-        ("ln_final.weight", torch.zeros(16, device="meta"), "is no dense tensor"),
     ],
 )
 def test_a_damaged_text_tower_is_one_line(open_clip, network, tmp_path, entry, value, message):
