@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from torch.nn import functional
 
 from src.artifacts.classes import read_attacked_classes, read_classes
@@ -17,6 +16,7 @@ from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
 from src.cli import run
+from src.datasets.catalogue import open_catalogue
 from src.extractors.architectures import check_arch, input_size, normalisation
 from src.extractors.checkpoints import load_extractor, with_zero_shot
 from src.extractors.extractor import Extractor
@@ -64,14 +64,10 @@ def script(name, root, *arguments):
 
 
 @pytest.fixture
-def shop(tmp_path):
-    """Data set of six images, a table of their categories, and interactions."""
+def shop(tmp_path, draw_images):
+    """Data set of six images, and a table of their categories."""
     layout = Layout("shop", tmp_path)
-    layout.images.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for item in range(6):
-        pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(layout.images / f"{item}.png")
+    draw_images(layout.images, 6, 32)
     lines = [f"{item},{NAMES[item % 3]}" for item in range(6)]
     (tmp_path / "items.csv").write_text("\n".join(["item,category", *lines]))
     return layout
@@ -318,8 +314,8 @@ def test_classes_by_name_through_the_stages(open_clip, network, shop, tmp_path):
     clean = Experiment("zero_shot")
     assert clean.name == "zero_shot_original"
     extractor = load_extractor(TINY, tmp_path / "clip.pt", head="none")
-    read = [np.array(Image.open(shop.images / f"{item}.png")) for item in range(6)]
-    pixels = torch.from_numpy(np.stack(read)).permute(0, 3, 1, 2) / 255
+    pixels = torch.from_numpy(open_catalogue(shop.images).batch(np.arange(6)))
+    pixels = pixels.permute(0, 3, 1, 2) / 255
     read = (pixels - extractor.mean) / extractor.std
     np.testing.assert_allclose(
         read_features(shop.features(clean), 6), network.encode_image(read), rtol=1e-3, atol=1e-4
