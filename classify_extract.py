@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.classes import Classes, write_classes
-from src.artifacts.experiments import CLASS_MEANS, NO_HEAD, Experiment
+from src.artifacts.experiments import CLASS_MEANS, NO_HEAD, ZERO_SHOT, Experiment
 from src.artifacts.features import write_features
 from src.artifacts.item_classes import ItemClasses
 from src.artifacts.layout import Layout
@@ -60,7 +60,7 @@ def extract(
     gpu: int,
 ) -> None:
     """Predict all images, a share in each process; process 0 joins the shares and writes."""
-    from src.extractors.checkpoints import load_extractor
+    from src.extractors.checkpoints import load_extractor, with_zero_shot
     from src.extractors.device import Loading, select_device
     from src.extractors.distribution import rank, wait_for_all, wait_for_turn
     from src.extractors.inference import join_parts, predict_parts
@@ -70,9 +70,10 @@ def extract(
     catalogue = open_whole_catalogue(layout.images)
     device = select_device(gpu)
     loading = Loading.on(device, options.batch, options.workers)
-    extractor = options.preprocess.in_front_of(
-        load_extractor(options.arch, weights, device, options.head)
-    )
+    extractor = load_extractor(options.arch, weights, device, options.head)
+    if options.head == ZERO_SHOT:
+        extractor = with_zero_shot(extractor, item_classes.labels)
+    extractor = options.preprocess.in_front_of(extractor)
     trained_size = extractor.trained_size
     sizes = catalogue.store.sizes
     resize = choose_resize(sizes, options.resize, trained_size)

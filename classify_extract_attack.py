@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from src.artifacts.experiments import CLASS_MEANS
+from src.artifacts.experiments import CLASS_MEANS, ZERO_SHOT
 from src.artifacts.item_classes import ItemClasses
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
@@ -57,7 +57,7 @@ def attack(
 ) -> None:
     """Attack the images, a share in each process; process 0 reads back the stored images."""
     from src.attacks.campaign import OUTPUTS, Campaign, change_sizes
-    from src.extractors.checkpoints import load_extractor
+    from src.extractors.checkpoints import load_extractor, with_zero_shot
     from src.extractors.device import Loading, select_device
     from src.extractors.distribution import rank, wait_for_all, wait_for_turn
     from src.extractors.recorded import RecordedExtractor
@@ -67,6 +67,8 @@ def attack(
     device = select_device(gpu)
     loading = Loading.on(device, options.batch, options.workers)
     undefended = load_extractor(options.arch, weights, device, options.head)
+    if options.head == ZERO_SHOT:
+        undefended = with_zero_shot(undefended, item_classes.labels)
     extractor = options.preprocess.in_front_of(undefended)
     kept = clean.recorded
     resize = kept.resize if options.resize is None else options.resize

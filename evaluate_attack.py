@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -46,8 +47,8 @@ def success_table(
     """Return the row of success_results.tsv; rates in percent, probabilities means over the images."""
     settings = command.settings
     n = len(attacked.classes)
-    if command.options.head == NO_HEAD:
-        # The classes are the shop's, which no image leaves: stage 3 judged the places in lists.
+    if command.options.head == NO_HEAD or (settings.objective and settings.items.name):
+        # No class was attacked, or no image leaves that of the shop: stage 3 judged places in lists.
         rate = 100 * report["success"].mean()
     elif settings.target is None:
         rate = misclassification_rate(attacked.classes, settings.origin)
@@ -56,7 +57,7 @@ def success_table(
     return {
         "experiment": command.experiment.name,
         "attack": settings.kind,
-        "origin": settings.origin,
+        "origin": settings.items.name or settings.origin,
         "target": "any" if settings.target is None else settings.target,
         "attacked": n,
         "successes": 0 if math.isnan(rate) else round(rate * n / 100),
@@ -70,7 +71,10 @@ def success_table(
 def success_lines(
     command: AttackCommand, attacked: Classes, start: Classes, rate: object
 ) -> list[str]:
-    """Return the lines of success_results.txt, in the published layout."""
+    """Return the lines of success_results.txt, in the published layout.
+
+    Attacked items that are not those of a class stand in place of the original class.
+    """
     settings, layout = command.settings, command.layout
     record = read_record(layout.classes(command.experiment))
     last = record.get("options", {}).get("n_classes", 1000) - 1
@@ -80,9 +84,12 @@ def success_lines(
     if settings.target is not None:
         target = f"{settings.target}/{last} ({label_of(settings.target, known)})"
         kind = "TARGETED"
+    origin = f"- ORIGINAL CLASS: {settings.origin}/{last} ({label_of(settings.origin, known)})"
+    if settings.items.name:
+        origin = f"- ATTACKED ITEMS: {items_text(attacked.image_ids.tolist())}"
     return [
         f"{settings.kind.upper()} ATTACK ON {command.options.dataset}",
-        f"- ORIGINAL CLASS: {settings.origin}/{last} ({label_of(settings.origin, known)})",
+        origin,
         f"- TARGET CLASS: {target}",
         "- PARAMETERS:",
         *(f"\t- {key} = {value}" for key, value in settings.attack.shown.items()),
@@ -91,6 +98,12 @@ def success_lines(
         "RESULTS:",
         f"\t- {kind} ATTACK SUCCESS RATE: {rate:f}",
     ]
+
+
+def items_text(ids: Sequence[int], shown: int = 20) -> str:
+    """Return the number of items and the first of their ids: ``3 (1, 3, 4)``."""
+    rest = ", ..." if len(ids) > shown else ""
+    return f"{len(ids)} ({', '.join(map(str, ids[:shown]))}{rest})"
 
 
 def label_of(number: int, known: list[Classes]) -> str:

@@ -4,7 +4,7 @@
 #   bash setup.sh             torch with CUDA where there is an NVIDIA GPU, else its CPU builds (4 GB less)
 #   bash setup.sh --gpu       torch with CUDA
 #   bash setup.sh --cpu       CPU builds
-#   bash setup.sh --extras    also timm, lime and SLURM (requirements-extras.txt)
+#   bash setup.sh --extras    also timm, open_clip, lime and SLURM (requirements-extras.txt)
 #   bash setup.sh --dev       also what the tests need (requirements-dev.txt)
 #
 # PYTHON=/path/to/python chooses the Python (3.11, 3.12 or 3.13).

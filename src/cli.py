@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from src import __version__
 from src.artifacts.errors import UserError, choose_from, did_you_mean
-from src.artifacts.experiments import CLASS_MEANS, HEADS, LINEAR, PUBLISHED
+from src.artifacts.experiments import CLASS_MEANS, HEADS, LINEAR, PUBLISHED, ZERO_SHOT
 from src.artifacts.fidelity import FIDELITIES, Fidelity
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import ACCEPT_CHANGED
@@ -314,13 +314,14 @@ def add_head_options(parser: argparse.ArgumentParser) -> None:
         choices=tuple(HEADS),
         default=LINEAR,
         help="linear: the classes of the checkpoint; class_means: the class of --classes whose mean of "
-        "features is nearest; none: features alone, classes are those of --classes",
+        "features is nearest; zero_shot: the class of --classes whose name is nearest (open_clip); none: "
+        "features alone, classes are those of --classes",
     )
     parser.add_argument(
         "--classes",
         type=Path,
         metavar="FILE",
-        help="with --head none and class_means: CSV of item and category, the shop's own classes; they "
+        help="with all other heads than linear: CSV of item and category, the shop's own classes; they "
         "are numbered in the order of their names",
     )
 
@@ -328,10 +329,11 @@ def add_head_options(parser: argparse.ArgumentParser) -> None:
 def extractor_options(model_dir: str | None) -> str:
     """Return the options of stage 3 for the extractor that ``model_dir_of`` names ``model_dir``."""
     folder, head = model_dir or "", ""
-    for suffix in filter(None, HEADS.values()):
-        if f"-{folder}".endswith(f"-{suffix}"):
+    for of, suffix in HEADS.items():
+        if suffix and f"-{folder}".endswith(f"-{suffix}"):
             folder = folder.removesuffix(suffix).removesuffix("-")
-            head = f" --head {CLASS_MEANS} --classes FILE"
+            attackable = ZERO_SHOT if of == ZERO_SHOT else CLASS_MEANS
+            head = f" --head {attackable} --classes FILE"
     return (f"--defence 1 --model_dir {folder}" if folder else "--defence 0") + head
 
 

@@ -32,9 +32,9 @@ agreement annealed arp attack_ranking_script attack_rec attacks_gradient attacks
 attention_attack attention_metrics bounds bounds_audit bpr_mf cw ddn defences delta embedders
 evaluate_attention evaluate_images evaluate_robustness expectation extractor extractor_contract hardness
 heads image_quality inference inversion inversion_loop least_likely list_goals median_smoothing
-metric_losses metrics_effects metrics_retrieval metrics_significance miners networks pairwise_loss
-parameter_attack perceptual pgd preprocess privacy_training ranking_topk reading_size rec_generator
-recipes semsim storage timm_models tour training vbpr vulnerability
+metric_losses metrics_effects metrics_retrieval metrics_significance miners networks
+open_clip_models pairwise_loss parameter_attack perceptual pgd preprocess privacy_training ranking_topk
+reading_size rec_generator recipes semsim storage timm_models tour training vbpr vulnerability
 """
 """Names of the test files (``test_<name>.py``) whose outcomes pass through floating-point kernels."""
 

@@ -21,8 +21,8 @@ LIST_OBJECTIVES = ("score", "rank", "insa", "expa")
 """Objectives of attacks on lists, which take the place of the target class in names."""
 DEMOTE = "demote-"
 
-LINEAR, NO_HEAD, CLASS_MEANS = "linear", "none", "class_means"
-HEADS = {LINEAR: "", NO_HEAD: "none", CLASS_MEANS: "means"}
+LINEAR, NO_HEAD, CLASS_MEANS, ZERO_SHOT = "linear", "none", "class_means", "zero_shot"
+HEADS = {LINEAR: "", NO_HEAD: "none", CLASS_MEANS: "means", ZERO_SHOT: "zero_shot"}
 """Heads of extractors, and what names of experiments show of them."""
 
 _ATTACKED = re.compile(

@@ -13,6 +13,7 @@ from src.extractors import networks
 from src.extractors.embedders import Embedder
 from src.extractors.extractor import Extractor
 from src.extractors.heads import NoHead
+from src.extractors.open_clip_models import OpenClipModel
 from src.extractors.own_networks import OwnNetwork
 from src.extractors.timm_models import TimmModel
 from src.extractors.zoo import (
@@ -21,6 +22,7 @@ from src.extractors.zoo import (
     EMBEDDER_HEAD,
     Architecture,
     check_name,
+    is_open_clip,
     is_own,
     is_timm,
     no_classes,
@@ -76,16 +78,20 @@ def _has_head(arch: str) -> bool:
     return _row_of(backbone).head is not None
 
 
-def _row_of(backbone: str) -> Architecture | TimmModel | OwnNetwork:
-    """Return what the table, timm, or a user's file says about a network."""
+def _row_of(backbone: str) -> Architecture | TimmModel | OpenClipModel | OwnNetwork:
+    """Return what the table, a library, or a user's file says about a network."""
     if is_own(backbone):
         return OwnNetwork.of(backbone)
+    if is_open_clip(backbone):
+        return OpenClipModel.of(backbone)
     return TimmModel.of(backbone) if is_timm(backbone) else ARCHITECTURES[backbone]
 
 
 def _build_backbone(arch: str, n_outputs: int) -> nn.Module:
     """Build a network with ``n_outputs`` outputs, or the network of a row without a head."""
     row = _row_of(arch)
+    if isinstance(row, OpenClipModel):
+        return row.build_image_tower()
     if not isinstance(row, Architecture):
         return row.build(n_outputs)
     if hasattr(networks, row.builder):
@@ -163,15 +169,17 @@ def imagenet_labels() -> tuple[str, ...]:
 def imagenet_weights_file(arch: str, option: str = "--model_file") -> Path:
     """Return the file of torchvision's ImageNet weights of ``arch``, downloaded if it is missing.
 
-    It lies in the torch hub's cache. Weights of timm are taken from the Hugging Face cache and never
-    downloaded. Raises ``UserError`` with the file's name and place if there is no network connection,
-    and if no such weights are published; the message names ``option``, which takes a file.
+    It lies in the torch hub's cache. Weights of timm and open_clip are taken from the Hugging Face
+    cache and never downloaded. Raises ``UserError`` with the file's name and place if there is no
+    network connection, and if no such weights are published; the message names ``option``, which takes
+    a file.
     """
     backbone, dim = split_arch(check_name(arch))
-    if dim or is_own(backbone) or not (is_timm(arch) or ARCHITECTURES[arch].weights):
+    row = None if dim or is_own(backbone) else _row_of(backbone)
+    if isinstance(row, TimmModel | OpenClipModel):
+        return row.cached_weights(option)
+    if row is None or not row.weights:
         raise UserError(f"there are no ImageNet weights of {arch}: name a checkpoint with {option}")
-    if is_timm(arch):
-        return TimmModel.of(arch).cached_weights(option)
     weights = _imagenet_weights(arch)
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     if not path.is_file():

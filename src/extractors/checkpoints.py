@@ -1,4 +1,4 @@
-"""Checkpoint files of extractors: ours, torchvision's, timm's, Madry's, Free-AT's, or any state dict.
+"""Checkpoint files of extractors: ours, torchvision's, timm's, open_clip's, Madry's, or any state dict.
 
 Files are read with ``weights_only=True``, so nothing in them is executed.
 """
@@ -32,12 +32,14 @@ from src.extractors.architectures import (
     normalisation,
 )
 from src.extractors.extractor import Extractor
+from src.extractors.open_clip_models import OpenClipModel, image_tower, text_tower
 from src.extractors.optional import optional_library
 from src.extractors.timm_models import TimmModel
 from src.extractors.weights import IMAGENET
 from src.extractors.zoo import (
     DEFAULT_ARCH,
     check_name,
+    is_open_clip,
     is_own,
     is_timm,
     recorded_name,
@@ -77,10 +79,10 @@ def load_extractor(
     """Build the extractor of a checkpoint file, in evaluation mode, frozen, on ``device``.
 
     With another ``head`` than the linear one it is an extractor of features alone, and its weights need
-    no classes; a head of class means is added later (``Extractor.replaced``). ``arch`` None takes the
-    architecture that the file records, else ResNet50. ``weights`` None takes torchvision's ImageNet
-    weights. Raises ``UserError``, with the file and the first wrong key, if it is no checkpoint or
-    belongs to another architecture.
+    no classes; a head of class means is added later (``Extractor.replaced``), and so is one of texts
+    (``with_zero_shot``). ``arch`` None takes the architecture that the file records, else ResNet50.
+    ``weights`` None takes the published ones. Raises ``UserError``, with the file and the first wrong
+    key, if it is no checkpoint or belongs to another architecture.
     """
     if arch is not None:
         (check_arch if head == LINEAR else check_name)(arch)
@@ -140,6 +142,33 @@ def _load_headless(checkpoint: Checkpoint, arch: str, path: Path) -> Extractor:
     _check_entries(entries, extractor.network.state_dict(), arch, path)
     extractor.network.load_state_dict(entries)
     return extractor
+
+
+def with_zero_shot(extractor: Extractor, labels: Sequence[str]) -> Extractor:
+    """Return ``extractor``, of open_clip, with the head that compares images with the names ``labels``.
+
+    The text tower is that of its own checkpoint. Where this has an image tower alone (FARE, TeCoA), it is
+    that of the published weights that the architecture names, from which the image tower was tuned.
+    Raises ``UserError`` if there is none or it does not fit.
+    """
+    model, path = OpenClipModel.of(extractor.arch), extractor.weights_file
+    entries = text_tower(read_checkpoint(path).state_dict)
+    if not entries:
+        try:
+            path = model.cached_weights("--model_file")
+        except UserError as error:
+            raise UserError(
+                f"{path} has no text tower, which --head zero_shot needs: {error}"
+            ) from error
+        entries = text_tower(read_checkpoint(path).state_dict)
+    tower = model.build_text_tower()
+    _check_entries(entries, text_tower(tower.state_dict()), extractor.arch, path)
+    tower.load_state_dict(entries, strict=False)
+    try:
+        head = model.embed_classes(tower, labels)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; is the checkpoint damaged?") from error
+    return extractor.replaced(head=head.to(extractor.device), labels=labels)
 
 
 def _require_classes(arch: str) -> None:
@@ -225,6 +254,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"{path} holds a {type(content).__name__}, not a checkpoint")
     if content.get("format") == FORMAT:
         _check_own_format(path, content)
+        _check_dense(path, content["state_dict"])
         return Checkpoint(
             content["state_dict"],
             content["arch"],
@@ -240,11 +270,19 @@ def read_checkpoint(path: Path) -> Checkpoint:
     }
     if not tensors:
         raise UserError(f"{path} holds no state dict (a dict of tensors)")
+    _check_dense(path, tensors)
     state_dict, mean, std = _unwrap(tensors)
     for name, values in (("mean", mean), ("std", std)):
         if values is not None and not _are_channels(values, positive=name == "std"):
             raise UserError(f"{path}: its {name} is {values}, not {_CHANNELS[name]}")
     return Checkpoint(state_dict, arch if isinstance(arch, str) else None, None, mean, std)
+
+
+def _check_dense(path: Path, entries: Mapping[str, Tensor]) -> None:
+    """Raise ``UserError`` for the first tensor that is sparse, quantised or without values."""
+    for key, value in entries.items():
+        if value.is_meta or value.is_quantized or value.layout != torch.strided:
+            raise UserError(f"{path}: {key} is no dense tensor of numbers")
 
 
 def _check_own_format(path: Path, content: Mapping[str, Any]) -> None:
@@ -361,9 +399,11 @@ def _without(layers: Sequence[str], state_dict: Mapping[str, Tensor]) -> dict[st
 
 
 def _in_our_terms(checkpoint: Checkpoint, arch: str) -> dict[str, Tensor]:
-    """Remove auxiliary heads and TensorFlow's class 0; translate DenseNet's old names."""
+    """Remove auxiliary heads, text towers and TensorFlow's class 0; translate DenseNet's old names."""
     entries = checkpoint.state_dict.items()
     kept = {k: v for k, v in entries if not k.startswith(_AUXILIARY_HEADS)}
+    if is_open_clip(arch):
+        return image_tower(kept)
     if is_timm(arch) and checkpoint.labels is None:
         return TimmModel.of(split_arch(arch)[0]).without_background(kept)
     if not arch.startswith("densenet"):
@@ -387,7 +427,10 @@ def _build_for(state_dict: Mapping[str, Tensor], arch: str, path: Path) -> tuple
 def _check_entries(
     state_dict: Mapping[str, Tensor], expected: Mapping[str, Tensor], arch: str, path: Path
 ) -> None:
-    """Compare names and shapes; ``UserError`` names the first difference."""
+    """Compare names and shapes; ``UserError`` names the first difference.
+
+    It also names the first entry that is not finite.
+    """
     # Old weights lack this counter of batch norm; evaluation does not read it.
     missing = [
         key for key in expected if key not in state_dict and not key.endswith("num_batches_tracked")

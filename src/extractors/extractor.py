@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from src.cli import require_precision
-from src.extractors.heads import ClassMeans, Head, Linear, NoHead
+from src.extractors.heads import ClassMeans, Head, Linear, NoHead, ZeroShot
 from src.extractors.tf32 import EnterTF32, LeaveTF32, allow_tf32
 from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
 
@@ -142,9 +142,11 @@ class Extractor(nn.Module):
 
     @property
     def _class_weights(self) -> Tensor:
-        """Row of the linear layer's weight for each class, or the mean of the class."""
+        """Row of the linear layer's weight for each class, or the class's mean or text embedding."""
         if isinstance(self.head, ClassMeans):
             return self.head.means
+        if isinstance(self.head, ZeroShot):
+            return self.head.texts
         return self.network.get_submodule(self.head_name).weight
 
     def forward(self, images: Tensor) -> Prediction:
@@ -192,7 +194,7 @@ class Extractor(nn.Module):
         self,
         *,
         network: nn.Module | None = None,
-        head: ClassMeans | None = None,
+        head: ClassMeans | ZeroShot | None = None,
         labels: Sequence[str] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -242,8 +244,10 @@ def fast_copy(extractor: Extractor, precision: Precision = "fp32") -> Extractor:
 def _fold_batch_norms(network: nn.Module) -> nn.Module:
     """Merge each batch norm into the convolution before it; ``network`` is changed.
 
-    A network whose control flow cannot be traced is returned unchanged.
+    A network that has none is returned unchanged, and so is one whose control flow cannot be traced.
     """
+    if not any(type(module) is nn.BatchNorm2d for module in network.modules()):
+        return network  # a traced network would print a traceback for images that it cannot read
     try:
         graph = fx.symbolic_trace(network)
     except (

@@ -1,12 +1,16 @@
 """Heads of extractors, which compute logits from the features of a network, or none.
 
 ``linear`` is a layer of the network itself. ``class_means`` classifies by the nearest class mean of a
-catalogue, for networks without classes or for a shop's own ones. ``none`` scores nothing.
+catalogue, for networks without classes or for a shop's own ones. ``zero_shot`` compares images with the
+names of classes, for networks with a text tower. ``none`` scores nothing.
 """
+
+import math
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from src.artifacts.item_classes import ItemClasses
 
@@ -75,7 +79,33 @@ class ClassMeans(nn.Module):
         return self.sharpness * (2 * features @ means.T - squares)
 
 
-Head = Linear | NoHead | ClassMeans
+class ZeroShot(nn.Module):
+    """Head with logits s cos(f, t_c) of features f, the text embedding t_c of class c and a number s > 0.
+
+    This is the zero-shot classifier of CLIP (Radford et al. 2021); s is the scale of the checkpoint.
+    """
+
+    texts: Tensor
+
+    def __init__(self, texts: Tensor, scale: float) -> None:
+        """Classify by the rows of ``texts`` (C, D); ``scale`` is s.
+
+        Raises ``ValueError`` unless the texts and s are finite.
+        """
+        super().__init__()
+        if not math.isfinite(scale):
+            raise ValueError("the logit scale is NaN or infinite")
+        if not texts.isfinite().all():
+            raise ValueError("text embeddings hold NaN or infinite values")
+        self.register_buffer("texts", functional.normalize(texts))
+        self.scale = scale
+
+    def forward(self, features: Tensor, output: Tensor) -> Tensor:
+        """Return logits (N, C) of ``features`` (N, D)."""
+        return self.scale * functional.normalize(features) @ self.texts.T
+
+
+Head = Linear | NoHead | ClassMeans | ZeroShot
 
 
 def class_means(features: Tensor, classes: Tensor, n_classes: int) -> Tensor:

@@ -125,7 +125,8 @@ def load_semsim(path: Path, device: torch.device | str = "cpu") -> SemSim:
     try:
         model.load_state_dict(checkpoint.state_dict)
     except RuntimeError as error:
-        raise UserError(f"{path} is no SemSim of {checkpoint.arch}: {error}") from error
+        first = " ".join(str(error).partition(",")[0].split())
+        raise UserError(f"{path} is no SemSim of {checkpoint.arch}: {first}") from error
     if not (model.std > 0).all() or int(model.size) < 1:
         raise UserError(f"{path} is a damaged SemSim: its std or its size is not above 0")
     if not model.human:

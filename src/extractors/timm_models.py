@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from src.artifacts.errors import UserError
-from src.extractors.optional import optional_library
+from src.extractors.optional import cached_file, optional_library
 from src.extractors.zoo import TIMM, WITHOUT_CLASSES, no_classes
 
 _CLASS_LISTS = {1000, 11221, 11821, 19168, 21841, 21842, 21843, 115217}
@@ -99,11 +99,15 @@ class TimmModel:
             options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": published}}
         try:
             network = _create(timm.create_model, self.name, options)
-        except (RuntimeError, KeyError, AttributeError) as error:
+        except MemoryError:
+            raise
+        except (
+            Exception
+        ) as error:  # timm's translation raises errors of any type for foreign tensors
             # torch lists all keys, one line for each kind of difference; the first key is enough.
-            differences = str(error).splitlines()
+            differences = str(error).splitlines() or [""]
             first = (differences[1:] or differences)[0].partition(",")[0]
-            raise ValueError(first.strip()) from error
+            raise ValueError(first.strip() or type(error).__name__) from error
         return network if self.head else _BeforeHeads(network)
 
     def cached_weights(self, option: str) -> Path:
@@ -113,14 +117,7 @@ class TimmModel:
         """
         if self.repository is None:
             raise UserError(f"there are no weights of {self.name}: name a checkpoint with {option}")
-        hub = optional_library("huggingface_hub")
-        for file in _CACHED_FILES:
-            if isinstance(path := hub.try_to_load_from_cache(self.repository, file), str):
-                return Path(path)
-        raise UserError(
-            f"no weights of {self.name} in the hub's cache: run `hf download {self.repository}`, or "
-            f"get them elsewhere and give their path with {option}"
-        )
+        return cached_file(self.repository, _CACHED_FILES, f"weights of {self.name}", option)
 
     def without_background(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Remove class 0 of TensorFlow's checkpoints, the background, which is no class of ImageNet.
@@ -129,7 +126,7 @@ class TimmModel:
         """
         return {
             key: value[1:]
-            if key.startswith(f"{self.head}.") and len(value) == self.n_outputs + 1
+            if key.startswith(f"{self.head}.") and value.shape[:1] == (self.n_outputs + 1,)
             else value
             for key, value in state_dict.items()
         }

@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import LINEAR
+from src.artifacts.experiments import CLASS_MEANS, LINEAR, NO_HEAD, ZERO_SHOT
 from src.artifacts.item_classes import ItemClasses, read_item_classes
 from src.artifacts.layout import Layout
 from src.cli import require_defense, require_precision
-from src.extractors.zoo import check_classifier, check_name
+from src.extractors.zoo import OPEN_CLIP, check_classifier, check_name, is_open_clip
 
 _DEFENDED_FILES = {"madry": "imagenet_linf_4.pt"}
 _DEFENDED_FILE = "model_best.pth.tar"
@@ -20,33 +20,47 @@ IMAGENET = "imagenet"
 def weights_of(options: argparse.Namespace, layout: Layout) -> Path | None:
     """Return the checkpoint that ``--checkpoint`` or the model options name; None is ImageNet weights.
 
-    Raises ``UserError`` for a missing file, an unknown ``--arch``, an ``--arch`` without a head of
-    classes unless ``--head`` needs none, and a ``--precision`` that ``--gpu -1`` does not have.
+    Raises ``UserError`` for a missing file, an unknown ``--arch``, an ``--arch`` without the head of
+    classes or the text tower that ``--head`` needs, and a ``--precision`` that ``--gpu -1`` does not
+    have.
     """
     require_precision(getattr(options, "precision", "fp32"), on_cpu=options.gpu < 0)
+    head = getattr(options, "head", LINEAR)
+    if head == ZERO_SHOT and not is_open_clip(options.arch or ""):
+        raise UserError(
+            f"--head {head} compares images with texts, and only networks of open_clip read these: "
+            f"--arch {OPEN_CLIP}NAME, or --head class_means"
+        )
     path = getattr(options, "checkpoint", None)
     if path is None:
         require_defense(options)
         path = weights_path(layout, options.defence, options.model_dir, options.model_file)
-    check_network(options.arch, path, published=getattr(options, "head", LINEAR) == LINEAR)
+    check_network(options.arch, path, published=head == LINEAR)
     return path
 
 
 def item_classes_of(options: argparse.Namespace) -> ItemClasses | None:
     """Return the shop's own classes, from ``--classes``; None for a linear head, which has its own.
 
-    Raises ``UserError`` if ``--head`` and ``--classes`` do not fit together.
+    Raises ``UserError`` if ``--head`` and ``--classes`` do not fit together, and if classes that texts
+    should describe have numbers in place of names.
     """
     if options.head == LINEAR:
         if options.classes:
-            raise UserError("--classes belongs to --head none and --head class_means")
+            raise UserError(f"--classes belongs to --head {NO_HEAD}, {CLASS_MEANS} and {ZERO_SHOT}")
         return None
     if options.classes is None:
         raise UserError(
             f"--head {options.head} takes its classes from the shop: add --classes FILE, a CSV of item "
             "and category"
         )
-    return read_item_classes(options.classes)
+    item_classes = read_item_classes(options.classes)
+    if options.head == ZERO_SHOT and all(map(str.isdecimal, item_classes.labels)):
+        raise UserError(
+            f"--head {ZERO_SHOT} reads the names of classes, and {options.classes} numbers them: add a "
+            "column label"
+        )
+    return item_classes
 
 
 def check_network(arch: str | None, checkpoint: Path | None, *, published: bool = True) -> None:

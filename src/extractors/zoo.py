@@ -2,7 +2,8 @@
 
 ``resnet50`` is a classifier. ``resnet50+512`` is an embedder: the same backbone with 512 outputs, brought
 to the unit sphere, and a nearest-class-mean head. Networks of timm have names of their own
-(``timm_models``), and ``FILE.py:FUNCTION`` is a user's network (``own_networks``).
+(``timm_models``), as have those of open_clip (``open_clip_models``), and ``FILE.py:FUNCTION`` is a user's
+network (``own_networks``).
 """
 
 import ast
@@ -19,6 +20,7 @@ from src.artifacts.manifest import fingerprint
 DEFAULT_ARCH = "resnet50"
 EMBEDDER_HEAD = "head"
 TIMM = "timm:"
+OPEN_CLIP = "open_clip:"
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -131,25 +133,25 @@ WITHOUT_CLASSES = (
 
 
 def check_name(arch: str) -> str:
-    """Return ``arch`` if the table has it, timm is named and installed, or a file has the function.
+    """Return ``arch`` if the table has it, its library is installed, or a file has the function.
 
-    Raises ``UserError`` otherwise. ``architectures.check_arch`` asks timm whether it has the network. A
-    user's file is read here, but not run.
+    Raises ``UserError`` otherwise. ``architectures.check_arch`` asks the library whether it has the
+    network. A user's file is read here, but not run.
     """
     backbone, _ = split_arch(arch)
     if is_own(backbone):
         _check_function(backbone)
-    elif is_timm(backbone):
-        if importlib.util.find_spec("timm") is None:
+    elif library := _library_of(backbone):
+        if importlib.util.find_spec(library) is None:
             raise UserError(
-                f"--arch {arch} needs timm, an optional library: "
+                f"--arch {arch} needs {library}, an optional library: "
                 "pip install -r requirements-extras.txt"
             )
     elif backbone not in ARCHITECTURES:
         raise UserError(
             f"torchvision has no classifier {backbone!r} (--arch resnet50, mobilenet_v2, ...), and it "
-            f"is none of {', '.join(SMALL_NETWORKS)}, nor one of timm (timm:<name>), nor "
-            "of your own (FILE.py:FUNCTION)"
+            f"is none of {', '.join(SMALL_NETWORKS)}, nor one of timm (timm:<name>) or "
+            "open_clip (open_clip:<name>), nor of your own (FILE.py:FUNCTION)"
         )
     return arch
 
@@ -167,7 +169,9 @@ def check_classifier(arch: str) -> None:
         raise UserError(
             f"--arch {arch} has no published weights: name a checkpoint with --model_file"
         )
-    if is_timm(arch):
+    if is_open_clip(arch):
+        lacks_classes = True
+    elif is_timm(arch):
         lacks_classes = _ENCODERS.search(arch) and not _TUNED.search(arch)
     else:
         lacks_classes = ARCHITECTURES[arch].head is None
@@ -177,9 +181,10 @@ def check_classifier(arch: str) -> None:
 
 def no_classes(arch: str) -> UserError:
     """Return the error for a network whose published weights score no classes."""
+    texts = ", or --head zero_shot --classes FILE" if is_open_clip(arch) else ""
     return UserError(
-        f"--arch {arch}: its published weights have no head of classes; {WITHOUT_CLASSES}, else choose a "
-        "classifier (timm's names of classifiers end in _in1k, _in12k, ...)"
+        f"--arch {arch}: its published weights have no head of classes; {WITHOUT_CLASSES}{texts}, else "
+        "choose a classifier (timm's names of classifiers end in _in1k, _in12k, ...)"
     )
 
 
@@ -195,6 +200,16 @@ def split_arch(arch: str) -> tuple[str, int | None]:
 
 def is_timm(arch: str) -> bool:
     return arch.startswith(TIMM)
+
+
+def is_open_clip(arch: str) -> bool:
+    return arch.startswith(OPEN_CLIP)
+
+
+def _library_of(backbone: str) -> str | None:
+    """Return the optional library that has the network; None if none is needed."""
+    library = backbone.partition(":")[0]
+    return library if is_timm(backbone) or is_open_clip(backbone) else None
 
 
 _OWN = re.compile(r"(?P<file>.+\.py):(?P<function>[^\W\d]\w*)")

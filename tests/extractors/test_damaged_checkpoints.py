@@ -106,6 +106,15 @@ def test_a_damaged_state_of_a_training_is_none(tmp_path, capsys, content):
     assert "state.pt is damaged" in capsys.readouterr().err and not path.exists()
 
 
+@pytest.mark.parametrize("damage", [torch.Tensor.to_sparse, lambda of: of.to("meta")])
+def test_tensors_without_values_of_their_own_are_refused(checkpoint, damage):
+    content = torch.load(checkpoint, weights_only=True)
+    entries = content["state_dict"]
+    damaged = entries | {"linear.weight": damage(entries["linear.weight"])}
+    write_plain(checkpoint, content | {"state_dict": damaged})
+    refused(checkpoint)
+
+
 def test_weights_that_overflow_are_refused(checkpoint):
     content = torch.load(checkpoint, weights_only=True)
     for value in (np.nan, np.inf):

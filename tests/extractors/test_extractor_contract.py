@@ -10,7 +10,7 @@ from src.extractors.checkpoints import load_extractor, save_extractor
 from src.extractors.embedders import set_class_means
 from src.extractors.extractor import Extractor, fast_copy
 from src.extractors.heads import ClassMeans
-from src.extractors.zoo import ARCHITECTURES, TORCHVISION, is_timm
+from src.extractors.zoo import ARCHITECTURES, TORCHVISION
 
 CHEAP = ("resnet18", "squeezenet1_1", "mobilenet_v3_small", "shufflenet_v2_x0_5", "densenet121")
 """Networks of torchvision that run in a moment. All other rows are tried but for ``WIDE`` ones."""
@@ -23,10 +23,12 @@ WITHOUT_ONE_HEAD = (
     "convnextv2_atto.fcmae",
     "crossvit_9_240.in1k",
 )
+OF_OPEN_CLIP = "open_clip:ViT-S-32-alt"
 ROWS = (
     *(arch for arch in ARCHITECTURES if arch in CHEAP or arch not in {*TORCHVISION, *WIDE}),
     *EMBEDDERS,
     *(f"timm:{name}" for name in OF_TIMM + WITHOUT_ONE_HEAD),
+    OF_OPEN_CLIP,
 )
 LABELS = ("a", "b", "c")
 LARGEST = 64
@@ -34,7 +36,7 @@ LARGEST = 64
 
 def linear_of(arch: str) -> Extractor | None:
     """Build a classifier, or return None for a row that is published without classes."""
-    if arch.removeprefix("timm:") in WITHOUT_ONE_HEAD:
+    if arch.removeprefix("timm:") in WITHOUT_ONE_HEAD or arch == OF_OPEN_CLIP:
         return None
     if arch in ARCHITECTURES and ARCHITECTURES[arch].head is None:
         return None
@@ -55,8 +57,9 @@ def images_of(arch: str) -> torch.Tensor:
 def row(request, tmp_path) -> dict[str, Extractor]:
     """Return the extractors of a row by their heads, with equal weights."""
     arch = request.param
-    if is_timm(arch) and importlib.util.find_spec("timm") is None:
-        pytest.skip("timm is an optional library")
+    library, colon, _ = arch.partition(":")
+    if colon and importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is an optional library")
     torch.manual_seed(0)
     linear, path = linear_of(arch), tmp_path / "network.pt"
     if linear is None:

@@ -334,7 +334,7 @@ def test_attacked_images_reach_a_class_of_the_shop(classified, tmp_path):
 STAGE_1, STAGE_3 = "classify_extract", "classify_extract_attack"
 REFUSED = {
     (STAGE_1, "--head none"): "add --classes FILE",
-    (STAGE_1, "--classes items.csv"): "--classes belongs to --head none",
+    (STAGE_1, "--classes items.csv"): "belongs to --head none, class_means and zero_shot",
     (STAGE_1, "--head none --classes gone.csv"): "missing file: gone.csv",
     (STAGE_1, "--head none --classes fewer.csv"): "fewer.csv has no class of item 11",
     (STAGE_1, "--head none --classes more.csv"): "no image of item 12",
@@ -377,3 +377,5 @@ def test_names_of_extractors_read_back_as_options():
     means = "--head class_means --classes FILE"
     assert extractor_options("means") == f"--defence 0 {means}"
     assert extractor_options("dinov2-means") == f"--defence 1 --model_dir dinov2 {means}"
+    texts = "--head zero_shot --classes FILE"
+    assert extractor_options("fare2-zero_shot") == f"--defence 1 --model_dir fare2 {texts}"

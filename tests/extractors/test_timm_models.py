@@ -229,6 +229,28 @@ def test_weights_of_another_encoder_are_named(timm, tmp_path):
     assert len(str(raised.value)) < 300
 
 
+@pytest.mark.parametrize(
+    "value",
+    [torch.ones(()), torch.ones(0), torch.ones(0, 0, 0, 0), torch.ones(7), torch.ones(2, 3)],
+)
+@pytest.mark.parametrize("entry", ["patch_embed.proj.weight", "pos_embed", "cls_token"])
+def test_damaged_entries_of_an_encoder_are_one_line(timm, tmp_path, entry, value):
+    network = timm.create_model(SMALL_CLIP.removeprefix("timm:"), num_classes=512)
+    torch.save({**network.state_dict(), entry: value}, tmp_path / "clip.pt")
+    with pytest.raises(UserError, match=r"clip\.pt is not a checkpoint of") as raised:
+        load_extractor(SMALL_CLIP, tmp_path / "clip.pt", head="none")
+    assert "\n" not in str(raised.value) and len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize("value", [torch.ones(()), torch.ones(0), torch.ones(1001)])
+def test_a_damaged_head_is_one_line(timm, tmp_path, value):
+    network = timm.create_model("test_resnet", num_classes=1000)
+    torch.save({**network.state_dict(), "fc.weight": value}, tmp_path / "net.pt")
+    with pytest.raises(UserError, match=r"net\.pt is not a checkpoint of") as raised:
+        load_extractor(SMALL, tmp_path / "net.pt")
+    assert "\n" not in str(raised.value)
+
+
 def test_a_backbone_without_classes_serves_an_embedder_and_a_new_head(timm, tmp_path):
     arch = "timm:test_vit4.r160_in1k"
     for name in (f"{CLIP}+16", CLIP):

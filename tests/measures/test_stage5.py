@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from src.artifacts.classes import Classes, write_attacked_classes, write_classes
-from src.artifacts.experiments import Experiment
+from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
@@ -95,6 +95,24 @@ def test_an_untargeted_attack_succeeds_where_the_class_is_left(layout):
     text = (layout.data / NAME.replace("_770_", "_any_") / "success_results.txt").read_text()
     assert "- TARGET CLASS: any\n" in text
     assert text.endswith("\t- UNTARGETED ATTACK SUCCESS RATE: 66.666667\n")
+
+
+def test_an_attack_on_lists_names_its_items_in_place_of_a_class(layout, tmp_path, capsys):
+    """The rate is that of places in lists, as stage 3 judged them: one of three images."""
+    (tmp_path / "chosen.txt").write_text("1\n3\n4\n")
+    weights = layout.weights(Run(Experiment(), epochs=1))
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"never read")
+    lists = ("--items", tmp_path / "chosen.txt", "--objective", "rank", "--weights", weights)
+    assert script("evaluate_attack", layout.root, *OPTIONS, *lists) == 2
+    folder(layout).rename(capsys.readouterr().err.partition(" at ")[2].partition(": run")[0])
+    assert script("evaluate_attack", layout.root, *OPTIONS, *lists) == 0
+    [results] = layout.data.glob("pgd_ids-chosen_rank_*/success_results.txt")
+    text = results.read_text()
+    assert "\n- ATTACKED ITEMS: 3 (1, 3, 4)\n" in text and "774" not in text
+    assert text.endswith("ATTACK SUCCESS RATE: 33.333333\n")
+    row = pd.read_csv(results.with_suffix(".tsv"), sep="\t").iloc[0]
+    assert (row["origin"], row["successes"]) == ("ids-chosen", 1)
 
 
 def test_the_feature_loss_files(layout):

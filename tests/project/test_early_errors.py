@@ -43,6 +43,7 @@ CALLS = {
     f"classify_extract {SHOP} --head none": "add --classes FILE",
     f"classify_extract {SHOP} --head none --classes no.csv": "missing file: no.csv",
     f"classify_extract {SHOP} --head class_means --classes items.csv": "no class of item 0",
+    f"classify_extract {SHOP} --arch resnet18 --head zero_shot": "only networks of open_clip",
     f"classify_extract_attack {SHOP} --head none": "attack --head class_means",
     f"classify_extract_attack {SHOP} --origin_class hats": "classes have numbers",
     "classify_extract_attack --dataset absent": "no data set at",
