@@ -1,6 +1,9 @@
 """FGSM, PGD, SPSA, noise, restarts and freezing."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -360,3 +363,14 @@ def test_the_goal_is_reached_by_a_margin(targeted):
     assert goal.reached(prediction, confidence=0.5).tolist() == (
         [False, False, True] if targeted else [True, False, False]
     )
+
+
+def test_cleverhans_attacks_without_the_packages_that_setup_leaves_out():
+    code = """
+import sys
+for left_out in ("nose", "mnist", "tensorflow_probability", "easydict", "pycodestyle"):
+    sys.modules[left_out] = None
+import src.attacks.carlini_wagner, src.attacks.gradient_sign, src.attacks.spsa
+"""
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)

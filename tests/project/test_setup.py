@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PYTHON = """#!/bin/bash
 case "$1 $2" in
     "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && touch "$3/bin/activate" ;;
-    "-m pip") shift 3 && echo "pip: $*" && exit "${PIP_CODE:-0}" ;;
+    "-m pip") shift 3 && echo "pip: ${*:1:$#-1} $(paste -sd ' ' "${@: -1}")" && exit "${PIP_CODE:-0}" ;;
     *) exec python3 "$@" ;;
 esac
 """
@@ -25,7 +25,7 @@ def here(tmp_path) -> Path:
     for name in ("setup.sh", "reproduce/setup.sh"):
         (tmp_path / name).write_text((ROOT / name).read_text())
     for name in ("requirements.txt", "requirements-dev.txt", "requirements-extras.txt"):
-        (tmp_path / name).write_text("torch\n")
+        (tmp_path / name).write_text("torch # a comment\ncleverhans==4.0.0\n")
     stand_in = tmp_path / "python"
     stand_in.write_text(PYTHON)
     stand_in.chmod(0o755)
@@ -75,10 +75,20 @@ def test_builds_with_cuda_on_demand(here, index):
 
 
 def test_what_is_installed_is_not_installed_again(here):
-    assert setup(here, "--gpu", "--extras", "--dev").count("pip: ") == 3
+    assert setup(here, "--gpu", "--extras", "--dev").count("torch") == 3
     assert "pip: " not in setup(here, "--gpu", "--dev")
     (here / "requirements.txt").write_text("torch\nnumpy\n")
-    assert setup(here, "--gpu").count("pip: ") == 1
+    assert setup(here, "--gpu").count("numpy torch") == 1
+
+
+def test_cleverhans_comes_without_what_its_attacks_do_not_need(here):
+    (here / "requirements-dev.txt").write_text("-r requirements.txt\npytest\n")
+    lines = [
+        line for line in setup(here, "--gpu", "--dev").splitlines() if line.startswith("pip: ")
+    ]
+    last = [line.split(" -r ")[1] for line in lines[-2:]]
+    assert last == ["pytest torch # a comment", "cleverhans==4.0.0"]
+    assert ["--no-deps" in line for line in lines] == [False, True] * 2
 
 
 def test_an_installation_that_fails_is_tried_again(here):
