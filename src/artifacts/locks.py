@@ -58,7 +58,7 @@ def sole_maker(output: Path) -> Iterator[None]:
 
 
 def _lock_of(output: Path) -> tuple[int, int]:
-    digest = hashlib.sha256(os.fsencode(output.resolve())).digest()
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(output))).digest()
     return os.getpid(), int.from_bytes(digest[:7])
 
 

@@ -201,6 +201,21 @@ def require_as_written(path: Path) -> bool:
     return False
 
 
+def require_present(path: Path) -> None:
+    """Raise ``UserError`` if a record names ``path``, but there is no such file.
+
+    With ``ACCEPT_CHANGED`` among the arguments of the running script it says so on stderr instead.
+    """
+    if path.is_file() or (found := _recorded(path)) is None:
+        return
+    if ACCEPT_CHANGED not in sys.argv:
+        raise UserError(
+            f"missing file: {path}, which was written by: {found[0]}; run that again with --force, or go "
+            f"on without the file with {ACCEPT_CHANGED}"
+        )
+    print(f"accepted although it is missing: {path}", file=sys.stderr)
+
+
 def is_recorded(path: Path) -> bool:
     """Return whether a record names ``path`` among the outputs of its command."""
     return _recorded(path) is not None

@@ -20,7 +20,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
-from src.artifacts.manifest import Manifest, read_record
+from src.artifacts.manifest import Manifest, read_record, require_present
 from src.artifacts.stage import Stage
 from src.measures.changes import Change, Measure, Measured, changes_of
 from src.measures.comparable import (
@@ -113,12 +113,22 @@ _SHOWN = {
 
 
 def input_files(layout: Layout, runs: Collection[Run]) -> list[Path]:
-    """Every file that ``summarise`` reads."""
+    """Return every file that ``summarise`` reads.
+
+    Cells stay empty where files of images are not there. Raises ``UserError`` if a record says that a
+    stage has written one of them (``require_present``).
+    """
     files = [file for run in runs for file in held_out_files(layout, run)]
     files += [layout.recommendations(run) for run in runs]
     for experiment in {run.experiment for run in runs}:
-        files += [layout.classes(experiment.clean), layout.classes(experiment)]
-        files += [layout.features(experiment.clean), layout.features(experiment)]
+        of_images = [
+            place(of)
+            for place in (layout.classes, layout.features)
+            for of in (experiment.clean, experiment)
+        ]
+        for file in of_images:
+            require_present(file)
+        files += of_images
     return sorted({file for file in files if file.is_file()})
 
 

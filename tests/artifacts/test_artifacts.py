@@ -444,6 +444,14 @@ def test_a_lock_ends_with_its_process(tmp_path):
     release(tmp_path / "out")
 
 
+def test_a_link_that_leads_to_itself_has_a_lock(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with atomic_output(loop) as temporary:
+        temporary.write_text("result")
+    assert loop.read_text() == "result" and not loop.is_symlink()
+
+
 def test_a_stage_whose_end_was_killed_discards_its_parts(tmp_path, capsys):
     output = tmp_path / "out.txt"
     stage = Stage(Manifest.of("stage", {}, ()), [output])

@@ -107,7 +107,9 @@ def damage_all(whole: Path, cases: Iterable[Fault]) -> Figures:
 def _left_behind(root: Path) -> Iterator[str]:
     """Yield the files that nothing may leave: unfinished ones, traces, and what a payload wrote."""
     for path in root.rglob("*"):
-        if path.name.startswith(".partial-") or path.name in ("executed", "logs"):
+        # Finished parts of a stage stay in a hidden folder, from which it continues.
+        unfinished = path.name.startswith(".partial-") and path.is_file()
+        if unfinished or path.name in ("executed", "logs"):
             yield path.name
 
 

@@ -1,15 +1,20 @@
 """Attacked features at their clean length, scored by weights of a training."""
 
+import sys
+
 import numpy as np
 import pytest
 
 from src.artifacts.classes import Classes, write_attacked_classes
+from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
+from src.artifacts.manifest import Manifest
 from src.artifacts.tables import write_pairs
 from src.datasets.interactions import load_interactions
 from src.measures.norm_restored import Restored, at_clean_length, can_restore, displaced
+from src.measures.summary import input_files
 from src.recommenders.data import TrainingData
 from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.models import Model
@@ -96,6 +101,19 @@ def test_only_what_can_be_scored_again_is(layout):
     for other in ("retrained", "test_time"):
         model = "VBPR" if other == "retrained" else "BPRMF"
         assert not can_restore(layout, Run(RUN.experiment, model, 3, TOP, protocol=other))
+
+
+def test_a_recorded_file_that_is_gone_is_missed(layout, monkeypatch, capsys):
+    features = layout.features(RUN.experiment)
+    write_features(features, np.load(layout.features(RUN.experiment.clean)))
+    Manifest.of("classify_extract_attack", {}, ()).write([features])
+    assert features in input_files(layout, [RUN])
+    features.unlink()
+    with pytest.raises(UserError, match=r"missing file: .*features\.npy, which was written by"):
+        input_files(layout, [RUN])
+    monkeypatch.setattr(sys, "argv", ["summarize.py", "--accept_changed"])
+    assert features not in input_files(layout, [RUN])
+    assert "features.npy" in capsys.readouterr().err
 
 
 def test_features_of_zeros_stay_zero():
