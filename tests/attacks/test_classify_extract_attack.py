@@ -366,7 +366,7 @@ def test_stage_1_must_have_run_with_the_same_extractor(root, capsys):
     assert "was made with weights" in capsys.readouterr().err
     shutil.rmtree(root / "data" / "shop" / "robust_original")
     assert attack(root, defended="robust") == 2
-    expected = "classify_extract.py --dataset shop --defense 1 --model_dir robust"
+    expected = "classify_extract.py --dataset shop --defence 1 --model_dir robust"
     assert expected in capsys.readouterr().err
 
 
