@@ -221,7 +221,7 @@ def compare(record: Mapping[str, Any], table: Path, name: str) -> None:
     row = row.astype(dict.fromkeys(columns[1:], float))  # None becomes an empty cell
     with sole_maker(table):
         if table.is_file():
-            known = read_results(table, columns, text=("recipe",), numbers=columns[1:])
+            known = read_results(table, (), text=("recipe",), numbers=columns[1:])
             if list(known) != columns:
                 raise UserError(f"{table} is not a table of embedders: its columns are others")
             at = known.index[known["recipe"] == name]

@@ -6,12 +6,13 @@
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from tests.faults import kills, space
-from tests.faults.cases import build_whole, damage_all, faults, fuzz
+from tests.faults.cases import Figures, build_whole, damage_all, faults, fuzz
 
 
 def main() -> int:
@@ -22,26 +23,31 @@ def main() -> int:
     parser.add_argument("--limits", type=int, default=6, help="sizes of the disk for each stage")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice")
     options = parser.parse_args()
-    rng = np.random.default_rng(options.seed)
     wrong = []
-    with tempfile.TemporaryDirectory() as folder:
-        start, names = kills.build(Path(folder) / "start"), list(kills.STAGES)
-        whole = build_whole(Path(folder) / "whole")
-        cases = list(faults(whole, options.seed))
-        n_damages = min(len(cases), len(cases) if options.damages is None else options.damages)
-        chosen = sorted(rng.choice(len(cases), n_damages, replace=False))
-        for figures in (
-            kills.kill_all(start, names, options.kills, options.seed),
-            kills.run_twice_at_once(start, names if options.kills else (), options.seed),
-            space.fill_the_disk(
-                start, list(space.STAGES) if options.limits else (), options.limits, options.seed
-            ),
-            damage_all(whole, (cases[at] for at in chosen)),
-            fuzz(options.calls, options.seed),
-        ):
-            print(figures, flush=True)
-            wrong += figures.wrong
+    for figures in every_fault(options):
+        print(figures, flush=True)
+        wrong += figures.wrong
     return int(bool(wrong))
+
+
+def every_fault(options: argparse.Namespace) -> Iterator[Figures]:
+    """Yield the figures of each kind of fault that the options ask for."""
+    seed = options.seed
+    with tempfile.TemporaryDirectory() as folder:
+        if options.kills or options.limits:
+            start = kills.build(Path(folder) / "start")
+            names = list(kills.STAGES)
+            if options.kills:
+                yield kills.kill_all(start, names, options.kills, seed)
+                yield kills.run_twice_at_once(start, names, seed)
+            if options.limits:
+                yield space.fill_the_disk(start, list(space.STAGES), options.limits, seed)
+        whole = build_whole(Path(folder) / "whole")
+        cases = list(faults(whole, seed))
+        n_damages = len(cases) if options.damages is None else min(options.damages, len(cases))
+        chosen = np.random.default_rng(seed).choice(len(cases), n_damages, replace=False)
+        yield damage_all(whole, (cases[at] for at in sorted(chosen)))
+    yield fuzz(options.calls, seed)
 
 
 if __name__ == "__main__":
