@@ -199,6 +199,7 @@ def _fitted(kind: type[CornacRecommender], data: TrainingData, seed: int) -> Any
     import torch
     from cornac import models
 
+    print(f"{PREFIX}{kind.learner}: Cornac trains it with its default options", flush=True)
     model = getattr(models, kind.learner)(verbose=False, seed=seed)
     usual = torch.get_default_dtype()
     try:
