@@ -27,10 +27,10 @@ class _Propagation(torch.autograd.Function):
 
 def on_device(graph: coo_array, device: torch.device) -> Tensor:
     """Return a graph whose entries are sorted and distinct as a sparse tensor."""
-    at = torch.from_numpy(np.stack(graph.coords))
-    values = torch.from_numpy(graph.data)
+    at = torch.from_numpy(np.stack(graph.coords)).to(device)
+    values = torch.from_numpy(graph.data).to(device)
     return torch.sparse_coo_tensor(
-        at, values, graph.shape, device=device, check_invariants=False, is_coalesced=True
+        at, values, graph.shape, check_invariants=False, is_coalesced=True
     )
 
 

@@ -65,7 +65,7 @@ def tuned(
             f"{run.name}: {_words(trials[best], grid)} are best on the validation rows", flush=True
         )
     if rank() == 0 and chosen.run == run:
-        _copy_weights(_trial(searched, grid, trials[best]), chosen, clean_data, progress.every)
+        _copy_weights(_trial(searched, grid, trials[best]), chosen, clean_data(), progress.every)
     wait_for_all()
     return chosen
 
@@ -146,13 +146,11 @@ def _words(hyperparameters: Hyperparameters, grid: Grid) -> str:
     return ", ".join(f"{axis} {number_text(_value(hyperparameters, axis))}" for axis in grid.values)
 
 
-def _copy_weights(
-    trial: Training, chosen: Training, data: Callable[[], TrainingData], every: int
-) -> None:
+def _copy_weights(trial: Training, chosen: Training, data: TrainingData, every: int) -> None:
     """Store the weights of the best trial as those of the run that was searched for."""
     for epoch in range(1, chosen.run.epochs + 1):
         path = chosen.weights(epoch)
         if not chosen.stores(epoch, every) or chosen.manifest(epoch).is_current([path]):
             continue
         if trial.manifest(epoch).is_current([trial.weights(epoch)]):
-            store(chosen, trial.read(epoch, data()).weights)
+            store(chosen, trial.read(epoch, data).weights)

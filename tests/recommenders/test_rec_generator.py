@@ -186,14 +186,14 @@ def test_a_killed_training_continues_to_the_same_bytes(
     for folder in ("rec_model_weights", "rec_results"):
         shutil.rmtree(layout.root / folder)
 
-    stored = fitting._store
+    stored = fitting.store
 
     def kill_after_epoch_4(training, weights):
         stored(training, weights)
         if training.run.model == model and weights.epoch == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fitting, "_store", kill_after_epoch_4)
+    monkeypatch.setattr(fitting, "store", kill_after_epoch_4)
     assert generate(*arguments) == 130
     assert f"tiny/original_step6_{model}{NAMED}.npz" not in results(layout)
     trained = []
@@ -202,7 +202,7 @@ def test_a_killed_training_continues_to_the_same_bytes(
         stored(training, weights)
         trained.append((training.run.model, weights.epoch))
 
-    monkeypatch.setattr(fitting, "_store", record_epoch)
+    monkeypatch.setattr(fitting, "store", record_epoch)
     assert generate(*arguments) == 0
     assert trained == [(model, 6)]  # from the checkpoint, not from the start
     assert results(layout) == uninterrupted
@@ -319,16 +319,16 @@ def test_the_same_amf_after_an_interruption(layout, generate, monkeypatch):
     whole = results(layout)
     shutil.rmtree(layout.root / "rec_model_weights")
     shutil.rmtree(layout.root / "rec_results")
-    stored = fitting._store
+    stored = fitting.store
 
     def interrupt(training, weights):
         stored(training, weights)
         if training.adversary and weights.epoch == 5:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(fitting, "_store", interrupt)
+    monkeypatch.setattr(fitting, "store", interrupt)
     assert generate(*MF, "--perturb", "full", "--verbose", "1") == 130
-    monkeypatch.setattr(fitting, "_store", stored)
+    monkeypatch.setattr(fitting, "store", stored)
     assert generate(*MF, "--perturb", "full") == 0
     continued = results(layout)
     for name, content in whole.items():
