@@ -94,7 +94,8 @@ class Parser(argparse.ArgumentParser):
         known = set(self._option_string_actions)
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
-                for command in set(arguments) & set(action.choices):
+                commands = set(arguments) & set(action.choices)
+                for command in commands or action.choices:  # argparse complains of a wrong command
                     known |= set(action.choices[command]._option_string_actions)
         for argument in arguments:
             option = argument.partition("=")[0]

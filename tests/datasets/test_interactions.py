@@ -141,7 +141,10 @@ def test_a_split_loses_held_out_rows_with_the_training_rows():
 
 
 @given(
-    st.lists(st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1)),
+    st.lists(
+        st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1),
+        min_size=1,
+    ),
 )
 def test_id_map_round_trip(tmp_path_factory, ids):
     path = tmp_path_factory.mktemp("map") / "item_ids.tsv"

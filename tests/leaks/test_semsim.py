@@ -465,7 +465,7 @@ def test_the_page_names_every_option(command, add_options):
     parser = Parser("test")
     add_options(parser)
     options = {name for action in parser._actions for name in action.option_strings}
-    assert set(re.findall(r"`(--\w+)", table)) == options - {"-h", "--help"}
+    assert set(re.findall(r"`(--\w+)", table)) == options - {"-h", "--help", "--version"}
 
 
 def test_wrong_options_are_refused(tmp_path):

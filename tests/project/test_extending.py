@@ -200,7 +200,7 @@ def test_the_backbone_is_attacked_by_classes_of_the_shop(project):
 def test_the_attack_moves_images_within_its_budget(project):
     [printed] = project.run_example("attack")
     assert "success rate" in printed
-    folder = project.folder / "data/tiny/nifgsm_1_0_eps8.0_nb_iter10_linf_decay0.9"
+    folder = project.folder / "data/tiny/nifgsm_1_0_eps8.0_steps10_linf_decay0.9"
     report = pd.read_csv(folder / "attack.tsv", sep="\t")
     assert len(report) > 0 and (report["linf"] == 8).all()
     assert len(list((folder / "images").glob("*.tiff"))) == len(report)
@@ -229,7 +229,7 @@ def test_the_recipe_trains_an_extractor_that_stage_1_reads(project):
 
 
 def test_the_recommender_faces_the_attack_under_both_protocols(project):
-    attacked = "nifgsm_1_0_eps8.0_nb_iter10_linf_decay0.9"
+    attacked = "nifgsm_1_0_eps8.0_steps10_linf_decay0.9"
     if not (project.folder / "data/tiny" / attacked).exists():
         project.run_example("attack")
     project.run_example("recommender")

@@ -146,7 +146,7 @@ def test_a_defence_in_front_shares_the_network_of_the_undefended_entry():
 def test_given_weights_leave_one_training():
     assert evaluation("jpeg50", weights="w.pth").extractor_seeds == (0,)
     assert evaluation("jpeg50", weights="w.pth").training_options == ""
-    assert evaluation("madry").extractor_seeds == (0, 1)
+    assert evaluation("madry").extractor_seeds == (0, 1, 2)
     assert evaluation("madry", pictures="").needs_pictures
     assert not evaluation("jpeg50", weights="w.pth", pictures="").needs_pictures
 

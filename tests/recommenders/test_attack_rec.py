@@ -27,7 +27,7 @@ N_USERS, N_ITEMS, N_FEATURES = 24, 16, 8
 K = 3
 NAMED = "_K4_batch16_lr0.5"
 """Options of the trainings in names of weights."""
-FLAGS = "--emb1_K 4 --batch_size 16 --lr 0.5"
+FLAGS = "--emb1_K 4 --batch 16 --lr 0.5"
 """Options of the trainings as rec_generator.py takes them."""
 COMPARED = [
     f"clean=original_step3_BPRMF{NAMED}",
@@ -399,15 +399,15 @@ COMMAND = "first run python rec_generator.py --dataset tiny --root"
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "BPRMF", "--epoch", "9"], f"--model BPRMF {FLAGS} --epoch 9 --seed 0"),
+        (["--model", "BPRMF", "--epoch", "9"], f"--model BPRMF {FLAGS} --epochs 9 --seed 0"),
         (
             ["--model", "AMF-full-bim"],
-            f"BPRMF AMF --perturb full --adv_attack bim {FLAGS} --epoch 100",
+            f"BPRMF AMF --perturb full --adv_attack bim {FLAGS} --epochs 100",
         ),
-        (["--model", "AMRfull"], f"--model VBPR AMR --form full {FLAGS} --epoch 4000 --seed 0"),
+        (["--model", "AMRfull"], f"--model VBPR AMR --form full {FLAGS} --epochs 4000 --seed 0"),
         (
             ["--model", "BPRMFbias", "--fidelity", "paper"],
-            f"--item_bias {FLAGS} --epoch 100 --seed 0 --fidelity p",
+            f"--item_bias {FLAGS} --epochs 100 --seed 0 --fidelity p",
         ),
         (
             ["--model", "BPRMF", "--seed", "5", "--epoch", "6"],

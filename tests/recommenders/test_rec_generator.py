@@ -391,7 +391,7 @@ def test_amr_without_vbpr_says_what_to_run(layout, generate, capsys):
     assert (
         f"no weights at {layout.root}/rec_model_weights/tiny/original_step3_VBPR{NAMED}" in message
     )
-    options = "--emb1_K 4 --batch_size 16 --lr 0.05 --epoch 6 --seed 4"
+    options = "--emb1_K 4 --batch 16 --lr 0.05 --epochs 6 --seed 4"
     assert f"--experiment_name original --model VBPR AMR {options}" in message
     assert not results(layout)
 

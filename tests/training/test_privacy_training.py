@@ -50,7 +50,7 @@ def job(*arguments: str) -> Job:
     parser = Parser("a training")
     for name in ("--arch", "--dataset", "--pretrained"):
         parser.add_argument(name)
-    for name in ("--eps", "--step", "--replays"):
+    for name in ("--eps", "--step_size", "--replays"):
         parser.add_argument(name, type=float)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=0)
