@@ -25,7 +25,8 @@ shift
 source "$(dirname "$0")/setup.sh" requirements.txt
 FILE=reproduce/studies/$STUDY.yaml
 [ -f "$FILE" ] || { echo "error: no study at $FILE" >&2; exit 2; }
-# In a log a progress bar is written again and again: twice a minute is enough.
-export TQDM_MININTERVAL=${TQDM_MININTERVAL:-30}
+case " $* " in
+    *" -n "* | *" --dry-run "* | *" --dryrun "*) set -- "$@" --quiet host reason ;; # it lists the jobs
+esac
 # A kill leaves snakemake's lock behind; the verbs write whole files or none.
 exec snakemake --snakefile reproduce/Snakefile --configfile "$FILE" ${STUDY_ENTRIES:+"$STUDY_ENTRIES"} --nolock "$@"
