@@ -300,14 +300,15 @@ def _in_group(of: Pushed, popularity: str) -> np.ndarray:
 def _exposures(pushed: Measured, popularity: str) -> tuple[np.ndarray, np.ndarray]:
     """Return exposures before and after by training, seed and item.
 
-    Where trainings have other items, an array has their means in place of items.
+    Where trainings have other items, the arrays are (trainings, seeds) and have means over items, which
+    then are a part of what differs between trainings.
     """
     ids = [of.ids[_in_group(of, popularity)] for seeds in pushed for of in seeds]
     same = all(np.array_equal(of, ids[0]) for of in ids)
 
     def by_seed(values: np.ndarray, of: Pushed) -> np.ndarray:
         values = values[_in_group(of, popularity)]
-        return values if same else values.mean(keepdims=True)
+        return values if same else values.mean()
 
     before = np.array([[by_seed(of.before, of) for of in seeds] for seeds in pushed])
     return before, np.array([[by_seed(of.after, of) for of in seeds] for seeds in pushed])
@@ -324,7 +325,7 @@ def _compared(
 ) -> dict[str, object]:
     """Before, after, the change, that of noise, and their difference, with intervals."""
     before, after = effect
-    factors = (TRAINING, SEED, unit)
+    factors = (TRAINING, SEED, unit)[: before.ndim]
     change = nested_interval(after - before, factors)
     row = {"before": before.mean(), "after": after.mean()} | _bounds(change, "change", "")
     row["weakest_level"] = change.weakest_level

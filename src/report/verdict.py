@@ -35,6 +35,8 @@ ACCURACY = "hr"
 _KNOWING = ("white_box", "ranks_only", WORST)
 """Attackers who know the defence: others say little about it."""
 _SUBJECT = ["extractor", "recommender"]
+_UNDEFENDED = (CLEAN, "plain", *HEADS.values())
+"""Names of extractors that nothing defends: ``plain`` is the recipe without an adversary."""
 _ROWS = 8
 """Rows of the table on the terminal."""
 _LINE = 46
@@ -65,7 +67,7 @@ class Reached:
     @property
     def headline(self) -> pd.Series:
         """Return the row with the largest net effect, of an undefended extractor if there is one."""
-        plain = self.rows[self.rows["extractor"].isin((CLEAN, *HEADS.values()))]
+        plain = self.rows[self.rows["extractor"].isin(_UNDEFENDED)]
         rows = self.rows if plain.empty else plain
         return rows.loc[rows["net"].idxmax()]
 

@@ -1,6 +1,7 @@
 """The table of promotion against a count by hand, who knew what, and signs of attacks that failed."""
 
 import importlib
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -230,6 +231,27 @@ def test_other_seeds_have_rows_of_their_own(shop):
     assert noise["recommender_seeds"] == 2
     assert own["after"] == pytest.approx(exposure_by_hand(attacked_features(2.0)), rel=1e-4)
     assert other["control"] == pytest.approx(2 * noise["change"] - own["control"], abs=1e-5)
+
+
+def test_trainings_that_attack_other_items_are_compared_by_their_means(shop):
+    """Every extractor has a class of its own, so that items are a part of what trainings differ in."""
+    again, others = Layout("shop_1", shop.root), [int(item) for item in IDS[1:]]
+    shutil.copytree(shop.data, again.data)
+    shutil.copytree(shop.weights(CLEAN_RUN).parent, again.weights(CLEAN_RUN).parent)
+    for name in (RANK, NOISE):
+        pd.DataFrame({"image": others}).to_csv(
+            again.data / name / "attack.tsv", sep="\t", index=False
+        )
+    assert audit(shop.root, "--trainings", "shop_1") == 0
+    table = read_promotion(shop.result("promotion.tsv"))
+    is_rank = (table["objective"] == "rank") & (table["threat"] == "white_box")
+    (row,) = table[
+        is_rank & (table["scope"] == "one") & (table["popularity"] == "any")
+    ].itertuples()
+    first, second = (exposure_by_hand(attacked_features(2.0), ids) for ids in (IDS, others))
+    assert first != second
+    assert row.after == pytest.approx((first + second) / 2, rel=1e-5)
+    assert row.extractor_seeds == 2 and "item" not in row.weakest_level
 
 
 def test_what_stage_3_saw_of_an_attack_raises_indicators(shop):

@@ -63,6 +63,9 @@ def test_the_network_with_classes_of_the_shop_is_undefended(study):
     found = reached(study(row(0.2, extractor="means"), row(0.3, extractor="means.jpeg-quality75")))
     assert found.headline["extractor"] == "means"
     assert found.defended["extractor"].tolist() == ["means.jpeg-quality75"]
+    found = reached(study(row(0.2, extractor="plain"), row(0.3, extractor="act")))
+    assert found.headline["extractor"] == "plain"
+    assert found.defended["extractor"].tolist() == ["act"]
 
 
 def test_overlapping_intervals_show_no_help(study):
