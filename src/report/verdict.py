@@ -35,8 +35,9 @@ ACCURACY = "hr"
 _KNOWING = ("white_box", "ranks_only", WORST)
 """Attackers who know the defence: others say little about it."""
 _SUBJECT = ["extractor", "recommender"]
-_UNDEFENDED = (CLEAN, "plain", *HEADS.values())
-"""Names of extractors that nothing defends: ``plain`` is the recipe without an adversary."""
+_UNDEFENDED = (CLEAN, "plain", *filter(None, HEADS.values()))
+"""Names of extractors that nothing defends, the first one that is there is taken: ``plain`` is the recipe
+without an adversary."""
 _ROWS = 8
 """Rows of the table on the terminal."""
 _LINE = 46
@@ -67,8 +68,9 @@ class Reached:
     @property
     def headline(self) -> pd.Series:
         """Return the row with the largest net effect, of an undefended extractor if there is one."""
-        plain = self.rows[self.rows["extractor"].isin(_UNDEFENDED)]
-        rows = self.rows if plain.empty else plain
+        there = (name for name in _UNDEFENDED if name in set(self.rows["extractor"]))
+        plain = next(there, None)
+        rows = self.rows if plain is None else self.rows[self.rows["extractor"] == plain]
         return rows.loc[rows["net"].idxmax()]
 
     @property

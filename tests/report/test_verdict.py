@@ -63,9 +63,10 @@ def test_the_network_with_classes_of_the_shop_is_undefended(study):
     found = reached(study(row(0.2, extractor="means"), row(0.3, extractor="means.jpeg-quality75")))
     assert found.headline["extractor"] == "means"
     assert found.defended["extractor"].tolist() == ["means.jpeg-quality75"]
-    found = reached(study(row(0.2, extractor="plain"), row(0.3, extractor="act")))
+    others = (row(0.3, extractor="act"), row(0.4, extractor="none"))
+    found = reached(study(row(0.2, extractor="plain"), *others))
     assert found.headline["extractor"] == "plain"
-    assert found.defended["extractor"].tolist() == ["act"]
+    assert found.defended["extractor"].tolist() == ["act", "none"]
 
 
 def test_overlapping_intervals_show_no_help(study):
