@@ -16,7 +16,7 @@ from src.recommenders.parameter_attack import Parameter
 from src.recommenders.recommender import Factors, Recommender, require_features
 from src.recommenders.sampling import TripleSampler
 from src.recommenders.scores import Form
-from src.recommenders.weights import Weights, fresh_moments, read_weights
+from src.recommenders.weights import Weights, fresh_moments, glorot_uniform, read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -76,9 +76,7 @@ class DVBPR(FactorModel):
             elif name.endswith("bias"):
                 drawn[name] = np.zeros(shape, np.float32)
             else:
-                n_places = int(np.prod(shape[2:]))
-                limit = (6 / (n_places * (shape[0] + shape[1]))) ** 0.5
-                drawn[name] = np.float32(limit) * (2 * rng.random(shape, np.float32) - 1)
+                drawn[name] = glorot_uniform(rng, shape)
         return Weights(drawn, fresh_moments(drawn), 1.0)
 
     @classmethod

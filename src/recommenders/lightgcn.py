@@ -15,7 +15,7 @@ from src.recommenders.hyperparameters import Adversary, GraphHyperparameters
 from src.recommenders.parameter_attack import Parameter
 from src.recommenders.recommender import Factors, Recommender
 from src.recommenders.scores import Form
-from src.recommenders.weights import Weights, fresh_moments, read_weights
+from src.recommenders.weights import Weights, fresh_moments, glorot_uniform, read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -59,10 +59,7 @@ class LightGCN(FactorModel):
         """Draw P and Q uniformly by Glorot and Bengio (2010)."""
         rng = np.random.default_rng(seed)
         of_users, of_items, of_layers = cls.shapes(data, hyperparameters)
-        drawn = {}
-        for name, shape in {"P": of_users, "Q": of_items}.items():
-            limit = (6 / sum(shape)) ** 0.5
-            drawn[name] = np.float32(limit) * (2 * rng.random(shape, np.float32) - 1)
+        drawn = {"P": glorot_uniform(rng, of_users), "Q": glorot_uniform(rng, of_items)}
         drawn["mix"] = np.full(of_layers, 1 / of_layers[0], np.float32)
         return Weights(drawn, fresh_moments(drawn), 1.0)
 

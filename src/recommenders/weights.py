@@ -93,6 +93,16 @@ def fresh_moments(tables: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: np.zeros((2, *table.shape), np.float32) for name, table in tables.items()}
 
 
+def glorot_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw weights float32 uniformly as Glorot and Bengio (AISTATS 2010).
+
+    ``shape`` is (outputs, inputs), or (outputs, inputs, height, width) of a convolution.
+    """
+    n_places = int(np.prod(shape[2:]))
+    limit = (6 / (n_places * (shape[0] + shape[1]))) ** 0.5
+    return np.float32(limit) * (2 * rng.random(shape, np.float32) - 1)
+
+
 def _truncated_normal(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     values = rng.standard_normal(shape, np.float32)
     while (beyond := np.abs(values) > 2).any():

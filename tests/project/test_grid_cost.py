@@ -1,4 +1,4 @@
-"""What a grid costs, against a case computed by hand."""
+"""Hours and gigabytes of a grid, against a case computed by hand."""
 
 import importlib.util
 from pathlib import Path
