@@ -357,4 +357,4 @@ def test_a_table_of_embedders_needs_one_ers_each(call, quick, tmp_path):
     assert code == 2 and "one budget" in err
     table.write_text("a\tb\n1\t2\n")
     code, _, err = call(*quick, "--max_images", 10, "--compare", table, "none")
-    assert code == 2 and "compared.tsv lacks the columns recipe" in err
+    assert code == 2 and "compared.tsv is not a table of embedders" in err
