@@ -92,7 +92,7 @@ class Trainings:
             measuring: dict[tuple[int, bytes], Measuring] = {}
             for experiment in self.attacked:
                 ids = attacked_ids(seeds[0].layout, experiment)
-                features = seeds[0].attacked_features(experiment, ids)
+                features = seeds[0].inputs(experiment, ids)
                 of_seeds = []
                 for number, subject in enumerate(seeds):
                     key = number, ids.tobytes()
