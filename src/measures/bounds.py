@@ -26,9 +26,8 @@ from src.datasets.image_set import ImageSet
 from src.defences.bounds import Bounded
 from src.defences.median_smoothing import noisy_copies, smoothed_bounds
 from src.extractors.extractor import Extractor
+from src.measures.attack_records import attacked_ids, measurable, recorded_budget
 from src.measures.exposure import Subject
-from src.measures.promotion import attacked_ids, measurable
-from src.measures.summary import recorded_budget
 from src.recommenders.delta import Changed
 from src.recommenders.weights import unit_length
 

@@ -17,9 +17,11 @@ from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
 from src.artifacts.tables import TestRanks
 from src.attacks.given import GIVEN
+from src.measures.attack_records import attacked_ids
 from src.measures.changes import SEED, TRAINING, USER
 from src.measures.exposure import Subject
-from src.measures.promotion import Trainings, attacked_ids, promotion_table
+from src.measures.promotion import promotion_table
+from src.measures.trainings import Trainings
 from src.measures.verdicts import CONTROL
 from src.metrics import ranking
 from src.metrics.effects import Interval, nested_interval

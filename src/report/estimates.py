@@ -10,8 +10,8 @@ from src.artifacts.classes import read_attacked_classes
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
+from src.measures.attack_records import read_success
 from src.measures.changes import FACTORS, Measure, Measured
-from src.measures.summary import read_success
 from src.measures.terminal import format_number
 from src.measures.verdicts import NO_CONTROL
 from src.metrics.attack import feature_loss

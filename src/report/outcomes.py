@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.measures.summary import budget_of
+from src.measures.attack_records import budget_of
 from src.report.blocks import Section
 from src.report.estimates import estimate_of, number
 from src.report.names import CONTROL, attack_name

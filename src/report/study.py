@@ -19,17 +19,16 @@ from src.measures.comparable import (
     require_same_extractors,
     require_same_recommenders,
 )
-from src.measures.designs import Design, designs_of
-from src.measures.runs import list_runs, select_configuration, unpaired_runs
-from src.measures.summary import (
+from src.measures.comparison import (
     Comparison,
     common_seeds,
     comparisons_of,
     comparisons_with,
-    effect_rows,
-    input_files,
     require_one_configuration,
 )
+from src.measures.designs import Design, designs_of
+from src.measures.runs import list_runs, select_configuration, unpaired_runs
+from src.measures.summary import effect_rows, input_files
 from src.measures.verdicts import corrected
 from src.report.estimates import (
     Estimate,

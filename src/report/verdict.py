@@ -16,10 +16,10 @@ from src.artifacts.columns import read_results
 from src.artifacts.experiments import CLEAN, DEMOTE, HEADS, Experiment
 from src.artifacts.manifest import Manifest, read_record
 from src.measures.attack_failures import evaluated
+from src.measures.attack_records import budget_of
 from src.measures.bounds import COLUMNS as BOUND_COLUMNS
 from src.measures.promotion import read_promotion
 from src.measures.promotion_text import of_all_items
-from src.measures.summary import budget_of
 from src.measures.terminal import format_table
 from src.measures.threats import WORST
 from src.measures.verdicts import CONTROL, FAMILY_METRIC, verdict_text

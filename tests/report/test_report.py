@@ -25,8 +25,9 @@ from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.tables import TestRanks, TopK, write_test_ranks, write_top_k
+from src.measures.comparison import comparisons_of
 from src.measures.runs import list_runs
-from src.measures.summary import comparisons_of, summarise
+from src.measures.summary import summarise
 from src.report.estimates import Estimate, decimals_of, fixed, number, signed
 from src.report.gallery import ShownAttack, evenly_spaced_items
 from src.report.names import attack_labels
