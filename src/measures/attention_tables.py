@@ -13,7 +13,7 @@ from src.measures.terminal import format_table
 from src.metrics.attention import FURTHER_SHARES, incompleteness, scatter, shift
 from src.metrics.explanations import attention_agreement, support_overlap
 from src.metrics.object_size import object_size
-from src.metrics.vulnerability import Estimate, Odds, Vulnerability, vulnerability
+from src.metrics.vulnerability import Odds, Vulnerability, vulnerability
 
 CLEAN, ATTACKED, CHANGE = "clean", "attacked", "change"
 """Endings of columns: of which maps."""
@@ -267,21 +267,17 @@ def _row(table: pd.DataFrame, measure: Measure, outcome: np.ndarray) -> dict[str
         "missing": found.missing,
         "mean_success": values[outcome].mean(),
         "mean_failed": values[~outcome].mean(),
-        **_interval("difference", found.difference),
+        **found.difference.columns("difference"),
         "mann_whitney_p": found.mann_whitney_p,
-        **_interval("auc", found.auc),
+        **found.auc.columns("auc"),
         "point_biserial": found.point_biserial,
         **_odds("odds", found.alone),
         **_odds("controlled", found.controlled),
     }
 
 
-def _interval(name: str, estimate: Estimate) -> dict[str, float]:
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-
-
 def _odds(name: str, odds: Odds) -> dict[str, object]:
-    return {**_interval(name, odds.ratio), f"{name}_p": odds.p, f"{name}_problem": odds.problem}
+    return {**odds.ratio.columns(name), f"{name}_p": odds.p, f"{name}_problem": odds.problem}
 
 
 def _correlation(table: pd.DataFrame, measure: Measure) -> dict[str, float]:

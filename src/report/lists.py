@@ -12,6 +12,7 @@ from src.measures.verdicts import NO_CONTROL, verdict_text
 from src.report.blocks import Folded, Hidden, Section
 from src.report.estimates import (
     decimals_of,
+    estimate_lines,
     estimate_of,
     fixed,
     net_estimate,
@@ -98,7 +99,7 @@ def _summary_table(
     for (extractor, recommender), of in rows.groupby(["extractor", "recommender"], sort=False):
         line = {"extractor": extractor, "recommender": recommender}
         # Attacks that were made with unlike seeds have unlike clean runs.
-        befores = [estimate_of(row, "before").lines(decimals) for _, row in of.iterrows()]
+        befores = [estimate_lines(estimate_of(row, "before"), decimals) for _, row in of.iterrows()]
         line["before"] = "\n".join(dict.fromkeys(itertools.chain.from_iterable(befores)))
         for _, row in of.iterrows():
             if (experiment := Experiment.parse(row["experiment"])).attack != CONTROL:
@@ -119,11 +120,11 @@ def _cell(row: pd.Series, decimals: int) -> str:
     """Return the value after, the change and the net effect, both with intervals, as lines."""
     lines = [
         fixed(row["after"], decimals),
-        *estimate_of(row, "change").lines(decimals, sign=True),
+        *estimate_lines(estimate_of(row, "change"), decimals, sign=True),
     ]
     if np.isnan(row["net_effect"]):
         return "\n".join([*lines, NO_CONTROL])
-    net, *interval = net_estimate(row).lines(decimals, sign=True)
+    net, *interval = estimate_lines(net_estimate(row), decimals, sign=True)
     return "\n".join([*lines, f"net {net}", *interval, verdict_text(row).replace(" (", "\n(")])
 
 

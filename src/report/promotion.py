@@ -18,8 +18,9 @@ from src.measures.promotion_text import (
     sentence,
 )
 from src.measures.verdicts import CONTROL, NO_CONTROL, verdict_text
+from src.metrics.significance import Estimate
 from src.report.blocks import Section
-from src.report.estimates import Estimate, fixed
+from src.report.estimates import estimate_lines, fixed
 from src.report.plots import NEUTRAL, Curve, Plot, draw_curves, styles_of
 from src.report.tables import Table
 
@@ -192,9 +193,8 @@ def _line(row: pd.Series) -> dict[str, str]:
     def cell(value: float, low: float = np.nan, high: float = np.nan, *, sign: bool = False) -> str:
         if np.isnan(value):
             return "–"
-        said, *bounds = Estimate(*(scale * of for of in (value, low, high))).lines(
-            decimals, sign=sign
-        )
+        scaled = Estimate(*(scale * of for of in (value, low, high)))
+        said, *bounds = estimate_lines(scaled, decimals, sign=sign)
         return "\n".join([said + unit, *bounds])
 
     before = row["before"]

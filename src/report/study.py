@@ -30,8 +30,8 @@ from src.measures.designs import Design, designs_of
 from src.measures.runs import list_runs, select_configuration, unpaired_runs
 from src.measures.summary import effect_rows, input_files
 from src.measures.verdicts import corrected
+from src.metrics.significance import Estimate
 from src.report.estimates import (
-    Estimate,
     feature_loss_estimate,
     mean_of_runs,
     resampled,
