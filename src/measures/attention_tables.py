@@ -22,7 +22,7 @@ RELABELLED = "relabelled"
 SUCCESS, EASY = "success", "easy"
 """Outcomes: the attack succeeded; the image's smallest budget is no larger than the median one."""
 BEFORE, MOVED = "before", "moved"
-"""What a measure is of: the clean image alone, or what the attack changed."""
+"""Kinds of measures: of the clean image alone, or of the change by the attack."""
 _SIMILARITIES = (
     *("iou_top", *FURTHER_SHARES, "iou_mean", "iou_half_max"),
     *("pearson", "spearman", "cosine", "ssim"),
@@ -35,7 +35,7 @@ _SHOWN = {
     MOVED: ("1 - iou", "1 - iou_top", "1 - pearson", "js", "centroid_distance", "entropy_change"),
     BEFORE: ("-margin", "object_size", *_INCOMPLETE, "entropy_clean", "components_clean"),
 }
-"""Of the measures, what the terminal shows."""
+"""Measures that the terminal shows, by their kind."""
 _TITLES = {
     MOVED: "Did attention move further where the attack succeeded, or was easy?",
     BEFORE: "Did the clean image tell?",
@@ -44,7 +44,7 @@ MEANS = {
     SUCCESS: {"mean_success": "succeeded", "mean_failed": "failed"},
     EASY: {"mean_success": "easy half", "mean_failed": "hard half"},
 }
-"""By outcome: the columns with the means of images with it and without it, and what those are called."""
+"""Columns with the means of images with and without an outcome, and their titles, by outcome."""
 _COLUMNS = {
     "difference": "difference",
     "difference_low": "95 % from",

@@ -74,11 +74,11 @@ class Proven:
 
     changed: Changed
     rows: np.ndarray
-    """(n, d) float32: rows of the clean items."""
+    """Rows (n, d) float32 of the clean items."""
     bounds: np.ndarray
-    """(n, users): no image within the budget has a higher score."""
+    """Upper bounds (n, users) on the scores of all images within the budget."""
     seconds: np.ndarray
-    """(n,): time that the proof of each item took."""
+    """Time (n,) in seconds that the proof of each item took."""
     rows_under: Callable[[Experiment, np.ndarray], np.ndarray]
     """Rows of some items (their ids) with their images in an attacked experiment."""
 

@@ -87,21 +87,21 @@ class Pushed:
 
     ids: np.ndarray
     popularity: np.ndarray
-    """(n,): the third of each item by training interactions, or cold."""
+    """Third (n,) of each item by training interactions, or cold."""
     before: np.ndarray
-    """(n,): exposure of each clean item, a share of the users who may be shown it."""
+    """Exposure (n,) of each clean item, a share of the users who may be shown it."""
     after: np.ndarray
-    """(n,): exposure where it alone is attacked."""
+    """Exposure (n,) of each item when it alone is attacked."""
     restored: np.ndarray
-    """(n,): exposure with the attacked features scaled back to their clean length; NaN of pixels."""
+    """Exposure (n,) with the attacked features scaled back to their clean length; NaN for pixels."""
     places: tuple[np.ndarray, np.ndarray]
-    """(n,) medians over sampled users of the place before and after."""
+    """Medians (n,) over sampled users of the place before and after."""
     shift: np.ndarray
-    """(n,): change of the mean score."""
+    """Change (n,) of the mean score."""
     listed_before: np.ndarray
-    """(users,): attacked items in each list, all clean."""
+    """Number (users,) of the items in each list when all are clean."""
     listed: np.ndarray
-    """(users,): attacked items in each list when all are attacked at once."""
+    """Number (users,) of the items in each list when all are attacked at once."""
 
 
 class Measuring:

@@ -194,7 +194,7 @@ def _listed(pushed: Measured) -> tuple[np.ndarray, np.ndarray]:
 def _compared(
     effect: tuple[np.ndarray, np.ndarray], noise: tuple[np.ndarray, np.ndarray] | None, unit: Factor
 ) -> dict[str, object]:
-    """Before, after, the change, that of noise, and their difference, with intervals."""
+    """Return before, after, the change, that of noise, and their difference, with intervals."""
     before, after = effect
     factors = (TRAINING, SEED, unit)[: before.ndim]
     change = nested_interval(after - before, factors)

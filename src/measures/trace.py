@@ -1,4 +1,4 @@
-"""How a row of a results table came to be: the commands behind it, and what has changed since."""
+"""Origin of a row of a results table: the commands behind it, and changes of files since."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -75,7 +75,7 @@ class Trainings:
         return pushed
 
     def noise(self, experiment: Experiment) -> Experiment | None:
-        """The noise on the same items that an attack is compared with; None where there is none."""
+        """Return the noise on the same items that an attack is compared with; None if there is none."""
         if is_control(experiment):
             return None
         layout = self.first.layout
@@ -193,7 +193,7 @@ def subjects_of(
 
 
 def inputs_of(trainings: Sequence[Trainings]) -> dict[Layout, list[Path]]:
-    """The files that the table is made of, by data set."""
+    """Return the files that the table is made of, by data set."""
     files: dict[Layout, dict[Path, None]] = {}
     for of in trainings:
         for layout, of_layout in files_of(of, of.attacked).items():
@@ -204,7 +204,7 @@ def inputs_of(trainings: Sequence[Trainings]) -> dict[Layout, list[Path]]:
 def files_of(
     trainings: Trainings, experiments: Collection[Experiment], *, retrained: bool = True
 ) -> dict[Layout, list[Path]]:
-    """The files of some experiments that the rows of one recommender on one extractor are made of."""
+    """Return the files of some experiments from which rows of one recommender and extractor are made."""
     files: dict[Layout, list[Path]] = {}
     for subject in (subject for seeds in trainings.subjects for subject in seeds):
         layout = subject.layout

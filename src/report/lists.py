@@ -1,4 +1,4 @@
-"""What attacks do to the lists: tables in the paper's shape, and curves over K."""
+"""Effects of attacks on the lists: tables in the paper's shape, and curves over K."""
 
 import itertools
 from functools import partial
@@ -77,7 +77,7 @@ def _trainings_text(study: Study) -> str:
 
 
 def _by_pair(study: Study, rows: pd.DataFrame) -> list[tuple[tuple, str, pd.DataFrame]]:
-    """(pair of classes, protocol, their rows), in the order of ``PROTOCOLS``."""
+    """Yield (pair of classes, protocol, their rows), in the order of ``PROTOCOLS``."""
     pair_of = {of.name: (of.origin, of.aim) for of in map(Experiment.parse, rows["experiment"])}
     pairs = rows["experiment"].map(pair_of)
     return [
@@ -207,7 +207,7 @@ def _curve_plot(
 
 
 def _attack_styles(study: Study) -> dict[str, dict[str, Any]]:
-    """Of attacks by their labels, the same in every plot."""
+    """Return the styles of attacks by their labels, equal in every plot."""
     labels = dict.fromkeys(study.label(of) for of in study.attacked)
     controls = {study.label(of) for of in study.attacked if of.attack == CONTROL}
     return styles_of(list(labels), controls=sorted(controls))

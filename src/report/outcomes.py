@@ -16,7 +16,7 @@ from src.report.study import Study
 from src.report.tables import Table
 
 _DASHES = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), ":")
-"""Of kinds of attacks; colours are extractors."""
+"""Dashes of kinds of attacks; colours tell extractors apart."""
 
 
 def attacks_section(study: Study, anchor: str, title: str) -> Section:

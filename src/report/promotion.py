@@ -1,4 +1,4 @@
-"""How far attacks push items in the lists, from ``promotion.tsv``."""
+"""Section of the report on exposure of attacked items, from ``promotion.tsv``."""
 
 import textwrap
 from functools import partial
@@ -34,7 +34,7 @@ _THREATS = {
     "worst": "any of these",
     "retrained": "white box (retrained)",
 }
-"""What the attacker knows, in the order of the table."""
+"""Words for the attacker's knowledge, in the order of the table."""
 _LINE = 22
 """Characters of a line that says why an attack is not evaluated."""
 _SUBJECT = ["extractor", "recommender"]
@@ -64,7 +64,7 @@ def promotion_section(layout: Layout, anchor: str, title: str) -> Section:
 
 
 def _defended(table: pd.DataFrame) -> list[Table]:
-    """What attackers of defended extractors reach, by what they know; none without such extractors."""
+    """Return tables of attacks on defended extractors, by the attacker's knowledge, if there are any."""
     known = knowledge(table)
     if known.empty:
         return []
