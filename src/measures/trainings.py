@@ -145,13 +145,7 @@ def subjects_of(
     where nothing has been attacked.
     """
     for model in models:
-        if not Model.parse(model).kind.reads_images:
-            raise UserError(f"{model} does not look at images: no attack on them moves its lists")
-        if Model.parse(model).kind.moves_users:
-            raise UserError(
-                f"{model}: an image moves the lists of the users who have its item, and not the item's "
-                "own place: compare its lists at test time with evaluate_rec.py"
-            )
+        _require_moved_items(model)
     dirs = {of.model_dir for of in measurable(layouts[0])}
     if not dirs:
         raise UserError(
@@ -173,23 +167,43 @@ def subjects_of(
     trained = [run for run in runs if is_trained(run)]
     for label in labels:
         if label not in {of.model for of in trained}:
-            trained.append(
-                Run(runs[0].experiment, label, epochs)
-            )  # reading it names the missing weights
+            # Reading it names the missing weights.
+            trained.append(Run(runs[0].experiment, label, epochs))
     for experiment in dict.fromkeys(run.experiment for run in runs):
         if experiment not in {of.experiment for of in trained}:
             chosen = f" with {' or '.join(options)}" if options else ""
             print(f"left out {experiment.name}: no {' or '.join(labels)}{chosen} is trained on it")
-    trainings = []
-    for run in trained:
-        pixels = Model.parse(run.model).kind.reads_pixels
-        data = [load_training_data(layout, run.experiment, pixels=pixels) for layout in layouts]
-        subjects = [
+    return [_read_trainings(layouts, run, seeds, k, options) for run in trained]
+
+
+def _require_moved_items(model: str) -> None:
+    """Raise ``UserError`` for a recommender in which an image does not move the place of its item."""
+    kind = Model.parse(model).kind
+    if not kind.reads_images:
+        raise UserError(f"{model} does not look at images: no attack on them moves its lists")
+    if kind.moves_users:
+        raise UserError(
+            f"{model}: an image moves the lists of the users who have its item, and not the item's "
+            "own place: compare its lists at test time with evaluate_rec.py"
+        )
+
+
+def _read_trainings(
+    layouts: Sequence[Layout],
+    run: Run,
+    seeds: Sequence[int],
+    k: int,
+    options: Collection[str] | None,
+) -> Trainings:
+    """Read the recommender of ``run`` with all ``seeds`` in all data sets."""
+    pixels = Model.parse(run.model).kind.reads_pixels
+    data = [load_training_data(layout, run.experiment, pixels=pixels) for layout in layouts]
+    return Trainings(
+        [
             [Subject.read(layout, replace(run, seed=seed), of, k, options) for seed in seeds]
             for layout, of in zip(layouts, data, strict=True)
         ]
-        trainings.append(Trainings(subjects))
-    return trainings
+    )
 
 
 def inputs_of(trainings: Sequence[Trainings]) -> dict[Layout, list[Path]]:
