@@ -15,8 +15,8 @@ from src.datasets.catalogue import open_whole_catalogue
 from src.defences.detectors import parse_detector
 from src.defences.options import add_preprocess_option, model_dir_of
 from src.extractors.weights import item_classes_of, weights_of
+from src.measures.attack_records import measurable
 from src.measures.exposure import Subject
-from src.measures.promotion import measurable
 from src.recommenders.command import positive
 from src.recommenders.data import load_training_data
 from src.recommenders.models import Model

@@ -260,8 +260,9 @@ def submit(options: argparse.Namespace) -> None:
     from src.artifacts.experiments import Experiment
     from src.artifacts.layout import Layout
     from src.attacks.given import given_files
+    from src.measures.attack_records import attacked_ids
     from src.measures.leaderboard import read_results, strongest, submitted_rows
-    from src.measures.promotion import attacked_ids, promotion_table
+    from src.measures.promotion import promotion_table
 
     (of,) = evaluations(options)
     path = _results(of)

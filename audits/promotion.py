@@ -49,9 +49,10 @@ def main() -> None:
 
     from src.artifacts.layout import Layout
     from src.artifacts.stage import Stage
-    from src.measures.promotion import inputs_of, promotion_table, read_promotion, subjects_of
+    from src.measures.promotion import promotion_table, read_promotion
     from src.measures.promotion_text import markdown, promotion_overview, sentence
-    from src.measures.summary import manifest_of
+    from src.measures.table_files import manifest_of
+    from src.measures.trainings import inputs_of, subjects_of
 
     layouts = [Layout(name, options.root) for name in (options.dataset, *options.trainings)]
     for layout in layouts:

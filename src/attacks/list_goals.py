@@ -83,34 +83,41 @@ class ListGoal:
         )
 
     def scores(self, prediction: Prediction) -> Tensor:
-        """(N, U): what every user gives to every image."""
+        """Return the score (N, U) that every user gives to every image."""
         features = prediction.features
         if self.unit:
             features = functional.normalize(features, dim=1)
         return features @ self.slopes.T + self.offsets
 
-    def worth(self, prediction: Prediction) -> Tensor:
-        """(N,): the objective, larger where an item is nearer to the lists."""
+    def worth(self, prediction: Prediction, scores: Tensor) -> Tensor:
+        """Return the objective (N,), larger where an item is nearer to the lists.
+
+        ``scores`` (N, U) are those of the ``prediction``.
+        """
         raise NotImplementedError
 
     def exposure(self, prediction: Prediction) -> Tensor:
-        """(N,): share of the users who may be shown the item whose K best it enters."""
-        return ((self.scores(prediction) > self.thresholds) * self.weights).sum(dim=1)
+        """Return the share (N,) of the users who may be shown the item whose K best it enters."""
+        return self._shown(self.scores(prediction))
+
+    def _shown(self, scores: Tensor) -> Tensor:
+        return ((scores > self.thresholds) * self.weights).sum(dim=1)
 
     def __call__(self, prediction: Prediction) -> Tensor:
-        return -self.sign * self.worth(prediction)
+        return -self.sign * self.worth(prediction, self.scores(prediction))
 
     def achieved(self, prediction: Prediction) -> Tensor:
-        """(N,): exposure, to be compared; the objective decides between equal ones."""
-        worth = self.worth(prediction)
-        return self.sign * (self.exposure(prediction) + _BELOW_A_USER * worth / (1 + worth.abs()))
+        """Return exposure (N,) for comparisons; the objective decides between equal values."""
+        scores = self.scores(prediction)
+        worth = self.worth(prediction, scores)
+        return self.sign * (self._shown(scores) + _BELOW_A_USER * worth / (1 + worth.abs()))
 
     def missed_by(self, prediction: Prediction) -> Tensor:
-        """(N,): how much less exposure there is than on the clean image; negative where it rose."""
+        """Return the loss of exposure (N,) against the clean image; negative where it rose."""
         return self.sign * (self.clean - self.exposure(prediction))
 
     def reached(self, prediction: Prediction, confidence: float = 0.0) -> Tensor:
-        """(N,) bool: whether more users are shown the item than the clean one, by ``confidence``."""
+        """Return whether exposure changed as wanted by more than ``confidence``, (N,) bool."""
         return self.missed_by(prediction) < -confidence
 
     def __getitem__(self, rows: Tensor) -> Self:
@@ -130,8 +137,8 @@ _OF_ITEMS = {"offsets", "thresholds", "weights", "clean", "temperature", "hooks"
 class ScoreGoal(ListGoal):
     """The mean score over users (WBSign; Cohen et al., WSDM 2021)."""
 
-    def worth(self, prediction: Prediction) -> Tensor:
-        return (self.scores(prediction) * self.weights).sum(dim=1)
+    def worth(self, prediction: Prediction, scores: Tensor) -> Tensor:
+        return (scores * self.weights).sum(dim=1)
 
 
 @dataclass(frozen=True)
@@ -141,16 +148,16 @@ class InsaGoal(ListGoal):
     Users who score the item highest count most.
     """
 
-    def worth(self, prediction: Prediction) -> Tensor:
-        return torch.logsumexp(self.scores(prediction) + self.weights.log(), dim=1)
+    def worth(self, prediction: Prediction, scores: Tensor) -> Tensor:
+        return torch.logsumexp(scores + self.weights.log(), dim=1)
 
 
 @dataclass(frozen=True)
 class RankGoal(ListGoal):
     """The smooth count of the users who are shown the item: mean of sigmoid((s_u - t_u) / T)."""
 
-    def worth(self, prediction: Prediction) -> Tensor:
-        margins = (self.scores(prediction) - self.thresholds) / self.temperature
+    def worth(self, prediction: Prediction, scores: Tensor) -> Tensor:
+        margins = (scores - self.thresholds) / self.temperature
         return (margins.sigmoid() * self.weights).sum(dim=1)
 
 
@@ -161,7 +168,7 @@ class FeatureGoal(ListGoal):
     hooks: Tensor | None = None
     """(N, D)."""
 
-    def worth(self, prediction: Prediction) -> Tensor:
+    def worth(self, prediction: Prediction, scores: Tensor) -> Tensor:
         return -(prediction.features - self.hooks).square().sum(dim=1)
 
 
@@ -177,17 +184,17 @@ class PlaceGoal(ListGoal):
     own: Tensor | None = None
     """(N, U): scores of the clean items that are attacked."""
 
-    def places(self, prediction: Prediction) -> Tensor:
-        """(N, U) int64: the place of each image in each account's list; 1 is the first.
+    def places(self, scores: Tensor) -> Tensor:
+        """Return the place (N, U) int64 of each image in each account's list; 1 is the first.
 
-        Equal scores count against the image, and its clean image is no rival of it.
+        ``scores`` (N, U) are the accounts'. Equal scores count against the image, and its clean image is
+        no rival of it.
         """
-        scores = self.scores(prediction)
         below = torch.searchsorted(self.rivals, scores.T.contiguous()).T
         return 1 + self.rivals.shape[1] - below - (self.own >= scores).long()
 
-    def worth(self, prediction: Prediction) -> Tensor:
-        return -(self.places(prediction).log() * self.weights).sum(dim=1)
+    def worth(self, prediction: Prediction, scores: Tensor) -> Tensor:
+        return -(self.places(scores).log() * self.weights).sum(dim=1)
 
 
 _OBJECTIVES: dict[str, type[ListGoal]] = {

@@ -17,7 +17,6 @@ from torch.nn import functional
 from src.artifacts.errors import UserError
 from src.extractors.architectures import imagenet_weights_file
 from src.extractors.checkpoints import load_extractor
-from src.extractors.extractor import Extractor
 from src.extractors.semsim import SemSim
 from src.extractors.zoo import IMAGENET_MEAN, IMAGENET_STD
 
@@ -77,20 +76,6 @@ def distance(
     if squared:
         return (a - b).abs().pow(p).mean(dim=1)
     return torch.linalg.vector_norm(a - b, p, dim=1)
-
-
-def feature_distance(
-    extractor: Extractor,
-    a: Tensor,
-    b: Tensor,
-    *,
-    p: float = 2,
-    normalised: bool = False,
-    squared: bool = False,
-) -> Tensor:
-    """Return the ``distance`` (n,) between the features of images ``a`` and ``b`` in ``extractor``."""
-    features = (extractor(images).features for images in (a, b))
-    return distance(*features, p=p, normalised=normalised, squared=squared)
 
 
 def spread_distance(a: Tensor, b: Tensor) -> Tensor:

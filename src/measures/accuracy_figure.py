@@ -17,13 +17,13 @@ from matplotlib.patches import Patch
 from src.metrics.significance import mean_interval
 
 NAMES = {"hr": "HR", "ndcg": "nDCG", "auc": "AUC"}
-"""Of the metrics, in the order in which values have them."""
+"""Names of the metrics, in the order of ``Line.means``."""
 PANELS = ("hr", "auc")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, which readers who do not see all colours can tell apart."""
+"""Okabe and Ito's colours, which readers who do not see all colours can tell apart."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("--", (0, (5, 1, 1, 1)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)))
-"""Of attacks of several steps."""
+"""Dashes of attacks of several steps."""
 BAND = 0.15
 """Opacity of intervals."""
 LOOK = {

@@ -23,13 +23,13 @@ HIGHER_IS_CLOSER = {
     **dict.fromkeys(("feature_l2", "feature_mse", "feature_cosine", "s_fid"), False),
     **dict.fromkeys(("lpips", "dreamsim", "semsim"), False),
 }
-"""Which way known metrics are oriented."""
+"""True for metrics that are larger for closer images, by their columns."""
 DEFAULT_METRICS = ("mse", "psnr", "ssim", "lpips", "dreamsim", "semsim")
 MEASURED = "_measured"
 """Ending of a metric of ``--scores`` whose name stands in the table of answers already."""
 MEASURES = ("spearman", "kendall", "pearson", "auc", "auc_within")
 MOST_DB = 100.0
-"""What PSNR counts as at most: equal images have an infinite one, of which there is no mean."""
+"""Largest PSNR in means; that of equal images is infinite."""
 _ENDINGS = (MEASURED, "_untransformed")
 _KEY = ["model", "image"]
 _IMAGE_COLUMNS = ("image", "id", "item")
@@ -254,11 +254,9 @@ def _crossed(answers: pd.DataFrame, column: str) -> np.ndarray:
 
 def _estimates(found: Agreement) -> dict[str, float]:
     """Return the columns of ``MEASURES``."""
-    columns = {}
+    columns: dict[str, float] = {}
     for name in MEASURES:
-        estimate = getattr(found, name)
-        columns[name] = estimate.value
-        columns[f"{name}_low"], columns[f"{name}_high"] = estimate.low, estimate.high
+        columns |= getattr(found, name).columns(name)
     return columns
 
 

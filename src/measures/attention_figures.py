@@ -27,12 +27,12 @@ from src.metrics.significance import bootstrap_interval, wilson_interval
 from src.metrics.vulnerability import decile_curve
 
 COLOURS = {True: "#D55E00", False: "#0072B2"}
-"""Of successes and failures: Okabe and Ito's, which differ in lightness as well."""
+"""Okabe and Ito's colours of successes and failures, which differ in lightness as well."""
 MARKERS = {True: "^", False: "o"}
 CHANCE = "0.45"
 HEAT = mpl.colormaps["inferno"]
 SIGNED = mpl.colormaps["PuOr_r"]
-"""Of scores, to which a place may add (orange) or from which it may take (purple)."""
+"""Colours of places that add to a score (orange) or take from it (purple)."""
 AMPLIFIED = 100
 """Grey levels to which the largest change of an image is amplified in its picture."""
 MOST_OPAQUE = 0.75

@@ -13,7 +13,7 @@ from src.measures.terminal import format_table
 from src.metrics.attention import FURTHER_SHARES, incompleteness, scatter, shift
 from src.metrics.explanations import attention_agreement, support_overlap
 from src.metrics.object_size import object_size
-from src.metrics.vulnerability import Estimate, Odds, Vulnerability, vulnerability
+from src.metrics.vulnerability import Odds, Vulnerability, vulnerability
 
 CLEAN, ATTACKED, CHANGE = "clean", "attacked", "change"
 """Endings of columns: of which maps."""
@@ -22,7 +22,7 @@ RELABELLED = "relabelled"
 SUCCESS, EASY = "success", "easy"
 """Outcomes: the attack succeeded; the image's smallest budget is no larger than the median one."""
 BEFORE, MOVED = "before", "moved"
-"""What a measure is of: the clean image alone, or what the attack changed."""
+"""Kinds of measures: of the clean image alone, or of the change by the attack."""
 _SIMILARITIES = (
     *("iou_top", *FURTHER_SHARES, "iou_mean", "iou_half_max"),
     *("pearson", "spearman", "cosine", "ssim"),
@@ -35,7 +35,7 @@ _SHOWN = {
     MOVED: ("1 - iou", "1 - iou_top", "1 - pearson", "js", "centroid_distance", "entropy_change"),
     BEFORE: ("-margin", "object_size", *_INCOMPLETE, "entropy_clean", "components_clean"),
 }
-"""Of the measures, what the terminal shows."""
+"""Measures that the terminal shows, by their kind."""
 _TITLES = {
     MOVED: "Did attention move further where the attack succeeded, or was easy?",
     BEFORE: "Did the clean image tell?",
@@ -44,7 +44,7 @@ MEANS = {
     SUCCESS: {"mean_success": "succeeded", "mean_failed": "failed"},
     EASY: {"mean_success": "easy half", "mean_failed": "hard half"},
 }
-"""By outcome: the columns with the means of images with it and without it, and what those are called."""
+"""Columns with the means of images with and without an outcome, and their titles, by outcome."""
 _COLUMNS = {
     "difference": "difference",
     "difference_low": "95 % from",
@@ -267,21 +267,17 @@ def _row(table: pd.DataFrame, measure: Measure, outcome: np.ndarray) -> dict[str
         "missing": found.missing,
         "mean_success": values[outcome].mean(),
         "mean_failed": values[~outcome].mean(),
-        **_interval("difference", found.difference),
+        **found.difference.columns("difference"),
         "mann_whitney_p": found.mann_whitney_p,
-        **_interval("auc", found.auc),
+        **found.auc.columns("auc"),
         "point_biserial": found.point_biserial,
         **_odds("odds", found.alone),
         **_odds("controlled", found.controlled),
     }
 
 
-def _interval(name: str, estimate: Estimate) -> dict[str, float]:
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-
-
 def _odds(name: str, odds: Odds) -> dict[str, object]:
-    return {**_interval(name, odds.ratio), f"{name}_p": odds.p, f"{name}_problem": odds.problem}
+    return {**odds.ratio.columns(name), f"{name}_p": odds.p, f"{name}_problem": odds.problem}
 
 
 def _correlation(table: pd.DataFrame, measure: Measure) -> dict[str, float]:

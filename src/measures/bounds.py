@@ -26,9 +26,8 @@ from src.datasets.image_set import ImageSet
 from src.defences.bounds import Bounded
 from src.defences.median_smoothing import noisy_copies, smoothed_bounds
 from src.extractors.extractor import Extractor
+from src.measures.attack_records import attacked_ids, measurable, recorded_budget
 from src.measures.exposure import Subject
-from src.measures.promotion import attacked_ids, measurable
-from src.measures.summary import recorded_budget
 from src.recommenders.delta import Changed
 from src.recommenders.weights import unit_length
 
@@ -75,11 +74,11 @@ class Proven:
 
     changed: Changed
     rows: np.ndarray
-    """(n, d) float32: rows of the clean items."""
+    """Rows (n, d) float32 of the clean items."""
     bounds: np.ndarray
-    """(n, users): no image within the budget has a higher score."""
+    """Upper bounds (n, users) on the scores of all images within the budget."""
     seconds: np.ndarray
-    """(n,): time that the proof of each item took."""
+    """Time (n,) in seconds that the proof of each item took."""
     rows_under: Callable[[Experiment, np.ndarray], np.ndarray]
     """Rows of some items (their ids) with their images in an attacked experiment."""
 

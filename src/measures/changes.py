@@ -16,7 +16,7 @@ Measured = Mapping[Measure, np.ndarray]
 of a recommender with several attacks (crossed factors ..., users)."""
 
 Pairs = Sequence[tuple[Measured, Measured]]
-"""(before, after) of each recommender seed on one extractor training."""
+"""Values (before, after) of each recommender seed on one extractor training."""
 
 TRAINING = Factor("extractor training")
 SEED = Factor("recommender seed", within=TRAINING.name)

@@ -16,10 +16,10 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import read_record
 from src.datasets.catalogue import open_catalogue
 from src.defences.detectors import FALSE_ALARMS, Detector, Guard, scores_of
+from src.measures.attack_records import attacked_ids, recorded_budget
 from src.measures.exposure import Measuring, Subject
-from src.measures.promotion import attacked_ids, is_control
-from src.measures.summary import recorded_budget
 from src.measures.terminal import format_table
+from src.measures.threats import is_control
 from src.measures.verdicts import CONTROL
 
 if TYPE_CHECKING:

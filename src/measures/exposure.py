@@ -1,4 +1,4 @@
-"""How far one attack pushes items in the lists of one recommender.
+"""Exposure of attacked items in the lists of one recommender, before and after an attack.
 
 All values are exact over the users who may be shown an item, except places, which are those of a sample
 of users.
@@ -17,7 +17,6 @@ from src.attacks.items import popularity_thirds
 from src.measures.norm_restored import at_clean_length
 from src.recommenders.data import TrainingData
 from src.recommenders.delta import Changed
-from src.recommenders.models import Model
 from src.recommenders.pixels import read_pixels
 from src.recommenders.ranking import top_k
 from src.recommenders.read_out import load_recommender, only_training
@@ -64,14 +63,19 @@ class Subject:
     def changed(self, ids: np.ndarray) -> Changed:
         return Changed(*self.factors, self.data.at_test_time, ids, self.k)
 
-    def attacked_features(self, experiment: Experiment, ids: np.ndarray) -> np.ndarray:
-        """Return what the recommender reads of some items of an attacked experiment, (n, D)."""
+    def inputs(self, experiment: Experiment, ids: np.ndarray | None = None) -> np.ndarray:
+        """Return the rows (n, D) that the recommender reads of images, of all or of the items ``ids``.
+
+        They are features, or grey levels for a recommender that reads pixels.
+        """
         if self.recommender.reads_pixels:
-            return read_pixels(self.layout, experiment)[ids]
-        return read_feature_rows(self.layout.features(experiment), ids)
+            pixels = read_pixels(self.layout, experiment)
+            return pixels if ids is None else pixels[ids]
+        file = self.layout.features(experiment)
+        return read_features(file) if ids is None else read_feature_rows(file, ids)
 
     def rows(self, features: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """(n, d): the items' rows when they have their ``features`` (n, D)."""
+        """Return the items' rows (n, d) when they have their ``features`` (n, D)."""
         moved = self.data.features.copy()
         moved[ids] = features
         return self.recommender.factors(moved)[1][ids]
@@ -79,25 +83,25 @@ class Subject:
 
 @dataclass(frozen=True)
 class Pushed:
-    """What one attack does to n items of one recommender at test time."""
+    """Effect of one attack on n items of one recommender at test time."""
 
     ids: np.ndarray
     popularity: np.ndarray
-    """(n,): the third of each item by training interactions, or cold."""
+    """Third (n,) of each item by training interactions, or cold."""
     before: np.ndarray
-    """(n,): exposure of each clean item, a share of the users who may be shown it."""
+    """Exposure (n,) of each clean item, a share of the users who may be shown it."""
     after: np.ndarray
-    """(n,): exposure where it alone is attacked."""
+    """Exposure (n,) of each item when it alone is attacked."""
     restored: np.ndarray
-    """(n,): exposure with the attacked features scaled back to their clean length; NaN of pixels."""
+    """Exposure (n,) with the attacked features scaled back to their clean length; NaN for pixels."""
     places: tuple[np.ndarray, np.ndarray]
-    """(n,) medians over sampled users of the place before and after."""
+    """Medians (n,) over sampled users of the place before and after."""
     shift: np.ndarray
-    """(n,): change of the mean score."""
+    """Change (n,) of the mean score."""
     listed_before: np.ndarray
-    """(users,): attacked items in each list, all clean."""
+    """Number (users,) of the items in each list when all are clean."""
     listed: np.ndarray
-    """(users,): attacked items in each list when all are attacked at once."""
+    """Number (users,) of the items in each list when all are attacked at once."""
 
 
 class Measuring:
@@ -149,22 +153,15 @@ class Measuring:
         return np.isin(lists.items, self.ids).sum(axis=1)
 
 
-def features_read(layout: Layout, run: Run, experiment: Experiment) -> np.ndarray:
-    """Return what the recommender of ``run`` reads of an experiment: features, or grey levels."""
-    if Model.parse(run.model).kind.reads_pixels:
-        return read_pixels(layout, experiment)
-    return read_features(layout.features(experiment))
-
-
 def retrained_lists(subject: Subject, experiment: Experiment, ids: np.ndarray) -> np.ndarray | None:
-    """(users,): attacked items in the lists of the recommender that learnt from attacked images.
+    """Return the attacked items (users,) in the lists of the recommender trained on attacked images.
 
-    None where it has not been trained.
+    None if it has not been trained.
     """
     run = replace(subject.run, experiment=experiment)
     if not subject.layout.weights(run).is_file():
         return None
-    features = features_read(subject.layout, run, experiment)
+    features = subject.inputs(experiment)
     data = replace(subject.data, features=features)
     _, recommender = load_recommender(subject.layout.weights(run), data)
     lists = top_k(*recommender.factors(features), data.at_test_time, subject.k)

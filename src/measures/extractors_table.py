@@ -15,7 +15,7 @@ from src.artifacts.layout import Layout
 from src.datasets.image_set import ImageSet
 from src.datasets.retrieval import open_retrieval_set
 from src.measures.ranking_attacks import read_record
-from src.measures.summary import manifest_of, tabulated
+from src.measures.table_files import manifest_of, tabulated
 from src.measures.terminal import format_table
 from src.metrics.significance import mean_interval
 

@@ -55,7 +55,7 @@ def experiment_condition(layout: Layout, experiment: Experiment) -> Condition:
     return Condition(experiment.name, attacked, {"": originals}, known)
 
 
-def folder_condition(folder: Path, originals: Path | None = None) -> Condition:
+def folder_condition(folder: Path, originals: Path | None) -> Condition:
     """Return the images of ``folder``, each with its original.
 
     Without ``originals`` the folder holds reconstructions, and folders beside it hold their transformed

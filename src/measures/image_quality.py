@@ -42,6 +42,7 @@ from src.extractors.semsim import load_semsim
 from src.extractors.weights import weights_path
 from src.extractors.zoo import DEFAULT_ARCH
 from src.measures.agreement import MOST_DB, capped
+from src.measures.attack_records import attack_outcome
 from src.measures.comparable import require_same_extractors
 from src.measures.image_conditions import (
     LEADING,
@@ -52,7 +53,7 @@ from src.measures.image_conditions import (
     folder_condition,
     read_condition,
 )
-from src.measures.summary import attack_outcome, tabulated
+from src.measures.table_files import tabulated
 from src.measures.terminal import format_table
 from src.metrics.image_quality import IMAGE_METRICS, ImageMetric
 from src.metrics.significance import bootstrap_interval

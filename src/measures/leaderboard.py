@@ -19,7 +19,8 @@ from src.artifacts.tables import TestRanks
 from src.attacks.given import GIVEN
 from src.measures.changes import SEED, TRAINING, USER
 from src.measures.exposure import Subject
-from src.measures.promotion import Trainings, attacked_ids, promotion_table
+from src.measures.promotion import promotion_table
+from src.measures.trainings import Trainings
 from src.measures.verdicts import CONTROL
 from src.metrics import ranking
 from src.metrics.effects import Interval, nested_interval
@@ -230,11 +231,6 @@ def submitted_rows(
             table.loc[at, "high"] = of["before"] + of["high"]
             table.loc[at, "attack"] = SUBMITTED + name
     return table
-
-
-def suite_items(layout: Layout, measured: Measured) -> np.ndarray:
-    """Return the items (n,) that the suite attacks, from an attack of the entry that is there."""
-    return attacked_ids(layout, measured.trainings.attacked[0])
 
 
 def read_results(path: Path) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from src.artifacts.atomic import atomic_output
@@ -11,9 +10,9 @@ from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.artifacts.reconstructions import UNTRANSFORMED
 from src.measures.image_quality import metrics_of
-from src.measures.terminal import format_mean, format_table
+from src.measures.terminal import format_table
+from src.measures.trainings_means import mean_cell, means_over_trainings
 from src.metrics.image_quality import IMAGE_METRICS
-from src.metrics.significance import mean_interval
 
 RANK = "_rank"
 
@@ -41,26 +40,20 @@ def leak_ranks(conditions: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_leak_ranks(trainings: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return a row for each condition, as ``leak_ranks`` does, with means over trainings of the networks.
+    """Return ``means_over_trainings`` of ``leak_ranks`` for each condition, by ascending mean rank.
 
-    ``trainings`` has a table of conditions for each training; ranks are given within a training. For
-    several, ``<column>_low`` and ``<column>_high`` follow (95 % t interval), and ``trainings``, their
-    number; ``images`` is that of each training. Raises ``UserError`` if they differ in conditions.
+    ``trainings`` has a table of conditions for each training of the networks; ranks are given within a
+    training. ``images`` is the number in the first training. Raises ``UserError`` if the trainings
+    differ in conditions or metrics.
     """
-    ranks = [leak_ranks(conditions).set_index("model") for conditions in trainings]
+    ranks = [leak_ranks(conditions) for conditions in trainings]
     first = ranks[0]
-    if len(ranks) == 1:
-        return first.reset_index()
-    if any(set(of.index) != set(first.index) or set(of) != set(first) for of in ranks):
-        raise UserError("trainings of different conditions, metrics or images cannot be averaged")
-    values = np.array([of.loc[first.index, first.columns] for of in ranks], np.float64)
-    means = pd.DataFrame(values.mean(axis=0), first.index, first.columns)
-    means["images"] = first["images"]
-    for end, limits in zip(("_low", "_high"), mean_interval(values), strict=True):
-        limits = pd.DataFrame(limits, first.index, first.columns).drop(columns="images")
-        means = means.join(limits.add_suffix(end))
-    means["trainings"] = len(ranks)
-    return means.sort_values(["mean_rank", "model"]).reset_index()
+    if any(set(of["model"]) != set(first["model"]) or set(of) != set(first) for of in ranks):
+        raise UserError("trainings of different conditions or metrics cannot be averaged")
+    rows = pd.concat(ranks).drop(columns="images")
+    means = means_over_trainings(rows, "model", "trainings")
+    means.insert(1, "images", first["images"])
+    return means.sort_values(["mean_rank", "model"], ignore_index=True)
 
 
 def _higher_is_closer(column: str) -> bool:
@@ -82,9 +75,7 @@ def ranks_overview(ranks: pd.DataFrame) -> str:
     by_metric = [name for name in ranks if name.endswith(RANK) and name != "mean_rank"]
     against_attacked = [name for name in by_metric if UNTRANSFORMED not in name]
     shown = ["mean_rank", *ranks.columns.intersection(["psnr"]), *against_attacked]
-    cells = [[row["model"], *(_cell(row, name) for name in shown)] for _, row in ranks.iterrows()]
+    cells = [
+        [row["model"], *(mean_cell(row, name) for name in shown)] for _, row in ranks.iterrows()
+    ]
     return format_table(["model", *shown], cells)
-
-
-def _cell(row: pd.Series, name: str) -> str:
-    return format_mean(*(row.get(f"{name}{end}", np.nan) for end in ("", "_low", "_high")))

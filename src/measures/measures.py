@@ -1,4 +1,4 @@
-"""Measures of one run without categories: values by (metric, k), and tables of them."""
+"""Measures of one run: values by (metric, k), and tables of them."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -8,6 +8,7 @@ import pandas as pd
 from src.measures.changes import Measure, Measured
 from src.measures.runs import HeldOut
 from src.metrics import popularity_bias, ranking, significance
+from src.metrics.category_hit_ratio import category_hit_ratio, ncdcg
 
 AccuracyMeasure = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 """Function of the users and ranks of held-out items and a K: a value for each user."""
@@ -26,6 +27,18 @@ ACCURACY_OF_SEVERAL: dict[str, AccuracyMeasure] = {
 
 METRICS = ("chr", "chr_normalised", "ncdcg", *ACCURACY, *ACCURACY_OF_SEVERAL, "auc")
 """The measures of the summary, in its order."""
+
+
+def category_values(
+    items: np.ndarray, members: np.ndarray, ks: Sequence[int]
+) -> dict[Measure, np.ndarray]:
+    """Return per-user CHR (raw and normalised) and nCDCG of the class of ``members``, by (metric, k)."""
+    values = {
+        "chr": category_hit_ratio(items, members, ks),
+        "chr_normalised": category_hit_ratio(items, members, ks, normalised=True),
+        "ncdcg": ncdcg(items, members, ks),
+    }
+    return {(metric, k): of[:, i] for metric, of in values.items() for i, k in enumerate(ks)}
 
 
 def accuracy_values(

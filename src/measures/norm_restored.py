@@ -38,7 +38,7 @@ def can_restore(layout: Layout, run: Run) -> bool:
 
 
 def read_files(layout: Layout, run: Run) -> list[Path]:
-    """The files that ``Restored`` reads, but for the interactions."""
+    """Return the files that ``Restored`` reads, but for the interactions."""
     experiment = run.experiment
     features = [layout.features(experiment.clean), layout.features(experiment)]
     return [layout.weights(run.clean), layout.classes(experiment), *features]
@@ -54,7 +54,7 @@ class Restored:
     ids: tuple[int, ...]
     """The attacked items, ascending."""
     length: int
-    """Of the lists."""
+    """Length of the lists."""
 
     @classmethod
     def of(cls, layout: Layout, run: Run, length: int) -> "Restored":

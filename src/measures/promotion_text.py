@@ -42,7 +42,7 @@ KNOWLEDGE = {
 """Columns of ``knowledge`` as readers see them."""
 _OF_BUDGET = ["extractor", "recommender", "norm", "eps", "items"]
 _EFFORT = {"nb_iter": "steps", "nb_it": "steps", "queries": "queries", "restarts": "restarts"}
-"""How parameters in names of experiments are called."""
+"""Words for parameters in names of experiments."""
 _SOURCE = re.compile(rf"_of_(.+?)_({'|'.join(ATTACKS)})_")
 
 

@@ -36,7 +36,7 @@ TERM_OF = {
     ("GTM", "r1"): "gtm",
     ("GTT", "retained"): "gtt",
 }
-"""By attack (of W = 1 or M = 1) and measure: the term of the ERS."""
+"""Terms of the ERS by attack (of W = 1 or M = 1) and measure."""
 
 
 @dataclass(frozen=True)

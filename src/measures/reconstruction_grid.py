@@ -31,15 +31,15 @@ class Row:
     captions: tuple[str, ...]
 
 
-def draw_conditions(root: Path, folders: Sequence[Path], n_images: int = N_IMAGES) -> Path:
+def draw_conditions(root: Path, folders: Sequence[Path]) -> Path:
     """Draw ``<root>/grid.png`` of ``folders`` and all other conditions of ``root``; return the file.
 
-    The first ``n_images`` images of the first of ``folders`` are shown; conditions that have not
+    The first ``N_IMAGES`` images of the first of ``folders`` are shown; conditions that have not
     reconstructed all of them are left out.
     """
     every = dict.fromkeys([*folders, *conditions_in(root)])
     pairs = {folder: _by_place(read_pairs(folder)) for folder in every}
-    shown = list(pairs[folders[0]])[:n_images]
+    shown = list(pairs[folders[0]])[:N_IMAGES]
     conditions = {
         title(record): [pairs[folder][place] for place in shown]
         for folder, record in zip(pairs, read_records(list(pairs)), strict=True)

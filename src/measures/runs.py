@@ -183,7 +183,7 @@ class HeldOut:
 
     @property
     def has_several(self) -> bool:
-        """Whether some user has several held-out items."""
+        """True if some user has several held-out items."""
         return bool((np.diff(self.users) == 0).any())
 
     def rows(self, mask: np.ndarray) -> "HeldOut":

@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from src.measures.comparable import training_seed
-
-if TYPE_CHECKING:
-    from src.measures.summary import Comparison
+from src.measures.comparison import Comparison
 
 
-def runs_table(groups: Sequence[Sequence["Comparison"]]) -> pd.DataFrame:
-    """One row for every run and attacked pair of classes, with the mean over users of each measure.
+def runs_table(groups: Sequence[Sequence[Comparison]]) -> pd.DataFrame:
+    """Return a row for every run and attacked pair of classes, with the mean over users of each measure.
 
     Clean runs stand for themselves with every origin class they are compared for. The columns of
     measures are called ``chr@20``; ``extractor_seed`` is that of the recorded training, if there is one.

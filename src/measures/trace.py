@@ -1,4 +1,4 @@
-"""How a row of a results table came to be: the commands behind it, and what has changed since."""
+"""Origin of a row of a results table: the commands behind it, and changes of files since."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.artifacts.lineage import Lineage, lineage
 from src.artifacts.manifest import input_name, read_record, require_as_written
+from src.measures.comparison import common_seeds, comparisons_of, comparisons_with
 from src.measures.designs import designs_of
-from src.measures.summary import common_seeds, comparisons_of, comparisons_with
 
 _SHOWN = (
     *("dataset", "extractor", "attack", "recommender", "seed", "protocol", "threat", "metric"),
@@ -149,7 +149,7 @@ def _files_of_promotion(
     layouts: Sequence[Layout], record: Mapping[str, Any], row: Mapping[str, str]
 ) -> dict[Layout, list[Path]]:
     """Return the files behind a row of ``promotion.tsv``: of the attack and of its noise, by data set."""
-    from src.measures.promotion import files_of, subjects_of
+    from src.measures.trainings import files_of, subjects_of
 
     options = record["options"]
     for of in subjects_of(

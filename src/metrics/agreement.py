@@ -5,20 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from src.metrics.significance import Estimate, percentile_bounds
+
 RESAMPLES = 2000
 _CELLS_AT_ONCE = 2**22
 """Size of the largest array that a block of resamples needs."""
 _ROUNDING = 1e-12
 """Relative tolerance for equal means: sums are rounded, so equal means may differ slightly."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Value with its interval; the numbers that are not defined are NaN."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,6 @@ def agreement(
     *,
     higher_is_closer: bool,
     resamples: int = RESAMPLES,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> Agreement:
     """Compare a metric with people on reconstructions of the same images by several models.
@@ -76,7 +68,7 @@ def agreement(
         "auc": _auc(closeness, recognised, models, images),
         "auc_within": _auc_within(closeness, recognised, models, images),
     }
-    estimates = {name: _estimate(sampled, confidence) for name, sampled in values.items()}
+    estimates = {name: _estimate(sampled) for name, sampled in values.items()}
     return Agreement(**estimates, n_models=n_models, n_images=n_images)
 
 
@@ -97,14 +89,12 @@ def _with_sample(counts: np.ndarray) -> np.ndarray:
     return np.insert(counts, 0, 1, axis=0)
 
 
-def _estimate(values: np.ndarray, confidence: float) -> Estimate:
+def _estimate(values: np.ndarray) -> Estimate:
     """Return the value of the sample (first entry) with the interval from its resamples (the rest)."""
     own, known = float(values[0]), values[1:][np.isfinite(values[1:])]
     if not np.isfinite(own) or len(known) == 0:
-        return Estimate(own, np.nan, np.nan)
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(known, (tail, 100 - tail))
-    return Estimate(own, float(low), float(high))
+        return Estimate(own)
+    return Estimate(own, *percentile_bounds(known).tolist())
 
 
 def _blocks(rows: int, cells: int) -> Iterator[slice]:

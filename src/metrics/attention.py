@@ -181,8 +181,8 @@ def components(masks: np.ndarray) -> np.ndarray:
 def incompleteness(
     probability: np.ndarray,
     erased_probability: np.ndarray,
-    maps: np.ndarray | None = None,
-    objects: np.ndarray | None = None,
+    maps: np.ndarray,
+    objects: np.ndarray | None,
 ) -> dict[str, np.ndarray]:
     """Measure how much of the relevant area attention misses; larger is more incomplete for every key.
 
@@ -190,8 +190,8 @@ def incompleteness(
     the class y of the image and ``erased_probability`` (N,) the probability of y after the attended
     cells were erased. 0: erasing them removes the class; 1: erasing them changes nothing.
 
-    ``objects`` (N, h, w) bool marks the cells of the object (see ``cells_of_boxes``). With ``maps`` and
-    ``objects`` the result also has
+    ``objects`` (N, h, w) bool marks the cells of the object (see ``cells_of_boxes``); None if they are
+    not known. With objects the result also has
 
     - ``inc1``: 1 - |A and G| / |G|, in [0, 1]: the share of the object G that is not attended, where A
       are the cells of the positive part ``above_mean``;
@@ -201,7 +201,7 @@ def incompleteness(
     """
     drop = np.asarray(probability, np.float64) - np.asarray(erased_probability, np.float64)
     incomplete = {"inc3": 1 - drop}
-    if maps is None or objects is None:
+    if objects is None:
         return incomplete
     maps, objects = _checked(maps), np.asarray(objects, bool)
     _same_shape(maps, objects)

@@ -19,11 +19,15 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtrit
 
+from src.metrics.significance import CONFIDENCE
+
 Verdict = Literal["effect", "equivalent", "undecided"]
 Treatment = Literal["average", "centre", "keep"]
 MeanSquare = Callable[[tuple[Treatment, ...]], np.ndarray]
 """Mean square of one term of an analysis of variance, by its treatment of each factor."""
 
+POWER = 0.8
+"""Probability with which a planned study is to find an effect."""
 _SMALLEST_P = 1e-16
 
 
@@ -68,9 +72,7 @@ class Interval:
         return np.where(zero, np.where(self.effect == 0, 1.0, 0.0), np.exp(high))
 
 
-def nested_interval(
-    values: np.ndarray, factors: Sequence[Factor], *, confidence: float = 0.95
-) -> Interval:
+def nested_interval(values: np.ndarray, factors: Sequence[Factor]) -> Interval:
     """Return the mean of ``values`` with an interval over the units of all ``factors``.
 
     ``values`` is (units of factor 1, ..., units of factor n, ...): one axis for each factor, then axes of
@@ -80,7 +82,7 @@ def nested_interval(
     the means of its first factor with several units. For trainings that cross with more users it is
     ``MS_training / n + max(MS_user - MS_training:user, 0) / n``. The interval is
     ``mean +- sqrt(sum_i t_i^2 V_i)`` over these parts V_i, each with Student's quantile t_i of its own
-    degrees of freedom; it covers the true effect with at least the stated confidence (Banerjee,
+    degrees of freedom; it covers the true effect with a confidence of at least 95 % (Banerjee,
     "Approximate confidence interval for linear functions of means of k populations", Sankhya 1960). One
     factor alone gives Student's t interval of its means.
 
@@ -100,7 +102,7 @@ def nested_interval(
         return Interval(effect, unknown, unknown, (), {}, level)
     mean_square = functools.cache(functools.partial(_mean_square, values))
     parts = _parts_of_variance(mean_square, counts, tops)
-    half = _half_width(parts, np.full_like(effect, 1 - confidence))
+    half = _half_width(parts, np.full_like(effect, 1 - CONFIDENCE))
     sds = _components(mean_square, factors, counts)
     return Interval(effect, effect - half, effect + half, parts, sds, level)
 
@@ -153,14 +155,9 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def smallest_effect(
-    sds: Mapping[str, float],
-    factors: Sequence[Factor],
-    counts: Sequence[int],
-    *,
-    confidence: float = 0.95,
-    power: float = 0.8,
+    sds: Mapping[str, float], factors: Sequence[Factor], counts: Sequence[int]
 ) -> float:
-    """Return the smallest true effect that a study of so many units finds with probability ``power``.
+    """Return the smallest true effect that a study of so many units finds with probability ``POWER``.
 
     ``sds`` are the standard deviations of the factors' own effects, as ``Interval.sds`` has them, and
     ``counts`` the planned units of each factor; interactions are left out. NaN where a chain has no
@@ -182,7 +179,7 @@ def smallest_effect(
     squared = 0.0
     for axis in tops:
         degrees = counts[axis] - 1
-        quantiles = stdtrit(degrees, (1 + confidence) / 2) + stdtrit(degrees, power)
+        quantiles = stdtrit(degrees, (1 + CONFIDENCE) / 2) + stdtrit(degrees, POWER)
         squared += quantiles**2 * variance[factors[axis].name]
     return float(np.sqrt(squared))
 

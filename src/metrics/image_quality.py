@@ -39,10 +39,10 @@ def mse(original: np.ndarray, changed: np.ndarray) -> np.ndarray:
     return np.square(_difference(original, changed)).mean(axis=(1, 2, 3))
 
 
-def psnr(original: np.ndarray, changed: np.ndarray, peak: float = 1.0) -> np.ndarray:
-    """Return the peak signal-to-noise ratio in dB, 10 log10(peak^2 / MSE); infinite for equal images."""
+def psnr(original: np.ndarray, changed: np.ndarray) -> np.ndarray:
+    """Return the peak signal-to-noise ratio in dB, 10 log10(1 / MSE); infinite for equal images."""
     with np.errstate(divide="ignore"):
-        return 10 * np.log10(peak**2 / mse(original, changed))
+        return 10 * np.log10(1 / mse(original, changed))
 
 
 def lp_norm(original: np.ndarray, changed: np.ndarray, p: float = 2) -> np.ndarray:
@@ -55,26 +55,22 @@ def ssim(
     original: np.ndarray,
     changed: np.ndarray,
     window: Literal["gaussian", "uniform"] = "gaussian",
-    *,
-    mirrored: bool | None = None,
 ) -> np.ndarray:
     """Return the structural similarity, the mean over windows and channels; 1 for equal images.
 
     Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity", IEEE
     Transactions on Image Processing 2004, use Gaussian windows of 11 pixels with sigma 1.5. ``uniform``
-    uses windows of 7 pixels and sample covariances. ``mirrored`` puts a window around every pixel and
-    mirrors the image at its border; otherwise only windows inside the image count. By default Gaussian
-    windows are mirrored and uniform windows are not, as in torchmetrics and scikit-image. Raises
-    ``ValueError`` for images smaller than a window.
+    uses windows of 7 pixels and sample covariances. Gaussian windows surround every pixel of an image
+    that is mirrored at its border, as in torchmetrics; uniform windows lie inside the image, as in
+    scikit-image. Raises ``ValueError`` for images smaller than a window.
     """
     _difference(original, changed)
     kind = WINDOWS[window]
-    windowed = partial(kind.means, mirrored=kind.mirrored if mirrored is None else mirrored)
     x, y = (np.asarray(images, np.float64) for images in (original, changed))
-    mean_x, mean_y = windowed(x), windowed(y)
+    mean_x, mean_y = kind.means(x), kind.means(y)
     product, squares = mean_x * mean_y, np.square(mean_x) + np.square(mean_y)
-    variances = kind.correction * (windowed(np.square(x) + np.square(y)) - squares)
-    covariance = kind.correction * (windowed(x * y) - product)
+    variances = kind.correction * (kind.means(np.square(x) + np.square(y)) - squares)
+    covariance = kind.correction * (kind.means(x * y) - product)
     similarity = (2 * product + _C1) * (2 * covariance + _C2)
     similarity /= (squares + _C1) * (variances + _C2)
     return similarity.mean(axis=(1, 2, 3))
@@ -89,15 +85,18 @@ class Window:
     correction: float
     """Factor of variances and covariances, 1 or Bessel's n / (n - 1)."""
     mirrored: bool
-    """True if the image is mirrored at its border by default."""
+    """True for a window around every pixel of an image that is mirrored at its border.
 
-    def means(self, images: np.ndarray, mirrored: bool) -> np.ndarray:
-        """Return weighted means of all windows; only windows inside the image unless ``mirrored``."""
+    False for windows inside the image only.
+    """
+
+    def means(self, images: np.ndarray) -> np.ndarray:
+        """Return the weighted means of all windows."""
         beyond = len(self.weights) // 2
         if min(images.shape[1:3]) < len(self.weights):
             width, height = images.shape[2], images.shape[1]
             raise ValueError(f"images of {width}x{height} pixels are smaller than a window of SSIM")
-        kept = slice(None) if mirrored else slice(beyond, -beyond)
+        kept = slice(None) if self.mirrored else slice(beyond, -beyond)
         rows = correlate1d(images, self.weights, axis=1, mode="mirror")[:, kept]
         return correlate1d(rows, self.weights, axis=2, mode="mirror")[:, :, kept]
 

@@ -20,16 +20,16 @@ HEAD_PERCENT = 80
 """Percentage of the training interactions that the short head holds."""
 
 
-def long_tail(popularity: np.ndarray, head_percent: int = HEAD_PERCENT) -> np.ndarray:
+def long_tail(popularity: np.ndarray) -> np.ndarray:
     """Mark the items outside the short head: (items,) bool.
 
-    The head is the smallest set of most popular items that holds ``head_percent`` (0 to 100) percent of
-    the interactions; of equally popular items, lower ids enter it first. Items without an interaction
+    The head is the smallest set of most popular items that holds ``HEAD_PERCENT`` of the
+    interactions; of equally popular items, lower ids enter it first. Items without an interaction
     belong to the tail.
     """
     order = np.argsort(-popularity, kind="stable")
     held = np.cumsum(np.append(0, popularity[order]))
-    head_size = np.searchsorted(100 * held, head_percent * held[-1])  # whole numbers are exact
+    head_size = np.searchsorted(100 * held, HEAD_PERCENT * held[-1])  # whole numbers are exact
     tail = np.ones(len(popularity), bool)
     tail[order[:head_size]] = False
     return tail

@@ -103,7 +103,7 @@ def _mean_known(values: np.ndarray) -> float:
     return float(known.mean()) if len(known) else np.nan
 
 
-def nmi(embeddings: np.ndarray, classes: np.ndarray, seed: int = 0) -> float:
+def nmi(embeddings: np.ndarray, classes: np.ndarray, seed: int) -> float:
     """Return the normalised mutual information, in percent, of ``classes`` and as many clusters.
 
     The mutual information is divided by the mean of the two entropies. k-means runs once, from a

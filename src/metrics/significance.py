@@ -1,14 +1,40 @@
 """Intervals of means, and tests of whether two sets of paired values differ."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
+CONFIDENCE = 0.95
+"""Confidence of every interval."""
 RESAMPLES = 1000
 RANDOM_GROUPS = 2048
 """Largest number of units to resample. More users than that are first put into this many groups."""
 
 
-def random_groups(n_users: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True)
+class Estimate:
+    """Value and the bounds of its 95 % interval; NaN without a value or an interval."""
+
+    value: float
+    low: float = np.nan
+    high: float = np.nan
+
+    def columns(self, name: str) -> dict[str, float]:
+        """Return the columns ``name``, ``name_low`` and ``name_high`` of a table."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+def percentile_bounds(resampled: np.ndarray, axis: int = 0) -> np.ndarray:
+    """Return the percentiles (2, ...) along ``axis`` between which ``CONFIDENCE`` of the values lie.
+
+    ``resampled`` is sorted in part.
+    """
+    tail = 50 * (1 - CONFIDENCE)
+    return np.percentile(resampled, (tail, 100 - tail), axis=axis, overwrite_input=True)
+
+
+def random_groups(n_users: int) -> tuple[np.ndarray, np.ndarray]:
     """Divide users into at most ``RANDOM_GROUPS`` groups: (group of each user, size of each group).
 
     The sizes differ by at most 1, so the variance of a group's mean is that of a user divided by the
@@ -18,50 +44,34 @@ def random_groups(n_users: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     n_groups = min(n_users, RANDOM_GROUPS)
     groups = np.arange(n_users) % n_groups
     if n_users > n_groups:
-        np.random.default_rng(seed).shuffle(groups)
+        np.random.default_rng(0).shuffle(groups)
     return groups, np.bincount(groups)
 
 
-def interval_of_sums(
-    sums: np.ndarray,
-    sizes: np.ndarray,
-    *,
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:
+def interval_of_sums(sums: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the percentile bootstrap interval of means over users, from sums over groups of users.
 
     ``sums`` (groups, ...) holds any number of measures, ``sizes`` (groups,) the number of users in each
     group. Returns (low, high), each of the shape of one group's sums. All measures share the same
     resamples, so that they cost one matrix product.
     """
-    counts = _resample(len(sums), resamples, np.random.default_rng(seed))
+    counts = _resample(len(sums), np.random.default_rng(0))
     means = (sums.reshape(len(sums), -1).T @ counts.T) / (counts @ sizes)
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(means, (tail, 100 - tail), axis=1, overwrite_input=True)
+    low, high = percentile_bounds(means, axis=1)
     return low.reshape(sums.shape[1:]), high.reshape(sums.shape[1:])
 
 
-def bootstrap_interval(
-    values: np.ndarray, *, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def bootstrap_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the percentile bootstrap interval (low, high) of the mean of ``values`` (users, ...)."""
-    groups, sizes = random_groups(len(values), seed)
-    return interval_of_sums(
-        _sums_of_groups(values, groups),
-        sizes,
-        confidence=confidence,
-        resamples=resamples,
-        seed=seed,
-    )
+    groups, sizes = random_groups(len(values))
+    return interval_of_sums(_sums_of_groups(values, groups), sizes)
 
 
-def _resample(n: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw ``n`` of ``n`` with replacement and return the counts: (resamples, n) float64."""
-    draws = rng.integers(0, n, (resamples, n))
-    draws += np.arange(resamples)[:, None] * n
-    counts = np.bincount(draws.ravel(), minlength=resamples * n).reshape(resamples, n)
+def _resample(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw ``n`` of ``n`` with replacement and return the counts: (RESAMPLES, n) float64."""
+    draws = rng.integers(0, n, (RESAMPLES, n))
+    draws += np.arange(RESAMPLES)[:, None] * n
+    counts = np.bincount(draws.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n)
     return counts.astype(np.float64)
 
 
@@ -79,14 +89,7 @@ def decrease(before: np.ndarray, after: np.ndarray) -> np.ndarray:
         return np.where(before > 0, 100 * (1 - after / before), np.nan)
 
 
-def decrease_interval(
-    before: np.ndarray,
-    after: np.ndarray,
-    *,
-    confidence: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:
+def decrease_interval(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the percentile bootstrap interval (low, high) of the ``decrease`` of a mean.
 
     The mean is over seeds and users. ``before`` and ``after`` are (seeds, users, ...) with the same
@@ -95,20 +98,19 @@ def decrease_interval(
     2007), and uses the same draw before and after. With a single seed only users are drawn.
     """
     n_seeds, n_users, *shape = before.shape
-    groups, sizes = random_groups(n_users, seed)
-    rng = np.random.default_rng(seed)
-    of_users = _resample(len(sizes), resamples, rng)
-    of_seeds = _resample(n_seeds, resamples, rng)
+    groups, sizes = random_groups(n_users)
+    rng = np.random.default_rng(0)
+    of_users = _resample(len(sizes), rng)
+    of_seeds = _resample(n_seeds, rng)
     values = np.stack([before, after]).reshape(2, n_seeds, n_users, -1)
     sums = _sums_of_groups(np.moveaxis(values, 2, 0), groups)
-    resampled = (of_users @ sums.reshape(len(sizes), -1)).reshape(resamples, *sums.shape[1:])
+    resampled = (of_users @ sums.reshape(len(sizes), -1)).reshape(RESAMPLES, *sums.shape[1:])
     before_sums, after_sums = np.einsum("rs,rasm->arm", of_seeds, resampled)
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(decrease(before_sums, after_sums), (tail, 100 - tail), axis=0)
+    low, high = percentile_bounds(decrease(before_sums, after_sums))
     return low.reshape(shape), high.reshape(shape)
 
 
-def mean_interval(values: np.ndarray, *, confidence: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+def mean_interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return Student's t interval (low, high) of the mean of ``values`` (seeds, ...) over seeds.
 
     It is parametric since a few seeds are too few to resample. Both bounds are NaN for one seed.
@@ -117,19 +119,19 @@ def mean_interval(values: np.ndarray, *, confidence: float = 0.95) -> tuple[np.n
     mean = values.mean(axis=0)
     if n < 2:
         return np.full_like(mean, np.nan), np.full_like(mean, np.nan)
-    half = stdtrit(n - 1, (1 + confidence) / 2) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std(axis=0, ddof=1) / np.sqrt(n)
     return mean - half, mean + half
 
 
 def wilson_interval(
-    successes: np.ndarray | int, n: np.ndarray | int, *, confidence: float = 0.95
+    successes: np.ndarray | int, n: np.ndarray | int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return Wilson's interval (low, high) of ``successes`` / ``n``, in [0, 1]; NaN if ``n`` is 0.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", JASA 1927.
     """
     successes, n = np.asarray(successes, np.float64), np.asarray(n, np.float64)
-    z = ndtri((1 + confidence) / 2)
+    z = ndtri((1 + CONFIDENCE) / 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = successes / n
         centre = share + z**2 / (2 * n)

@@ -10,7 +10,7 @@ from PIL import Image
 from src.artifacts.columns import read_results
 from src.artifacts.experiments import Experiment
 from src.measures.attention_tables import MEANS, MOVED, outcome_to_show
-from src.report.estimates import Estimate, number
+from src.report.estimates import estimate_of, estimate_text, number
 from src.report.gallery import data_uri
 from src.report.study import Study
 from src.report.tables import Table
@@ -72,8 +72,7 @@ def _table(experiment: Experiment, name: str, summary: pd.DataFrame, outcome: st
             first: rows["mean_success"].map(number),
             second: rows["mean_failed"].map(number),
             "difference": [
-                Estimate(*of).text
-                for of in rows[["difference", "difference_low", "difference_high"]].to_numpy()
+                estimate_text(estimate_of(row, "difference")) for _, row in rows.iterrows()
             ],
             "p": rows["mann_whitney_p"].map(lambda p: number(p, 2)),
         }

@@ -1,7 +1,6 @@
 """Numbers with their intervals, and their text."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,40 +9,28 @@ from src.artifacts.classes import read_attacked_classes
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
+from src.measures.attack_records import read_success
 from src.measures.changes import FACTORS, Measure, Measured
-from src.measures.summary import read_success
 from src.measures.terminal import format_number
 from src.measures.verdicts import NO_CONTROL
 from src.metrics.attack import feature_loss
 from src.metrics.effects import nested_interval
-from src.metrics.significance import bootstrap_interval, mean_interval, wilson_interval
+from src.metrics.significance import Estimate, bootstrap_interval, mean_interval, wilson_interval
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Value and the bounds of its 95 % interval, NaN without an interval."""
+def estimate_lines(estimate: Estimate, decimals: int, *, sign: bool = False) -> list[str]:
+    """Return the value and, if there is one, the interval as lines of a cell."""
+    value, low, high = (
+        fixed(of, decimals, sign=sign) for of in (estimate.value, estimate.low, estimate.high)
+    )
+    return [value] if np.isnan(estimate.low) else [value, f"({low}, {high})"]
 
-    value: float
-    low: float = np.nan
-    high: float = np.nan
 
-    def columns(self, name: str) -> dict[str, float]:
-        """Return the value and its bounds as columns of a table of numbers."""
-        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
-
-    def lines(self, decimals: int, *, sign: bool = False) -> list[str]:
-        """Return the value and, if there is one, the interval as lines of a cell."""
-        value, low, high = (
-            fixed(of, decimals, sign=sign) for of in (self.value, self.low, self.high)
-        )
-        return [value] if np.isnan(self.low) else [value, f"({low}, {high})"]
-
-    @property
-    def text(self) -> str:
-        """Return text such as ``0.36 (0.33 to 0.39)``."""
-        if np.isnan(self.low):
-            return number(self.value)
-        return f"{number(self.value)} ({number(self.low)} to {number(self.high)})"
+def estimate_text(estimate: Estimate) -> str:
+    """Return text such as ``0.36 (0.33 to 0.39)``."""
+    if np.isnan(estimate.low):
+        return number(estimate.value)
+    return f"{number(estimate.value)} ({number(estimate.low)} to {number(estimate.high)})"
 
 
 def estimate_of(row: Mapping[str, float] | pd.Series, name: str) -> Estimate:
@@ -58,7 +45,7 @@ def net_estimate(row: Mapping[str, float] | pd.Series) -> Estimate:
 
 def net_text(row: pd.Series) -> str:
     """Return the net effect of a row in a line: ``0.3 (0.1 to 0.5)``."""
-    return NO_CONTROL if np.isnan(row["net_effect"]) else net_estimate(row).text
+    return NO_CONTROL if np.isnan(row["net_effect"]) else estimate_text(net_estimate(row))
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -85,7 +72,7 @@ def signed(value: float) -> str:
 
 
 def mean_of_runs(values: np.ndarray, protocol: str) -> list[Estimate]:
-    """Means of ``values`` (trainings, seeds, users, measures), one for each measure.
+    """Return means of ``values`` (trainings, seeds, users, measures), one for each measure.
 
     Over several trainings of the extractor the interval is that of effects. With one training at
     ``test_time`` the recommenders are given, and users are resampled, each with the mean of the seeds;
@@ -116,10 +103,10 @@ def stacked(trainings: Sequence[Sequence[Measured]], measures: Sequence[Measure]
 
 
 def success_estimate(layout: Layout, experiment: Experiment) -> Estimate:
-    """Success rate in percent with Wilson's interval, as ``attack_outcome`` counts it."""
+    """Return the success rate in percent with Wilson's interval, as ``attack_outcome`` counts it."""
     hits = read_success(layout, experiment)
     if np.isnan(hits).any():
-        return Estimate(np.nan, np.nan, np.nan)
+        return Estimate(np.nan)
     low, high = wilson_interval(int(hits.sum()), len(hits))
     return Estimate(100 * hits.mean(), 100 * low, 100 * high)
 

@@ -1,4 +1,4 @@
-"""What attacks do to the lists: tables in the paper's shape, and curves over K."""
+"""Effects of attacks on the lists: tables in the paper's shape, and curves over K."""
 
 import itertools
 from functools import partial
@@ -12,6 +12,7 @@ from src.measures.verdicts import NO_CONTROL, verdict_text
 from src.report.blocks import Folded, Hidden, Section
 from src.report.estimates import (
     decimals_of,
+    estimate_lines,
     estimate_of,
     fixed,
     net_estimate,
@@ -76,7 +77,7 @@ def _trainings_text(study: Study) -> str:
 
 
 def _by_pair(study: Study, rows: pd.DataFrame) -> list[tuple[tuple, str, pd.DataFrame]]:
-    """(pair of classes, protocol, their rows), in the order of ``PROTOCOLS``."""
+    """Yield (pair of classes, protocol, their rows), in the order of ``PROTOCOLS``."""
     pair_of = {of.name: (of.origin, of.aim) for of in map(Experiment.parse, rows["experiment"])}
     pairs = rows["experiment"].map(pair_of)
     return [
@@ -98,7 +99,7 @@ def _summary_table(
     for (extractor, recommender), of in rows.groupby(["extractor", "recommender"], sort=False):
         line = {"extractor": extractor, "recommender": recommender}
         # Attacks that were made with unlike seeds have unlike clean runs.
-        befores = [estimate_of(row, "before").lines(decimals) for _, row in of.iterrows()]
+        befores = [estimate_lines(estimate_of(row, "before"), decimals) for _, row in of.iterrows()]
         line["before"] = "\n".join(dict.fromkeys(itertools.chain.from_iterable(befores)))
         for _, row in of.iterrows():
             if (experiment := Experiment.parse(row["experiment"])).attack != CONTROL:
@@ -119,11 +120,11 @@ def _cell(row: pd.Series, decimals: int) -> str:
     """Return the value after, the change and the net effect, both with intervals, as lines."""
     lines = [
         fixed(row["after"], decimals),
-        *estimate_of(row, "change").lines(decimals, sign=True),
+        *estimate_lines(estimate_of(row, "change"), decimals, sign=True),
     ]
     if np.isnan(row["net_effect"]):
         return "\n".join([*lines, NO_CONTROL])
-    net, *interval = net_estimate(row).lines(decimals, sign=True)
+    net, *interval = estimate_lines(net_estimate(row), decimals, sign=True)
     return "\n".join([*lines, f"net {net}", *interval, verdict_text(row).replace(" (", "\n(")])
 
 
@@ -206,7 +207,7 @@ def _curve_plot(
 
 
 def _attack_styles(study: Study) -> dict[str, dict[str, Any]]:
-    """Of attacks by their labels, the same in every plot."""
+    """Return the styles of attacks by their labels, equal in every plot."""
     labels = dict.fromkeys(study.label(of) for of in study.attacked)
     controls = {study.label(of) for of in study.attacked if of.attack == CONTROL}
     return styles_of(list(labels), controls=sorted(controls))

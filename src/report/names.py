@@ -7,7 +7,7 @@ from dataclasses import replace
 from src.artifacts.classes import read_classes
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
-from src.measures.summary import budget_of
+from src.measures.attack_records import budget_of
 
 ATTACKS = {
     "cw": "C&W",

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.measures.summary import budget_of
+from src.measures.attack_records import budget_of
 from src.report.blocks import Section
-from src.report.estimates import estimate_of, number
+from src.report.estimates import estimate_of, estimate_text, number
 from src.report.names import CONTROL, attack_name
 from src.report.plots import Curve, Plot, draw_curves, styles_of
 from src.report.study import Study
 from src.report.tables import Table
 
 _DASHES = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), ":")
-"""Of kinds of attacks; colours are extractors."""
+"""Dashes of kinds of attacks; colours tell extractors apart."""
 
 
 def attacks_section(study: Study, anchor: str, title: str) -> Section:
@@ -29,12 +29,12 @@ def attacks_section(study: Study, anchor: str, title: str) -> Section:
             "extractor": experiment.extractor,
             "attack": study.label(experiment),
             "images": number(row.get("images", np.nan), 9),
-            "success %": estimate_of(row, "success_rate").text,
-            "feature loss": estimate_of(row, "feature_loss").text,
+            "success %": estimate_text(estimate_of(row, "success_rate")),
+            "feature loss": estimate_text(estimate_of(row, "feature_loss")),
         }
         if "l2" in row:
             line["largest change (levels)"] = number(row["largest_change"])
-            line["mean L2 of the change"] = estimate_of(row, "l2").text
+            line["mean L2 of the change"] = estimate_text(estimate_of(row, "l2"))
         shown.append(line)
     caption = (
         "Success: share of the stored images that are classified as the target (Wilson's interval). "

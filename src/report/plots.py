@@ -28,9 +28,9 @@ _LIGHT = {"text": "#1b1f24", "grid": "#e3e6ea", "page": "#ffffff"}
 _DARK = {"text": "#e4e7eb", "grid": "#333a43", "page": "#1a1e24"}
 _LOG_TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 NEUTRAL = "#858b94"
-"""Of controls: seen on white and on black."""
+"""Grey of controls, which is seen on white and on black."""
 PALETTE = COLOURS[:-1]
-"""Without black, which a dark page hides."""
+"""Colours without black, which a dark page hides."""
 
 
 @dataclass(frozen=True)

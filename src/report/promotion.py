@@ -1,4 +1,4 @@
-"""How far attacks push items in the lists, from ``promotion.tsv``."""
+"""Section of the report on exposure of attacked items, from ``promotion.tsv``."""
 
 import textwrap
 from functools import partial
@@ -18,8 +18,9 @@ from src.measures.promotion_text import (
     sentence,
 )
 from src.measures.verdicts import CONTROL, NO_CONTROL, verdict_text
+from src.metrics.significance import Estimate
 from src.report.blocks import Section
-from src.report.estimates import Estimate, fixed
+from src.report.estimates import estimate_lines, fixed
 from src.report.plots import NEUTRAL, Curve, Plot, draw_curves, styles_of
 from src.report.tables import Table
 
@@ -33,7 +34,7 @@ _THREATS = {
     "worst": "any of these",
     "retrained": "white box (retrained)",
 }
-"""What the attacker knows, in the order of the table."""
+"""Words for the attacker's knowledge, in the order of the table."""
 _LINE = 22
 """Characters of a line that says why an attack is not evaluated."""
 _SUBJECT = ["extractor", "recommender"]
@@ -63,7 +64,7 @@ def promotion_section(layout: Layout, anchor: str, title: str) -> Section:
 
 
 def _defended(table: pd.DataFrame) -> list[Table]:
-    """What attackers of defended extractors reach, by what they know; none without such extractors."""
+    """Return tables of attacks on defended extractors, by the attacker's knowledge, if there are any."""
     known = knowledge(table)
     if known.empty:
         return []
@@ -192,9 +193,8 @@ def _line(row: pd.Series) -> dict[str, str]:
     def cell(value: float, low: float = np.nan, high: float = np.nan, *, sign: bool = False) -> str:
         if np.isnan(value):
             return "–"
-        said, *bounds = Estimate(*(scale * of for of in (value, low, high))).lines(
-            decimals, sign=sign
-        )
+        scaled = Estimate(*(scale * of for of in (value, low, high)))
+        said, *bounds = estimate_lines(scaled, decimals, sign=sign)
         return "\n".join([said + unit, *bounds])
 
     before = row["before"]

@@ -14,7 +14,7 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import RECORD_SUFFIX
 
 _PLACE = re.compile(r" --root \S+")
-"""Where the tree stands changes nothing in it."""
+"""Option that commands are shown without: the folder of the tree changes nothing in it."""
 _ORDER = (
     "prepare_dataset", "train_extractor", "classify_extract", "recommend", "evaluate_rec",
     "classify_extract_attack", "evaluate_attack", "feature_loss", "evaluate_attention", "summarize",

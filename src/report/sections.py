@@ -92,7 +92,7 @@ def _what_was_run(study: Study) -> Section:
 
 
 def _facts(study: Study) -> dict[str, str]:
-    """What the commands come to, in a few lines."""
+    """Return the facts of the study by their titles, a line each."""
     facts = {
         "attacked classes": "; ".join(study.pairs.values()),
         "extractors": _listed(of.extractor for of in study.attacked),

@@ -1,4 +1,4 @@
-"""What there is to report of one data set: experiments, runs, and what attacks did to the lists."""
+"""Material of a report on one data set: experiments, runs, and effects of attacks on the lists."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,20 +19,19 @@ from src.measures.comparable import (
     require_same_extractors,
     require_same_recommenders,
 )
-from src.measures.designs import Design, designs_of
-from src.measures.runs import list_runs, select_configuration, unpaired_runs
-from src.measures.summary import (
+from src.measures.comparison import (
     Comparison,
     common_seeds,
     comparisons_of,
     comparisons_with,
-    effect_rows,
-    input_files,
     require_one_configuration,
 )
+from src.measures.designs import Design, designs_of
+from src.measures.runs import list_runs, select_configuration, unpaired_runs
+from src.measures.summary import effect_rows, input_files
 from src.measures.verdicts import corrected
+from src.metrics.significance import Estimate
 from src.report.estimates import (
-    Estimate,
     feature_loss_estimate,
     mean_of_runs,
     resampled,
@@ -53,11 +52,11 @@ class Study:
 
     layout: Layout
     k: int
-    """Of the tables."""
+    """K of the tables."""
     runs: tuple[Run, ...]
-    """Clean ones and those attacked ones that have their clean run; empty where lists are missing."""
+    """Clean runs, and attacked runs that have their clean run; empty if lists are missing."""
     attacked: tuple[Experiment, ...]
-    """Those that stage 3 has finished, in the order in which they are shown."""
+    """Experiments that stage 3 has finished, in the order in which they are shown."""
     others: tuple[tuple[Layout, tuple[Run, ...]], ...] = ()
     """Data sets with the same runs on other trainings of the extractors. What attacks do to the lists is
     shown over all of them; images, their outcomes and everything else are those of ``layout``."""
@@ -91,7 +90,7 @@ class Study:
 
     @cached_property
     def labels(self) -> dict[str, str]:
-        """What each attack is called, by its part of the experiment name."""
+        """Labels of attacks by their part of the experiment name."""
         return attack_labels(self.attacked)
 
     def label(self, experiment: Experiment) -> str:
@@ -103,7 +102,7 @@ class Study:
 
     @cached_property
     def pairs(self) -> dict[tuple[int | None, str], str]:
-        """What is attacked and for which aim, by (origin class, ``Experiment.aim``)."""
+        """Labels of attacked classes and aims by (origin class, ``Experiment.aim``)."""
         return {
             (of.origin, of.aim): pair_label(self.layout, of)
             + (", a placebo" if (of.origin, of.target) in self.placebos else "")
@@ -187,7 +186,7 @@ def attacked_runs(
 
 
 def attacked_classes(layout: Layout) -> list[Experiment]:
-    """What stage 3 has finished on the images of a class, undefended extractors first."""
+    """Return the finished attacks on images of a class, undefended extractors first."""
     found = [
         of
         for of in layout.attacked_experiments()

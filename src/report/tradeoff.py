@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from src.artifacts.experiments import Experiment
 from src.report.blocks import Folded, Section
-from src.report.estimates import estimate_of, net_text, number, signed
+from src.report.estimates import estimate_of, estimate_text, net_text, number, signed
 from src.report.names import CONTROL, METRICS, PROTOCOLS
 from src.report.plots import NEUTRAL, Plot, styles_of
 from src.report.study import Study
@@ -35,9 +35,11 @@ def tradeoff_section(study: Study, anchor: str, title: str) -> Section:
             "recommender": row["recommender"],
             "protocol": PROTOCOLS[row["protocol"]],
         }
-        line |= {_at_k(metric, study.k): estimate_of(row, metric).text for metric in metrics}
+        line |= {
+            _at_k(metric, study.k): estimate_text(estimate_of(row, metric)) for metric in metrics
+        }
         line["strongest attack"] = study.label(Experiment.parse(row["experiment"]))
-        line[f"its change of CHR@{study.k}"] = estimate_of(row, "change").text
+        line[f"its change of CHR@{study.k}"] = estimate_text(estimate_of(row, "change"))
         line["beyond noise"] = net_text(row)
         shown.append(line)
     frame = pd.DataFrame(shown)

@@ -16,15 +16,15 @@ from src.artifacts.columns import read_results
 from src.artifacts.experiments import CLEAN, DEMOTE, HEADS, Experiment
 from src.artifacts.manifest import Manifest, read_record
 from src.measures.attack_failures import evaluated
+from src.measures.attack_records import budget_of
 from src.measures.bounds import COLUMNS as BOUND_COLUMNS
 from src.measures.promotion import read_promotion
 from src.measures.promotion_text import of_all_items
-from src.measures.summary import budget_of
 from src.measures.terminal import format_table
 from src.measures.threats import WORST
 from src.measures.verdicts import CONTROL, FAMILY_METRIC, verdict_text
 from src.report.blocks import Section
-from src.report.estimates import decimals_of, estimate_of, fixed, number, signed
+from src.report.estimates import decimals_of, estimate_of, estimate_text, fixed, number, signed
 from src.report.names import PROTOCOLS
 from src.report.plots import NEUTRAL, PALETTE, Plot
 from src.report.study import Study, result_tables
@@ -230,7 +230,7 @@ def _cost(study: Study, found: Reached) -> str:
         of = rows[rows[_SUBJECT].eq(row[_SUBJECT]).all(axis=1)]
         if of.empty:
             return ""
-        said.append(estimate_of(of.iloc[0], "before").text)
+        said.append(estimate_text(estimate_of(of.iloc[0], "before")))
     return f" HR@{study.k} of clean lists is {said[0]} with it and {said[1]} with {first['extractor']}."
 
 

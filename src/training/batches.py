@@ -36,6 +36,3 @@ def draw_partners(
     first = counts.cumsum(0) - counts
     place = torch.rand(len(wanted), generator=generator, dtype=torch.float64) * counts[wanted]
     return by_class[first[wanted] + place.long()]
-
-
-BATCHES: dict[str, Batches] = {"plain": plain, "pairs": pairs}

@@ -7,9 +7,7 @@ unless it is random, the loss and its metric.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import product
 
 from src.artifacts.errors import UserError
 from src.training.command import RecipeOptions
@@ -122,15 +120,6 @@ def parse_hardness_name(text: str) -> HardnessName | None:
         return None
     gradual, anchor, objective, source, destination, ics = match.groups()
     return HardnessName(bool(gradual), anchor, objective, source, destination, bool(ics))
-
-
-def hardness_names() -> Iterator[HardnessName]:
-    """Yield all 600 names of hardness manipulations of a backbone."""
-    letters = "rmsdh"
-    for gradual, anchor, objective, source, destination, ics in product(
-        (False, True), ("hm", "rh"), ("kl", "l2", "et"), letters, letters, (False, True)
-    ):
-        yield HardnessName(gradual, anchor, objective, source, destination, ics)
 
 
 def parse_config(name: str) -> Config:

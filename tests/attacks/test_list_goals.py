@@ -174,12 +174,13 @@ def test_places_are_those_of_the_lists(accounts):
     goal = place_goal("rank", accounts, CPU)
     for features in (data.features, moved):
         places = changed.places(visual.factors(features)[1][ids], chosen)
-        found = goal.places(predicted(features[ids])).numpy().T
+        prediction = predicted(features[ids])
+        found = goal.places(goal.scores(prediction)).numpy().T
         seen = ~np.isnan(places)
         # float32 sums of other shapes may order two nearly equal scores the other way.
         assert (found[seen] == places[seen]).mean() > 0.98
         logs = [np.log(found[of, n]).mean() for n, of in enumerate(seen.T)]
-        np.testing.assert_allclose(-goal.worth(predicted(features[ids])), logs, rtol=1e-5)
+        np.testing.assert_allclose(goal(prediction), logs, rtol=1e-5)
     down = place_goal("demote-rank", accounts, CPU)
     np.testing.assert_array_equal(down(predicted(moved[ids])), -goal(predicted(moved[ids])))
 

@@ -49,3 +49,9 @@ def test_what_is_no_table_of_embedders_is_refused(tmp_path):
         embedder_means(ROWS.drop(columns="ers"))
     with pytest.raises(UserError, match="missing file"):
         write_embedder_means(tmp_path / "none.tsv", tmp_path / "out.tsv")
+
+
+def test_a_mean_is_missing_where_one_of_its_trainings_has_no_score():
+    means = embedder_means(ROWS.assign(ers=[5.0, 50, None, 58]))
+    assert means["ers"].isna().tolist() == [True, False]
+    assert means["r1"].tolist() == [82, 72] and means["seeds"].tolist() == [2, 2]

@@ -14,9 +14,10 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import record_path
 from src.artifacts.tables import TestRanks, TopK, write_pairs, write_test_ranks, write_top_k
+from src.measures.comparison import comparisons_of
 from src.measures.pairs import attack_command, reversed_pair, suggest_pairs
 from src.measures.runs import NOT_LISTED, read_held_out
-from src.measures.summary import comparisons_of, summarise
+from src.measures.summary import summarise
 from src.measures.terminal import format_number, format_table
 from src.report.estimates import number
 from tests.real_data import REAL_DATA

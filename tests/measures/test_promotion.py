@@ -14,9 +14,9 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.cli import run
 from src.measures.attack_failures import indicators
+from src.measures.attack_records import resembles
 from src.measures.promotion import NOT_EVALUATED, read_promotion
 from src.measures.promotion_text import knowledge, promotion_overview, sentence
-from src.measures.summary import resembles
 from src.measures.threats import is_control, threat_of
 from src.measures.trace import trace
 from tests.recommenders.test_delta import recommender

@@ -18,7 +18,8 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, fingerprint, record_path
 from src.artifacts.tables import TestRanks, TopK, write_test_ranks, write_top_k
 from src.measures.changes import changes_of
-from src.measures.summary import COLUMNS, category_values
+from src.measures.measures import category_values
+from src.measures.summary import COLUMNS
 from src.measures.verdicts import verdict_text
 from src.metrics.effects import verdict
 

@@ -418,7 +418,7 @@ def test_incompleteness_by_hand():
     # Four cells: of equal ones the first, (0, 0) to (0, 3) for the second map; and for the third map
     # (3, 2), (3, 3), (0, 0) and (0, 1).
     np.testing.assert_allclose(found["inc2"], [0, 1 - 2 / 6, 1 - 2 / 6])
-    assert set(incompleteness(np.ones(2), np.zeros(2))) == {"inc3"}
+    assert set(incompleteness(np.ones(3), np.zeros(3), maps, None)) == {"inc3"}
 
 
 def test_incompleteness_is_unknown_without_attention_or_object():

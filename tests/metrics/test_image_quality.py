@@ -64,7 +64,6 @@ def test_a_constant_offset_has_a_known_psnr():
     a = np.full((2, 8, 8, 3), 0.25)
     offset = np.array([0.1, 0.01]).reshape(2, 1, 1, 1)
     np.testing.assert_allclose(psnr(a, a + offset), -20 * np.log10([0.1, 0.01]))
-    np.testing.assert_allclose(psnr(255 * a, 255 * (a + offset), peak=255), [20, 40])
     np.testing.assert_allclose(mse(a, a + offset), [1e-2, 1e-4])
 
 
@@ -78,18 +77,9 @@ def test_pixels_are_measured_as_scikit_image_measures_them(pairs):
         "ssim_uniform": [
             reference.structural_similarity(*pair, data_range=1, channel_axis=2) for pair in singles
         ],
-        "ssim": [
-            reference.structural_similarity(
-                *pair, data_range=1, channel_axis=2, gaussian_weights=True,
-                use_sample_covariance=False,
-            )
-            for pair in singles
-        ],
-    }  # fmt: skip
-    measured = {name: IMAGE_METRICS[name](a, b) for name in expected if name != "ssim"}
-    measured["ssim"] = ssim(a, b, mirrored=False)
+    }
     for name, values in expected.items():
-        np.testing.assert_allclose(measured[name], values, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(IMAGE_METRICS[name](a, b), values, rtol=0, atol=1e-5)
 
 
 def test_gaussian_ssim_is_that_of_torchmetrics(pairs):

@@ -97,24 +97,16 @@ def test_interval_agrees_with_scipys_bootstrap():
     assert high == pytest.approx(theirs.high, abs=0.06 * width)
 
 
-def test_interval_is_reproducible_and_follows_the_seed():
+def test_interval_is_reproducible():
     values = np.random.default_rng(0).normal(size=(50, 2, 3))
-    first, again, other = (bootstrap_interval(values, seed=seed) for seed in (0, 0, 1))
+    first, again = bootstrap_interval(values), bootstrap_interval(values)
     assert first[0].shape == (2, 3)
     np.testing.assert_array_equal(first, again)
-    assert (first[0] != other[0]).any()
 
 
 def test_interval_of_a_constant_is_that_constant():
     low, high = bootstrap_interval(np.full((5000, 1), 0.25))
     assert low == pytest.approx(0.25) and high == pytest.approx(0.25)
-
-
-def test_wider_confidence_gives_a_wider_interval():
-    values = np.random.default_rng(0).normal(size=200)
-    low_90, high_90 = bootstrap_interval(values, confidence=0.9)
-    low_99, high_99 = bootstrap_interval(values, confidence=0.99)
-    assert low_99 < low_90 < values.mean() < high_90 < high_99
 
 
 def test_groups_give_the_interval_of_users(monkeypatch):
@@ -151,8 +143,6 @@ def test_decrease_interval_of_two_users_by_hand():
     """User 0, who loses nothing, is drawn 0, 1 or 2 times in 25, 50 and 25 % of the resamples."""
     before, after = np.ones((1, 2)), np.array([[1.0, 0.0]])
     assert [float(bound) for bound in decrease_interval(before, after)] == [0, 100]
-    inner = decrease_interval(before, after, confidence=0.4)
-    assert [float(bound) for bound in inner] == [50, 50]
 
 
 def test_decrease_interval_where_seeds_differ_by_hand():
@@ -161,7 +151,7 @@ def test_decrease_interval_where_seeds_differ_by_hand():
     assert [float(bound) for bound in decrease_interval(before, after)] == [0, 100]
 
 
-def test_decrease_interval_agrees_with_a_loop_over_resamples():
+def test_decrease_interval_agrees_with_a_loop_over_resamples(monkeypatch):
     rng = np.random.default_rng(0)
     before = (rng.random((4, 60, 2)) < [0.5, 0.8]).astype(float)
     after = before * (rng.random(before.shape) < rng.uniform(0.5, 1, (4, 1, 1)))
@@ -171,7 +161,8 @@ def test_decrease_interval_agrees_with_a_loop_over_resamples():
         decreases.append(100 - 100 * after[cells].mean((0, 1)) / before[cells].mean((0, 1)))
     bounds = np.percentile(decreases, (2.5, 97.5), axis=0)
     width = bounds[1] - bounds[0]
-    low, high = decrease_interval(before, after, resamples=4000)
+    monkeypatch.setattr(significance, "RESAMPLES", 4000)
+    low, high = decrease_interval(before, after)
     assert low.shape == high.shape == (2,)
     assert (np.abs(np.stack([low, high]) - bounds) < 0.05 * width).all()
 

@@ -25,9 +25,11 @@ from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.tables import TestRanks, TopK, write_test_ranks, write_top_k
+from src.measures.comparison import comparisons_of
 from src.measures.runs import list_runs
-from src.measures.summary import comparisons_of, summarise
-from src.report.estimates import Estimate, decimals_of, fixed, number, signed
+from src.measures.summary import summarise
+from src.metrics.significance import Estimate
+from src.report.estimates import decimals_of, estimate_text, fixed, number, signed
 from src.report.gallery import ShownAttack, evenly_spaced_items
 from src.report.names import attack_labels
 from src.report.plots import Curve, Plot, draw_curves, styles_of
@@ -452,7 +454,8 @@ def test_numbers_in_words():
     assert [number(x) for x in (0.12345, -2, 1e-7, np.nan)] == ["0.123", "−2", "1e−7", "–"]
     assert [signed(x) for x in (0.5, -0.5, 0.0)] == ["+0.5", "−0.5", "0"]
     assert [fixed(x, 2, sign=True) for x in (0.001, -0.001, -0.5)] == ["+0.00", "+0.00", "−0.50"]
-    assert Estimate(1, 0.5, 2).text == "1 (0.5 to 2)" and Estimate(1).text == "1"
+    assert estimate_text(Estimate(1, 0.5, 2)) == "1 (0.5 to 2)"
+    assert estimate_text(Estimate(1)) == "1"
     assert [decimals_of(pd.Series(of)) for of in ([0.36], [0.0162, 1], [12.0], [0.0])] == [
         3,
         4,
