@@ -41,6 +41,8 @@ SUBMITTED = "submitted:"
 """Begins the name of an attack that somebody's own images are."""
 COST = 0.02
 """Share of HR@20 that an entry may cost."""
+LOOKS = 0.1
+"""Reliance that an entry may cost."""
 _KNOWS_NOTHING = ("transfer", "other_recommender", "unaware")
 _KNOWS_DEFENCE = ("white_box", "ranks_only")
 _WORST = "worst"
@@ -256,21 +258,26 @@ def write_results(table: pd.DataFrame, path: Path) -> None:
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of scope ``one`` within the largest eps, the least exposed first, with ``marks``.
 
-    An entry is marked where it costs more than 2 % of the undefended HR@20, where its recommender hardly
-    looks at images, and where it is not evaluated.
+    An entry is marked where it costs more than 2 % of the undefended HR@20, where its recommender
+    looks at images less than the undefended one or hardly at all, and where it is not evaluated.
     """
     rows = table[table["scope"] == "one"]
     rows = rows[rows["eps"] == rows["eps"].max()]
     rows = rows.assign(exposure=strongest(rows))
-    plain = rows[rows["entry"] == UNDEFENDED]["hr20"]
-    marks = []
-    for _, row in rows.iterrows():
-        of = []
-        if len(plain) and row["hr20"] < (1 - COST) * plain.iloc[0]:
-            of.append(f"costs more than {100 * COST:.0f} % of HR@20")
-        if row["reliance"] < HARDLY:
-            of.append("hardly looks")
-        if row["indicator"]:
-            of.append(f"not evaluated: {row['indicator']}")
-        marks.append(of)
+    plain = rows[rows["entry"] == UNDEFENDED]
+    marks = [_marks_of(row, plain) for _, row in rows.iterrows()]
     return rows.assign(marks=marks).sort_values("exposure", kind="stable", ignore_index=True)
+
+
+def _marks_of(row: pd.Series, plain: pd.DataFrame) -> list[str]:
+    """Return the marks of an entry; ``plain`` holds the row of the undefended one, if there is one."""
+    marks = []
+    if (row["hr20"] < (1 - COST) * plain["hr20"]).any():
+        marks.append(f"costs more than {100 * COST:.0f} % of HR@20")
+    if row["reliance"] < HARDLY:
+        marks.append("hardly looks")
+    elif (row["reliance"] < plain["reliance"] - LOOKS).any():
+        marks.append("looks less")
+    if row["indicator"]:
+        marks.append(f"not evaluated: {row['indicator']}")
+    return marks
