@@ -29,7 +29,8 @@ PREPARED = study.prepared
 INTERACTIONS = [f"{DATA}/trainingset.tsv", f"{DATA}/testset.tsv"]
 TOGETHER = f"--trainings {' '.join(of.dataset for of in OTHERS)} " if OTHERS else ""
 PROMOTION = [f"{RESULTS}/promotion.tsv"] if study.promotion else []
-FINAL = [f"{RESULTS}/evaluation.txt", f"{RESULTS}/report.html"]
+BOUNDS = [table for of in STUDIES.values() for table in of.bounds_tables]
+FINAL = [f"{RESULTS}/evaluation.txt", f"{RESULTS}/report.html", *BOUNDS]
 
 
 wildcard_constraints:
@@ -38,6 +39,7 @@ wildcard_constraints:
     attack=one_of(study.attack_options),
     seed=one_of(study.seed_parts),
     name=one_of(study.ranked),
+    proof=one_of(study.proofs),
 
 
 def image_options(wildcards):
@@ -126,6 +128,7 @@ rule attacked:
             dataset=STUDIES,
             run=runs(CLEAN, study.weight_endings(study.seeds)),
         ),
+        BOUNDS,
     params:
         names=expand(ATTACKED, extractor=study.by_prefix, attack=study.attack_options),
     shell:
@@ -363,6 +366,39 @@ rule attack_rankings:
         "rankings of {wildcards.name} under attack; log: {log}"
     shell:
         "{AUDIT}rankings {params.options} --out {output[0]} > {log} 2>&1"
+
+
+# Proofs come after the attacks, which stand beside them and must not exceed them.
+rule bounds:
+    input:
+        INTERACTIONS,
+        f"{DATA}/{CLEAN}/classes.csv",
+        f"{DATA}/{CLEAN}/features.npy",
+        expand(
+            f"{DATA}/{ATTACKED}/{{made}}",
+            attack=study.attack_options,
+            made=("features.npy", "attack.tsv"),
+            allow_missing=True,
+        ),
+        lambda wildcards: f"{WEIGHTS}/{CLEAN}{study.proven_of(wildcards.proof)}.npz".format(**wildcards),
+    output:
+        update("results/{dataset}/bounds_{extractor}{proof}.tsv"),
+        update("results/{dataset}/bounds_{extractor}{proof}_lists.tsv"),
+    params:
+        options=lambda wildcards: quoted(
+            f"{DEVICE.format(dataset=wildcards.dataset)} "
+            f"{STUDIES[wildcards.dataset].by_prefix[wildcards.extractor].options} "
+            f"{study.proofs[wildcards.proof]} --out bounds_{wildcards.extractor}{wildcards.proof}"
+        ),
+    log:
+        f"{STAGE_LOGS}/bounds/{{extractor}}{{proof}}.log",
+    threads: THREADS
+    resources:
+        gpu=ON_GPU,
+    message:
+        "bounds of {wildcards.extractor}{wildcards.proof}; log: {log}"
+    shell:
+        "{AUDIT}bounds {params.options} > {log} 2>&1"
 
 
 rule summarize:

@@ -34,7 +34,7 @@ from src.measures.designs import REVERSED
 from src.metrics.effects import smallest_effect
 from src.recommenders.command import add_recommender_options, run_of
 from src.recommenders.factor_models import FactorModel
-from src.recommenders.read_out import weights_text
+from src.recommenders.read_out import add_score_options, weights_text
 from src.recommenders.registry import RECOMMENDERS
 
 PROTOCOLS = ("retrained", "test_time")
@@ -157,6 +157,8 @@ class CatalogueStudy:
     """Values of K in the summary."""
     rankings: str
     """Options of ``audits.rankings`` for every extractor; empty skips it."""
+    bounds: tuple[str, ...]
+    """Options of ``audits.bounds`` for every extractor, with ``--score_model``; empty proves nothing."""
     promotion: bool
     """True if ``audits.promotion`` measures exposure and places of the attacked items."""
     job_per_seed: bool
@@ -187,6 +189,7 @@ class CatalogueStudy:
             topk=entries.number("topk", 150),
             list_of_k=entries.numbers("list_of_k", (20, 50)),
             rankings=entries.text("rankings", ""),
+            bounds=entries.texts("bounds", ()),
             promotion=entries.flag("promotion", False),
             job_per_seed=entries.flag("job_per_seed", False),
         )
@@ -280,6 +283,8 @@ class CatalogueStudy:
                     f"of {self.extractors[0].name}: give --precision to all extractors alike"
                 )
         self._runs("retrained")
+        if len(self.proofs) < len(self.bounds):
+            raise UserError("bounds: two of them have the same name")
 
     @property
     def all_attacks(self) -> tuple[str, ...]:
@@ -337,8 +342,7 @@ class CatalogueStudy:
         options = self._attack_options(self.extractors[0], self.attack_options[attack])
         if options.objective == "class":
             return []
-        run = self._scored(options)
-        return [run.weights_name.removeprefix(run.experiment.name)]
+        return [_weights_ending(self._scored(options, f"attacks: --objective {options.objective}"))]
 
     def resembled(self, prefix: str, attack: str) -> list[str]:
         """Return the report of the attack that noise resembles (``--like``), if the study runs it."""
@@ -377,6 +381,29 @@ class CatalogueStudy:
     def ranked(self) -> list[str]:
         """Names of the extractors whose rankings are attacked."""
         return [extractor.name for extractor in self.extractors] if self.rankings else []
+
+    @cached_property
+    def proofs(self) -> dict[str, str]:
+        """Options of each proof of bounds by its part of names: ``crown_eps8_VBPR-ep100-lr0.05``."""
+        made = {}
+        for options in self.bounds:
+            of = self._proof_options(options)
+            run = self._scored(of, f"bounds: {options}:")
+            made[f"{of.method}_eps{of.eps:g}_{weights_text(run)}"] = options
+        return made
+
+    def proven_of(self, proof: str) -> str:
+        """Return the ending of the weights that a proof reads: ``_step100_VBPR``."""
+        return _weights_ending(self._scored(self._proof_options(self.proofs[proof]), "bounds"))
+
+    @property
+    def bounds_tables(self) -> list[str]:
+        """Tables of items that ``audits.bounds`` writes."""
+        return [
+            f"results/{self.dataset}/bounds_{prefix}{proof}.tsv"
+            for prefix in self.by_prefix
+            for proof in self.proofs
+        ]
 
     @property
     def seed_parts(self) -> dict[str, int]:
@@ -425,18 +452,24 @@ class CatalogueStudy:
         fidelity = fidelity_of(options)
         settings = attack_settings(options, fidelity)
         made_here = settings.objective and not isinstance(settings.attack, Given)
-        recommender = weights_text(self._scored(options)) if made_here else ""
+        aim = f"attacks: --objective {options.objective}"
+        recommender = weights_text(self._scored(options, aim)) if made_here else ""
         return experiment(settings, model_dir_of(options), fidelity, recommender)
 
-    def _scored(self, options: argparse.Namespace) -> Run:
-        """Return the recommender whose lists an attack changes; ``UserError`` if the study lacks it."""
+    def _scored(self, options: argparse.Namespace, needing: str) -> Run:
+        """Return the recommender that ``--score_model`` names; ``UserError`` if the study lacks it.
+
+        ``needing`` begins the message: what needs that recommender.
+        """
         if options.score_model not in self.visual or options.score_epochs != self.epoch:
             raise UserError(
-                f"attacks: --objective {options.objective} needs --score_model with one of "
+                f"{needing} needs --score_model with one of "
                 f"{', '.join(self.visual)} and --score_epochs {self.epoch}"
             )
         if options.score_seed not in self.seeds:
-            raise UserError(f"attacks: --score_seed {options.score_seed} is none of the seeds")
+            raise UserError(
+                f"{needing} has --score_seed {options.score_seed}, which is none of the seeds"
+            )
         return run_of(
             self._recommender_options,
             options.score_model,
@@ -444,6 +477,14 @@ class CatalogueStudy:
             self.topk,
             options.score_seed,
         )
+
+    def _proof_options(self, options: str) -> argparse.Namespace:
+        """Return the options of ``audits.bounds`` that name a proof."""
+        parser = OptionsParser(f"bounds: {options}")
+        parser.add_argument("--method", default="crown")
+        parser.add_argument("--eps", type=float, default=8.0)
+        add_score_options(parser)
+        return parser.parse_known_args(shlex.split(options))[0]
 
     def _attack_options(self, extractor: StudiedExtractor, attack: str) -> argparse.Namespace:
         """Return the options of stage 3, as it reads them."""
@@ -491,6 +532,10 @@ def _classes(entry: str, texts: Sequence[str]) -> list[tuple[int, int]]:
 
 def _attack_part(attacked: Experiment) -> str:
     return replace(attacked, model_dir=None).name
+
+
+def _weights_ending(run: Run) -> str:
+    return run.weights_name.removeprefix(run.experiment.name)
 
 
 def _with_seed(name: str, run: Run, seed: int | str) -> str:

@@ -32,6 +32,8 @@ from src.recommenders.registry import RECOMMENDERS
 FOLDER = Path("leaderboard")
 BUDGETS = ("small", "full")
 NOWHERE, FRONT, EXTRACTOR, RECOMMENDER = "nowhere", "in front", "in extractor", "in recommender"
+PROOFS = ("crown", "ibp")
+"""Methods of ``audits.bounds`` that prove in L-inf, and of the recommender as it ranks."""
 ORIGIN = 0
 """Origin class of the class attack, whose items are drawn from the whole catalogue instead."""
 
@@ -210,6 +212,12 @@ def _part(known: Mapping[str, str]) -> Any:
     return parse
 
 
+def _proof(value: Any, place: str) -> str:
+    if value not in PROOFS:
+        raise UserError(f"{place}: no {value!r}: choose from {', '.join(PROOFS)}")
+    return value
+
+
 _NETWORK = {"arch": "", "checkpoint": "", "train": ""}
 _PLAIN = {"name": "VBPR", "options": ""}
 
@@ -229,6 +237,8 @@ class Entry(Described):
     another network than the catalogue's."""
     preprocess: str = _key(_text, NONE)
     recommender: Mapping[str, str] = _key(_part(_PLAIN), None)
+    bounds: str = _key(_proof, "")
+    """Method of ``audits.bounds`` that proves what no attack exceeds; empty for no proof."""
     datasets: tuple[str, ...] = _key(_texts, ())
     """Catalogues that it is for; none means all."""
     notes: str = _key(_text, "")
@@ -248,6 +258,8 @@ class Entry(Described):
             raise UserError(f"{place}extractor: checkpoint: it is models/<folder>/<file>")
         if ("{trained}" in self.preprocess) > bool(self.network["train"]):
             raise UserError(f"{place}preprocess: {{trained}} needs extractor: train")
+        if self.bounds and self.preprocess != NONE:
+            raise UserError(f"{place}bounds: there are none through {self.preprocess}")
         if self.ranking["name"] not in RECOMMENDERS:
             known = ", ".join(RECOMMENDERS)
             raise UserError(f"{place}recommender: no {self.ranking['name']!r}: choose from {known}")
@@ -424,6 +436,16 @@ class Evaluation:
             ]
         return attacks
 
+    def _proofs(self) -> list[str]:
+        """Options of ``audits.bounds`` within each budget of the suite, if the entry asks for bounds."""
+        if not self.entry.bounds or self.suite.norm != "inf":
+            return []
+        return [
+            f"--method {self.entry.bounds} --eps {eps:g} --k {self.suite.k} "
+            f"--items random:{self.budget.items} {self.scored}"
+            for eps in self.budget.eps
+        ]
+
     @cached_property
     def studies(self) -> dict[str, CatalogueStudy]:
         return studies_of(Entries.of(self.study))
@@ -435,6 +457,11 @@ class Evaluation:
         if self.extractor is None and self.entry.name != UNDEFENDED:
             return frozenset({*own, *self._of_undefended})
         return frozenset(own)
+
+    @property
+    def bounds(self) -> list[Path]:
+        """Tables of proven bounds of its items, which are there once its study has run."""
+        return [Path(table) for study in self.studies.values() for table in study.bounds_tables]
 
     @property
     def reports(self) -> list[Path]:
@@ -504,6 +531,7 @@ class Evaluation:
             "test_time_attacks": attacks,
             "recommenders": [plain, model] if plain else [model],
             "recommender_options": self._recommender_options,
+            "bounds": self._proofs(),
             "epoch": self.catalogue.epoch,
             "seeds": list(self.budget.seeds),
             "protocols": ["test_time"],

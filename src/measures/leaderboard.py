@@ -192,10 +192,11 @@ def with_submissions(table: pd.DataFrame, recorded: pd.DataFrame) -> pd.DataFram
 
 
 def with_bounds(table: pd.DataFrame, files: Sequence[Path], items: np.ndarray) -> pd.DataFrame:
-    """Return ``table`` with what ``audits.bounds`` proved of its ``items``, in a file for each training.
+    """Return ``table`` with what ``audits.bounds`` proved of its ``items``.
 
-    A bound is the mean over items and trainings, in the row of its norm and eps. ``UserError`` where an
-    item is missing; ``RuntimeError`` where an attack exceeds a bound, since one of the two is wrong.
+    There is a file for each training and eps. A bound is the mean over items and trainings, in the row
+    of its norm and eps. ``UserError`` where an item is missing; ``RuntimeError`` where an attack exceeds
+    a bound, since one of the two is wrong.
     """
     proven = []
     for path in files:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,9 @@ JPEG = {
 }
 
 
+PLAIN = read_entry("undefended", FOLDER)
+
+
 def written(folder: Path, values) -> Path:
     path = folder / "mine.yaml"
     path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
@@ -46,7 +50,7 @@ def evaluation(name: str, budget: str = "small", **catalogue: str) -> Evaluation
     settings = {"arch": "c2f2", "target": "7", "pictures": "--data d.npz --dataset fashion"}
     return Evaluation(
         read_entry(name, FOLDER),
-        read_entry("undefended", FOLDER),
+        PLAIN,
         Catalogue.of(settings | catalogue, ""),
         "shop",
         read_suite(budget, {}, FOLDER),
@@ -73,6 +77,8 @@ def evaluation(name: str, budget: str = "small", **catalogue: str) -> Evaluation
         ),
         ({"preprocess": "denoiser:{trained}"}, "{trained} needs extractor: train"),
         ({"datasets": "shop"}, "datasets: it is a list"),
+        ({"bounds": "smoothing"}, "bounds: no 'smoothing': choose from crown, ibp"),
+        ({"bounds": "crown"}, "bounds: there are none through jpeg:quality=50"),
         ({"notes": "it's"}, None),
     ],
 )
@@ -160,6 +166,16 @@ def test_a_recommender_is_shown_the_attacks_on_the_plain_one():
     )
 
 
+def test_an_entry_that_asks_for_bounds_has_a_table_for_each_eps_and_training():
+    undefended = replace(evaluation("undefended", "full"), entry=replace(PLAIN, bounds="crown"))
+    assert [str(path) for path in undefended.bounds] == [
+        f"results/{dataset}/bounds_crown_eps{eps}_VBPR-ep100-lr0.05.tsv"
+        for dataset in ("shop", "shop_1", "shop_2")
+        for eps in (2, 4, 8)
+    ]
+    assert evaluation("undefended").bounds == []
+
+
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
     path = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-P", "-m", "audits.leaderboard", *map(str, words)]
@@ -206,6 +222,8 @@ def shop(tmp_path_factory) -> Path:
     (folder / "leaderboard" / "suite.yaml").write_text(
         yaml.safe_dump(suite | {"attacks": suite["attacks"][:1]})
     )
+    with (folder / "leaderboard" / "entries" / "undefended.yaml").open("a") as entry:
+        entry.write("bounds: crown\n")
     words = "demo --dataset shop --items 60 --users 40 --size 28 --per_class 8"
     command = [sys.executable, str(ROOT / "prepare_dataset.py"), *words.split()]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
@@ -231,6 +249,8 @@ def test_evaluated_entries_have_their_rows(shop):
     assert plain["scope"].tolist() == bits["scope"].tolist() == ["one", "all"]
     assert plain["knows_nothing"].isna().all() and bits["knows_nothing"].notna().all()
     assert set(bits["suite"]) == {"3 small extractor_seeds=0 items=5 steps=2"}
+    assert plain["bound_method"].tolist() == ["crown", ""] and bits["bound"].isna().all()
+    assert plain["knows_defence"].iloc[0] <= plain["bound"].iloc[0] <= 1
     assert bits["hr20"].between(bits["hr20_low"], bits["hr20_high"]).all()
     page = run(shop, "page", "--out", "page.md", "--table", "all.tsv")
     assert page.returncode == 0, page.stderr

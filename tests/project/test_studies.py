@@ -39,6 +39,7 @@ SMALL = {
 }
 """Seven jobs."""
 PAIR = {"origin": 3, "target": 4}
+EXTRACTORS = SMALL["extractors"] | {"b": {"options": "--defense 1 --model_dir b"}}
 
 VERBS = '''#!{python}
 """Leaves the files of a verb, in a moment, and says so in calls.txt and finished.txt."""
@@ -371,6 +372,23 @@ def test_attacks_on_lists_are_named_and_wait_for_their_recommender():
     assert study.scored_by(noise) == []
 
 
+SCORED = "--score_model VBPR --score_epochs 2"
+
+
+def test_bounds_are_proven_after_the_attacks_that_they_must_exceed(place):
+    prove = f"--eps 4 --items random:5 {SCORED}"
+    study = place.small(bounds=[f"--method ibp {prove}", prove], extractors=EXTRACTORS)
+    output = place.run(study, "attacked", "--dry-run", "-p")
+    commands = re.findall(r"-m audits\.bounds (.*) >", output)
+    assert sorted(commands) == [
+        f"--dataset small --gpu -1 {options} {given} --out bounds_{prefix}{method}_eps4_VBPR-ep2"
+        for options, prefix in (("--defense 0", ""), ("--defense 1 --model_dir b", "b_"))
+        for given, method in ((prove, "crown"), (f"--method ibp {prove}", "ibp"))
+    ]
+    attack = output.index("stage 3, b_fgsm_0_1")
+    assert attack < min(output.index(f"bounds of b_{method}") for method in ("crown", "ibp"))
+
+
 def test_a_defence_in_front_is_an_extractor_of_its_own():
     extractors = {
         **SMALL["extractors"],
@@ -498,6 +516,11 @@ HALF["b"]["options"] += " --precision bf16"
         ({"extractors": {"a": {"options": "--preprocess bits:n=3"}}}, "are those of bits-n3"),
         ({"extractors": {"bits-n9": {"options": "--preprocess bits:n=9"}}}, "from 1 to 8, not 9"),
         ({"extractors": HALF}, "give --precision to all"),
+        ({"bounds": ["--eps 4"]}, "bounds: --eps 4: needs --score_model with one of VBPR"),
+        (
+            {"bounds": [f"--method crown {SCORED}", SCORED]},
+            "bounds: two of them have the same name",
+        ),
         ({"extractors": {"original": {"train": "--recipe plain"}}}, "train: .*--out"),
     ],
 )
