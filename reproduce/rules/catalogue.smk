@@ -15,6 +15,9 @@ with one_line_errors():
         Layout(study.dataset).require_data()
         for file in study.prepared:
             require_file(file)
+    for of in STUDIES.values():
+        for file in of.deployed_files:
+            require_file(file, f"make first what is deployed, {of.deployed}")
 
 DATA, LISTS, WEIGHTS = "data/{dataset}", "rec_results/{dataset}", "rec_model_weights/{dataset}"
 RESULTS = f"results/{study.dataset}"
@@ -54,6 +57,7 @@ def image_options(wildcards):
 def list_options(dataset, experiments, seeds, recommenders=study.visual):
     """The options of rec_generator.py; those of trainings only where a recommender trains in epochs."""
     trained = f"--epochs {study.epoch} {study.recommender_options} " if study.trains(recommenders) else ""
+    trained += f"--deployed {study.deployed} " if study.deployed else ""
     return quoted(
         f"{DEVICE.format(dataset=dataset)} --experiment_name {' '.join(experiments)} "
         f"--model {' '.join(recommenders)} --topk {study.topk} {trained}"
@@ -69,6 +73,14 @@ def training_options(experiment, seeds):
         return list_options(wildcards.dataset, [experiment.format(**wildcards)], chosen)
 
     return options
+
+
+def test_time_options(wildcards):
+    """The same of a job that ranks attacked features by the recommenders of clean ones."""
+    attacked = [f"{wildcards.extractor}{attack}" for attack in study.attack_options]
+    options = list_options(wildcards.dataset, attacked, study.seeds)
+    trained = "" if study.deployed else f"--load_weights_from {wildcards.extractor}original "
+    return trained + options
 
 
 def trained_lists(experiment, seeds):
@@ -234,6 +246,7 @@ rule recommend:
     input:
         INTERACTIONS,
         f"{DATA}/{CLEAN}/features.npy",
+        lambda wildcards: STUDIES[wildcards.dataset].deployed_files,
     output:
         update(trained_lists(CLEAN, study.seeds)),
         update(
@@ -311,18 +324,13 @@ rule recommend_at_test_time:
             )
         ),
     params:
-        options=lambda wildcards: list_options(
-            wildcards.dataset,
-            [f"{wildcards.extractor}{attack}" for attack in study.attack_options],
-            study.seeds,
-        ),
+        options=test_time_options,
     log:
         f"{STAGE_LOGS}/recommend_at_test_time/{CLEAN}.log",
     message:
         f"stage 4, recommenders of {CLEAN_JOB} at test time; log: {{log}}"
     shell:
-        f"{{PYTHON}}rec_generator.py --load_weights_from {CLEAN_JOB} {{params.options}}"
-        " > {log} 2>&1"
+        "{PYTHON}rec_generator.py {params.options} > {log} 2>&1"
 
 
 rule evaluate:

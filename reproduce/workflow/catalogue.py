@@ -19,6 +19,7 @@ from reproduce.workflow.options import OptionsParser
 from reproduce.workflow.training import Training, trained_file
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import CLEAN, PUBLISHED, Experiment, Run, check_name
+from src.artifacts.layout import Layout
 from src.attacks.given import Given
 from src.attacks.registry import ATTACKS
 from src.attacks.settings import add_attack_options, attack_of, attack_settings, experiment
@@ -151,6 +152,8 @@ class CatalogueStudy:
     prepare: str
     """Source and options of ``prepare_dataset.py``; empty for an existing data set."""
     recommender_options: str
+    deployed: str
+    """Clean experiment, of no extractor of the study, whose recommenders rank unchanged; empty trains."""
     protocols: tuple[str, ...]
     topk: int
     list_of_k: tuple[int, ...]
@@ -185,6 +188,7 @@ class CatalogueStudy:
             seeds=entries.numbers("seeds"),
             prepare=entries.text("prepare", ""),
             recommender_options=entries.text("recommender_options", ""),
+            deployed=entries.text("deployed", ""),
             protocols=entries.choices("protocols", PROTOCOLS, PROTOCOLS),
             topk=entries.number("topk", 150),
             list_of_k=entries.numbers("list_of_k", (20, 50)),
@@ -263,6 +267,8 @@ class CatalogueStudy:
                 f"recommenders: {self.blind[0]} reads no images, so its only experiment is {CLEAN}: "
                 f"name the extractor {CLEAN} too"
             )
+        if self.deployed:
+            self._check_deployed()
         names = list(self.attack_options)
         once = {_attack_part(self._on_first(attack)) for attack in self.all_attacks}
         if len(once) < len(self.all_attacks):
@@ -285,6 +291,32 @@ class CatalogueStudy:
         self._runs("retrained")
         if len(self.proofs) < len(self.bounds):
             raise UserError("bounds: two of them have the same name")
+
+    def _check_deployed(self) -> None:
+        """Raise ``UserError`` for a deployed recommender that the study would train."""
+        experiment = Experiment.parse(self.deployed)
+        if experiment.attack or experiment.extractor in self.by_name:
+            raise UserError(
+                f"deployed: {self.deployed} is not the clean experiment of an extractor of another study"
+            )
+        if self.protocols != ("test_time",):
+            raise UserError("deployed: recommenders stay, so that protocols has test_time alone")
+        for name in self.visual:
+            if RECOMMENDERS[name].reads_pixels or not self.trains([name]):
+                raise UserError(f"deployed: {name} has no weights that read features")
+
+    @property
+    def deployed_files(self) -> list[str]:
+        """Features and weights of the deployed recommenders, which another study makes."""
+        if not self.deployed:
+            return []
+        layout, clean = Layout(self.dataset), Experiment.parse(self.deployed)
+        runs = [
+            run_of(self._recommender_options, name, clean, self.topk, seed)
+            for name in self.visual
+            for seed in self.seeds
+        ]
+        return [str(layout.features(clean)), *(str(layout.weights(run)) for run in runs)]
 
     @property
     def all_attacks(self) -> tuple[str, ...]:
@@ -442,9 +474,13 @@ class CatalogueStudy:
 
     def _runs(self, protocol: str) -> list[Run]:
         """Return a run of each attacked recommender, with seed 1."""
-        options = self._recommender_options
-        runs = [run_of(options, name, Experiment(), self.topk, 1) for name in self.visual]
-        return [replace(run, protocol=protocol) for run in runs]
+        return [replace(self._run(name, 1), protocol=protocol) for name in self.visual]
+
+    def _run(self, name: str, seed: int) -> Run:
+        """Return the run of a recommender on the undefended extractor, whose ending all others have."""
+        trained_on = Experiment.parse(self.deployed or CLEAN)
+        run = run_of(self._recommender_options, name, trained_on, self.topk, seed)
+        return run.deployed_on(Experiment()) if self.deployed else run
 
     def _attacked(self, extractor: StudiedExtractor, attack: str) -> Experiment:
         """Return the attacked experiment, named as stage 3 names it."""
@@ -470,13 +506,7 @@ class CatalogueStudy:
             raise UserError(
                 f"{needing} has --score_seed {options.score_seed}, which is none of the seeds"
             )
-        return run_of(
-            self._recommender_options,
-            options.score_model,
-            Experiment(),
-            self.topk,
-            options.score_seed,
-        )
+        return self._run(options.score_model, options.score_seed)
 
     def _proof_options(self, options: str) -> argparse.Namespace:
         """Return the options of ``audits.bounds`` that name a proof."""

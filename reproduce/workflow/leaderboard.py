@@ -18,7 +18,7 @@ from reproduce.workflow.catalogue import CatalogueStudy, studies_of
 from reproduce.workflow.entries import Entries
 from reproduce.workflow.options import OptionsParser
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import Experiment, Run, check_name
+from src.artifacts.experiments import CLEAN, Experiment, Run, check_name
 from src.artifacts.layout import Layout
 from src.attacks.registry import PGD
 from src.cli import add_extractor_options, add_fidelity_option
@@ -212,6 +212,12 @@ def _part(known: Mapping[str, str]) -> Any:
     return parse
 
 
+def _flag(value: Any, place: str) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{place}: it is yes or no, not {value!r}")
+    return value
+
+
 def _proof(value: Any, place: str) -> str:
     if value not in PROOFS:
         raise UserError(f"{place}: no {value!r}: choose from {', '.join(PROOFS)}")
@@ -237,6 +243,9 @@ class Entry(Described):
     another network than the catalogue's."""
     preprocess: str = _key(_text, NONE)
     recommender: Mapping[str, str] = _key(_part(_PLAIN), None)
+    deployed: bool = _key(_flag, False)
+    """True if the undefended entry's recommender ranks unchanged; others learn from the features of this
+    entry."""
     bounds: str = _key(_proof, "")
     """Method of ``audits.bounds`` that proves what no attack exceeds; empty for no proof."""
     datasets: tuple[str, ...] = _key(_texts, ())
@@ -265,6 +274,8 @@ class Entry(Described):
             raise UserError(f"{place}recommender: no {self.ranking['name']!r}: choose from {known}")
         if not RECOMMENDERS[self.ranking["name"]].reads_images:
             raise UserError(f"{place}recommender: {self.ranking['name']} reads no images")
+        if self.deployed and self._where not in (FRONT, EXTRACTOR, f"{FRONT} and {EXTRACTOR}"):
+            raise UserError(f"{place}deployed: it is for a defence {FRONT} or {EXTRACTOR} alone")
         if self.place != self._where:
             raise UserError(f"{place}place: {self.place!r}, but what it holds is {self._where}")
 
@@ -333,9 +344,10 @@ class Evaluation:
         add_recommender_options(parser)
         add_fidelity_option(parser)
         words = shlex.split(f"--epochs {self.catalogue.epoch} {self._recommender_options}")
-        return run_of(
+        run = run_of(
             parser.parse_args(words), self.entry.ranking["name"], Experiment(), self.suite.k
         )
+        return run.deployed_on(Experiment()) if self.entry.deployed else run
 
     @property
     def _recommender_options(self) -> str:
@@ -531,6 +543,7 @@ class Evaluation:
             "test_time_attacks": attacks,
             "recommenders": [plain, model] if plain else [model],
             "recommender_options": self._recommender_options,
+            "deployed": CLEAN if self.entry.deployed else "",
             "bounds": self._proofs(),
             "epoch": self.catalogue.epoch,
             "seeds": list(self.budget.seeds),

@@ -11,6 +11,7 @@ from jinja2 import Template
 from matplotlib.axes import Axes
 
 from src.artifacts.atomic import atomic_outputs
+from src.artifacts.experiments import CLEAN, DEPLOYED
 from src.measures.leaderboard import COST, LOOKS, SUBMITTED, UNDEFENDED, ranked, read_results
 from src.recommenders.reliance import HARDLY
 from src.report.plots import NEUTRAL, Plot, styles_of
@@ -130,6 +131,7 @@ def _table(rows: pd.DataFrame) -> str:
         *("knows the defence", "bound", "best known attack", "marks"),
     ]
     lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
+    plain = rows[rows["entry"] == UNDEFENDED]
     for _, row in rows.iterrows():
         cells = [
             row["entry"],
@@ -140,10 +142,24 @@ def _table(rows: pd.DataFrame) -> str:
             *(_points(row[name]) for name in ("clean", "noise", "knows_nothing", "knows_defence")),
             _points(row["bound"]) + (f" ({row['bound_method']})" if row["bound_method"] else ""),
             f"{_attack(row['attack'])}, {_interval(100 * row['low'], 100 * row['high'])}",
-            ", ".join(row["marks"]) or "",
+            ", ".join([*row["marks"], *_kept(row, plain)]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _kept(row: pd.Series, plain: pd.DataFrame) -> list[str]:
+    """Say that the deployed recommender stays valid, if the entry has it and HR@K costs no more than 2 %.
+
+    ``plain`` holds the row of the undefended entry, whose recommender is deployed, if there is one.
+    """
+    if not row["recommender"].endswith(DEPLOYED + CLEAN):
+        return []
+    return [
+        f"keeps the deployed recommender valid: HR {before:.3f} before, {row['hr20']:.3f} after"
+        for before in plain["hr20"]
+        if row["hr20"] >= (1 - COST) * before
+    ]
 
 
 def _points(value: float) -> str:

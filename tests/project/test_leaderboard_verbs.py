@@ -24,6 +24,7 @@ from reproduce.workflow.leaderboard import (
     read_suite,
 )
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment
 from src.measures.leaderboard import COLUMNS, read_results
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +78,15 @@ def evaluation(name: str, budget: str = "small", **catalogue: str) -> Evaluation
         ),
         ({"preprocess": "denoiser:{trained}"}, "{trained} needs extractor: train"),
         ({"datasets": "shop"}, "datasets: it is a list"),
+        ({"deployed": 1}, "deployed: it is yes or no, not 1"),
+        (
+            {
+                "deployed": True,
+                "recommender": {"name": "AMR"},
+                "place": "in front and in recommender",
+            },
+            "deployed: it is for a defence in front or in extractor alone",
+        ),
         ({"bounds": "smoothing"}, "bounds: no 'smoothing': choose from crown, ibp"),
         ({"bounds": "crown"}, "bounds: there are none through jpeg:quality=50"),
         ({"notes": "it's"}, None),
@@ -174,6 +184,19 @@ def test_an_entry_that_asks_for_bounds_has_a_table_for_each_eps_and_training():
         for eps in (2, 4, 8)
     ]
     assert evaluation("undefended").bounds == []
+
+
+def test_a_deployed_recommender_is_that_of_the_undefended_entry():
+    fare, plain = evaluation("fare"), evaluation("undefended")
+    study = next(iter(fare.studies.values()))
+    assert fare.run == plain.run.deployed_on(Experiment())
+    assert study.deployed_files == [
+        "data/shop/original/features.npy",
+        f"rec_model_weights/shop/{plain.run.weights_name}.npz",
+    ]
+    own = [name for name in fare.attacks if name.startswith("annealed_")]
+    assert len(own) == 5 and all(name.endswith("_VBPR-ep100-lr0.05-of-original") for name in own)
+    assert not next(iter(evaluation("madry").studies.values())).deployed
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess:

@@ -105,6 +105,23 @@ def test_page_names_every_defence_that_holds_and_every_one_that_looks_away(tmp_p
     }
 
 
+@pytest.mark.parametrize(
+    ("hr", "mark"),
+    [
+        (0.395, "keeps the deployed recommender valid: HR 0.400 before, 0.395 after"),
+        (0.39, "costs more than 2 % of HR@20"),
+    ],
+)
+def test_page_says_which_defence_keeps_the_deployed_recommender(tmp_path, hr, mark):
+    folder = tmp_path / "shop"
+    results(folder, "undefended", 0.11, 0.4)
+    results(folder, "fare", 0.03, hr, recommender="VBPR_lr0.05_of-original", extractor_seeds=3)
+    page, _ = write_page(tmp_path / "leaderboard.md", {"shop": sorted(folder.iterdir())})
+    (row,) = re.findall(r"^\| fare .* \| ([^|]*) \|$", page.read_text(), re.MULTILINE)
+    assert row == mark
+    assert ("fare holds" in page.read_text()) == (hr == 0.395)
+
+
 def test_rows_of_different_suites_are_in_tables_of_their_own(tmp_path):
     folder = tmp_path / "shop"
     results(folder, "undefended", 0.11, 0.4)
