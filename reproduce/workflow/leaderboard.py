@@ -4,6 +4,7 @@ All of them are YAML files below ``leaderboard/``. A wrong one is a ``UserError`
 and the key.
 """
 
+import argparse
 import re
 import shlex
 from collections.abc import Mapping
@@ -174,6 +175,8 @@ class Suite(Described):
     norm: str = _key(_text)
     attacks: tuple[str, ...] = _key(_texts)
     """Attacks on lists: ``{steps}`` and ``{twice}`` stand for the budget's steps."""
+    random_attacks: tuple[str, ...] = _key(_texts)
+    """Further attacks on lists, on defences that draw random numbers: more draws must gain nothing."""
     budgets: Mapping[str, Budget] = _key(_budgets)
 
 
@@ -428,24 +431,28 @@ class Evaluation:
     @property
     def extractor(self) -> str | None:
         """Prefix of the extractor's experiments; None for the undefended network."""
+        return model_dir_of(self._extractor_options())
+
+    def _extractor_options(self) -> argparse.Namespace:
+        """Options of stages 1 and 3 on the first training, as they read them."""
         parser = OptionsParser(f"{self.entry.name}: extractor")
         add_extractor_options(parser)
         add_preprocess_option(parser)
         options = self.extractor_options.replace("{dataset}", self.dataset)
-        return model_dir_of(parser.parse_args(shlex.split(options)))
+        return parser.parse_args(shlex.split(options))
 
     def _attacks(self) -> list[str]:
         """Noise first, then the attack on classes, then those on the lists of its recommender."""
-        budget = self.budget
+        budget, on_lists = self.budget, self.suite.attacks
+        if self._extractor_options().preprocess.is_random:
+            on_lists += self.suite.random_attacks
         attacks = []
         for eps in budget.eps:
             within = f"--eps {eps:g} --l {self.suite.norm} --items random:{budget.items}"
             attacks += [f"--attack_type noise {within}"]
             if self.suite.norm in PGD.norms:
                 attacks += [f"--attack_type pgd --steps {budget.steps} {within}"]
-            attacks += [
-                f"{self._filled(attack)} {within} {self.scored}" for attack in self.suite.attacks
-            ]
+            attacks += [f"{self._filled(attack)} {within} {self.scored}" for attack in on_lists]
         return attacks
 
     def _proofs(self) -> list[str]:

@@ -17,6 +17,8 @@ CONVERGED = 0.02
 """Share of its change that an attack may still gain from more steps."""
 _BY_DRAWS = 0.02
 """Exposure that an attack on a random defence may gain by more draws."""
+MORE_DRAWS = "more draws gain"
+"""Sign that an attack on a random defence takes the mean of too few draws."""
 _NO_SLOPE = 0.05
 """Share of the images that may start without a usable gradient."""
 _STILL_RISING = 0.5
@@ -62,7 +64,7 @@ def _signs_of_failure(row: pd.Series, told: pd.DataFrame) -> list[str]:
     same_effort = (alike["eps"] == row["eps"]) & (alike["effort"] == row["effort"])
     wider = same_effort & (alike["draws"] > row["draws"])
     if (wider & (alike["gain"] > row["gain"] + _BY_DRAWS)).any():
-        found.append("more draws gain")
+        found.append(MORE_DRAWS)
     if (alike["eps"] < row["eps"]).any():
         found.append("a smaller budget gains more")
     if row["objective"] == "class":

@@ -17,6 +17,7 @@ from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
 from src.artifacts.tables import TestRanks
 from src.attacks.given import GIVEN
+from src.measures.attack_failures import MORE_DRAWS
 from src.measures.changes import SEED, TRAINING, USER
 from src.measures.exposure import Subject
 from src.measures.promotion import Trainings, attacked_ids, promotion_table
@@ -155,8 +156,13 @@ def best_known(rows: pd.DataFrame) -> dict[str, object]:
     best = known.loc[known["after"].idxmax()]
     adaptive = knowing.loc[knowing["after"].idxmax()]
     # Where twice the steps gain, the row of the fewer steps says so: that of the more is not checked.
-    alike = knowing[knowing["objective"] == adaptive["objective"]]
-    signs = [sign for text in alike["indicator"] for sign in text.split("; ") if sign]
+    # Whether the draws of a random defence are enough is checked for one objective, for all of them.
+    signs = [
+        sign
+        for objective, text in zip(knowing["objective"], knowing["indicator"], strict=True)
+        for sign in text.split("; ")
+        if sign and (objective == adaptive["objective"] or sign == MORE_DRAWS)
+    ]
     if nothing["after"].max() > adaptive["after"] * (1 + _MORE):
         signs.append("an attack that knows less gains more")
     return {

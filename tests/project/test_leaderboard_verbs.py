@@ -176,6 +176,17 @@ def test_a_recommender_is_shown_the_attacks_on_the_plain_one():
     )
 
 
+def test_random_defences_alone_are_attacked_with_more_draws_too():
+    noise = evaluation("random_noise", "full")
+    plain = [name for name in noise.attacks if "_eot40" not in name]
+    more = noise.attacks - set(plain)
+    kinds = ("_rank_eps2.0_nb_iter100_", "_rank_eps4.0_nb_iter100_", "_rank_eps8.0_nb_iter100_")
+    assert sorted(re.search(r"_rank_eps.*?_nb_iter\d+_", name)[0] for name in more) == list(kinds)
+    assert all(any(kind in name for name in plain) for kind in kinds)
+    for entry in ("undefended", "smooth", "jpeg50"):  # the noise of smooth is fixed
+        assert not any("_eot" in name for name in evaluation(entry).attacks)
+
+
 def test_an_entry_that_asks_for_bounds_has_a_table_for_each_eps_and_training():
     undefended = replace(evaluation("undefended", "full"), entry=replace(PLAIN, bounds="crown"))
     assert [str(path) for path in undefended.bounds] == [
