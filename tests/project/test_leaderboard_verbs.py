@@ -257,7 +257,7 @@ def shop(tmp_path_factory) -> Path:
         yaml.safe_dump(suite | {"attacks": suite["attacks"][:1]})
     )
     with (folder / "leaderboard" / "entries" / "undefended.yaml").open("a") as entry:
-        entry.write("bounds: crown\n")
+        entry.write("bounds: ibp\n")
     words = "demo --dataset shop --items 60 --users 40 --size 28 --per_class 8"
     command = [sys.executable, str(ROOT / "prepare_dataset.py"), *words.split()]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
@@ -283,7 +283,7 @@ def test_evaluated_entries_have_their_rows(shop):
     assert plain["scope"].tolist() == bits["scope"].tolist() == ["one", "all"]
     assert plain["knows_nothing"].isna().all() and bits["knows_nothing"].notna().all()
     assert set(bits["suite"]) == {"3 small extractor_seeds=0 items=5 steps=2"}
-    assert plain["bound_method"].tolist() == ["crown", ""] and bits["bound"].isna().all()
+    assert plain["bound_method"].tolist() == ["ibp", ""] and bits["bound"].isna().all()
     assert plain["knows_defence"].iloc[0] <= plain["bound"].iloc[0] <= 1
     assert bits["hr20"].between(bits["hr20_low"], bits["hr20_high"]).all()
     page = run(shop, "page", "--out", "page.md", "--table", "all.tsv")
