@@ -69,8 +69,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--deployed",
         metavar="EXPERIMENT",
-        help="rank the clean features of another extractor by the recommender trained on this clean "
-        "experiment, which stays as it is (after train_extractor.py --recipe fare)",
+        help="rank features of another extractor, clean or attacked, by the recommender trained on this "
+        "clean experiment, which stays as it is (after train_extractor.py --recipe fare)",
     )
     parser.add_argument(
         "--lists",
@@ -212,8 +212,9 @@ def recommend(
                 training = tuned(training, grid, of_clean, gpu, progress, options.force)
             if options.deployed:
                 run = recommend_deployed(training, experiment, data, ranking, options.force)
-                before = accuracy(training.ranks(load_clean()))
-                print(f"{layout.test_ranks(training.run)}, before: {before}")
+                if not experiment.attack:
+                    before = accuracy(training.ranks(load_clean()))
+                    print(f"{layout.test_ranks(training.run)}, before: {before}")
             elif clean:
                 run = replace(run, protocol="test_time")
                 recommend_at_test_time(run, training, data, load_clean, ranking, options.force)

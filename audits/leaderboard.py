@@ -148,12 +148,7 @@ def _pairs(option: str, words: list[str]) -> dict[str, str]:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    from src.artifacts.layout import Layout
-    from src.measures.leaderboard import (
-        read_results,
-        with_bounds,
-        with_submissions,
-    )
+    from src.measures.leaderboard import read_results, with_bounds, with_submissions
 
     found = evaluations(options)
     # The images of the undefended entry, which is the first of all, are shown to the others too.
@@ -166,9 +161,8 @@ def evaluate(options: argparse.Namespace) -> None:
         measured = _measured(of, of.attacks, seconds)
         table = measured.rows()
         path = _results(of)
-        bounds = [Layout(name).result(f"bounds_{of.entry.name}.tsv") for name in of.studies]
-        if all(file.is_file() for file in bounds):
-            table = with_bounds(table, bounds, measured.items)
+        if of.bounds:
+            table = with_bounds(table, of.bounds, measured.items)
         if path.is_file():
             recorded = read_results(path)
             table = with_submissions(table, recorded)

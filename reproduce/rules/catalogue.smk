@@ -15,6 +15,9 @@ with one_line_errors():
         Layout(study.dataset).require_data()
         for file in study.prepared:
             require_file(file)
+    for of in STUDIES.values():
+        for file in of.deployed_files:
+            require_file(file, f"make first what is deployed, {of.deployed}")
 
 DATA, LISTS, WEIGHTS = "data/{dataset}", "rec_results/{dataset}", "rec_model_weights/{dataset}"
 RESULTS = f"results/{study.dataset}"
@@ -29,7 +32,8 @@ PREPARED = study.prepared
 INTERACTIONS = [f"{DATA}/trainingset.tsv", f"{DATA}/testset.tsv"]
 TOGETHER = f"--trainings {' '.join(of.dataset for of in OTHERS)} " if OTHERS else ""
 PROMOTION = [f"{RESULTS}/promotion.tsv"] if study.promotion else []
-FINAL = [f"{RESULTS}/evaluation.txt", f"{RESULTS}/report.html"]
+BOUNDS = [table for of in STUDIES.values() for table in of.bounds_tables]
+FINAL = [f"{RESULTS}/evaluation.txt", f"{RESULTS}/report.html", *BOUNDS]
 
 
 wildcard_constraints:
@@ -38,6 +42,7 @@ wildcard_constraints:
     attack=one_of(study.attack_options),
     seed=one_of(study.seed_parts),
     name=one_of(study.ranked),
+    proof=one_of(study.proofs),
 
 
 def image_options(wildcards):
@@ -52,6 +57,7 @@ def image_options(wildcards):
 def list_options(dataset, experiments, seeds, recommenders=study.visual):
     """The options of rec_generator.py; those of trainings only where a recommender trains in epochs."""
     trained = f"--epochs {study.epoch} {study.recommender_options} " if study.trains(recommenders) else ""
+    trained += f"--deployed {study.deployed} " if study.deployed else ""
     return quoted(
         f"{DEVICE.format(dataset=dataset)} --experiment_name {' '.join(experiments)} "
         f"--model {' '.join(recommenders)} --topk {study.topk} {trained}"
@@ -67,6 +73,14 @@ def training_options(experiment, seeds):
         return list_options(wildcards.dataset, [experiment.format(**wildcards)], chosen)
 
     return options
+
+
+def test_time_options(wildcards):
+    """The same of a job that ranks attacked features by the recommenders of clean ones."""
+    attacked = [f"{wildcards.extractor}{attack}" for attack in study.attack_options]
+    options = list_options(wildcards.dataset, attacked, study.seeds)
+    trained = "" if study.deployed else f"--load_weights_from {wildcards.extractor}original "
+    return trained + options
 
 
 def trained_lists(experiment, seeds):
@@ -126,6 +140,7 @@ rule attacked:
             dataset=STUDIES,
             run=runs(CLEAN, study.weight_endings(study.seeds)),
         ),
+        BOUNDS,
     params:
         names=expand(ATTACKED, extractor=study.by_prefix, attack=study.attack_options),
     shell:
@@ -231,6 +246,7 @@ rule recommend:
     input:
         INTERACTIONS,
         f"{DATA}/{CLEAN}/features.npy",
+        lambda wildcards: STUDIES[wildcards.dataset].deployed_files,
     output:
         update(trained_lists(CLEAN, study.seeds)),
         update(
@@ -308,18 +324,13 @@ rule recommend_at_test_time:
             )
         ),
     params:
-        options=lambda wildcards: list_options(
-            wildcards.dataset,
-            [f"{wildcards.extractor}{attack}" for attack in study.attack_options],
-            study.seeds,
-        ),
+        options=test_time_options,
     log:
         f"{STAGE_LOGS}/recommend_at_test_time/{CLEAN}.log",
     message:
         f"stage 4, recommenders of {CLEAN_JOB} at test time; log: {{log}}"
     shell:
-        f"{{PYTHON}}rec_generator.py --load_weights_from {CLEAN_JOB} {{params.options}}"
-        " > {log} 2>&1"
+        "{PYTHON}rec_generator.py {params.options} > {log} 2>&1"
 
 
 rule evaluate:
@@ -363,6 +374,39 @@ rule attack_rankings:
         "rankings of {wildcards.name} under attack; log: {log}"
     shell:
         "{AUDIT}rankings {params.options} --out {output[0]} > {log} 2>&1"
+
+
+# Proofs come after the attacks, which stand beside them and must not exceed them.
+rule bounds:
+    input:
+        INTERACTIONS,
+        f"{DATA}/{CLEAN}/classes.csv",
+        f"{DATA}/{CLEAN}/features.npy",
+        expand(
+            f"{DATA}/{ATTACKED}/{{made}}",
+            attack=study.attack_options,
+            made=("features.npy", "attack.tsv"),
+            allow_missing=True,
+        ),
+        lambda wildcards: f"{WEIGHTS}/{CLEAN}{study.proven_of(wildcards.proof)}.npz".format(**wildcards),
+    output:
+        update("results/{dataset}/bounds_{extractor}{proof}.tsv"),
+        update("results/{dataset}/bounds_{extractor}{proof}_lists.tsv"),
+    params:
+        options=lambda wildcards: quoted(
+            f"{DEVICE.format(dataset=wildcards.dataset)} "
+            f"{STUDIES[wildcards.dataset].by_prefix[wildcards.extractor].options} "
+            f"{study.proofs[wildcards.proof]} --out bounds_{wildcards.extractor}{wildcards.proof}"
+        ),
+    log:
+        f"{STAGE_LOGS}/bounds/{{extractor}}{{proof}}.log",
+    threads: THREADS
+    resources:
+        gpu=ON_GPU,
+    message:
+        "bounds of {wildcards.extractor}{wildcards.proof}; log: {log}"
+    shell:
+        "{AUDIT}bounds {params.options} > {log} 2>&1"
 
 
 rule summarize:

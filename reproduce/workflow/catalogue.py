@@ -19,6 +19,7 @@ from reproduce.workflow.options import OptionsParser
 from reproduce.workflow.training import Training, trained_file
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import CLEAN, PUBLISHED, Experiment, Run, check_name
+from src.artifacts.layout import Layout
 from src.attacks.given import Given
 from src.attacks.registry import ATTACKS
 from src.attacks.settings import add_attack_options, attack_of, attack_settings, experiment
@@ -34,7 +35,7 @@ from src.measures.designs import REVERSED
 from src.metrics.effects import smallest_effect
 from src.recommenders.command import add_recommender_options, run_of
 from src.recommenders.factor_models import FactorModel
-from src.recommenders.read_out import weights_text
+from src.recommenders.read_out import add_score_options, weights_text
 from src.recommenders.registry import RECOMMENDERS
 
 PROTOCOLS = ("retrained", "test_time")
@@ -151,12 +152,16 @@ class CatalogueStudy:
     prepare: str
     """Source and options of ``prepare_dataset.py``; empty for an existing data set."""
     recommender_options: str
+    deployed: str
+    """Clean experiment, of no extractor of the study, whose recommenders rank unchanged; empty trains."""
     protocols: tuple[str, ...]
     topk: int
     list_of_k: tuple[int, ...]
     """Values of K in the summary."""
     rankings: str
     """Options of ``audits.rankings`` for every extractor; empty skips it."""
+    bounds: tuple[str, ...]
+    """Options of ``audits.bounds`` for every extractor, with ``--score_model``; empty proves nothing."""
     promotion: bool
     """True if ``audits.promotion`` measures exposure and places of the attacked items."""
     job_per_seed: bool
@@ -183,10 +188,12 @@ class CatalogueStudy:
             seeds=entries.numbers("seeds"),
             prepare=entries.text("prepare", ""),
             recommender_options=entries.text("recommender_options", ""),
+            deployed=entries.text("deployed", ""),
             protocols=entries.choices("protocols", PROTOCOLS, PROTOCOLS),
             topk=entries.number("topk", 150),
             list_of_k=entries.numbers("list_of_k", (20, 50)),
             rankings=entries.text("rankings", ""),
+            bounds=entries.texts("bounds", ()),
             promotion=entries.flag("promotion", False),
             job_per_seed=entries.flag("job_per_seed", False),
         )
@@ -260,6 +267,8 @@ class CatalogueStudy:
                 f"recommenders: {self.blind[0]} reads no images, so its only experiment is {CLEAN}: "
                 f"name the extractor {CLEAN} too"
             )
+        if self.deployed:
+            self._check_deployed()
         names = list(self.attack_options)
         once = {_attack_part(self._on_first(attack)) for attack in self.all_attacks}
         if len(once) < len(self.all_attacks):
@@ -280,6 +289,34 @@ class CatalogueStudy:
                     f"of {self.extractors[0].name}: give --precision to all extractors alike"
                 )
         self._runs("retrained")
+        if len(self.proofs) < len(self.bounds):
+            raise UserError("bounds: two of them have the same name")
+
+    def _check_deployed(self) -> None:
+        """Raise ``UserError`` for a deployed recommender that the study would train."""
+        experiment = Experiment.parse(self.deployed)
+        if experiment.attack or experiment.extractor in self.by_name:
+            raise UserError(
+                f"deployed: {self.deployed} is not the clean experiment of an extractor of another study"
+            )
+        if self.protocols != ("test_time",):
+            raise UserError("deployed: recommenders stay, so that protocols has test_time alone")
+        for name in self.visual:
+            if RECOMMENDERS[name].reads_pixels or not self.trains([name]):
+                raise UserError(f"deployed: {name} has no weights that read features")
+
+    @property
+    def deployed_files(self) -> list[str]:
+        """Features and weights of the deployed recommenders, which another study makes."""
+        if not self.deployed:
+            return []
+        layout, clean = Layout(self.dataset), Experiment.parse(self.deployed)
+        runs = [
+            run_of(self._recommender_options, name, clean, self.topk, seed)
+            for name in self.visual
+            for seed in self.seeds
+        ]
+        return [str(layout.features(clean)), *(str(layout.weights(run)) for run in runs)]
 
     @property
     def all_attacks(self) -> tuple[str, ...]:
@@ -337,8 +374,7 @@ class CatalogueStudy:
         options = self._attack_options(self.extractors[0], self.attack_options[attack])
         if options.objective == "class":
             return []
-        run = self._scored(options)
-        return [run.weights_name.removeprefix(run.experiment.name)]
+        return [_weights_ending(self._scored(options, f"attacks: --objective {options.objective}"))]
 
     def resembled(self, prefix: str, attack: str) -> list[str]:
         """Return the report of the attack that noise resembles (``--like``), if the study runs it."""
@@ -378,6 +414,29 @@ class CatalogueStudy:
         """Names of the extractors whose rankings are attacked."""
         return [extractor.name for extractor in self.extractors] if self.rankings else []
 
+    @cached_property
+    def proofs(self) -> dict[str, str]:
+        """Options of each proof of bounds by its part of names: ``crown_eps8_VBPR-ep100-lr0.05``."""
+        made = {}
+        for options in self.bounds:
+            of = self._proof_options(options)
+            run = self._scored(of, f"bounds: {options}:")
+            made[f"{of.method}_eps{of.eps:g}_{weights_text(run)}"] = options
+        return made
+
+    def proven_of(self, proof: str) -> str:
+        """Return the ending of the weights that a proof reads: ``_step100_VBPR``."""
+        return _weights_ending(self._scored(self._proof_options(self.proofs[proof]), "bounds"))
+
+    @property
+    def bounds_tables(self) -> list[str]:
+        """Tables of items that ``audits.bounds`` writes."""
+        return [
+            f"results/{self.dataset}/bounds_{prefix}{proof}.tsv"
+            for prefix in self.by_prefix
+            for proof in self.proofs
+        ]
+
     @property
     def seed_parts(self) -> dict[str, int]:
         """Seeds by their part of names."""
@@ -415,9 +474,13 @@ class CatalogueStudy:
 
     def _runs(self, protocol: str) -> list[Run]:
         """Return a run of each attacked recommender, with seed 1."""
-        options = self._recommender_options
-        runs = [run_of(options, name, Experiment(), self.topk, 1) for name in self.visual]
-        return [replace(run, protocol=protocol) for run in runs]
+        return [replace(self._run(name, 1), protocol=protocol) for name in self.visual]
+
+    def _run(self, name: str, seed: int) -> Run:
+        """Return the run of a recommender on the undefended extractor, whose ending all others have."""
+        trained_on = Experiment.parse(self.deployed or CLEAN)
+        run = run_of(self._recommender_options, name, trained_on, self.topk, seed)
+        return run.deployed_on(Experiment()) if self.deployed else run
 
     def _attacked(self, extractor: StudiedExtractor, attack: str) -> Experiment:
         """Return the attacked experiment, named as stage 3 names it."""
@@ -425,25 +488,33 @@ class CatalogueStudy:
         fidelity = fidelity_of(options)
         settings = attack_settings(options, fidelity)
         made_here = settings.objective and not isinstance(settings.attack, Given)
-        recommender = weights_text(self._scored(options)) if made_here else ""
+        aim = f"attacks: --objective {options.objective}"
+        recommender = weights_text(self._scored(options, aim)) if made_here else ""
         return experiment(settings, model_dir_of(options), fidelity, recommender)
 
-    def _scored(self, options: argparse.Namespace) -> Run:
-        """Return the recommender whose lists an attack changes; ``UserError`` if the study lacks it."""
+    def _scored(self, options: argparse.Namespace, needing: str) -> Run:
+        """Return the recommender that ``--score_model`` names; ``UserError`` if the study lacks it.
+
+        ``needing`` begins the message: what needs that recommender.
+        """
         if options.score_model not in self.visual or options.score_epochs != self.epoch:
             raise UserError(
-                f"attacks: --objective {options.objective} needs --score_model with one of "
+                f"{needing} needs --score_model with one of "
                 f"{', '.join(self.visual)} and --score_epochs {self.epoch}"
             )
         if options.score_seed not in self.seeds:
-            raise UserError(f"attacks: --score_seed {options.score_seed} is none of the seeds")
-        return run_of(
-            self._recommender_options,
-            options.score_model,
-            Experiment(),
-            self.topk,
-            options.score_seed,
-        )
+            raise UserError(
+                f"{needing} has --score_seed {options.score_seed}, which is none of the seeds"
+            )
+        return self._run(options.score_model, options.score_seed)
+
+    def _proof_options(self, options: str) -> argparse.Namespace:
+        """Return the options of ``audits.bounds`` that name a proof."""
+        parser = OptionsParser(f"bounds: {options}")
+        parser.add_argument("--method", default="crown")
+        parser.add_argument("--eps", type=float, default=8.0)
+        add_score_options(parser)
+        return parser.parse_known_args(shlex.split(options))[0]
 
     def _attack_options(self, extractor: StudiedExtractor, attack: str) -> argparse.Namespace:
         """Return the options of stage 3, as it reads them."""
@@ -491,6 +562,10 @@ def _classes(entry: str, texts: Sequence[str]) -> list[tuple[int, int]]:
 
 def _attack_part(attacked: Experiment) -> str:
     return replace(attacked, model_dir=None).name
+
+
+def _weights_ending(run: Run) -> str:
+    return run.weights_name.removeprefix(run.experiment.name)
 
 
 def _with_seed(name: str, run: Run, seed: int | str) -> str:

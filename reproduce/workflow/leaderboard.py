@@ -4,6 +4,7 @@ All of them are YAML files below ``leaderboard/``. A wrong one is a ``UserError`
 and the key.
 """
 
+import argparse
 import re
 import shlex
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from reproduce.workflow.catalogue import CatalogueStudy, studies_of
 from reproduce.workflow.entries import Entries
 from reproduce.workflow.options import OptionsParser
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import Experiment, Run, check_name
+from src.artifacts.experiments import CLEAN, Experiment, Run, check_name
 from src.artifacts.layout import Layout
 from src.attacks.registry import PGD
 from src.cli import add_extractor_options, add_fidelity_option
@@ -32,6 +33,8 @@ from src.recommenders.registry import RECOMMENDERS
 FOLDER = Path("leaderboard")
 BUDGETS = ("small", "full")
 NOWHERE, FRONT, EXTRACTOR, RECOMMENDER = "nowhere", "in front", "in extractor", "in recommender"
+PROOFS = ("crown", "ibp")
+"""Methods of ``audits.bounds`` that prove in L-inf, and of the recommender as it ranks."""
 ORIGIN = 0
 """Origin class of the class attack, whose items are drawn from the whole catalogue instead."""
 
@@ -172,6 +175,8 @@ class Suite(Described):
     norm: str = _key(_text)
     attacks: tuple[str, ...] = _key(_texts)
     """Attacks on lists: ``{steps}`` and ``{twice}`` stand for the budget's steps."""
+    random_attacks: tuple[str, ...] = _key(_texts)
+    """Further attacks on lists, on defences that draw random numbers: more draws must gain nothing."""
     budgets: Mapping[str, Budget] = _key(_budgets)
 
 
@@ -210,6 +215,18 @@ def _part(known: Mapping[str, str]) -> Any:
     return parse
 
 
+def _flag(value: Any, place: str) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{place}: it is yes or no, not {value!r}")
+    return value
+
+
+def _proof(value: Any, place: str) -> str:
+    if value not in PROOFS:
+        raise UserError(f"{place}: no {value!r}: choose from {', '.join(PROOFS)}")
+    return value
+
+
 _NETWORK = {"arch": "", "checkpoint": "", "train": ""}
 _PLAIN = {"name": "VBPR", "options": ""}
 
@@ -229,6 +246,11 @@ class Entry(Described):
     another network than the catalogue's."""
     preprocess: str = _key(_text, NONE)
     recommender: Mapping[str, str] = _key(_part(_PLAIN), None)
+    deployed: bool = _key(_flag, False)
+    """True if the undefended entry's recommender ranks unchanged; others learn from the features of this
+    entry."""
+    bounds: str = _key(_proof, "")
+    """Method of ``audits.bounds`` that proves what no attack exceeds; empty for no proof."""
     datasets: tuple[str, ...] = _key(_texts, ())
     """Catalogues that it is for; none means all."""
     notes: str = _key(_text, "")
@@ -248,11 +270,15 @@ class Entry(Described):
             raise UserError(f"{place}extractor: checkpoint: it is models/<folder>/<file>")
         if ("{trained}" in self.preprocess) > bool(self.network["train"]):
             raise UserError(f"{place}preprocess: {{trained}} needs extractor: train")
+        if self.bounds and self.preprocess != NONE:
+            raise UserError(f"{place}bounds: there are none through {self.preprocess}")
         if self.ranking["name"] not in RECOMMENDERS:
             known = ", ".join(RECOMMENDERS)
             raise UserError(f"{place}recommender: no {self.ranking['name']!r}: choose from {known}")
         if not RECOMMENDERS[self.ranking["name"]].reads_images:
             raise UserError(f"{place}recommender: {self.ranking['name']} reads no images")
+        if self.deployed and self._where not in (FRONT, EXTRACTOR, f"{FRONT} and {EXTRACTOR}"):
+            raise UserError(f"{place}deployed: it is for a defence {FRONT} or {EXTRACTOR} alone")
         if self.place != self._where:
             raise UserError(f"{place}place: {self.place!r}, but what it holds is {self._where}")
 
@@ -321,9 +347,10 @@ class Evaluation:
         add_recommender_options(parser)
         add_fidelity_option(parser)
         words = shlex.split(f"--epochs {self.catalogue.epoch} {self._recommender_options}")
-        return run_of(
+        run = run_of(
             parser.parse_args(words), self.entry.ranking["name"], Experiment(), self.suite.k
         )
+        return run.deployed_on(Experiment()) if self.entry.deployed else run
 
     @property
     def _recommender_options(self) -> str:
@@ -404,25 +431,39 @@ class Evaluation:
     @property
     def extractor(self) -> str | None:
         """Prefix of the extractor's experiments; None for the undefended network."""
+        return model_dir_of(self._extractor_options())
+
+    def _extractor_options(self) -> argparse.Namespace:
+        """Options of stages 1 and 3 on the first training, as they read them."""
         parser = OptionsParser(f"{self.entry.name}: extractor")
         add_extractor_options(parser)
         add_preprocess_option(parser)
         options = self.extractor_options.replace("{dataset}", self.dataset)
-        return model_dir_of(parser.parse_args(shlex.split(options)))
+        return parser.parse_args(shlex.split(options))
 
     def _attacks(self) -> list[str]:
         """Noise first, then the attack on classes, then those on the lists of its recommender."""
-        budget = self.budget
+        budget, on_lists = self.budget, self.suite.attacks
+        if self._extractor_options().preprocess.is_random:
+            on_lists += self.suite.random_attacks
         attacks = []
         for eps in budget.eps:
             within = f"--eps {eps:g} --l {self.suite.norm} --items random:{budget.items}"
             attacks += [f"--attack_type noise {within}"]
             if self.suite.norm in PGD.norms:
                 attacks += [f"--attack_type pgd --steps {budget.steps} {within}"]
-            attacks += [
-                f"{self._filled(attack)} {within} {self.scored}" for attack in self.suite.attacks
-            ]
+            attacks += [f"{self._filled(attack)} {within} {self.scored}" for attack in on_lists]
         return attacks
+
+    def _proofs(self) -> list[str]:
+        """Options of ``audits.bounds`` within each budget of the suite, if the entry asks for bounds."""
+        if not self.entry.bounds or self.suite.norm != "inf":
+            return []
+        return [
+            f"--method {self.entry.bounds} --eps {eps:g} --k {self.suite.k} "
+            f"--items random:{self.budget.items} {self.scored}"
+            for eps in self.budget.eps
+        ]
 
     @cached_property
     def studies(self) -> dict[str, CatalogueStudy]:
@@ -435,6 +476,11 @@ class Evaluation:
         if self.extractor is None and self.entry.name != UNDEFENDED:
             return frozenset({*own, *self._of_undefended})
         return frozenset(own)
+
+    @property
+    def bounds(self) -> list[Path]:
+        """Tables of proven bounds of its items, which are there once its study has run."""
+        return [Path(table) for study in self.studies.values() for table in study.bounds_tables]
 
     @property
     def reports(self) -> list[Path]:
@@ -504,6 +550,8 @@ class Evaluation:
             "test_time_attacks": attacks,
             "recommenders": [plain, model] if plain else [model],
             "recommender_options": self._recommender_options,
+            "deployed": CLEAN if self.entry.deployed else "",
+            "bounds": self._proofs(),
             "epoch": self.catalogue.epoch,
             "seeds": list(self.budget.seeds),
             "protocols": ["test_time"],

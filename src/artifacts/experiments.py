@@ -20,6 +20,8 @@ PUBLISHED = "published"
 LIST_OBJECTIVES = ("score", "rank", "insa", "expa")
 """Objectives of attacks on lists, which take the place of the target class in names."""
 DEMOTE = "demote-"
+DEPLOYED = "_of-"
+"""Stands before the extractor from whose features a deployed recommender learnt, in names of its runs."""
 
 LINEAR, NO_HEAD, CLASS_MEANS, ZERO_SHOT = "linear", "none", "class_means", "zero_shot"
 HEADS = {LINEAR: "", NO_HEAD: "none", CLASS_MEANS: "means", ZERO_SHOT: "zero_shot"}
@@ -216,6 +218,11 @@ class Run:
     def clean(self) -> "Run":
         """Run of the recommender on the clean experiment, against which a change is measured."""
         return replace(self, experiment=self.experiment.clean, protocol="retrained")
+
+    def deployed_on(self, experiment: Experiment) -> "Run":
+        """Run of this recommender, unchanged, on features of another extractor."""
+        origin = self.experiment.extractor.replace("_", "-")
+        return replace(self, experiment=experiment, options=f"{self.options}{DEPLOYED}{origin}")
 
     @property
     def _variant(self) -> str:

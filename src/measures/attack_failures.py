@@ -16,7 +16,9 @@ from src.measures.verdicts import CONTROL
 CONVERGED = 0.02
 """Share of its change that an attack may still gain from more steps."""
 _BY_DRAWS = 0.02
-"""Exposure that an attack on a random defence may gain by more draws."""
+"""Exposure of an item that an attack on a random defence may gain by more draws."""
+MORE_DRAWS = "more draws gain"
+"""Sign that an attack on a random defence takes the mean of too few draws."""
 _NO_SLOPE = 0.05
 """Share of the images that may start without a usable gradient."""
 _STILL_RISING = 0.5
@@ -61,8 +63,10 @@ def _signs_of_failure(row: pd.Series, told: pd.DataFrame) -> list[str]:
     found = ["not converged: more steps gain"] if longer.any() else []
     same_effort = (alike["eps"] == row["eps"]) & (alike["effort"] == row["effort"])
     wider = same_effort & (alike["draws"] > row["draws"])
-    if (wider & (alike["gain"] > row["gain"] + _BY_DRAWS)).any():
-        found.append("more draws gain")
+    # Where all items are attacked at once, the gain is in places of a list, those of all items together.
+    allowed = _BY_DRAWS * (row["items"] if row["scope"] == "all" else 1)
+    if (wider & (alike["gain"] > row["gain"] + allowed)).any():
+        found.append(MORE_DRAWS)
     if (alike["eps"] < row["eps"]).any():
         found.append("a smaller budget gains more")
     if row["objective"] == "class":

@@ -17,6 +17,7 @@ from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
 from src.artifacts.tables import TestRanks
 from src.attacks.given import GIVEN
+from src.measures.attack_failures import MORE_DRAWS
 from src.measures.changes import SEED, TRAINING, USER
 from src.measures.exposure import Subject
 from src.measures.promotion import promotion_table
@@ -42,6 +43,8 @@ SUBMITTED = "submitted:"
 """Begins the name of an attack that somebody's own images are."""
 COST = 0.02
 """Share of HR@20 that an entry may cost."""
+LOOKS = 0.1
+"""Reliance that an entry may cost."""
 _KNOWS_NOTHING = ("transfer", "other_recommender", "unaware")
 _KNOWS_DEFENCE = ("white_box", "ranks_only")
 _WORST = "worst"
@@ -154,8 +157,13 @@ def best_known(rows: pd.DataFrame) -> dict[str, object]:
     best = known.loc[known["after"].idxmax()]
     adaptive = knowing.loc[knowing["after"].idxmax()]
     # Where twice the steps gain, the row of the fewer steps says so: that of the more is not checked.
-    alike = knowing[knowing["objective"] == adaptive["objective"]]
-    signs = [sign for text in alike["indicator"] for sign in text.split("; ") if sign]
+    # Whether the draws of a random defence are enough is checked for one objective, for all of them.
+    signs = [
+        sign
+        for objective, text in zip(knowing["objective"], knowing["indicator"], strict=True)
+        for sign in text.split("; ")
+        if sign and (objective == adaptive["objective"] or sign == MORE_DRAWS)
+    ]
     if nothing["after"].max() > adaptive["after"] * (1 + _MORE):
         signs.append("an attack that knows less gains more")
     return {
@@ -191,10 +199,11 @@ def with_submissions(table: pd.DataFrame, recorded: pd.DataFrame) -> pd.DataFram
 
 
 def with_bounds(table: pd.DataFrame, files: Sequence[Path], items: np.ndarray) -> pd.DataFrame:
-    """Return ``table`` with what ``audits.bounds`` proved of its ``items``, in a file for each training.
+    """Return ``table`` with what ``audits.bounds`` proved of its ``items``.
 
-    A bound is the mean over items and trainings, in the row of its norm and eps. ``UserError`` where an
-    item is missing; ``RuntimeError`` where an attack exceeds a bound, since one of the two is wrong.
+    There is a file for each training and eps. A bound is the mean over items and trainings, in the row
+    of its norm and eps. ``UserError`` where an item is missing; ``RuntimeError`` where an attack exceeds
+    a bound, since one of the two is wrong.
     """
     proven = []
     for path in files:
@@ -252,21 +261,26 @@ def write_results(table: pd.DataFrame, path: Path) -> None:
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of scope ``one`` within the largest eps, the least exposed first, with ``marks``.
 
-    An entry is marked where it costs more than 2 % of the undefended HR@20, where its recommender hardly
-    looks at images, and where it is not evaluated.
+    An entry is marked where it costs more than 2 % of the undefended HR@20, where its recommender
+    looks at images less than the undefended one or hardly at all, and where it is not evaluated.
     """
     rows = table[table["scope"] == "one"]
     rows = rows[rows["eps"] == rows["eps"].max()]
     rows = rows.assign(exposure=strongest(rows))
-    plain = rows[rows["entry"] == UNDEFENDED]["hr20"]
-    marks = []
-    for _, row in rows.iterrows():
-        of = []
-        if len(plain) and row["hr20"] < (1 - COST) * plain.iloc[0]:
-            of.append(f"costs more than {100 * COST:.0f} % of HR@20")
-        if row["reliance"] < HARDLY:
-            of.append("hardly looks")
-        if row["indicator"]:
-            of.append(f"not evaluated: {row['indicator']}")
-        marks.append(of)
+    plain = rows[rows["entry"] == UNDEFENDED]
+    marks = [_marks_of(row, plain) for _, row in rows.iterrows()]
     return rows.assign(marks=marks).sort_values("exposure", kind="stable", ignore_index=True)
+
+
+def _marks_of(row: pd.Series, plain: pd.DataFrame) -> list[str]:
+    """Return the marks of an entry; ``plain`` holds the row of the undefended one, if there is one."""
+    marks = []
+    if (row["hr20"] < (1 - COST) * plain["hr20"]).any():
+        marks.append(f"costs more than {100 * COST:.0f} % of HR@20")
+    if row["reliance"] < HARDLY:
+        marks.append("hardly looks")
+    elif (row["reliance"] < plain["reliance"] - LOOKS).any():
+        marks.append("looks less")
+    if row["indicator"]:
+        marks.append(f"not evaluated: {row['indicator']}")
+    return marks

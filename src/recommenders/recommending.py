@@ -135,26 +135,26 @@ def recommend_deployed(
     ranking: Ranking,
     force: bool,
 ) -> Run:
-    """Rank the clean features of another extractor by the recommender of ``training``, unchanged.
+    """Rank features of another extractor by the recommender of ``training``, unchanged.
 
-    Its weights are stored as those of this extractor too, so that attacks and measures find them; names
-    of its runs show the extractor from which it learnt. Returns the run of these lists. Raises
-    ``UserError`` for attacked features, and for features of the extractor from which it learnt.
+    Where they are clean, its weights are stored as those of this extractor too, so that attacks and
+    measures find them; lists of attacked ones are those of test time. Names of its runs show the
+    extractor from which it learnt. Returns the run of these lists. Raises ``UserError`` for features of
+    the extractor from which it learnt.
     """
     layout, learnt = training.layout, training.run.experiment
-    if experiment.attack or experiment.extractor == learnt.extractor:
+    if experiment.extractor == learnt.extractor:
         raise UserError(
-            f"--deployed {learnt.name} is for clean features of another extractor, not {experiment.name}"
+            f"--deployed {learnt.name} is for features of another extractor, not {experiment.name}"
         )
     source = training.require_weights(training_command(layout, training.run))
-    origin = learnt.extractor.replace("_", "-")
-    run = replace(
-        training.run, experiment=experiment, options=f"{training.run.options}_of-{origin}"
-    )
+    run = training.run.deployed_on(experiment)
+    if experiment.attack:
+        run = replace(run, protocol="test_time")
     recommender = training.read(run.epochs, data)
     inputs = (source, layout.features(experiment), layout.training_set, *layout.held_out_sets)
     weights, manifest = layout.weights(run), Manifest.of(DEPLOY, training.list_options, inputs)
-    if rank() == 0:
+    if rank() == 0 and not experiment.attack:
         with sole_maker(weights):
             if force or not manifest.is_current([weights]):
                 with atomic_output(weights) as temporary:

@@ -1,7 +1,7 @@
 """Page of the leaderboard: a table and a plot for each catalogue."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +11,13 @@ from jinja2 import Template
 from matplotlib.axes import Axes
 
 from src.artifacts.atomic import atomic_outputs
-from src.measures.leaderboard import COST, SUBMITTED, UNDEFENDED, ranked, read_results
+from src.artifacts.experiments import CLEAN, DEPLOYED
+from src.measures.leaderboard import COST, LOOKS, SUBMITTED, UNDEFENDED, ranked, read_results
 from src.recommenders.reliance import HARDLY
 from src.report.plots import NEUTRAL, Plot, styles_of
 
-_HALF, _LOOKS, _TRAININGS = 0.5, 0.1, 3
-"""A defence holds within these: largest share of the gain, loss of reliance, fewest trainings."""
+_HALF, _TRAININGS = 0.5, 3
+"""Largest share of the gain that a defence that holds leaves, and the fewest trainings that show it."""
 _TEMPLATE = Path(__file__).with_name("templates") / "leaderboard.md.j2"
 
 
@@ -34,7 +35,10 @@ def write_page(page: Path, tables: Mapping[str, Sequence[Path]]) -> list[Path]:
             parts.append(_section(f"{name}, suite {suite}", rows, plot, path.name))
     template = Template(_TEMPLATE.read_text(), keep_trailing_newline=True)
     text = template.render(
-        tables="\n".join(parts), cost=f"{100 * COST:.0f} %", hardly=f"{HARDLY:g}"
+        tables="\n".join(parts),
+        cost=f"{100 * COST:.0f} %",
+        looks=f"{LOOKS:g}",
+        hardly=f"{HARDLY:g}",
     )
     page.parent.mkdir(parents=True, exist_ok=True)
     with atomic_outputs(page, *plots) as (written, *files):
@@ -59,7 +63,7 @@ def _section(name: str, rows: pd.DataFrame, plot: Plot, image: str) -> str:
 
 
 def _summary(rows: pd.DataFrame) -> str:
-    """Say how far attacks get without a defence, and which defence holds or is nearest to that."""
+    """Say how far attacks get without a defence, which defences hold, and which ones look away."""
     plain = rows[rows["entry"] == UNDEFENDED]
     if plain.empty:
         return ""
@@ -68,19 +72,53 @@ def _summary(rows: pd.DataFrame) -> str:
     text = (
         "The best attack on the undefended recommender takes an item from "
         f"{_percent(plain['clean'])} to {_percent(plain['exposure'])} of the users. A defence holds "
-        "where it is without a mark, leaves at most half of that gain, costs at most "
-        f"{_LOOKS:g} of reliance, and {_TRAININGS} trainings keep the intervals apart. "
+        f"where it has no mark and leaves at most half of that gain, and {_TRAININGS} trainings keep "
+        "the intervals apart. "
     )
-    looking = rows["reliance"] >= plain["reliance"] - _LOOKS
-    others = rows[(rows["entry"] != UNDEFENDED) & (rows["marks"].str.len() == 0) & looking]
-    if others.empty or gain <= 0:
-        return text + "None does: each has a mark or reads images much less."
-    best = others.iloc[0]
-    left = (best["exposure"] - best["clean"]) / gain
-    apart = best["high"] < plain["low"] and best["extractor_seeds"] >= _TRAININGS
-    if left <= _HALF and apart:
-        return f"{text}{best['entry']} does: it leaves {100 * left:.0f} %."
-    return f"{text}None does; the nearest is {best['entry']}, which leaves {100 * left:.0f} %."
+    if gain <= 0:
+        return f"{text}Here is no gain to take."
+    others = rows[rows["entry"] != UNDEFENDED]
+    others = others.assign(left=(others["exposure"] - others["clean"]) / gain).sort_values("left")
+    halves = others["left"] <= _HALF
+    apart = (others["high"] < plain["low"]) & (others["extractor_seeds"] >= _TRAININGS)
+    unmarked = others["marks"].str.len() == 0
+    looks_away = (others["reliance"] < plain["reliance"] - LOOKS) & (others["indicator"] == "")
+    holding = others[unmarked & halves & apart]
+    if len(holding) == 1:
+        text += f"{holding['entry'].iloc[0]} holds: it leaves {_left(holding)}."
+    elif len(holding):
+        text += f"{_listed(holding['entry'])} hold: they leave {_left(holding)}."
+    elif unmarked.any():
+        nearest = others[unmarked].head(1)
+        text += (
+            f"None holds; the nearest is {nearest['entry'].iloc[0]}, which leaves {_left(nearest)}."
+        )
+    else:
+        text += "None holds: each has a mark."
+    return text + _looking_away(others[looks_away & halves], plain)
+
+
+def _looking_away(rows: pd.DataFrame, plain: pd.Series) -> str:
+    """Name the entries that leave at most half of the gain and look at images less."""
+    if rows.empty:
+        return ""
+    leaves, looks = ("leaves", "looks") if len(rows) == 1 else ("leave", "look")
+    reliance = _listed(f"{value:.2f}" for value in rows["reliance"])
+    return (
+        f" {_listed(rows['entry'])} {leaves} {_left(rows)}, but {looks} at images less: reliance "
+        f"{reliance} instead of {plain['reliance']:.2f}."
+    )
+
+
+def _left(rows: pd.DataFrame) -> str:
+    """Return the shares of the gain that entries leave: ``19, 20 and 24 %``."""
+    return _listed(f"{100 * value:.0f}" for value in rows["left"]) + " %"
+
+
+def _listed(words: Iterable[str]) -> str:
+    """Return ``a``, ``a and b`` or ``a, b and c``."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _percent(value: float) -> str:
@@ -93,6 +131,7 @@ def _table(rows: pd.DataFrame) -> str:
         *("knows the defence", "bound", "best known attack", "marks"),
     ]
     lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
+    plain = rows[rows["entry"] == UNDEFENDED]
     for _, row in rows.iterrows():
         cells = [
             row["entry"],
@@ -103,10 +142,24 @@ def _table(rows: pd.DataFrame) -> str:
             *(_points(row[name]) for name in ("clean", "noise", "knows_nothing", "knows_defence")),
             _points(row["bound"]) + (f" ({row['bound_method']})" if row["bound_method"] else ""),
             f"{_attack(row['attack'])}, {_interval(100 * row['low'], 100 * row['high'])}",
-            ", ".join(row["marks"]) or "",
+            ", ".join([*row["marks"], *_kept(row, plain)]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _kept(row: pd.Series, plain: pd.DataFrame) -> list[str]:
+    """Say that the deployed recommender stays valid, if the entry has it and HR@K costs no more than 2 %.
+
+    ``plain`` holds the row of the undefended entry, whose recommender is deployed, if there is one.
+    """
+    if not row["recommender"].endswith(DEPLOYED + CLEAN):
+        return []
+    return [
+        f"keeps the deployed recommender valid: HR {before:.3f} before, {row['hr20']:.3f} after"
+        for before in plain["hr20"]
+        if row["hr20"] >= (1 - COST) * before
+    ]
 
 
 def _points(value: float) -> str:

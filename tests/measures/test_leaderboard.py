@@ -71,6 +71,12 @@ def test_fewer_steps_that_have_not_converged_speak_for_more_steps():
     assert best_known(rows)["indicator"] == "not converged: more steps gain"
 
 
+def test_too_few_draws_of_one_objective_speak_for_all():
+    few = attack(0.02, indicator="more draws gain; not converged: more steps gain")
+    rows = pd.DataFrame([NOISE, few, attack(0.05, objective="score")])
+    assert best_known(rows)["indicator"] == "more draws gain"
+
+
 def test_the_best_image_of_each_item_counts_as_known():
     rows = pd.DataFrame([NOISE, attack(0.05), attack(0.07, "worst", "any", name="b")])
     known = best_known(rows)

@@ -423,6 +423,16 @@ def row(attack: str, change: float, **values: object) -> dict[str, object]:
             ["more draws gain", ""],
         ),
         ([row(APGD.format(8, 30), 0.10), row(APGD.format(8, 30) + "_eot40", 0.11)], ["", ""]),
+        *(
+            (
+                [
+                    row(APGD.format(8, 30), 0.10, scope="all"),
+                    row(APGD.format(8, 30) + "_eot40", of_three_items, scope="all"),
+                ],
+                [sign, ""],
+            )
+            for of_three_items, sign in ((0.15, ""), (0.17, "more draws gain"))
+        ),
         (
             [row(APGD.format(8, 30) + "_eot1", 0.05), row(APGD.format(8, 30), 0.10)],
             ["more draws gain", ""],

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from reproduce.workflow.leaderboard import (
     read_suite,
 )
 from src.artifacts.errors import UserError
+from src.artifacts.experiments import Experiment
 from src.measures.leaderboard import COLUMNS, read_results
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +38,9 @@ JPEG = {
 }
 
 
+PLAIN = read_entry("undefended", FOLDER)
+
+
 def written(folder: Path, values) -> Path:
     path = folder / "mine.yaml"
     path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
@@ -46,7 +51,7 @@ def evaluation(name: str, budget: str = "small", **catalogue: str) -> Evaluation
     settings = {"arch": "c2f2", "target": "7", "pictures": "--data d.npz --dataset fashion"}
     return Evaluation(
         read_entry(name, FOLDER),
-        read_entry("undefended", FOLDER),
+        PLAIN,
         Catalogue.of(settings | catalogue, ""),
         "shop",
         read_suite(budget, {}, FOLDER),
@@ -73,6 +78,17 @@ def evaluation(name: str, budget: str = "small", **catalogue: str) -> Evaluation
         ),
         ({"preprocess": "denoiser:{trained}"}, "{trained} needs extractor: train"),
         ({"datasets": "shop"}, "datasets: it is a list"),
+        ({"deployed": 1}, "deployed: it is yes or no, not 1"),
+        (
+            {
+                "deployed": True,
+                "recommender": {"name": "AMR"},
+                "place": "in front and in recommender",
+            },
+            "deployed: it is for a defence in front or in extractor alone",
+        ),
+        ({"bounds": "smoothing"}, "bounds: no 'smoothing': choose from crown, ibp"),
+        ({"bounds": "crown"}, "bounds: there are none through jpeg:quality=50"),
         ({"notes": "it's"}, None),
     ],
 )
@@ -160,6 +176,40 @@ def test_a_recommender_is_shown_the_attacks_on_the_plain_one():
     )
 
 
+def test_random_defences_alone_are_attacked_with_more_draws_too():
+    noise = evaluation("random_noise", "full")
+    plain = [name for name in noise.attacks if "_eot40" not in name]
+    more = noise.attacks - set(plain)
+    kinds = ("_rank_eps2.0_nb_iter100_", "_rank_eps4.0_nb_iter100_", "_rank_eps8.0_nb_iter100_")
+    assert sorted(re.search(r"_rank_eps.*?_nb_iter\d+_", name)[0] for name in more) == list(kinds)
+    assert all(any(kind in name for name in plain) for kind in kinds)
+    for entry in ("undefended", "smooth", "jpeg50"):  # the noise of smooth is fixed
+        assert not any("_eot" in name for name in evaluation(entry).attacks)
+
+
+def test_an_entry_that_asks_for_bounds_has_a_table_for_each_eps_and_training():
+    undefended = replace(evaluation("undefended", "full"), entry=replace(PLAIN, bounds="crown"))
+    assert [str(path) for path in undefended.bounds] == [
+        f"results/{dataset}/bounds_crown_eps{eps}_VBPR-ep100-lr0.05.tsv"
+        for dataset in ("shop", "shop_1", "shop_2")
+        for eps in (2, 4, 8)
+    ]
+    assert evaluation("undefended").bounds == []
+
+
+def test_a_deployed_recommender_is_that_of_the_undefended_entry():
+    fare, plain = evaluation("fare"), evaluation("undefended")
+    study = next(iter(fare.studies.values()))
+    assert fare.run == plain.run.deployed_on(Experiment())
+    assert study.deployed_files == [
+        "data/shop/original/features.npy",
+        f"rec_model_weights/shop/{plain.run.weights_name}.npz",
+    ]
+    own = [name for name in fare.attacks if name.startswith("annealed_")]
+    assert len(own) == 5 and all(name.endswith("_VBPR-ep100-lr0.05-of-original") for name in own)
+    assert not next(iter(evaluation("madry").studies.values())).deployed
+
+
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
     path = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-P", "-m", "audits.leaderboard", *map(str, words)]
@@ -206,6 +256,8 @@ def shop(tmp_path_factory) -> Path:
     (folder / "leaderboard" / "suite.yaml").write_text(
         yaml.safe_dump(suite | {"attacks": suite["attacks"][:1]})
     )
+    with (folder / "leaderboard" / "entries" / "undefended.yaml").open("a") as entry:
+        entry.write("bounds: ibp\n")
     words = "demo --dataset shop --items 60 --users 40 --size 28 --per_class 8"
     command = [sys.executable, str(ROOT / "prepare_dataset.py"), *words.split()]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
@@ -231,6 +283,8 @@ def test_evaluated_entries_have_their_rows(shop):
     assert plain["scope"].tolist() == bits["scope"].tolist() == ["one", "all"]
     assert plain["knows_nothing"].isna().all() and bits["knows_nothing"].notna().all()
     assert set(bits["suite"]) == {"3 small extractor_seeds=0 items=5 steps=2"}
+    assert plain["bound_method"].tolist() == ["ibp", ""] and bits["bound"].isna().all()
+    assert plain["knows_defence"].iloc[0] <= plain["bound"].iloc[0] <= 1
     assert bits["hr20"].between(bits["hr20_low"], bits["hr20_high"]).all()
     page = run(shop, "page", "--out", "page.md", "--table", "all.tsv")
     assert page.returncode == 0, page.stderr

@@ -39,6 +39,7 @@ SMALL = {
 }
 """Seven jobs."""
 PAIR = {"origin": 3, "target": 4}
+EXTRACTORS = SMALL["extractors"] | {"b": {"options": "--defense 1 --model_dir b"}}
 
 VERBS = '''#!{python}
 """Leaves the files of a verb, in a moment, and says so in calls.txt and finished.txt."""
@@ -98,11 +99,16 @@ elif verb == "rec_generator":
     from rec_generator import parse_options
 
     options = parse_options()
-    protocol = "test_time" if options.load_weights_from else "retrained"
     for name, model, seed in itertools.product(
         options.experiment_name, options.model, options.seed
     ):
-        trained = run_of(options, model, Experiment.parse(name), options.topk, seed)
+        experiment = Experiment.parse(name)
+        trained = run_of(options, model, experiment, options.topk, seed)
+        if options.deployed:
+            learnt = replace(trained, experiment=Experiment.parse(options.deployed))
+            trained = learnt.deployed_on(experiment)
+        attacked = options.load_weights_from or options.deployed and experiment.attack
+        protocol = "test_time" if attacked else "retrained"
         outputs.append(layout.recommendations(replace(trained, protocol=protocol)))
         if protocol == "retrained":
             outputs.append(layout.weights(trained))
@@ -371,6 +377,79 @@ def test_attacks_on_lists_are_named_and_wait_for_their_recommender():
     assert study.scored_by(noise) == []
 
 
+SCORED = "--score_model VBPR --score_epochs 2"
+KEPT = {
+    "extractors": {"b": EXTRACTORS["b"]},
+    "deployed": "original",
+    "protocols": ["test_time"],
+}
+
+
+def deploying(place: Place) -> tuple[Path, Path]:
+    """Return a study that deploys a recommender, and the folder of its catalogue."""
+    data = place.folder / "data/small"
+    (data / "original").mkdir(parents=True)
+    for name in ("trainingset.tsv", "testset.tsv", "original/features.npy"):
+        (data / name).write_text(name)
+    return place.small(**KEPT, prepare=""), data
+
+
+def test_a_deployed_recommender_ranks_what_another_extractor_makes(place):
+    study, _ = deploying(place)
+    weights = place.folder / "rec_model_weights/small"
+    weights.mkdir(parents=True)
+    (weights / "original_step2_VBPR.npz").write_text("weights")
+    place.run(study)
+    calls = [call for call in place.notes("calls.txt") if call.startswith("rec_generator")]
+    attacked = "b_fgsm_0_1_eps4.0_it1_linf_XX"
+    assert [re.search(r"--experiment_name (\S+)", call)[1] for call in calls] == [
+        "b_original",
+        attacked,
+    ]
+    assert all("--deployed original" in call and "--load_weights" not in call for call in calls)
+    assert (weights / "b_original_step2_VBPR_of-original.npz").exists()
+    lists = {path.stem for path in (place.folder / "rec_results/small").glob("*.tsv")}
+    assert f"{attacked}_top150_ep2_VBPR_testtime_of-original" in lists
+
+
+def test_a_deployed_recommender_must_be_there(place):
+    study, data = deploying(place)
+    (data / "original/features.npy").unlink()
+    output = place.run(study, "--dry-run", expect=2)
+    line = (
+        "error: there is nothing at data/small/original/features.npy: make first what is deployed"
+    )
+    assert line in output
+
+
+def test_names_show_of_which_extractor_a_deployed_recommender_is():
+    ranked = f"--attack_type apgd --objective rank --eps 8 --items random:5 {SCORED}"
+    study = CatalogueStudy.of(Entries.of(SMALL | KEPT | {"test_time_attacks": [ranked]}))
+    (name,) = [name for name in study.attack_options if "rank" in name]
+    assert name.endswith("_VBPR-ep2-of-original")
+    assert study.scored_by(name) == study.weight_endings([0]) == ["_step2_VBPR_of-original"]
+    assert study.list_endings([1], "test_time") == ["_top150_ep2_VBPR_testtime_of-original_seed1"]
+    assert study.options_shown == ["of-original"]
+    assert study.deployed_files == [
+        "data/small/original/features.npy",
+        "rec_model_weights/small/original_step2_VBPR.npz",
+    ]
+
+
+def test_bounds_are_proven_after_the_attacks_that_they_must_exceed(place):
+    prove = f"--eps 4 --items random:5 {SCORED}"
+    study = place.small(bounds=[f"--method ibp {prove}", prove], extractors=EXTRACTORS)
+    output = place.run(study, "attacked", "--dry-run", "-p")
+    commands = re.findall(r"-m audits\.bounds (.*) >", output)
+    assert sorted(commands) == [
+        f"--dataset small --gpu -1 {options} {given} --out bounds_{prefix}{method}_eps4_VBPR-ep2"
+        for options, prefix in (("--defense 0", ""), ("--defense 1 --model_dir b", "b_"))
+        for given, method in ((prove, "crown"), (f"--method ibp {prove}", "ibp"))
+    ]
+    attack = output.index("stage 3, b_fgsm_0_1")
+    assert attack < min(output.index(f"bounds of b_{method}") for method in ("crown", "ibp"))
+
+
 def test_a_defence_in_front_is_an_extractor_of_its_own():
     extractors = {
         **SMALL["extractors"],
@@ -498,6 +577,18 @@ HALF["b"]["options"] += " --precision bf16"
         ({"extractors": {"a": {"options": "--preprocess bits:n=3"}}}, "are those of bits-n3"),
         ({"extractors": {"bits-n9": {"options": "--preprocess bits:n=9"}}}, "from 1 to 8, not 9"),
         ({"extractors": HALF}, "give --precision to all"),
+        (
+            {"deployed": "original"},
+            "deployed: original is not the clean experiment of an extractor",
+        ),
+        ({**KEPT, "deployed": "fgsm_0_1_eps4.0_it1_linf_XX"}, "deployed: fgsm_.* is not the clean"),
+        ({**KEPT, "protocols": ["retrained"]}, "deployed: recommenders stay"),
+        ({**KEPT, "recommenders": ["DVBPR"]}, "deployed: DVBPR has no weights"),
+        ({"bounds": ["--eps 4"]}, "bounds: --eps 4: needs --score_model with one of VBPR"),
+        (
+            {"bounds": [f"--method crown {SCORED}", SCORED]},
+            "bounds: two of them have the same name",
+        ),
         ({"extractors": {"original": {"train": "--recipe plain"}}}, "train: .*--out"),
     ],
 )

@@ -459,13 +459,25 @@ def test_a_deployed_recommender_stays_as_it_is(layout, generate, tuned, capsys):
     assert generate(*deploy) == 0
     assert "is up to date" in capsys.readouterr().out
 
+    attacked = f"fare_{ATTACKED}"
+    (layout.data / attacked).mkdir()
+    write_features(layout.data / attacked / "features.npy", tuned + 1)
+    assert generate(*deploy[:1], attacked, *deploy[2:]) == 0
+    lists = read_top_k(
+        layout.recommendations(Run.parse(f"{attacked}_top5_ep6_VBPR_testtime{NAMED}_of-original"))
+    )
+    items = original["Q"] + (tuned + 1) / original["scale"] @ original["E"]
+    expected = np.take_along_axis(users @ items.T, lists.items, axis=1)
+    np.testing.assert_allclose(lists.scores, expected, rtol=1e-4, atol=1e-5)
+    assert not list((layout.root / "rec_model_weights" / "tiny").glob(f"{attacked}*"))
+
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--experiment_name", TUNED], "no weights at"),
-        (["--experiment_name", "original"], "for clean features of another extractor"),
-        (["--experiment_name", ATTACKED], "for clean features of another extractor"),
+        (["--experiment_name", "original"], "for features of another extractor"),
+        (["--experiment_name", ATTACKED], "for features of another extractor"),
         (["--experiment_name", TUNED, "--model", "BPRMF"], "its weights read no images"),
         (["--experiment_name", TUNED, "--keep", "best"], "--deployed goes without"),
         (
