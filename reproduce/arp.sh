@@ -10,11 +10,11 @@
 # recipes (plain, stepll_at, pgd_at, preserve, rectify, arp) train one network each for the same number of
 # forward-backward passes (--units), and are attacked by step-LL, R+step-LL, Iter-LL, PGD-20, C&W and
 # AutoAttack within 8/255. Then stages 1 to 5 run with the extractors plain, pgd_at and arp on the demo
-# catalogue. full is cifar_resnet20, 200 units, 10 inner steps, all test images, for a GPU. small is
-# cifar_resnet8, 24 units of 3 inner steps in bf16, 200 test images, the fast AutoAttack: 2 CPU cores need
-# at most 40 minutes. Results are results/cifar10/arp.tsv, with a row for each recipe, attack and seed,
-# arp_summary.tsv beside it, and results/demo/summary.tsv. The studies are reproduce/studies/arp.yaml and
-# arp_catalogue.yaml.
+# catalogue, attacked by class and by the ranks of VBPR. full is cifar_resnet20, 200 units, 10 inner steps,
+# all test images, for a GPU. small is cifar_resnet8, 24 units of 3 inner steps in bf16, 200 test images,
+# the fast AutoAttack: 2 CPU cores need at most 40 minutes. Results are results/cifar10/arp.tsv, with a row
+# for each recipe, attack and seed, arp_summary.tsv beside it, results/demo/summary.tsv and
+# results/demo/promotion.tsv. The studies are reproduce/studies/arp.yaml and arp_catalogue.yaml.
 set -euo pipefail
 source "$(dirname "$0")/options.sh"
 

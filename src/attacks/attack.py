@@ -153,7 +153,7 @@ class Attack:
     sees_network: ClassVar[bool] = True
     """Whether it asks the victim for anything."""
     steps_fall: ClassVar[bool] = False
-    """Whether its steps fall to almost nothing, so that the last one is the best of most images."""
+    """Whether its steps become so short that the last one is the best of most images."""
     precise: ClassVar[bool] = False
     """True if it runs in fp32 only."""
 

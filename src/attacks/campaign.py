@@ -303,7 +303,8 @@ class Campaign:
     @cached_property
     def _place_goal(self) -> PlaceGoal:
         """Return the goal that an attack on places reads, of all images, on the extractor's device."""
-        return place_goal(self.settings.objective, self.accounts, self.extractor.device)
+        settings = self.settings
+        return place_goal(settings.objective, self.accounts, settings.top_k, self.extractor.device)
 
     def _predict(
         self,

@@ -176,13 +176,17 @@ class FeatureGoal(ListGoal):
 class PlaceGoal(ListGoal):
     """Goal of an attacker who knows only the places of his items in the lists of his own accounts.
 
-    Minus the mean over accounts of log(place). It reads places alone: no score, no slope.
+    The mean over accounts of K / (K + place), a smooth count of the accounts that are shown the item. It
+    reads places alone: no score, no slope. Images are compared by it too, since exposure among few
+    accounts is a coarse measure.
     """
 
     rivals: Tensor | None = None
     """(U, I): each account's scores of the clean items, ascending."""
     own: Tensor | None = None
     """(N, U): scores of the clean items that are attacked."""
+    k: int = 1
+    """Length of the lists."""
 
     def places(self, scores: Tensor) -> Tensor:
         """Return the place (N, U) int64 of each image in each account's list; 1 is the first.
@@ -194,7 +198,10 @@ class PlaceGoal(ListGoal):
         return 1 + self.rivals.shape[1] - below - (self.own >= scores).long()
 
     def worth(self, prediction: Prediction, scores: Tensor) -> Tensor:
-        return -(self.places(scores).log() * self.weights).sum(dim=1)
+        return (self.k / (self.k + self.places(scores)) * self.weights).sum(dim=1)
+
+    def achieved(self, prediction: Prediction) -> Tensor:
+        return -self(prediction)
 
 
 _OBJECTIVES: dict[str, type[ListGoal]] = {
@@ -216,10 +223,13 @@ def list_goal(objective: str, audience: Audience, device: torch.device) -> ListG
     return goal
 
 
-def place_goal(objective: str, accounts: Audience, device: torch.device) -> PlaceGoal:
-    """The goal of ``objective`` (``rank``, ``demote-rank``) for who asks ``accounts`` for places."""
+def place_goal(objective: str, accounts: Audience, k: int, device: torch.device) -> PlaceGoal:
+    """The goal of ``objective`` (``rank``, ``demote-rank``) for who asks ``accounts`` for places.
+
+    ``k`` is the length of the lists.
+    """
     goal = PlaceGoal.of(accounts, device, demote=objective.startswith(DEMOTE))
     rivals, own = (
         torch.from_numpy(values).to(device) for values in (accounts.rivals, accounts.scores)
     )
-    return replace(goal, rivals=rivals, own=own)
+    return replace(goal, rivals=rivals, own=own, k=k)

@@ -463,9 +463,14 @@ class Search(BudgetedAttack):
 
 @dataclass(frozen=True)
 class NES(Search):
-    """Sign steps along slopes estimated by pairs of normal probes; the best iterate."""
+    """Sign steps, ever shorter, along the mean of slopes estimated by pairs of normal probes; the best
+    iterate."""
 
-    eps_iter: float = option(2.0, "length of a step in grey levels", suffix="step", **_STEP_SIZE)
+    steps_fall: ClassVar = True
+
+    eps_iter: float | None = option(
+        None, "length of the first step in grey levels (default: eps)", suffix="step", **_STEP_SIZE
+    )
     sigma: float = option(0.01, "deviation of a probe in [0, 1]")
     pairs: int = option(32, "pairs of probes of a step", **_PROBES)
 
@@ -479,7 +484,7 @@ class NES(Search):
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
         from src.attacks.nes import nes
 
-        step = self.eps_iter / LEVELS
+        step = (self.eps_iter or self.eps) / LEVELS
         return nes(victim, images, goal, self.radius, step, self.queries, self.pairs, self.sigma)
 
 

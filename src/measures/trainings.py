@@ -98,7 +98,7 @@ class Trainings:
     def progress(self, experiment: Experiment) -> dict[str, float]:
         """Return the shares of images without a gradient at the start, and with the last step as best.
 
-        NaN where stage 3 does not know, and for the best step of an attack whose steps fall to nothing.
+        NaN where stage 3 does not know, and for the best step of an attack whose steps fall.
         """
         tables = [
             read_attack_report(of[0].layout.attack_report(experiment)) for of in self.subjects

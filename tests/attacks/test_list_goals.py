@@ -171,7 +171,7 @@ def test_places_are_those_of_the_lists(accounts):
     changed = Changed(users, items, data.at_test_time, ids, 5)
     moved = data.features.copy()
     moved[ids] += 0.7
-    goal = place_goal("rank", accounts, CPU)
+    goal = place_goal("rank", accounts, 5, CPU)
     for features in (data.features, moved):
         places = changed.places(visual.factors(features)[1][ids], chosen)
         prediction = predicted(features[ids])
@@ -179,15 +179,15 @@ def test_places_are_those_of_the_lists(accounts):
         seen = ~np.isnan(places)
         # float32 sums of other shapes may order two nearly equal scores the other way.
         assert (found[seen] == places[seen]).mean() > 0.98
-        logs = [np.log(found[of, n]).mean() for n, of in enumerate(seen.T)]
-        np.testing.assert_allclose(goal(prediction), logs, rtol=1e-5)
-    down = place_goal("demote-rank", accounts, CPU)
+        counts = [(5 / (5 + found[of, n])).mean() for n, of in enumerate(seen.T)]
+        np.testing.assert_allclose(goal.achieved(prediction), counts, rtol=1e-5)
+    down = place_goal("demote-rank", accounts, 5, CPU)
     np.testing.assert_array_equal(down(predicted(moved[ids])), -goal(predicted(moved[ids])))
 
 
 def test_places_have_no_slope(accounts):
     features = torch.from_numpy(accounts.features).requires_grad_()
-    assert not place_goal("rank", accounts, CPU)(Prediction(features, features)).requires_grad
+    assert not place_goal("rank", accounts, 5, CPU)(Prediction(features, features)).requires_grad
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_places_have_no_slope(accounts):
     ids=["nes", "square"],
 )
 def test_searches_climb_by_places_alone_within_their_queries(accounts, attack, queries):
-    goal, images = place_goal("rank", accounts, CPU), torch.full((3, 1, 2, 3), 0.5)
+    goal, images = place_goal("rank", accounts, 5, CPU), torch.full((3, 1, 2, 3), 0.5)
     network = FeatureVictim()
     victim = FunctionVictim(lambda points: points.flatten(1) @ network.matrix)
 
@@ -221,6 +221,34 @@ def test_searches_reach_classes_by_the_goals_value(attack):
     found = attack(victim, images, goal)
     assert (goal(victim(found)) < goal(victim(images))).all()
     assert (found - images).abs().max() <= 30 / 255 + 1e-6
+
+
+def test_the_count_of_places_by_hand():
+    scores = SCORES.T[[3]].copy()  # places 4, 2 and 3 among the items
+    accounts = replace(hand_audience([3]), rivals=np.sort(SCORES, axis=1))
+    for objective, sign in (("rank", 1), ("demote-rank", -1)):
+        goal = place_goal(objective, accounts, 2, CPU)
+        found = goal.places(goal.scores(predicted(scores)))
+        assert found.tolist() == [[4, 2, 3]]
+        count = (2 / 6 + 2 / 4 + 2 / 5) / 3
+        assert goal.achieved(predicted(scores)).item() == pytest.approx(sign * count)
+        assert goal(predicted(scores)).item() == pytest.approx(-sign * count)
+
+
+def test_nes_averages_its_slopes_over_steps():
+    """One pair of probes tells next to nothing of 48 pixels; the mean of many steps finds the corner."""
+    slopes = torch.randn(48, generator=torch.Generator().manual_seed(3))
+
+    def linear(images: torch.Tensor) -> torch.Tensor:
+        score = (images - 0.5).flatten(1) @ slopes
+        return torch.stack([-score, score], dim=1)
+
+    victim, images = FunctionVictim(linear), torch.full((4, 3, 4, 4), 0.5)
+    goal = ClassGoal(torch.ones(4, dtype=torch.int64))
+    torch.manual_seed(0)
+    found = NES(20.0, queries=600, pairs=2)(victim, images, goal)
+    rise = (found - images).flatten(1) @ slopes
+    assert (rise > 0.75 * 20 / 255 * slopes.abs().sum()).all()
 
 
 def test_squares_shrink_as_queries_are_spent():
