@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 from sides import Measured
 
 KEY = ["size", "what", "device"]
@@ -54,6 +54,9 @@ def draw_growth(table: pd.DataFrame, users: Mapping[str, int], path: Path) -> No
             sizes = table["size"].unique()
             axes.set_xticks([users[size] for size in sizes], sizes)
             axes.xaxis.set_minor_locator(NullLocator())
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter(NullFormatter())
             axes.set_xlabel("size")
             axes.set_ylabel(named)
             axes.grid(color="0.88", linewidth=0.4)
