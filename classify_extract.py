@@ -15,7 +15,7 @@ from src.artifacts.item_classes import ItemClasses
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
-from src.cli import Parser, add_common_options, add_extractor_options, run
+from src.cli import Parser, add_common_options, add_extractor_options, require_decoder, run
 from src.datasets.catalogue import (
     choose_resize,
     describe_reading,
@@ -23,7 +23,7 @@ from src.datasets.catalogue import (
     open_whole_catalogue,
     require_catalogue,
 )
-from src.datasets.image_files import limit_pixels
+from src.datasets.image_files import limit_pixels, require_jpeg
 from src.defences.options import add_preprocess_option, model_dir_of
 from src.extractors.weights import item_classes_of, weights_of
 
@@ -36,11 +36,21 @@ def main() -> None:
     add_common_options(parser)
     add_extractor_options(parser)
     add_preprocess_option(parser)
+    parser.add_argument(
+        "--decoder",
+        choices=("pillow", "gpu"),
+        default="pillow",
+        help="decoder of JPEG files; gpu is nvJPEG, whose levels differ from Pillow's, so that attacks "
+        "refuse features made with it",
+    )
     options = parser.parse_args()
     layout = Layout(options.dataset, options.root)
     layout.require_data()
     require_catalogue(layout)
+    require_decoder(options.decoder, on_cpu=options.gpu < 0)
     weights = weights_of(options, layout)
+    if options.decoder == "gpu":
+        require_jpeg(layout.images)
     limit_pixels(options.max_pixels)
     item_classes = item_classes_of(options)
     if item_classes:
@@ -61,6 +71,7 @@ def extract(
 ) -> None:
     """Predict all images, a share in each process; process 0 joins the shares and writes."""
     from src.extractors.checkpoints import load_extractor, with_zero_shot
+    from src.extractors.decoding import JpegDecoder
     from src.extractors.device import Loading, select_device
     from src.extractors.distribution import rank, wait_for_all, wait_for_turn
     from src.extractors.inference import join_parts, predict_parts
@@ -70,6 +81,7 @@ def extract(
     catalogue = open_whole_catalogue(layout.images)
     device = select_device(gpu)
     loading = Loading.on(device, options.batch, options.workers)
+    decoder = JpegDecoder.on(device) if options.decoder == "gpu" else None
     extractor = load_extractor(options.arch, weights, device, options.head)
     if options.head == ZERO_SHOT:
         extractor = with_zero_shot(extractor, item_classes.labels)
@@ -81,7 +93,7 @@ def extract(
     print(describe_reading(sizes, resize, trained_size))
 
     recorded = RecordedExtractor.of(
-        extractor, resize, options.precision, options.head, item_classes
+        extractor, resize, options.precision, options.head, item_classes, options.decoder
     )
     manifest = Manifest.of(
         "classify_extract",
@@ -106,6 +118,7 @@ def extract(
         batch_size=loading.batch_size,
         workers=loading.workers,
         precision=options.precision,
+        decoder=decoder,
     )
     wait_for_all()
     if rank():

@@ -1,18 +1,18 @@
 """Speed of BPR-MF, AMF and attacks on parameters beside a published notebook's implementation.
 
-    python benchmarks/bench_apr.py [--data DIR] [--peer_python PYTHON] [--repeats 3]
+    python benchmarks/bench_apr.py [--data DIR] [--peer_python PYTHON] [--repeats 3] [--threads 2]
 
 ``DIR`` holds trainingset.tsv and testset.tsv; without it the data are synthetic and of the same size as
 the first 500 users of MovieLens. The notebook works as published for APR: eager TensorFlow, one tape
 for each batch, Python loops for negatives and for users. It is restated here (in one process, where the
 original forks a pool for each draw of negatives). Its adversarial epoch makes a perturbation of all
 rows from all training pairs for every batch; the first batches are timed and scaled up. He et al.'s own
-kind of epoch, which that notebook lacks, is restated in the same manner. Cornac is optional:
-``PYTHON`` is the interpreter of an environment that has it (the published times are of 2.2.2, which
-needs NumPy below 2).
+kind of epoch, which that notebook lacks, is restated in the same manner. Cornac is optional, here or in
+the environment of the interpreter ``PYTHON`` (the published times are of 2.2.2, which needs NumPy below
+2).
 
-Each side has two threads and starts from the model that it trained for five epochs. Nothing is timed
-unless the accuracies of these models agree.
+Each side has ``--threads`` threads and starts from the model that it trained for five epochs. Nothing is
+timed unless the accuracies of these models agree.
 """
 
 import itertools
@@ -383,11 +383,13 @@ def cornac_peer(data_path: Path) -> None:
     )
 
 
-def compare(data: dict[str, np.ndarray], peer_python: str | None, repeats: int) -> None:
+def compare(
+    data: dict[str, np.ndarray], peer_python: str | None, repeats: int, threads: int
+) -> None:
     pythons = {"ours": sys.executable, "notebook": sys.executable}
     pythons |= {"cornac": peer_python} if peer_python else {}
     plan = [(side, task) for task in GOALS for side in pythons if task in TASKS[side]]
-    with started(__file__, pythons, data) as workers:
+    with started(__file__, pythons, data, threads) as workers:
         check(
             {side: worker.do("clean") for side, worker in workers.items()},
             {side: workers[side].do("attacked") for side in ("ours", "notebook")},
@@ -436,7 +438,7 @@ def main() -> None:
         {"ours": ours, "notebook": notebook, "cornac": cornac_peer}[side](Path(data_path))
     else:
         data = read_data(options.data) if options.data else synthetic_data()
-        compare(data, options.peer_python, options.repeats)
+        compare(data, options.peer_python, options.repeats, options.threads)
 
 
 if __name__ == "__main__":

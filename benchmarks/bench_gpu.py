@@ -6,7 +6,8 @@ The bare network works on images that are on the device already: a forward; a fo
 the pixels; a training step. A ratio is the time that the bare network takes for the work of our loop, in
 its stated units (``training/cost.py``), over the time of our loop. Both are the fastest of ``--repeats``
 interleaved runs; 1 is a loop that costs nothing beside its network. Stage 1 reads JPEG files
-with Pillow. PGD with ``--fast`` has the exact PGD as a second peer. Networks have random weights.
+with Pillow, and with the decoder of the device. PGD with ``--fast`` has the exact PGD as a second peer.
+Networks have random weights.
 
 The exit code is 1 if a mark is missed on a GPU. ``--device cpu`` runs the same code, where marks do not
 count, and ``--size small`` takes seconds.
@@ -17,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -36,6 +38,7 @@ from src.datasets.catalogue import open_catalogue
 from src.datasets.image_set import ImageArray, ImageSet
 from src.datasets.interactions import Interactions
 from src.extractors.architectures import build_extractor
+from src.extractors.decoding import JpegDecoder
 from src.extractors.device import Loading, select_device
 from src.extractors.extractor import Extractor, Precision, fast_copy, fast_layout
 from src.extractors.inference import predict
@@ -119,7 +122,7 @@ class Bench:
         return ("fp32", "bf16") if self.device.type == "cpu" else ("fp32", "tf32", "bf16")
 
     def stage1(self) -> Iterator[Loop]:
-        """Yield stage 1 from files, beside the forward alone."""
+        """Yield stage 1 from files, by each decoder, beside the forward alone."""
         rng, side = np.random.default_rng(0), self.size.side
         for item in range(self.size.files):
             coarse = Image.fromarray(rng.integers(0, 256, (14, 14, 3), dtype=np.uint8))
@@ -127,10 +130,11 @@ class Bench:
             whole.save(self.folder / f"{item}.jpg")
         catalogue, extractor = open_catalogue(self.folder), self.extractor()
         workers = Loading.on(self.device, None, None).workers
+        gpu_decoder = JpegDecoder(self.device)
         for precision in self.precisions:
             fast, images = fast_copy(extractor, precision), self.images(self.size.batch, precision)
 
-            def ours(precision: Precision = precision) -> None:
+            def ours(decoder: JpegDecoder | None, precision: Precision = precision) -> None:
                 predict(
                     extractor,
                     catalogue,
@@ -138,6 +142,7 @@ class Bench:
                     workers=workers,
                     precision=precision,
                     progress=None,
+                    decoder=decoder,
                 )
 
             def bare(fast: Extractor = fast, images: Tensor = images) -> None:
@@ -145,9 +150,10 @@ class Bench:
                     fast(images)
 
             units = self.size.files / self.size.batch
-            yield Loop(
-                f"stage 1, {precision}", ours, bare, units, 0.5 if precision == "bf16" else None
-            )
+            for decoder, by, mark in ((None, "Pillow", 0.5), (gpu_decoder, "the device", 0.7)):
+                name = f"stage 1, {precision}, decoded by {by}"
+                mark = mark if precision == "bf16" else None
+                yield Loop(name, partial(ours, decoder), bare, units, mark)
 
     def pgd(self) -> Iterator[Loop]:
         """Yield PGD, beside a forward and a gradient of the pixels for each of its steps."""

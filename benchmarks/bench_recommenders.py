@@ -1,13 +1,12 @@
 """Speed of VBPR and AMR at the size of Amazon Men beside Cornac in one run.
 
-    python benchmarks/bench_recommenders.py [--peer_python PYTHON] [--repeats 3]
+    python benchmarks/bench_recommenders.py [--peer_python PYTHON] [--repeats 3] [--threads 2]
 
-``PYTHON`` is the interpreter of an environment that has Cornac; without it, only our own times are shown.
-The published times are of Cornac 2.2.2, which needs NumPy below 2 and so an environment of its own
-(pip install cornac==2.2.2 torch); Cornac 3.0.1 asks for NumPy above 2.0. Both sides work on the same
-synthetic data, two threads each, one after the other: a Cornac AMR epoch is measured over its first
-batches, Cornac's evaluation over its first users, and both are scaled up. Ours is a process of its own,
-so the peak memory is that of training, ranking and writing alone.
+Cornac 3.0.1 runs in this environment (requirements-extras.txt), Cornac 2.2.2 in one of its own with NumPy
+below 2, whose interpreter is ``PYTHON``. Without Cornac only our own times are shown. Both sides work on
+the same synthetic data with equally many threads, one after the other: a Cornac epoch is measured over
+its first batches, Cornac's evaluation over its first users, and both are scaled up. Ours is a process of
+its own, so the peak memory is that of training, ranking and writing alone.
 """
 
 import resource
@@ -204,12 +203,12 @@ def cornac_peer(data_path: Path) -> None:
     )
 
 
-def compare(peer_python: str | None, repeats: int) -> None:
+def compare(peer_python: str | None, repeats: int, threads: int) -> None:
     pythons = {"ours": sys.executable} | ({"cornac": peer_python} if peer_python else {})
     references = [f"{m} products{rows}" for m in ("vbpr", "amr") for rows in ("", " with rows")]
     plan = [("ours", task) for task in (*references, "lists")]
     plan += [(side, task) for task in ("vbpr", "amr", "evaluation") for side in pythons]
-    with started(__file__, pythons, synthetic_data()) as workers:
+    with started(__file__, pythons, synthetic_data(), threads) as workers:
         times = measure(workers, plan, repeats)
         gigabytes = workers["ours"].do("memory")["GiB"]
     report(times, gigabytes)
@@ -241,7 +240,7 @@ def main() -> None:
         side, data_path = options.worker
         {"ours": ours, "cornac": cornac_peer}[side](Path(data_path))
     else:
-        compare(options.peer_python, options.repeats)
+        compare(options.peer_python, options.repeats, options.threads)
 
 
 if __name__ == "__main__":

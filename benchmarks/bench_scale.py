@@ -1,11 +1,13 @@
 """Seconds and memory of the recommender's stages as users and items grow, on synthetic data.
 
     python benchmarks/bench_scale.py [--size 1x 10x hm] [--what read epoch ranks lists delta] [--gpu 0]
+    [--table FILE.tsv]
 
 Sizes are that of Amazon Men (1x), ten times its users and items (10x), and that of H&M (hm). Each
 measurement runs in a process of its own, whose peak memory is shown without the features. ``--share``
 ranks that share of the users and scales the time up; an epoch takes its steps on at most
-``EPOCH_TRIPLES`` triples and is scaled up likewise. The exit code is 1 if a mark is missed.
+``EPOCH_TRIPLES`` triples and is scaled up likewise. ``--table`` keeps the measurements of several runs
+and draws FILE.svg from all of them. The exit code is 1 if a mark is missed.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+from scale_figure import add_measurements, draw_growth
 from sides import Measured, Stopwatch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -225,7 +228,12 @@ def main() -> None:
     parser.add_argument("--what", nargs="+", choices=names, default=list(names))
     parser.add_argument("--gpu", type=int, default=-1, help="CUDA device; -1 is the CPU")
     parser.add_argument("--share", type=share_of_users, default=1.0, help="of the users ranked")
+    parser.add_argument(
+        "--table", type=Path, help="TSV to add to; an SVG beside it shows all of it"
+    )
     options = parser.parse_args()
+    if options.table and not options.table.parent.is_dir():
+        parser.error(f"--table: no folder {options.table.parent}")
     found: dict[tuple[str, str], Measured] = {}
     for name in options.size:
         size = SIZES[name]
@@ -249,7 +257,12 @@ def main() -> None:
                     growth = f"   {of['cpu'] / found['1x', what]['cpu']:.1f} times 1x"
                 times = f"{of['wall']:9.2f} s {of['cpu']:9.2f} s of CPU"
                 print(f"  {what:6s} {times} {of['peak']:6.2f} GiB{growth}", flush=True)
-    if lines := missed_marks(found, "cpu" if options.gpu < 0 else "gpu"):
+    device = "cpu" if options.gpu < 0 else "gpu"
+    if options.table:
+        table = add_measurements(options.table, found, device)
+        users = {name: size.users for name, size in SIZES.items()}
+        draw_growth(table, users, options.table.with_suffix(".svg"))
+    if lines := missed_marks(found, device):
         sys.exit("\n".join(["missed:", *lines]))
 
 

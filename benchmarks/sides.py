@@ -6,6 +6,7 @@ same data and the same number of threads. A benchmark starts itself as ``--worke
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -17,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-THREADS = "2"
 Step = tuple[str, str]
 """Side and task of a measurement."""
 Measured = dict[str, float]
@@ -28,9 +28,19 @@ Task = Callable[[], Measured]
 def comparison_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with the options that comparisons share."""
     parser = argparse.ArgumentParser(description=description.partition("\n")[0])
-    parser.add_argument("--peer_python", help="interpreter that has Cornac; default: without it")
+    parser.add_argument(
+        "--peer_python",
+        default=sys.executable if importlib.util.find_spec("cornac") else None,
+        help="interpreter that has Cornac (default: this one, if it has)",
+    )
     parser.add_argument(
         "--repeats", type=int, default=3, help="repeats of each task, of which the fastest counts"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=2,
+        help="threads of each side; 1 on a machine that others use, where waiting threads take time",
     )
     parser.add_argument("--worker", nargs=2, metavar=("SIDE", "FILE"), help=argparse.SUPPRESS)
     return parser
@@ -61,13 +71,13 @@ def serve(tasks: Mapping[str, Task]) -> None:
 class Worker:
     """Side of a comparison that waits for tasks in a separate process."""
 
-    def __init__(self, python: str, script: str, side: str, data_path: Path) -> None:
+    def __init__(self, python: str, script: str, side: str, data_path: Path, threads: int) -> None:
         environment = {
             **os.environ,
-            "OMP_NUM_THREADS": THREADS,
-            "OPENBLAS_NUM_THREADS": THREADS,
-            "TF_NUM_INTRAOP_THREADS": THREADS,
-            "TF_NUM_INTEROP_THREADS": THREADS,
+            "OMP_NUM_THREADS": str(threads),
+            "OPENBLAS_NUM_THREADS": str(threads),
+            "TF_NUM_INTRAOP_THREADS": str(threads),
+            "TF_NUM_INTEROP_THREADS": str(threads),
             "CUDA_VISIBLE_DEVICES": "-1",
         }
         self.process = subprocess.Popen(
@@ -95,15 +105,15 @@ class Worker:
 
 @contextlib.contextmanager
 def started(
-    script: str, pythons: Mapping[str, str], data: Mapping[str, np.ndarray]
+    script: str, pythons: Mapping[str, str], data: Mapping[str, np.ndarray], threads: int
 ) -> Iterator[dict[str, Worker]]:
-    """Start a worker for each side with its interpreter; all of them read ``data``."""
+    """Start a worker of ``threads`` for each side with its interpreter; all of them read ``data``."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as running:
         data_path = Path(folder) / "data.npz"
         np.savez(data_path, **data)
         workers = {}
         for side, python in pythons.items():
-            workers[side] = Worker(python, script, side, data_path)
+            workers[side] = Worker(python, script, side, data_path, threads)
             running.callback(workers[side].close)
         yield workers
 

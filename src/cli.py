@@ -277,6 +277,12 @@ def require_precision(precision: str, *, on_cpu: bool) -> None:
         raise UserError("--precision tf32 needs a CUDA device: a CPU has no TF32")
 
 
+def require_decoder(decoder: str, *, on_cpu: bool) -> None:
+    """Raise ``UserError`` for a decoder of image files that the device does not have."""
+    if decoder == "gpu" and on_cpu:
+        raise UserError("--decoder gpu needs a CUDA device: use --decoder pillow")
+
+
 def require_defense(options: argparse.Namespace) -> None:
     """Raise ``UserError`` for a ``--model_dir`` that is given without ``--defence 1``."""
     if not options.defence and options.model_dir != DEFENDED:

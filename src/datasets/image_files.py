@@ -1,5 +1,6 @@
 """Files of images: which files of a folder are images, their sizes, and reading them as RGB."""
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """Errors that Pillow raises on arbitrary bytes, and on headers of more pixels than its limit."""
+_JPEG_SUFFIXES = (".jpg", ".jpeg")
+_END_OF_JPEG = b"\xff\xd9"
 # Images beyond Pillow's limit are refused here; its warning would only stand before the error.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
@@ -77,6 +80,28 @@ def read_image(path: ImagePath, resize: int = 0) -> tuple[np.ndarray, str | None
     if resize:
         image = image.resize((resize, resize), Image.Resampling.BICUBIC)
     return np.asarray(image), ", ".join(notes) or None
+
+
+def require_jpeg(folder: Path) -> None:
+    """Raise ``UserError`` if no image of ``folder`` is a JPEG file by its suffix."""
+    if not any(path.suffix.lower() in _JPEG_SUFFIXES for path in images_of(folder)):
+        raise UserError(f"no image in {folder} is a JPEG file: use --decoder pillow")
+
+
+def colour_jpeg(path: ImagePath) -> bytes | None:
+    """Return the bytes of a JPEG file that any decoder reads as it is meant; None for other files.
+
+    It is whole, and a header says that it has three channels in YCbCr. Grey, CMYK and RGB files, files
+    of several images and truncated ones are left to ``read_image``.
+    """
+    try:
+        content = path.read_bytes()
+        image = Image.open(io.BytesIO(content))
+    except _UNREADABLE:
+        return None
+    transform = image.info.get("adobe_transform", 1 if "jfif" in image.info else None)
+    colour = image.format == "JPEG" and image.mode == "RGB" and transform == 1
+    return content if colour and content.endswith(_END_OF_JPEG) else None
 
 
 def _load_truncated(path: ImagePath) -> Image.Image:

@@ -17,6 +17,7 @@ from src.artifacts.progress import ProgressBar, progress_bar
 from src.datasets.image_set import ImageSet
 from src.datasets.read_ahead import read_ahead
 from src.extractors.architectures import input_size
+from src.extractors.decoding import JpegDecoder
 from src.extractors.distribution import own_share, rank, share_label
 from src.extractors.extractor import Extractor, Precision, fast_copy, fast_layout
 from src.extractors.feeding import FittingBatches, copied_ahead, pinned, read_back
@@ -56,10 +57,11 @@ def predict(
     precision: Precision = "fp32",
     progress: str | None = "images",
     seed: int = 0,
+    decoder: JpegDecoder | None = None,
 ) -> Predictions:
     """Predict the images at ``positions`` (distinct; default: all) with one forward each.
 
-    ``seed`` draws the random choices of a defence.
+    ``seed`` draws the random choices of a defence. ``decoder`` reads the files; None is Pillow.
 
     Runs on the extractor's device. Memory holds the feature matrix and a few batches. ``workers``
     threads read ahead; 0 read no batch before it is needed. ``progress`` labels the bar; None shows
@@ -68,7 +70,7 @@ def predict(
     positions = np.arange(len(images)) if positions is None else np.asarray(positions)
     batches = list(images.batches(positions, batch_size))
     fast = fast_copy(extractor, precision)
-    results = _forward_all(fast, images, [(seed, batches)], workers)
+    results = _forward_all(fast, images, [(seed, batches)], workers, decoder)
     with (
         progress_bar(
             total=len(positions), desc=progress, unit="img", disable=progress is None
@@ -87,11 +89,13 @@ def predict_parts(
     workers: int = 0,
     precision: Precision = "fp32",
     progress: str | None = "images",
+    decoder: JpegDecoder | None = None,
 ) -> None:
     """Predict all images into ``parts``; finished parts are not predicted again.
 
     If ``torchrun`` has started several processes, each does its share of the unfinished parts. The
-    content of a part depends only on the images and ``batch_size``.
+    content of a part depends only on the images, ``batch_size`` and the ``decoder`` of the files (None
+    is Pillow).
     """
     plan = _plan(images, batch_size)
     unfinished = parts.unfinished(len(plan))
@@ -99,7 +103,8 @@ def predict_parts(
     finished = len(images) - sum(_n_images(plan[number]) for number in unfinished)
     batches = [batch for number in own for batch in plan[number]]
     fast = fast_copy(extractor, precision)
-    results = _forward_all(fast, images, [(number, plan[number]) for number in own], workers)
+    shares = [(number, plan[number]) for number in own]
+    results = _forward_all(fast, images, shares, workers, decoder)
     with (
         progress_bar(
             total=finished + _n_images(batches),
@@ -191,6 +196,7 @@ def _forward_all(
     images: ImageSet,
     parts: Sequence[tuple[int, Sequence[np.ndarray]]],
     workers: int,
+    decoder: JpegDecoder | None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield a result for each batch of the ``parts``, in order.
 
@@ -199,7 +205,8 @@ def _forward_all(
     """
     device, fitting = extractor.device, FittingBatches()
     batches = [batch for _, of_part in parts for batch in of_part]
-    read = read_ahead(partial(_read, images, device), batches, workers)
+    reader = partial(_read, images, device) if decoder is None else partial(decoder.read, images)
+    read = read_ahead(reader, batches, workers)
     ahead = copied_ahead((found for _, found in read), device)
 
     def predicted() -> Iterator[tuple[dict[int, str], dict[str, Tensor]]]:

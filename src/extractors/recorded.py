@@ -32,6 +32,8 @@ class RecordedExtractor:
     """SHA-256 of the table of the items' classes; empty for a linear head."""
     code: str = ""
     """SHA-256 of the file of a user's own network; empty for all others."""
+    decoder: str = "pillow"
+    """Decoder of the image files, ``pillow`` or ``gpu``."""
 
     @classmethod
     def of(
@@ -41,6 +43,7 @@ class RecordedExtractor:
         precision: "Precision",
         head: str = LINEAR,
         item_classes: ItemClasses | None = None,
+        decoder: str = "pillow",
     ) -> "RecordedExtractor":
         """Describe an extractor that ``load_extractor`` made, and the head that scores its features.
 
@@ -51,7 +54,7 @@ class RecordedExtractor:
         classes = fingerprint(item_classes.path) if item_classes else ""
         preprocess = preprocess and preprocess.recorded
         arch, code = recorded_name(extractor.arch), code_of(extractor.arch)
-        return cls(arch, weights, resize, precision, preprocess, head, classes, code)
+        return cls(arch, weights, resize, precision, preprocess, head, classes, code, decoder)
 
     @classmethod
     def read(cls, classes: Path) -> "RecordedExtractor":
@@ -75,7 +78,7 @@ class RecordedExtractor:
         Rows of different extractors in one feature matrix are not comparable. The precision may differ,
         since it changes features only by rounding.
         """
-        for what in ("arch", "weights", "resize", "preprocess", "head", "item_classes", "code"):
+        for what in (of.name for of in fields(self) if of.name != "precision"):
             if getattr(self, what) != getattr(clean, what):
                 raise UserError(
                     f"{classes} was made with {what} {getattr(clean, what)}, this run has "

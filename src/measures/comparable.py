@@ -20,7 +20,7 @@ _COMPARED = ("seed",)
 """Options of lists in which runs that are compared may differ."""
 _OF_ADVERSARY = ("model", "adversary")
 """Options of weights in which an adversarial model differs from its plain control."""
-_OF_EXTRACTOR = ("arch", "weights", "resize", "preprocess")
+_OF_EXTRACTOR = ("arch", "weights", "resize", "preprocess", "decoder")
 """Options that stages 1 and 3 must share; their precision moves features by rounding only."""
 
 

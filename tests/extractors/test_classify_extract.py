@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import classify_extract
 from src.artifacts.classes import read_classes
@@ -173,3 +175,20 @@ def test_a_killed_run_continues_to_the_same_bytes(draw_images, tmp_path, tiny_ch
         whole = roots[0] / "data" / "tiny" / "original" / name
         assert (folder / name).read_bytes() == whole.read_bytes()
     assert not list(folder.glob(".partial-*"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_decoder_of_a_gpu_that_is_not_there_is_one_line_and_leaves_nothing(stage, tree):
+    code, _, err = stage("--defense", 1, "--gpu", 0, "--decoder", "gpu")
+    assert code == 2
+    assert err.splitlines() == ["error: --decoder gpu needs a CUDA device: use --decoder pillow"]
+    assert not (tree / "data" / "tiny" / "free_adv_original").exists()
+
+
+def test_the_decoder_of_a_gpu_refuses_a_folder_without_jpeg_files(stage, tree):
+    folder = tree / "data" / "tiny" / "original" / "images"
+    for path in list(folder.iterdir()):
+        Image.open(path).save(path.with_suffix(".png"))
+        path.unlink()
+    code, _, err = stage("--defense", 1, "--gpu", 0, "--decoder", "gpu")
+    assert (code, err.count("is a JPEG file: use --decoder pillow")) == (2, 1)

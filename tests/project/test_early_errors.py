@@ -38,6 +38,7 @@ CALLS = {
     "classify_extract --dataset absent": "no data set at",
     f"classify_extract {SHOP} --arch timm:vit_base_patch16_clip_224.openai": "timm",
     f"classify_extract {SHOP} --gpu -1 --precision tf32": "tf32 needs a CUDA device",
+    f"classify_extract {SHOP} --gpu -1 --decoder gpu": "--decoder gpu needs a CUDA device",
     f"{TRAIN} {SET} --gpu -1 --precision tf32": "tf32 needs a CUDA device",
     f"audits.robustness {SET} --gpu -1 --precision tf32": "tf32 needs a CUDA device",
     f"classify_extract {SHOP} --head none": "add --classes FILE",
