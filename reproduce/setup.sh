@@ -31,7 +31,7 @@ _reachable() {
 }
 
 _install() {
-    local requirements=$1 builds=$2 stamp=.venv/.installed-$1 python size="8 GB" index=() pip wanted
+    local requirements=$1 builds=$2 stamp=.venv/.installed-$1 python size="7 GB" index=() pip wanted
     python=$(_find_python) || return 2
     [ -d .venv ] || "$python" -m venv .venv
     cat requirements.txt "$requirements" | cmp -s - "$stamp" && return
@@ -41,7 +41,7 @@ _install() {
     fi
     if [ "$builds" = cpu ]; then
         if _reachable "$python"; then
-            index=(--extra-index-url "$CPU_INDEX") size="4 GB"
+            index=(--extra-index-url "$CPU_INDEX") size="3 GB"
         else
             echo "PyTorch's index of CPU builds cannot be reached: torch comes with CUDA, which takes 4 GB more"
         fi

@@ -116,12 +116,15 @@ def power(trainings: int, seeds: int) -> str:
     """Say in a line which net effect a study of so many trainings and recommender seeds can tell."""
     level = TRAINING if trainings > 1 else SEED
     smallest = smallest_effect({level.name: 1.0}, (TRAINING, SEED), (trainings, seeds))
-    units = f"{trainings} extractor training{'s' * (trainings > 1)} x {seeds} recommender seeds"
+    units = (
+        f"{trainings} extractor training{'s' * (trainings > 1)} x "
+        f"{seeds} recommender seed{'s' * (seeds > 1)}"
+    )
     if np.isnan(smallest):
-        return f"{units}: no net effect has an interval, so that nothing can be told"
+        return f"{units}: no net effect gets an interval; that takes several seeds"
     line = (
-        f"{units}: a net effect is found with a probability of 80 % from about {smallest:.1f} standard "
-        f"deviations between {level.name}s on"
+        f"{units}: a net effect of at least about {smallest:.1f} standard deviations between "
+        f"{level.name}s is found with a probability of 80 %"
     )
     return line if level is TRAINING else f"{line}; no verdict is about another training"
 

@@ -27,7 +27,7 @@ def expected_duration(
     *,
     changed: bool,
 ) -> str:
-    """Return the estimate in one line.
+    """Return the number of missing jobs and, if it can be told, their time in one line.
 
     ``missing`` has the rule of each job to run, ``finished`` the seconds that jobs of a rule took here,
     and ``total`` counts all jobs. A job of a rule that has not run here counts as the mean of all jobs in
@@ -37,7 +37,7 @@ def expected_duration(
     known = {rule: mean(seconds) for rule, seconds in finished.items() if seconds}
     unknown = not known.keys() >= set(missing)
     if unknown and not minutes:
-        return f"no time was measured for this study ({jobs})"
+        return jobs
     usual = 60 * minutes * MEASURED_CORES / total
     seconds = sum(known.get(rule, usual) for rule in missing) / cores
     time = f"{_counted(max(1, round(seconds / 60)), 'minute')} on {_counted(cores, 'core')}"

@@ -3,12 +3,27 @@
 import logging
 from pathlib import Path
 from time import monotonic
+from typing import TYPE_CHECKING
 
+from snakemake.common import NOTHING_TO_BE_DONE_MSG
 from snakemake_interface_logger_plugins.common import LogEvent
 
+if TYPE_CHECKING:
+    from snakemake.workflow import Workflow
+
+UP_TO_DATE = "all results are up to date"
+PREAMBLE = (
+    "Assuming unrestricted",
+    "Building DAG",
+    "Using shell",
+    "Provided ",
+    "Rules claiming",
+)
+"""Beginnings of Snakemake's records about itself, of which no user needs any."""
 REPEATED = (
     "RuleException",
     "Cannot restore",
+    "Restored previous",
     "--keep-incomplete",
     "Exiting because",
     "WorkflowError:\nAt least",
@@ -19,32 +34,49 @@ REPEATED = (
 class JobLines(logging.Formatter):
     """Formatter of Snakemake's records: a line for each finished job, nothing for other progress.
 
-    ``total`` counts the jobs to run. An empty text is not printed.
+    Dry runs and runs on a cluster keep Snakemake's own lines, without its preamble. An empty text is
+    not printed.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, workflow: "Workflow") -> None:
         super().__init__()
-        self.total, self.done, self.start = total, 0, monotonic()
+        self.workflow, self.usual = workflow, logging.Formatter()
+        self.total, self.done, self.begin = 0, 0, 0.0
         self.running: dict[int, tuple[str, float]] = {}
         self.errors: list[str] = []
 
+    @property
+    def counts(self) -> bool:
+        """True where jobs run on this machine, as is known once Snakemake has built its graph."""
+        return self.workflow.local_exec and not self.workflow.dryrun
+
+    def start(self, total: int) -> None:
+        """Begin to count ``total`` jobs."""
+        self.total, self.begin = total, monotonic()
+
     def keep(self, record: logging.LogRecord) -> bool:
         """Note the start of a job, for which nothing is printed; keep all other records."""
-        started = getattr(record, "event", None) == LogEvent.JOB_INFO
+        started = self.counts and getattr(record, "event", None) == LogEvent.JOB_INFO
         if started and record.rule_msg:
             self.running[record.jobid] = (record.rule_msg.split("; log:")[0], monotonic())
         return not started
 
     def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        if message == NOTHING_TO_BE_DONE_MSG:
+            return UP_TO_DATE
+        if message.startswith(PREAMBLE):
+            return ""
+        if not self.counts:
+            return self.usual.format(record)
         event = getattr(record, "event", None)
         if event == LogEvent.JOB_FINISHED:
             return self._finished(record.job_id)
         if event == LogEvent.JOB_ERROR:
             self.errors.append(last_error(record.rule_name, record.log))
-            return f"failed: {record.rule_msg or record.rule_name}"
-        if record.levelno < logging.WARNING or record.getMessage().startswith(REPEATED):
-            return ""
-        return record.getMessage()
+            return f"failed: {self.running.pop(record.jobid, (record.rule_name,))[0]}"
+        told = self.total and message.startswith(REPEATED)
+        return "" if told or record.levelno < logging.WARNING else message
 
     def _finished(self, job: int) -> str:
         if job not in self.running:
@@ -52,7 +84,7 @@ class JobLines(logging.Formatter):
         now = monotonic()
         what, start = self.running.pop(job)
         self.done += 1
-        left = (now - self.start) / self.done * (self.total - self.done) / 60
+        left = (now - self.begin) / self.done * (self.total - self.done) / 60
         return f"{self.done} of {self.total}, {what}, {now - start:.0f} s, {left:.0f} min left"
 
 
@@ -66,11 +98,16 @@ def last_error(rule: str, logs: list[str]) -> str:
     return f"error: {rule} failed"
 
 
-def print_lines(total: int) -> JobLines:
-    """Make Snakemake print ``JobLines`` to its stream until the process ends, and return them."""
-    lines = JobLines(total)
-    for handler in logging.getLogger("snakemake.logging").handlers:
-        if handler.name == "DefaultStreamHandler":
-            handler.setFormatter(lines)
-            handler.filters = [lines.keep]
+def print_lines(workflow: "Workflow") -> JobLines:
+    """Make Snakemake print ``JobLines`` to its stream until the process ends, and return them.
+
+    Snakemake also starts itself for single jobs on a cluster; their logs keep its own lines.
+    """
+    lines = JobLines(workflow)
+    if workflow.is_main_process:
+        for handler in logging.getLogger("snakemake.logging").handlers:
+            if handler.name == "DefaultStreamHandler":
+                lines.usual = handler.formatter or lines.usual
+                handler.setFormatter(lines)
+                handler.addFilter(lines.keep)
     return lines

@@ -1,13 +1,19 @@
-"""Progress of long work: a bar on a terminal, and a line a minute in a log."""
+"""Progress of long work: a bar on a terminal, a line a minute in a log, and the time that is left."""
 
+import math
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 from tqdm import tqdm as ProgressBar
 
 SECONDS_BETWEEN_LINES = 60.0
+_SECONDS_TIMED = 5.0
+"""Time over which the speed of a training is measured."""
+_SECONDS_SAID = 600.0
+"""Duration up to which a training needs no announcement."""
 
 
 class _ProgressLines(ProgressBar):
@@ -48,3 +54,31 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+@dataclass
+class Pace:
+    """Speed of a training, from which it is said once how long a long one takes."""
+
+    n_steps: int
+    steps_per_epoch: int = 1
+    first: tuple[int, float] | None = None
+    """Number of the first step seen and when it ended; a step that compiles is not timed."""
+    is_said: bool = False
+
+    def after(self, step: int, now: float) -> str:
+        """Return the time that is left after ``step``, once and if it is over ten minutes; else nothing.
+
+        ``now`` is in seconds. The steps of at least ``_SECONDS_TIMED`` are timed.
+        """
+        self.first = self.first or (step, now)
+        seconds = now - self.first[1]
+        if self.is_said or step == self.first[0] or seconds < _SECONDS_TIMED:
+            return ""
+        self.is_said = True
+        n_left = self.n_steps - step
+        left = seconds / (step - self.first[0]) * n_left
+        if left <= _SECONDS_SAID:
+            return ""
+        epochs = math.ceil(n_left / self.steps_per_epoch)
+        return f"{epochs} more epochs take about {duration(left)} (--epochs sets their number)"

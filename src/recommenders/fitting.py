@@ -1,6 +1,7 @@
 """Training of a recommender, with checkpoints, resumption and the start of adversarial models."""
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from src.artifacts.manifest import (
     input_name,
     read_record,
 )
-from src.artifacts.progress import duration, progress_bar
+from src.artifacts.progress import Pace, progress_bar
 from src.artifacts.tables import TestRanks
 from src.datasets.interactions import Interactions
 from src.recommenders.command import (
@@ -52,8 +53,6 @@ from src.recommenders.weights import (
 STAGE = "train recommender"
 USERS_REPORTED = 20_000
 """Users on whom accuracy is measured while a recommender trains; the lists at the end are of all."""
-_SECONDS_TIMED = 5.0
-"""Time over which the speed of a training is measured."""
 
 
 @dataclass(frozen=True)
@@ -350,7 +349,7 @@ def _train(
             bar.set_postfix_str(f"loss {loss:.1f}", refresh=False)
             bar.update()
             if said := pace.after(epoch, monotonic()):
-                bar.write(f"{run.name}: {said}")
+                bar.write(f"{run.name}: {said}", file=sys.stderr)
             if not training.stores(epoch, progress.every):
                 return
             model = state()
@@ -372,30 +371,6 @@ def _train(
             gpu=gpu,
             after_epoch=after_epoch,
         )
-
-
-@dataclass
-class Pace:
-    """Speed of the epochs of a training, which is said once."""
-
-    n_epochs: int
-    first: tuple[int, float] | None = None
-    """Number of the first epoch and when it ended; an epoch that compiles is not timed."""
-    is_said: bool = False
-
-    def after(self, epoch: int, now: float) -> str:
-        """Return the time that is left after ``epoch``, once and if it is over a minute; else nothing.
-
-        ``now`` is in seconds. The epochs of at least ``_SECONDS_TIMED`` are timed.
-        """
-        self.first = self.first or (epoch, now)
-        seconds = now - self.first[1]
-        if self.is_said or epoch == self.first[0] or seconds < _SECONDS_TIMED:
-            return ""
-        self.is_said = True
-        n_left = self.n_epochs - epoch
-        left = seconds / (epoch - self.first[0]) * n_left
-        return f"about {duration(left)} for the other {n_left} epochs" if left > 60 else ""
 
 
 def reported_users(interactions: Interactions) -> np.ndarray:

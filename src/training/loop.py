@@ -1,14 +1,16 @@
 """Training loop over epochs, mini-batches and replays, which continues after a stop."""
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from src.artifacts.progress import progress_bar
+from src.artifacts.progress import Pace, progress_bar
 from src.cli import require_precision
 from src.datasets.image_set import ImageSet
 from src.extractors.checkpoints import load_state, write_plain
@@ -102,6 +104,7 @@ def train(
     with progress_bar(
         total=n_steps, initial=state.step, desc="training", unit="step", disable=rank() > 0
     ) as bar:
+        pace = Pace(n_steps, n_batches)
         for epoch in range(first_epoch, epochs):
             # Each epoch has its own seed, so that no generator state must be saved.
             generator = _seeded(schedule.seed, epoch)
@@ -127,6 +130,8 @@ def train(
                         generator,
                     )
                     bar.update()
+                    if (said := pace.after(state.step, monotonic())) and not rank():
+                        bar.write(f"training: {said}", file=sys.stderr)
             bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}")
             log.append({"epoch": epoch + 1, **_means(state.seen)})
             state.seen.clear()

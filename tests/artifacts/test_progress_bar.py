@@ -5,7 +5,7 @@ import io
 import pytest
 
 from src.artifacts import progress
-from src.artifacts.progress import duration, progress_bar
+from src.artifacts.progress import Pace, duration, progress_bar
 
 
 class Terminal(io.StringIO):
@@ -43,3 +43,29 @@ def test_a_terminal_has_a_bar(monkeypatch):
 )
 def test_times_in_words(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_long_training_says_once_how_long_it_takes():
+    pace = Pace(4000)
+    assert pace.after(1, 100.0) == pace.after(2, 102.0) == ""  # the first epoch is not timed
+    assert pace.after(11, 120.0) == (
+        "3989 more epochs take about 2.2 h (--epochs sets their number)"
+    )
+    assert pace.after(12, 122.0) == ""
+    short, continued = Pace(100), Pace(4000)
+    assert short.after(1, 0.0) == short.after(91, 9.0) == short.after(92, 60.0) == ""
+    assert continued.after(3000, 7.0) == ""
+    assert continued.after(3010, 17.0).startswith("990 more epochs take about 16 min (")
+
+
+def test_ten_minutes_are_not_announced():
+    ten, longer = Pace(102), Pace(103)
+    assert ten.after(1, 0.0) == longer.after(1, 0.0) == ""
+    assert ten.after(2, 6.0) == ""  # 100 epochs of 6 s are left
+    assert longer.after(2, 6.0) != ""
+
+
+def test_epochs_of_several_steps_are_rounded_up():
+    pace = Pace(n_steps=1000, steps_per_epoch=100)
+    assert pace.after(1, 0.0) == ""
+    assert pace.after(11, 20.0).startswith("10 more epochs take about 33 min (")  # 989 steps of 2 s

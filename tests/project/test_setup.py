@@ -61,13 +61,13 @@ def setup(here: Path, *options: str, index: str = "http://127.0.0.1:1", code: in
 
 def test_builds_without_cuda_come_from_the_index_of_cpu_builds(here, index):
     said = setup(here, "--cpu", index=index)
-    assert f"--extra-index-url {index}" in said and "(4 GB" in said
+    assert f"--extra-index-url {index}" in said and "(3 GB" in said
     assert said.endswith("ready: source .venv/bin/activate\n")
 
 
 def test_an_index_that_cannot_be_reached_is_said_and_the_ordinary_builds_are_taken(here):
     said = setup(here, "--cpu")
-    assert "torch comes with CUDA" in said and "--extra-index-url" not in said and "(8 GB" in said
+    assert "torch comes with CUDA" in said and "--extra-index-url" not in said and "(7 GB" in said
 
 
 def test_builds_with_cuda_on_demand(here, index):

@@ -25,6 +25,7 @@ from reproduce.workflow.recommenders import Part, runs_of
 from src.artifacts.errors import UserError
 
 ROOT = Path(__file__).parents[2]
+UP_TO_DATE = "\nall results are up to date\n"
 STUDIES = ROOT / "reproduce" / "studies"
 SMALL = {
     "dataset": "small",
@@ -353,7 +354,7 @@ def test_impossible_pairs_are_refused(entries, said):
 
 
 def test_a_study_says_beforehand_what_it_can_tell():
-    assert "nothing can be told" in power(1, 1)
+    assert "no net effect gets an interval" in power(1, 1)
     assert "standard deviations between recommender seeds" in power(1, 3)
     trainings = [float(re.search(r"about ([0-9.]+)", power(n, 3))[1]) for n in (2, 3, 5, 10)]
     assert trainings == sorted(trainings, reverse=True) and 0.9 < trainings[-1] < 1.1
@@ -623,10 +624,7 @@ def test_the_expected_duration_is_that_of_the_missing_jobs():
     assert line(every, {}) == "about 10 minutes on 2 cores (20 of 20 jobs are missing)"
     assert line(every, {}, cores=8).startswith("about 2 minutes on 8 cores")  # 2.5
     assert line(every[:1], {}) == "about 1 minute on 2 cores (1 of 20 jobs are missing)"
-    assert (
-        line(every, {}, minutes=0)
-        == "no time was measured for this study (20 of 20 jobs are missing)"
-    )
+    assert line(every, {}, minutes=0) == "20 of 20 jobs are missing"
     # A job of a known rule takes 400 seconds, the others take a minute each.
     known = {"attack": [300.0, 500.0]}
     assert line(every[3:7], known, cores=1).startswith("about 15 minutes on 1 core (4 of")
@@ -643,6 +641,32 @@ def test_choices_are_no_changed_entries():
     assert changed_entries(file | {"epoch": 3}, file)
 
 
+FAILING = """#!{python}
+import sys
+
+print("error: it failed")
+sys.exit(2)
+"""
+
+
+def test_a_study_prints_a_line_a_job_and_errors_last(place):
+    study = place.small()
+    profile, missing, power_line, *jobs = place.run(study).splitlines()
+    assert profile.startswith("Using workflow specific profile")
+    assert missing == "10 of 10 jobs are missing" and power_line == power(1, 1)
+    assert [line.split(",")[0] for line in jobs] == [f"{done} of 10" for done in range(1, 11)]
+    (place.folder / "data/small/original/features.npy").write_text("other features")
+    script(place.programs / "python", FAILING)
+    *_, power_line, first, second, error, other_error = place.run(study, expect=1).splitlines()
+    attack = "fgsm_0_1_eps4.0_it1_linf_XX"
+    assert power_line == power(1, 1)
+    assert {first, second} == {"failed: stage 2, original", f"failed: stage 3, {attack}"}
+    assert {error, other_error} == {
+        f"error: it failed (log: results/small/logs/{log}.log)"
+        for log in ("recommend/original", f"attack/{attack}")
+    }
+
+
 def test_what_changed_is_looked_at_again(place):
     study = place.small(minutes=6)
     assert "about 6 minutes on 2 cores (10 of 10 jobs are missing)\n" in place.run(study)
@@ -650,12 +674,12 @@ def test_what_changed_is_looked_at_again(place):
     assert first["rec_generator"] == 3 and first["report"] == 1
     features = place.folder / "data/small/original/features.npy"
     features.touch()
-    assert "Nothing to be done" in place.run(study)
+    assert UP_TO_DATE in place.run(study)
     features.write_text("other features")
     place.run(study)
     again = place.verbs - first
     assert set(first) - set(again) == {"prepare_dataset", "classify_extract"}
-    assert "Nothing to be done" in place.run(study)
+    assert UP_TO_DATE in place.run(study)
     seen = place.verbs
     again = place.run(study, "--config", "epoch=3")
     assert re.search(r"about .* with the file's own entries.* \(6 of 10 jobs are missing\)", again)
@@ -684,7 +708,7 @@ def test_a_killed_study_finishes_without_redoing_what_was_finished(tmp_path):
     assert len(repeated) <= len(running) + 4
     assert sum(calls.values()) <= len(calls) + 4 + len(running)
     assert killed.artifacts == whole.artifacts
-    assert "Nothing to be done" in killed.run(study)
+    assert UP_TO_DATE in killed.run(study)
 
 
 @pytest.mark.slow
@@ -735,7 +759,7 @@ def test_recipes_and_seeds_make_one_table(place):
         "train_extractor --gpu -1 --data 'my pictures.npz' --dataset cifar10 --arch lenet "
         "--recipe pgd_at --steps 2 --seed 1 --out models/arp_small_pgd_at_1/model_best.pth.tar"
     )
-    assert "Nothing to be done" in place.run(study)
+    assert UP_TO_DATE in place.run(study)
     place.run(study, "--config", "seeds=1", "baseline=plain")
     assert (place.folder / "results/small/arp.tsv").read_text().splitlines() == [
         *("name", "plain_1.tsv", "pgd_at_1.tsv")
@@ -947,7 +971,7 @@ def test_every_training_of_the_extractors_has_a_data_set_and_one_summary(place):
     shared = place.folder / "data/small_4/trainingset.tsv"
     assert shared.is_symlink() and shared.samefile(place.folder / "data/small/trainingset.tsv")
     assert not (place.folder / "data/small_4/original/features.npy").is_symlink()
-    assert "Nothing to be done" in place.run(study)
+    assert UP_TO_DATE in place.run(study)
 
 
 @pytest.mark.parametrize(

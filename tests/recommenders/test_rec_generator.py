@@ -28,7 +28,6 @@ from src.datasets.interactions import Interactions
 from src.measures.runs import list_runs
 from src.recommenders import fitting
 from src.recommenders.command import add_recommender_options, run_of, training_command
-from src.recommenders.fitting import Pace
 from src.recommenders.models import plain_run
 from src.recommenders.registry import RECOMMENDERS
 
@@ -804,14 +803,3 @@ def test_accuracy_between_epochs_is_of_a_fixed_sample_of_many_users():
     users = reported(50_000)
     assert (np.diff(users) > 0).all() and len(users) == 20_000 and users[-1] < 50_000
     np.testing.assert_array_equal(reported(50_000), users)
-
-
-def test_a_long_training_says_once_how_long_it_takes():
-    pace = Pace(4000)
-    assert pace.after(1, 100.0) == pace.after(2, 102.0) == ""  # the first epoch is not timed
-    assert pace.after(11, 120.0) == "about 2.2 h for the other 3989 epochs"
-    assert pace.after(12, 122.0) == ""
-    short, continued = Pace(100), Pace(4000)
-    assert short.after(1, 0.0) == short.after(91, 9.0) == short.after(92, 60.0) == ""
-    assert continued.after(3000, 7.0) == ""
-    assert continued.after(3010, 17.0) == "about 16 min for the other 990 epochs"
