@@ -1,6 +1,6 @@
 """Common options, one-line errors and exit codes of the scripts."""
 
-from src.interrupts import EXIT_INTERRUPTED, INTERRUPTED
+from src.interrupts import EXIT_INTERRUPTED, INTERRUPTED, stems_from_interrupt
 
 import argparse
 import copy
@@ -431,10 +431,10 @@ def _exit_code(main: Callable[[], None]) -> int:
     except Terminated:
         print("terminated: run the same command again to continue", file=sys.stderr)
         return EXIT_TERMINATED
-    except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if stems_from_interrupt(error):
+            print(INTERRUPTED, file=sys.stderr)
+            return EXIT_INTERRUPTED
         if _is_out_of_memory(error):
             return _fail(
                 "there is not enough memory: choose smaller batches or fewer items, or free some "

@@ -10,12 +10,16 @@ EXIT_INTERRUPTED = 130
 INTERRUPTED = "interrupted: run the same command again to continue"
 
 
-def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """End with one line after Ctrl-C, and show the trace of any other error that nothing caught.
+def stems_from_interrupt(error: BaseException | None) -> bool:
+    """Return whether ``error`` is Ctrl-C, or was raised in its place, as libraries do in an import."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
-    Libraries in C call it too, before they raise an ``ImportError`` in place of the interrupt.
-    """
-    if not issubclass(kind, KeyboardInterrupt):
+
+def _end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """End with one line after Ctrl-C, and show the trace of any other error that nothing caught."""
+    if not stems_from_interrupt(error):
         sys.__excepthook__(kind, error, trace)
         return
     print(INTERRUPTED, file=sys.stderr)

@@ -23,7 +23,7 @@ FLOORS = (
     {"cli"},
     {"artifacts", "interrupts"},
 )
-"""From top to bottom: a room may import what stands on lower floors, which are folders and ``MODULES``."""
+"""From top to bottom: a room may import what stands on lower floors. ``MODULES`` are no folders."""
 MODULES = {"cli", "interrupts"}
 ALONE = {"metrics"}
 """Imports nothing of ours. What measures imports it, and scripts."""
@@ -133,7 +133,9 @@ def test_help_and_bad_options_answer_before_a_framework_is_loaded(path):
 
 @pytest.mark.parametrize("path", [*ROOT.glob("*.py"), ROOT / "audits/__init__.py"], ids=relative)
 def test_scripts_answer_ctrl_c_before_they_import_libraries(path):
-    first = next(node for node in ast.parse(path.read_text()).body if not isinstance(node, ast.Expr))
+    first = next(
+        node for node in ast.parse(path.read_text()).body if not isinstance(node, ast.Expr)
+    )
     assert ast.unparse(first) == "import src.interrupts"
 
 
