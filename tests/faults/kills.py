@@ -10,6 +10,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -34,6 +35,8 @@ LONGEST = 300
 _BETWEEN_LOOKS = 0.002
 """Seconds between two looks at the files of a running stage."""
 _DURATION = "seconds"
+_OF_PARTS = re.compile(r"-[0-9a-f]{16}$")
+"""End of the name of a folder of parts."""
 
 _SHOP = "--dataset shop --gpu -1"
 _NETWORK = f"{_SHOP} --model_file net.pt --workers 0"
@@ -131,8 +134,7 @@ def kill_all(start: Path, names: Sequence[str], n_kills: int, seed: int) -> Figu
             figures.counts["kills"] += 1
             figures.wrong += [f"{case}: {what}" for what in _visible(root, start, whole)]
             if sent != signal.SIGKILL and len(hit) == len(processes):
-                left = [path.name for path in hidden(root) if path.is_file()]
-                figures.wrong += [f"{case}: left {name}" for name in left]
+                figures.wrong += [f"{case}: left {path.name}" for path in discarded(root)]
             with _processes(root, stage) as processes:
                 codes = _ended(processes)
             problems = _differences(root, codes, whole)
@@ -319,6 +321,11 @@ def _without_durations(name: str, content: bytes) -> bytes:
 def hidden(root: Path) -> list[Path]:
     """Return the unfinished files, and the folders of unfinished stages."""
     return list(root.rglob(f"{PARTIAL_PREFIX}*"))
+
+
+def discarded(root: Path) -> list[Path]:
+    """Return what is hidden but the folders of parts, from which a stage continues."""
+    return [path for path in hidden(root) if path.is_file() or not _OF_PARTS.search(path.name)]
 
 
 def _visible(root: Path, start: Path, whole: Whole) -> list[str]:

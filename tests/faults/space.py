@@ -108,7 +108,7 @@ def _judge(
         figures.wrong.append(f"{case}: {outcome}")
     elif outcome.code == 2 and not outcome.errors[0].startswith("error: no space to write "):
         figures.wrong.append(f"{case}: {outcome.errors[0]}")
-    figures.wrong += [f"{case}: left {path}" for path in kills.hidden(root) if path.is_file()]
+    figures.wrong += [f"{case}: left {path}" for path in kills.discarded(root)]
     found = {
         path: content
         for path, content in kills.files(root).items()
