@@ -1,5 +1,7 @@
 """Stage 1: classify every product image and extract its features with one extractor."""
 
+import src.interrupts
+
 import argparse
 import sys
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Stage 3: attack the images of one class, then classify the files and extract their features."""
 
+import src.interrupts
+
 import sys
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Stage 5: success rate (SR), the share of attacked images that are classified as the target."""
 
+import src.interrupts
+
 import math
 import sys
 from collections.abc import Sequence

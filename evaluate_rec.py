@@ -1,5 +1,7 @@
 """Stage 2b: recommendations of each class, accuracy of the lists, and their popularity bias."""
 
+import src.interrupts
+
 import argparse
 import sys
 

@@ -1,5 +1,7 @@
 """Stage 5: feature loss (FL), the distance by which an attack moves the features of the images."""
 
+import src.interrupts
+
 import sys
 
 import pandas as pd

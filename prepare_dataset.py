@@ -1,5 +1,7 @@
 """Make data/<dataset>/ from a generated catalogue, tables, an image folder, Amazon or Tradesy files."""
 
+import src.interrupts
+
 import argparse
 import sys
 from pathlib import Path

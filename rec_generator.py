@@ -1,5 +1,7 @@
 """Stages 2 and 4: train recommenders and write every user's top-K list."""
 
+import src.interrupts
+
 import argparse
 import functools
 import importlib

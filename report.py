@@ -1,5 +1,7 @@
 """Write one HTML file with the results of all stages on a data set."""
 
+import src.interrupts
+
 import argparse
 import sys
 from pathlib import Path

@@ -1,5 +1,7 @@
 """Write one table of the effects of every attack on a data set, with controls."""
 
+import src.interrupts
+
 import argparse
 import math
 import sys

@@ -1,5 +1,7 @@
 """Train an extractor, or a denoiser in front of one, on pictures by any recipe."""
 
+import src.interrupts
+
 import argparse
 import json
 import math

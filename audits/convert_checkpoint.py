@@ -11,7 +11,10 @@ def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("source", type=Path, help="checkpoint to read, written by torch.save")
     parser.add_argument(
-        "out", type=Path, help="checkpoint to write: tensors, numbers and strings only"
+        "out",
+        type=Path,
+        help="checkpoint to write: tensors, numbers and strings only; a file named .safetensors holds "
+        "the tensors of the state dict alone",
     )
     parser.add_argument(
         "--i_trust_this_file",

@@ -4,6 +4,8 @@
 `lists` turns the scores into lists and ranks of held-out items here. Only `score` imports MMRec.
 """
 
+import src.interrupts
+
 import argparse
 import os
 import re

@@ -1,5 +1,7 @@
 """Common options, one-line errors and exit codes of the scripts."""
 
+from src.interrupts import EXIT_INTERRUPTED, INTERRUPTED, stems_from_interrupt
+
 import argparse
 import copy
 import errno
@@ -24,7 +26,6 @@ from src.artifacts.program import program
 
 EXIT_UNEXPECTED = 1
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 EXIT_TERMINATED = 143
 
@@ -436,10 +437,10 @@ def _exit_code(main: Callable[[], None]) -> int:
     except Terminated:
         print("terminated: run the same command again to continue", file=sys.stderr)
         return EXIT_TERMINATED
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to continue", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if stems_from_interrupt(error):
+            print(INTERRUPTED, file=sys.stderr)
+            return EXIT_INTERRUPTED
         if _is_out_of_memory(error):
             return _fail(
                 "there is not enough memory: choose smaller batches or fewer items, or free some "

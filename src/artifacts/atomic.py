@@ -1,6 +1,7 @@
 """Atomic writes, which leave an artifact either whole or absent."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,12 +32,11 @@ def atomic_outputs(*paths: Path) -> Iterator[tuple[Path, ...]]:
         raise UserError(f"{folder} is a folder in the place of a file: move it away")
     with sole_maker(paths[0]):
         try:
-            yield temporaries
+            with named(paths[0]):
+                yield temporaries
             for temporary, path in zip(temporaries, paths, strict=True):
                 temporary.replace(path)
-        except BaseException as error:
-            if isinstance(error, OSError) and error.filename is None:
-                error.filename = str(paths[0])
+        except BaseException:
             for temporary in temporaries:
                 temporary.unlink(missing_ok=True)
             raise
@@ -47,3 +47,30 @@ def atomic_output(path: Path) -> Iterator[Path]:
     """Apply ``atomic_outputs`` to a single path."""
     with atomic_outputs(path) as (temporary,):
         yield temporary
+
+
+@contextlib.contextmanager
+def staging_folder(place: Path) -> Iterator[Path]:
+    """Yield an empty hidden folder beside ``place``, from which the block moves what it has finished.
+
+    What is left in it after the block, or after an error, is removed.
+    """
+    staging = partial_path(place)
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        with named(place):
+            staging.mkdir(parents=True)
+            yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def named(place: Path) -> Iterator[None]:
+    """Give an ``OSError`` of the block that names no file, as after a short write, the name ``place``."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(place)
+        raise

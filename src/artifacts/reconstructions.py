@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from src.artifacts.atomic import PARTIAL_PREFIX, partial_path
+from src.artifacts.atomic import PARTIAL_PREFIX, staging_folder
 from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.artifacts.locks import sole_maker
@@ -207,10 +207,7 @@ def write_reconstructions(
         (originals_folder(folder, untransformed=True), "ori", untransformed),
     )
     for place, kind, images in places:
-        with sole_maker(place):
-            staging = partial_path(place)
-            shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir(parents=True)
+        with sole_maker(place), staging_folder(place) as staging:
             for image_id, number, image in zip(ids, classes, images, strict=True):
                 Image.fromarray(image).save(staging / f"{image_id}_{number}_{kind}.png")
             shutil.rmtree(place, ignore_errors=True)

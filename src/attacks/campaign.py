@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from src.artifacts.atomic import named
 from src.artifacts.attack_report import read_attack_report
 from src.artifacts.classes import Classes, write_attacked_classes
 from src.artifacts.errors import UserError
@@ -383,9 +384,9 @@ class AttackOutcome:
         features[self.images["image"]] = self.predictions.features
         write_features(outputs[1], features)
         numbers = ("success_before_rounding", "success", "no_gradient", "best_step", "last_step")
-        self.images.astype(dict.fromkeys(numbers, "Int64")).to_csv(
-            outputs[2], sep="\t", index=False, float_format="%.6g"
-        )
+        report = self.images.astype(dict.fromkeys(numbers, "Int64"))
+        with named(outputs[2]):
+            report.to_csv(outputs[2], sep="\t", index=False, float_format="%.6g")
         return outputs
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from src.artifacts.atomic import partial_path
+from src.artifacts.atomic import staging_folder
 from src.artifacts.errors import UserError
 from src.cli import Parser, run
 
@@ -81,20 +81,17 @@ def unpack(archive: Path, folder: Path, names: Sequence[str] = ()) -> list[Path]
         if existing := [folder / top for top in tops if (folder / top).exists()]:
             raise UserError(f"{existing[0]} exists already: move it away")
         _require_room(archive, folder, targets)
-        staging = partial_path(folder / archive.name)
-        shutil.rmtree(staging, ignore_errors=True)
         try:
-            for member, target in targets.items():
-                file = staging / target
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with member.open() as source, file.open("xb") as destination:
-                    shutil.copyfileobj(source, destination, 2**20)
-            for top in tops:
-                (staging / top).replace(folder / top)
+            with staging_folder(folder / archive.name) as staging:
+                for member, target in targets.items():
+                    file = staging / target
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    with member.open() as source, file.open("xb") as destination:
+                        shutil.copyfileobj(source, destination, 2**20)
+                for top in tops:
+                    (staging / top).replace(folder / top)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise UserError(f"{archive} holds {error.filename} twice") from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
     return [folder / top for top in tops]
 
 

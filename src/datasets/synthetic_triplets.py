@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from src.artifacts.atomic import partial_path
+from src.artifacts.atomic import staging_folder
 from src.artifacts.errors import UserError
 from src.artifacts.progress import progress_bar
 from src.datasets.image_files import read_image
@@ -134,17 +134,18 @@ def write_synthetic_triplets(
     """
     if folder.exists() and not (folder / NOTE).is_file():
         raise UserError(f"{folder} exists and holds no synthetic triplets: name another folder")
-    staged = partial_path(folder)
-    shutil.rmtree(staged, ignore_errors=True)
     rng = np.random.default_rng(seed)
-    with progress_bar(total=len(pixels), desc="damaging images", unit="image") as bar:
+    with (
+        staging_folder(folder) as staged,
+        progress_bar(total=len(pixels), desc="damaging images", unit="image") as bar,
+    ):
         for first in range(0, len(pixels), _ORIGINALS_AT_ONCE):
             block = slice(first, first + _ORIGINALS_AT_ONCE)
             _write_block(staged / ROOT, first, pixels[block], classes[block], rng)
             bar.update(len(pixels[block]))
-    (staged / NOTE).write_text(NOT_HUMAN + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    staged.rename(folder)
+        (staged / NOTE).write_text(NOT_HUMAN + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        staged.rename(folder)
 
 
 def _write_block(

@@ -1,13 +1,12 @@
 """Atomic creation of a prepared data set."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from src.artifacts.atomic import partial_path
+from src.artifacts.atomic import staging_folder
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
@@ -79,11 +78,9 @@ def prepare(
                 f"{place} already holds other data: choose another --dataset, or --force to replace it "
                 "and all that was computed from it"
             )
-        # The staged tree has another root and otherwise the same paths.
-        staging = partial_path(place)
-        staged = Layout(layout.dataset, staging)
-        shutil.rmtree(staging, ignore_errors=True)
-        try:
+        with staging_folder(place) as staging:
+            # The staged tree has another root and otherwise the same paths.
+            staged = Layout(layout.dataset, staging)
             staged.data.mkdir(parents=True)
             write(staged)
             summary = _check(staged)
@@ -91,8 +88,6 @@ def prepare(
             if place.exists():
                 place.replace(staging / "replaced")
             staged.data.replace(place)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
     print(f"data set at {place}: {summary}")
 
 

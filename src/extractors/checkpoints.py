@@ -47,6 +47,7 @@ from src.extractors.zoo import (
 )
 
 FORMAT = "var"
+SAFETENSORS = ".safetensors"
 _CONTAINERS = ("model", "state_dict")
 """Where training code keeps the state dict: robustness (``model``; long ago and Free-AT
 ``state_dict``)."""
@@ -264,18 +265,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
             content.get("size"),
         )
     arch = content.get("arch")
-    inner = [content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)]
-    tensors = {
-        key: value for key, value in (inner or [content])[0].items() if _is_entry(key, value)
-    }
-    if not tensors:
-        raise UserError(f"{path} holds no state dict (a dict of tensors)")
+    tensors = state_dict_of(path, content)
     _check_dense(path, tensors)
     state_dict, mean, std = _unwrap(tensors)
     for name, values in (("mean", mean), ("std", std)):
         if values is not None and not _are_channels(values, positive=name == "std"):
             raise UserError(f"{path}: its {name} is {values}, not {_CHANNELS[name]}")
     return Checkpoint(state_dict, arch if isinstance(arch, str) else None, None, mean, std)
+
+
+def state_dict_of(path: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors of the state dict in the content of ``path``; ``UserError`` if it has none."""
+    inner = [content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)]
+    entries = (inner or [content])[0]
+    tensors = {key: value for key, value in entries.items() if _is_entry(key, value)}
+    if not tensors:
+        raise UserError(f"{path} holds no state dict (a dict of tensors)")
+    return tensors
 
 
 def _check_dense(path: Path, entries: Mapping[str, Tensor]) -> None:
@@ -320,7 +326,7 @@ def load_plain(path: Path, device: torch.device | str = "cpu") -> Any:
     """
     if not path.is_file():
         raise UserError(f"missing file: {path}")
-    if path.suffix == ".safetensors":
+    if path.suffix == SAFETENSORS:
         return _load_safetensors(path)
     try:
         return torch.load(path, map_location=device, weights_only=True)

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from src.artifacts.atomic import atomic_output
 from src.artifacts.errors import UserError
-from src.extractors.checkpoints import write_plain
+from src.extractors.checkpoints import SAFETENSORS, state_dict_of, write_plain
+from src.extractors.optional import optional_library
 
 _ALLOWED = {
     "collections.OrderedDict",
@@ -66,9 +68,13 @@ def _load(stream: Any, **options: Any) -> Any:
 def convert(source: Path, out: Path) -> list[str]:
     """Write the tensors, numbers, strings and containers of these in ``source`` to ``out``.
 
-    Returns the keys of all values that are left out, ``a.b`` for key b of a. Raises ``UserError`` if
-    ``source`` is no checkpoint or holds no tensor.
+    A file named ``.safetensors`` holds the tensors of the state dict alone, under their names. Returns
+    the keys of all values that are left out, ``a.b`` for key b of a. Raises ``UserError`` if ``source``
+    is no checkpoint or holds no tensor. For ``.safetensors`` it raises too if that library is missing,
+    or ``source`` is a checkpoint of this project, whose other entries are needed.
     """
+    if out.suffix == SAFETENSORS:
+        optional_library("safetensors.torch")
     if not source.is_file():
         raise UserError(f"missing file: {source}")
     reader = SimpleNamespace(__name__=__name__, Unpickler=_Unpickler, load=_load)
@@ -80,8 +86,40 @@ def convert(source: Path, out: Path) -> list[str]:
     kept = _plain(content, "", dropped)
     if not isinstance(kept, Mapping) or not _has_tensor(kept):
         raise UserError(f"{source} holds no named tensors")
-    write_plain(out, kept)
+    if out.suffix == SAFETENSORS:
+        _write_safetensors(out, source, kept, dropped)
+    else:
+        write_plain(out, kept)
     return dropped
+
+
+def _write_safetensors(
+    out: Path, source: Path, content: Mapping[str, Any], dropped: list[str]
+) -> None:
+    """Write the state dict in ``content``, and append the keys of all else to ``dropped``."""
+    if "format" in content:
+        others = ", ".join(key for key in content if key not in ("format", "state_dict"))
+        raise UserError(
+            f"{source} is a checkpoint of this project, whose {others} a {SAFETENSORS} file cannot hold"
+        )
+    tensors = state_dict_of(source, content)
+    for key, value in content.items():
+        is_state_dict = isinstance(value, Mapping) and tensors.keys() <= value.keys()
+        if key not in tensors and not is_state_dict:
+            dropped.append(key)
+    try:
+        # The library refuses tensors that share memory or are no plain rows.
+        copies = {
+            key: value.clone(memory_format=torch.contiguous_format)
+            for key, value in tensors.items()
+        }
+        written = optional_library("safetensors.torch").save(copies)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{source} holds tensors that a {SAFETENSORS} file cannot hold: {error}"
+        ) from error
+    with atomic_output(out) as temporary:
+        temporary.write_bytes(written)
 
 
 def _plain(value: Any, key: str, dropped: list[str]) -> Any:

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pandas as pd
 
-from src.artifacts.atomic import atomic_output, partial_path
+from src.artifacts.atomic import atomic_output, staging_folder
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
 from src.extractors.optional import optional_library
@@ -62,15 +62,14 @@ def _to_tensorboard(table: pd.DataFrame, layout: Layout) -> Path:
     """Replace the folder of event files, one for each attacked run; K is the step."""
     writer_of = optional_library("tensorboard.summary").Writer
     folder = layout.result("tensorboard")
-    unfinished = partial_path(folder)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    for names, values in scalars_of(table):
-        writer = writer_of(str(unfinished.joinpath(*names.values())))
-        for (tag, k), value in values.items():
-            writer.add_scalar(tag, value, step=k)
-        writer.close()
-    shutil.rmtree(folder, ignore_errors=True)
-    return unfinished.rename(folder)
+    with staging_folder(folder) as unfinished:
+        for names, values in scalars_of(table):
+            writer = writer_of(str(unfinished.joinpath(*names.values())))
+            for (tag, k), value in values.items():
+                writer.add_scalar(tag, value, step=k)
+            writer.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        return unfinished.rename(folder)
 
 
 def _to_mlflow(table: pd.DataFrame, layout: Layout) -> str:

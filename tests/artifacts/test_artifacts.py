@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.artifacts.arrays import write_array
-from src.artifacts.atomic import atomic_output, atomic_outputs
+from src.artifacts.atomic import atomic_output, atomic_outputs, partial_path, staging_folder
 from src.artifacts.classes import (
     Classes,
     read_attacked_classes,
@@ -372,6 +372,33 @@ def test_features_read_back_and_are_checked(tmp_path):
         read_features(path)
     with pytest.raises(UserError, match="missing file"):
         read_features(tmp_path / "none.npy")
+
+
+def test_a_staging_folder_is_removed_with_what_is_left_in_it(tmp_path):
+    place = tmp_path / "images"
+    partial_path(place).mkdir()
+    (partial_path(place) / "of a killed run").write_text("x")
+    for number in (1, 2):
+        with staging_folder(place) as staging:
+            assert staging.parent == tmp_path and not any(staging.iterdir())
+            (staging / "left").mkdir()
+            (staging / "finished").mkdir()
+            (staging / "finished").rename(tmp_path / f"images{number}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images1", "images2"]
+    with pytest.raises(KeyboardInterrupt), staging_folder(place) as staging:
+        (staging / "half").write_text("x")
+        raise KeyboardInterrupt
+    assert not staging.exists() and not place.exists()
+
+
+def test_a_full_disk_names_what_was_written(tmp_path):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError) as raised, staging_folder(tmp_path / "images"):
+        raise full
+    assert raised.value.filename == str(tmp_path / "images")
+    with pytest.raises(OSError) as raised, staging_folder(tmp_path / "others"):
+        raise OSError(errno.ENOSPC, "No space left on device", "its own name")
+    assert raised.value.filename == "its own name"
 
 
 def test_atomic_output_passes_errors_on(tmp_path):

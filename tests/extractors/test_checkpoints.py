@@ -15,6 +15,8 @@ from src.artifacts.layout import Layout
 from src.extractors import architectures
 from src.extractors.architectures import build_network, imagenet_labels
 from src.extractors.checkpoints import load_extractor, save_extractor
+from src.extractors.conversion import convert
+from src.extractors.extractor import Extractor
 from src.extractors.weights import weights_path
 
 ARCH = "resnet18"
@@ -199,6 +201,35 @@ def test_conversion_works_without_the_modules_that_wrote_the_file(weights, tmp_p
     subprocess.run(command, cwd=ROOT, check=True)
     loaded = load_extractor(ARCH, out).network.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in weights.items())
+
+
+def test_conversion_to_safetensors_keeps_the_state_dict(weights, tmp_path):
+    pytest.importorskip("safetensors", reason="an optional library")
+    path, out = tmp_path / "in.pt", tmp_path / "out.safetensors"
+    shared = weights | {"fc.bias": torch.zeros(8)[::2]}
+    torch.save({"epoch": 3, "state_dict": prefixed("module.", shared), "optimizer": {}}, path)
+    assert convert(path, out) == ["epoch", "optimizer"]
+    loaded = load_extractor(ARCH, out).network.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in shared.items())
+
+
+def test_our_own_checkpoints_are_not_converted_to_safetensors(network, tmp_path):
+    pytest.importorskip("safetensors", reason="an optional library")
+    path, out = tmp_path / "in.pt", tmp_path / "out.safetensors"
+    save_extractor(path, Extractor(network, list("abcd"), "fc", arch=ARCH))
+    with pytest.raises(
+        UserError, match=r"in\.pt is a checkpoint of this project, whose arch, labels"
+    ):
+        convert(path, out)
+    assert not out.exists()
+
+
+def test_conversion_without_the_library_of_safetensors_is_one_line(weights, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    torch.save(weights, tmp_path / "in.pt")
+    with pytest.raises(UserError, match=r"safetensors.*pip install -r requirements-extras\.txt"):
+        convert(tmp_path / "in.pt", tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_wrong_files_are_named_in_one_line(weights, tmp_path):

@@ -10,6 +10,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -34,6 +35,8 @@ LONGEST = 300
 _BETWEEN_LOOKS = 0.002
 """Seconds between two looks at the files of a running stage."""
 _DURATION = "seconds"
+_OF_PARTS = re.compile(r"-[0-9a-f]{16}$")
+"""End of the name of a folder of parts."""
 
 _SHOP = "--dataset shop --gpu -1"
 _NETWORK = f"{_SHOP} --model_file net.pt --workers 0"
@@ -103,10 +106,13 @@ def build(place: Path) -> Path:
 
 
 def kill_all(start: Path, names: Sequence[str], n_kills: int, seed: int) -> Figures:
-    """Kill the stages ``names`` in turn, ``n_kills`` times in all, and compare the files."""
+    """Kill the stages ``names`` in turn, ``n_kills`` times in all, and compare the files.
+
+    A signal that came after the end of its stage is counted apart, and drawn again.
+    """
     figures, rng = Figures(), np.random.default_rng(seed)
     wholes = {name: _whole(start, STAGES[name]) for name in names[:n_kills]}
-    for number in range(n_kills):
+    while (number := figures.counts["kills"]) < n_kills:
         name = names[number % len(names)]
         stage, whole = STAGES[name], wholes[name]
         sent = SIGNALS[int(rng.integers(len(SIGNALS)))]
@@ -122,12 +128,13 @@ def kill_all(start: Path, names: Sequence[str], n_kills: int, seed: int) -> Figu
                 for process in alive:
                     os.kill(process.pid, sent)
                 codes = _ended(processes)
+            if not any(codes):
+                figures.counts["signals that came too late"] += 1
+                continue
             figures.counts["kills"] += 1
-            figures.counts["kills that came too late"] += not any(codes)
             figures.wrong += [f"{case}: {what}" for what in _visible(root, start, whole)]
             if sent != signal.SIGKILL and len(hit) == len(processes):
-                left = [path.name for path in hidden(root) if path.is_file()]
-                figures.wrong += [f"{case}: left {name}" for name in left]
+                figures.wrong += [f"{case}: left {path.name}" for path in discarded(root)]
             with _processes(root, stage) as processes:
                 codes = _ended(processes)
             problems = _differences(root, codes, whole)
@@ -314,6 +321,11 @@ def _without_durations(name: str, content: bytes) -> bytes:
 def hidden(root: Path) -> list[Path]:
     """Return the unfinished files, and the folders of unfinished stages."""
     return list(root.rglob(f"{PARTIAL_PREFIX}*"))
+
+
+def discarded(root: Path) -> list[Path]:
+    """Return what is hidden but the folders of parts, from which a stage continues."""
+    return [path for path in hidden(root) if path.is_file() or not _OF_PARTS.search(path.name)]
 
 
 def _visible(root: Path, start: Path, whole: Whole) -> list[str]:

@@ -18,6 +18,13 @@ from src.artifacts.errors import UserError
 from src.cli import Parser, add_seed_option, number_list, pixel_levels, run
 
 ROOT = Path(__file__).parents[2]
+INTERRUPTED_LIBRARY = """
+import os, signal
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    {answer}
+"""
 SAY_VERSIONS = """
 import contextlib, runpy, sys
 for module in sys.argv[1:]:
@@ -83,6 +90,29 @@ def test_a_terminated_process_removes_what_is_unfinished(tmp_path, capsys):
     assert signal.getsignal(signal.SIGTERM) is before
     assert not list(tmp_path.iterdir())
     assert capsys.readouterr().err == "terminated: run the same command again to continue\n"
+
+
+@pytest.mark.parametrize("answer", ["", "raise ImportError('the library lacks a part')"])
+@pytest.mark.parametrize(
+    ("library", "command"),
+    [
+        ("numpy", "classify_extract.py --help"),
+        ("numpy", "-m audits.bounds --help"),
+        ("torch", "-m audits.convert_checkpoint net.pt out.pt --i_trust_this_file"),
+    ],
+)
+def test_ctrl_c_during_an_import_is_one_line(tmp_path, library, command, answer):
+    source = INTERRUPTED_LIBRARY.format(answer=answer or "raise")
+    (tmp_path / f"{library}.py").write_text(source)
+    done = subprocess.run(
+        [sys.executable, *command.split()],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == "interrupted: run the same command again to continue\n"
+    assert (done.returncode, done.stdout) == (130, "")
 
 
 @pytest.mark.parametrize("number", ["-1", "4294967296", "99999999999999999999", "1.5"])

@@ -21,9 +21,10 @@ FLOORS = (
     {"extractors"},
     {"datasets"},
     {"cli"},
-    {"artifacts"},
+    {"artifacts", "interrupts"},
 )
-"""From top to bottom: a room may import what stands on lower floors. ``cli`` is a module."""
+"""From top to bottom: a room may import what stands on lower floors. ``MODULES`` are no folders."""
+MODULES = {"cli", "interrupts"}
 ALONE = {"metrics"}
 """Imports nothing of ours. What measures imports it, and scripts."""
 
@@ -78,7 +79,7 @@ def relative(path: Path) -> str:
 
 def test_every_folder_is_a_room_that_says_what_it_holds():
     folders = {path.parent.name for path in (ROOT / "src").glob("*/__init__.py")}
-    assert folders == {room for floor in FLOORS for room in floor} - {"cli"} | ALONE
+    assert folders == {room for floor in FLOORS for room in floor} - MODULES | ALONE
     for folder in folders:
         assert ast.get_docstring(ast.parse((ROOT / "src" / folder / "__init__.py").read_text()))
 
@@ -128,6 +129,14 @@ def loaded_at_once(path: Path, seen: set[Path]) -> set[str]:
 @pytest.mark.parametrize("path", SCRIPTS, ids=relative)
 def test_help_and_bad_options_answer_before_a_framework_is_loaded(path):
     assert not loaded_at_once(path, set()) & FRAMEWORKS
+
+
+@pytest.mark.parametrize("path", [*ROOT.glob("*.py"), ROOT / "audits/__init__.py"], ids=relative)
+def test_scripts_answer_ctrl_c_before_they_import_libraries(path):
+    first = next(
+        node for node in ast.parse(path.read_text()).body if not isinstance(node, ast.Expr)
+    )
+    assert ast.unparse(first) == "import src.interrupts"
 
 
 def test_the_reader_of_imports_sees_all_of_them():
