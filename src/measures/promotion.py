@@ -21,7 +21,14 @@ from src.attacks.items import POPULARITIES
 from src.attacks.settings import KINDS
 from src.measures.attack_failures import evaluated, indicators
 from src.measures.changes import SEED, TRAINING, USER
-from src.measures.exposure import Measuring, Pushed, Subject, retrained_lists
+from src.measures.exposure import (
+    Measuring,
+    MeasuringBuyers,
+    Pushed,
+    Subject,
+    require_target,
+    retrained_lists,
+)
 from src.measures.summary import recorded_budget, resembles
 from src.measures.threats import WORST, Threat, is_control, threat_of
 from src.measures.verdicts import CONTROL
@@ -60,6 +67,17 @@ class Trainings:
     subjects: Sequence[Sequence[Subject]]
     attacks: Collection[str] | None = None
     """Names of the measured experiments, without the extractor; None means all that are there."""
+    target_item: int | None = None
+    """Item that buyers of the attacked items are shown, of recommenders whose users read images."""
+
+    def __post_init__(self) -> None:
+        require_target(self.first.run.model, self.target_item)
+
+    @property
+    def recommender(self) -> str:
+        """Recommender in tables: its name, its options, and the item that buyers shall be shown."""
+        run, target = self.first.run, self.target_item
+        return run.model + run.options + ("" if target is None else f"_item{target}")
 
     @property
     def first(self) -> Subject:
@@ -75,6 +93,7 @@ class Trainings:
             of
             for of in common
             if of.model_dir == model_dir
+            and of.target_item in (None, self.target_item)
             and (self.attacks is None or replace(of, model_dir=None).name in self.attacks)
         )
         return sorted(chosen, key=lambda of: of.name)
@@ -89,7 +108,7 @@ class Trainings:
         """Measured effects of each attack, by training and seed."""
         pushed: dict[Experiment, list[list[Pushed]]] = {of: [] for of in self.attacked}
         for seeds in self.subjects:
-            measuring: dict[tuple[int, bytes], Measuring] = {}
+            measuring: dict[tuple[int, bytes], Measuring | MeasuringBuyers] = {}
             for experiment in self.attacked:
                 ids = attacked_ids(seeds[0].layout, experiment)
                 features = seeds[0].attacked_features(experiment, ids)
@@ -97,10 +116,15 @@ class Trainings:
                 for number, subject in enumerate(seeds):
                     key = number, ids.tobytes()
                     if key not in measuring:
-                        measuring[key] = Measuring(subject, ids)
+                        measuring[key] = self._measuring(subject, ids)
                     of_seeds.append(measuring[key].push(features))
                 pushed[experiment].append(of_seeds)
         return pushed
+
+    def _measuring(self, subject: Subject, ids: np.ndarray) -> Measuring | MeasuringBuyers:
+        if self.target_item is None:
+            return Measuring(subject, ids)
+        return MeasuringBuyers(subject, ids, self.target_item)
 
     def noise(self, experiment: Experiment) -> Experiment | None:
         """The noise on the same items that an attack is compared with; None where there is none."""
@@ -148,12 +172,18 @@ class Trainings:
     def _lists_after(self, experiment: Experiment) -> list[list[np.ndarray]] | None:
         lists = [
             [
-                retrained_lists(subject, experiment, attacked_ids(subject.layout, experiment))
+                retrained_lists(subject, experiment, self._shown(subject.layout, experiment))
                 for subject in seeds
             ]
             for seeds in self.subjects
         ]
         return None if any(of is None for seeds in lists for of in seeds) else lists
+
+    def _shown(self, layout: Layout, experiment: Experiment) -> np.ndarray:
+        """Return the items that lists are counted for: the attacked ones, or the target."""
+        if self.target_item is None:
+            return attacked_ids(layout, experiment)
+        return np.array([self.target_item])
 
 
 def measurable(layout: Layout) -> list[Experiment]:
@@ -252,7 +282,7 @@ def _said(trainings: Trainings, experiment: Experiment) -> dict[str, object]:
     objective = experiment.objective or "class"
     return {
         "extractor": experiment.extractor,
-        "recommender": subject.run.model + subject.run.options,
+        "recommender": trainings.recommender,
         "objective": CONTROL if is_control(experiment) else objective,
         "norm": budget[1] if budget else "2",
         "eps": budget[0] if budget else np.nan,
@@ -371,11 +401,13 @@ def subjects_of(
     seeds: Sequence[int],
     k: int,
     options: Collection[str] | None = None,
+    target_item: int | None = None,
 ) -> list[Trainings]:
     """Read the recommenders on every extractor that has attacked experiments in all data sets.
 
     ``options`` are labels of options of recommenders, one of which each has; None allows any. Extractors
     may lack some of the recommenders; those that lack all of them are left out, and it is said.
+    ``target_item`` is what recommenders whose users read images shall show to buyers of attacked items.
 
     Raises ``UserError`` for a recommender that does not look at images or is trained on no extractor, and
     where nothing has been attacked.
@@ -383,11 +415,10 @@ def subjects_of(
     for model in models:
         if not Model.parse(model).kind.reads_images:
             raise UserError(f"{model} does not look at images: no attack on them moves its lists")
-        if Model.parse(model).kind.moves_users:
-            raise UserError(
-                f"{model}: an image moves the lists of the users who have its item, and not the item's "
-                "own place: compare its lists at test time with evaluate_rec.py"
-            )
+        require_target(model, target_item)
+    moving = [model for model in models if Model.parse(model).kind.moves_users]
+    if target_item is not None and not moving:
+        raise UserError(f"--target_item: {models[0]} reads an image for its own item")
     dirs = {of.model_dir for of in measurable(layouts[0])}
     if not dirs:
         raise UserError(
@@ -424,7 +455,8 @@ def subjects_of(
             [Subject.read(layout, replace(run, seed=seed), of, k, options) for seed in seeds]
             for layout, of in zip(layouts, data, strict=True)
         ]
-        trainings.append(Trainings(subjects))
+        target = target_item if Model.parse(run.model).kind.moves_users else None
+        trainings.append(Trainings(subjects, target_item=target))
     return trainings
 
 

@@ -20,7 +20,8 @@ from src.recommenders.weights import scaled
 
 SAMPLED_BUYERS = 1000
 """Buyers that are drawn of an item with more of them, for an attack."""
-_KNOTS = 33
+KNOTS = np.linspace(0, 1, 33, dtype=np.float32)
+"""Weights of an attacked item at which the scores to beat are exact."""
 _PAIRS_AT_ONCE = 8192
 
 
@@ -94,9 +95,20 @@ class Buyers:
         items, target = self.recommender.weights.tables["Q"], np.array([self.target])
         found = [
             Changed(self.users(alpha), items, self.known, target, self.k).thresholds()[0][:, 0]
-            for alpha in np.linspace(0, 1, _KNOTS)
+            for alpha in KNOTS
         ]
         return np.stack(found, axis=1)
+
+    @property
+    def reach(self) -> np.ndarray:
+        """Share (n,) of each item's buyers to whom some image of it alone could show the target.
+
+        No attack does more, whatever its budget: all that an image moves is alpha. Exact at the knots.
+        """
+        target = self.recommender.weights.tables["Q"][self.target]
+        ends = np.stack([self.low @ target, self.high @ target], axis=1)
+        scores = ends @ np.stack([1 - KNOTS, KNOTS])
+        return self.means((scores > self.thresholds).any(axis=1))
 
 
 def buyers_of(
@@ -129,7 +141,7 @@ def buyers_of(
     if len(without := ids[counts == 0]):
         raise UserError(
             f"item {without[0]}: nobody who has it lacks item {target}, so its image moves that item in "
-            "no list"
+            "no list: attack items with buyers, such as those of --popularity high"
         )
     if at_most is not None:
         kept = _drawn(row, counts, at_most)
