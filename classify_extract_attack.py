@@ -27,6 +27,7 @@ from src.defences.detectors import Guard
 from src.extractors.weights import item_classes_of, weights_of
 from src.measures.pairs import reversed_pair
 from src.recommenders.audience import audience_of
+from src.recommenders.buyers import SAMPLED_BUYERS, buyers_of
 from src.recommenders.data import TrainingData
 from src.recommenders.pixels import read_pixels
 from src.recommenders.read_out import load_recommender
@@ -119,7 +120,21 @@ def attack(
         _, recommender = load_recommender(command.scored_by, data)
         if command.reads_pixels:
             scorer = recommender.extractor(device)
-        audience = audience_of(recommender, data, start.image_ids, settings.top_k)
+        if recommender.moves_users:
+            audience = buyers_of(
+                recommender,
+                data,
+                start.image_ids,
+                settings.top_k,
+                settings.target_item,
+                at_most=SAMPLED_BUYERS,
+            )
+            print(
+                f"no image of these items alone shows item {settings.target_item} to more than "
+                f"{audience.reach.mean():.2%} of its buyers"
+            )
+        else:
+            audience = audience_of(recommender, data, start.image_ids, settings.top_k)
         if settings.attack.asks_places:
             accounts = audience_of(
                 recommender,

@@ -16,7 +16,7 @@ from src.defences.detectors import parse_detector
 from src.defences.options import add_preprocess_option, model_dir_of
 from src.extractors.weights import item_classes_of, weights_of
 from src.measures.attack_records import measurable
-from src.measures.exposure import Subject
+from src.measures.exposure import Subject, require_target
 from src.recommenders.command import positive
 from src.recommenders.data import load_training_data
 from src.recommenders.models import Model
@@ -71,6 +71,8 @@ def main() -> None:
         )
     experiments = chosen_experiments(layout, clean, options.experiment_name)
     labels = [Model.parse(name).label for name in dict.fromkeys(options.model)]
+    for label in labels:
+        require_target(label, None)
     data = load_training_data(layout, clean) if labels else None
     subjects = [
         Subject.read(layout, Run(clean, label, options.epochs, seed=options.seed), data, options.k)

@@ -6,6 +6,7 @@ import sys
 from src.artifacts.experiments import PUBLISHED
 from src.cli import Parser, add_common_options, run
 from src.recommenders.command import positive
+from src.recommenders.read_out import add_target_item_option
 
 
 def parse_options() -> argparse.Namespace:
@@ -31,6 +32,7 @@ def parse_options() -> argparse.Namespace:
         f"{PUBLISHED} (default: the only ones there)",
     )
     parser.add_argument("--k", type=positive, default=20, help="length of the lists")
+    add_target_item_option(parser)
     parser.add_argument(
         "--out",
         "--output",
@@ -59,7 +61,9 @@ def main() -> None:
         layout.require_data()
     seeds = tuple(dict.fromkeys(options.seed))
     models = tuple(dict.fromkeys(options.model))
-    trainings = subjects_of(layouts, models, options.epochs, seeds, options.k, options.options)
+    trainings = subjects_of(
+        layouts, models, options.epochs, seeds, options.k, options.options, options.target_item
+    )
     path = layouts[0].result(f"{options.out}.tsv")
     described = {
         "trainings": options.trainings,
@@ -68,6 +72,7 @@ def main() -> None:
         "options": options.options,
         "seeds": seeds,
         "k": options.k,
+        **({} if options.target_item is None else {"target_item": options.target_item}),
     }
     manifest = manifest_of("promotion", described, inputs_of(trainings))
     stage = Stage(manifest, [path])

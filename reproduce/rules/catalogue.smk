@@ -455,8 +455,8 @@ if study.promotion:
         output:
             update(PROMOTION),
         params:
-            options=f"--dataset {study.dataset} {TOGETHER}--model {' '.join(study.visual)} "
-            f"--epochs {study.epoch} --seed {' '.join(map(str, study.seeds))}",
+            options=f"--dataset {study.dataset} {TOGETHER}{study.promotion_options} "
+            f"--seed {' '.join(map(str, study.seeds))}",
         log:
             f"{LOGS}/promotion.log",
         message:

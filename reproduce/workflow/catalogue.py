@@ -20,6 +20,7 @@ from reproduce.workflow.training import Training, trained_file
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import CLEAN, PUBLISHED, Experiment, Run, check_name
 from src.artifacts.layout import Layout
+from src.attacks.command import check_recommender
 from src.attacks.given import Given
 from src.attacks.registry import ATTACKS
 from src.attacks.settings import add_attack_options, attack_of, attack_settings, experiment
@@ -34,6 +35,7 @@ from src.measures.changes import SEED, TRAINING
 from src.measures.designs import REVERSED
 from src.metrics.effects import smallest_effect
 from src.recommenders.command import add_recommender_options, run_of
+from src.recommenders.cornac_models import FOLDED, require_cornac
 from src.recommenders.factor_models import FactorModel
 from src.recommenders.read_out import add_score_options, weights_text
 from src.recommenders.registry import RECOMMENDERS
@@ -263,8 +265,15 @@ class CatalogueStudy:
             plain = RECOMMENDERS[name].continues
             if plain not in (None, *self.recommenders):
                 raise UserError(f"recommenders: {name} continues {plain}: name both")
+            if name in FOLDED:
+                require_cornac(FOLDED[name].learner)
         if not self.visual:
             raise UserError("recommenders: none of them reads images: name one that does")
+        if self.promotion and not self.promoted:
+            raise UserError(
+                f"promotion: an image moves the lists of the users who have its item in "
+                f"{self.visual[0]}: name an attack with --target_item, or a recommender such as VBPR"
+            )
         if self.blind and CLEAN not in self.by_name:
             raise UserError(
                 f"recommenders: {self.blind[0]} reads no images, so its only experiment is {CLEAN}: "
@@ -330,6 +339,32 @@ class CatalogueStudy:
         """Recommenders that read images, and are attacked."""
         return [name for name in self.recommenders if RECOMMENDERS[name].reads_images]
 
+    @cached_property
+    def target_item(self) -> int | None:
+        """Item that attacks shall show to the buyers of the attacked ones; ``UserError`` for several."""
+        parsed = (self._attack_options(self.extractors[0], of) for of in self.all_attacks)
+        items = {of.target_item for of in parsed} - {None}
+        if len(items) > 1:
+            raise UserError(f"attacks: a study has one --target_item, not {sorted(items)}")
+        return items.pop() if items else None
+
+    @property
+    def promoted(self) -> list[str]:
+        """Visual recommenders whose lists ``audits.promotion`` reads.
+
+        Without a target item it says nothing of those whose users read the images of their own items.
+        """
+        without = self.target_item is None
+        return [of for of in self.visual if not (without and RECOMMENDERS[of].moves_users)]
+
+    @property
+    def promotion_options(self) -> str:
+        """Options of ``audits.promotion`` for its recommenders."""
+        options = f"--model {' '.join(self.promoted)} --epochs {self.epoch}"
+        if any(RECOMMENDERS[of].moves_users for of in self.promoted):
+            options += f" --target_item {self.target_item}"
+        return options
+
     @property
     def blind(self) -> list[str]:
         """Recommenders that read no images, whose lists no attack on images changes."""
@@ -377,7 +412,7 @@ class CatalogueStudy:
         options = self._attack_options(self.extractors[0], self.attack_options[attack])
         if options.objective == "class":
             return []
-        return [_weights_ending(self._scored(options, f"attacks: --objective {options.objective}"))]
+        return [_weights_ending(self._scored(options, _aim(options)))]
 
     def resembled(self, prefix: str, attack: str) -> list[str]:
         """Return the report of the attack that noise resembles (``--like``), if the study runs it."""
@@ -491,8 +526,10 @@ class CatalogueStudy:
         fidelity = fidelity_of(options)
         settings = attack_settings(options, fidelity)
         made_here = settings.objective and not isinstance(settings.attack, Given)
-        aim = f"attacks: --objective {options.objective}"
-        recommender = weights_text(self._scored(options, aim)) if made_here else ""
+        recommender = ""
+        if made_here:
+            recommender = weights_text(self._scored(options, _aim(options)))
+            check_recommender(options, settings, RECOMMENDERS[options.score_model])
         return experiment(settings, model_dir_of(options), fidelity, recommender)
 
     def _scored(self, options: argparse.Namespace, needing: str) -> Run:
@@ -500,16 +537,18 @@ class CatalogueStudy:
 
         ``needing`` begins the message: what needs that recommender.
         """
-        if options.score_model not in self.visual or options.score_epochs != self.epoch:
+        name = options.score_model
+        if name not in self.visual:
+            raise UserError(f"{needing} needs --score_model with one of {', '.join(self.visual)}")
+        if self.trains([name]) and options.score_epochs != self.epoch:
             raise UserError(
-                f"{needing} needs --score_model with one of "
-                f"{', '.join(self.visual)} and --score_epochs {self.epoch}"
+                f"{needing} needs --score_model {name} with --score_epochs {self.epoch}"
             )
         if options.score_seed not in self.seeds:
             raise UserError(
                 f"{needing} has --score_seed {options.score_seed}, which is none of the seeds"
             )
-        return self._run(options.score_model, options.score_seed)
+        return self._run(name, options.score_seed)
 
     def _proof_options(self, options: str) -> argparse.Namespace:
         """Return the options of ``audits.bounds`` that name a proof."""
@@ -565,6 +604,11 @@ def _classes(entry: str, texts: Sequence[str]) -> list[tuple[int, int]]:
 
 def _attack_part(attacked: Experiment) -> str:
     return replace(attacked, model_dir=None).name
+
+
+def _aim(options: argparse.Namespace) -> str:
+    """Return how a message begins about the recommender that an attack is after."""
+    return f"attacks: --objective {options.objective}"
 
 
 def _weights_ending(run: Run) -> str:

@@ -33,6 +33,7 @@ _ATTACKED = re.compile(
     rf"_(?P<target>\d+|{UNTARGETED}|(?:{DEMOTE})?(?:{'|'.join(LIST_OBJECTIVES)}))_(?P<parameters>.+)"
 )
 _ATTACK_SEED = re.compile(r"_seed(\d+)(?=_|$)")
+_TARGET_ITEM = re.compile(r"(?<=_)item(\d+)(?=_|$)")
 _CLEAN = re.compile(rf"(?:(?P<model_dir>.+)_)?{CLEAN}")
 _RECOMMENDER = re.compile(r"[A-Z][A-Za-z-]*-ep\d+[A-Za-z0-9.+-]*")
 
@@ -123,6 +124,12 @@ class Experiment:
         """Recommender whose lists are attacked: ``VBPR-ep100-lr0.05``; empty if the name shows none."""
         parts = self.parameters.split("_")
         return next((part for part in parts if _RECOMMENDER.fullmatch(part)), "")
+
+    @property
+    def target_item(self) -> int | None:
+        """Item that the buyers of the attacked ones shall be shown; None for those themselves."""
+        items = _TARGET_ITEM.findall(self.parameters) if self.objective else []
+        return int(items[0]) if items else None
 
     @property
     def extractor(self) -> str:

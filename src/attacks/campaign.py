@@ -40,6 +40,7 @@ from src.extractors.extractor import Extractor, Precision, Prediction
 from src.extractors.feeding import FittingBatches
 from src.extractors.inference import Predictions, predict
 from src.recommenders.audience import Audience
+from src.recommenders.buyers import Buyers
 
 IMAGES = "images"
 OUTPUTS = ("classes.csv", "features.npy", "attack.tsv", IMAGES)
@@ -74,7 +75,7 @@ class Campaign:
     """Extractor that the attack sees; None is ``extractor``, which judges."""
     sizes: Mapping[int, float] | None = None
     """L2 norms in grey levels of the changes that noise resembles, by image id."""
-    audience: Audience | None = None
+    audience: Audience | Buyers | None = None
     """Users whose lists an attack on lists changes; its items are ``image_ids``."""
     accounts: Audience | None = None
     """Users whose lists the attack asks for places, where it is told nothing else."""

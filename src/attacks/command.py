@@ -98,7 +98,9 @@ class AttackCommand:
         layout.require_data()
         scored_by = score_weights_of(options, layout, Experiment(model_dir_of(options)))
         if scored_by:
-            _check_recommender(options, settings, _kind_of(scored_by))
+            check_recommender(options, settings, _kind_of(scored_by))
+        elif settings.target_item is not None:
+            raise UserError("--target_item needs a recommender: --score_model or --weights")
         name = named_experiment(options, settings, fidelity, scored_by)
         return cls(options, settings, fidelity, layout, name, scored_by)
 
@@ -185,15 +187,33 @@ def _kind_of(weights: Path) -> type[Recommender]:
     return Model.parse(Run.parse_weights_name(weights.stem).model).kind
 
 
-def _check_recommender(
+def check_recommender(
     options: argparse.Namespace, settings: AttackSettings, kind: type[Recommender]
 ) -> None:
     """Raise ``UserError`` for options that do not apply to an attack on the lists of ``kind``."""
-    if settings.objective and kind.moves_users:
+    if settings.objective and not kind.reads_images:
         raise UserError(
-            f"--score_model {kind.__name__}: an image moves the lists of the users who have its item, "
-            "and not the item's own place: attack its class or features, and rank it at test time"
+            f"--score_model {kind.__name__} does not look at images: its lists cannot be attacked "
+            "through them"
         )
+    objective, target = settings.objective.removeprefix(DEMOTE), settings.target_item
+    if target is not None and not kind.moves_users:
+        raise UserError(
+            f"--target_item: {kind.__name__} reads an image for its own item, which is the one to push"
+        )
+    if objective and kind.moves_users:
+        if target is None:
+            raise UserError(
+                f"--score_model {kind.__name__}: an image moves the lists of the users who have its "
+                "item, and not the item's own place: name another item to show them, --target_item"
+            )
+        if objective == "expa" or settings.attack.asks_places:
+            raise UserError(
+                f"--score_model {kind.__name__} takes no --objective expa and no attack on places: an "
+                "image has no place of its own in its lists"
+            )
+    elif objective and kind.slopes is Recommender.slopes:
+        raise UserError(f"--score_model {kind.__name__} gives no slopes of its scores in features")
     if not kind.reads_pixels:
         return
     if not settings.objective:

@@ -1,12 +1,14 @@
 """Goals of attacks on lists: what users are shown, instead of what a classifier sees.
 
 A recommender crosses into torch as the arrays of ``recommenders.audience``: its scores are linear in
-features, so an image needs one backward pass through the extractor, whatever the number of users.
+features, so an image needs one backward pass through the extractor, whatever the number of users. One
+whose users read the images of their own items crosses as the arrays of ``recommenders.buyers``.
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -14,6 +16,7 @@ from torch.nn import functional
 from src.artifacts.experiments import DEMOTE
 from src.extractors.extractor import Prediction
 from src.recommenders.audience import Audience
+from src.recommenders.buyers import Buyers
 
 _BELOW_A_USER = 1e-6
 """Weight of the objective beside exposure: it only orders images that equally many users are shown."""
@@ -26,91 +29,195 @@ more.
 """
 
 
-@dataclass(frozen=True)
-class ListGoal:
-    """Raise what N items' images are worth to the users who may be shown them; subclasses say how.
+class _Tensors:
+    """Base of frozen dataclasses of tensors, whose first axis is that of the N images.
 
-    Whatever the objective is, images are compared by exposure: the share of these users whose K best the
-    image enters when it alone is changed.
+    Fields in ``shared`` are equal for all images.
     """
 
+    shared: ClassVar[frozenset[str]] = frozenset()
+
+    def __getitem__(self, rows: Tensor) -> Self:
+        """Return the part of some images."""
+        own = {name: of for name, of in self._tensors().items() if name not in self.shared}
+        return replace(self, **{name: of[rows] for name, of in own.items()})
+
+    def to(self, device: torch.device) -> Self:
+        return replace(self, **{name: of.to(device) for name, of in self._tensors().items()})
+
+    def _tensors(self) -> dict[str, "Tensor | _Tensors"]:
+        values = {of.name: getattr(self, of.name) for of in fields(self)}
+        return {name: of for name, of in values.items() if isinstance(of, Tensor | _Tensors)}
+
+
+@dataclass(frozen=True)
+class OwnScores(_Tensors):
+    """Scores of the attacked items, which are linear in features as they are read."""
+
+    shared: ClassVar = frozenset({"slopes"})
+
     slopes: Tensor
-    """(U, D): slopes of the users' scores in features as they are read; shared by all images."""
+    """(U, D): slopes of the users' scores."""
     offsets: Tensor
     """(N, U): scores at features of zero."""
     thresholds: Tensor
     """(N, U): the scores to beat."""
+    unit: bool
+    """Whether features are read at length 1."""
+
+    @classmethod
+    def of(cls, audience: Audience) -> Self:
+        slopes, features, scores, thresholds = (
+            torch.from_numpy(values)
+            for values in (
+                audience.slopes,
+                audience.features,
+                audience.scores,
+                audience.thresholds,
+            )
+        )
+        return cls(slopes, scores - features @ slopes.T, thresholds, audience.unit)
+
+    def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return every user's score of every image, and the score to beat, (N, U) each."""
+        if self.unit:
+            features = functional.normalize(features, dim=1)
+        return features @ self.slopes.T + self.offsets, self.thresholds
+
+
+@dataclass(frozen=True)
+class TargetScores(_Tensors):
+    """Scores of one target item by the users who have an attacked item (``recommenders.buyers``).
+
+    B is the largest number of buyers of an item; other items are filled up with pairs that do not count.
+    """
+
+    shared: ClassVar = frozenset({"maps", "out"})
+
+    maps: Tensor
+    """(D, H): from features to the hidden layer of the attention."""
+    out: Tensor
+    """(H,): from the hidden layer to the logit."""
+    hidden: Tensor
+    """(N, B, H): hidden layer before its relu, at features of zero."""
+    rest: Tensor
+    """(N, B): log of the sum of exp(logit) over the buyer's other items."""
+    ends: Tensor
+    """(N, B, 2): scores of the target where the attacked item has weight 0 and 1."""
+    thresholds: Tensor
+    """(N, B, knots): scores that the target has to beat, where that weight is 0, ..., 1."""
+    unit: bool
+    """Whether features are read at length 1."""
+
+    @classmethod
+    def of(cls, buyers: Buyers) -> Self:
+        weights = buyers.recommender.weights
+        target = weights.tables["Q"][buyers.target]
+        ends = np.stack([buyers.low @ target, buyers.high @ target], axis=1)
+        maps = weights.tables["A_features"] / np.float32(weights.scale)
+        parts = (buyers.hidden, buyers.rest, ends, buyers.thresholds)
+        return cls(
+            torch.from_numpy(maps),
+            torch.from_numpy(weights.tables["A_out"]),
+            *(_filled_up(buyers, of) for of in parts),
+            weights.unit,
+        )
+
+    def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return every buyer's score of the target, and the score to beat, (N, B) each.
+
+        The scores to beat are interpolated between the knots.
+        """
+        if self.unit:
+            features = functional.normalize(features, dim=1)
+        hidden = (self.hidden + (features @ self.maps)[:, None]).relu()
+        alpha = (hidden @ self.out - self.rest).sigmoid()
+        scores = self.ends[..., 0] + alpha * (self.ends[..., 1] - self.ends[..., 0])
+        last = self.thresholds.shape[2] - 1
+        left = (alpha.detach() * last).long().clamp_max(last - 1)[..., None]
+        start, stop = (self.thresholds.gather(2, at)[..., 0] for at in (left, left + 1))
+        # Lists with fewer than K candidates have -inf at all knots.
+        rise = (stop - start).nan_to_num(0.0)
+        return scores, start + (alpha * last - left[..., 0]) * rise
+
+
+def _filled_up(buyers: Buyers, values: np.ndarray) -> Tensor:
+    """Return ``values`` (pairs, ...) as (N, B, ...), with zeros where an item has fewer buyers."""
+    counts = np.bincount(buyers.row, minlength=buyers.n)
+    column = np.arange(len(buyers.row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    filled = np.zeros((buyers.n, counts.max(), *values.shape[1:]), values.dtype)
+    filled[buyers.row, column] = values
+    return torch.from_numpy(filled)
+
+
+@dataclass(frozen=True)
+class ListGoal(_Tensors):
+    """Raise what N items' images are worth to the users whom they reach; subclasses say how.
+
+    They are the users who may be shown the item. For a recommender whose users read the images of their
+    own items they are the item's buyers, who shall be shown a target item. Whatever the objective is,
+    images are compared by exposure: the share of these users whose K best hold the item, or the target,
+    when the image alone is changed.
+    """
+
+    scored: OwnScores | TargetScores
     weights: Tensor
-    """(N, U): 1 / number of users who may be shown the item, 0 for the others."""
+    """(N, U): 1 / number of users whom the image reaches, 0 for the others."""
     clean: Tensor
     """(N,): exposure of the clean images."""
     temperature: Tensor
     """(N, 1): the distance from a threshold within which the smooth count has a slope."""
     sign: int = 1
     """-1: the items are to be shown to fewer users."""
-    unit: bool = False
-    """Whether features are read at length 1."""
 
     @classmethod
-    def of(cls, audience: Audience, device: torch.device, *, demote: bool = False) -> Self:
+    def of(cls, audience: Audience | Buyers, device: torch.device, *, demote: bool = False) -> Self:
         """The goal of the items of an ``audience``, in its order."""
-        slopes, features, scores, thresholds, may_see = (
-            torch.from_numpy(values).to(device)
-            for values in (
-                audience.slopes,
-                audience.features,
-                audience.scores,
-                audience.thresholds,
-                audience.may_see,
-            )
-        )
+        if isinstance(audience, Buyers):
+            scored = TargetScores.of(audience)
+            scores, thresholds = scored(torch.from_numpy(audience.features))
+            reached = _filled_up(audience, np.ones(len(audience.row), bool))
+        else:
+            scored, scores = OwnScores.of(audience), torch.from_numpy(audience.scores)
+            thresholds, reached = scored.thresholds, torch.from_numpy(audience.may_see)
         margins = scores - thresholds
-        known = may_see & thresholds.isfinite()
+        known = reached & thresholds.isfinite()
         distance = (
             margins.abs().masked_fill(~known, torch.nan).nanmedian(dim=1, keepdim=True).values
         )
         temperature = (_OF_THE_MEDIAN * distance).nan_to_num(1.0)
-        weights = may_see / may_see.sum(dim=1, keepdim=True)
-        return cls(
-            slopes,
-            scores - features @ slopes.T,
-            thresholds,
+        weights = reached / reached.sum(dim=1, keepdim=True)
+        goal = cls(
+            scored,
             weights,
             ((margins > 0) * weights).sum(dim=1),
             temperature.clamp_min(torch.finfo(scores.dtype).tiny),
             -1 if demote else 1,
-            audience.unit,
         )
+        return goal.to(device)
 
-    def scores(self, prediction: Prediction) -> Tensor:
-        """Return the score (N, U) that every user gives to every image."""
-        features = prediction.features
-        if self.unit:
-            features = functional.normalize(features, dim=1)
-        return features @ self.slopes.T + self.offsets
-
-    def worth(self, prediction: Prediction, scores: Tensor) -> Tensor:
+    def worth(self, prediction: Prediction, scores: Tensor, thresholds: Tensor) -> Tensor:
         """Return the objective (N,), larger where an item is nearer to the lists.
 
-        ``scores`` (N, U) are those of the ``prediction``.
+        ``scores`` and ``thresholds`` (N, U) are those of the ``prediction``.
         """
         raise NotImplementedError
 
     def exposure(self, prediction: Prediction) -> Tensor:
-        """Return the share (N,) of the users who may be shown the item whose K best it enters."""
-        return self._shown(self.scores(prediction))
+        """Return the share (N,) of the users whom the image reaches whose K best hold what is pushed."""
+        return self._shown(*self.scored(prediction.features))
 
-    def _shown(self, scores: Tensor) -> Tensor:
-        return ((scores > self.thresholds) * self.weights).sum(dim=1)
+    def _shown(self, scores: Tensor, thresholds: Tensor) -> Tensor:
+        return ((scores > thresholds) * self.weights).sum(dim=1)
 
     def __call__(self, prediction: Prediction) -> Tensor:
-        return -self.sign * self.worth(prediction, self.scores(prediction))
+        return -self.sign * self.worth(prediction, *self.scored(prediction.features))
 
     def achieved(self, prediction: Prediction) -> Tensor:
         """Return exposure (N,) for comparisons; the objective decides between equal values."""
-        scores = self.scores(prediction)
-        worth = self.worth(prediction, scores)
-        return self.sign * (self._shown(scores) + _BELOW_A_USER * worth / (1 + worth.abs()))
+        scored = self.scored(prediction.features)
+        worth = self.worth(prediction, *scored)
+        return self.sign * (self._shown(*scored) + _BELOW_A_USER * worth / (1 + worth.abs()))
 
     def missed_by(self, prediction: Prediction) -> Tensor:
         """Return the loss of exposure (N,) against the clean image; negative where it rose."""
@@ -120,24 +227,12 @@ class ListGoal:
         """Return whether exposure changed as wanted by more than ``confidence``, (N,) bool."""
         return self.missed_by(prediction) < -confidence
 
-    def __getitem__(self, rows: Tensor) -> Self:
-        own = {of.name: getattr(self, of.name)[rows] for of in fields(self) if of.name in _OF_ITEMS}
-        return replace(self, **own)
-
-    def to(self, device: torch.device) -> Self:
-        tensors = {of.name: getattr(self, of.name) for of in fields(self)}
-        moved = {name: of.to(device) for name, of in tensors.items() if isinstance(of, Tensor)}
-        return replace(self, **moved)
-
-
-_OF_ITEMS = {"offsets", "thresholds", "weights", "clean", "temperature", "hooks", "own"}
-
 
 @dataclass(frozen=True)
 class ScoreGoal(ListGoal):
     """The mean score over users (WBSign; Cohen et al., WSDM 2021)."""
 
-    def worth(self, prediction: Prediction, scores: Tensor) -> Tensor:
+    def worth(self, prediction: Prediction, scores: Tensor, thresholds: Tensor) -> Tensor:
         return (scores * self.weights).sum(dim=1)
 
 
@@ -148,7 +243,7 @@ class InsaGoal(ListGoal):
     Users who score the item highest count most.
     """
 
-    def worth(self, prediction: Prediction, scores: Tensor) -> Tensor:
+    def worth(self, prediction: Prediction, scores: Tensor, thresholds: Tensor) -> Tensor:
         return torch.logsumexp(scores + self.weights.log(), dim=1)
 
 
@@ -156,8 +251,8 @@ class InsaGoal(ListGoal):
 class RankGoal(ListGoal):
     """The smooth count of the users who are shown the item: mean of sigmoid((s_u - t_u) / T)."""
 
-    def worth(self, prediction: Prediction, scores: Tensor) -> Tensor:
-        margins = (scores - self.thresholds) / self.temperature
+    def worth(self, prediction: Prediction, scores: Tensor, thresholds: Tensor) -> Tensor:
+        margins = (scores - thresholds) / self.temperature
         return (margins.sigmoid() * self.weights).sum(dim=1)
 
 
@@ -168,7 +263,7 @@ class FeatureGoal(ListGoal):
     hooks: Tensor | None = None
     """(N, D)."""
 
-    def worth(self, prediction: Prediction, scores: Tensor) -> Tensor:
+    def worth(self, prediction: Prediction, scores: Tensor, thresholds: Tensor) -> Tensor:
         return -(prediction.features - self.hooks).square().sum(dim=1)
 
 
@@ -180,6 +275,8 @@ class PlaceGoal(ListGoal):
     reads places alone: no score, no slope. Images are compared by it too, since exposure among few
     accounts is a coarse measure.
     """
+
+    shared: ClassVar = frozenset({"rivals"})
 
     rivals: Tensor | None = None
     """(U, I): each account's scores of the clean items, ascending."""
@@ -197,7 +294,7 @@ class PlaceGoal(ListGoal):
         below = torch.searchsorted(self.rivals, scores.T.contiguous()).T
         return 1 + self.rivals.shape[1] - below - (self.own >= scores).long()
 
-    def worth(self, prediction: Prediction, scores: Tensor) -> Tensor:
+    def worth(self, prediction: Prediction, scores: Tensor, thresholds: Tensor) -> Tensor:
         return (self.k / (self.k + self.places(scores)) * self.weights).sum(dim=1)
 
     def achieved(self, prediction: Prediction) -> Tensor:
@@ -213,7 +310,7 @@ _OBJECTIVES: dict[str, type[ListGoal]] = {
 """By the names of ``artifacts.experiments.LIST_OBJECTIVES``."""
 
 
-def list_goal(objective: str, audience: Audience, device: torch.device) -> ListGoal:
+def list_goal(objective: str, audience: Audience | Buyers, device: torch.device) -> ListGoal:
     """The goal that ``objective`` names (``rank``, ``demote-score``) for the items of an audience."""
     kind = _OBJECTIVES[objective.removeprefix(DEMOTE)]
     goal = kind.of(audience, device, demote=objective.startswith(DEMOTE))

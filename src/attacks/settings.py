@@ -21,7 +21,7 @@ from src.cli import add_seed_option
 from src.defences.defence import NONE
 from src.defences.detectors import Detector, parse_detector
 from src.defences.options import model_dir_of
-from src.recommenders.read_out import add_score_options
+from src.recommenders.read_out import add_score_options, add_target_item_option
 
 KINDS: dict[str, type[Attack]] = {**ATTACKS, GIVEN: Given}
 """All that stage 3 stores: attacks, and images that were attacked elsewhere."""
@@ -50,6 +50,8 @@ class AttackSettings:
     """Aim in ``LIST_OBJECTIVES``, after ``demote-`` if items shall vanish; empty for classes."""
     top_k: int = 20
     """Length of the lists that an attack on lists changes."""
+    target_item: int | None = None
+    """Item that the buyers of the attacked items shall be shown; None where it is those themselves."""
     items: Items = field(default_factory=Items)
     restarts: int = 1
     seed: int = 0
@@ -99,6 +101,8 @@ class AttackSettings:
             raise UserError("--seed must not be negative")
 
     def _check_objective(self) -> None:
+        if self.target_item is not None and not self.objective:
+            raise UserError("--target_item is for an --objective in lists: score, rank or insa")
         if not self.objective:
             return
         if isinstance(self.attack, Noise):
@@ -149,6 +153,7 @@ class AttackSettings:
             **({"eot": self.eot} if self.eot else {}),
             **({"evade": self.evade.text} if self.evade else {}),
             **({"objective": self.objective, "k": self.top_k} if self.objective else {}),
+            **({} if self.target_item is None else {"target_item": self.target_item}),
             **({"items": asdict(self.items)} if self.items != Items() else {}),
         }
 
@@ -200,6 +205,7 @@ def add_attack_options(
         default=defaults.top_k,
         help="length of the lists that --objective changes",
     )
+    add_target_item_option(group)
     add_items_options(group)
     add_score_options(parser)
     add_parameters(group, KINDS, eps=eps)
@@ -342,6 +348,7 @@ def attack_settings(options: argparse.Namespace, fidelity: Fidelity) -> AttackSe
         target=None if objective else target,
         objective=objective,
         top_k=options.k,
+        target_item=options.target_item,
         items=items,
         restarts=options.restarts,
         seed=options.seed,
@@ -469,6 +476,7 @@ def experiment(
         return settings.attack.experiment(model_dir)
     differing = {
         recommender: recommender != "",
+        f"item{settings.target_item}": settings.target_item is not None,
         f"k{settings.top_k}": settings.objective != "" and settings.top_k != AttackSettings.top_k,
         settings.items.suffix: settings.items.suffix != "",
         f"restarts{settings.restarts}": settings.restarts > 1,

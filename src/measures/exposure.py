@@ -9,14 +9,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import pandas as pd
 
+from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import read_feature_rows, read_features
 from src.artifacts.layout import Layout
+from src.artifacts.tables import TopK
 from src.attacks.items import popularity_thirds
 from src.measures.norm_restored import at_clean_length
+from src.recommenders.buyers import buyers_of
 from src.recommenders.data import TrainingData
 from src.recommenders.delta import Changed
+from src.recommenders.models import Model
 from src.recommenders.pixels import read_pixels
 from src.recommenders.ranking import top_k
 from src.recommenders.read_out import load_recommender, only_training
@@ -74,6 +79,12 @@ class Subject:
         file = self.layout.features(experiment)
         return read_features(file) if ids is None else read_feature_rows(file, ids)
 
+    def lists(self, features: np.ndarray, ids: np.ndarray) -> TopK:
+        """Return the lists of all users when the items have their ``features`` (n, D)."""
+        moved = self.data.features.copy()
+        moved[ids] = features
+        return top_k(*self.recommender.factors(moved), self.data.at_test_time, self.k)
+
     def rows(self, features: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Return the items' rows (n, d) when they have their ``features`` (n, D)."""
         moved = self.data.features.copy()
@@ -83,7 +94,11 @@ class Subject:
 
 @dataclass(frozen=True)
 class Pushed:
-    """Effect of one attack on n items of one recommender at test time."""
+    """Effect of one attack on n items of one recommender at test time.
+
+    Exposure, places and scores are those of each item among the users who may be shown it. Measured by
+    ``MeasuringBuyers`` they are those of the target among the item's buyers.
+    """
 
     ids: np.ndarray
     popularity: np.ndarray
@@ -102,6 +117,49 @@ class Pushed:
     """Number (users,) of the items in each list when all are clean."""
     listed: np.ndarray
     """Number (users,) of the items in each list when all are attacked at once."""
+
+
+class MeasuringBuyers:
+    """Measures what attacks on the items of one subject show to their buyers: one target item.
+
+    Exposure is the share of an item's buyers whose K best hold the target, and places and scores are the
+    target's, where the item alone is attacked. Lists are those of all users.
+    """
+
+    def __init__(self, subject: Subject, ids: np.ndarray, target: int) -> None:
+        self.subject, self.ids = subject, ids
+        self.buyers = buyers_of(subject.recommender, subject.data, ids, subject.k, target)
+        self.popularity = popularity_thirds(subject.data.interactions.popularity)[ids]
+        self.clean = subject.data.features[ids]
+        self.places = self.buyers.places(self.clean)
+        self.means = self.buyers.means(self.buyers.scores(self.clean))
+        self.listed = self._listed(self.clean)
+
+    def push(self, features: np.ndarray) -> Pushed:
+        """Measure the items with their attacked ``features`` (n, D)."""
+        places = self.buyers.places(features)
+        restored = self.buyers.places(at_clean_length(features, self.clean))
+        return Pushed(
+            self.ids,
+            self.popularity,
+            self._exposure(self.places),
+            self._exposure(places),
+            self._exposure(restored),
+            (self._medians(self.places), self._medians(places)),
+            self.buyers.means(self.buyers.scores(features)) - self.means,
+            self.listed,
+            self._listed(features),
+        )
+
+    def _exposure(self, places: np.ndarray) -> np.ndarray:
+        return self.buyers.means(places <= self.subject.k)
+
+    def _medians(self, places: np.ndarray) -> np.ndarray:
+        return pd.Series(places).groupby(self.buyers.row).median().to_numpy()
+
+    def _listed(self, features: np.ndarray) -> np.ndarray:
+        lists = self.subject.lists(features, self.ids)
+        return (lists.items == self.buyers.target).sum(axis=1)
 
 
 class Measuring:
@@ -151,6 +209,15 @@ class Measuring:
     def _listed(self, rows: np.ndarray) -> np.ndarray:
         lists = self.changed.lists(rows, self.others)
         return np.isin(lists.items, self.ids).sum(axis=1)
+
+
+def require_target(model: str, target_item: int | None) -> None:
+    """Raise ``UserError`` for a recommender whose users read images, without a ``target_item``."""
+    if target_item is None and Model.parse(model).kind.moves_users:
+        raise UserError(
+            f"{model}: an image moves the lists of the users who have its item, and not the item's own "
+            "place: audits.promotion measures another item in their lists, --target_item"
+        )
 
 
 def retrained_lists(subject: Subject, experiment: Experiment, ids: np.ndarray) -> np.ndarray | None:

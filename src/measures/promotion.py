@@ -123,7 +123,7 @@ def _said(trainings: Trainings, experiment: Experiment) -> dict[str, object]:
     objective = experiment.objective or "class"
     return {
         "extractor": experiment.extractor,
-        "recommender": subject.run.model + subject.run.options,
+        "recommender": trainings.recommender,
         "objective": CONTROL if is_control(experiment) else objective,
         "norm": budget[1] if budget else "2",
         "eps": budget[0] if budget else np.nan,

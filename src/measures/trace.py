@@ -155,9 +155,10 @@ def _files_of_promotion(
     for of in subjects_of(
         layouts,
         *(options[name] for name in ("models", "epoch", "seeds", "k", "options")),
+        options.get("target_item"),
     ):
         run = of.first.run
-        if (run.experiment.extractor, run.model + run.options) != (
+        if (run.experiment.extractor, of.recommender) != (
             row["extractor"],
             row["recommender"],
         ):

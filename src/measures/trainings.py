@@ -14,7 +14,14 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.attacks.settings import KINDS
 from src.measures.attack_records import attacked_ids, measurable, recorded_budget, resembles
-from src.measures.exposure import Measuring, Pushed, Subject, retrained_lists
+from src.measures.exposure import (
+    Measuring,
+    MeasuringBuyers,
+    Pushed,
+    Subject,
+    require_target,
+    retrained_lists,
+)
 from src.measures.threats import Threat, is_control, threat_of
 from src.recommenders.data import load_training_data
 from src.recommenders.fitting import files_read
@@ -32,6 +39,17 @@ class Trainings:
     subjects: Sequence[Sequence[Subject]]
     attacks: Collection[str] | None = None
     """Names of the measured experiments, without the extractor; None means all that are there."""
+    target_item: int | None = None
+    """Item that buyers of the attacked items are shown, for recommenders whose users read images."""
+
+    def __post_init__(self) -> None:
+        require_target(self.first.run.model, self.target_item)
+
+    @property
+    def recommender(self) -> str:
+        """Recommender in tables: its name, its options, and the item that buyers shall be shown."""
+        run, target = self.first.run, self.target_item
+        return run.model + run.options + ("" if target is None else f"_item{target}")
 
     @property
     def first(self) -> Subject:
@@ -47,6 +65,7 @@ class Trainings:
             of
             for of in common
             if of.model_dir == model_dir
+            and of.target_item in (None, self.target_item)
             and (self.attacks is None or replace(of, model_dir=None).name in self.attacks)
         )
         return sorted(chosen, key=lambda of: of.name)
@@ -61,7 +80,7 @@ class Trainings:
         """Measured effects of each attack, by training and seed."""
         pushed: dict[Experiment, list[list[Pushed]]] = {of: [] for of in self.attacked}
         for seeds in self.subjects:
-            measuring: dict[tuple[int, bytes], Measuring] = {}
+            measuring: dict[tuple[int, bytes], Measuring | MeasuringBuyers] = {}
             for experiment in self.attacked:
                 ids = attacked_ids(seeds[0].layout, experiment)
                 features = seeds[0].inputs(experiment, ids)
@@ -69,10 +88,15 @@ class Trainings:
                 for number, subject in enumerate(seeds):
                     key = number, ids.tobytes()
                     if key not in measuring:
-                        measuring[key] = Measuring(subject, ids)
+                        measuring[key] = self._measuring(subject, ids)
                     of_seeds.append(measuring[key].push(features))
                 pushed[experiment].append(of_seeds)
         return pushed
+
+    def _measuring(self, subject: Subject, ids: np.ndarray) -> Measuring | MeasuringBuyers:
+        if self.target_item is None:
+            return Measuring(subject, ids)
+        return MeasuringBuyers(subject, ids, self.target_item)
 
     def noise(self, experiment: Experiment) -> Experiment | None:
         """Return the noise on the same items that an attack is compared with; None if there is none."""
@@ -120,12 +144,18 @@ class Trainings:
     def _lists_after(self, experiment: Experiment) -> list[list[np.ndarray]] | None:
         lists = [
             [
-                retrained_lists(subject, experiment, attacked_ids(subject.layout, experiment))
+                retrained_lists(subject, experiment, self._shown(subject.layout, experiment))
                 for subject in seeds
             ]
             for seeds in self.subjects
         ]
         return None if any(of is None for seeds in lists for of in seeds) else lists
+
+    def _shown(self, layout: Layout, experiment: Experiment) -> np.ndarray:
+        """Return the items that lists are counted for: the attacked ones, or the target."""
+        if self.target_item is None:
+            return attacked_ids(layout, experiment)
+        return np.array([self.target_item])
 
 
 def subjects_of(
@@ -135,17 +165,23 @@ def subjects_of(
     seeds: Sequence[int],
     k: int,
     options: Collection[str] | None = None,
+    target_item: int | None = None,
 ) -> list[Trainings]:
     """Read the recommenders on every extractor that has attacked experiments in all data sets.
 
     ``options`` are labels of options of recommenders, one of which each has; None allows any. Extractors
     may lack some of the recommenders; those that lack all of them are left out, and it is said.
+    Recommenders whose users read images shall show ``target_item`` to the buyers of attacked items.
 
     Raises ``UserError`` for a recommender that does not look at images or is trained on no extractor, and
     where nothing has been attacked.
     """
     for model in models:
-        _require_moved_items(model)
+        if not Model.parse(model).kind.reads_images:
+            raise UserError(f"{model} does not look at images: no attack on them moves its lists")
+        require_target(model, target_item)
+    if target_item is not None and not any(Model.parse(of).kind.moves_users for of in models):
+        raise UserError(f"--target_item: {models[0]} reads an image for its own item")
     dirs = {of.model_dir for of in measurable(layouts[0])}
     if not dirs:
         raise UserError(
@@ -173,19 +209,7 @@ def subjects_of(
         if experiment not in {of.experiment for of in trained}:
             chosen = f" with {' or '.join(options)}" if options else ""
             print(f"left out {experiment.name}: no {' or '.join(labels)}{chosen} is trained on it")
-    return [_read_trainings(layouts, run, seeds, k, options) for run in trained]
-
-
-def _require_moved_items(model: str) -> None:
-    """Raise ``UserError`` for a recommender in which an image does not move the place of its item."""
-    kind = Model.parse(model).kind
-    if not kind.reads_images:
-        raise UserError(f"{model} does not look at images: no attack on them moves its lists")
-    if kind.moves_users:
-        raise UserError(
-            f"{model}: an image moves the lists of the users who have its item, and not the item's "
-            "own place: compare its lists at test time with evaluate_rec.py"
-        )
+    return [_read_trainings(layouts, run, seeds, k, options, target_item) for run in trained]
 
 
 def _read_trainings(
@@ -194,16 +218,18 @@ def _read_trainings(
     seeds: Sequence[int],
     k: int,
     options: Collection[str] | None,
+    target_item: int | None,
 ) -> Trainings:
     """Read the recommender of ``run`` with all ``seeds`` in all data sets."""
-    pixels = Model.parse(run.model).kind.reads_pixels
-    data = [load_training_data(layout, run.experiment, pixels=pixels) for layout in layouts]
-    return Trainings(
-        [
-            [Subject.read(layout, replace(run, seed=seed), of, k, options) for seed in seeds]
-            for layout, of in zip(layouts, data, strict=True)
-        ]
-    )
+    kind = Model.parse(run.model).kind
+    data = [
+        load_training_data(layout, run.experiment, pixels=kind.reads_pixels) for layout in layouts
+    ]
+    subjects = [
+        [Subject.read(layout, replace(run, seed=seed), of, k, options) for seed in seeds]
+        for layout, of in zip(layouts, data, strict=True)
+    ]
+    return Trainings(subjects, target_item=target_item if kind.moves_users else None)
 
 
 def inputs_of(trainings: Sequence[Trainings]) -> dict[Layout, list[Path]]:

@@ -111,11 +111,11 @@ class ACF(FactorModel):
 
         from src.recommenders.item_attention import user_rows
 
-        tables, read = self._in_torch(features)
+        tables, read = self.in_torch(features)
         users = torch.arange(len(self.weights.tables["P"]))
         with torch.inference_mode():
             rows = [
-                user_rows(tables, read, self._lists(some)) for some in users.split(_USERS_AT_ONCE)
+                user_rows(tables, read, self.lists(some)) for some in users.split(_USERS_AT_ONCE)
             ]
         return torch.cat(rows).numpy(), self.weights.tables["Q"]
 
@@ -132,9 +132,9 @@ class ACF(FactorModel):
 
         from src.recommenders.item_attention import attention
 
-        tables, read = self._in_torch(features)
+        tables, read = self.in_torch(features)
         owners = torch.from_numpy(self.train[self.train[:, 1] == item, 0])
-        lists = self._lists(owners)
+        lists = self.lists(owners)
         weights, hidden = attention(tables, read, lists)
         values = tables["Y"][lists.items] @ tables["Q"][item]
         mean = torch.segment_reduce(weights * values, "sum", lengths=lists.lengths)
@@ -155,7 +155,7 @@ class ACF(FactorModel):
         shapes = ((n_users, None), (n_items, None), (n_items, None), *maps, (None,), (None,))
         return cls.of(form, read_weights(path, shapes, cls.tables), data)
 
-    def _in_torch(self, features: np.ndarray | None) -> tuple[dict[str, "Tensor"], "Tensor"]:
+    def in_torch(self, features: np.ndarray | None) -> tuple[dict[str, "Tensor"], "Tensor"]:
         """Return the tables and the features that the attention reads."""
         import torch
 
@@ -164,7 +164,8 @@ class ACF(FactorModel):
         read = scaled(features, self.weights.scale, self.weights.unit)
         return {name: torch.from_numpy(of) for name, of in tables.items()}, torch.from_numpy(read)
 
-    def _lists(self, users: "Tensor") -> "Lists":
+    def lists(self, users: "Tensor") -> "Lists":
+        """Return the training items of ``users`` (n,) int64, in their order."""
         import torch
 
         from src.recommenders.item_attention import Lists

@@ -34,26 +34,55 @@ class Lists:
         return torch.repeat_interleave(self.lengths)
 
 
-def attention(
+def attention_logits(
     tables: Mapping[str, Tensor], features: Tensor, lists: Lists
 ) -> tuple[Tensor, Tensor]:
-    """Return the weight (m,) of each item in its user's list, and the hidden layer (m, H).
+    """Return the logit (m,) of each item in its user's list, and the hidden layer (m, H).
 
-    Weights of a user sum to 1. ``features`` (items, F) are those that the attention reads. Its tables map
-    to the hidden layer a user's row (A_user), an item's two rows (A_item, A_own) and its features.
+    ``features`` (items, F) are those that the attention reads. Its tables map to the hidden layer a
+    user's row (A_user), an item's two rows (A_item, A_own) and its features.
     """
     distinct, position = lists.items.unique(return_inverse=True)
     of_items = tables["Q"][distinct] @ tables["A_item"]
     of_items = of_items + tables["Y"][distinct] @ tables["A_own"]
     of_items = of_items + features[distinct] @ tables["A_features"] + tables["A_bias"]
     of_users = tables["P"][lists.users] @ tables["A_user"]
+    hidden = (of_users[lists.owners] + of_items[position]).relu()
+    return hidden @ tables["A_out"], hidden
+
+
+def attention(
+    tables: Mapping[str, Tensor], features: Tensor, lists: Lists
+) -> tuple[Tensor, Tensor]:
+    """Return the weight (m,) of each item in its user's list, and the hidden layer (m, H).
+
+    Weights of a user sum to 1. Arguments are those of ``attention_logits``.
+    """
+    logits, hidden = attention_logits(tables, features, lists)
     owners = lists.owners
-    hidden = (of_users[owners] + of_items[position]).relu()
-    logits = hidden @ tables["A_out"]
     largest = torch.segment_reduce(logits.detach(), "max", lengths=lists.lengths)
     grown = (logits - largest[owners]).exp()
     sums = torch.segment_reduce(grown, "sum", lengths=lists.lengths)
     return grown / sums[owners], hidden
+
+
+def split_rows(
+    tables: Mapping[str, Tensor], features: Tensor, lists: Lists, items: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Split each list of n users into one of its ``items`` (n,) and the others.
+
+    Returns the log of the sum of exp(logit) over the others (n,), -inf where there are none, and the
+    user's row (n, K) if the item had weight 0.
+    """
+    owners, lengths = lists.owners, lists.lengths
+    logits, _ = attention_logits(tables, features, lists)
+    others = logits.masked_fill(lists.items == items[owners], -torch.inf)
+    largest = torch.segment_reduce(others, "max", lengths=lengths).nan_to_num(neginf=0.0)
+    grown = (others - largest[owners]).exp()
+    sums = torch.segment_reduce(grown, "sum", lengths=lengths)
+    taken = grown[:, None] * tables["Y"][lists.items]
+    mean = torch.segment_reduce(taken, "sum", lengths=lengths) / sums.clamp_min(1e-30)[:, None]
+    return largest + sums.log(), tables["P"][lists.users] + mean
 
 
 def user_rows(tables: Mapping[str, Tensor], features: Tensor, lists: Lists) -> Tensor:

@@ -47,6 +47,16 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_target_item_option(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--target_item",
+        type=int,
+        metavar="ID",
+        help="item that the buyers of the attacked items shall be shown, of a recommender whose users "
+        "read the images of their own items (ACF)",
+    )
+
+
 def add_user_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--user", type=int, help="user whose score is read (default: the mean of all users)"
@@ -73,10 +83,13 @@ def score_weights_of(options: argparse.Namespace, layout: Layout, clean: Experim
 
 
 def only_training(layout: Layout, wanted: Run, options: Collection[str] | None = None) -> Path:
-    """The weights of ``wanted``, whatever its options are, or with one of ``options`` (their labels).
+    """Return the weights of ``wanted``, whatever its options are, or with one of ``options`` (labels).
 
-    ``UserError`` where several fit.
+    A recommender that is fitted at once has no epochs, whatever ``wanted`` says. Raises ``UserError`` if
+    several trainings fit.
     """
+    if not issubclass(Model.parse(wanted.model).kind, FactorModel):
+        wanted = replace(wanted, epochs=0)
     usual = layout.weights(wanted)
     found = []
     for path in sorted(usual.parent.glob(f"{wanted.experiment.name}_step*_*.npz")):

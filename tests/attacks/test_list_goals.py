@@ -72,13 +72,7 @@ def audience() -> Audience:
 
 @pytest.mark.parametrize("objective", [*LIST_OBJECTIVES, "demote-rank", "demote-insa"])
 def test_slopes_are_finite_differences(audience, objective):
-    goal = list_goal(objective, audience, CPU)
-    goal = type(goal)(
-        **{
-            name: of.double() if isinstance(of, torch.Tensor) else of
-            for name, of in vars(goal).items()
-        }
-    )
+    goal = list_goal(objective, audience, CPU).to(torch.float64)
     features = torch.from_numpy(audience.features).double().requires_grad_()
     (slope,) = torch.autograd.grad(goal(Prediction(features, features)).sum(), features)
     step = 1e-5
@@ -175,7 +169,7 @@ def test_places_are_those_of_the_lists(accounts):
     for features in (data.features, moved):
         places = changed.places(visual.factors(features)[1][ids], chosen)
         prediction = predicted(features[ids])
-        found = goal.places(goal.scores(prediction)).numpy().T
+        found = goal.places(goal.scored(prediction.features)[0]).numpy().T
         seen = ~np.isnan(places)
         # float32 sums of other shapes may order two nearly equal scores the other way.
         assert (found[seen] == places[seen]).mean() > 0.98
@@ -228,7 +222,7 @@ def test_the_count_of_places_by_hand():
     accounts = replace(hand_audience([3]), rivals=np.sort(SCORES, axis=1))
     for objective, sign in (("rank", 1), ("demote-rank", -1)):
         goal = place_goal(objective, accounts, 2, CPU)
-        found = goal.places(goal.scores(predicted(scores)))
+        found = goal.places(goal.scored(predicted(scores).features)[0])
         assert found.tolist() == [[4, 2, 3]]
         count = (2 / 6 + 2 / 4 + 2 / 5) / 3
         assert goal.achieved(predicted(scores)).item() == pytest.approx(sign * count)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from time import sleep
 
@@ -451,6 +452,16 @@ def test_bounds_are_proven_after_the_attacks_that_they_must_exceed(place):
     assert attack < min(output.index(f"bounds of b_{method}") for method in ("crown", "ibp"))
 
 
+def test_the_lists_of_buyers_are_measured_for_the_target_item():
+    noise = "--attack_type noise --eps 8"
+    study = CatalogueStudy.of(Entries.of(SMALL | ON_ACF | {"attacks": [noise]}))
+    assert study.promotion_options == "--model VBPR --epochs 2"
+    attacks = [noise, f"--attack_type apgd --eps 8 {TO_BUYERS} 3"]
+    study = CatalogueStudy.of(Entries.of(SMALL | ON_ACF | {"attacks": attacks}))
+    assert study.promotion_options == "--model VBPR ACF --epochs 2 --target_item 3"
+    assert list(study.attack_options)[1].endswith("_linf_ACF-ep2_item3")
+
+
 def test_a_defence_in_front_is_an_extractor_of_its_own():
     extractors = {
         **SMALL["extractors"],
@@ -535,6 +546,9 @@ def test_choices_bring_entries_along():
         Entries({"options": "{more}", "more": "{options}"}).text("more")
 
 
+NO_IMAGES = "--score_model with one of VBPR"
+ON_ACF = {"recommenders": ["VBPR", "ACF"], "promotion": True}
+TO_BUYERS = "--objective rank --score_model ACF --score_epoch 2 --target_item"
 DEFENDED = {"free": {"options": "--defense 1 --model_dir madry"}}
 HALF = {"original": SMALL["extractors"]["original"], "b": {"options": "--defense 1 --model_dir b"}}
 HALF["b"]["options"] += " --precision bf16"
@@ -554,6 +568,27 @@ HALF["b"]["options"] += " --precision bf16"
             {"attacks": ["--attack_type pgd --objective rank --score_model VBPR --score_epoch 3"]},
             "--score_epochs 2",
         ),
+        (
+            {
+                "attacks": ["--attack_type pgd --objective rank --score_model ACF --score_epoch 2"],
+                "recommenders": ["VBPR", "ACF"],
+            },
+            "ACF: .* --target_item",
+        ),
+        (
+            {
+                "attacks": [
+                    "--attack_type pgd --objective rank --score_model CornacBPR --score_epoch 0"
+                ],
+                "recommenders": ["VBPR", "CornacBPR"],
+            },
+            NO_IMAGES if find_spec("cornac") else "needs cornac",
+        ),
+        (
+            {"attacks": [f"--attack_type pgd {TO_BUYERS} {item}" for item in (1, 2)]} | ON_ACF,
+            "one --target_item",
+        ),
+        ({"promotion": True, "recommenders": ["ACF"]}, "promotion: .* --target_item"),
         ({"epoch": None}, "epoch is missing"),
         ({"epochs": 3}, "epochs: there is no such entry"),
         ({"job_per_seed": "yes"}, "job_per_seed: it is true or false"),

@@ -1,12 +1,18 @@
 """ACF: attention by hand, gradients by finite differences, one training step by a NumPy loop."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
 from src.artifacts.errors import UserError
+from src.attacks.list_goals import list_goal
 from src.datasets.interactions import Interactions
+from src.extractors.extractor import Prediction
 from src.recommenders.acf import ACF
 from src.recommenders.audience import audience_of
+from src.recommenders.buyers import Buyers, buyers_of
 from src.recommenders.data import TrainingData
 from src.recommenders.hyperparameters import NetworkHyperparameters
 from src.recommenders.weights import Weights, fresh_moments
@@ -88,10 +94,93 @@ def test_an_image_moves_the_lists_of_those_who_have_its_item_and_of_nobody_else(
     assert np.abs(directions[:2]).max() > 1e-4 and not directions[2].any()
 
 
-def test_attacks_on_lists_are_refused_in_one_line():
+def test_an_item_of_its_own_image_is_refused_in_one_line():
     of = data()
     with pytest.raises(UserError, match="ACF reads an image for the users who have its item"):
         audience_of(ACF.of(None, drawn(), of), of, np.array([1]), 2)
+
+
+IDS, TARGET, K = np.array([0, 1]), 3, 2
+"""User 1 has the target too, so the buyers are users 0 and 2 of item 0 and user 0 of item 1."""
+
+
+def buyers(of: TrainingData) -> Buyers:
+    return buyers_of(ACF.of(None, drawn(), of), of, IDS, K, TARGET)
+
+
+def test_places_of_the_target_are_those_of_the_scores_of_a_loop():
+    of = data()
+    pairs = [(0, 0), (0, 2), (1, 0)]
+    for seed in range(5):
+        moved = 4 * np.random.default_rng(seed).standard_normal((2, 4), np.float32)
+        wanted_scores, wanted_places = [], []
+        for row, user in pairs:
+            features = of.features.copy()
+            features[IDS[row]] = moved[row]
+            scores = scores_by_loops(drawn().tables, features / np.float64(of.scale))[user]
+            known = of.interactions.train[of.interactions.train[:, 0] == user, 1]
+            rivals = np.delete(scores, [*known, TARGET])
+            wanted_scores.append(scores[TARGET])
+            wanted_places.append(1 + np.sum(rivals > scores[TARGET]))
+        found = buyers(of)
+        np.testing.assert_allclose(found.scores(moved), wanted_scores, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(found.places(moved), wanted_places)
+        np.testing.assert_allclose(
+            found.means(np.array([2.0, 4.0, 1.0])), [3, 1]
+        )  # item 0 has two buyers
+
+
+@pytest.mark.parametrize("objective", ["score", "rank", "demote-insa"])
+def test_slopes_of_goals_for_buyers_are_finite_differences(objective):
+    of = data()
+    goal = list_goal(objective, buyers(of), torch.device("cpu")).to(torch.float64)
+    goal = replace(goal, temperature=torch.ones(2, 1, dtype=torch.float64))
+    features = torch.from_numpy(of.features[IDS]).double().requires_grad_()
+    (slope,) = torch.autograd.grad(goal(Prediction(None, features)).sum(), features)
+    assert slope.abs().max() > 1e-3
+    for column in range(features.shape[1]):
+        moved = torch.zeros_like(features)
+        moved[:, column] = 1e-6
+        values = [goal(Prediction(None, at)) for at in (features + moved, features - moved)]
+        difference = (values[0] - values[1]).detach() / 2e-6
+        np.testing.assert_allclose(slope[:, column], difference, rtol=1e-4, atol=1e-7)
+
+
+def test_a_goal_for_buyers_counts_those_who_are_shown_the_target():
+    of = data()
+    goal, found = list_goal("rank", buyers(of), torch.device("cpu")), buyers(of)
+    shown = set()
+    for seed in range(40):
+        moved = 9 * np.random.default_rng(seed).standard_normal((2, 4), np.float32)
+        wanted = found.means(found.places(moved) <= K)
+        prediction = Prediction(None, torch.from_numpy(moved))
+        np.testing.assert_allclose(goal.exposure(prediction), wanted)
+        only = goal[torch.tensor([1])]
+        np.testing.assert_allclose(
+            only.exposure(Prediction(None, prediction.features[1:])), wanted[1:]
+        )
+        shown |= set(wanted.tolist())
+    assert len(shown) > 1
+
+
+@pytest.mark.parametrize(
+    ("ids", "target", "said"),
+    [
+        ([0, 3], 3, "one of the attacked items"),
+        ([0], 5, "items 0 to 4"),
+        ([2], 3, "item 2: nobody who has it lacks item 3"),
+    ],
+)
+def test_targets_that_no_buyer_can_be_shown_are_refused(ids, target, said):
+    of = data()
+    with pytest.raises(UserError, match=said):
+        buyers_of(ACF.of(None, drawn(), of), of, np.array(ids), K, target)
+
+
+def test_as_many_buyers_as_asked_are_drawn_of_each_item():
+    of = data()
+    drawn_ones = buyers_of(ACF.of(None, drawn(), of), of, IDS, K, TARGET, at_most=1)
+    np.testing.assert_array_equal(drawn_ones.row, [0, 1])
 
 
 @pytest.mark.parametrize("fixed", [False, True])

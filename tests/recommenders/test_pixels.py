@@ -130,6 +130,10 @@ def test_an_attack_through_the_network_raises_the_scores_that_rank(layout):
     ("model", "words", "message"),
     [
         ("ACF", "--objective rank", "moves the lists of the users who have its item"),
+        ("ACF", "--objective expa --target_item 0", "takes no --objective expa"),
+        ("DVBPR", "--objective rank --target_item 0", "DVBPR reads an image for its own item"),
+        ("LightGCN", "--objective rank", "LightGCN does not look at images"),
+        ("ACF", "--target_item 0", "--target_item is for an --objective in lists"),
         ("DVBPR", "--objective rank --preprocess jpeg:quality=50", "its own network"),
     ],
 )
