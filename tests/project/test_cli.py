@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 INTERRUPTED_LIBRARY = """
 import os, signal
 try:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in a shell's background
     os.kill(os.getpid(), signal.SIGINT)
 except KeyboardInterrupt:
     {answer}
