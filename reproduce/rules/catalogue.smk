@@ -66,7 +66,7 @@ def list_options(dataset, experiments, seeds, recommenders=study.visual):
 
 
 def training_options(experiment, seeds):
-    """The same of a job that trains for all of these seeds, or for the one in its wildcards."""
+    """Return the options of a job that trains for all of these seeds, or for the one in its wildcards."""
 
     def options(wildcards):
         chosen = [study.seed_parts[wildcards.seed]] if SEED else seeds
@@ -76,7 +76,7 @@ def training_options(experiment, seeds):
 
 
 def test_time_options(wildcards):
-    """The same of a job that ranks attacked features by the recommenders of clean ones."""
+    """Return the options of a job that ranks attacked features by the recommenders of clean ones."""
     attacked = [f"{wildcards.extractor}{attack}" for attack in study.attack_options]
     options = list_options(wildcards.dataset, attacked, study.seeds)
     trained = "" if study.deployed else f"--load_weights_from {wildcards.extractor}original "

@@ -16,7 +16,7 @@ from torch.nn import functional
 from src.artifacts.experiments import DEMOTE
 from src.extractors.extractor import Prediction
 from src.recommenders.audience import Audience
-from src.recommenders.buyers import Buyers
+from src.recommenders.buyers import Buyers, numbers_in_groups
 
 _BELOW_A_USER = 1e-6
 """Weight of the objective beside exposure: it only orders images that equally many users are shown."""
@@ -112,10 +112,8 @@ class TargetScores(_Tensors):
     @classmethod
     def of(cls, buyers: Buyers) -> Self:
         weights = buyers.recommender.weights
-        target = weights.tables["Q"][buyers.target]
-        ends = np.stack([buyers.low @ target, buyers.high @ target], axis=1)
         maps = weights.tables["A_features"] / np.float32(weights.scale)
-        parts = (buyers.hidden, buyers.rest, ends, buyers.thresholds)
+        parts = (buyers.hidden, buyers.rest, buyers.ends, buyers.thresholds)
         return cls(
             torch.from_numpy(maps),
             torch.from_numpy(weights.tables["A_out"]),
@@ -144,9 +142,8 @@ class TargetScores(_Tensors):
 def _filled_up(buyers: Buyers, values: np.ndarray) -> Tensor:
     """Return ``values`` (pairs, ...) as (N, B, ...), with zeros where an item has fewer buyers."""
     counts = np.bincount(buyers.row, minlength=buyers.n)
-    column = np.arange(len(buyers.row)) - np.repeat(np.cumsum(counts) - counts, counts)
     filled = np.zeros((buyers.n, counts.max(), *values.shape[1:]), values.dtype)
-    filled[buyers.row, column] = values
+    filled[buyers.row, numbers_in_groups(counts)] = values
     return torch.from_numpy(filled)
 
 

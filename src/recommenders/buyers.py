@@ -81,6 +81,12 @@ class Buyers:
             self.users(self.weights(features)) @ self.recommender.weights.tables["Q"][self.target]
         )
 
+    @property
+    def ends(self) -> np.ndarray:
+        """Scores (p, 2) of the target where alpha is 0 and 1."""
+        target = self.recommender.weights.tables["Q"][self.target]
+        return np.stack([self.low @ target, self.high @ target], axis=1)
+
     def means(self, values: np.ndarray) -> np.ndarray:
         """Return the mean (n,) float64 of ``values`` (p,) over the buyers of each item."""
         return np.bincount(self.row, values, self.n) / np.bincount(self.row, minlength=self.n)
@@ -105,9 +111,7 @@ class Buyers:
 
         No attack does more, whatever its budget: all that an image moves is alpha. Exact at the knots.
         """
-        target = self.recommender.weights.tables["Q"][self.target]
-        ends = np.stack([self.low @ target, self.high @ target], axis=1)
-        scores = ends @ np.stack([1 - KNOTS, KNOTS])
+        scores = self.ends @ np.stack([1 - KNOTS, KNOTS])
         return self.means((scores > self.thresholds).any(axis=1))
 
 
@@ -160,8 +164,12 @@ def buyers_of(
 def _drawn(row: np.ndarray, counts: np.ndarray, at_most: int) -> np.ndarray:
     """Return positions, ascending, of at most so many random pairs of each row."""
     order = np.lexsort((np.random.default_rng(0).random(len(row)), row))
-    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.sort(order[place < at_most])
+    return np.sort(order[numbers_in_groups(counts) < at_most])
+
+
+def numbers_in_groups(counts: np.ndarray) -> np.ndarray:
+    """Return 0, 1, ... for the members of each group, one group after the other; ``counts`` are sizes."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def _attention_of(
