@@ -20,6 +20,7 @@ from src.measures.promotion_text import knowledge, promotion_overview, sentence
 from src.measures.threats import is_control, threat_of
 from src.measures.trace import trace
 from tests.recommenders.test_delta import recommender
+from tests.small_shops import write_attack, write_shop
 
 IDS = np.array([3, 7, 14])
 THIRDS = {"cold": [3, 7], "high": [14]}
@@ -57,29 +58,13 @@ def attacked_features(step: float) -> np.ndarray:
     return moved
 
 
-def write_attack(layout: Layout, name: str, features: np.ndarray) -> None:
-    folder = layout.data / name
-    folder.mkdir()
-    np.save(folder / "features.npy", features)
-    pd.DataFrame({"image": IDS}).to_csv(folder / "attack.tsv", sep="\t", index=False)
-
-
 @pytest.fixture
 def shop(tmp_path) -> Layout:
     """Sixty items, two hundred users, a VBPR, noise, and an attack that it has been retrained on."""
-    layout = Layout("shop", tmp_path)
     visual, data = recommender(1.0)
-    (layout.data / "original").mkdir(parents=True)
-    np.save(layout.features(Experiment()), data.features)
-    for path, pairs in (
-        (layout.training_set, data.interactions.train),
-        (layout.test_set, data.interactions.test),
-    ):
-        np.savetxt(path, pairs, fmt="%d", delimiter="\t")
-    layout.weights(CLEAN_RUN).parent.mkdir(parents=True)
-    visual.save(layout.weights(CLEAN_RUN))
-    write_attack(layout, RANK, attacked_features(2.0))
-    write_attack(layout, NOISE, attacked_features(0.2))
+    layout = write_shop(tmp_path, visual, data, CLEAN_RUN)
+    write_attack(layout, RANK, IDS, attacked_features(2.0))
+    write_attack(layout, NOISE, IDS, attacked_features(0.2))
     tables = visual.weights.tables | {"E": visual.weights.tables["E"] / 2}
     learnt = replace(visual, weights=replace(visual.weights, tables=tables))
     learnt.save(layout.weights(replace(CLEAN_RUN, experiment=Experiment.parse(RANK))))
@@ -158,7 +143,7 @@ def test_the_worst_case_takes_each_items_best_image(shop):
     """The second attack moves item 14 further than the first one, and no other item."""
     second = recommender(1.0)[1].features.copy()
     second[14] = attacked_features(4.0)[14]
-    write_attack(shop, RANK.replace("rank", "score"), second)
+    write_attack(shop, RANK.replace("rank", "score"), IDS, second)
     assert audit(shop.root) == 0
     rows = read_promotion(shop.result("promotion.tsv"))
     rows = rows[(rows["scope"] == "one") & (rows["popularity"] == "any")].set_index(
@@ -272,7 +257,7 @@ def test_what_stage_3_saw_of_an_attack_raises_indicators(shop):
 
 def test_the_last_step_tells_nothing_where_steps_fall(shop):
     falling = Experiment.parse(RANK.replace("apgd", "annealed"))
-    write_attack(shop, falling.name, attacked_features(2.0))
+    write_attack(shop, falling.name, IDS, attacked_features(2.0))
     seen = {"image": IDS, "no_gradient": 0, "best_step": 30, "last_step": 30}
     pd.DataFrame(seen).to_csv(shop.attack_report(falling), sep="\t", index=False)
     assert audit(shop.root) == 0
@@ -287,7 +272,7 @@ def test_a_recommender_may_be_missing_on_some_extractors(shop, capsys):
     other = Experiment("jpeg")
     (shop.data / other.name).mkdir()
     np.save(shop.features(other), recommender(1.0)[1].features)
-    write_attack(shop, f"jpeg_{NOISE}", attacked_features(0.2))
+    write_attack(shop, f"jpeg_{NOISE}", IDS, attacked_features(0.2))
     assert audit(shop.root) == 0
     assert "left out jpeg_original: no VBPR is trained on it\n" in capsys.readouterr().out
     recommender(1.0)[0].save(shop.weights(replace(CLEAN_RUN, model="AMR")))

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from src.artifacts.experiments import Experiment, Run
@@ -18,6 +17,7 @@ from src.recommenders.acf import ACF
 from src.recommenders.data import TrainingData
 from src.recommenders.hyperparameters import NetworkHyperparameters
 from src.recommenders.weights import Weights, fresh_moments
+from tests.small_shops import write_attack, write_shop
 
 K, EPOCHS, TARGET = 5, 4, 9
 IDS = np.array([20, 31, 44])
@@ -72,21 +72,9 @@ def exposure_by_hand(features: np.ndarray) -> float:
 
 @pytest.fixture
 def shop(tmp_path) -> Layout:
-    layout, (acf, data) = Layout("shop", tmp_path), fitted()
-    (layout.data / "original").mkdir(parents=True)
-    np.save(layout.features(Experiment()), data.features)
-    for path, pairs in (
-        (layout.training_set, data.interactions.train),
-        (layout.test_set, data.interactions.test),
-    ):
-        np.savetxt(path, pairs, fmt="%d", delimiter="\t")
-    layout.weights(RUN).parent.mkdir(parents=True)
-    acf.save(layout.weights(RUN))
+    layout = write_shop(tmp_path, *fitted(), RUN)
     for name, step in ((RANK, 8.0), (OTHER, 1.0), (NOISE, 2.0)):
-        (layout.data / name).mkdir()
-        np.save(layout.data / name / "features.npy", attacked_features(step))
-        report = pd.DataFrame({"image": IDS})
-        report.to_csv(layout.data / name / "attack.tsv", sep="\t", index=False)
+        write_attack(layout, name, IDS, attacked_features(step))
     return layout
 
 
