@@ -323,11 +323,7 @@ class CatalogueStudy:
         if not self.deployed:
             return []
         layout, clean = Layout(self.dataset), Experiment.parse(self.deployed)
-        runs = [
-            run_of(self._recommender_options, name, clean, self.topk, seed)
-            for name in self.visual
-            for seed in self.seeds
-        ]
+        runs = [self._trained(name, seed) for name in self.visual for seed in self.seeds]
         return [str(layout.features(clean)), *(str(layout.weights(run)) for run in runs)]
 
     @property
@@ -516,9 +512,13 @@ class CatalogueStudy:
 
     def _run(self, name: str, seed: int) -> Run:
         """Return the run of a recommender on the undefended extractor, whose ending all others have."""
-        trained_on = Experiment.parse(self.deployed or CLEAN)
-        run = run_of(self._recommender_options, name, trained_on, self.topk, seed)
+        run = self._trained(name, seed)
         return run.deployed_on(Experiment()) if self.deployed else run
+
+    def _trained(self, name: str, seed: int) -> Run:
+        """Return the run of a recommender on the clean experiment that it learns, or learnt, from."""
+        clean = Experiment.parse(self.deployed or CLEAN)
+        return run_of(self._recommender_options, name, clean, self.topk, seed)
 
     def _attacked(self, extractor: StudiedExtractor, attack: str) -> Experiment:
         """Return the attacked experiment, named as stage 3 names it."""
