@@ -3,8 +3,10 @@
 import textwrap
 from functools import partial
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from src.artifacts.experiments import DEMOTE
 from src.artifacts.layout import Layout
@@ -17,11 +19,12 @@ from src.measures.promotion_text import (
     of_all_items,
     sentence,
 )
+from src.measures.threats import WORST
 from src.measures.verdicts import CONTROL, NO_CONTROL, verdict_text
 from src.metrics.significance import Estimate
 from src.report.blocks import Section
 from src.report.estimates import estimate_lines, fixed
-from src.report.plots import NEUTRAL, Curve, Plot, draw_curves, styles_of
+from src.report.plots import NEUTRAL, PALETTE, Curve, Plot, draw_curves, styles_of
 from src.report.tables import Table
 
 _THREATS = {
@@ -29,7 +32,7 @@ _THREATS = {
     "other_seed": "other seed",
     "other_recommender": "other recommender",
     "ranks_only": "places only",
-    "unaware": "no defence",
+    "unaware": "not the defence",
     "transfer": "other extractor",
     "worst": "any of these",
     "retrained": "white box (retrained)",
@@ -39,6 +42,9 @@ _LINE = 22
 """Characters of a line that says why an attack is not evaluated."""
 _SUBJECT = ["extractor", "recommender"]
 _AIM = [*_SUBJECT, "threat", "objective", "norm"]
+_ATTACKER = ["extractor", "threat", "by_class"]
+_BARS = 16
+"""Attackers that the plot shows; the table has all."""
 
 
 def promotion_section(layout: Layout, anchor: str, title: str) -> Section:
@@ -59,7 +65,7 @@ def promotion_section(layout: Layout, anchor: str, title: str) -> Section:
         "extractor, seeds of the recommender, and items or users. Beside a verdict is the level with "
         "the fewest units. An attack that failed to optimise is not evaluated.",
     ]
-    blocks = [_table(table), *_plot(table, k), *_defended(table)]
+    blocks = [*_by_attacker(table, k), _table(table), *_against_budget(table, k), *_defended(table)]
     return Section(anchor, title, text, blocks, notes=blind_recommenders(table))
 
 
@@ -105,7 +111,69 @@ def _strongest(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return told.drop_duplicates(by).drop(columns=["gain", "evaluated"])
 
 
-def _plot(table: pd.DataFrame, k: int) -> list[Plot]:
+def _by_attacker(table: pd.DataFrame, k: int) -> list[Plot]:
+    """Exposure by what the attacker knows and aims at, for the recommender of the largest change.
+
+    Each extractor and knowledge has the strongest attack on the class and the strongest one on the
+    lists, within the largest budget. None where no attack in L-inf was evaluated.
+    """
+    rows = of_all_items(table[evaluated(table)])
+    rows = rows[(rows["scope"] == "one") & (rows["norm"] == "inf")]
+    rows = rows[~rows["threat"].isin([WORST, "other_seed"]) & (_direction(rows) > 0)]
+    rows = rows[(rows["objective"] != CONTROL) & (rows["eps"] == rows["eps"].max())]
+    if rows.empty:
+        return []
+    best = rows.loc[rows["change"].idxmax()]
+    rows = rows[rows["recommender"] == best["recommender"]]
+    rows = _strongest(rows.assign(by_class=rows["objective"] == "class"), _ATTACKER)
+    rows = rows.nlargest(_BARS, "after", keep="first")
+    labels = [
+        f"{of.objective}, {_THREATS[of.threat]}"
+        + ("" if of.extractor == best["extractor"] else f", {of.extractor}")
+        for of in rows.itertuples()
+    ]
+    values = 100 * rows[["before", "after", "low", "high"]].astype(float)
+    values[["low", "high"]] = values[["low", "high"]].add(values["before"], axis=0)
+    bars = values.set_axis(labels)
+    noise = best[["control", "control_low", "control_high"]].to_numpy(float)
+    bars.loc[CONTROL] = 100 * (best["before"] + np.append(0, noise))
+    said = "; ".join(f"{label} {fixed(value, 1)}" for label, value in bars["after"].items())
+    return [
+        Plot(
+            "promotion_by_attacker",
+            f"Users who are shown an attacked item, within {best['eps']:g}/255: {best['extractor']}, "
+            f"{best['recommender']}",
+            f"Percent of users whose top {k} an attacked item enters, by the attacker's aim and "
+            f"knowledge: {said}; clean {fixed(bars['before'].iloc[0], 1)}.",
+            partial(_draw_bars, bars=bars),
+        )
+    ]
+
+
+def _draw_bars(axes: Axes, bars: pd.DataFrame) -> None:
+    places = np.arange(len(bars))[::-1]
+    reach = np.nan_to_num(
+        np.maximum([bars["after"] - bars["low"], bars["high"] - bars["after"]], 0)
+    )
+    colours = [NEUTRAL if name == CONTROL else PALETTE[0] for name in bars.index]
+    axes.barh(places, bars["after"], color=colours)
+    axes.errorbar(
+        bars["after"], places, xerr=reach, linestyle="", capsize=2, elinewidth=0.8,
+        color=mpl.rcParams["text.color"],
+    )  # fmt: skip
+    for place, value, end in zip(places, bars["after"], bars["after"] + reach[1], strict=True):
+        axes.annotate(
+            fixed(value, 1), (end, place), (3, 0), textcoords="offset points", va="center"
+        )
+    axes.plot(
+        bars["before"], places, "|", color=PALETTE[1], markersize=12, label="without an attack"
+    )
+    axes.set_yticks(places, bars.index)
+    axes.margins(x=0.12)
+    axes.set_xlabel("exposure, % of users")
+
+
+def _against_budget(table: pd.DataFrame, k: int) -> list[Plot]:
     """Exposure against the budget, for the extractor and recommender of the largest change.
 
     None where no attack in L-inf was evaluated.

@@ -48,15 +48,17 @@ def tradeoff_section(study: Study, anchor: str, title: str) -> Section:
     headings = list(frame).index("protocol") + 1
     title_of_table = "Accuracy without an attack, change with the strongest"
     table = Table("tradeoff", title_of_table, frame, data, headings=headings)
+    largest = data["change"].groupby([data["protocol"], data["classes"]]).max()
+    order = largest.sort_values(ascending=False, kind="stable").index
+    groups = dict(list(data.groupby(["protocol", "classes"])))
     plots = {
-        metric: [
-            _tradeoff_plot(study, rows, metric, protocol, pair)
-            for (protocol, pair), rows in data.groupby(["protocol", "classes"], sort=False)
-        ]
+        metric: [_tradeoff_plot(study, groups[of], metric, *of) for of in order]
         for metric in metrics
     }
     first, *further = metrics
+    shown_first, *others = plots[first]
     folded = [
+        *([Folded("Other aims and protocols", others)] if others else []),
         *(Folded(f"{METRICS[metric]} in the place of {_at_k(first, study.k)}", plots[metric])
           for metric in further),
         Folded(title_of_table, [table]),
@@ -67,7 +69,7 @@ def tradeoff_section(study: Study, anchor: str, title: str) -> Section:
         "change; the more attacks there are, the larger is the change that chance alone finds. Accuracy "
         "is the summary's before that attack: over the same users and the same seeds as its change."
     ]
-    return Section(anchor, title, text, [*plots[first], *folded])
+    return Section(anchor, title, text, [shown_first, *folded])
 
 
 def _with_accuracy(study: Study, strongest: pd.DataFrame) -> pd.DataFrame:

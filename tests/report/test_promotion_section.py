@@ -98,7 +98,7 @@ def test_it_begins_with_the_sentence_of_the_strongest_attack(section):
 
 
 def test_the_table_has_the_strongest_attack_of_each_aim_within_the_largest_budget(section):
-    table = section.blocks[0]
+    table = section.blocks[1]
     lines = table.shown.set_index(["recommender", "attacker knows", "aim"])
     assert lines.index.tolist() == [
         ("VBPR", "white box", "rank, L∞ 8"),
@@ -118,8 +118,34 @@ def test_the_table_has_the_strongest_attack_of_each_aim_within_the_largest_budge
     assert len(table.data) == 12
 
 
+def test_bars_are_what_each_attacker_reaches_within_the_largest_budget(tmp_path):
+    rows = [
+        row("noise", 8.0, 0.012),
+        row("class", 8.0, 0.035),
+        row("rank", 4.0, 0.6),
+        row("rank", 8.0, 0.28),
+        row("score", 8.0, 0.24),
+        row("rank", 8.0, 0.27, threat="other_seed"),
+        row("rank", 8.0, 0.31, indicator="not converged: more steps gain"),
+        row("demote-rank", 8.0, 0.9),
+        row("rank", 8.0, 13.4, scope="all"),
+        row("rank", 8.0, 0.2, recommender="AMR"),
+        *(
+            row("rank", 8.0, after, threat=threat) | {"extractor": "jpeg-quality50"}
+            for after, threat in ((0.09, "white_box"), (0.03, "unaware"))
+        ),
+    ]
+    rows[3] |= {"control_low": 0.001, "control_high": 0.003}
+    plot = section_of(rows, tmp_path).blocks[0]
+    assert plot.title == "Users who are shown an attacked item, within 8/255: original, VBPR"
+    assert plot.alt.endswith(
+        "knowledge: rank, white box 28.0; rank, white box, jpeg-quality50 9.0; class, white box 3.5; "
+        "rank, not the defence, jpeg-quality50 3.0; noise 1.2; clean 1.0."
+    )
+
+
 def test_the_plot_shows_evaluated_attacks_noise_and_the_clean_level(section):
-    plot = section.blocks[1]
+    plot = section.blocks[2]
     assert plot.title == "Exposure of an attacked item against ε: original, VBPR"
     for said in ("rank 15.00, 28.00", "class 2.00, 3.50", "noise 1.10, 1.20", "clean 1.00."):
         assert said in plot.alt
