@@ -108,7 +108,7 @@ def extract(
         layout.image_notes(experiment),
     )
     stage = Stage(manifest, outputs, layout.experiment(experiment))
-    wait_for_turn(outputs[0])
+    wait_for_turn(stage)
     if stage.is_up_to_date(options.force):
         return
 

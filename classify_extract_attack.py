@@ -103,7 +103,7 @@ def attack(
     )
     folder = layout.experiment(command.experiment)
     stage = Stage(manifest, [folder / name for name in OUTPUTS], folder, folder)
-    wait_for_turn(stage.outputs[0])
+    wait_for_turn(stage)
     if stage.is_up_to_date(options.force):
         return
 

@@ -182,7 +182,7 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     )
     log_file = log_file_of(options.out)
     stage = Stage(manifest, [options.out, log_file])
-    wait_for_turn(options.out)
+    wait_for_turn(stage)
     if stage.is_up_to_date(options.force):
         return
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from src.artifacts.errors import UserError
 from src.artifacts.locks import hold
+from src.artifacts.stage import Stage
 from src.cli import EXIT_BAD_INPUT
 
 if TYPE_CHECKING:
@@ -64,20 +65,21 @@ def wait_for_all() -> None:
             joined.barrier()
 
 
-def wait_for_turn(output: Path) -> None:
-    """Return when no other run makes ``output``: process 0 takes its lock, and the others wait."""
-    hold(output)
-    wait_for_all()
+def wait_for_turn(stage: Stage) -> None:
+    """Return when no other run makes the outputs of ``stage``: process 0 locks them, and the others wait.
 
-
-def require_same(value: str, what: str) -> None:
-    """Raise ``UserError`` with ``what`` differs unless all processes call it with the same value."""
+    Raises ``UserError`` unless the stage has the same options and inputs in all processes.
+    """
+    hold(stage.outputs[0])
     if joined := _joined():
-        values = [""] * n_processes()
+        made_of = [""] * n_processes()
         with _failures_as_user_errors():
-            joined.all_gather_object(values, value)
-        if len(set(values)) > 1:
-            raise UserError(f"the processes of torchrun see different {what}")
+            joined.all_gather_object(made_of, stage.parts.folder.name)
+        if len(set(made_of)) > 1:
+            raise UserError(
+                "the processes of torchrun see different data or options of "
+                f"{stage.name or stage.outputs[0]}"
+            )
 
 
 def own_share(units: list[int]) -> list[int]:

@@ -8,6 +8,7 @@ An image costs 1000 forwards of the extractor, where an attention map takes one,
 samples of images and not catalogues.
 """
 
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from src.artifacts.errors import UserError
 from src.artifacts.progress import progress_bar
 from src.extractors.extractor import Extractor, fast_copy
+from src.extractors.feeding import FittingBatches
 from src.extractors.optional import optional_library
 
 N_SAMPLES = 1000
@@ -51,7 +53,7 @@ def explain(
     optional_library("lime.lime_base")  # a missing library must be noticed before the forwards
     if not np.isin(classes, np.arange(extractor.n_classes)).all():
         raise UserError(f"the model has classes 0 to {extractor.n_classes - 1}")
-    fast = fast_copy(extractor)
+    fast, fitting = fast_copy(extractor), FittingBatches()
     masks = np.zeros(images.shape[:3], np.int8)
     with progress_bar(total=len(images) * n_samples, desc="LIME", unit="pass") as bar:
         for row, (image, number) in enumerate(zip(images, classes, strict=True)):
@@ -62,7 +64,8 @@ def explain(
             for batch in np.array_split(shown, -(-n_samples // batch_size)):
                 visible = batch.astype(bool)[:, segments]
                 copies = np.where(visible[..., None], image, background)
-                probabilities.append(_probabilities(fast, copies, int(number)))
+                work = partial(_probabilities, fast, copies, int(number))
+                probabilities += fitting.run(work, len(copies))
                 bar.update(len(batch))
             weights = local_weights(shown, np.concatenate(probabilities), n_features, seed)
             masks[row] = np.sign(weights)[segments]
@@ -93,9 +96,11 @@ def _background(image: np.ndarray, segments: np.ndarray, hidden: Hidden) -> np.n
 
 
 @torch.inference_mode()
-def _probabilities(extractor: Extractor, copies: np.ndarray, number: int) -> np.ndarray:
-    """Return the probability of class ``number``, (n,), for ``copies`` (n, H, W, 3) uint8."""
-    pixels = torch.from_numpy(copies).to(extractor.device).permute(0, 3, 1, 2).float() / 255
+def _probabilities(
+    extractor: Extractor, copies: np.ndarray, number: int, rows: slice
+) -> np.ndarray:
+    """Return the probability of class ``number``, (m,), for ``rows`` of ``copies`` (n, H, W, 3) uint8."""
+    pixels = torch.from_numpy(copies[rows]).to(extractor.device).permute(0, 3, 1, 2).float() / 255
     return extractor(pixels).logits.softmax(dim=1)[:, number].double().cpu().numpy()
 
 

@@ -4,6 +4,7 @@ import argparse
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from src.extractors.architectures import build_extractor, check_arch, input_size
 from src.extractors.checkpoints import load_extractor
 from src.extractors.device import select_device
 from src.extractors.extractor import Extractor
+from src.extractors.feeding import FittingBatches
 from src.extractors.inference import unreadable_size
 from src.leaks.labels import label_from_gradient
 from src.leaks.observations import (
@@ -130,6 +132,7 @@ class InversionAttack:
         ]
         done = [parts.load(number) for number in range(len(stacks))]
         steps = self.preset.restarts * self.preset.iterations
+        fitting = FittingBatches(of="target")
         finished = sum(len(part["classes"]) for part in done if part is not None)
         with progress_bar(
             total=len(self.images) // self.sharing.batch * steps,
@@ -140,17 +143,35 @@ class InversionAttack:
         ) as bar:
             for number, rows in enumerate(stacks):
                 if done[number] is None:
-                    done[number] = self._attack_stack(number, rows, bar)
+                    done[number] = self._attack_stack(number, rows, fitting, bar)
                     parts.save(number, done[number])
         return InversionOutcome.of(done)
 
-    def _attack_stack(self, number: int, rows: slice, bar: ProgressBar) -> dict[str, np.ndarray]:
+    def _attack_stack(
+        self, number: int, rows: slice, fitting: FittingBatches, bar: ProgressBar
+    ) -> dict[str, np.ndarray]:
         """Attack one stack and return the fields of its ``InversionOutcome``."""
         started = time.monotonic()
-        generator = torch.Generator().manual_seed(_seed_of(self.seed, number))
         stack = self.images.take(rows)
-        images = self._grouped(to_pixels(stack.pixels(), self.extractor.device))
-        classes = self._grouped(torch.from_numpy(stack.classes))
+        attack = partial(self._attack_targets, number, stack, bar)
+        found = fitting.run(attack, len(stack) // self.sharing.batch)
+        return {
+            **{name: np.concatenate([of[name] for of in found]) for name in found[0]},
+            "seconds": np.full(len(stack), (time.monotonic() - started) / len(stack)),
+        }
+
+    def _attack_targets(
+        self, number: int, stack: ImageSet, bar: ProgressBar, targets: slice
+    ) -> dict[str, np.ndarray]:
+        """Attack some ``targets`` of a stack together and return what is found of their images.
+
+        Noise and users depend on the first target too, for a stack that had to be halved.
+        """
+        batch = self.sharing.batch
+        generator = torch.Generator().manual_seed(_seed_of(self.seed, number, targets.start))
+        taken = stack.take(slice(targets.start * batch, targets.stop * batch))
+        images = self._grouped(to_pixels(taken.pixels(), self.extractor.device))
+        classes = self._grouped(torch.from_numpy(taken.classes))
         observe = self.sharing.of(self.extractor, self._given(classes, generator))
         observed = observe(images)
         if self.defence is not None:
@@ -164,7 +185,7 @@ class InversionAttack:
             self.preset,
             seed=self.seed,
             targets=self.targets,
-            ids=stack.ids[:: self.sharing.batch].tolist(),
+            ids=taken.ids[::batch].tolist(),
             n_classes=self.extractor.n_classes if self.labels == "joint" else None,
             progress=bar.update,
         )
@@ -172,13 +193,11 @@ class InversionAttack:
             inferred = found.shares.argmax(dim=-1)
         else:
             inferred = observe.given if self.labels == "analytic" else torch.full_like(classes, -1)
-        batch, n = self.sharing.batch, images.shape[:-3].numel()
         return {
             "pixels": _to_levels(found.images.flatten(0, -4)),
             "classes": inferred.flatten().cpu().numpy(),
             "costs": found.costs.cpu().numpy().repeat(batch),
             "restarts": found.restarts.cpu().numpy().repeat(batch),
-            "seconds": np.full(n, (time.monotonic() - started) / n),
         }
 
     def _grouped(self, of_images: Tensor) -> Tensor:
@@ -210,6 +229,6 @@ def _to_levels(images: Tensor) -> np.ndarray:
     return images.mul(255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def _seed_of(seed: int, stack: int) -> int:
-    """Return a seed of ``stack`` that is independent of the other stacks."""
-    return int(np.random.SeedSequence((seed, stack)).generate_state(1, np.uint64)[0] >> 1)
+def _seed_of(seed: int, stack: int, first: int) -> int:
+    """Return a seed, independent of others, for the targets of ``stack`` from its ``first`` on."""
+    return int(np.random.SeedSequence((seed, stack, first)).generate_state(1, np.uint64)[0] >> 1)

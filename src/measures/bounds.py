@@ -26,6 +26,7 @@ from src.datasets.image_set import ImageSet
 from src.defences.bounds import Bounded
 from src.defences.median_smoothing import noisy_copies, smoothed_bounds
 from src.extractors.extractor import Extractor
+from src.extractors.feeding import FittingBatches
 from src.measures.attack_records import attacked_ids, measurable, recorded_budget
 from src.measures.exposure import Subject
 from src.recommenders.delta import Changed
@@ -157,6 +158,14 @@ def _prove_by_noise(
     read = unit_length if subject.recommender.unit else np.asarray
     constants = items @ users.T - read(features) @ slopes.T
     eps, n_bounds = budget.eps / 255, len(ids) * len(users)
+    fitting = FittingBatches()
+
+    def copies_of(batch: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the features (n, D) of noisy copies of each picture of a batch."""
+        for of_rows in fitting.run(
+            lambda rows: noisy_copies(extractor, batch[rows], budget.sigma, budget.n), len(batch)
+        ):
+            yield from of_rows
 
     def bounds_of(pictures: ImageSet, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return medians and bounds (m, users) of the items ``of``, whose images are ``pictures``."""
@@ -165,7 +174,7 @@ def _prove_by_noise(
             batch = pictures.batch(pictures.positions(of[start : start + _ITEMS_AT_ONCE]))
             bounds += [
                 smoothed_bounds(slopes @ read(noisy).T, eps, budget.sigma, n_bounds)
-                for noisy in noisy_copies(extractor, batch, budget.sigma, budget.n)
+                for noisy in copies_of(batch)
             ]
         own = constants[of]
         return own + [b.median for b in bounds], own + [b.high for b in bounds]

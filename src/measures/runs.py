@@ -1,6 +1,6 @@
 """Recommender runs of a data set, and their lists."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import is_recorded
 from src.artifacts.tables import read_pairs, read_test_ranks, read_top_k
 
+_LIST = "run rec_generator.py with --lists npz or tsv, not none"
 NOT_LISTED = np.iinfo(np.int64).max // 2
 """The rank of a held-out item that a list does not show: beyond every K."""
 
@@ -24,12 +25,18 @@ def list_runs(layout: Layout) -> list[Run]:
     names = sorted({file.stem for file in files if not file.name.startswith(".")})
     if names:
         return [Run.parse(name) for name in names]
-    if any((layout.recommendations_dir / "test_ranks").glob("*.tsv")):
+    if _have_only_ranks(layout, lambda _: True):
         raise UserError(
-            f"{layout.recommendations_dir} holds ranks but no lists, which this stage needs: run "
-            "rec_generator.py with --lists npz or tsv, not none"
+            f"{layout.recommendations_dir} holds ranks but no lists, which this stage needs: {_LIST}"
         )
     raise UserError(f"no lists in {layout.recommendations_dir}: run rec_generator.py first")
+
+
+def _have_only_ranks(layout: Layout, wanted: Callable[[Run], bool]) -> bool:
+    """Return whether some run is ``wanted`` that was written with ``--lists none``."""
+    ranked = (layout.recommendations_dir / "test_ranks").glob("*.tsv")
+    runs = [Run.parse(file.stem) for file in ranked if not file.name.startswith(".")]
+    return any(wanted(run) and not layout.recommendations(run).is_file() for run in runs)
 
 
 def select_runs(
@@ -40,17 +47,22 @@ def select_runs(
     Without ``experiments`` or ``model`` all are selected. Raises ``UserError`` for an experiment without
     such a run.
     """
-    runs = [
-        run
-        for run in list_runs(layout)
-        if run.top_k == top_k and (model is None or run.model == model)
-    ]
+
+    def is_chosen(run: Run) -> bool:
+        return run.top_k == top_k and model in (None, run.model)
+
+    runs = [run for run in list_runs(layout) if is_chosen(run)]
     wanted = [Experiment.parse(name) for name in experiments]
     for experiment in wanted or [None]:
         if not any(experiment in (None, run.experiment) for run in runs):
             of = f" of {experiment.name}" if experiment else ""
             by = f" by {model}" if model else ""
-            raise UserError(f"no top-{top_k} lists{of}{by} in {layout.recommendations_dir}")
+            ranked = _have_only_ranks(
+                layout,
+                lambda run, of=experiment: is_chosen(run) and of in (None, run.experiment),
+            )
+            hint = f", only ranks: {_LIST}" if ranked else ""
+            raise UserError(f"no top-{top_k} lists{of}{by} in {layout.recommendations_dir}{hint}")
     return [run for run in runs if not wanted or run.experiment in wanted]
 
 
@@ -67,11 +79,9 @@ def select_configuration(
     only ``top_k`` applies to a recommender that is fitted at once. Raises ``UserError`` if several
     configurations are left, since runs of different trainings must not share a row, and if none is.
     """
-    runs = [
-        run
-        for run in list_runs(layout)
-        if top_k in (None, run.top_k)
-        and (
+
+    def is_chosen(run: Run) -> bool:
+        return top_k in (None, run.top_k) and (
             run.fitted_at_once
             or (
                 epochs in (None, run.epochs)
@@ -79,10 +89,17 @@ def select_configuration(
                 and (options is None or run.options_label in options)
             )
         )
-    ]
+
+    runs = [run for run in list_runs(layout) if is_chosen(run)]
     attacked = {run.model for run in runs if run.experiment.attack}
     if not attacked:
-        raise UserError(f"no attacked run of that configuration in {layout.recommendations_dir}")
+        ranked = _have_only_ranks(
+            layout, lambda run: is_chosen(run) and bool(run.experiment.attack)
+        )
+        hint = f", only ranks: {_LIST}" if ranked else ""
+        raise UserError(
+            f"no attacked run of that configuration has lists in {layout.recommendations_dir}{hint}"
+        )
     runs = [run for run in runs if run.model in attacked]
     configurations: dict[str, set[tuple[int, int, str, str]]] = {}
     for run in runs:

@@ -24,7 +24,6 @@ from src.artifacts.tables import (
 from src.extractors.distribution import (
     own_share,
     rank,
-    require_same,
     wait_for_all,
     wait_for_turn,
 )
@@ -170,8 +169,7 @@ def _stage(layout: Layout, run: Run, manifest: Manifest, ranking: Ranking) -> St
     """Return the stage that writes the ranks of ``run`` and, if asked for, its lists before them."""
     lists = [] if ranking.lists is None else [layout.recommendations(run, ranking.lists)]
     stage = Stage(manifest, (*lists, layout.test_ranks(run)), run.name)
-    wait_for_turn(stage.outputs[0])
-    require_same(stage.parts.folder.name, f"data or options of {run.name}")
+    wait_for_turn(stage)
     return stage
 
 

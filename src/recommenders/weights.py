@@ -45,7 +45,8 @@ class Weights:
 
 def feature_scale(features: np.ndarray, unit: bool = False) -> float:
     """Return the largest absolute entry, of rows of length 1 if ``unit``; 1 if all features are zero."""
-    return float(np.abs(unit_length(features) if unit else features).max()) or 1.0
+    read = unit_length(features) if unit else features
+    return max(float(read.max()), -float(read.min())) or 1.0
 
 
 def unit_length(features: np.ndarray) -> np.ndarray:

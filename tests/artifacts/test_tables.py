@@ -2,10 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from src.artifacts import tables
 from src.artifacts.errors import UserError
 from src.artifacts.tables import (
     TestRanks,
@@ -38,14 +35,6 @@ def test_lines_are_those_of_the_published_code(tmp_path):
     write_top_k(tmp_path / "lists.tsv", TopK(items, scores))
     text = (tmp_path / "lists.tsv").read_text()
     assert text == "0\t104\t4.584059\n0\t3\t0.1\n1\t7\t-1e-07\n"
-
-
-@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
-def test_a_score_is_the_shortest_decimal_of_its_float32(values):
-    scores = np.array(values, np.float32)
-    lines = tables._joined_lines(scores.astype("S16")).decode().split("\n")[:-1]
-    assert lines == [str(score) for score in scores]
-    np.testing.assert_array_equal(np.array(lines, np.float64).astype(np.float32), scores)
 
 
 def test_short_lists_are_padded_when_they_are_read(tmp_path):

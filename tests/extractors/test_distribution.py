@@ -25,7 +25,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.parts import Parts
 from src.cli import run
 from src.datasets.image_set import ImageSet
-from src.extractors.distribution import own_share, process_group, rank, require_same
+from src.extractors.distribution import own_share, process_group, rank
 from src.training import loop
 
 ROOT = Path(__file__).parents[2]
@@ -312,17 +312,33 @@ def writes_its_gpu() -> None:
         Path(f"gpu of {rank()}").write_text(str(gpu))
 
 
-def sees_data_of_its_own() -> None:
-    with process_group(-1):
-        require_same("alike", "data")
-        require_same(str(rank()), "data")
+def sees_another_image() -> None:
+    """Setting: the process works in a folder of its own, whose last image is an other one."""
+    shutil.copytree("data", "other/data")
+    shutil.copy("tiny.pt", "other")
+    os.chdir("other")
+    images = Path("data", "shop", "original", "images")
+    shutil.copy(images / "0.png", images / f"{N_IMAGES - 1}.png")
 
 
-def test_processes_that_see_different_data_say_so_once(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    ended = together(2, (sees_data_of_its_own, ""))
+def sees_another_seed() -> None:
+    sys.argv[sys.argv.index("--seed") + 1] = "5"
+
+
+def test_processes_that_see_different_data_say_so_once_before_any_work(shop, stage_1):
+    ended = together(2, stage_1, {1: sees_another_image})
     assert [end.code for end in ended] == [2, 2]
-    assert problems(ended) == ["error: the processes of torchrun see different data"]
+    (line,) = problems(ended)
+    assert line.startswith("error: the processes of torchrun see different data or options of ")
+    assert contents(shop) == {}
+
+
+def test_processes_with_different_options_say_so_once(shop, stage_3):
+    ended = together(2, stage_3, {1: sees_another_seed})
+    assert [end.code for end in ended] == [2, 2]
+    (line,) = problems(ended)
+    assert line.startswith("error: the processes of torchrun see different data or options of ")
+    assert not list(shop.glob("pgd*"))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from src.leaks.command import (
     open_inverted_images,
     preset_of,
 )
+from src.leaks.observations import Observation
 from src.measures.reconstruction_tables import conditions_in, title
 
 N = 7
@@ -111,6 +112,28 @@ def test_what_is_up_to_date_is_not_attacked_again(script, tmp_path, monkeypatch,
     assert script(*arguments, "--seed", 1) == 0 and len(calls) == 4
     (tmp_path / "out" / PLAIN / "0_7_rec.png").unlink()
     assert script(*arguments, "--seed", 1) == 0 and len(calls) == 5
+
+
+def test_a_gpu_that_holds_one_target_inverts_the_whole_stack(script, tmp_path, monkeypatch, capsys):
+    arguments = (*UNTRAINED, "--n_images", 5, "--batch_targets", 3)
+    assert script(*arguments, "--out", tmp_path / "whole") == 0
+    observe, sizes = Observation.__call__, []
+
+    def small_gpu(self, images, given=None):
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(images))
+        return observe(self, images, given)
+
+    monkeypatch.setattr(Observation, "__call__", small_gpu)
+    assert script(*arguments) == 0
+    assert capsys.readouterr().out.count("cannot hold 3 targets at once: halving batches") == 1
+    halved, whole = (
+        pd.read_csv(tmp_path / out / PLAIN / "metric.tsv", sep="\t", index_col="id")
+        for out in ("out", "whole")
+    )
+    assert len(halved) == 5 and len(sizes) >= 5 * 5
+    pd.testing.assert_frame_equal(halved[["cost", "mse"]], whole[["cost", "mse"]], rtol=1e-3)
 
 
 def test_a_kill_costs_one_stack_and_changes_nothing(script, tmp_path, monkeypatch):

@@ -425,7 +425,7 @@ def test_options_are_part_of_a_configuration(monkeypatch, layout, capsys):
         code, table = summarise(monkeypatch, layout, "--options", options)
         assert code == 0 and row(table)["before"] == total / N_USERS
     assert summarise(monkeypatch, layout, "--options", "K9")[0] == 2
-    assert "no attacked run of that configuration" in capsys.readouterr().err
+    assert "no attacked run of that configuration has lists" in capsys.readouterr().err
 
 
 def test_recommenders_that_were_not_attacked_are_left_out(monkeypatch, layout):
@@ -444,7 +444,7 @@ def test_recommenders_that_were_not_attacked_are_left_out(monkeypatch, layout):
     ("arguments", "message"),
     [
         (["--list_of_k", "5"], "K = 5 is not within the lists: it must be 1 to 4"),
-        (["--topk", "50"], "no attacked run of that configuration"),
+        (["--topk", "50"], "no attacked run of that configuration has lists"),
     ],
 )
 def test_bad_options(monkeypatch, layout, capsys, arguments, message):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -758,14 +759,23 @@ def test_lists_as_arrays_are_those_of_the_text_and_replace_it(layout, generate):
 
 
 def test_without_lists_later_stages_say_that_they_need_them(layout, generate, capsys, monkeypatch):
+    def error_of(script: ModuleType, *options: str) -> str:
+        common = ["--dataset", "tiny", "--root", str(layout.root)]
+        monkeypatch.setattr(sys, "argv", [script.__name__, *common, *options])
+        assert run(script.main) == 2
+        return the_error(capsys)
+
     assert generate("--model", "Pop", "--lists", "none") == 0
     assert "AUC" in capsys.readouterr().out
     assert {path.name for path in layout.recommendations_dir.iterdir()} == {"test_ranks"}
-    monkeypatch.setattr(
-        sys, "argv", ["evaluate_rec.py", "--dataset", "tiny", "--root", str(layout.root)]
-    )
-    assert run(evaluate_rec.main) == 2
-    assert "holds ranks but no lists" in the_error(capsys)
+    for script in (evaluate_rec, summarize):
+        assert "holds ranks but no lists" in error_of(script)
+    assert generate("--model", "VBPR", "--lists", "none", "--experiment_name", ATTACKED) == 0
+    assert generate("--model", "VBPR") == 0
+    needs = f"{layout.recommendations_dir}, only ranks: run rec_generator.py with --lists"
+    assert needs in error_of(evaluate_rec, "--topk", "5", "--experiment_name", ATTACKED)
+    assert needs in error_of(summarize)
+    assert "only ranks" not in error_of(evaluate_rec, "--topk", "7")
 
 
 def test_a_file_that_holds_no_arrays_is_named(tmp_path):
