@@ -21,6 +21,7 @@ COLUMNS = (
     "sha256",
     "licence",
     "source",
+    "weights",
 )
 OWN = "FILE.py:FUNCTION"
 

@@ -11,6 +11,7 @@ from src.artifacts.layout import Layout
 from src.datasets.feedback_table import read_categories
 from src.datasets.image_arrays import read_catalogue_npz
 from src.datasets.images import NO_IMAGE, check_images, find_images
+from src.datasets.lmdb_images import is_lmdb, unpack_lmdb
 from src.datasets.mapping import IdMap
 from src.datasets.tabular import Tables
 from src.datasets.writing import write_dataset
@@ -22,8 +23,8 @@ def prepare_folder(
     """Write the data set of ``tables`` without the rows of items that have no readable image.
 
     Every readable image is an item, with or without feedback; with a core, only items of the core are.
-    ``images`` is a folder, or an ``.npz`` whose row i of ``x`` is the image of item i. ``categories``
-    is a table with the category of every such item.
+    ``images`` is a folder, an LMDB database, or an ``.npz`` whose row i of ``x`` is the image of item i.
+    ``categories`` is a table with the category of every such item.
     """
     rows = tables.read()
     category_of = read_categories(categories) if categories else None
@@ -64,7 +65,14 @@ def _write_categories(staged: Layout, category_of: Mapping[str, str], path: Path
 
 
 def unpacked(images: Path, place: Path) -> Path:
-    """Return the folder ``images``; the images of an ``.npz`` are written to ``place`` as PNG."""
+    """Return the folder ``images``.
+
+    The images of an ``.npz`` are written to ``place`` as PNG, those of an LMDB database to tar archives.
+    """
+    if is_lmdb(images):
+        place.mkdir()
+        unpack_lmdb(images, place)
+        return place
     if images.suffix != ".npz":
         return images
     place.mkdir()

@@ -24,7 +24,7 @@ from src.datasets.shards import ImagePath, archived_images
 OK = "ok"
 NO_IMAGE = "no image"
 UNREADABLE = "not a readable image"
-_SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tiff"}
+SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tiff"}
 _LARGEST_DOWNLOAD = 64 * 2**20
 _TIMEOUT_S = 30.0
 
@@ -126,7 +126,7 @@ class Downloads:
         try:
             with Image.open(io.BytesIO(content)) as image:
                 image.convert("RGB")
-                suffix = _SUFFIX_OF_FORMAT.get(image.format or "")
+                suffix = SUFFIX_OF_FORMAT.get(image.format or "")
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             return UNREADABLE
         if suffix is None:

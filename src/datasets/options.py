@@ -99,7 +99,7 @@ def add_rating_option(parser: argparse.ArgumentParser) -> None:
 def add_images_option(parser: argparse._ActionsContainer, *, required: bool = False) -> None:
     text = "folder of <item>.jpg, .png, ..., or of tar archives that hold them"
     if required:
-        text += ", or an .npz whose row i of x is the image of item i"
+        text += ", an .npz whose row i of x is the image of item i, or an LMDB database"
     parser.add_argument("--images", type=Path, required=required, help=text)
 
 

@@ -5,8 +5,9 @@ An archive is not compressed, and its images are named by item, as webdataset ha
 
 import functools
 import io
+import itertools
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -95,16 +96,18 @@ def _members(path: Path, size: int, mtime_ns: int) -> tuple[ArchivedImage, ...]:
         raise UserError(f"{path} is no tar archive without compression: {error}") from error
 
 
-def write_shards(folder: Path, images: Sequence[tuple[str, ImagePath]]) -> None:
-    """Write images, each with its new name, to archives ``00000.tar``, ``00001.tar``, ... of ``folder``.
+def write_shards(folder: Path, images: Iterable[tuple[str, bytes]]) -> None:
+    """Write names and contents of images to archives ``00000.tar``, ``00001.tar``, ... of ``folder``.
 
-    The bytes depend only on names and images.
+    The bytes depend only on names and contents.
     """
-    starts = range(0, len(images), _IMAGES_PER_SHARD)
-    for number, start in enumerate(starts):
+    rest = iter(images)
+    for number in itertools.count():
+        some = itertools.islice(rest, _IMAGES_PER_SHARD)
+        if (first := next(some, None)) is None:
+            return
         with tarfile.open(folder / f"{number:05d}{SUFFIX}", "w") as archive:
-            for name, image in images[start : start + _IMAGES_PER_SHARD]:
-                content = image.read_bytes()
+            for name, content in itertools.chain([first], some):
                 info = tarfile.TarInfo(name)
                 info.size = len(content)
                 archive.addfile(info, io.BytesIO(content))

@@ -141,7 +141,7 @@ def _write_images(layout: Layout, items: IdMap, images: Mapping[str, ImagePath])
         for number, item in enumerate(items.originals)
     ]
     if any(isinstance(image, ArchivedImage) for _, image in named):
-        write_shards(layout.images, named)
+        write_shards(layout.images, ((name, image.read_bytes()) for name, image in named))
         return
     for name, image in named:
         link_or_copy(image, layout.images / name)

@@ -55,6 +55,8 @@ _BACKBONE = "backbone."
 """Prefix of the entries of an embedder's backbone."""
 _CHANNELS = {"mean": "three finite numbers", "std": "three finite numbers above 0"}
 _AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
+_MODEL = "model."
+"""Prefix of the network's entries in robustness's AttackerModel and in files of RobustBench."""
 _ROBUSTNESS_PARTS = ("normalizer.", "attacker.")
 
 
@@ -115,6 +117,8 @@ def _load_classifier(checkpoint: Checkpoint, arch: str, path: Path) -> Extractor
     if checkpoint.labels is None:
         _require_classes(arch)
     state_dict = _in_our_terms(checkpoint, arch)
+    if is_timm(arch) and checkpoint.labels is None:
+        state_dict = TimmModel.of(split_arch(arch)[0]).translated(state_dict)
     network, n_classes = _build_for(state_dict, arch, path)
     _check_entries(state_dict, network.state_dict(), arch, path)
     network.load_state_dict(state_dict)
@@ -388,8 +392,8 @@ def _unwrap(
         return state_dict, None, None
     normaliser = (state_dict.get(f"normalizer.new_{name}") for name in ("mean", "std"))
     mean, std = (None if value is None else tuple(value.flatten().tolist()) for value in normaliser)
-    network = {key: value for key, value in state_dict.items() if key.startswith("model.")}
-    return _strip("model.", network), mean, std
+    network = {key: value for key, value in state_dict.items() if key.startswith(_MODEL)}
+    return _strip(_MODEL, network), mean, std
 
 
 def _strip(prefix: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -405,9 +409,15 @@ def _without(layers: Sequence[str], state_dict: Mapping[str, Tensor]) -> dict[st
 
 
 def _in_our_terms(checkpoint: Checkpoint, arch: str) -> dict[str, Tensor]:
-    """Remove auxiliary heads, text towers and TensorFlow's class 0; translate DenseNet's old names."""
-    entries = checkpoint.state_dict.items()
-    kept = {k: v for k, v in entries if not k.startswith(_AUXILIARY_HEADS)}
+    """Remove auxiliary heads, text towers and TensorFlow's class 0; translate DenseNet's old names.
+
+    If all names begin with ``model.``, this is removed too, but not for a user's own network, one of
+    whose layers may have that name.
+    """
+    entries = checkpoint.state_dict
+    if not is_own(split_arch(arch)[0]):
+        entries = _strip(_MODEL, entries)
+    kept = {k: v for k, v in entries.items() if not k.startswith(_AUXILIARY_HEADS)}
     if is_open_clip(arch):
         return image_tower(kept)
     if is_timm(arch) and checkpoint.labels is None:

@@ -32,7 +32,11 @@ class PublishedNetwork:
     sha256: str
     """First hexadecimal digits of the checkpoint's SHA-256, as many as are published."""
     licence: str
+    """SPDX name, as ``licence_source`` states it."""
+    licence_source: str
+    """Page that states the licence of the weights, or of the repository that publishes them."""
     source: str
+    """Publisher of the weights, and the set or table that the accuracies are from."""
 
     def check_file(self, path: Path) -> None:
         """Raise ``UserError`` if the checkpoint is missing or is not the published one."""

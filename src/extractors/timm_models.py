@@ -7,6 +7,7 @@ Baselines of Kurakin et al. 2017 and Tramer et al. 2018, trained on single-step 
     timm:inception_resnet_v2.tf_ens_adv_in1k     ens_adv_inception_resnet_v2
 """
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,27 @@ class TimmModel:
         if self.repository is None:
             raise UserError(f"there are no weights of {self.name}: name a checkpoint with {option}")
         return cached_file(self.repository, _CACHED_FILES, f"weights of {self.name}", option)
+
+    def translated(self, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return weights that lack timm's name of the head by timm's present names.
+
+        Earlier versions of timm and the authors' code (Swin, ConvNeXt) name layers otherwise. Weights
+        that timm cannot translate are returned as they are.
+        """
+        if f"{self.head}.weight" in state_dict:
+            return state_dict
+        network = self.build(self.n_outputs)
+        translate = getattr(
+            importlib.import_module(type(network).__module__), "checkpoint_filter_fn", None
+        )
+        if translate is None:
+            return state_dict
+        try:
+            return translate(dict(state_dict), network)
+        except MemoryError:
+            raise
+        except Exception:  # timm's translation raises errors of any type for foreign tensors
+            return state_dict
 
     def without_background(self, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Remove class 0 of TensorFlow's checkpoints, the background, which is no class of ImageNet.

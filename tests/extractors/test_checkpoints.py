@@ -65,6 +65,7 @@ LAYOUTS = {
         "best_prec1": torch.tensor(60.0),
         "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]},
     },
+    "robustbench": lambda w: {"state_dict": prefixed("module.model.", w)},
     "no counters": lambda w: {k: v for k, v in w.items() if "num_batches" not in k},
 }
 

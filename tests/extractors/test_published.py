@@ -39,6 +39,7 @@ def test_every_row_can_be_asked_for():
         assert row.arch in ARCHITECTURES or is_timm(row.arch) or is_own(row.arch)
         assert (row.robust is None) == (row.attack == "") == (row.eps is None)
         assert not row.attack or row.attack in CHOICES
+        assert row.licence and row.licence_source
         if row.robust is not None:
             assert 0 < row.robust < row.clean < 100
 

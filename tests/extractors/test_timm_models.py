@@ -1,6 +1,7 @@
 """Networks of timm: errors without the library and, if it is installed, their weights."""
 
 import importlib
+import re
 import sys
 
 import pytest
@@ -141,6 +142,19 @@ def test_the_published_baseline(timm, tmp_path):
     attended = watched(torch.rand(1, 3, 299, 299))
     assert attended.maps.shape == (1, 2048, 8, 8)
     assert attended.logits.shape == (1, 1000)
+
+
+def test_a_swin_of_an_earlier_timm_is_the_same_network(timm, tmp_path):
+    """It had the downsampling at the end of a stage, masks in the file, and another name of the head."""
+    arch = "timm:swin_tiny_patch4_window7_224"
+    network = timm.create_model("swin_tiny_patch4_window7_224", num_classes=5)
+    earlier = {"model.layers.0.blocks.1.attn_mask": torch.zeros(64, 49, 49)}
+    for key, value in network.state_dict().items():
+        name = re.sub(r"layers\.(\d)\.down", lambda of: f"layers.{int(of[1]) - 1}.down", key)
+        earlier["model." + name.replace("head.fc.", "head.")] = value
+    torch.save({"state_dict": earlier}, tmp_path / "swin.pt")
+    loaded = load_extractor(arch, tmp_path / "swin.pt").network.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in network.state_dict().items())
 
 
 def test_broken_files_are_named(timm, tmp_path):
