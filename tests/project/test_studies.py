@@ -738,7 +738,7 @@ def test_a_killed_study_finishes_without_redoing_what_was_finished(tmp_path):
     killed.run(study)
     calls = Counter(killed.notes("calls.txt"))
     assert set(calls) == set(whole.notes("calls.txt"))
-    # Two jobs were running, and two may have ended before snakemake noticed. Jobs of stage 3 go on with stage 5.
+    # Two jobs ran, and two may have ended before snakemake noticed. Stage 5 is a part of stage 3's jobs.
     stage_5 = ("evaluate_attack", "feature_loss")
     repeated = {call for call, times in calls.items() if times > 1}
     assert len([call for call in repeated if call.split()[0] not in stage_5]) <= 4
