@@ -193,6 +193,7 @@ rule classify:
         "{PYTHON}classify_extract.py {params.options} > {log} 2>&1"
 
 
+# Stage 5 takes seconds: jobs of its own would be as many lines as the attacks.
 rule attack:
     input:
         f"{DATA}/{CLEAN}/classes.csv",
@@ -208,6 +209,8 @@ rule attack:
         update(f"{DATA}/{ATTACKED}/classes.csv"),
         update(f"{DATA}/{ATTACKED}/features.npy"),
         update(f"{DATA}/{ATTACKED}/attack.tsv"),
+        update(f"{DATA}/{ATTACKED}/success_results.txt"),
+        update(f"{DATA}/{ATTACKED}/features_dist_avg_all_attack.txt"),
     params:
         options=image_options,
     log:
@@ -217,28 +220,10 @@ rule attack:
     resources:
         gpu=ON_GPU,
     message:
-        f"stage 3, {ATTACKED_JOB}; log: {{log}}"
+        f"stages 3 and 5, {ATTACKED_JOB}; log: {{log}}"
     shell:
-        "{PYTHON}classify_extract_attack.py {params.options} > {log} 2>&1"
-
-
-rule measure_attack:
-    input:
-        f"{DATA}/{CLEAN}/features.npy",
-        f"{DATA}/{ATTACKED}/classes.csv",
-        f"{DATA}/{ATTACKED}/features.npy",
-        f"{DATA}/{ATTACKED}/attack.tsv",
-    output:
-        update(f"{DATA}/{ATTACKED}/success_results.txt"),
-        update(f"{DATA}/{ATTACKED}/features_dist_avg_all_attack.txt"),
-    params:
-        options=image_options,
-    log:
-        f"{STAGE_LOGS}/measure_attack/{ATTACKED}.log",
-    message:
-        f"stage 5, {ATTACKED_JOB}; log: {{log}}"
-    shell:
-        "{PYTHON}evaluate_attack.py {params.options} > {log} 2>&1\n"
+        "{PYTHON}classify_extract_attack.py {params.options} > {log} 2>&1\n"
+        "{PYTHON}evaluate_attack.py {params.options} >> {log} 2>&1\n"
         "{PYTHON}feature_loss.py {params.options} >> {log} 2>&1"
 
 
