@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import importlib
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.warm_python import WarmPython, warm_python
 
 
 def pytest_configure() -> None:
@@ -141,6 +144,13 @@ def stopped_after_an_epoch(monkeypatch) -> Callable[..., None]:
             train(*arguments)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory) -> Iterator[WarmPython]:
+    """Python that has loaded the libraries: programs that it stands for start in a moment."""
+    with warm_python(tmp_path_factory.mktemp("python"), os.environ) as warm:
+        yield warm
 
 
 @pytest.fixture(scope="session")

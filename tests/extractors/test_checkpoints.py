@@ -157,10 +157,10 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(weights, tmp_path):
     assert not marker.exists()
 
 
-def test_conversion_keeps_tensors_and_runs_nothing(weights, tmp_path):
+def test_conversion_keeps_tensors_and_runs_nothing(weights, tmp_path, python):
     path, marker, out = tmp_path / "evil.pt", tmp_path / "ran", tmp_path / "plain.pt"
     torch.save({"state_dict": prefixed("module.", weights), "extra": [Malicious(marker)]}, path)
-    command = [sys.executable, "-m", "audits.convert_checkpoint", str(path), str(out)]
+    command = [python.program, "-m", "audits.convert_checkpoint", str(path), str(out)]
     refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "--i_trust_this_file" in refused.stderr
@@ -174,7 +174,7 @@ def test_conversion_keeps_tensors_and_runs_nothing(weights, tmp_path):
     assert all(torch.equal(loaded[key], value) for key, value in weights.items())
 
 
-def test_conversion_works_without_the_modules_that_wrote_the_file(weights, tmp_path):
+def test_conversion_works_without_the_modules_that_wrote_the_file(weights, tmp_path, python):
     """Madry's files need dill and robustness to be unpickled."""
     module = tmp_path / "gone.py"
     module.write_text("class Schedule:\n    def __init__(self):\n        self.steps = {1: [2]}\n")
@@ -185,14 +185,16 @@ def test_conversion_works_without_the_modules_that_wrote_the_file(weights, tmp_p
     )
     torch.save(robustness(weights), tmp_path / "weights.pt")
     subprocess.run(
-        [sys.executable, "-c", write, str(tmp_path), str(tmp_path / "weights.pt"), str(path)],
+        [python.program, "-", str(tmp_path), str(tmp_path / "weights.pt"), str(path)],
+        input=write,
+        text=True,
         check=True,
     )
     module.unlink()
     with pytest.raises(UserError, match="convert_checkpoint"):
         load_extractor(ARCH, path)
     command = [
-        sys.executable,
+        python.program,
         "-m",
         "audits.convert_checkpoint",
         str(path),

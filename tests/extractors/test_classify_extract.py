@@ -149,20 +149,23 @@ def test_another_extractor_is_not_taken_for_the_recorded_one(stage, tree, tiny_c
         RecordedExtractor.read(classes)
 
 
-def test_a_killed_run_continues_to_the_same_bytes(draw_images, tmp_path, tiny_checkpoint):
+def test_a_killed_run_continues_to_the_same_bytes(draw_images, tmp_path, tiny_checkpoint, python):
     roots = [tmp_path / "whole", tmp_path / "killed"]
     for root in roots:
         draw_images(root / "data" / "tiny" / "original" / "images", 40)
 
-    def command(root: Path) -> list[str]:
+    def command(python: str, root: Path) -> list[str]:
         options = ["--root", root, "--dataset", "tiny", "--gpu", "-1", "--workers", "0"]
         options += ["--image_batch", "2", "--model_file", tiny_checkpoint]
-        return [sys.executable, "classify_extract.py", *map(str, options)]
+        return [python, "classify_extract.py", *map(str, options)]
 
-    subprocess.run(command(roots[0]), cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(command(python.program, roots[0]), cwd=ROOT, check=True, capture_output=True)
     folder = roots[1] / "data" / "tiny" / "original"
     killed = subprocess.Popen(
-        command(roots[1]), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(sys.executable, roots[1]),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
     while not list(folder.glob(".partial-*/part_1.npz")) and time.monotonic() < deadline:
@@ -170,7 +173,7 @@ def test_a_killed_run_continues_to_the_same_bytes(draw_images, tmp_path, tiny_ch
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
     assert not (folder / "features.npy").exists()
-    subprocess.run(command(roots[1]), cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(command(python.program, roots[1]), cwd=ROOT, check=True, capture_output=True)
     for name in ("classes.csv", "features.npy", "image_notes.tsv"):
         whole = roots[0] / "data" / "tiny" / "original" / name
         assert (folder / name).read_bytes() == whole.read_bytes()

@@ -1,20 +1,19 @@
 """Runs of the commands, with their output."""
 
-import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.golden.commands import ANSWERS, Commands
+from tests.warm_python import warm_python
 
 ROOT = Path(__file__).parents[2]
-WORKER = Path(__file__).with_name("worker.py")
-_PRINTED = ".stdout", ".stderr"
 _ERROR = re.compile(r"(error|note|warning|interrupted): ?.*")
 
 
@@ -35,44 +34,31 @@ def run_commands(commands: Commands, folder: Path) -> Iterator[tuple[str, dict]]
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "COLUMNS": "100",
     }
-    complaints = folder / ".worker"
     with (
-        complaints.open("w") as stream,
-        subprocess.Popen(
-            [sys.executable, str(WORKER)],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stream,
-            text=True,
-        ) as worker,
+        tempfile.TemporaryDirectory() as place,
+        warm_python(Path(place), environment) as python,
     ):
         for name, line in commands:
-            printed = {key: str(folder / key) for key in _PRINTED}
-            job = {"arguments": shlex.split(line)} | {
-                key.removeprefix("."): path for key, path in printed.items()
-            }
             started = time.monotonic()
-            worker.stdin.write(f"{json.dumps(job)}\n")
-            worker.stdin.flush()
-            answer = worker.stdout.readline()
-            if not answer:
-                raise RuntimeError(f"no script can run:\n{complaints.read_text()}")
-            code = int(answer)
+            done = subprocess.run(
+                [python.program, *shlex.split(line)],
+                cwd=folder,
+                env=environment,
+                capture_output=True,
+                text=True,
+            )
             print(f"{time.monotonic() - started:5.1f} s  {name}", file=sys.stderr, flush=True)
-            stdout, stderr = (_read_and_remove(Path(path), folder) for path in printed.values())
+            stdout, stderr = (_lines(text, folder) for text in (done.stdout, done.stderr))
+            code = done.returncode
             yield (
                 name,
                 {"command": line, "exit": code, "stdout": stdout, "errors": _errors(stderr, code)},
             )
-    for own in (complaints, *(folder / script.name for script in ROOT.glob("*.py"))):
-        own.unlink()
+    for script in ROOT.glob("*.py"):
+        (folder / script.name).unlink()
 
 
-def _read_and_remove(file: Path, folder: Path) -> list[str]:
-    text = file.read_text()
-    file.unlink()
+def _lines(text: str, folder: Path) -> list[str]:
     text = text.replace(str(folder), "<folder>").replace(str(ROOT), "<repository>")
     return _without_seconds(text.splitlines())
 

@@ -77,13 +77,14 @@ class Project:
     """Copy of the project with all additions of the page, and a small data set beside it."""
 
     folder: Path
+    python: str
 
     def run(self, command: str) -> str:
         arguments = command.split()
         assert arguments[0] == "python"
         environment = {**os.environ, "PYTHONPATH": ""}
         result = subprocess.run(
-            [sys.executable, *arguments[1:]],
+            [self.python, *arguments[1:]],
             cwd=self.folder,
             env=environment,
             capture_output=True,
@@ -99,7 +100,7 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, tiny_checkpoint) -> Project:
+def project(tmp_path_factory, tiny_checkpoint, python) -> Project:
     folder = tmp_path_factory.mktemp("extended") / "project"
     for package in ("audits", "src"):
         ignored = shutil.ignore_patterns("__pycache__")
@@ -127,7 +128,7 @@ def project(tmp_path_factory, tiny_checkpoint) -> Project:
     write_digits(folder / "digits", rng)
     shutil.copy(tiny_checkpoint, folder / "tiny.pt")
     write_backbone(folder / "dino.pth")
-    project = Project(folder)
+    project = Project(folder, python.program)
     project.run("python classify_extract.py --dataset tiny --model_file tiny.pt --gpu -1")
     return project
 

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -210,22 +210,34 @@ def test_a_deployed_recommender_is_that_of_the_undefended_entry():
     assert not next(iter(evaluation("madry").studies.values())).deployed
 
 
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    path = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", "-m", "audits.leaderboard", *map(str, words)]
-    return subprocess.run(
-        command, cwd=folder, env=os.environ | path, capture_output=True, text=True
-    )
+@pytest.fixture(scope="module")
+def run(python) -> Callable[..., subprocess.CompletedProcess]:
+    """Return ``run(folder, *words)``: a call of ``audits.leaderboard`` in a folder."""
+
+    def call(folder: Path, *words: object) -> subprocess.CompletedProcess:
+        path = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        command = [python.program, "-P", "-m", "audits.leaderboard", *map(str, words)]
+        return subprocess.run(
+            command, cwd=folder, env=os.environ | path, capture_output=True, text=True
+        )
+
+    return call
 
 
-def refused(folder: Path, *words: str) -> str:
-    done = run(folder, *words)
-    assert done.returncode == 2, done.stderr
-    assert re.fullmatch(r"error: [^\n]+\n", done.stderr), done.stderr
-    return done.stderr
+@pytest.fixture(scope="module")
+def refused(run) -> Callable[..., str]:
+    """Return ``refused(folder, *words)``: the error of a call with bad input."""
+
+    def call(folder: Path, *words: object) -> str:
+        done = run(folder, *words)
+        assert done.returncode == 2, done.stderr
+        assert re.fullmatch(r"error: [^\n]+\n", done.stderr), done.stderr
+        return done.stderr
+
+    return call
 
 
-def test_add_checks_an_entry_and_keeps_what_is_there(tmp_path):
+def test_add_checks_an_entry_and_keeps_what_is_there(tmp_path, run, refused):
     assert "place: 'nowhere'" in refused(
         tmp_path, "add", written(tmp_path, JPEG | {"place": "nowhere"})
     )
@@ -235,7 +247,7 @@ def test_add_checks_an_entry_and_keeps_what_is_there(tmp_path):
     assert "is there already" in refused(tmp_path, "add", tmp_path / "mine.yaml")
 
 
-def test_verbs_without_what_they_need(tmp_path):
+def test_verbs_without_what_they_need(tmp_path, refused):
     shutil.copytree(FOLDER, tmp_path / "leaderboard")
     shutil.rmtree(tmp_path / "leaderboard" / "results", ignore_errors=True)
     assert "no data set" in refused(tmp_path, "evaluate", "--catalogue", "shop")
@@ -248,7 +260,7 @@ def test_verbs_without_what_they_need(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory) -> Path:
+def shop(tmp_path_factory, python, run) -> Path:
     """Folder with a tiny catalogue, on which two entries are evaluated under a suite of one attack."""
     folder = tmp_path_factory.mktemp("leaderboard")
     shutil.copytree(FOLDER / "entries", folder / "leaderboard" / "entries")
@@ -259,7 +271,7 @@ def shop(tmp_path_factory) -> Path:
     with (folder / "leaderboard" / "entries" / "undefended.yaml").open("a") as entry:
         entry.write("bounds: ibp\n")
     words = "demo --dataset shop --items 60 --users 40 --size 28 --per_class 8"
-    command = [sys.executable, str(ROOT / "prepare_dataset.py"), *words.split()]
+    command = [python.program, str(ROOT / "prepare_dataset.py"), *words.split()]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     done = run(folder, "evaluate", "bits4", "undefended", *OPTIONS)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -274,7 +286,7 @@ OPTIONS = (
 
 
 @pytest.mark.slow
-def test_evaluated_entries_have_their_rows(shop):
+def test_evaluated_entries_have_their_rows(shop, run):
     plain, bits = (
         read_results(shop / "leaderboard" / "results" / "shop" / f"{name}.tsv")
         for name in ("undefended", "bits4")
@@ -292,7 +304,7 @@ def test_evaluated_entries_have_their_rows(shop):
 
 
 @pytest.mark.slow
-def test_images_of_others_are_checked_and_judged(shop, tmp_path):
+def test_images_of_others_are_checked_and_judged(shop, run, refused, tmp_path):
     layout = shop / "data" / "shop"
     attacked = next(layout.glob("annealed_random5_rank_*/images"))
     ids = sorted(int(path.stem) for path in attacked.iterdir())

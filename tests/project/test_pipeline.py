@@ -27,8 +27,9 @@ NAME = "pgd_0_1_eps8.0_eps_it8.0_nb_it10_linf"
 class Tree:
     """Workspace below which the stages run."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, python: str) -> None:
         self.root = root
+        self.python = python
         self.data = root / "data" / "demo"
 
     def run(self, script: str, *arguments: str, expect: int = 0) -> subprocess.CompletedProcess:
@@ -36,7 +37,7 @@ class Tree:
         place = [] if script == "train_extractor.py" else ["--root", str(self.root)]
         if script == "prepare_dataset.py":
             arguments, dataset = ("demo", *arguments), []
-        command = [sys.executable, str(ROOT / script), *arguments, *dataset, *place]
+        command = [self.python, str(ROOT / script), *arguments, *dataset, *place]
         result = subprocess.run(command, cwd=self.root, capture_output=True, text=True)
         assert result.returncode == expect, result.stderr
         return result
@@ -49,9 +50,9 @@ class Tree:
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory) -> Tree:
+def tree(tmp_path_factory, python) -> Tree:
     """Tree after one run of all stages."""
-    tree = Tree(tmp_path_factory.mktemp("pipeline"))
+    tree = Tree(tmp_path_factory.mktemp("pipeline"), python.program)
     tree.run("prepare_dataset.py", "--items", "120", "--users", "80", "--size", "32")
     pictures = tree.data / "extractor"
     tree.run(
@@ -136,7 +137,7 @@ def test_every_stage_skips_what_is_up_to_date(tree):
 
 def test_the_same_seed_gives_the_same_bytes(tree, tmp_path):
     """Attacks and recommendations in another folder give equal bytes of all artifacts."""
-    again = Tree(tmp_path / "again")
+    again = Tree(tmp_path / "again", tree.python)
     shutil.copytree(tree.root, again.root)
     again.attack("classify_extract_attack.py", "--force")
     again.run("rec_generator.py", *LISTS, "--experiment_name", NAME, "--force")
@@ -148,7 +149,7 @@ def test_the_same_seed_gives_the_same_bytes(tree, tmp_path):
 
 
 def test_results_of_another_data_set_are_refused(tree, tmp_path):
-    other = Tree(tmp_path / "other")
+    other = Tree(tmp_path / "other", tree.python)
     shutil.copytree(tree.data, other.data)
     np.save(other.data / "original" / "features.npy", np.zeros((7, 512), np.float32))
     result = other.run("rec_generator.py", *LISTS, expect=2)
@@ -170,7 +171,7 @@ def kill_when(appears: str, tree: Tree, script: str, *arguments: str) -> None:
 @pytest.fixture
 def fresh(tree, tmp_path) -> Tree:
     """Copy of the tree after stage 1, without attacks and recommenders."""
-    fresh = Tree(tmp_path / "fresh")
+    fresh = Tree(tmp_path / "fresh", tree.python)
     shutil.copytree(tree.root / "models", fresh.root / "models")
     shutil.copytree(tree.data, fresh.data, ignore=shutil.ignore_patterns(NAME))
     return fresh
@@ -186,7 +187,7 @@ def test_a_killed_attack_continues_to_the_same_bytes(tree, fresh):
     )
     assert not (fresh.data / NAME).exists()
     fresh.attack("classify_extract_attack.py", "--image_batch", "2")
-    whole = Tree(fresh.root.parent / "whole")
+    whole = Tree(fresh.root.parent / "whole", tree.python)
     shutil.copytree(tree.root, whole.root)
     whole.attack("classify_extract_attack.py", "--image_batch", "2", "--force")
     files = sorted(path.relative_to(whole.data) for path in (whole.data / NAME).rglob("*.tiff"))

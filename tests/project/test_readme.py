@@ -5,8 +5,7 @@ import os
 import re
 import shlex
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -53,9 +52,9 @@ def test_the_table_holds_every_published_command():
 
 
 @pytest.mark.parametrize("command", published_commands())
-def test_published_commands_are_accepted_as_printed(command, tmp_path):
+def test_published_commands_are_accepted_as_printed(command, tmp_path, python):
     """The options are accepted, and only the missing data set stops the commands."""
-    arguments = [sys.executable, *shlex.split(command)[1:], "--root", str(tmp_path)]
+    arguments = [python.program, *shlex.split(command)[1:], "--root", str(tmp_path)]
     result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2, result.stderr
     assert result.stderr.startswith("error: no data set at "), result.stderr
@@ -91,27 +90,28 @@ def option_tables() -> list[tuple[str, str]]:
     return tables
 
 
-@functools.cache
-def help_of(script: str) -> str:
-    """Return the output of ``script --help`` without line breaks."""
-    shown = subprocess.run(
-        [
-            sys.executable,
-            *(["-m"] if script.startswith("audits.") else []),
-            *script.split(),
-            "--help",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"COLUMNS": "1000"},
-    )
-    assert shown.returncode == 0
-    return re.sub(r"\n {20,}", " ", shown.stdout)
+@pytest.fixture(scope="module")
+def help_of(python) -> Callable[[str], str]:
+    """Return ``help_of(script)``: the output of ``script --help`` without line breaks."""
+
+    @functools.cache
+    def call(script: str) -> str:
+        module = ["-m"] if script.startswith("audits.") else []
+        shown = subprocess.run(
+            [python.program, *module, *script.split(), "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"COLUMNS": "1000"},
+        )
+        assert shown.returncode == 0
+        return re.sub(r"\n {20,}", " ", shown.stdout)
+
+    return call
 
 
 @pytest.mark.parametrize(("script", "table"), option_tables(), ids=lambda part: part.split("\n")[0])
-def test_options_in_a_table_exist(script, table):
+def test_options_in_a_table_exist(script, table, help_of):
     for option in re.findall(r"`(--\w+)", table):
         assert re.search(rf"{option}\b", help_of(script)), f"{script} has no {option}"
 
@@ -148,7 +148,7 @@ def plain(value: str) -> str:
 
 
 @pytest.mark.parametrize(("script", "table"), option_tables(), ids=lambda part: part.split("\n")[0])
-def test_defaults_in_a_table_are_those_of_the_script(script, table):
+def test_defaults_in_a_table_are_those_of_the_script(script, table, help_of):
     for option, value in said_defaults(script, table):
         said = re.search(rf"^ +(?:-\w, )?{option}\b.*", help_of(script), re.M)[0]
         defaults = re.findall(r"\(default: (.*?)\)(?!\))", said)

@@ -24,8 +24,10 @@ from reproduce.workflow.entries import Entries
 from reproduce.workflow.leaks import Attack, Leaks
 from reproduce.workflow.recommenders import Part, runs_of
 from src.artifacts.errors import UserError
+from tests.warm_python import WarmPython
 
 ROOT = Path(__file__).parents[2]
+STAND_IN = ROOT / "tests" / "stand_in.py"
 UP_TO_DATE = "\nall results are up to date\n"
 STUDIES = ROOT / "reproduce" / "studies"
 SMALL = {
@@ -42,103 +44,6 @@ SMALL = {
 """Nine jobs."""
 PAIR = {"origin": 3, "target": 4}
 EXTRACTORS = SMALL["extractors"] | {"b": {"options": "--defense 1 --model_dir b"}}
-
-VERBS = '''#!{python}
-"""Leaves the files of a verb, in a moment, and says so in calls.txt and finished.txt."""
-
-import argparse, itertools, shlex, sys, time
-from dataclasses import replace
-from pathlib import Path
-
-sys.path.insert(0, "{root}")
-from src.artifacts.experiments import Experiment, Run
-from src.artifacts.layout import Layout
-from src.attacks.command import AttackCommand
-from src.cli import Parser, add_common_options, add_extractor_options
-from src.defences.options import add_preprocess_option, model_dir_of
-from src.recommenders.command import run_of
-
-sys.argv = [word for word in sys.argv[1:] if word not in ("-P", "-m")]
-verb, arguments = sys.argv[0].split("/")[-1].removesuffix(".py"), sys.argv[1:]
-
-
-def note(file):
-    with Path(file).open("a") as notes:
-        notes.write(shlex.join([verb, *arguments]) + "\\n")
-
-
-def parsed(**options):
-    parser = argparse.ArgumentParser()
-    for name, settings in options.items():
-        parser.add_argument("--" + name, **settings)
-    return parser.parse_known_args(arguments)[0]
-
-
-note("calls.txt")
-dataset = parsed(dataset={{}}).dataset
-layout = Layout(dataset or "none")
-outputs = []
-if verb == "prepare_dataset":
-    outputs = [layout.training_set, layout.test_set]
-elif verb == "train_extractor":
-    outputs = [parsed(out=dict(type=Path)).out]
-elif verb == "classify_extract":
-    parser = Parser("")
-    add_common_options(parser, dataset="")
-    add_extractor_options(parser)
-    add_preprocess_option(parser)
-    experiment = Experiment(model_dir_of(parser.parse_args()))
-    outputs = [layout.classes(experiment), layout.features(experiment)]
-elif verb in ("classify_extract_attack", "evaluate_attack", "feature_loss"):
-    experiment = AttackCommand.parse("").experiment
-    outputs = {{
-        "classify_extract_attack": [layout.classes, layout.features, layout.attack_report],
-        "evaluate_attack": [layout.success_results],
-        "feature_loss": [layout.feature_loss_average],
-    }}[verb]
-    outputs = [path(experiment) for path in outputs]
-elif verb == "rec_generator":
-    from rec_generator import parse_options
-
-    options = parse_options()
-    for name, model, seed in itertools.product(
-        options.experiment_name, options.model, options.seed
-    ):
-        experiment = Experiment.parse(name)
-        trained = run_of(options, model, experiment, options.topk, seed)
-        if options.deployed:
-            learnt = replace(trained, experiment=Experiment.parse(options.deployed))
-            trained = learnt.deployed_on(experiment)
-        attacked = options.load_weights_from or options.deployed and experiment.attack
-        protocol = "test_time" if attacked else "retrained"
-        outputs.append(layout.recommendations(replace(trained, protocol=protocol)))
-        if protocol == "retrained":
-            outputs.append(layout.weights(trained))
-elif verb == "evaluate_rec":
-    runs = [Run.parse(path.stem) for path in layout.recommendations_dir.glob("*.tsv")]
-    metrics = ("chr", "ncdcg", "accuracy", "bias")
-    outputs = [layout.metric(metric, run) for metric in metrics for run in runs]
-elif verb in ("audits.rankings", "audits.robustness"):
-    options = parsed(out=dict(type=Path), compare=dict(nargs=2, default=[]))
-    outputs = [options.out, options.out.with_suffix(".json"), *map(Path, options.compare[:1])]
-elif verb == "summarize" and "--embedders" in arguments:
-    outputs = [Path(arguments[-1])]
-elif verb == "summarize":
-    table = parsed(robust_accuracy=dict(type=Path)).robust_accuracy
-    outputs = [table.with_name(table.stem + "_summary.tsv") if table else layout.summary]
-    if "--extractors" in arguments:
-        outputs.append(layout.result("robust_extractors.tsv"))
-elif verb == "audits.promotion":
-    outputs = [layout.result("promotion.tsv")]
-elif verb == "report":
-    outputs = [layout.results / "report.html"]
-time.sleep(0.05)
-for path in outputs:
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("name\\n" + path.name + "\\n")
-note("finished.txt")
-'''
 
 SLURM = '''#!{python}
 """sbatch, srun, sacct, sinfo and scancel of a cluster of one node, this machine."""
@@ -178,13 +83,15 @@ def script(path: Path, text: str, **values: object) -> None:
 class Place:
     """Folder in which studies run, and the commands that they ran there."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: WarmPython, *words: object) -> None:
+        """Let ``python *words`` stand for ``python``."""
         self.folder = folder
+        self.python = python.program
         self.programs = folder / "programs"
-        script(self.programs / "python", VERBS)
+        python.write(self.programs / "python", *words)
 
-    def start(self, study: Path, *options: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "reproduce/Snakefile"]
+    def start(self, python: str, study: Path, *options: str) -> subprocess.Popen:
+        command = [python, "-m", "snakemake", "--snakefile", ROOT / "reproduce/Snakefile"]
         command += ["--configfile", study, "--directory", self.folder, "--cores", "2", "--nolock"]
         path = {"PATH": f"{self.programs}:{os.environ['PATH']}"}
         return subprocess.Popen(
@@ -197,7 +104,7 @@ class Place:
         )
 
     def run(self, study: Path, *options: str, expect: int = 0) -> str:
-        process = self.start(study, *options)
+        process = self.start(self.python, study, *options)
         output, _ = process.communicate()
         assert process.returncode == expect, output
         return output
@@ -227,9 +134,10 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path) -> Place:
+def place(tmp_path, python) -> Place:
+    """Place in which the scripts leave files and do nothing else."""
     pytest.importorskip("snakemake")
-    return Place(tmp_path)
+    return Place(tmp_path, python, STAND_IN)
 
 
 def read_study(name: str) -> dict:
@@ -722,12 +630,12 @@ def test_what_changed_is_looked_at_again(place):
 
 
 @pytest.mark.slow
-def test_a_killed_study_finishes_without_redoing_what_was_finished(tmp_path):
+def test_a_killed_study_finishes_without_redoing_what_was_finished(tmp_path, python):
     pytest.importorskip("snakemake")
     study = STUDIES / "demo_grid.yaml"
-    whole, killed = Place(tmp_path / "whole"), Place(tmp_path / "killed")
+    whole, killed = (Place(tmp_path / name, python, STAND_IN) for name in ("whole", "killed"))
     whole.run(study)
-    process = killed.start(study)
+    process = killed.start(sys.executable, study)  # its jobs are killed with it
     while len(killed.notes("finished.txt")) < 16:
         assert process.poll() is None, "the study was over before it could be killed"
         sleep(0.005)
@@ -905,10 +813,10 @@ def test_attacks_on_gradients_are_told_apart():
 
 
 @pytest.fixture
-def real_place(place) -> Place:
+def real_place(tmp_path, python) -> Place:
     """Place in which the real scripts run."""
-    place.programs = Path(sys.executable).parent
-    return place
+    pytest.importorskip("snakemake")
+    return Place(tmp_path, python)
 
 
 @pytest.mark.slow

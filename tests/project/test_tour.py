@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -41,10 +40,10 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def printed(folder) -> list[str]:
+def printed(folder, python) -> list[str]:
     """Return the output of each step; all steps run in one shell."""
     script = "".join(f"echo '{MARK}'\n{commands}" for commands, _ in STEPS)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join([str(Path(python.program).parent), os.environ["PATH"]])
     result = subprocess.run(
         ["bash", "-e", "-c", script],
         cwd=folder,
