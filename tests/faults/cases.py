@@ -31,7 +31,16 @@ _GENERATING = {"demo"}
 _VALUES = (
     *("", "0", "-1", "1", "2.5", "x", "nan", "inf", "1e400", "9" * 20, "-" + "9" * 20, "shop"),
     *("original", "VBPR", "a.txt", "missing.txt", ".", "../x", "é\u202e", "a" * 300, "0:1", "8/0"),
-    *("%s", "{}", "$(touch executed)", "a\nb", "--", "original_top5_ep0_Pop"),
+    *(
+        "%s",
+        "{}",
+        f"$({damage.PAYLOAD})",
+        f"`{damage.PAYLOAD}`",
+        f"; {damage.PAYLOAD} #",
+        "a\nb",
+        "--",
+        "original_top5_ep0_Pop",
+    ),
 )
 
 
@@ -74,8 +83,9 @@ def damage_all(whole: Path, cases: Iterable[Fault]) -> Figures:
     from that of the whole tree.
     """
     figures, expected = Figures(), tree.results(whole)
+    figures.counts["executed payloads"] = 0
     for case in cases:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=whole.parent) as folder:
             place = tree.copy(whole, Path(folder) / "tree")
             if not case.recorded:
                 for record in place.rglob("*manifest.json"):
@@ -90,6 +100,7 @@ def damage_all(whole: Path, cases: Iterable[Fault]) -> Figures:
                 if outcome.code not in (0, 2) or len(outcome.errors) != (outcome.code == 2):
                     figures.wrong.append(f"{case}: {name} ended with {outcome}")
             figures.wrong += [f"{case}: left {left}" for left in _left_behind(place)]
+            figures.counts["executed payloads"] += _n_executed(place)
             found = tree.results(place)
             changed = [
                 name
@@ -105,21 +116,32 @@ def damage_all(whole: Path, cases: Iterable[Fault]) -> Figures:
 
 
 def _left_behind(root: Path) -> Iterator[str]:
-    """Yield the files that nothing may leave: unfinished ones, traces, and what a payload wrote."""
+    """Yield what nothing may leave: unfinished files, traces, marks of payloads, what is beside it."""
     for path in root.rglob("*"):
         # Finished parts of a stage stay in a hidden folder, from which it continues.
         unfinished = path.name.startswith(".partial-") and path.is_file()
-        if unfinished or path.name in ("executed", "logs"):
+        if unfinished or path.name in (damage.EXECUTED, "logs"):
             yield path.name
+    yield from (f"../{path.name}" for path in root.parent.iterdir() if path != root)
 
 
-def fuzz(n_calls: int, seed: int) -> Figures:
-    """Call the scripts with random options in a folder without data, and judge them as ``damage_all``."""
+def _n_executed(root: Path) -> int:
+    """Return the number of marks that payloads have left in the tree or beside it."""
+    return len(list(root.parent.rglob(damage.EXECUTED)))
+
+
+def fuzz(place: Path, n_calls: int, seed: int) -> Figures:
+    """Call the scripts with random options in trees without data, and judge them as ``damage_all``.
+
+    The trees are made in the folder ``place``.
+    """
     figures, rng = Figures(), np.random.default_rng(seed)
+    figures.counts["executed payloads"] = 0
     for number in range(n_calls):
         module = FUZZED[number % len(FUZZED)]
-        with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder)
+        with tempfile.TemporaryDirectory(dir=place) as folder:
+            root = Path(folder) / "tree"
+            root.mkdir()
             (root / "a.txt").write_text("0\t1\t2\n")
             command = [module, *_random_arguments(_parser_of(module), rng)]
             outcome = tree.call(root, command)
@@ -128,6 +150,7 @@ def fuzz(n_calls: int, seed: int) -> Figures:
             if outcome.code not in (0, 2) or len(outcome.errors) != (outcome.code == 2):
                 figures.wrong.append(f"{command} ended with {outcome}")
             figures.wrong += [f"{command}: left {left}" for left in _left_behind(root)]
+            figures.counts["executed payloads"] += _n_executed(root)
     return figures
 
 
