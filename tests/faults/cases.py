@@ -6,7 +6,7 @@ import itertools
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from src.cli import Parser
-from tests.faults import damage, tree
+from tests.faults import damage, reference, tree
 
 FUZZED = (
     *("classify_extract", "classify_extract_attack", "evaluate_attack", "evaluate_rec"),
@@ -79,40 +79,60 @@ def faults(whole: Path, seed: int = 0) -> Iterator[Fault]:
 def damage_all(whole: Path, cases: Iterable[Fault]) -> Figures:
     """Damage a copy of the tree for each case, run all stages on it, and compare their results.
 
+    A stage that reads no file which differs from the undamaged tree is not run but repeated from there.
     Each stage must end with exit code 0, or with 2 and one line. With manifests, no result may differ
     from that of the whole tree.
     """
     figures, expected = Figures(), tree.results(whole)
     figures.counts["executed payloads"] = 0
-    for case in cases:
-        with tempfile.TemporaryDirectory(dir=whole.parent) as folder:
-            place = tree.copy(whole, Path(folder) / "tree")
-            if not case.recorded:
-                for record in place.rglob("*manifest.json"):
-                    record.unlink()
-            if not damage.apply(case.damage, place / case.artifact, case.seed):
-                continue
-            figures.counts["damaged trees"] += 1
-            for name, command in tree.STAGES.items():
-                outcome = tree.call(place, command)
-                figures.counts["stages run"] += 1
-                figures.counts["stages that refused"] += outcome.code == 2
-                if outcome.code not in (0, 2) or len(outcome.errors) != (outcome.code == 2):
-                    figures.wrong.append(f"{case}: {name} ended with {outcome}")
-            figures.wrong += [f"{case}: left {left}" for left in _left_behind(place)]
-            figures.counts["executed payloads"] += _n_executed(place)
-            found = tree.results(place)
-            changed = [
-                name
-                for name, content in expected.items()
-                if name != str(case.artifact) and name in found and found[name] != content
-            ]
-            if case.artifact.parts[0] == _OPTIONAL and case.damage in damage.REPLACEMENTS:
-                changed = []
-            if changed and case.recorded:
-                figures.wrong.append(f"{case}: silently changed {', '.join(changed)}")
-            figures.counts["trees without manifests with other results"] += bool(changed)
+    with tempfile.TemporaryDirectory(dir=whole.parent) as undamaged:
+        references = {
+            recorded: reference.steps(whole, Path(undamaged) / str(recorded), recorded)
+            for recorded in (True, False)
+        }
+        for case in cases:
+            _damage(whole, case, references[case.recorded], expected, figures)
     return figures
+
+
+def _damage(
+    whole: Path,
+    case: Fault,
+    steps: Iterable[reference.Step],
+    expected: Mapping[str, bytes],
+    figures: Figures,
+) -> None:
+    """Add the figures of one case of ``damage_all``."""
+    with tempfile.TemporaryDirectory(dir=whole.parent) as folder:
+        place = tree.copy(whole, Path(folder) / "tree")
+        if not case.recorded:
+            tree.remove_records(place)
+        if not damage.apply(case.damage, place / case.artifact, case.seed):
+            return
+        figures.counts["damaged trees"] += 1
+        for step in steps:
+            if step.stands_for(place):
+                step.repeat(place)
+                figures.counts["stages that no damage reached"] += 1
+                continue
+            outcome = tree.call(place, step.command)
+            figures.counts["stages run"] += 1
+            figures.counts["stages that refused"] += outcome.code == 2
+            if outcome.code not in (0, 2) or len(outcome.errors) != (outcome.code == 2):
+                figures.wrong.append(f"{case}: {step.name} ended with {outcome}")
+        figures.wrong += [f"{case}: left {left}" for left in _left_behind(place)]
+        figures.counts["executed payloads"] += _n_executed(place)
+        found = tree.results(place)
+        changed = [
+            name
+            for name, content in expected.items()
+            if name != str(case.artifact) and name in found and found[name] != content
+        ]
+        if case.artifact.parts[0] == _OPTIONAL and case.damage in damage.REPLACEMENTS:
+            changed = []
+        if changed and case.recorded:
+            figures.wrong.append(f"{case}: silently changed {', '.join(changed)}")
+        figures.counts["trees without manifests with other results"] += bool(changed)
 
 
 def _left_behind(root: Path) -> Iterator[str]:
