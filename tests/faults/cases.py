@@ -6,7 +6,7 @@ import itertools
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from src.cli import Parser
-from tests.faults import damage, tree
+from tests.faults import damage, reference, tree
 
 FUZZED = (
     *("classify_extract", "classify_extract_attack", "evaluate_attack", "evaluate_rec"),
@@ -31,7 +31,16 @@ _GENERATING = {"demo"}
 _VALUES = (
     *("", "0", "-1", "1", "2.5", "x", "nan", "inf", "1e400", "9" * 20, "-" + "9" * 20, "shop"),
     *("original", "VBPR", "a.txt", "missing.txt", ".", "../x", "é\u202e", "a" * 300, "0:1", "8/0"),
-    *("%s", "{}", "$(touch executed)", "a\nb", "--", "original_top5_ep0_Pop"),
+    *(
+        "%s",
+        "{}",
+        f"$({damage.PAYLOAD})",
+        f"`{damage.PAYLOAD}`",
+        f"; {damage.PAYLOAD} #",
+        "a\nb",
+        "--",
+        "original_top5_ep0_Pop",
+    ),
 )
 
 
@@ -70,56 +79,89 @@ def faults(whole: Path, seed: int = 0) -> Iterator[Fault]:
 def damage_all(whole: Path, cases: Iterable[Fault]) -> Figures:
     """Damage a copy of the tree for each case, run all stages on it, and compare their results.
 
+    A stage that reads no file which differs from the undamaged tree is not run but repeated from there.
     Each stage must end with exit code 0, or with 2 and one line. With manifests, no result may differ
     from that of the whole tree.
     """
     figures, expected = Figures(), tree.results(whole)
-    for case in cases:
-        with tempfile.TemporaryDirectory() as folder:
-            place = tree.copy(whole, Path(folder) / "tree")
-            if not case.recorded:
-                for record in place.rglob("*manifest.json"):
-                    record.unlink()
-            if not damage.apply(case.damage, place / case.artifact, case.seed):
-                continue
-            figures.counts["damaged trees"] += 1
-            for name, command in tree.STAGES.items():
-                outcome = tree.call(place, command)
-                figures.counts["stages run"] += 1
-                figures.counts["stages that refused"] += outcome.code == 2
-                if outcome.code not in (0, 2) or len(outcome.errors) != (outcome.code == 2):
-                    figures.wrong.append(f"{case}: {name} ended with {outcome}")
-            figures.wrong += [f"{case}: left {left}" for left in _left_behind(place)]
-            found = tree.results(place)
-            changed = [
-                name
-                for name, content in expected.items()
-                if name != str(case.artifact) and name in found and found[name] != content
-            ]
-            if case.artifact.parts[0] == _OPTIONAL and case.damage in damage.REPLACEMENTS:
-                changed = []
-            if changed and case.recorded:
-                figures.wrong.append(f"{case}: silently changed {', '.join(changed)}")
-            figures.counts["trees without manifests with other results"] += bool(changed)
+    figures.counts["executed payloads"] = 0
+    with tempfile.TemporaryDirectory(dir=whole.parent) as undamaged:
+        references = {
+            recorded: reference.steps(whole, Path(undamaged) / str(recorded), recorded)
+            for recorded in (True, False)
+        }
+        for case in cases:
+            _damage(whole, case, references[case.recorded], expected, figures)
     return figures
 
 
+def _damage(
+    whole: Path,
+    case: Fault,
+    steps: Iterable[reference.Step],
+    expected: Mapping[str, bytes],
+    figures: Figures,
+) -> None:
+    """Add the figures of one case of ``damage_all``."""
+    with tempfile.TemporaryDirectory(dir=whole.parent) as folder:
+        place = tree.copy(whole, Path(folder) / "tree")
+        if not case.recorded:
+            tree.remove_records(place)
+        if not damage.apply(case.damage, place / case.artifact, case.seed):
+            return
+        figures.counts["damaged trees"] += 1
+        for step in steps:
+            if step.stands_for(place):
+                step.repeat(place)
+                figures.counts["stages that no damage reached"] += 1
+                continue
+            outcome = tree.call(place, step.command)
+            figures.counts["stages run"] += 1
+            figures.counts["stages that refused"] += outcome.code == 2
+            if outcome.code not in (0, 2) or len(outcome.errors) != (outcome.code == 2):
+                figures.wrong.append(f"{case}: {step.name} ended with {outcome}")
+        figures.wrong += [f"{case}: left {left}" for left in _left_behind(place)]
+        figures.counts["executed payloads"] += _n_executed(place)
+        found = tree.results(place)
+        changed = [
+            name
+            for name, content in expected.items()
+            if name != str(case.artifact) and name in found and found[name] != content
+        ]
+        if case.artifact.parts[0] == _OPTIONAL and case.damage in damage.REPLACEMENTS:
+            changed = []
+        if changed and case.recorded:
+            figures.wrong.append(f"{case}: silently changed {', '.join(changed)}")
+        figures.counts["trees without manifests with other results"] += bool(changed)
+
+
 def _left_behind(root: Path) -> Iterator[str]:
-    """Yield the files that nothing may leave: unfinished ones, traces, and what a payload wrote."""
+    """Yield what nothing may leave: unfinished files, traces, marks of payloads, what is beside it."""
     for path in root.rglob("*"):
         # Finished parts of a stage stay in a hidden folder, from which it continues.
         unfinished = path.name.startswith(".partial-") and path.is_file()
-        if unfinished or path.name in ("executed", "logs"):
+        if unfinished or path.name in (damage.EXECUTED, "logs"):
             yield path.name
+    yield from (f"../{path.name}" for path in root.parent.iterdir() if path != root)
 
 
-def fuzz(n_calls: int, seed: int) -> Figures:
-    """Call the scripts with random options in a folder without data, and judge them as ``damage_all``."""
+def _n_executed(root: Path) -> int:
+    """Return the number of marks that payloads have left in the tree or beside it."""
+    return len(list(root.parent.rglob(damage.EXECUTED)))
+
+
+def fuzz(place: Path, n_calls: int, seed: int) -> Figures:
+    """Call the scripts with random options in trees without data, and judge them as ``damage_all``.
+
+    The trees are made in the folder ``place``.
+    """
     figures, rng = Figures(), np.random.default_rng(seed)
+    figures.counts["executed payloads"] = 0
     for number in range(n_calls):
         module = FUZZED[number % len(FUZZED)]
-        with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder)
+        with tempfile.TemporaryDirectory(dir=place) as folder:
+            root = Path(folder) / "tree"
+            root.mkdir()
             (root / "a.txt").write_text("0\t1\t2\n")
             command = [module, *_random_arguments(_parser_of(module), rng)]
             outcome = tree.call(root, command)
@@ -128,6 +170,7 @@ def fuzz(n_calls: int, seed: int) -> Figures:
             if outcome.code not in (0, 2) or len(outcome.errors) != (outcome.code == 2):
                 figures.wrong.append(f"{command} ended with {outcome}")
             figures.wrong += [f"{command}: left {left}" for left in _left_behind(root)]
+            figures.counts["executed payloads"] += _n_executed(root)
     return figures
 
 

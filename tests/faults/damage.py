@@ -1,6 +1,10 @@
 """Ways to damage a file, each a function of its content and a seeded generator."""
 
+import io
+import os
+import pickle
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +12,14 @@ import numpy as np
 
 Damage = Callable[[bytes, np.random.Generator], bytes]
 
+EXECUTED = "executed"
+"""File that appears in the working folder if a payload is executed."""
+PAYLOAD = f"touch {EXECUTED}"
+"""Command of the payloads."""
+
 NO_NUMBERS = (
     *("nan", "inf", "-inf", "-5", "1.5", "", "x", "9" * 25, "1e300", "99999999999", "0x10", "1_0"),
-    *("true", "[]", '"', "\t", "None", "-0.0"),
+    *("true", "[]", '"', "\t", "None", "-0.0", f"$({PAYLOAD})", f"=SYSTEM({PAYLOAD})"),
 )
 _NUMBER = re.compile(rb"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
@@ -74,6 +83,33 @@ def _with_longer_row(content: bytes, _: np.random.Generator) -> bytes:
     return content.rstrip(b"\n") + b"\t1,1\t1,1\n"
 
 
+class Payload:
+    """Object whose pickle executes a command when it is loaded."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (PAYLOAD,)
+
+
+def _array_with_payload() -> bytes:
+    """Return an ``.npy`` file of one object."""
+    stream = io.BytesIO()
+    np.save(stream, np.array([[Payload()]]), allow_pickle=True)
+    return stream.getvalue()
+
+
+def _archive_with_payload(content: bytes, _: np.random.Generator) -> bytes:
+    """Return an archive of torch with a payload, or an archive of arrays whose every array is one."""
+    before, stream = io.BytesIO(content), io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        if zipfile.is_zipfile(before):
+            for name in zipfile.ZipFile(before).namelist():
+                archive.writestr(name, _array_with_payload())
+        else:
+            archive.writestr("archive/data.pkl", pickle.dumps(Payload(), protocol=2))
+            archive.writestr("archive/version", "3\n")
+    return stream.getvalue()
+
+
 DAMAGES: dict[str, Damage] = {
     "empty": lambda content, _: b"",
     "cut": _cut,
@@ -92,7 +128,10 @@ DAMAGES: dict[str, Damage] = {
     "JSON null": lambda content, _: b"null",
     "deep JSON": lambda content, _: b"[" * 100_000,
     "a zip": lambda content, _: b"PK\3\4" + content,
-    "a pickle": lambda content, _: b"\x80\4cos\nsystem\n(S'touch executed'\ntR.",
+    "a pickle": lambda content, _: pickle.dumps(Payload()),
+    "a pickle in an array": lambda content, _: _array_with_payload(),
+    "a pickle in an archive": _archive_with_payload,
+    "a YAML tag": lambda content, _: f"!!python/object/apply:os.system ['{PAYLOAD}']\n".encode(),
     **{f"number {text!r}": _with_other_number(text) for text in NO_NUMBERS},
     **{f"float {value}": _with_float(value) for value in (np.nan, np.inf, -1, 3e38)},
 }

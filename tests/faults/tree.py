@@ -138,6 +138,12 @@ def copy(tree: Path, place: Path) -> Path:
     return Path(shutil.copytree(tree, place, copy_function=os.link))
 
 
+def remove_records(tree: Path) -> None:
+    """Remove all manifests, as in a tree that other programs have written."""
+    for record in tree.rglob("*manifest.json"):
+        record.unlink()
+
+
 def artifacts(tree: Path) -> Iterator[Path]:
     """Yield every file of the tree, relative to it: manifests too, images not."""
     for path in sorted(tree.rglob("*")):
