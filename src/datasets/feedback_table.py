@@ -47,7 +47,7 @@ _NAMES = {
 }
 """Names of columns in headers: lower case, without blanks, underscores, hyphens and types."""
 _COLUMN_OF_NAME = {name: column for column, names in _NAMES.items() for name in names}
-_HEADER_HINT = "use --header if the first line names the columns"
+_HEADER_HINT = "if this is a header, name its columns user, item, time, or skip it by --header"
 _ROWS_AT_ONCE = 2**20
 """Rows whose text is in memory together."""
 _PARQUET_READERS = ("pyarrow", "fastparquet")
@@ -242,7 +242,9 @@ def _read_text(
     except pd.errors.ParserError as error:
         longer = _longer_rows(path, separator, quoting, skipped)
         raise UserError(longer or _no_table(path, error)) from error
-    except (UnicodeDecodeError, OSError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text in UTF-8: save it as CSV in UTF-8") from error
+    except (OSError, csv.Error) as error:
         raise UserError(_no_table(path, error)) from error
     if named:
         names = {number: column for column, number in named.items()}
@@ -251,7 +253,8 @@ def _read_text(
         optional = "[, rating[, time]]" if order == COLUMNS else ""
         raise UserError(
             f"{path} has {frame.shape[1]} columns; expected {order[0]}, {order[1]}{optional}, "
-            f"separated by tabs, semicolons or commas, or a header that names {order[0]} and {order[1]}"
+            f"separated by tabs, semicolons or commas, or a first line with names such as "
+            f"{_known_names(order)}"
         )
     else:
         frame.columns = pd.Index(order[: frame.shape[1]])
@@ -259,6 +262,11 @@ def _read_text(
             _refuse_column_names(frame, path)
     frame = frame[[column for column in wanted if column in frame]]
     return frame, _Source(path, 1 + skipped)
+
+
+def _known_names(order: Sequence[str]) -> str:
+    """Return common names of the two columns that a header must have."""
+    return "item and category" if order == CATEGORIES else "customer_id and product_id"
 
 
 def _longer_rows(path: Path, separator: str, quoting: int, skipped: int) -> str:
@@ -365,7 +373,7 @@ def _times(column: pd.Series) -> tuple[np.ndarray, _Unreadable]:
     return times, _Unreadable(
         ~np.isfinite(times),
         lambda row: (
-            f"time {column.iloc[row]!r} is not a number, nor one of all dates like 2026-07-14"
+            f"time {column.iloc[row]!r} is not a number, and not all times are dates like 2026-07-14"
         ),
     )
 

@@ -1,6 +1,6 @@
 """Data set from the user's image folder and tables of interactions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +13,7 @@ from src.datasets.image_arrays import read_catalogue_npz
 from src.datasets.images import NO_IMAGE, check_images, find_images
 from src.datasets.lmdb_images import is_lmdb, unpack_lmdb
 from src.datasets.mapping import IdMap
+from src.datasets.shards import ImagePath
 from src.datasets.tabular import Tables
 from src.datasets.writing import write_dataset
 
@@ -29,6 +30,7 @@ def prepare_folder(
     rows = tables.read()
     category_of = read_categories(categories) if categories else None
     found = find_images(unpacked(images, staged.root / "unpacked"))
+    _require_common(rows.present_items, found, tables.paths[0])
     missing = {item: NO_IMAGE for item in rows.present_items if item not in found}
     dropped = missing | check_images(found)
     readable = {item: path for item, path in found.items() if item not in dropped}
@@ -38,6 +40,16 @@ def prepare_folder(
     write_dataset(staged, split, readable, dropped)
     if category_of is not None:
         _write_categories(staged, category_of, categories)
+
+
+def _require_common(items: Sequence[str], images: Mapping[str, ImagePath], path: Path) -> None:
+    """Raise ``UserError`` if none of the ``items`` of the table ``path`` has an image."""
+    if items and images.keys().isdisjoint(items):
+        image = next(iter(images.values())).name
+        raise UserError(
+            f"no item of {path} has an image: its first item is {items[0]!r}, and the first image "
+            f"{image!r}; images are named <item id>.jpg or .png"
+        )
 
 
 def _write_categories(staged: Layout, category_of: Mapping[str, str], path: Path) -> None:
@@ -59,8 +71,11 @@ def _write_categories(staged: Layout, category_of: Mapping[str, str], path: Path
     numbers, labels = pd.factorize(names, sort=True)
     table = {"item": range(len(items)), "category": numbers, "label": names}
     pd.DataFrame(table).to_csv(staged.item_categories, index=False)
-    without_image = len(category_of) - len(items)
-    left_out = f"; {without_image} items of {path} have no image" if without_image else ""
+    without_image = sorted(category_of.keys() - set(items))
+    left_out = ""
+    if without_image:
+        left_out = f"; {path} has {len(without_image)} more without an image: {without_image[0]}"
+        left_out += ", ..." if len(without_image) > 1 else ""
     print(f"{len(labels)} categories, from {labels[0]} to {labels[-1]}{left_out}")
 
 

@@ -248,7 +248,8 @@ def test_a_shop_with_categories(prepare, tmp_path):
     categories = [(f"S-{item}", name) for item, name in enumerate(names, start=1)]
     code, output, _ = prepare(*shop_options(tmp_path, categories))
     assert code == 0
-    assert "3 categories, from bags to shoes; 1 items of" in output
+    assert "3 categories, from bags to shoes; " in output
+    assert "items.csv has 1 more without an image: S-6\n" in output
     assert (
         "2 users, 5 items, 2 training and 2 test interactions; 2 of the items are in no" in output
     )
@@ -311,11 +312,17 @@ def test_core_is_taken_after_dropping(prepare, tmp_path):
             "line 3: no item id; 2 of 3 rows cannot be read",
         ),
         ([("a", "b")] * 3 + [("a", "b", "c")] * 2, {}, "line 4: 2 rows have more than the 2 col"),
-        ([("a", "b", "high")], {}, "line 1: rating 'high' is not a number (use --header"),
+        (
+            [("a", "b", "high")],
+            {},
+            "line 1: rating 'high' is not a number (if this is a header, name",
+        ),
         ([("a", "b", 1), ("a", "c", "")], {}, "line 2: rating '' is not a number"),
         ([("u", "i", "r"), ("a", "", 1)], {"header": True}, "line 2: no item id"),
         ([("a", "b", 1, "noon")], {}, "time 'noon' is not a number"),
+        ([("a", "b", 1, 7), ("a", "c", 1, "noon")], {}, "not all times are dates like 2026-07-14"),
         ([("a",)], {}, "has 1 columns"),
+        ([("nr", "mail", "sku no", "n", "x")], {}, "names such as customer_id and product_id"),
         ([("a", "b"), ("a", "b", "c")], {}, "line 2: 1 row has more than the 2 columns"),
         ([], {}, "is empty"),
         ([("a", "b")], {"min_rating": 3}, "no third column"),
@@ -325,6 +332,13 @@ def test_wrong_tables(tmp_path, rows, options, message):
     with pytest.raises(UserError) as error:
         read_feedback(table(tmp_path / "all.tsv", rows), **options)
     assert message in str(error.value)
+
+
+def test_tables_are_text_in_utf_8(tmp_path):
+    path = tmp_path / "orders.csv"
+    path.write_text("user,item\nJörg,a\n", encoding="cp1252")
+    with pytest.raises(UserError, match="no text in UTF-8: save it as CSV in UTF-8"):
+        read_feedback(path)
 
 
 def test_min_rating_and_times(tmp_path):
@@ -340,14 +354,24 @@ def test_min_rating_and_times(tmp_path):
         ([("u", "0"), ("u", "0")], [("u", "1")], "train.tsv: user u, item 0 stands there twice"),
         ([("u", "0")], [("u", "0")], "test.tsv: user u, item 0 is also a training row"),
         ([("u", "0")], [("v", "1")], "test.tsv: user v has no row in train.tsv"),
-        ([("u", "x")], [("u", "y")], "no training row is left"),
+        (
+            [("u", "x")],
+            [("u", "y")],
+            "no item of {tmp}/train.tsv has an image: its first item is 'x', ",
+        ),
+        (
+            [("u", "0.jpg")],
+            [("u", "1.jpg")],
+            "'0.jpg', and the first image '0.jpg'; images are named",
+        ),
     ],
 )
 def test_wrong_splits(prepare, tmp_path, train, test, message):
     images = image_folder(tmp_path / "images", ["0.jpg", "1.jpg", "2.jpg"])
     train, test = table(tmp_path / "train.tsv", train), table(tmp_path / "test.tsv", test)
     assert one_line(
-        prepare("folder", "--images", images, "--train", train, "--test", test), message
+        prepare("folder", "--images", images, "--train", train, "--test", test),
+        message.format(tmp=tmp_path),
     )
     assert list((tmp_path / "data").iterdir()) == []
 
