@@ -9,8 +9,9 @@ from scipy import stats
 
 import summarize
 from src.artifacts.errors import UserError
+from src.artifacts.tables import write_tables
 from src.cli import run
-from src.measures.robust_accuracy import COLUMNS, write_tables
+from src.measures.robust_accuracy import COLUMNS
 from src.measures.robust_recipes import compared_recipes, comparison_overview, write_comparison
 
 ACCURACY = {"plain": (80.0, 82.0, 84.0), "arp": (70.0, 75.0, 71.0)}
