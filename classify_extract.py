@@ -17,6 +17,7 @@ from src.artifacts.item_classes import ItemClasses
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
+from src.artifacts.tables import write_table
 from src.cli import Parser, add_common_options, add_extractor_options, require_decoder, run
 from src.datasets.catalogue import (
     choose_resize,
@@ -130,8 +131,7 @@ def extract(
     with stage.publish() as (classes_file, features_file, notes_file):
         write_classes(classes_file, classes)
         write_features(features_file, predictions.features)
-        notes = pd.DataFrame(predictions.notes, columns=["item", "note"])
-        notes.to_csv(notes_file, sep="\t", index=False)
+        write_table(notes_file, pd.DataFrame(predictions.notes, columns=["item", "note"]))
     say_classes(classes)
     if options.head == CLASS_MEANS:
         own = 100 * np.mean(classes.classes == item_classes.classes)

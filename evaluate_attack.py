@@ -13,6 +13,7 @@ from src.artifacts.classes import Classes, read_attacked_classes, read_classes
 from src.artifacts.experiments import NO_HEAD
 from src.artifacts.manifest import Manifest, read_record
 from src.artifacts.stage import Stage
+from src.artifacts.tables import write_table
 from src.attacks.command import AttackCommand
 from src.cli import run
 from src.measures.comparable import require_same_extractors
@@ -38,7 +39,7 @@ def main() -> None:
     lines = success_lines(command, attacked, start, table["success_rate"])
     with stage.publish() as (text_file, table_file):
         text_file.write_text("\n".join(lines) + "\n")
-        pd.DataFrame([table]).to_csv(table_file, sep="\t", index=False)
+        write_table(table_file, pd.DataFrame([table]), numbers=None)
     print(*lines, sep="\n")
     stage.say_written()
 

@@ -11,6 +11,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.features import read_features
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
+from src.artifacts.tables import write_table
 from src.attacks.command import AttackCommand
 from src.cli import run
 from src.measures.comparable import require_same_extractors
@@ -61,7 +62,7 @@ def main() -> None:
         per_image = pd.DataFrame({"ImageID": image_ids, "MSE": mse, "RMSE": rmse})
         per_image.to_csv(images_file, index=False)
         text_file.write_text("\n".join(lines) + "\n")
-        pd.DataFrame([row]).to_csv(table_file, sep="\t", index=False)
+        write_table(table_file, pd.DataFrame([row]), numbers=None)
     print(*lines, sep="\n")
     stage.say_written()
 

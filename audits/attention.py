@@ -11,6 +11,7 @@ from src.artifacts.attack_report import read_attack_report
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
+from src.artifacts.tables import write_table
 from src.attacks.attention_command import (
     RECORDED,
     add_attention_options,
@@ -107,8 +108,8 @@ def main() -> None:
     erased = study.erase(before, observed.clean.maps["class"][rows])
     shown = [Shown(*of) for of in zip(rows, before, after, erased, strict=True)]
     with stage.publish() as (images_file, summary_file, panels_file, scatter_file):
-        table.to_csv(images_file, sep="\t", index=False, float_format="%.6g")
-        summary.to_csv(summary_file, sep="\t", index=False, float_format="%.6g")
+        write_table(images_file, table)
+        write_table(summary_file, summary)
         draw_panels(observed, shown, extractor.labels, panels_file)
         draw_outcomes(table, scatter_file)
     print(attention_overview(table, summary))

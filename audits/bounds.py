@@ -163,10 +163,7 @@ def main() -> None:
         subject = Subject(layout, trained, recommender, data, options.k)
         images = open_whole_catalogue(layout.images, resize)
         proven = prove(subject, extractor, images, ids, budget, stage.parts)
-        tables = bounds_tables(proven, layout, budget, attacks)
-        with stage.publish() as files:
-            for table, file in zip(tables, files, strict=True):
-                table.to_csv(file, sep="\t", index=False, float_format="%.6g")
+        stage.publish_tables(*bounds_tables(proven, layout, budget, attacks))
         stage.say_written()
     print(bounds_summary(*map(read_bounds, outputs)))
 

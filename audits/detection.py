@@ -127,8 +127,7 @@ def main() -> None:
             loading.workers,
         )
         table = pd.DataFrame(detecting.rows(detectors, experiments)).reindex(columns=list(COLUMNS))
-        with stage.publish() as (file,):
-            table.to_csv(file, sep="\t", index=False, float_format="%.6g")
+        stage.publish_tables(table)
         stage.say_written()
     print(detection_overview(read_detection(path)))
 

@@ -241,12 +241,9 @@ def _results(evaluation: "Evaluation") -> Path:
 
 
 def _write(table: "pd.DataFrame", path: Path) -> None:
-    from src.artifacts.atomic import atomic_output
-    from src.measures.leaderboard import write_results
+    from src.artifacts.tables import write_tables
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_output(path) as temporary:
-        write_results(table, temporary)
+    write_tables({path: table})
     print(f"written: {path}")
 
 

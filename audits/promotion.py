@@ -77,9 +77,7 @@ def main() -> None:
     manifest = manifest_of("promotion", described, inputs_of(trainings))
     stage = Stage(manifest, [path])
     if not stage.is_up_to_date(options.force):
-        table = promotion_table(trainings)
-        with stage.publish() as (file,):
-            table.to_csv(file, sep="\t", index=False, float_format="%.6g")
+        stage.publish_tables(promotion_table(trainings))
         stage.say_written()
     table = read_promotion(path)
     if options.markdown:

@@ -56,9 +56,7 @@ def main() -> None:
     path = layout.result(f"{options.out}.tsv")
     stage = Stage(Manifest.of("reliance", described, inputs_of(layout, trained)), [path])
     if not stage.is_up_to_date(options.force):
-        table = reliance_table(layout, trained, options.k)
-        with stage.publish() as (file,):
-            table.to_csv(file, sep="\t", index=False, float_format="%.6g")
+        stage.publish_tables(reliance_table(layout, trained, options.k))
         stage.say_written()
     print(markdown(read_reliance(path), options.k))
 

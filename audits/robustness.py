@@ -39,7 +39,7 @@ def main() -> None:
     from src.extractors.checkpoints import load_extractor
     from src.extractors.device import select_device
     from src.extractors.recorded import RecordedExtractor
-    from src.measures.robust_accuracy import accuracy_table, masking_table, write_tables
+    from src.measures.robust_accuracy import accuracy_table, masking_table
 
     device = select_device(options.gpu)
     extractor = options.preprocess.in_front_of(load_extractor(options.arch, weights, device))
@@ -88,8 +88,7 @@ def main() -> None:
     if masking:
         found = {trial: outcomes[trial] for trial in masking}
         tables.append(masking_table(found, recipe, options.seed))
-    write_tables(dict(zip(outputs, tables, strict=True)))
-    stage.record()
+    stage.publish_tables(*tables)
     stage.say_written()
     finish(options, outputs)
 

@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from src.artifacts.atomic import atomic_outputs
 from src.artifacts.locks import hold, release
 from src.artifacts.manifest import Manifest
 from src.artifacts.parts import Parts
+from src.artifacts.tables import NUMBERS, write_table
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,7 @@ class Stage:
         stage = Stage(Manifest.of("evaluate", options, inputs), [table])
         if stage.is_up_to_date(force):
             return
-        with stage.publish() as (file,):
-            measure().to_csv(file)
+        stage.publish_tables(measure())
         stage.say_written()
     """
 
@@ -59,6 +61,12 @@ class Stage:
         with atomic_outputs(*self.outputs) as temporaries:
             yield temporaries
         self.record()
+
+    def publish_tables(self, *tables: pd.DataFrame, numbers: str | None = NUMBERS) -> None:
+        """Write one table to each output, in their order, as ``write_table`` does."""
+        with self.publish() as files:
+            for file, table in zip(files, tables, strict=True):
+                write_table(file, table, numbers)
 
     def record(self) -> None:
         """Record outputs that are written completely, and discard the parts that they were made of."""

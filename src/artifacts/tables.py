@@ -1,6 +1,6 @@
-"""Tab-separated tables without a header: interactions, top-K lists, ranks of held-out items."""
+"""Tab-separated tables: results with a header; interactions, lists and held-out ranks without one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,21 +8,35 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.arrays import read_arrays
-from src.artifacts.columns import (
-    Column,
-    check_columns,
-    id_column,
-    require_dense,
-)
+from src.artifacts.atomic import atomic_outputs
+from src.artifacts.columns import Column, check_columns, id_column, require_dense
 from src.artifacts.decimals import shortest_decimals
 from src.artifacts.errors import UserError
 
+NUMBERS = "%.6g"
+"""Format of a number in a table of results."""
 _USERS_AT_ONCE = 1024
 """Number of users whose lists are formatted in memory together."""
 _LARGEST_SCORE = float(np.finfo(np.float32).max)
 _SCORE = Column("score", low=-_LARGEST_SCORE, high=_LARGEST_SCORE)
 _ROWS_AT_ONCE = 2**20
 """Number of rows of a table that are parsed in memory together."""
+
+
+def write_table(path: Path, table: pd.DataFrame, numbers: str | None = NUMBERS) -> None:
+    """Write a table with a header; missing values are empty cells.
+
+    ``numbers`` is the format of its fractions; with None each is the shortest decimal that reads back as
+    the same number.
+    """
+    table.to_csv(path, sep="\t", index=False, float_format=numbers)
+
+
+def write_tables(tables: Mapping[Path, pd.DataFrame]) -> None:
+    """Write all tables as ``write_table`` does, or none."""
+    with atomic_outputs(*tables) as files:
+        for file, table in zip(files, tables.values(), strict=True):
+            write_table(file, table)
 
 
 def read_pairs(path: Path) -> np.ndarray:

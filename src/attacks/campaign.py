@@ -18,6 +18,7 @@ from src.artifacts.features import write_features
 from src.artifacts.fidelity import Fidelity
 from src.artifacts.parts import Parts
 from src.artifacts.progress import progress_bar
+from src.artifacts.tables import write_table
 from src.attacks.attack import LEVELS, Attack, Budget, Goal
 from src.attacks.evasion import Evading
 from src.attacks.expectation import Expected
@@ -387,7 +388,7 @@ class AttackOutcome:
         numbers = ("success_before_rounding", "success", "no_gradient", "best_step", "last_step")
         report = self.images.astype(dict.fromkeys(numbers, "Int64"))
         with named(outputs[2]):
-            report.to_csv(outputs[2], sep="\t", index=False, float_format="%.6g")
+            write_table(outputs[2], report)
         return outputs
 
 

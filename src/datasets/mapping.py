@@ -10,6 +10,7 @@ import pandas as pd
 
 from src.artifacts.columns import read_text
 from src.artifacts.errors import UserError
+from src.artifacts.tables import write_table
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,7 @@ class IdMap:
 
     def write(self, path: Path) -> None:
         """Write a table with the columns id and original."""
-        frame = pd.DataFrame({"id": range(len(self)), "original": self.originals})
-        frame.to_csv(path, sep="\t", index=False)
+        write_table(path, pd.DataFrame({"id": range(len(self)), "original": self.originals}))
 
     @classmethod
     def read(cls, path: Path) -> "IdMap":

@@ -17,6 +17,7 @@ import pandas as pd
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
 from src.artifacts.progress import progress_bar
+from src.artifacts.tables import write_table
 from src.datasets.images import NO_IMAGE, OK, Downloads, check_images, find_images
 from src.datasets.splitting import Feedback, binarise, hold_out, k_core
 from src.datasets.writing import write_dataset
@@ -123,7 +124,7 @@ class ImageSource:
                 "url": list(wanted.values()),
                 "status": statuses.values(),
             }
-            pd.DataFrame(report).to_csv(staged.images_report, sep="\t", index=False)
+            write_table(staged.images_report, pd.DataFrame(report))
             dropped = {item: status for item, status in statuses.items() if status != OK}
         unreadable = check_images(images)
         readable = {item: path for item, path in images.items() if item not in unreadable}

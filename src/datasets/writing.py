@@ -12,7 +12,7 @@ from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
 from src.artifacts.locks import sole_maker
 from src.artifacts.manifest import Manifest
-from src.artifacts.tables import write_ids, write_pairs
+from src.artifacts.tables import write_ids, write_pairs, write_table
 from src.datasets.catalogue import open_whole_catalogue
 from src.datasets.images import link_or_copy
 from src.datasets.interactions import load_interactions
@@ -149,7 +149,7 @@ def _write_images(layout: Layout, items: IdMap, images: Mapping[str, ImagePath])
 
 def _write_dropped(layout: Layout, dropped: Mapping[str, str]) -> None:
     table = pd.DataFrame({"item": list(dropped), "reason": list(dropped.values())}, dtype=object)
-    table.to_csv(layout.dropped_items, sep="\t", index=False)
+    write_table(layout.dropped_items, table)
 
 
 def _check(staged: Layout) -> str:

@@ -91,8 +91,7 @@ def run_agreement(options: argparse.Namespace) -> None:
     table = agreement_table(
         joined, metrics, target=options.target, resamples=options.resamples, seed=options.seed
     )
-    with stage.publish() as (file,):
-        table.to_csv(file, sep="\t", index=False, float_format="%.6g")
+    stage.publish_tables(table)
     if left_out := answers["image"].nunique() - int(table["n_images"].iloc[0]):
         print(
             f"note: {left_out} images are left out: some model has no reconstruction of them, or no "

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.artifacts.atomic import atomic_output
 from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
+from src.artifacts.tables import write_tables
 from src.measures.terminal import format_table
 from src.measures.trainings_means import HIGH, LOW, mean_cell, means_over_trainings
 
@@ -27,8 +27,7 @@ def embedder_means(rows: pd.DataFrame) -> pd.DataFrame:
 def write_embedder_means(source: Path, table: Path) -> pd.DataFrame:
     """Write the means of the rows in ``source``; ``UserError`` if there is no such table."""
     means = embedder_means(read_results(source, (RECIPE,), text=(RECIPE,)))
-    with atomic_output(table) as temporary:
-        means.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
+    write_tables({table: means})
     return means
 
 

@@ -262,7 +262,6 @@ def evaluate(evaluation: Evaluation, metric: str, *, force: bool) -> pd.DataFram
     if stage.is_up_to_date(force):
         return pd.read_csv(path, sep="\t", dtype={"className": str, "k": "Int64"})
     table = evaluation.table(metric)
-    with stage.publish() as (file,):
-        table.to_csv(file, sep="\t", index=False, float_format="%.9g")
+    stage.publish_tables(table, numbers="%.9g")
     print(f"wrote {path}")
     return table

@@ -318,15 +318,9 @@ def score_folders(
         rows.append({"model": condition.name, **summary_row(images, features)})
     joint, means = pd.concat(tables), pd.DataFrame(rows)
     joint = joint[["model", *(name for name in joint if name != "model")]]
-    _write(stage, joint, means)
+    stage.publish_tables(joint, means)
     print(overview(means))
     stage.say_written()
-
-
-def _write(stage: Stage, *tables: pd.DataFrame) -> None:
-    with stage.publish() as files:
-        for file, table in zip(files, tables, strict=True):
-            table.to_csv(file, sep="\t", index=False, float_format="%.6g")
 
 
 # Attacked experiments of a data set
@@ -378,7 +372,7 @@ def _score_experiment(measures: Measures, layout: Layout, experiment: Experiment
     features = None
     if "features" in measures.names:
         features = stored_features(layout, experiment, condition.changed.ids)
-    _write(stage, measures.table(condition, features))
+    stage.publish_tables(measures.table(condition, features))
     print(f"wrote {table}")
 
 

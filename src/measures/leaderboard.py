@@ -254,10 +254,6 @@ def read_results(path: Path) -> pd.DataFrame:
     return table.astype(dict.fromkeys(texts, object)).fillna(texts)
 
 
-def write_results(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, sep="\t", index=False, float_format="%.6g")
-
-
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of scope ``one`` within the largest eps, the least exposed first, with ``marks``.
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from src.artifacts.atomic import atomic_output
 from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.artifacts.reconstructions import UNTRANSFORMED
+from src.artifacts.tables import write_tables
 from src.measures.image_quality import metrics_of
 from src.measures.terminal import format_table
 from src.measures.trainings_means import mean_cell, means_over_trainings
@@ -65,8 +65,7 @@ def _higher_is_closer(column: str) -> bool:
 def write_leak_ranks(sources: Sequence[Path], path: Path) -> pd.DataFrame:
     """Write the ranks of the conditions of the tables ``sources``, one a training, and return them."""
     ranks = mean_leak_ranks([read_results(source, ("model", "images")) for source in sources])
-    with atomic_output(path) as temporary:
-        ranks.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
+    write_tables({path: ranks})
     return ranks
 
 

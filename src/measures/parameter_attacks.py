@@ -11,7 +11,7 @@ import pandas as pd
 from src.artifacts.atomic import atomic_outputs
 from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
-from src.artifacts.tables import TestRanks
+from src.artifacts.tables import TestRanks, write_table
 from src.measures.accuracy_figure import NAMES, Line, draw_accuracy
 from src.measures.terminal import format_table
 from src.metrics import ranking
@@ -241,8 +241,8 @@ def write_outcome(
     """
     effects = outcome.effects()
     with atomic_outputs(*outputs) as (raw, table, record, *figures):
-        outcome.table().to_csv(raw, sep="\t", index=False, float_format="%.6f")
-        effects.to_csv(table, sep="\t", index=False, float_format="%.6g")
+        write_table(raw, outcome.table(), numbers="%.6f")
+        write_table(table, effects)
         rows = effects.astype(object).where(effects.notna(), None).to_dict("records")
         content = {"options": options, "effects": rows}
         record.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")

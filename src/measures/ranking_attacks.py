@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from src.artifacts.atomic import atomic_output, atomic_outputs
+from src.artifacts.atomic import atomic_outputs
 from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.artifacts.locks import sole_maker
+from src.artifacts.tables import write_table, write_tables
 from src.attacks.profiles import AttackSpec
 from src.measures.terminal import format_table
 from src.metrics.ranking_robustness import (
@@ -190,7 +191,7 @@ def write_outcome(
     """Write the attacks as TSV and the record as JSON; return the record."""
     content = outcome.record(options)
     with atomic_outputs(table, record) as (table_file, record_file):
-        outcome.table().to_csv(table_file, sep="\t", index=False, float_format="%.6g")
+        write_table(table_file, outcome.table())
         record_file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     return content
 
@@ -228,8 +229,7 @@ def compare(record: Mapping[str, Any], table: Path, name: str) -> None:
             kept = known[known["recipe"] != name]
             place = at[0] if len(at) else len(known)
             row = pd.concat([kept.loc[: place - 1], row, kept.loc[place:]])
-        with atomic_output(table) as temporary:
-            row.to_csv(temporary, sep="\t", index=False, float_format="%.6g")
+        write_tables({table: row})
 
 
 def overview(record: Mapping[str, Any]) -> str:

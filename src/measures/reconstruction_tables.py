@@ -10,6 +10,7 @@ import pandas as pd
 
 from src.artifacts.atomic import atomic_outputs
 from src.artifacts.reconstructions import METRICS_FILE, write_reconstructions
+from src.artifacts.tables import write_table
 from src.datasets.image_set import ImageSet
 from src.leaks.attack import InversionOutcome
 from src.leaks.command import UNRECORDED
@@ -85,7 +86,7 @@ def write_condition(
     )
     record = condition_record(described, table)
     with atomic_outputs(folder / METRICS_FILE, record_of(folder)) as (metrics_file, record_file):
-        table.to_csv(metrics_file, sep="\t", index=False, float_format="%.6g")
+        write_table(metrics_file, table)
         record_file.write_text(json.dumps(record, indent=2) + "\n")
 
 

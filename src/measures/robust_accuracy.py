@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from src.artifacts.atomic import atomic_outputs
 from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.artifacts.locks import sole_maker
+from src.artifacts.tables import NUMBERS, write_tables
 from src.attacks.robustness.trials import CLEAN, NOISE, Trial, TrialResult
 from src.measures.terminal import format_table
 from src.metrics.significance import wilson_interval
@@ -18,7 +18,6 @@ COLUMNS = (
     "recipe", "attack", "seed", "n", "accuracy", "low", "high", "success_rate", "linf",
 )  # fmt: skip
 _KEY = ["recipe", "attack", "seed"]
-_FORMAT = "%.6g"
 
 TOLERANCE = 1.0
 """Points of accuracy by which a comparison must fail before it counts as a sign of masking."""
@@ -58,15 +57,8 @@ def _row(trial: Trial, outcome: TrialResult, n_right: int) -> dict[str, object]:
     }
 
 
-def write_tables(tables: Mapping[Path, pd.DataFrame]) -> None:
-    """Write all tables as TSV, or none; missing values are empty fields."""
-    with atomic_outputs(*tables) as files:
-        for file, table in zip(files, tables.values(), strict=True):
-            table.to_csv(file, sep="\t", index=False, float_format=_FORMAT)
-
-
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a table of ``write_tables``; ``UserError`` for a file that is no table of attacks."""
+    """Read a table of either kind; ``UserError`` for a file that is no table of attacks."""
     return read_results(path, ("attack", "accuracy"), text=("recipe",))
 
 
@@ -129,8 +121,8 @@ def masking_signs(table: pd.DataFrame, eps: float) -> list[str]:
 
 
 def _as_written(eps: float) -> float:
-    """Round to the digits of ``write_tables``, so that a budget equals the one read back."""
-    return float(_FORMAT % eps)
+    """Round to the digits of ``write_table``, so that a budget equals the one read back."""
+    return float(NUMBERS % eps)
 
 
 _WEAKER = {

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.errors import UserError
-from src.measures.robust_accuracy import read_table, write_tables
+from src.artifacts.tables import write_tables
+from src.measures.robust_accuracy import read_table
 from src.measures.terminal import format_mean, format_table
 from src.metrics.significance import mean_interval
 

@@ -31,7 +31,6 @@ def tabulated(
     if stage.is_up_to_date(force):
         return pd.read_csv(path, sep="\t", dtype={"k": "Int64"}).fillna({"placebo": ""})
     table = make()
-    with stage.publish() as (file,):
-        table.to_csv(file, sep="\t", index=False, float_format="%.6g")
+    stage.publish_tables(table)
     print(f"wrote {path}")
     return table

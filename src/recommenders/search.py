@@ -54,8 +54,7 @@ def tuned(
         stage = Stage(Manifest.of(STAGE, options, inputs), [table])
         if not stage.is_up_to_date(force):
             rows = _judged(searched, grid, trials, clean_data(), gpu, progress, force)
-            with stage.publish() as (file,):
-                rows.to_csv(file, sep="\t", index=False)
+            stage.publish_tables(rows, numbers=None)
             stage.say_written()
     wait_for_all()
     best = int(np.argmax(pd.read_csv(table, sep="\t")["chosen"]))

@@ -6,6 +6,8 @@ from functools import cached_property
 
 import pandas as pd
 
+from src.artifacts.tables import NUMBERS
+
 LONGEST_WORD = 60
 """Characters; what is longer is a sentence or a command, which needs several lines in print."""
 LONGEST_NAME = 24
@@ -114,7 +116,7 @@ class Table:
 
     @property
     def tsv(self) -> str:
-        return self.data.to_csv(sep="\t", index=False, float_format="%.6g", lineterminator="\n")
+        return self.data.to_csv(sep="\t", index=False, float_format=NUMBERS, lineterminator="\n")
 
 
 def _environment(name: str, alignment: str, lines: list[str]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from src.artifacts.atomic import atomic_output
+from src.artifacts.tables import write_tables
 from src.attacks.registry import PGD
 from src.datasets.image_set import ImageSet
 from src.extractors.extractor import Extractor
@@ -23,8 +23,7 @@ def log_file_of(checkpoint: Path) -> Path:
 
 def write_log(path: Path, log: list[dict[str, float]]) -> None:
     """Write the rows that ``loop.train`` returns, one for each epoch."""
-    with atomic_output(path) as temporary:
-        pd.DataFrame(log).to_csv(temporary, sep="\t", index=False, float_format="%.6g")
+    write_tables({path: pd.DataFrame(log)})
 
 
 def accuracies(extractor: Extractor, held_out: ImageSet, job: Job, seed: int) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,10 @@ from PIL import Image
 from audits import rankings
 from src.attacks.profiles import PROFILES, parse_attack
 from src.attacks.ranking.command import add_ranking_options, attacks_of
-from src.cli import Parser, run
+from src.cli import Parser
 from src.measures.ranking_attacks import Benign, RankingOutcome, overview
 from src.metrics.ranking_robustness import TERMS, empirical_robustness_score
+from tests.scripts import run_script
 
 N_IMAGES, N_CLASSES = 30, 3
 QUICK = ("--pgditer", "2", "--batch", "16", "--gpu", "-1")
@@ -23,14 +23,9 @@ CANDIDATE = "CA:pm=+:W=1:eps=8/255:alpha=3/255:pgditer=2"
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(capsys):
     """Return a function ``call(*options)`` that returns (exit code, stdout, stderr)."""
-
-    def invoke(*options: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [rankings.__file__, *map(str, options)])
-        return (run(rankings.main), *capsys.readouterr())
-
-    return invoke
+    return lambda *options: (run_script(rankings, *options), *capsys.readouterr())
 
 
 @pytest.fixture
@@ -234,11 +229,7 @@ def test_a_retrieval_set_and_an_embedder(call, tmp_path):
     ],
 )
 def test_what_cannot_be_run_is_one_line(call, quick, options, problem, tmp_path):
-    try:
-        code, _, err = call(*quick, *options)
-    except SystemExit as stop:  # argparse
-        assert stop.code == 2
-        return
+    code, _, err = call(*quick, *options)
     assert code == 2
     last = err.strip().splitlines()[-1]
     assert last.startswith("error: ")

@@ -1,8 +1,6 @@
 """Attack on attention: its objective by hand, its budget, and the shift of maps."""
 
-import importlib
 import math
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -22,10 +20,10 @@ from src.attacks.goals import ClassGoal
 from src.attacks.registry import PGD, Attention, Noise
 from src.attacks.settings import AttackSettings, experiment
 from src.attacks.victim import ExtractorVictim
-from src.cli import run
 from src.extractors.architectures import build_extractor
 from src.extractors.attention import Watched, class_directions
 from src.extractors.extractor import Extractor
+from tests.scripts import run_script
 
 EPS = 8 / 255
 
@@ -274,15 +272,14 @@ def test_it_runs_in_fp32_and_restarts_at_random_points_only():
         AttackSettings("attention", still, restarts=2).check(CORRECTED)
 
 
-def test_stage_3(draw_images, tiny_checkpoint, tmp_path, monkeypatch):
+def test_stage_3(draw_images, tiny_checkpoint, tmp_path):
     """Stage 3 stores files under the attack's own name, and skips them when it runs again."""
     data = tmp_path / "data" / "shop"
     draw_images(data / "original" / "images", 6, size=64)
     common = ["--root", tmp_path, "--dataset", "shop", "--gpu", -1, "--model_file", tiny_checkpoint]
 
     def script(name, *arguments):
-        monkeypatch.setattr(sys, "argv", [*map(str, (name, *common, *arguments))])
-        return run(importlib.import_module(name).main)
+        return run_script(name, *common, *arguments)
 
     assert script("classify_extract") == 0
     numbers = read_classes(data / "original" / "classes.csv").classes

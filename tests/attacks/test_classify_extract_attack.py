@@ -1,9 +1,7 @@
 """Stage 3 from the command line: its files, its continuation after a kill, and bad input."""
 
 import errno
-import importlib
 import shutil
-import sys
 
 import numpy as np
 import pandas as pd
@@ -17,22 +15,19 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import fingerprint
 from src.attacks import campaign
 from src.attacks.storage import to_pixels
-from src.cli import run
 from src.datasets.catalogue import open_catalogue
 from src.extractors.architectures import build_network
 from src.extractors.checkpoints import load_extractor, save_extractor
 from src.extractors.extractor import Extractor
+from tests.scripts import run_script
 
 N_IMAGES = 9
 ARCH = "squeezenet1_1"
 
 
 def script(name, root, *arguments):
-    """Run a top-level script in this process; return its exit code."""
-    command = [name, "--root", root, "--dataset", "shop", "--gpu", "-1", "--workers", "0"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [*map(str, command), *map(str, arguments)])
-        return run(importlib.import_module(name).main)
+    common = ("--root", root, "--dataset", "shop", "--gpu", -1, "--workers", 0)
+    return run_script(name, *common, *arguments)
 
 
 def make_extractor(path, seed, n_classes=4):

@@ -21,7 +21,6 @@ from src.artifacts.errors import UserError
 from src.artifacts.item_classes import read_item_classes
 from src.artifacts.layout import Layout
 from src.artifacts.tables import read_pairs
-from src.cli import run
 from src.datasets.amazon import read_products, read_reviews
 from src.datasets.catalogue import open_whole_catalogue
 from src.datasets.feedback_table import read_feedback
@@ -31,21 +30,17 @@ from src.datasets.mapping import IdMap
 from src.datasets.splitting import leave_one_out
 from src.datasets.tradesy import read_item_urls, read_lists
 from tests.real_data import REAL_DATA
+from tests.scripts import run_script
 
 SCRIPT = Path(prepare_dataset.__file__)
 
 
 @pytest.fixture
-def prepare(tmp_path, monkeypatch, capsys):
+def prepare(tmp_path, capsys):
     """Run the script with ``--root tmp_path``; return (exit code, stdout, stderr)."""
 
     def call(*arguments):
-        words = [str(argument) for argument in arguments]
-        monkeypatch.setattr(sys, "argv", ["prepare_dataset.py", *words, "--root", str(tmp_path)])
-        try:
-            code = run(prepare_dataset.main)
-        except SystemExit as stop:
-            code = stop.code
+        code = run_script("prepare_dataset", *arguments, "--root", tmp_path)
         return code, *capsys.readouterr()
 
     return call

@@ -3,7 +3,6 @@
 import gzip
 import importlib.util
 import json
-import sys
 from collections import Counter
 
 import numpy as np
@@ -11,29 +10,26 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-import prepare_dataset
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
 from src.artifacts.tables import read_ids, read_pairs
-from src.cli import run
 from src.datasets.feedback_table import read_feedback
 from src.datasets.interactions import load_interactions
 from src.datasets.mapping import IdMap
 from src.datasets.splitting import Feedback, Splitting
+from tests.scripts import run_script
 
 MMREC = "userID\titemID\trating\ttimestamp\tx_label\n"
 
 
 @pytest.fixture
-def prepare(tmp_path, monkeypatch, capsys):
+def prepare(tmp_path, capsys):
     """Run the script with ``--root tmp_path``; return (exit code, stdout, stderr)."""
 
     def call(*arguments):
-        words = [str(argument) for argument in arguments]
-        monkeypatch.setattr(sys, "argv", ["prepare_dataset.py", *words, "--root", str(tmp_path)])
-        code = run(prepare_dataset.main)
+        code = run_script("prepare_dataset", *arguments, "--root", tmp_path)
         return code, *capsys.readouterr()
 
     return call

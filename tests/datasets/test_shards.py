@@ -10,10 +10,10 @@ from PIL import Image
 
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
-from src.cli import run
 from src.datasets import shards
 from src.datasets.catalogue import image_ids, open_whole_catalogue
 from src.datasets.images import find_images
+from tests.scripts import run_script
 
 N_ITEMS = 5
 
@@ -100,15 +100,12 @@ def test_a_member_that_is_no_image_is_named(archives):
 
 
 def test_a_data_set_of_archives_keeps_its_images_in_archives(archives, tmp_path, monkeypatch):
-    import prepare_dataset
-
     monkeypatch.setattr(shards, "_IMAGES_PER_SHARD", 2)
     pairs = "user,item\n" + "".join(f"u{u},{i}\n" for u in range(3) for i in (0, 1, 2, 3))
     (tmp_path / "pairs.csv").write_text(pairs)
-    command = ["prepare_dataset", "folder", "--root", tmp_path, "--dataset", "shop"]
-    command += ["--interactions", tmp_path / "pairs.csv", "--images", archives]
-    monkeypatch.setattr("sys.argv", list(map(str, command)))
-    assert run(prepare_dataset.main) == 0
+    options = ("--interactions", tmp_path / "pairs.csv", "--images", archives)
+    common = ("--root", tmp_path, "--dataset", "shop")
+    assert run_script("prepare_dataset", "folder", *common, *options) == 0
     layout = Layout("shop", tmp_path)
     assert sorted(path.name for path in layout.images.iterdir()) == [
         f"0000{n}.tar" for n in range(3)

@@ -1,8 +1,6 @@
 """Option ``--preprocess``: a defence in front of the extractor, from stage 1 to the measures."""
 
-import importlib
 import io
-import sys
 
 import numpy as np
 import pandas as pd
@@ -15,11 +13,11 @@ from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import read_record
 from src.attacks.storage import to_pixels
-from src.cli import run
 from src.datasets.catalogue import open_catalogue
 from src.extractors.architectures import build_network
 from src.extractors.checkpoints import load_extractor, save_extractor
 from src.extractors.extractor import Extractor
+from tests.scripts import run_script
 
 ARCH = "squeezenet1_1"
 N_IMAGES = 8
@@ -27,12 +25,8 @@ JPEG = ("--preprocess", "jpeg:quality=50")
 
 
 def script(name, root, *arguments):
-    """Run a top-level script in this process; return its exit code."""
-    command = [name, "--root", root, "--dataset", "shop", "--gpu", "-1", "--workers", "0"]
-    command += ["--model_file", root / "plain.pt"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [*map(str, command), *map(str, arguments)])
-        return run(importlib.import_module(name).main)
+    common = ("--root", root, "--dataset", "shop", "--gpu", -1, "--workers", 0)
+    return run_script(name, *common, "--model_file", root / "plain.pt", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +131,7 @@ def test_each_attack_is_best_at_what_it_knows(shop, pair, attacked):
     assert plain[1] > plain[0]
 
 
-def test_an_unaware_attack_finds_what_it_finds_on_the_undefended_network(
-    shop, pair, attacked, capsys
-):
+def test_an_unaware_attack_finds_what_it_finds_on_the_undefended_network(shop, pair, attacked):
     """The attack starts from the images that the defended network puts into the class."""
     assert script("classify_extract_attack", shop, *pair) == 0
     name = attacked[1].name.removeprefix("jpeg-quality50_").removesuffix("_unaware")
@@ -169,12 +161,10 @@ def test_robust_accuracy_through_a_defence(shop, tmp_path):
     pd.DataFrame({"item": range(N_IMAGES), "category": np.arange(N_IMAGES) % 4}).assign(
         label=lambda table: "kind " + table["category"].astype(str)
     ).to_csv(shop / "data/shop/items.csv", index=False)
-    command = ["audits.robustness", "--dataset", "catalogue", "--data", shop / "data/shop"]
-    command += ["--checkpoint", shop / "plain.pt", "--part", "all", "--attacks", "clean", "fgsm"]
-    command += ["--gpu", -1, "--out", tmp_path / "robust.tsv", *JPEG]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", list(map(str, command)))
-        assert run(importlib.import_module("audits.robustness").main) == 0
+    options = ["--dataset", "catalogue", "--data", shop / "data/shop", "--part", "all", *JPEG]
+    options += ["--checkpoint", shop / "plain.pt", "--attacks", "clean", "fgsm"]
+    options += ["--gpu", -1, "--out", tmp_path / "robust.tsv"]
+    assert run_script("audits.robustness", *options) == 0
     table = pd.read_csv(tmp_path / "robust.tsv", sep="\t")
     assert set(table["recipe"]) == {"plain.jpeg-quality50"}
 
@@ -227,11 +217,7 @@ def test_stage_1_through_a_random_defence_repeats_its_draws(shop, noisy):
 )  # fmt: skip
 def test_what_is_refused_in_one_line(shop, capsys, name, arguments, message):
     before = sorted(path.name for path in (shop / "data/shop").iterdir())
-    try:
-        code = script(name, shop, *arguments)
-    except SystemExit as error:
-        code = error.code
+    assert script(name, shop, *arguments) == 2
     said = capsys.readouterr().err.splitlines()
-    assert code == 2
     assert message in said[-1] and said[-1].startswith("error: ")
     assert sorted(path.name for path in (shop / "data/shop").iterdir()) == before

@@ -13,15 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-import classify_extract
 from src.artifacts.classes import read_classes
 from src.artifacts.errors import UserError
 from src.artifacts.features import read_features
-from src.cli import run
 from src.datasets.catalogue import open_catalogue
 from src.extractors.checkpoints import load_extractor
 from src.extractors.inference import predict
 from src.extractors.recorded import RecordedExtractor
+from tests.scripts import run_script
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,14 +35,12 @@ def tree(draw_images, tmp_path, tiny_checkpoint):
 
 
 @pytest.fixture
-def stage(tree, monkeypatch, capsys):
+def stage(tree, capsys):
     """Return ``stage(*options)``, which runs the script and returns (exit code, stdout, stderr)."""
 
-    def call(*options: str) -> tuple[int, str, str]:
-        common = ["--root", str(tree), "--dataset", "tiny", "--gpu", "-1", "--workers", "0"]
-        monkeypatch.setattr(sys, "argv", ["classify_extract.py", *common, *map(str, options)])
-        code = run(classify_extract.main)
-        return (code, *capsys.readouterr())
+    def call(*options: object) -> tuple[int, str, str]:
+        common = ("--root", tree, "--dataset", "tiny", "--gpu", -1, "--workers", 0)
+        return run_script("classify_extract", *common, *options), *capsys.readouterr()
 
     return call
 

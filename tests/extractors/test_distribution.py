@@ -27,6 +27,7 @@ from src.cli import run
 from src.datasets.image_set import ImageSet
 from src.extractors.distribution import own_share, process_group, rank
 from src.training import loop
+from tests.scripts import run_script
 
 ROOT = Path(__file__).parents[2]
 N_IMAGES = 22
@@ -105,10 +106,9 @@ def work(number: int, environment: dict[str, str], script: Script, setting: Sett
     os._exit(code)
 
 
-def alone(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+def alone(script: Script) -> None:
     main, options = script
-    monkeypatch.setattr(sys, "argv", [f"{main.__module__}.py", *options.split()])
-    assert run(main) == 0
+    assert run_script(main.__module__, *options.split()) == 0
 
 
 def notes_parts() -> None:
@@ -185,16 +185,16 @@ def stage_1() -> Script:
 
 
 @pytest.fixture
-def stage_3(shop, monkeypatch) -> Script:
+def stage_3(shop) -> Script:
     """Options of an attack with random starts on the most frequent class, after stage 1."""
-    alone((STAGE_1[0], f"{STAGE_1[1]} --resize 40"), monkeypatch)
+    alone((STAGE_1[0], f"{STAGE_1[1]} --resize 40"))
     origin = int(np.bincount(read_classes(shop / "original" / "classes.csv").classes).argmax())
     options = f"{STAGE_1[1]} --origin_class {origin} --target_class {(origin + 1) % 5}"
     return classify_extract_attack.main, f"{options} --attack_type pgd --nb_iter 3 --seed 4"
 
 
-def test_stage_1_leaves_the_files_of_one_process(shop, stage_1, monkeypatch):
-    alone(stage_1, monkeypatch)
+def test_stage_1_leaves_the_files_of_one_process(shop, stage_1):
+    alone(stage_1)
     expected = contents(shop)
     assert len(expected) == 4
     remove(shop, expected)
@@ -213,8 +213,8 @@ def test_stage_1_leaves_the_files_of_one_process(shop, stage_1, monkeypatch):
     assert second.out == ""
 
 
-def test_one_process_continues_what_two_have_begun(shop, stage_1, monkeypatch):
-    alone(stage_1, monkeypatch)
+def test_one_process_continues_what_two_have_begun(shop, stage_1):
+    alone(stage_1)
     expected = contents(shop)
     remove(shop, expected)
     ended = together(2, stage_1, {0: is_killed_after(2), 1: notes_parts})
@@ -228,8 +228,8 @@ def test_one_process_continues_what_two_have_begun(shop, stage_1, monkeypatch):
     assert contents(shop) == expected
 
 
-def test_three_processes_continue_an_attack_that_two_have_begun(shop, stage_3, monkeypatch):
-    alone(stage_3, monkeypatch)
+def test_three_processes_continue_an_attack_that_two_have_begun(shop, stage_3):
+    alone(stage_3)
     (folder,) = shop.glob("pgd*")
     expected = contents(folder)
     assert "attack.tsv" in expected

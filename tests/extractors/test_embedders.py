@@ -1,8 +1,5 @@
 """Embedders: unit-length features, nearest class mean, and stages 1 and 3 on their checkpoints."""
 
-import importlib
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +10,6 @@ from src.artifacts.classes import read_attacked_classes, read_classes
 from src.artifacts.errors import UserError
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
-from src.cli import run
 from src.datasets.catalogue import open_catalogue
 from src.extractors import architectures
 from src.extractors.architectures import (
@@ -28,6 +24,7 @@ from src.extractors.checkpoints import load_extractor, load_pretrained, save_ext
 from src.extractors.embedders import SHARPNESS, set_class_means
 from src.extractors.extractor import IMAGENET_MEAN, IMAGENET_STD, fast_copy
 from src.extractors.heads import class_means
+from tests.scripts import run_script
 
 LABELS = ("shirt", "shoe", "hat", "bag")
 N_IMAGES = 12
@@ -220,11 +217,9 @@ def test_a_start_that_cannot_be_is_one_line(tmp_path, monkeypatch):
 
 
 def script(name, root, *arguments):
-    command = [name, "--root", root, "--dataset", "shop", "--gpu", -1, "--workers", 0]
-    command += ["--defense", 1, "--model_dir", "hm", "--model_file", "model.pt", *arguments]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", list(map(str, command)))
-        return run(importlib.import_module(name).main)
+    common = ["--root", root, "--dataset", "shop", "--gpu", -1, "--workers", 0]
+    common += ["--defense", 1, "--model_dir", "hm", "--model_file", "model.pt"]
+    return run_script(name, *common, *arguments)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])

@@ -1,8 +1,5 @@
 """Heads of extractors: class means by hand, and stages 1 to 3 with a network that has no classes."""
 
-import importlib
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,13 +16,14 @@ from src.artifacts.manifest import fingerprint, read_record
 from src.artifacts.tables import write_pairs
 from src.attacks.goals import ClassGoal
 from src.attacks.victim import ExtractorVictim
-from src.cli import extractor_options, run
+from src.cli import extractor_options
 from src.datasets.catalogue import open_catalogue
 from src.extractors.architectures import build_extractor
 from src.extractors.checkpoints import load_extractor, save_extractor
 from src.extractors.extractor import Prediction, fast_copy
 from src.extractors.heads import LEAD, ClassMeans, NoHead
 from src.extractors.recorded import RecordedExtractor
+from tests.scripts import run_script
 
 N_ITEMS = 12
 NAMES = ("bags", "hats", "shoes")
@@ -165,10 +163,7 @@ def test_every_item_has_a_class_and_every_class_an_item(tmp_path):
 
 # The stages.
 def script(name, root, *arguments):
-    command = [name, "--root", root, "--dataset", "shop", *arguments]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [*map(str, command)])
-        return run(importlib.import_module(name).main)
+    return run_script(name, "--root", root, "--dataset", "shop", *arguments)
 
 
 @pytest.fixture

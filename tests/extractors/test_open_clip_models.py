@@ -15,13 +15,13 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features
 from src.artifacts.layout import Layout
-from src.cli import run
 from src.datasets.catalogue import open_catalogue
 from src.extractors.architectures import check_arch, input_size, normalisation
 from src.extractors.checkpoints import load_extractor, with_zero_shot
 from src.extractors.extractor import Extractor
 from src.extractors.heads import NoHead, ZeroShot
 from src.extractors.open_clip_models import OpenClipModel, image_tower, text_tower
+from tests.scripts import run_script
 
 TINY = "open_clip:tiny"
 NAMES = ("bags", "hats", "shoes")
@@ -57,10 +57,7 @@ def network(open_clip):
 
 
 def script(name, root, *arguments):
-    command = [name, "--root", root, "--dataset", "shop", *arguments]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [*map(str, command)])
-        return run(importlib.import_module(name).main)
+    return run_script(name, "--root", root, "--dataset", "shop", *arguments)
 
 
 @pytest.fixture

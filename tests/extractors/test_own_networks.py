@@ -1,6 +1,5 @@
 """Networks of a user's own code: layers found by hand, errors in one line, and stages 1 and 3."""
 
-import importlib
 import sys
 
 import pytest
@@ -9,10 +8,10 @@ from torch import nn
 
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import fingerprint, read_record
-from src.cli import run
 from src.extractors.architectures import build_extractor, cut_of, head_of, input_size, normalisation
 from src.extractors.checkpoints import load_extractor, save_extractor
 from src.extractors.zoo import check_name, recorded_name, split_arch
+from tests.scripts import run_script
 
 CODE = """
 from torch import nn
@@ -159,12 +158,7 @@ def test_a_file_that_fails_is_one_line(tmp_path):
             head_of(f"{tmp_path}/net.py:make")
 
 
-def call(monkeypatch, script, *arguments):
-    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-    return run(importlib.import_module(script).main)
-
-
-def test_stages_1_and_3_keep_the_hash_of_the_code(own, tmp_path, draw_images, monkeypatch, capsys):
+def test_stages_1_and_3_keep_the_hash_of_the_code(own, tmp_path, draw_images, capsys):
     draw_images(tmp_path / "data" / "shop" / "original" / "images", 4)
     torch.manual_seed(0)
     network = build_extractor(own + "small", ("a", "b")).network
@@ -184,9 +178,9 @@ def test_stages_1_and_3_keep_the_hash_of_the_code(own, tmp_path, draw_images, mo
     )
     head = ("--head", "class_means", "--classes", tmp_path / "items.csv")
     weights = ("--model_file", tmp_path / "net.pt")
-    assert call(monkeypatch, "classify_extract", *common) == 2
+    assert run_script("classify_extract", *common) == 2
     assert "has no published weights" in capsys.readouterr().err.splitlines()[-1]
-    assert call(monkeypatch, "classify_extract", *common, *weights, *head) == 0
+    assert run_script("classify_extract", *common, *weights, *head) == 0
     attack = (
         "--attack_type",
         "fgsm",
@@ -197,7 +191,7 @@ def test_stages_1_and_3_keep_the_hash_of_the_code(own, tmp_path, draw_images, mo
         "--eps",
         8,
     )
-    assert call(monkeypatch, "classify_extract_attack", *common, *weights, *head, *attack) == 0
+    assert run_script("classify_extract_attack", *common, *weights, *head, *attack) == 0
     code = tmp_path / "nets" / "mine.py"
     records = list((tmp_path / "data" / "shop").rglob("*classes.csv"))
     assert len(records) == 2
@@ -207,5 +201,5 @@ def test_stages_1_and_3_keep_the_hash_of_the_code(own, tmp_path, draw_images, mo
 
     code.write_text(CODE + "\n# changed\n")
     capsys.readouterr()
-    assert call(monkeypatch, "classify_extract_attack", *common, *weights, *head, *attack) == 2
+    assert run_script("classify_extract_attack", *common, *weights, *head, *attack) == 2
     assert "was made with code" in capsys.readouterr().err.splitlines()[-1]

@@ -1,8 +1,6 @@
 """Table of published networks: against torchvision's records, and one network measured again."""
 
 import hashlib
-import importlib
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +9,10 @@ from torchvision import models
 
 from src.artifacts.errors import UserError
 from src.attacks.robustness.trials import CHOICES
-from src.cli import run
 from src.extractors.published import published_network, published_networks
 from src.extractors.zoo import ARCHITECTURES, is_own, is_timm
 from tests.real_data import REAL_DATA
-
-
-def call(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["zoo", *map(str, arguments)])
-    return run(importlib.import_module("audits.zoo").main)
+from tests.scripts import run_script
 
 
 def test_rows_of_torchvision_are_its_own():
@@ -54,8 +47,8 @@ def test_another_file_is_not_the_published_one(tmp_path):
         published_network("resnet18").check_file(path)
 
 
-def test_the_list_and_one_line_for_each_mistake(monkeypatch, capsys, tmp_path):
-    assert call(monkeypatch) == 0
+def test_the_list_and_one_line_for_each_mistake(capsys, tmp_path):
+    assert run_script("audits.zoo") == 0
     listed = capsys.readouterr().out
     assert all(row.name in listed for row in published_networks())
     for arguments, message in (
@@ -69,7 +62,7 @@ def test_the_list_and_one_line_for_each_mistake(monkeypatch, capsys, tmp_path):
         (("--verify", "resnet18", "--model_file", "no.pt", "--data", "x"), "missing file: no.pt"),
         (("--verify", "vit_small_patch14_dinov2.lvd142m"), "has no published accuracy"),
     ):
-        assert call(monkeypatch, *arguments) == 2
+        assert run_script("audits.zoo", *arguments) == 2
         assert message in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -77,22 +70,11 @@ def test_the_list_and_one_line_for_each_mistake(monkeypatch, capsys, tmp_path):
 def test_a_network_is_measured_again(monkeypatch, capfd, tmp_path):
     """The first table of the audit holds the two rows that the list publishes."""
     monkeypatch.chdir(Path(__file__).parents[2])
-    assert (
-        call(
-            monkeypatch,
-            *(
-                "--verify",
-                "resnet2b",
-                "--data",
-                REAL_DATA / "cifar10_lossless_200.npz",
-                "--part",
-                "all",
-            ),
-            *("--model_file", REAL_DATA / "weights" / "cifar_resnet2b_adv.pth", "--gpu", -1),
-            *("--out", tmp_path / "table.tsv", "--max_images", 50),
-        )
-        == 0
-    )
+    images = REAL_DATA / "cifar10_lossless_200.npz"
+    weights = REAL_DATA / "weights" / "cifar_resnet2b_adv.pth"
+    options = ["--verify", "resnet2b", "--data", images, "--part", "all", "--model_file", weights]
+    options += ["--gpu", -1, "--out", tmp_path / "table.tsv", "--max_images", 50]
+    assert run_script("audits.zoo", *options) == 0
     clean, attacked = capfd.readouterr().out.strip().splitlines()[-2:]
     assert clean.startswith("clean: ") and "of 50 images" in clean and "published 69.25 %" in clean
     assert attacked.startswith("pgd20: ") and "published 54.82 %" in attacked

@@ -1,8 +1,6 @@
 """Scripts read images at the size that the network was trained on, unless an option sets another."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +10,10 @@ import torch
 from PIL import Image
 
 from src.artifacts.manifest import record_path
-from src.cli import run
 from src.extractors.architectures import build_extractor
 from src.extractors.checkpoints import load_extractor, save_extractor
 from src.metrics.retrieval import retrieval
+from tests.scripts import run_script
 
 SIDE, TRAINED, N = 48, 32, 24
 SIZES = [(None, SIDE, SIDE), (TRAINED, TRAINED, TRAINED), (0, SIDE, TRAINED), (40, 40, TRAINED)]
@@ -35,11 +33,9 @@ def shop(tmp_path, draw_images, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(capsys):
     def invoke(script: str, *options: object) -> str:
-        module = importlib.import_module(script)
-        monkeypatch.setattr(sys, "argv", [module.__file__, *map(str, options), "--gpu", "-1"])
-        code, printed = run(module.main), capsys.readouterr()
+        code, printed = run_script(script, *options, "--gpu", -1), capsys.readouterr()
         assert code == 0, printed.err
         return printed.out
 
@@ -171,13 +167,11 @@ def test_training_records_its_size(shop, call):
     assert load_extractor(None, shop / "net.pt").trained_size == 40
 
 
-def test_training_at_a_size_that_the_network_cannot_read_is_one_line(shop, monkeypatch, capsys):
+def test_training_at_a_size_that_the_network_cannot_read_is_one_line(shop, capsys):
     options = (
         "--images data/shop/original/images --labels data/shop/items.csv --arch c2f2 --epochs 1"
     )
-    arguments = ["train_extractor.py", *options.split(), "--out", "net.pt", "--gpu", "-1"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    assert run(importlib.import_module("train_extractor").main) == 2
+    assert run_script("train_extractor", *options.split(), "--out", "net.pt", "--gpu", -1) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "cannot read images of 48x48 pixels" in error
     assert "--size 28" in error and not Path("net.pt").exists()

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from src.artifacts.errors import UserError
-from src.cli import run
 from src.extractors.architectures import (
     build_extractor,
     check_arch,
@@ -20,6 +19,7 @@ from src.extractors.attention import Watched
 from src.extractors.checkpoints import load_extractor, save_extractor
 from src.extractors.timm_models import TimmModel
 from src.extractors.zoo import check_classifier
+from tests.scripts import run_script
 
 ARCH = "timm:inception_v3.tf_adv_in1k"
 SMALL = "timm:test_resnet.r160_in1k"
@@ -48,13 +48,10 @@ def test_without_timm_one_line_says_what_to_install(without_timm, tmp_path):
         load_extractor("resnet18", weights)
 
 
-def test_without_timm_scripts_end_with_code_2(
-    without_timm, tmp_path, draw_images, monkeypatch, capsys
-):
+def test_without_timm_scripts_end_with_code_2(without_timm, tmp_path, draw_images, capsys):
     draw_images(tmp_path / "data" / "shop" / "original" / "images", 1)
-    command = ["classify_extract", "--root", tmp_path, "--dataset", "shop", "--arch", ARCH]
-    monkeypatch.setattr(sys, "argv", [*map(str, command), "--gpu", "-1"])
-    assert run(importlib.import_module("classify_extract").main) == 2
+    options = ("--root", tmp_path, "--dataset", "shop", "--arch", ARCH, "--gpu", -1)
+    assert run_script("classify_extract", *options) == 2
     assert INSTALL in capsys.readouterr().err.splitlines()[-1]
 
 

@@ -1,18 +1,15 @@
 """A small data set with all artifacts that the stages without networks read, and these stages."""
 
 import contextlib
-import importlib
 import io
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from src.artifacts.classes import Classes, write_attacked_classes, write_classes
 from src.artifacts.experiments import Experiment, Run
@@ -20,9 +17,9 @@ from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, read_record, record_path
 from src.artifacts.tables import write_pairs
-from src.cli import run
 from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.weights import feature_scale, initial_weights, table_shapes, write_weights
+from tests.scripts import run_script
 
 ATTACK = "pgd_0_1_eps8.0_eps_it8.0_nb_it10_linf"
 N_USERS, N_ITEMS, N_FEATURES, K, EPOCHS = 12, 16, 4, 5, 3
@@ -54,16 +51,11 @@ def call(root: Path, command: str | Sequence[str]) -> Outcome:
     module, *arguments = command.split() if isinstance(command, str) else command
     captured = io.StringIO()
     with (
-        pytest.MonkeyPatch.context() as patch,
         contextlib.chdir(root),
         contextlib.redirect_stderr(captured),
         contextlib.redirect_stdout(io.StringIO()),
     ):
-        patch.setattr(sys, "argv", [f"{module}.py", *arguments])
-        try:
-            code = run(importlib.import_module(module).main)
-        except SystemExit as stopped:
-            code = stopped.code if isinstance(stopped.code, int) else 1
+        code = run_script(module, *arguments)
     lines = captured.getvalue().splitlines()
     return Outcome(code, tuple(line for line in lines if line.startswith("error: ")))
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-import train_extractor
 from audits import leaks
 from src.artifacts.reconstructions import originals_folder, read_pairs
-from src.cli import Parser, run
+from src.cli import Parser
 from src.leaks import attack
 from src.leaks.command import (
     TrainingRecord,
@@ -26,6 +24,7 @@ from src.leaks.command import (
 )
 from src.leaks.observations import Observation
 from src.measures.reconstruction_tables import conditions_in, title
+from tests.scripts import run_script
 
 N = 7
 UNTRAINED = ("--arch", "lenet_zhu", "--random_weights")
@@ -45,16 +44,11 @@ def data(tmp_path) -> Path:
 
 
 @pytest.fixture
-def script(monkeypatch, data, tmp_path):
+def script(data, tmp_path):
     """Return ``script(*arguments)``, which runs five iterations on the CPU and returns the exit code."""
 
-    def call(*arguments: object) -> int:
-        usual = ["--data", data, "--iterations", 5, "--gpu", -1, "--out", tmp_path / "out"]
-        given = [str(argument) for argument in (*usual, *arguments)]
-        monkeypatch.setattr(sys, "argv", [leaks.__file__, *given])
-        return run(leaks.main)
-
-    return call
+    usual = ("--data", data, "--iterations", 5, "--gpu", -1, "--out", tmp_path / "out")
+    return lambda *arguments: run_script(leaks, *usual, *arguments)
 
 
 def options_of(*arguments: str):
@@ -254,13 +248,12 @@ def test_a_defence_makes_reconstructions_worse(script, tmp_path):
     assert means[0] > means[1] + 1
 
 
-def test_the_record_of_a_training_names_and_transforms(script, tmp_path, data, monkeypatch):
+def test_the_record_of_a_training_names_and_transforms(script, tmp_path, data):
     checkpoint = tmp_path / "trained.pt"
     arguments = ["--data", data, "--dataset", "cifar10", "--arch", "lenet_zhu", "--epochs", 2,
                  "--schedule", "conservative", "--augmentation", "ats:3-1-7+43-18-18",
                  "--gradient_defence", "prune_70", "--gpu", -1, "--out", checkpoint]  # fmt: skip
-    monkeypatch.setattr(sys, "argv", ["train_extractor.py", *map(str, arguments)])
-    assert run(train_extractor.main) == 0
+    assert run_script("train_extractor", *arguments) == 0
     assert script("--checkpoint", checkpoint, "--part", "train", "--defence", "sign") == 0
     folder = (
         tmp_path

@@ -1,8 +1,6 @@
 """The audit of bounds from the command line: clean, attacked and proven exposure of a small shop."""
 
-import importlib
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -11,13 +9,13 @@ from PIL import Image
 
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
-from src.cli import run
 from src.extractors.architectures import build_network
 from src.extractors.checkpoints import save_extractor
 from src.extractors.extractor import Extractor
 from src.measures.bounds import read_bounds
 from src.recommenders.factor_models import VBPR
 from src.recommenders.weights import Weights, feature_scale, fresh_accumulators
+from tests.scripts import run_script
 
 N_ITEMS, N_USERS, EPOCHS, K = 12, 40, 4, 3
 SCORED = ("--score_model", "VBPR", "--score_epoch", EPOCHS, "--eps", 1)
@@ -25,10 +23,7 @@ ITEMS = ("--items", "random:5")
 
 
 def script(name: str, root, *options: object) -> int:
-    command = [name, "--root", root, "--dataset", "shop", "--gpu", "-1", *options]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", list(map(str, command)))
-        return run(importlib.import_module(name).main)
+    return run_script(name, "--root", root, "--dataset", "shop", "--gpu", -1, *options)
 
 
 def network_of(root) -> tuple[object, ...]:

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-import summarize
 from src.artifacts.errors import UserError
 from src.measures.embedder_means import embedder_means, embedders_overview, write_embedder_means
+from tests.scripts import run_script
 
 ROWS = pd.DataFrame(
     {"recipe": ["none", "hm", "none", "hm"], "r1": [80.0, 70, 84, 74], "ers": [5.0, 50, 6, 58]}
@@ -34,11 +34,10 @@ def test_a_recipe_of_a_single_seed_has_no_interval():
     assert "± " not in embedders_overview(means).splitlines()[-1]
 
 
-def test_the_script_writes_them(tmp_path, monkeypatch, capsys):
+def test_the_script_writes_them(tmp_path, capsys):
     source, table = tmp_path / "rows.tsv", tmp_path / "new" / "robdml.tsv"
     ROWS.to_csv(source, sep="\t", index=False)
-    monkeypatch.setattr("sys.argv", ["summarize.py", "--embedders", str(source), str(table)])
-    summarize.main()
+    assert run_script("summarize", "--embedders", source, table) == 0
     assert "none" in capsys.readouterr().out
     written = pd.read_csv(table, sep="\t")
     pd.testing.assert_frame_equal(written, embedder_means(ROWS), check_dtype=False, rtol=1e-5)

@@ -1,8 +1,6 @@
 """Attention of planted images: maps, tables recomputed by hand, figures, and the script."""
 
-import importlib
 import shutil
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +18,6 @@ from src.attacks.attention_study import AttentionStudy, minimal_eps, observe
 from src.attacks.goals import ClassGoal
 from src.attacks.observed import Observed, Seen
 from src.attacks.pgd import pgd
-from src.cli import run
 from src.datasets.catalogue import open_catalogue
 from src.datasets.interactions import Interactions
 from src.extractors.architectures import build_extractor, build_network
@@ -45,6 +42,7 @@ from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.read_out import score_direction
 from src.recommenders.scores import fold
 from src.recommenders.weights import initial_weights, table_shapes, write_weights
+from tests.scripts import run_script
 from tests.victims import FunctionVictim
 
 CELL = 8
@@ -538,12 +536,8 @@ OUTPUTS = (
 
 
 def script(name, root, *arguments):
-    """Run a command in this process; return its exit code."""
-    command = [name, "--root", root, "--dataset", "shop", "--gpu", "-1"]
-    command += ["--model_file", root / "plain.pt"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [*map(str, command), *map(str, arguments)])
-        return run(importlib.import_module(name).main)
+    common = ("--root", root, "--dataset", "shop", "--gpu", -1, "--model_file", root / "plain.pt")
+    return run_script(name, *common, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -669,10 +663,7 @@ def test_a_single_user_s_score_is_another_read_out(shop):
 )
 def test_bad_input_is_one_line(attacked_shop, capsys, arguments, message):
     root, attack = attacked_shop
-    try:
-        code = script("audits.attention", root, *attack, *arguments)
-    except SystemExit as stop:
-        code = stop.code
+    code = script("audits.attention", root, *attack, *arguments)
     error = capsys.readouterr().err.rstrip("\n").split("\n")[-1]
     assert code == 2 and message in error and error.startswith("error: "), error
     assert not (folder_of(root) / "attention.tsv").exists()

@@ -1,21 +1,18 @@
 """Runs of ``audits.images``: attacked experiments, folders of images and reconstructions, bad input."""
 
 import shutil
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-import audits.images
 from src.artifacts.classes import Classes, write_attacked_classes
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import read_features, write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.reconstructions import write_reconstructions
-from src.cli import run
 from src.datasets.catalogue import open_catalogue
 from src.datasets.image_files import read_image
 from src.extractors.checkpoints import load_extractor
@@ -27,6 +24,7 @@ from src.metrics.attack import feature_loss
 from src.metrics.image_quality import IMAGE_METRICS, psnr, ssim
 from src.metrics.significance import bootstrap_interval
 from tests.real_data import REAL_DATA
+from tests.scripts import run_script
 
 PGD = "pgd_774_770_eps{0}.0_eps_it{0}.0_nb_it10_linf"
 ATTACKED = [1, 3, 4]
@@ -34,9 +32,7 @@ SQUEEZENET = REAL_DATA / "weights" / "squeezenet1_1.pth"
 
 
 def script(*arguments):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [audits.images.__file__, *map(str, arguments)])
-        return run(audits.images.main)
+    return run_script("audits.images", *arguments)
 
 
 def in_shop(layout, *arguments):
@@ -451,10 +447,8 @@ def test_images_smaller_than_a_window_are_refused(tmp_path, capsys):
     ("command", "option"), [("agreement", "--labels"), ("train", "--epochs"), ("triplets", "--out")]
 )
 def test_the_other_commands_have_options_of_their_own(command, option, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        script(command, "--help")
+    assert script(command, "--help") == 0
     shown = capsys.readouterr().out
-    assert stopped.value.code == 0
     assert f"python -m audits.images {command}" in shown and option in shown
 
 

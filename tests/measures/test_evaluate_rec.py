@@ -1,14 +1,11 @@
 import json
 import math
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-import evaluate_rec
-from src import cli
 from src.artifacts.classes import Classes, write_classes
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
@@ -21,6 +18,7 @@ from src.measures.summary import summarise
 from src.measures.terminal import format_number, format_table
 from src.report.estimates import number
 from tests.real_data import REAL_DATA
+from tests.scripts import run_script
 
 ATTACK = "pgd_7_9_eps8.0_eps_it8.0_nb_it10_linf"
 NUMBERS = np.array([7, 7, 8, 8, 9, 9])
@@ -71,11 +69,10 @@ def without_images(tmp_path):
     return layout
 
 
-def evaluate(monkeypatch, layout, *arguments):
+def evaluate(layout, *arguments):
     """Run ``evaluate_rec.py`` on the top-3 lists of ``layout``; return its exit code."""
-    common = ["--dataset", layout.dataset, "--root", str(layout.root), "--topk", "3"]
-    monkeypatch.setattr(sys, "argv", ["evaluate_rec.py", *common, *arguments])
-    return cli.run(evaluate_rec.main)
+    common = ("--dataset", layout.dataset, "--root", layout.root, "--topk", 3)
+    return run_script("evaluate_rec", *common, *arguments)
 
 
 def read(layout, metric, experiment, **options):
@@ -90,8 +87,8 @@ def row(table, **where):
     return table.iloc[0]
 
 
-def test_chr_of_every_class_and_k(monkeypatch, layout):
-    assert evaluate(monkeypatch, layout, "--metric", "chr", "--list_of_k", "1", "3") == 0
+def test_chr_of_every_class_and_k(layout):
+    assert evaluate(layout, "--metric", "chr", "--list_of_k", "1", "3") == 0
     table = read(layout, "chr", "original")
     assert list(table) == [
         "experiment", "classId", "className", "k", "position", "score", "score_normalised",
@@ -110,8 +107,8 @@ def test_chr_of_every_class_and_k(monkeypatch, layout):
     assert table[table["k"] == 3]["position"].tolist() == [1, 2, 3]
 
 
-def test_attacked_run_is_tested_against_the_clean_one(monkeypatch, layout):
-    assert evaluate(monkeypatch, layout, "--metric", "chr", "--list_of_k", "1", "3") == 0
+def test_attacked_run_is_tested_against_the_clean_one(layout):
+    assert evaluate(layout, "--metric", "chr", "--list_of_k", "1", "3") == 0
     origin = row(read(layout, "chr", ATTACK), classId=7, k=3)
     assert origin["score"] == 2 and origin["score_before"] == 1 and origin["change"] == 1
     expected = stats.ttest_rel(HITS_AFTER, HITS_BEFORE).pvalue
@@ -120,8 +117,8 @@ def test_attacked_run_is_tested_against_the_clean_one(monkeypatch, layout):
     assert origin["p_within_run_wilcoxon"] == pytest.approx(expected)
 
 
-def test_ncdcg_and_its_tests(monkeypatch, layout):
-    assert evaluate(monkeypatch, layout, "--list_of_k", "3") == 0  # the default metric
+def test_ncdcg_and_its_tests(layout):
+    assert evaluate(layout, "--list_of_k", "3") == 0  # the default metric
     second, third = 1 / math.log2(3), 1 / math.log2(4)
     ideal = 1 + second
     before = np.array([1, third, 0, 1 + second]) / ideal
@@ -137,8 +134,8 @@ def test_ncdcg_and_its_tests(monkeypatch, layout):
     )
 
 
-def test_the_summary_says_what_stage_2b_says(monkeypatch, layout):
-    assert evaluate(monkeypatch, layout, "--metric", "all", "--list_of_k", "1", "3") == 0
+def test_the_summary_says_what_stage_2b_says(layout):
+    assert evaluate(layout, "--metric", "all", "--list_of_k", "1", "3") == 0
     runs = [Run(Experiment.parse(name), "VBPR", 10, 3) for name in ("original", ATTACK)]
     summary = summarise(comparisons_of([layout], [runs], [1, 3])).set_index(["metric", "k"])
     measured = {}
@@ -154,11 +151,11 @@ def test_the_summary_says_what_stage_2b_says(monkeypatch, layout):
         assert summary.loc[key, ["before", "after"]].tolist() == pytest.approx(values)
 
 
-def test_equal_lists_change_by_exactly_nothing(monkeypatch, layout):
+def test_equal_lists_change_by_exactly_nothing(layout):
     lists = np.random.default_rng(0).permuted(np.tile(np.arange(6), (50, 1)), axis=1)[:, :3]
     for experiment in ("original", ATTACK):
         write_run(layout, Run(Experiment.parse(experiment), "VBPR", 10, 3), lists)
-    assert evaluate(monkeypatch, layout, "--metric", "ncdcg", "--list_of_k", "1", "2", "3") == 0
+    assert evaluate(layout, "--metric", "ncdcg", "--list_of_k", "1", "2", "3") == 0
     table = read(layout, "ncdcg", ATTACK)
     assert (table["change"] == 0).all()
     attack = Experiment.parse(ATTACK)
@@ -168,8 +165,8 @@ def test_equal_lists_change_by_exactly_nothing(monkeypatch, layout):
     assert 0 < tested.sum() < len(table)
 
 
-def test_accuracy_of_the_held_out_items(monkeypatch, layout):
-    assert evaluate(monkeypatch, layout, "--metric", "accuracy", "--list_of_k", "1", "3") == 0
+def test_accuracy_of_the_held_out_items(layout):
+    assert evaluate(layout, "--metric", "accuracy", "--list_of_k", "1", "3") == 0
     table = read(layout, "accuracy", ATTACK)
     assert table["metric"].tolist() == ["hr", "hr", "ndcg", "ndcg", "auc"]
     hit = row(table, metric="hr", k=3)
@@ -185,12 +182,12 @@ def test_accuracy_of_the_held_out_items(monkeypatch, layout):
     assert area["before"] == pytest.approx(1 - (0 + 1 + 4 + 2) / 16)
 
 
-def test_accuracy_of_lists_without_ranks(monkeypatch, layout):
+def test_accuracy_of_lists_without_ranks(layout):
     clean = Run(Experiment(), "VBPR", 10, 3)
     layout.test_ranks(clean).unlink()
     held_out = read_held_out(layout, clean)
     assert held_out.ranks.tolist() == [0, 1, NOT_LISTED, 2] and held_out.negatives is None
-    assert evaluate(monkeypatch, layout, "--metric", "accuracy", "--list_of_k", "1", "3") == 0
+    assert evaluate(layout, "--metric", "accuracy", "--list_of_k", "1", "3") == 0
     table = read(layout, "accuracy", "original")
     assert table["metric"].tolist() == ["hr", "hr", "ndcg", "ndcg"]
     assert table["score"].tolist()[:2] == [0.25, 0.75]
@@ -199,9 +196,9 @@ def test_accuracy_of_lists_without_ranks(monkeypatch, layout):
     assert row(attacked, metric="hr", k=3)["before"] == 0.75
 
 
-def test_bias_of_a_clean_run(monkeypatch, layout):
+def test_bias_of_a_clean_run(layout):
     arguments = ("--metric", "bias", "--list_of_k", "1", "3", "--experiment_name", "original")
-    assert evaluate(monkeypatch, layout, *arguments) == 0
+    assert evaluate(layout, *arguments) == 0
     table = read(layout, "bias", "original")
     assert list(table) == ["metric", "k", "score", "ci_low", "ci_high"]
     assert table["metric"].tolist() == [
@@ -219,8 +216,8 @@ def test_bias_of_a_clean_run(monkeypatch, layout):
     assert table[table["metric"].isin(["coverage", "gini"])][["ci_low", "ci_high"]].isna().all(None)
 
 
-def test_bias_of_an_attacked_run_is_tested_against_the_clean_one(monkeypatch, layout, capsys):
-    assert evaluate(monkeypatch, layout, "--metric", "bias", "--list_of_k", "1", "3") == 0
+def test_bias_of_an_attacked_run_is_tested_against_the_clean_one(layout, capsys):
+    assert evaluate(layout, "--metric", "bias", "--list_of_k", "1", "3") == 0
     table = read(layout, "bias", ATTACK)
     for metric, of_item in (("arp", POPULARITY), ("aplt", np.isin(np.arange(6), TAIL))):
         before, after = of_item[CLEAN].mean(axis=1), of_item[ATTACKED].mean(axis=1)
@@ -241,9 +238,9 @@ def test_bias_of_an_attacked_run_is_tested_against_the_clean_one(monkeypatch, la
     assert "bias, K = 3" in shown and "gini" in shown
 
 
-def test_a_data_set_without_images(monkeypatch, without_images, capsys):
+def test_a_data_set_without_images(without_images, capsys):
     layout = without_images
-    assert evaluate(monkeypatch, layout, "--metric", "all", "--list_of_k", "1", "3") == 0
+    assert evaluate(layout, "--metric", "all", "--list_of_k", "1", "3") == 0
     shown = capsys.readouterr().out
     assert shown.count("no CHR and nCDCG: they need") == 1
     runs = {"original_top3_ep0_Pop", "original_top3_ep100_BPRMF"}
@@ -255,7 +252,7 @@ def test_a_data_set_without_images(monkeypatch, without_images, capsys):
 
 
 @pytest.mark.parametrize("what", ["item_ids.tsv", "images"])
-def test_items_that_nobody_interacted_with_count(monkeypatch, without_images, what):
+def test_items_that_nobody_interacted_with_count(without_images, what):
     layout = without_images
     if what == "images":
         layout.images.mkdir(parents=True)
@@ -263,14 +260,14 @@ def test_items_that_nobody_interacted_with_count(monkeypatch, without_images, wh
             (layout.images / f"{item}.jpg").touch()
     else:
         layout.item_map.write_text("id\toriginal\n" + "".join(f"{i}\tfilm {i}\n" for i in range(8)))
-    assert evaluate(monkeypatch, layout, "--metric", "bias", "--list_of_k", "3") == 0
+    assert evaluate(layout, "--metric", "bias", "--list_of_k", "3") == 0
     table = pd.read_csv(layout.metric("bias", Run(Experiment(), "BPRMF", 100, 3)), sep="\t")
     assert row(table, metric="coverage")["score"] == 6 / 8
 
 
 @pytest.mark.parametrize("metric", ["chr", "ncdcg"])
-def test_categories_need_classes(monkeypatch, without_images, capsys, metric):
-    assert evaluate(monkeypatch, without_images, "--metric", metric) == 2
+def test_categories_need_classes(without_images, capsys, metric):
+    assert evaluate(without_images, "--metric", metric) == 2
     error = capsys.readouterr().err
     assert f"{metric} needs {without_images.classes(Experiment())}" in error
     assert "classify_extract.py" in error and error.count("\n") == 1
@@ -278,7 +275,7 @@ def test_categories_need_classes(monkeypatch, without_images, capsys, metric):
 
 
 @pytest.mark.skipif(not MOVIELENS.is_dir(), reason="needs movielens-500")
-def test_bias_of_the_most_popular_films_against_pandas(monkeypatch, tmp_path):
+def test_bias_of_the_most_popular_films_against_pandas(tmp_path):
     layout = Layout("movielens-500", tmp_path)
     layout.data.parent.mkdir()
     layout.data.symlink_to(MOVIELENS)
@@ -288,7 +285,7 @@ def test_bias_of_the_most_popular_films_against_pandas(monkeypatch, tmp_path):
     unseen[train[0], train[1]] = -1
     run = Run(Experiment(), "Pop", 0, 20)
     write_run(layout, run, np.argsort(-unseen, axis=1, kind="stable")[:, :20])
-    assert evaluate(monkeypatch, layout, "--metric", "bias", "--topk", "20") == 0
+    assert evaluate(layout, "--metric", "bias", "--topk", "20") == 0
 
     lists = pd.read_csv(layout.recommendations(run), sep="\t", names=["user", "item", "score"])
     ranked = popularity.sort_values(ascending=False, kind="stable")
@@ -306,12 +303,12 @@ def test_bias_of_the_most_popular_films_against_pandas(monkeypatch, tmp_path):
         assert row(table, metric=metric, k=20)["score"] == pytest.approx(value)
 
 
-def test_all_runs_of_a_named_experiment_and_no_other(monkeypatch, layout):
+def test_all_runs_of_a_named_experiment_and_no_other(layout):
     seed, frozen = {"seed": 1}, {"protocol": "test_time"}
     attack = Experiment.parse(ATTACK)
     for options in (seed, frozen):
         write_run(layout, Run(attack, "VBPR", 10, 3, **options), ATTACKED, RANKS_AFTER)
-    assert evaluate(monkeypatch, layout, "--metric", "chr", "--experiment_name", ATTACK) == 0
+    assert evaluate(layout, "--metric", "chr", "--experiment_name", ATTACK) == 0
     assert {path.stem for path in (layout.root / "chr" / "toy").glob("*.tsv")} == {
         f"{ATTACK}_top3_ep10_VBPR",
         f"{ATTACK}_top3_ep10_VBPR_seed1",
@@ -322,19 +319,19 @@ def test_all_runs_of_a_named_experiment_and_no_other(monkeypatch, layout):
     assert row(read(layout, "chr", ATTACK, **frozen), classId=7, k=1)["change"] == 0.5
 
 
-def test_second_time_is_skipped_unless_something_changed(monkeypatch, layout, capsys):
+def test_second_time_is_skipped_unless_something_changed(layout, capsys):
     arguments = ("--metric", "all", "--experiment_name", "original")
-    assert evaluate(monkeypatch, layout, *arguments) == 0
+    assert evaluate(layout, *arguments) == 0
     first = capsys.readouterr().out
     assert first.count("wrote") == 4
-    assert evaluate(monkeypatch, layout, *arguments) == 0
+    assert evaluate(layout, *arguments) == 0
     second = capsys.readouterr().out
     assert second.count("is up to date") == 4 and "wrote" not in second
     assert [line for line in first.splitlines() if line.startswith("hr")] == [
         line for line in second.splitlines() if line.startswith("hr")
     ]
     write_run(layout, Run(Experiment(), "VBPR", 10, 3), ATTACKED, RANKS_BEFORE)
-    assert evaluate(monkeypatch, layout, *arguments) == 0
+    assert evaluate(layout, *arguments) == 0
     third = capsys.readouterr().out
     assert third.count("wrote") == 3 and third.count("is up to date") == 1  # the ranks are the same
 
@@ -353,8 +350,8 @@ def test_published_command_line(monkeypatch, layout, capsys):
     assert "label 9" in first_row
 
 
-def test_default_ks_end_at_the_length_of_the_lists(monkeypatch, layout):
-    assert evaluate(monkeypatch, layout, "--metric", "chr", "--experiment_name", "original") == 0
+def test_default_ks_end_at_the_length_of_the_lists(layout):
+    assert evaluate(layout, "--metric", "chr", "--experiment_name", "original") == 0
     assert read(layout, "chr", "original")["k"].unique().tolist() == [1]
 
 
@@ -370,26 +367,24 @@ def test_default_ks_end_at_the_length_of_the_lists(monkeypatch, layout):
         (["--dataset", "absent"], "no data set at"),
     ],
 )
-def test_bad_options_are_one_line_and_leave_nothing(
-    monkeypatch, layout, capsys, arguments, message
-):
-    assert evaluate(monkeypatch, layout, *arguments) == 2
+def test_bad_options_are_one_line_and_leave_nothing(layout, capsys, arguments, message):
+    assert evaluate(layout, *arguments) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (layout.root / "ncdcg").exists()
 
 
-def test_an_item_beyond_the_catalogue(monkeypatch, layout, capsys):
+def test_an_item_beyond_the_catalogue(layout, capsys):
     items = CLEAN.copy()
     items[2, 1] = 6
     write_run(layout, Run(Experiment(), "VBPR", 10, 3), items)
-    assert evaluate(monkeypatch, layout, "--metric", "chr") == 2
+    assert evaluate(layout, "--metric", "chr") == 2
     assert "user 2 is recommended item 6, but the catalogue ends at 5" in capsys.readouterr().err
 
 
-def test_unlike_users_are_not_compared(monkeypatch, layout, capsys):
+def test_unlike_users_are_not_compared(layout, capsys):
     write_run(layout, Run(Experiment(), "VBPR", 10, 3), CLEAN[:3], RANKS_BEFORE[:3])
-    assert evaluate(monkeypatch, layout, "--metric", "chr", "--experiment_name", ATTACK) == 2
+    assert evaluate(layout, "--metric", "chr", "--experiment_name", ATTACK) == 2
     assert "hold different users" in capsys.readouterr().err
 
 
@@ -422,14 +417,12 @@ def test_command_of_a_defended_extractor_names_its_model(tmp_path):
     assert "--origin_class 774 --target_class 770 --defence 1 --model_dir madry" in command
 
 
-def test_suggested_commands_have_the_options_of_stage_1_and_stand_there_once(
-    monkeypatch, layout, capsys
-):
+def test_suggested_commands_have_the_options_of_stage_1_and_stand_there_once(layout, capsys):
     given = "--defense 0 --model_file 'my nets/a.pt' --gpu -1"
     record = {"options": {}, "inputs": {}, "outputs": {}}
     record["command"] = f"python -u classify_extract.py --dataset other --root x {given} --force"
     record_path(layout.classes(Experiment())).write_text(json.dumps(record))
-    assert evaluate(monkeypatch, layout, "--metric", "all", "--k", "3", "--min_items", "1") == 0
+    assert evaluate(layout, "--metric", "all", "--k", "3", "--min_items", "1") == 0
     commands = [line for line in capsys.readouterr().out.splitlines() if "attack_type" in line]
     pairs = [command.partition(" --attack_type pgd ")[2] for command in commands]
     assert pairs and len(set(pairs)) == len(pairs)
@@ -451,13 +444,13 @@ def test_what_rounding_leaves_of_zero_is_printed_as_zero():
     assert format_number(-1.5e-9) == "-1.5e-09" and number(-1.5e-9) == "−1.5e−9"
 
 
-def test_a_pair_from_popular_to_unpopular_is_warned_of(monkeypatch, layout, capsys):
+def test_a_pair_from_popular_to_unpopular_is_warned_of(layout, capsys):
     # In the top 3 of clean lists there are 1.0 items of class 7, 1.25 of class 8 and .75 of class 9.
     upwards = Experiment.parse(ATTACK.replace("_7_9_", "_7_8_"))
     downwards, untargeted = Experiment.parse(ATTACK), Experiment.parse("pgd_7_any_eps8.0")
     assert downwards.origin == 7 and downwards.target == 9
     assert reversed_pair(layout, downwards) == ""  # no CHR of clean lists is there yet
-    assert evaluate(monkeypatch, layout, "--metric", "chr", "--list_of_k", "1", "3") == 0
+    assert evaluate(layout, "--metric", "chr", "--list_of_k", "1", "3") == 0
     errors = capsys.readouterr().err
     assert errors.count("warning") == errors.count("\n") == 1
     assert "the origin class 7 is recommended more than the target 9 (CHR@3 1 and 0.75" in errors

@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import summarize
-from src import cli
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
 from src.measures.exports import NUMBERS, export_summary, require_libraries, scalars_of
+from tests.scripts import run_script
 
 
 @pytest.fixture
@@ -98,7 +97,6 @@ def test_a_missing_library_is_one_line_before_anything_is_read(layout, monkeypat
     with pytest.raises(UserError, match=r"this needs pyarrow.* -r requirements-extras\.txt"):
         require_libraries(["parquet"])
     layout.data.mkdir(parents=True)
-    monkeypatch.setattr(sys, "argv", ["summarize.py", "--dataset", "toy", "--export", "parquet"])
-    assert cli.run(summarize.main) == 2
+    assert run_script("summarize", "--dataset", "toy", "--export", "parquet") == 2
     error = capsys.readouterr().err
     assert "this needs pyarrow" in error and error.count("\n") == 1

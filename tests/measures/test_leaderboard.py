@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from src.artifacts.errors import UserError
+from src.artifacts.tables import write_table
 from src.measures.leaderboard import (
     COLUMNS,
     best_known,
@@ -14,7 +15,6 @@ from src.measures.leaderboard import (
     submitted_rows,
     with_bounds,
     with_submissions,
-    write_results,
 )
 
 
@@ -137,7 +137,7 @@ def test_order_and_marks():
 
 def test_results_are_read_as_they_were_written(tmp_path):
     written = table(row(), row(scope="all"))
-    write_results(written, tmp_path / "plain.tsv")
+    write_table(tmp_path / "plain.tsv", written)
     pd.testing.assert_frame_equal(read_results(tmp_path / "plain.tsv"), written, check_dtype=False)
     (tmp_path / "other.tsv").write_text("entry\tplace\nplain\tin front\n")
     with pytest.raises(UserError, match="its columns are not entry place"):

@@ -1,14 +1,11 @@
 """Ranks of conditions by leakage."""
 
-import sys
-
 import pandas as pd
 import pytest
 
-import summarize
 from src.artifacts.errors import UserError
-from src.cli import run
 from src.measures.leak_ranks import leak_ranks, mean_leak_ranks
+from tests.scripts import run_script
 
 MEANS = pd.DataFrame(
     {"model": ["plain", "pruned", "noisy"], "images": [4, 4, 4]}
@@ -65,18 +62,16 @@ def test_trainings_of_other_conditions_are_refused():
             mean_leak_ranks([CONDITIONS, other])
 
 
-def test_the_script_writes_the_ranks(tmp_path, monkeypatch, capsys):
+def test_the_script_writes_the_ranks(tmp_path, capsys):
     source, table = tmp_path / "conditions.tsv", tmp_path / "results" / "semsim.tsv"
     CONDITIONS.to_csv(source, sep="\t", index=False)
-    monkeypatch.setattr(sys, "argv", ["summarize.py", "--leaks", str(source), str(table)])
-    assert run(summarize.main) == 0
+    assert run_script("summarize", "--leaks", source, table) == 0
     written = pd.read_csv(table, sep="\t")
     assert list(written["model"]) == ["plain", "noisy", "pruned"]
     assert "psnr_untransformed_rank" in written and "mse_low" not in written
     shown = capsys.readouterr().out
     assert "psnr_rank" in shown and "untransformed" not in shown
     source.unlink()
-    assert run(summarize.main) == 2
-    monkeypatch.setattr(sys, "argv", ["summarize.py", "--leaks", str(table)])
-    assert run(summarize.main) == 2
+    assert run_script("summarize", "--leaks", source, table) == 2
+    assert run_script("summarize", "--leaks", table) == 2
     assert "name one before it" in capsys.readouterr().err

@@ -1,8 +1,6 @@
 """The table of promotion against a count by hand, who knew what, and signs of attacks that failed."""
 
-import importlib
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,7 +10,6 @@ import pytest
 
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
-from src.cli import run
 from src.measures.attack_failures import indicators
 from src.measures.attack_records import resembles
 from src.measures.promotion import NOT_EVALUATED, read_promotion
@@ -20,6 +17,7 @@ from src.measures.promotion_text import knowledge, promotion_overview, sentence
 from src.measures.threats import is_control, threat_of
 from src.measures.trace import trace
 from tests.recommenders.test_delta import recommender
+from tests.scripts import run_script
 from tests.small_shops import write_attack, write_shop
 
 IDS = np.array([3, 7, 14])
@@ -33,21 +31,8 @@ CLEAN_RUN = Run(Experiment(), "VBPR", EPOCHS)
 
 
 def audit(root, *options: object) -> int:
-    command = [
-        "promotion",
-        "--root",
-        root,
-        "--dataset",
-        "shop",
-        "--epoch",
-        EPOCHS,
-        "--k",
-        K,
-        *options,
-    ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", list(map(str, command)))
-        return run(importlib.import_module("audits.promotion").main)
+    common = ("--root", root, "--dataset", "shop", "--epoch", EPOCHS, "--k", K)
+    return run_script("audits.promotion", *common, *options)
 
 
 def attacked_features(step: float) -> np.ndarray:

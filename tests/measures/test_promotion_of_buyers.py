@@ -1,7 +1,5 @@
 """Promotion through the users' own items (ACF), against scores of every user for every changed item."""
 
-import importlib
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +8,13 @@ import pytest
 
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
-from src.cli import run
 from src.datasets.interactions import Interactions
 from src.measures.promotion import read_promotion
 from src.recommenders.acf import ACF
 from src.recommenders.data import TrainingData
 from src.recommenders.hyperparameters import NetworkHyperparameters
 from src.recommenders.weights import Weights, fresh_moments
+from tests.scripts import run_script
 from tests.small_shops import write_attack, write_shop
 
 K, EPOCHS, TARGET = 5, 4, 9
@@ -79,10 +77,8 @@ def shop(tmp_path) -> Layout:
 
 
 def audit(root: Path, *options: object) -> int:
-    command = f"promotion --root {root} --dataset shop --epoch {EPOCHS} --k {K}".split()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [*command, *map(str, options)])
-        return run(importlib.import_module("audits.promotion").main)
+    common = ("--root", root, "--dataset", "shop", "--epoch", EPOCHS, "--k", K)
+    return run_script("audits.promotion", *common, *options)
 
 
 def test_rows_say_how_many_buyers_are_shown_the_target(shop):

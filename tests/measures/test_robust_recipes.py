@@ -1,17 +1,15 @@
 """Comparison of recipes over seeds: means, intervals and differences by hand."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-import summarize
 from src.artifacts.errors import UserError
-from src.cli import run
-from src.measures.robust_accuracy import COLUMNS, write_tables
+from src.artifacts.tables import write_tables
+from src.measures.robust_accuracy import COLUMNS
 from src.measures.robust_recipes import compared_recipes, comparison_overview, write_comparison
+from tests.scripts import run_script
 
 ACCURACY = {"plain": (80.0, 82.0, 84.0), "arp": (70.0, 75.0, 71.0)}
 
@@ -51,13 +49,10 @@ def test_differences_are_taken_over_the_seeds_that_both_have():
     assert compared.loc["arp", "clean"]["change"] == pytest.approx(np.mean([75 - 82, 71 - 84]))
 
 
-def test_the_script_writes_the_comparison(tmp_path, monkeypatch, capsys):
+def test_the_script_writes_the_comparison(tmp_path, capsys):
     source = tmp_path / "arp.tsv"
     write_tables({source: table()})
-    monkeypatch.setattr(
-        sys, "argv", ["summarize.py", "--robust_accuracy", str(source), "--baseline", "plain"]
-    )
-    assert run(summarize.main) == 0
+    assert run_script("summarize", "--robust_accuracy", source, "--baseline", "plain") == 0
     assert "82.0 ± 5.0" in capsys.readouterr().out
     written = pd.read_csv(tmp_path / "arp_summary.tsv", sep="\t")
     assert list(written["recipe"].unique()) == ["plain", "arp"] and len(written) == 4

@@ -1,8 +1,5 @@
 """Stage 5 from the command line: success rate and feature loss of an attacked experiment."""
 
-import importlib
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,17 +9,14 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
-from src.cli import run
+from tests.scripts import run_script
 
 NAME = "pgd_774_770_eps8.0_eps_it8.0_nb_it10_linf"
 OPTIONS = ["--attack_type", "pgd", "--eps", "8"]
 
 
 def script(name, root, *arguments):
-    command = [name, "--root", root, "--dataset", "shop"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [*map(str, command), *map(str, arguments)])
-        return run(importlib.import_module(name).main)
+    return run_script(name, "--root", root, "--dataset", "shop", *arguments)
 
 
 def classes(ids, numbers, probability):

@@ -1,7 +1,6 @@
 import itertools
 import json
 import math
-import sys
 
 import numpy as np
 import pandas as pd
@@ -9,8 +8,6 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-import summarize
-from src import cli
 from src.artifacts.classes import Classes, write_attacked_classes, write_classes
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
@@ -22,6 +19,7 @@ from src.measures.measures import category_values
 from src.measures.summary import COLUMNS
 from src.measures.verdicts import verdict_text
 from src.metrics.effects import verdict
+from tests.scripts import run_script
 
 N_ITEMS, N_USERS, TOP = 12, 8, 4
 NUMBERS = np.repeat([7, 8, 9], 4)
@@ -79,11 +77,10 @@ def layout(tmp_path):
     return layout
 
 
-def summarise(monkeypatch, layout, *arguments):
+def summarise(layout, *arguments):
     """Run summarize.py; return (exit code, the written table or None)."""
-    common = ["--dataset", "toy", "--root", str(layout.root), "--list_of_k", "2", "4"]
-    monkeypatch.setattr(sys, "argv", ["summarize.py", *common, *arguments])
-    code = cli.run(summarize.main)
+    common = ("--dataset", "toy", "--root", layout.root, "--list_of_k", 2, 4)
+    code = run_script("summarize", *common, *arguments)
     return code, pd.read_csv(layout.summary, sep="\t") if layout.summary.is_file() else None
 
 
@@ -96,7 +93,7 @@ def row(table, metric="chr", k=4.0, **where):
 
 
 @pytest.mark.parametrize("protocol", ["retrained", "test_time"])
-def test_seeds_are_compared_with_seeds_and_noise_is_taken_off(monkeypatch, layout, protocol):
+def test_seeds_are_compared_with_seeds_and_noise_is_taken_off(layout, protocol):
     before, after, noise = [8, 10, 9], [16, 17, 19], [9, 11, 9]
     write_images(layout, Experiment.parse(NOISE))
     for seed in range(3):
@@ -104,7 +101,7 @@ def test_seeds_are_compared_with_seeds_and_noise_is_taken_off(monkeypatch, layou
         write_lists(layout, run_of(PGD, seed, protocol), lists_with_mean(after[seed]))
         write_lists(layout, run_of(NOISE, seed, protocol), lists_with_mean(noise[seed]))
     write_lists(layout, run_of("original", 3), lists_with_mean(30))  # of no attack
-    code, table = summarise(monkeypatch, layout)
+    code, table = summarise(layout)
     assert code == 0
     assert tuple(table) == COLUMNS
     assert len(table) == 2 * (5 * 2 + 1)
@@ -132,22 +129,22 @@ def test_seeds_are_compared_with_seeds_and_noise_is_taken_off(monkeypatch, layou
     assert control[["net_effect", "verdict"]].isna().all()
 
 
-def test_the_interval_of_seeds_alone_is_students(monkeypatch, layout):
+def test_the_interval_of_seeds_alone_is_students(layout):
     """All users of a seed have equal changes, so that only the seeds differ."""
     for seed, hits in enumerate([2, 1, 3]):
         write_lists(layout, run_of("original", seed), np.zeros(N_USERS, int))
         write_lists(layout, run_of(PGD, seed), np.full(N_USERS, hits))
-    found = row(summarise(monkeypatch, layout)[1])
+    found = row(summarise(layout)[1])
     low, high = stats.ttest_1samp([2, 1, 3], 0).confidence_interval(0.95)
     assert [found["low"], found["high"]] == pytest.approx([low, high], rel=1e-5)
     assert found["sd_recommender"] == 1 and found["sd_user"] == 0
 
 
-def test_one_run_has_no_interval_and_its_users_only_agree(monkeypatch, layout):
+def test_one_run_has_no_interval_and_its_users_only_agree(layout):
     clean, attacked = np.array([1, 0, 0, 1, 2, 0, 0, 1]), np.array([2, 2, 0, 1, 3, 1, 0, 2])
     write_lists(layout, run_of("original"), clean)
     write_lists(layout, run_of(PGD, protocol="test_time"), attacked)
-    found = row(summarise(monkeypatch, layout)[1])
+    found = row(summarise(layout)[1])
     assert found["change"] == 0.75 and found["seeds"] == 1
     assert found[["p_value", "low", "high", "net_effect", "p_holm"]].isna().all()
     assert (found["verdict"], found["weakest_level"]) == ("undecided", "no noise control")
@@ -155,7 +152,7 @@ def test_one_run_has_no_interval_and_its_users_only_agree(monkeypatch, layout):
     assert found["p_within_run"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_noise_counts_with_the_seeds_of_the_attack(monkeypatch, layout):
+def test_noise_counts_with_the_seeds_of_the_attack(layout):
     """Only seeds with both are compared, since another seed changes the lists too."""
     write_images(layout, Experiment.parse(NOISE))
     for seed, total in enumerate([8, 16, 8]):
@@ -164,7 +161,7 @@ def test_noise_counts_with_the_seeds_of_the_attack(monkeypatch, layout):
         write_lists(layout, run_of(PGD, seed), lists_with_mean(total))
     for seed, total in ((1, 17), (2, 9)):
         write_lists(layout, run_of(NOISE, seed), lists_with_mean(total))
-    found = row(summarise(monkeypatch, layout)[1], attack=PGD)
+    found = row(summarise(layout)[1], attack=PGD)
     assert found["noise_effect"] == 1 / N_USERS and found["net_effect"] == 7 / N_USERS
     assert (found["seeds"], found["recommender_seeds"]) == (2, 1)
 
@@ -190,9 +187,9 @@ def other_trainings(layout, totals, *, seed_of=lambda training: training):
     return names[1:]
 
 
-def test_a_verdict_on_one_training_names_the_level_it_does_not_cover(monkeypatch, layout, capsys):
+def test_a_verdict_on_one_training_names_the_level_it_does_not_cover(layout, capsys):
     other_trainings(layout, [(8, 16, 8)])
-    _, table = summarise(monkeypatch, layout)
+    _, table = summarise(layout)
     found = row(table, attack=PGD)
     assert (found["verdict"], found["weakest_level"]) == ("effect", "1 extractor training")
     assert verdict_text(found) == "effect (1 extractor training)"
@@ -201,9 +198,9 @@ def test_a_verdict_on_one_training_names_the_level_it_does_not_cover(monkeypatch
     assert "nothing here is about another training" in said
 
 
-def test_trainings_decide(monkeypatch, layout, capsys):
+def test_trainings_decide(layout, capsys):
     others = other_trainings(layout, [(8, 16, 8), (9, 18, 9), (7, 15, 7), (8, 17, 8)])
-    code, table = summarise(monkeypatch, layout, "--trainings", *others)
+    code, table = summarise(layout, "--trainings", *others)
     assert code == 0
     found = row(table, attack=PGD)
     assert found["extractor_seeds"] == 4 and found["recommender_seeds"] == 2
@@ -243,11 +240,11 @@ def crossed(layout, gain):
                 write_lists(layout, run, hits)
 
 
-def test_pairs_of_classes_and_attack_seeds_are_crossed(monkeypatch, layout, capsys):
+def test_pairs_of_classes_and_attack_seeds_are_crossed(layout, capsys):
     """Class 8 has the places of a list that class 7 has not, so that it loses what 7 gains."""
     crossed(layout, {(7, 0): 1, (7, 1): 2, (8, 0): -1, (8, 1): 0, (9, 0): 0, (9, 1): 0})
     pairs = ["--pairs", "7:9", "8:9", "--placebos", "9:7"]
-    code, table = summarise(monkeypatch, layout, *pairs)
+    code, table = summarise(layout, *pairs)
     assert code == 0
     one = row(table, attack=PGD)
     assert (one["pairs"], one["attack_seeds"]) == (1, 2) and one["net_effect"] == 1.5
@@ -262,47 +259,47 @@ def test_pairs_of_classes_and_attack_seeds_are_crossed(monkeypatch, layout, caps
     placebo = row(table, attack="pgd_9_7_eps8.0_eps_it8.0_nb_it10_linf")
     assert placebo["placebo"] == "reversed" and np.isnan(placebo["p_holm"])
     assert "comparisons tested: 1" in capsys.readouterr().out
-    assert summarise(monkeypatch, layout, "--pairs", "7:9", "--placebos", "7:9")[0] == 2
+    assert summarise(layout, "--pairs", "7:9", "--placebos", "7:9")[0] == 2
 
 
-def test_trainings_that_disagree_leave_it_undecided(monkeypatch, layout):
+def test_trainings_that_disagree_leave_it_undecided(layout):
     others = other_trainings(layout, [(8, 16, 8), (9, 9, 9), (7, 8, 7)])
-    _, table = summarise(monkeypatch, layout, "--trainings", *others)
+    _, table = summarise(layout, "--trainings", *others)
     assert row(table, attack=PGD)["verdict"] == "undecided"
     assert row(table, attack=PGD)["p_within_run"] < 0.001
 
 
-def test_an_attack_that_does_what_noise_does_is_equivalent_to_it(monkeypatch, layout):
+def test_an_attack_that_does_what_noise_does_is_equivalent_to_it(layout):
     others = other_trainings(layout, [(8, 10, 10), (9, 10, 10), (7, 10, 10)])
-    _, table = summarise(monkeypatch, layout, "--trainings", *others)
+    _, table = summarise(layout, "--trainings", *others)
     found = row(table, attack=PGD)
     assert found["effect"] > 0 and found["net_effect"] == 0 and found["verdict"] == "equivalent"
 
 
-def test_one_training_does_not_count_twice(monkeypatch, layout, capsys):
+def test_one_training_does_not_count_twice(layout, capsys):
     (other,) = other_trainings(layout, [(8, 16, 8), (9, 18, 9)])
     record = record_path(layout.classes(Experiment()))
     copy = record_path(Layout(other, layout.root).classes(Experiment()))
     copy.write_text(record.read_text())
-    assert summarise(monkeypatch, layout, "--trainings", other)[0] == 2
+    assert summarise(layout, "--trainings", other)[0] == 2
     assert "are of one training" in capsys.readouterr().err
-    assert summarise(monkeypatch, layout, "--trainings", "toy")[0] == 2
+    assert summarise(layout, "--trainings", "toy")[0] == 2
     assert "named twice" in capsys.readouterr().err
 
 
-def test_trainings_on_other_interactions_are_refused(monkeypatch, layout, capsys):
+def test_trainings_on_other_interactions_are_refused(layout, capsys):
     (other,) = other_trainings(layout, [(8, 16, 8), (9, 18, 9)])
     for name in ("toy", other):
         Layout(name, layout.root).training_set.write_text(f"{len(name)}\n")
-    assert summarise(monkeypatch, layout, "--trainings", other)[0] == 2
+    assert summarise(layout, "--trainings", other)[0] == 2
     assert "hold other interactions" in capsys.readouterr().err
 
 
-def test_ncdcg_hr_ndcg_and_auc(monkeypatch, layout):
+def test_ncdcg_hr_ndcg_and_auc(layout):
     hits, ranks = np.array([2, 1, 0, 0, 0, 0, 0, 0]), np.array([0, 1, 3, 4, 4, 4, 4, 4])
     write_lists(layout, run_of("original"), hits, ranks)
     write_lists(layout, run_of(PGD, protocol="test_time"), hits, ranks)
-    _, table = summarise(monkeypatch, layout)
+    _, table = summarise(layout)
     second = 1 / math.log2(3)
     assert row(table, "ncdcg", 2)["before"] == pytest.approx((1 + 1 / (1 + second)) / 8, rel=1e-5)
     assert row(table, "hr", 2)["before"] == pytest.approx(2 / 8)
@@ -314,13 +311,13 @@ def test_ncdcg_hr_ndcg_and_auc(monkeypatch, layout):
 
 
 @pytest.mark.parametrize(("attack", "controlled"), [(FGSM_2, False), (CW, False), (PGD, True)])
-def test_noise_is_the_control_of_attacks_with_its_budget(monkeypatch, layout, attack, controlled):
+def test_noise_is_the_control_of_attacks_with_its_budget(layout, attack, controlled):
     write_images(layout, Experiment.parse(attack))
     write_images(layout, Experiment.parse(NOISE))
     write_lists(layout, run_of("original"), lists_with_mean(8))
     for experiment in (attack, NOISE):
         write_lists(layout, run_of(experiment, protocol="test_time"), lists_with_mean(9))
-    found = row(summarise(monkeypatch, layout)[1], attack=attack)
+    found = row(summarise(layout)[1], attack=attack)
     assert np.isnan(found["net_effect"]) != controlled
 
 
@@ -328,33 +325,31 @@ LIKE_CW = "noise_7_9_like_cw_conf0_lr0.005_c0.01_max_it1000"
 
 
 @pytest.mark.parametrize(("attack", "controlled"), [(CW, True), (f"{CW}_search9", False)])
-def test_noise_like_an_attack_without_a_budget_is_its_control(
-    monkeypatch, layout, attack, controlled
-):
+def test_noise_like_an_attack_without_a_budget_is_its_control(layout, attack, controlled):
     write_lists(layout, run_of("original"), lists_with_mean(8))
     for experiment in (attack, NOISE, LIKE_CW):
         write_images(layout, Experiment.parse(experiment))
         write_lists(layout, run_of(experiment, protocol="test_time"), lists_with_mean(9))
-    found = row(summarise(monkeypatch, layout)[1], attack=attack)
+    found = row(summarise(layout)[1], attack=attack)
     assert np.isnan(found["net_effect"]) != controlled
 
 
-def test_the_budget_is_that_of_the_manifest(monkeypatch, layout):
+def test_the_budget_is_that_of_the_manifest(layout):
     """An attack without a budget in its name finds its control by the record of stage 3."""
     attack, noise = "other_7_9_mild", "noise_7_9_eps200.0_l2"
     write_lists(layout, run_of("original"), lists_with_mean(8))
     for experiment in (attack, noise, NOISE):
         write_images(layout, Experiment.parse(experiment))
         write_lists(layout, run_of(experiment, protocol="test_time"), lists_with_mean(9))
-    assert np.isnan(row(summarise(monkeypatch, layout)[1], attack=attack)["noise_effect"])
+    assert np.isnan(row(summarise(layout)[1], attack=attack)["noise_effect"])
     classes = layout.classes(Experiment.parse(attack))
     options = {"budget": {"eps": 200.0, "norm": "2"}}
     Manifest.of("classify_extract_attack", options, []).write([classes])
-    found = row(summarise(monkeypatch, layout, "--force")[1], attack=attack)
+    found = row(summarise(layout, "--force")[1], attack=attack)
     assert found["noise_effect"] == pytest.approx(1 / N_USERS)
 
 
-def test_rows_of_all_extractors_and_recommenders_in_a_stable_order(monkeypatch, layout):
+def test_rows_of_all_extractors_and_recommenders_in_a_stable_order(layout):
     madry = f"madry_{PGD}"
     write_images(layout, Experiment.parse(madry))
     for model in ("VBPR", "AMR"):
@@ -363,7 +358,7 @@ def test_rows_of_all_extractors_and_recommenders_in_a_stable_order(monkeypatch, 
             for protocol in ("test_time", "retrained"):
                 run = run_of(attacked, protocol=protocol, model=model)
                 write_lists(layout, run, lists_with_mean(16))
-    _, table = summarise(monkeypatch, layout)
+    _, table = summarise(layout)
     keys = table[["extractor", "attack", "recommender", "protocol"]].drop_duplicates()
     assert keys.to_numpy().tolist() == [
         [extractor, PGD, model, protocol]
@@ -378,63 +373,63 @@ def test_rows_of_all_extractors_and_recommenders_in_a_stable_order(monkeypatch, 
     assert table["k"].tolist()[:4] == [2, 4, 2, 4]
 
 
-def test_without_classes_or_features_the_outcome_is_empty(monkeypatch, layout):
+def test_without_classes_or_features_the_outcome_is_empty(layout):
     write_lists(layout, run_of("original"), lists_with_mean(8))
     write_lists(layout, run_of(PGD), lists_with_mean(16))
     layout.features(Experiment.parse(PGD)).unlink()
-    found = row(summarise(monkeypatch, layout)[1])
+    found = row(summarise(layout)[1])
     assert found["success_rate"] == 75 and np.isnan(found["feature_loss"])
     layout.classes(Experiment.parse(PGD)).unlink()
-    assert np.isnan(row(summarise(monkeypatch, layout)[1])["success_rate"])
+    assert np.isnan(row(summarise(layout)[1])["success_rate"])
 
 
-def test_an_attacked_run_without_its_clean_one_is_named(monkeypatch, layout, capsys):
+def test_an_attacked_run_without_its_clean_one_is_named(layout, capsys):
     write_lists(layout, run_of("original"), lists_with_mean(8))
     for seed in (0, 1):
         write_lists(layout, run_of(PGD, seed), lists_with_mean(16))
-    code, table = summarise(monkeypatch, layout)
+    code, table = summarise(layout)
     assert code == 0 and row(table)["seeds"] == 1
     assert f"left out {PGD}_top4_ep10_VBPR_seed1" in capsys.readouterr().out
     layout.recommendations(run_of("original")).unlink()
-    assert summarise(monkeypatch, layout)[0] == 2
+    assert summarise(layout)[0] == 2
     assert "has its clean run beside it" in capsys.readouterr().err
 
 
-def test_several_configurations_must_be_chosen_from(monkeypatch, layout, capsys):
+def test_several_configurations_must_be_chosen_from(layout, capsys):
     for epochs in (10, 20):
         for experiment in ("original", PGD):
             run = Run(Experiment.parse(experiment), "VBPR", epochs, TOP)
             write_lists(layout, run, lists_with_mean(epochs))
-    code, table = summarise(monkeypatch, layout)
+    code, table = summarise(layout)
     assert code == 2 and table is None
     error = capsys.readouterr().err
     assert "10 epochs, top 4, corrected, published; 20 epochs, top 4, corrected, published" in error
     assert "--epochs" in error and error.count("\n") == 1
-    assert row(summarise(monkeypatch, layout, "--epoch", "20")[1])["before"] == 20 / N_USERS
+    assert row(summarise(layout, "--epoch", "20")[1])["before"] == 20 / N_USERS
 
 
-def test_options_are_part_of_a_configuration(monkeypatch, layout, capsys):
+def test_options_are_part_of_a_configuration(layout, capsys):
     for options, total in (("", 8), ("_K8_lr0.05", 9)):
         for experiment in ("original", PGD):
             write_lists(layout, run_of(experiment, options=options), lists_with_mean(total))
-    assert summarise(monkeypatch, layout)[0] == 2
+    assert summarise(layout)[0] == 2
     error = capsys.readouterr().err
     assert "10 epochs, top 4, corrected, K8_lr0.05; 10 epochs, top 4, corrected, published" in error
     assert "--options" in error
     for options, total in (("published", 8), ("K8_lr0.05", 9)):
-        code, table = summarise(monkeypatch, layout, "--options", options)
+        code, table = summarise(layout, "--options", options)
         assert code == 0 and row(table)["before"] == total / N_USERS
-    assert summarise(monkeypatch, layout, "--options", "K9")[0] == 2
+    assert summarise(layout, "--options", "K9")[0] == 2
     assert "no attacked run of that configuration has lists" in capsys.readouterr().err
 
 
-def test_recommenders_that_were_not_attacked_are_left_out(monkeypatch, layout):
+def test_recommenders_that_were_not_attacked_are_left_out(layout):
     write_lists(layout, run_of("original"), lists_with_mean(8))
     write_lists(layout, run_of(PGD), lists_with_mean(16))
     for epochs in (50, 100):
         write_lists(layout, Run(Experiment(), "BPRMF", epochs, TOP), lists_with_mean(8))
     write_lists(layout, Run(Experiment(), "Pop", 0, 2), lists_with_mean(8))
-    code, table = summarise(monkeypatch, layout)
+    code, table = summarise(layout)
     assert code == 0
     assert table["recommender"].unique().tolist() == ["VBPR"]
     assert table["k"].max() == 4  # the shorter lists of Pop do not matter
@@ -447,38 +442,38 @@ def test_recommenders_that_were_not_attacked_are_left_out(monkeypatch, layout):
         (["--topk", "50"], "no attacked run of that configuration has lists"),
     ],
 )
-def test_bad_options(monkeypatch, layout, capsys, arguments, message):
+def test_bad_options(layout, capsys, arguments, message):
     write_lists(layout, run_of("original"), lists_with_mean(8))
     write_lists(layout, run_of(PGD), lists_with_mean(16))
-    code, table = summarise(monkeypatch, layout, *arguments)
+    code, table = summarise(layout, *arguments)
     assert code == 2 and table is None
     assert message in capsys.readouterr().err
 
 
-def test_no_lists_at_all(monkeypatch, layout, capsys):
-    assert summarise(monkeypatch, layout)[0] == 2
+def test_no_lists_at_all(layout, capsys):
+    assert summarise(layout)[0] == 2
     assert "run rec_generator.py first" in capsys.readouterr().err
 
 
-def test_unlike_users_are_not_compared(monkeypatch, layout, capsys):
+def test_unlike_users_are_not_compared(layout, capsys):
     write_lists(layout, run_of("original"), lists_with_mean(8))
     write_lists(layout, run_of(PGD), lists_with_mean(16)[:5])
-    assert summarise(monkeypatch, layout)[0] == 2
+    assert summarise(layout)[0] == 2
     assert "hold different users" in capsys.readouterr().err
 
 
-def test_second_time_is_skipped(monkeypatch, layout, capsys):
+def test_second_time_is_skipped(layout, capsys):
     write_lists(layout, run_of("original"), lists_with_mean(8))
     write_lists(layout, run_of(PGD), lists_with_mean(16))
-    summarise(monkeypatch, layout)
+    summarise(layout)
     first = capsys.readouterr().out
-    summarise(monkeypatch, layout)
+    summarise(layout)
     second = capsys.readouterr().out
     assert "wrote" in first and "is up to date" in second
     assert first.splitlines()[2:] == second.splitlines()[2:]
 
 
-def test_extractors_have_a_table_of_their_own(monkeypatch, layout):
+def test_extractors_have_a_table_of_their_own(layout):
     write_lists(layout, run_of("original"), lists_with_mean(8))
     write_lists(layout, run_of(PGD, protocol="test_time"), lists_with_mean(16))
     layout.images.mkdir(parents=True)
@@ -488,12 +483,12 @@ def test_extractors_have_a_table_of_their_own(monkeypatch, layout):
     record = {"benign": {"r1": 90.0}, "collapsed": False, "robustness": [score]}
     layout.results.mkdir(parents=True)
     layout.result("attack_ranking_original.json").write_text(json.dumps(record))
-    assert summarise(monkeypatch, layout, "--extractors", "original")[0] == 0
+    assert summarise(layout, "--extractors", "original")[0] == 0
     table = pd.read_csv(layout.result("robust_extractors.tsv"), sep="\t")
     assert table[
         ["extractor", "k", "ers", "items", "chr_before", "chr_change"]
     ].values.tolist() == [["original", 2, 60.0, 4, 1.0, 1.0]]
-    code, _ = summarise(monkeypatch, layout, "--extractors", "madry")
+    code, _ = summarise(layout, "--extractors", "madry")
     assert code == 2
 
 

@@ -8,13 +8,13 @@ import pytest
 
 import summarize
 from audits import trace
-from src import cli
 from src.artifacts.classes import Classes, write_attacked_classes, write_classes
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, fingerprint, record_path
 from src.artifacts.tables import TestRanks, TopK, write_test_ranks, write_top_k
+from tests.scripts import run_script
 
 N_USERS, TOP = 4, 2
 CLEAN = Experiment()
@@ -100,8 +100,7 @@ class Tree:
         )
 
     def run(self, module, *arguments):
-        self.monkeypatch.setattr(sys, "argv", [module.__name__.split(".")[-1] + ".py", *arguments])
-        return cli.run(module.main)
+        return run_script(module, *arguments)
 
     def trace(self, *arguments, table="summary"):
         return self.run(trace, str(self.layout.results / f"{table}.tsv"), *arguments)

@@ -1,6 +1,5 @@
 """Exchange with a checkout of MMRec: what is exported, and lists of scores that come back."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.tables import read_test_ranks, read_top_k, write_pairs
-from src.cli import run
+from tests.scripts import run_script
 
 TRAIN = np.array([[0, 0], [0, 1], [1, 1], [1, 2], [2, 0]])
 TEST = np.array([[0, 3], [1, 3], [2, 1]])
@@ -37,14 +36,10 @@ def layout(tmp_path) -> Layout:
 
 
 @pytest.fixture
-def call(layout, monkeypatch, tmp_path):
-    def call(verb: str, *words: str) -> int:
-        common = ["--dataset", "tiny", "--root", str(layout.root), "--topk", "2"]
-        common += ["--checkout", str(tmp_path / "MMRec")]
-        monkeypatch.setattr(sys, "argv", ["mmrec.py", verb, *common, *words])
-        return run(mmrec.main)
-
-    return call
+def call(layout, tmp_path):
+    common = ("--dataset", "tiny", "--root", layout.root, "--topk", 2)
+    checkout = ("--checkout", tmp_path / "MMRec")
+    return lambda verb, *words: run_script(mmrec, verb, *common, *checkout, *words)
 
 
 def exchanged(tmp_path: Path) -> Path:

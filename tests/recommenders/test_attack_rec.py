@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,8 @@ from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import record_path
 from src.artifacts.tables import TestRanks, read_ids, read_pairs, read_top_k, write_pairs
-from src.cli import run
 from src.measures.parameter_attacks import ParameterOutcome, ParameterStudy
+from tests.scripts import run_script
 
 MOVIELENS = Path(__file__).parents[2] / "shared/data/movielens-500"
 N_USERS, N_ITEMS, N_FEATURES = 24, 16, 8
@@ -70,11 +69,7 @@ def layout(tmp_path_factory) -> Layout:
 
 
 def call(script, layout: Layout, *arguments: str) -> int:
-    """Run a script in this process; return its exit code."""
-    with pytest.MonkeyPatch.context() as patch:
-        common = ["--dataset", layout.dataset, "--root", str(layout.root)]
-        patch.setattr(sys, "argv", [script.__file__, *common, *arguments])
-        return run(script.main)
+    return run_script(script, "--dataset", layout.dataset, "--root", layout.root, *arguments)
 
 
 @pytest.fixture
@@ -496,9 +491,7 @@ def test_a_control_of_other_options_is_refused(layout, attack, capsys):
 
 
 def test_help_is_there_before_any_recommender(capsys):
-    with pytest.raises(SystemExit) as stop:
-        call(parameters, Layout("none"), "--help")
-    assert stop.value.code == 0
+    assert call(parameters, Layout("none"), "--help") == 0
     assert "NAME=STEM" in capsys.readouterr().out
 
 

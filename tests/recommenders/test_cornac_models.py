@@ -1,22 +1,20 @@
 """Recommenders of Cornac: their matrices give Cornac's scores; others are refused by name."""
 
 import importlib.util
-import sys
 
 import numpy as np
 import pytest
 
-import rec_generator
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.tables import write_pairs
-from src.cli import run
 from src.measures.reliance_table import trained_recommenders
 from src.recommenders.cornac_models import FOLDED, REFUSED, row_name
 from src.recommenders.registry import RECOMMENDERS
 from tests.recommenders.test_recommender_contract import data_of
+from tests.scripts import run_script
 
 IS_ABSENT = importlib.util.find_spec("cornac") is None
 
@@ -34,10 +32,9 @@ def test_unknown_recommenders_name_those_that_are_there():
 
 
 @pytest.mark.skipif(not IS_ABSENT, reason="cornac is installed")
-def test_the_absent_library_is_one_line(monkeypatch, tmp_path, capsys):
-    words = ["--dataset", "tiny", "--root", str(tmp_path), "--model", "cornac:VMF"]
-    monkeypatch.setattr(sys, "argv", ["rec_generator.py", *words])
-    assert run(rec_generator.main) == 2
+def test_the_absent_library_is_one_line(tmp_path, capsys):
+    words = ("--dataset", "tiny", "--root", tmp_path, "--model", "cornac:VMF")
+    assert run_script("rec_generator", *words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "cornac:VMF needs cornac, an optional library" in line
     kind = FOLDED["CornacBPR"]
@@ -66,7 +63,7 @@ def test_scores_are_those_of_cornac_up_to_a_constant_of_each_user(name, monkeypa
     assert np.ptp(apart, axis=1).max() <= 1e-4 * np.ptp(scores, axis=1).min()
 
 
-def test_both_protocols_and_reliance_take_them(monkeypatch, tmp_path):
+def test_both_protocols_and_reliance_take_them(tmp_path):
     pytest.importorskip("cornac")
     layout, data = Layout("tiny", tmp_path), data_of(RECOMMENDERS["VBPR"])
     attacked = "pgd_1_2_eps4.0_eps_it4.0_nb_it10_linf"
@@ -75,11 +72,10 @@ def test_both_protocols_and_reliance_take_them(monkeypatch, tmp_path):
         write_features(layout.data / name / "features.npy", data.features + 3 * number)
     write_pairs(layout.training_set, data.interactions.train)
     write_pairs(layout.test_set, data.interactions.test)
-    common = ["rec_generator.py", "--dataset", "tiny", "--root", str(tmp_path), "--topk", "3"]
+    common = ("--dataset", "tiny", "--root", tmp_path, "--topk", 3, "--model", "cornac:VBPR")
     test_time = ["--experiment_name", attacked, "--load_weights_from", "original"]
     for words in ([], test_time):
-        monkeypatch.setattr(sys, "argv", [*common, "--model", "cornac:VBPR", *words])
-        assert run(rec_generator.main) == 0
+        assert run_script("rec_generator", *common, *words) == 0
     lists = {path.name for path in layout.recommendations_dir.glob("*.tsv")}
     assert lists == {
         "original_top3_ep0_CornacVBPR.tsv",

@@ -1,6 +1,5 @@
 """Recommenders that read pixels: what they read, both protocols, attacks and refusals."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from src.artifacts.tables import read_top_k
 from src.attacks.list_goals import list_goal
 from src.attacks.registry import PGD
 from src.attacks.victim import ExtractorVictim
-from src.cli import run
 from src.datasets.interactions import load_interactions
 from src.extractors.recorded import RecordedExtractor
 from src.recommenders.audience import audience_of
@@ -28,6 +26,7 @@ from src.recommenders.dvbpr import DVBPR
 from src.recommenders.hyperparameters import NetworkHyperparameters
 from src.recommenders.pixels import read_pixels
 from src.recommenders.read_out import load_recommender
+from tests.scripts import run_script
 
 N_USERS, N_ITEMS, SIDE = 5, 8, 6
 ATTACKED = "fgsm_1_0_eps8.0_linf"
@@ -64,10 +63,8 @@ def layout(tmp_path) -> Layout:
     return layout
 
 
-def call(monkeypatch, script, layout: Layout, words: str) -> int:
-    common = ["script", "--dataset", "tiny", "--root", str(layout.root)]
-    monkeypatch.setattr(sys, "argv", [*common, *words.split()])
-    return run(script.main)
+def call(script, layout: Layout, words: str) -> int:
+    return run_script(script, "--dataset", "tiny", "--root", layout.root, *words.split())
 
 
 def fitted(layout: Layout) -> tuple[DVBPR, TrainingData]:
@@ -91,11 +88,11 @@ def test_images_of_several_sizes_are_refused(layout):
         read_pixels(layout, Experiment())
 
 
-def test_lists_at_test_time_are_those_of_the_attacked_images(layout, monkeypatch):
+def test_lists_at_test_time_are_those_of_the_attacked_images(layout):
     options = f"--model DVBPR {SMALL}"
-    assert call(monkeypatch, rec_generator, layout, options) == 0
+    assert call(rec_generator, layout, options) == 0
     test_time = f"{options} --experiment_name {ATTACKED} --load_weights_from original"
-    assert call(monkeypatch, rec_generator, layout, test_time) == 0
+    assert call(rec_generator, layout, test_time) == 0
     path = layout.root / f"rec_model_weights/tiny/original_step2_DVBPR{NAMED}.npz"
     data = TrainingData(
         load_interactions(layout, N_ITEMS), read_pixels(layout, Experiment.parse(ATTACKED))
@@ -137,14 +134,12 @@ def test_an_attack_through_the_network_raises_the_scores_that_rank(layout):
         ("DVBPR", "--objective rank --preprocess jpeg:quality=50", "its own network"),
     ],
 )
-def test_attacks_that_cannot_be_made_are_refused_in_one_line(
-    layout, monkeypatch, capsys, model, words, message
-):
+def test_attacks_that_cannot_be_made_are_refused_in_one_line(layout, capsys, model, words, message):
     path = layout.weights(Run(Experiment(), model, 2))
     path.parent.mkdir(parents=True)
     path.write_bytes(b"")
     options = f"--weights {path} --items random:2 {words}"
-    code = call(monkeypatch, classify_extract_attack, layout, options)
+    code = call(classify_extract_attack, layout, options)
     errors = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert code == 2 and len(errors) == 1
     assert message in errors[0]

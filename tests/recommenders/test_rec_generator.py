@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import evaluate_rec
-import rec_generator
 import summarize
 from src.artifacts.classes import Classes, write_classes
 from src.artifacts.errors import UserError
@@ -24,13 +22,14 @@ from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import read_record, record_path
 from src.artifacts.tables import read_pairs, read_test_ranks, read_top_k, write_pairs
-from src.cli import add_fidelity_option, run
+from src.cli import add_fidelity_option
 from src.datasets.interactions import Interactions
 from src.measures.runs import list_runs
 from src.recommenders import fitting
 from src.recommenders.command import add_recommender_options, run_of, training_command
 from src.recommenders.models import plain_run
 from src.recommenders.registry import RECOMMENDERS
+from tests.scripts import run_script
 
 ROOT = Path(__file__).parents[2]
 N_USERS, N_ITEMS, N_FEATURES = 24, 16, 8
@@ -62,14 +61,13 @@ def layout(tmp_path) -> Layout:
 
 
 @pytest.fixture
-def generate(layout, monkeypatch):
-    """Run the script in this process; return its exit code."""
+def generate(layout):
+    """Run the script on the data set with few epochs; return its exit code."""
 
     def call(*arguments: str) -> int:
-        common = ["--dataset", "tiny", "--root", str(layout.root)]
-        common += SHORT[-2:] if "Pop" in arguments else SHORT  # baselines have no training
-        monkeypatch.setattr(sys, "argv", ["rec_generator.py", *common, *arguments])
-        return run(rec_generator.main)
+        short = SHORT[-2:] if "Pop" in arguments else SHORT  # baselines have no training
+        common = ("--dataset", "tiny", "--root", layout.root, *short)
+        return run_script("rec_generator", *common, *arguments)
 
     return call
 
@@ -237,7 +235,7 @@ def weights_of(layout: Layout, stem: str) -> dict[str, np.ndarray]:
         return dict(archive)
 
 
-def test_amf_trains_the_last_epochs_and_needs_no_features(layout, generate, capsys):
+def test_amf_trains_the_last_epochs_and_needs_no_features(layout, generate):
     shutil.rmtree(layout.data / "original")
     shutil.rmtree(layout.data / ATTACKED)
     assert generate(*MF) == 0
@@ -526,9 +524,7 @@ def test_bad_options_end_in_one_line(layout, generate, capsys, arguments, messag
 
 @pytest.mark.parametrize("option", ["--epoch", "--topk", "--batch_size", "--emb1_K", "--verbose"])
 def test_counts_below_one_are_refused(generate, capsys, option):
-    with pytest.raises(SystemExit) as stop:
-        generate(option, "0")
-    assert stop.value.code == 2
+    assert generate(option, "0") == 2
     assert option in capsys.readouterr().err
 
 
@@ -715,7 +711,7 @@ def test_a_training_leaves_every_checkpoint_though_later_ones_are_there(layout, 
     assert results(layout) == whole
 
 
-def test_unlike_runs_are_not_compared(layout, generate, capsys, monkeypatch):
+def test_unlike_runs_are_not_compared(layout, generate, capsys):
     write_classes(
         layout.classes(Experiment()),
         Classes(np.arange(N_ITEMS), np.arange(N_ITEMS) % 3, ["of"] * N_ITEMS, np.ones(N_ITEMS)),
@@ -723,11 +719,10 @@ def test_unlike_runs_are_not_compared(layout, generate, capsys, monkeypatch):
     assert generate() == 0
     assert generate("--experiment_name", ATTACKED) == 0
     attacked = layout.recommendations(Run.parse(f"{ATTACKED}_top5_ep6_VBPR{NAMED}"))
-    common = ["--dataset", "tiny", "--root", str(layout.root), "--list_of_k", "5"]
+    common = ("--dataset", "tiny", "--root", layout.root, "--list_of_k", 5)
 
     def call(script, *arguments):
-        monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", *common, *arguments])
-        return run(script.main)
+        return run_script(script, *common, *arguments)
 
     assert call(summarize) == 0
     summary = layout.summary.read_bytes()
@@ -758,24 +753,22 @@ def test_lists_as_arrays_are_those_of_the_text_and_replace_it(layout, generate):
     assert layout.test_ranks(run_).read_bytes() == ranks
 
 
-def test_without_lists_later_stages_say_that_they_need_them(layout, generate, capsys, monkeypatch):
-    def error_of(script: ModuleType, *options: str) -> str:
-        common = ["--dataset", "tiny", "--root", str(layout.root)]
-        monkeypatch.setattr(sys, "argv", [script.__name__, *common, *options])
-        assert run(script.main) == 2
+def test_without_lists_later_stages_say_that_they_need_them(layout, generate, capsys):
+    def error_of(script: str, *options: str) -> str:
+        assert run_script(script, "--dataset", "tiny", "--root", layout.root, *options) == 2
         return the_error(capsys)
 
     assert generate("--model", "Pop", "--lists", "none") == 0
     assert "AUC" in capsys.readouterr().out
     assert {path.name for path in layout.recommendations_dir.iterdir()} == {"test_ranks"}
-    for script in (evaluate_rec, summarize):
+    for script in ("evaluate_rec", "summarize"):
         assert "holds ranks but no lists" in error_of(script)
     assert generate("--model", "VBPR", "--lists", "none", "--experiment_name", ATTACKED) == 0
     assert generate("--model", "VBPR") == 0
     needs = f"{layout.recommendations_dir}, only ranks: run rec_generator.py with --lists"
-    assert needs in error_of(evaluate_rec, "--topk", "5", "--experiment_name", ATTACKED)
-    assert needs in error_of(summarize)
-    assert "only ranks" not in error_of(evaluate_rec, "--topk", "7")
+    assert needs in error_of("evaluate_rec", "--topk", "5", "--experiment_name", ATTACKED)
+    assert needs in error_of("summarize")
+    assert "only ranks" not in error_of("evaluate_rec", "--topk", "7")
 
 
 def test_a_file_that_holds_no_arrays_is_named(tmp_path):

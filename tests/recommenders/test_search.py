@@ -2,24 +2,23 @@
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-import rec_generator
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import read_record
 from src.artifacts.tables import write_pairs
-from src.cli import add_fidelity_option, run
+from src.cli import add_fidelity_option
 from src.recommenders.command import add_recommender_options, run_of, training_command
 from src.recommenders.grid import Grid
 from src.recommenders.hyperparameters import Hyperparameters
+from tests.scripts import run_script
 
 N_USERS, N_ITEMS, N_FEATURES = 24, 16, 8
 ATTACKED = "pgd_1_2_eps4.0_eps_it4.0_nb_it10_linf"
@@ -46,15 +45,10 @@ def layout(tmp_path) -> Layout:
 
 
 @pytest.fixture
-def generate(layout, monkeypatch):
-    """Run the script in this process; return its exit code."""
-
-    def call(*words: str) -> int:
-        common = ["--dataset", "tiny", "--root", str(layout.root), *SHORT]
-        monkeypatch.setattr(sys, "argv", ["rec_generator.py", *common, *words])
-        return run(rec_generator.main)
-
-    return call
+def generate(layout):
+    """Run the script on the data set with few epochs; return its exit code."""
+    common = ("--dataset", "tiny", "--root", layout.root, *SHORT)
+    return lambda *words: run_script("rec_generator", *common, *words)
 
 
 def weights(

@@ -1,34 +1,27 @@
 """A data set in MMRec's layout, from its file to the measures that RecBole defines."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
 
-import classify_extract
-import evaluate_rec
-import prepare_dataset
-import rec_generator
 from src.artifacts.experiments import Run
 from src.artifacts.layout import Layout
 from src.artifacts.tables import read_pairs, read_top_k
-from src.cli import run
+from tests.scripts import run_script
 
 N_USERS, N_ITEMS, K = 20, 60, 20
 RUN = Run.parse("original_top60_ep3_VBPR_K4_batch16_lr0.05")
 
 
 @pytest.fixture
-def call(tmp_path, monkeypatch, capsys):
+def call(tmp_path, capsys):
     """Run a script on the data set ``baby``; return (exit code, stderr)."""
 
-    def script(main, *arguments):
-        words = ["--dataset", "baby", "--root", str(tmp_path)]
-        monkeypatch.setattr(sys, "argv", ["script", *map(str, arguments), *words])
-        return run(main), capsys.readouterr().err
+    def call(script, *arguments):
+        code = run_script(script, *arguments, "--dataset", "baby", "--root", tmp_path)
+        return code, capsys.readouterr().err
 
-    return script
+    return call
 
 
 def write_set(folder):
@@ -61,17 +54,17 @@ def test_a_set_in_mmrecs_layout_has_the_accuracy_that_recbole_counts(call, tmp_p
     write_set(tmp_path)
     options = ("interactions", "--interactions", tmp_path / "baby.inter", "--split", "given")
     features = ("--features", tmp_path / "image_feat.npy")
-    assert call(prepare_dataset.main, *options, *features)[0] == 0
+    assert call("prepare_dataset", *options, *features)[0] == 0
     training = ("--epoch", 3, "--emb1_K", 4, "--batch_size", 16, "--lr", 0.05, "--topk", 60)
-    assert call(rec_generator.main, *training)[0] == 0
+    assert call("rec_generator", *training)[0] == 0
     wanted = ("--metric", "accuracy", "--list_of_k", K, "--topk", 60)
-    assert call(evaluate_rec.main, *wanted)[0] == 0
+    assert call("evaluate_rec", *wanted)[0] == 0
     layout = Layout("baby", tmp_path)
     table = pd.read_csv(layout.metric("accuracy", RUN), sep="\t").set_index("metric")["score"]
     assert (table["recall"], table["ndcg"]) == pytest.approx(of_recbole(layout), abs=1e-6)
     assert set(table.index) == {"hr", "ndcg", "recall", "precision", "map", "mrr", "auc"}
     assert table["hr"] > table["recall"]
-    code, error = call(classify_extract.main)
+    code, error = call("classify_extract")
     assert code == 2 and "has no images, its features came ready" in error
 
 
@@ -79,11 +72,11 @@ def test_accuracy_of_warm_and_cold_items(call, tmp_path):
     write_set(tmp_path)
     options = ("interactions", "--interactions", tmp_path / "baby.inter", "--split", "ratio")
     features = ("--features", tmp_path / "image_feat.npy")
-    assert call(prepare_dataset.main, *options, *features, "--cold_items", 0.3)[0] == 0
+    assert call("prepare_dataset", *options, *features, "--cold_items", 0.3)[0] == 0
     training = ("--epoch", 3, "--emb1_K", 4, "--batch_size", 16, "--lr", 0.05, "--topk", 60)
-    assert call(rec_generator.main, *training)[0] == 0
+    assert call("rec_generator", *training)[0] == 0
     wanted = ("--metric", "accuracy", "--list_of_k", K, "--topk", 60)
-    assert call(evaluate_rec.main, *wanted)[0] == 0
+    assert call("evaluate_rec", *wanted)[0] == 0
     layout = Layout("baby", tmp_path)
     table = pd.read_csv(layout.metric("accuracy", RUN), sep="\t")
     recall = table[table["metric"] == "recall"].set_index("items")["score"]

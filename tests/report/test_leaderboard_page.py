@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from src.measures.leaderboard import COLUMNS, write_results
+from src.artifacts.tables import write_table
+from src.measures.leaderboard import COLUMNS
 from src.report.leaderboard import write_page
 
 
@@ -32,7 +33,7 @@ def results(folder, entry, exposure, hr, **other):
         "suite": "1 small",
     }
     folder.mkdir(exist_ok=True)
-    write_results(pd.DataFrame([values | other]), folder / f"{entry}.tsv")
+    write_table(folder / f"{entry}.tsv", pd.DataFrame([values | other]))
 
 
 def test_page_has_a_table_in_order_and_a_plot(tmp_path):

@@ -16,8 +16,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
 
-import report
-from src import cli
 from src.artifacts.classes import Classes, write_attacked_classes, write_classes
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
@@ -35,6 +33,7 @@ from src.report.names import attack_labels
 from src.report.plots import Curve, Plot, draw_curves, styles_of
 from src.report.study import Study
 from src.report.tables import Table
+from tests.scripts import run_script
 
 N_ITEMS, N_USERS, TOP = 12, 8, 4
 NUMBERS = np.repeat([7, 8, 9], 4)
@@ -156,11 +155,10 @@ def layout(tmp_path, monkeypatch):
     return layout
 
 
-def make(monkeypatch, layout, *options):
+def make(layout, *options):
     """Run report.py; return (exit code, the page's text or None)."""
-    arguments = ["--dataset", "toy", "--root", str(layout.root), "--topk", "4", *options]
-    monkeypatch.setattr(sys, "argv", ["report.py", *arguments])
-    code = cli.run(report.main)
+    common = ("--dataset", "toy", "--root", layout.root, "--topk", 4)
+    code = run_script("report", *common, *options)
     page = layout.results / "report.html"
     return code, page.read_text() if page.is_file() else None
 
@@ -177,8 +175,8 @@ def undrawn(monkeypatch):
     monkeypatch.setattr("src.report.plots.Plot.page", property(lambda plot: plot.name.encode()))
 
 
-def test_page_stands_by_itself_and_is_made_equal_again(monkeypatch, layout):
-    code, text = make(monkeypatch, layout)
+def test_page_stands_by_itself_and_is_made_equal_again(layout):
+    code, text = make(layout)
     assert code == 0
     page = Page(text)
     policy = next(of["content"] for of in page.of("meta") if "http-equiv" in of)
@@ -201,12 +199,12 @@ def test_page_stands_by_itself_and_is_made_equal_again(monkeypatch, layout):
         assert image.width > 800
     files = [path for path in layout.results.rglob("*.*") if path.suffix != ".json"]
     before = {path: path.read_bytes() for path in files}
-    assert make(monkeypatch, layout, "--force")[0] == 0
+    assert make(layout, "--force")[0] == 0
     assert before == {path: path.read_bytes() for path in before}
 
 
-def test_values_are_those_of_the_summary(monkeypatch, layout, undrawn):
-    _, text = make(monkeypatch, layout)
+def test_values_are_those_of_the_summary(layout, undrawn):
+    _, text = make(layout)
     runs = [Run.parse(path.stem) for path in layout.recommendations_dir.glob("*.tsv")]
     expected = summarise(comparisons_of([layout], [runs], [4])).set_index(
         ["attack", "protocol", "metric"]
@@ -229,8 +227,8 @@ def test_values_are_those_of_the_summary(monkeypatch, layout, undrawn):
     assert "net +0.750" in said  # noise brings one user of eight one more
 
 
-def test_attacks_have_intervals_and_labels_are_escaped(monkeypatch, layout, undrawn):
-    _, text = make(monkeypatch, layout)
+def test_attacks_have_intervals_and_labels_are_escaped(layout, undrawn):
+    _, text = make(layout)
     assert "<b>" not in text and "&lt;b&gt;sandal&lt;/b&gt; &amp; co" in text
     latex = (layout.results / "tables" / "attacks.tex").read_text()
     assert r"$<$b$>$sandal$<$/b$>$ \& co $\to$ running shoe" in latex
@@ -245,14 +243,14 @@ def test_attacks_have_intervals_and_labels_are_escaped(monkeypatch, layout, undr
     assert row["l2"] == 2.5 and "mean L2 of the change" in Page(text).text
 
 
-def test_lists_of_several_trainings_are_pooled_with_verdicts(monkeypatch, layout, undrawn):
+def test_lists_of_several_trainings_are_pooled_with_verdicts(layout, undrawn):
     other = Layout("toy_1", layout.root)
     for name in (PGD_8, NOISE):
         write_images(other, name, (9, 9, 9, 9))
     write_lists(other, "original", CLEAN_HITS)
     write_lists(other, PGD_8, more(3, 1, 1, 1, 1, 1, 1, 2), protocol="test_time")
     write_lists(other, NOISE, more(0, 0, 0, 0, 0, 0, 0, 1), protocol="test_time")
-    code, text = make(monkeypatch, layout, "--trainings", "toy_1")
+    code, text = make(layout, "--trainings", "toy_1")
     assert code == 0 and "2 trainings of the extractors" in Page(text).text
     runs = [
         [run for run in list_runs(of) if run.protocol == "test_time" or not run.experiment.attack]
@@ -275,20 +273,20 @@ def test_lists_of_several_trainings_are_pooled_with_verdicts(monkeypatch, layout
     assert cells.count(verdict) == 1, "in the cell of the attack that both trainings have"
 
 
-def test_trainings_of_unlike_interactions_are_no_report(monkeypatch, layout, capsys):
+def test_trainings_of_unlike_interactions_are_no_report(layout, capsys):
     other = Layout("toy_1", layout.root)
     write_images(other, PGD_8)
     for of, rows in ((layout, "0\t1\n"), (other, "0\t2\n")):
         of.training_set.write_text(rows)
-    code, _ = make(monkeypatch, layout, "--trainings", "toy_1")
+    code, _ = make(layout, "--trainings", "toy_1")
     assert code == 2 and "hold other interactions" in capsys.readouterr().err
-    code, _ = make(monkeypatch, layout, "--trainings", "toy")
+    code, _ = make(layout, "--trainings", "toy")
     assert code == 2 and "named twice" in capsys.readouterr().err
 
 
-def test_accuracy_beside_an_attack_is_the_summarys(monkeypatch, layout, undrawn):
+def test_accuracy_beside_an_attack_is_the_summarys(layout, undrawn):
     """Clean runs of further seeds, the controls of retraining, are left out."""
-    make(monkeypatch, layout)
+    make(layout)
     runs = [Run.parse(path.stem) for path in layout.recommendations_dir.glob("*.tsv")]
     expected = summarise(comparisons_of([layout], [runs], [4])).set_index(
         ["attack", "protocol", "metric"]
@@ -333,12 +331,12 @@ def test_evenly_spaced_items_go_from_the_largest_gain_to_the_smallest():
     assert evenly_spaced_items({3: 1.0, 4: 2.0}) == [4, 3] and evenly_spaced_items({}) == []
 
 
-def test_a_study_of_noise_alone_has_a_report(monkeypatch, layout, undrawn):
+def test_a_study_of_noise_alone_has_a_report(layout, undrawn):
     for path in layout.recommendations_dir.rglob("*pgd*"):
         path.unlink()
     for name in (PGD_4, PGD_8):
         shutil.rmtree(layout.experiment(Experiment.parse(name)))
-    code, text = make(monkeypatch, layout)
+    code, text = make(layout)
     assert code == 0
     assert "classify_extract_attack.py --attack_type pgd" in Page(text).text
 
@@ -370,37 +368,37 @@ def test_legends_of_many_extractors_fit_and_tell_them_apart(monkeypatch):
     assert figure.axes[0].get_window_extent().height > 0.5 * page.height
 
 
-def test_items_and_users_can_be_chosen(monkeypatch, layout, undrawn, capsys):
-    said = Page(make(monkeypatch, layout, "--items", "3", "--users", "5")[1]).text
+def test_items_and_users_can_be_chosen(layout, undrawn, capsys):
+    said = Page(make(layout, "--items", "3", "--users", "5")[1]).text
     assert "Item 3" in said and "Item 0" not in said
-    assert make(monkeypatch, layout, "--users", "99")[0] == 2
+    assert make(layout, "--users", "99")[0] == 2
     assert "user 99 has no list" in capsys.readouterr().err
-    assert make(monkeypatch, layout, "--items", "3", "7")[0] == 2
+    assert make(layout, "--items", "3", "7")[0] == 2
     assert "item 7 is not among the attacked ones" in capsys.readouterr().err
     with pytest.raises(UserError, match="item 7 is not among the attacked ones"):
         ShownAttack(Study.find(layout, 4, None, None), Experiment.parse(PGD_8)).gallery([7], [])
 
 
-def test_second_time_is_skipped_and_stale_files_go(monkeypatch, layout, undrawn, capsys):
-    make(monkeypatch, layout)
+def test_second_time_is_skipped_and_stale_files_go(layout, undrawn, capsys):
+    make(layout)
     capsys.readouterr()
-    make(monkeypatch, layout)
+    make(layout)
     assert "is up to date" in capsys.readouterr().out
     foreign = layout.results / "figures" / "mine.png"
     foreign.write_text("")
     for path in layout.recommendations_dir.glob("*testtime*"):
         path.unlink()
-    make(monkeypatch, layout)
+    make(layout)
     assert "report:" in capsys.readouterr().out
     left = {path.name for path in layout.results.rglob("*.*")}
     assert "mine.png" in left and "summary_chr_retrained.tsv" in left
     assert not any("test_time" in name for name in left)
 
 
-def test_without_lists_sections_name_the_command_that_makes_them(monkeypatch, layout, undrawn):
+def test_without_lists_sections_name_the_command_that_makes_them(layout, undrawn):
     for path in layout.recommendations_dir.glob("*.tsv"):
         path.unlink()
-    code, text = make(monkeypatch, layout)
+    code, text = make(layout)
     said = Page(text).text
     assert code == 0 and "Single items" in said
     absent = said.split("These commands make what further sections need.")[1]
@@ -409,28 +407,28 @@ def test_without_lists_sections_name_the_command_that_makes_them(monkeypatch, la
     assert "python -m audits.attention --dataset toy --eps 4" in absent
 
 
-def test_nothing_but_a_catalogue(monkeypatch, tmp_path, undrawn):
+def test_nothing_but_a_catalogue(tmp_path, undrawn):
     layout = Layout("toy", tmp_path)
     layout.data.mkdir(parents=True)
-    code, text = make(monkeypatch, layout)
+    code, text = make(layout)
     assert code == 0 and "classify_extract_attack.py --dataset toy" in Page(text).text
 
 
-def test_tables_of_other_studies_are_known_by_their_columns(monkeypatch, layout, undrawn):
+def test_tables_of_other_studies_are_known_by_their_columns(layout, undrawn):
     layout.results.mkdir(parents=True)
     rows = [("plain", "pgd20", 0, 200, 3.5, 1.7, 7.0)]
     columns = ["recipe", "attack", "seed", "n", "accuracy", "low", "high"]
     pd.DataFrame(rows, columns=columns).to_csv(layout.result("mine.tsv"), sep="\t", index=False)
     quality = {"experiment": [PGD_8], "psnr": 33.0, "psnr_low": 30.5, "psnr_high": 35.5}
     pd.DataFrame(quality).to_csv(layout.result("image_quality.tsv"), sep="\t", index=False)
-    said = Page(make(monkeypatch, layout)[1]).text
+    said = Page(make(layout)[1]).text
     assert "Robust accuracy" in said and "3.5 (1.7 to 7)" in said
     assert "33 (30.5 to 35.5)" in said
     assert "audits.parameters --dataset toy" in said
 
 
-def test_commands_are_shown_without_the_place_of_the_tree(monkeypatch, layout, undrawn):
-    _, text = make(monkeypatch, layout)
+def test_commands_are_shown_without_the_place_of_the_tree(layout, undrawn):
+    _, text = make(layout)
     assert "python classify_extract_attack.py --dataset toy --eps 4" in text
     assert str(layout.root) not in text
 
@@ -439,14 +437,14 @@ def test_commands_are_shown_without_the_place_of_the_tree(monkeypatch, layout, u
     ("options", "message"),
     [(["--topk", "5"], "K = 5 is not within the lists"), (["--epoch", "3"], "no attacked run")],
 )
-def test_bad_options(monkeypatch, layout, capsys, options, message):
-    assert make(monkeypatch, layout, *options) == (2, None)
+def test_bad_options(layout, capsys, options, message):
+    assert make(layout, *options) == (2, None)
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
 
-def test_no_data_set(monkeypatch, tmp_path, capsys):
-    assert make(monkeypatch, Layout("toy", tmp_path))[0] == 2
+def test_no_data_set(tmp_path, capsys):
+    assert make(Layout("toy", tmp_path))[0] == 2
     assert "no data set at" in capsys.readouterr().err
 
 

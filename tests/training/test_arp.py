@@ -1,7 +1,6 @@
 """Attention rectification and preservation: terms, adversaries, keys, cost, and training."""
 
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-import train_extractor
 from src.artifacts.errors import UserError
 from src.attacks.registry import ATTACKS, PRESETS, attack_named
-from src.cli import run
 from src.datasets.image_set import ImageSet
 from src.extractors.architectures import build_extractor
 from src.extractors.attention import (
@@ -36,6 +33,7 @@ from src.training.recipes import CLASSIFIER_ADVERSARIES, RECIPES
 from src.training.steps import State, perturbed_views, set_mode, train_step
 from src.training.views import Views
 from tests.image_sets import image_set, tensors
+from tests.scripts import run_script
 
 EPS = 8 / 255
 ATTENTIVE = ("preserve", "rectify", "arp", "arp_strong")
@@ -454,11 +452,6 @@ def test_costs_are_those_of_the_passes():
     assert cost_of(cheap("arp", 1), closed_form=False).total == pytest.approx(5.17, abs=0.01)
 
 
-def run_script(monkeypatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["train_extractor.py", *map(str, arguments)])
-    return run(train_extractor.main)
-
-
 def written_set(path) -> None:
     pictures = shapes(60)
     np.savez(path, x=pictures.pixels(), y=pictures.classes)
@@ -471,7 +464,7 @@ def test_the_script_trains_logs_and_continues_to_the_same_bytes(tmp_path, monkey
         "--recipe", "arp", "--arp", "teacher=frozen", "mask_q=.2", "--eps", 8, "--steps", 1,
         "--units", 10, "--batch", 16, "--gpu", -1,
     )  # fmt: skip
-    assert run_script(monkeypatch, *common, "--out", tmp_path / "whole" / "net.pt") == 0
+    assert run_script("train_extractor", *common, "--out", tmp_path / "whole" / "net.pt") == 0
     assert "5.00 units a step (0.67 of them the attack), 2 passes" in capsys.readouterr().out
     lines = (tmp_path / "whole" / "net_log.tsv").read_text().splitlines()
     assert lines[0].split("\t") == [
@@ -492,7 +485,7 @@ def test_the_script_trains_logs_and_continues_to_the_same_bytes(tmp_path, monkey
         patch.setattr("src.training.loop.train_step", dies)
         assert run_script(patch, *common, "--out", stopped) != 0
     assert not stopped.exists()
-    assert run_script(monkeypatch, *common, "--out", stopped) == 0
+    assert run_script("train_extractor", *common, "--out", stopped) == 0
     assert stopped.read_bytes() == (tmp_path / "whole" / "net.pt").read_bytes()
     first, second = tmp_path / "whole" / "net_log.tsv", tmp_path / "stopped" / "net_log.tsv"
     assert first.read_text() == second.read_text()
@@ -508,28 +501,30 @@ def test_the_script_trains_logs_and_continues_to_the_same_bytes(tmp_path, monkey
         (["--recipe", "hm", "--arch", "c2f2+8", "--units", 3], "--units is for classifiers"),
     ],
 )
-def test_wrong_commands_are_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+def test_wrong_commands_are_one_line(tmp_path, capsys, arguments, message):
     written_set(tmp_path / "set.npz")
     place = ("--data", tmp_path / "set.npz", "--dataset", "cifar10", "--gpu", -1)
-    assert run_script(monkeypatch, *place, "--out", tmp_path / "net.pt", *arguments) == 2
+    assert run_script("train_extractor", *place, "--out", tmp_path / "net.pt", *arguments) == 2
     *warnings, error = capsys.readouterr().err.splitlines()
     assert error.startswith("error: ") and message in error
     assert all(line.startswith("warning: ") for line in warnings)
     assert [path.name for path in tmp_path.iterdir()] == ["set.npz"]
 
 
-def test_all_pictures_of_a_set_can_be_trained_on(tmp_path, monkeypatch, capsys):
+def test_all_pictures_of_a_set_can_be_trained_on(tmp_path, capsys):
     written_set(tmp_path / "set.npz")
     common = ("--data", tmp_path / "set.npz", "--dataset", "cifar10", "--arch", "cifar_resnet8")
     out = ("--epochs", 1, "--gpu", -1, "--out", tmp_path / "net.pt")
-    assert run_script(monkeypatch, *common, *out, "--part", "all") == 0
+    assert run_script("train_extractor", *common, *out, "--part", "all") == 0
     printed = capsys.readouterr().out
     assert "60 pictures in 2 categories to train on, 0 held out" in printed
     assert "accuracy" not in printed
 
 
-def test_a_dry_run_prints_the_recipe(monkeypatch, capsys):
-    assert run_script(monkeypatch, "--recipe", "arp", "--arp", "preset=paper", "--dry_run") == 0
+def test_a_dry_run_prints_the_recipe(capsys):
+    assert (
+        run_script("train_extractor", "--recipe", "arp", "--arp", "preset=paper", "--dry_run") == 0
+    )
     printed = json.loads(capsys.readouterr().out)
     assert printed["optimizer"] == "adam" and printed["lr"] == 1e-4 and printed["batch_size"] == 50
     assert printed["recipe"]["Recipe"]["loss"] == {

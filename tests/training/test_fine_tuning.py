@@ -3,7 +3,6 @@
 import copy
 import json
 import shutil
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,12 +11,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-import train_extractor
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.tables import write_pairs
-from src.cli import run
 from src.datasets.image_set import ImageSet
 from src.defences.unet import UNet, load_denoiser
 from src.extractors.checkpoints import load_extractor, save_extractor
@@ -34,6 +31,7 @@ from src.training.recipes import RECIPES, parts
 from src.training.starts import CleanedImages
 from src.training.steps import State, perturbed_views, train_step
 from tests.image_sets import image_set
+from tests.scripts import run_script
 
 EPS = 16 / 255
 
@@ -257,17 +255,15 @@ def catalogue(tmp_path, monkeypatch):
     return tmp_path
 
 
-def call(monkeypatch, capsys, options: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["train_extractor.py", *options.split()])
-    code = run(train_extractor.main)
-    return (code, *capsys.readouterr())
+def call(capsys, options: str) -> tuple[int, str, str]:
+    return run_script("train_extractor", *options.split()), *capsys.readouterr()
 
 
 FARE = "--recipe fare --pretrained plain.pt --images photos --out fare.pt --epochs 1 --batch 4 --gpu -1"
 
 
-def test_the_script_needs_no_labels(catalogue, monkeypatch, capsys):
-    code, printed, err = call(monkeypatch, capsys, FARE)
+def test_the_script_needs_no_labels(catalogue, capsys):
+    code, printed, err = call(capsys, FARE)
     assert code == 0, err
     assert "8 pictures" in printed
     tuned, plain = (
@@ -277,12 +273,12 @@ def test_the_script_needs_no_labels(catalogue, monkeypatch, capsys):
     assert (tuned.arch, tuned.labels) == ("lenet", ("left", "right"))
     assert torch.equal(tuned.network.fc2.weight, plain.network.fc2.weight)
     assert not torch.equal(tuned.network.fc1.weight, plain.network.fc1.weight)
-    assert "up to date" in call(monkeypatch, capsys, FARE)[1]
+    assert "up to date" in call(capsys, FARE)[1]
 
 
-def test_the_script_writes_a_denoiser(catalogue, monkeypatch, capsys):
+def test_the_script_writes_a_denoiser(catalogue, capsys):
     options = FARE.replace("fare", "denoiser_adv") + " --width 2 --steps 1 --max_pictures 4"
-    code, printed, err = call(monkeypatch, capsys, options)
+    code, printed, err = call(capsys, options)
     assert code == 0, err
     assert "4 pictures" in printed
     denoiser = load_denoiser(catalogue / "denoiser_adv.pt")
@@ -306,11 +302,11 @@ def sell(n_features: int) -> None:
     write_weights(path, initial_weights(shapes, options, 1.0, 0))
 
 
-def test_the_script_reads_a_recommender(catalogue, monkeypatch, capsys):
+def test_the_script_reads_a_recommender(catalogue, capsys):
     sell(500)
     fare_rec = FARE.replace("fare", "fare_rec") + " --dataset shop --score_model VBPR"
     fare_rec += " --score_epoch 1"
-    code, _, err = call(monkeypatch, capsys, fare_rec)
+    code, _, err = call(capsys, fare_rec)
     assert code == 0, err
     tuned, plain = (load_extractor(None, catalogue / f"{n}.pt") for n in ("fare_rec", "plain"))
     assert not torch.equal(tuned.network.fc1.weight, plain.network.fc1.weight)
@@ -318,11 +314,11 @@ def test_the_script_reads_a_recommender(catalogue, monkeypatch, capsys):
     assert "shop/original_step1_VBPR.npz" in record["inputs"]
 
 
-def test_a_recommender_of_other_features_is_one_line(catalogue, monkeypatch, capsys):
+def test_a_recommender_of_other_features_is_one_line(catalogue, capsys):
     sell(7)
     options = FARE.replace("fare ", "fare_rec ") + " --dataset shop"
     weights = Layout("shop").weights(Run(Experiment(), "VBPR", 1))
-    code, _, err = call(monkeypatch, capsys, f"{options} --weights {weights}")
+    code, _, err = call(capsys, f"{options} --weights {weights}")
     assert code == 2
     assert "reads 7 features, but the network has 500" in err
     assert err.count("\n") == 1
@@ -352,9 +348,9 @@ def test_a_recommender_of_other_features_is_one_line(catalogue, monkeypatch, cap
         (FARE.replace("fare ", "denoiser ") + " --clean_weight 1", "belongs to fare and fare_rec"),
     ],
 )
-def test_bad_input_is_one_line(catalogue, monkeypatch, capsys, options, problem):
+def test_bad_input_is_one_line(catalogue, capsys, options, problem):
     before = sorted(catalogue.rglob("*"))
-    code, _, err = call(monkeypatch, capsys, options)
+    code, _, err = call(capsys, options)
     assert code == 2
     assert problem in err
     assert err.count("\n") == 1

@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import os
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +14,7 @@ from PIL import Image
 from torch import distributed, nn
 from torch.nn import functional
 
-import train_extractor
 from src.artifacts.errors import UserError
-from src.cli import run
 from src.datasets.image_set import ImageSet
 from src.extractors.checkpoints import load_extractor
 from src.extractors.embedders import Embedder
@@ -37,6 +34,7 @@ from src.training.recipes import RECIPES, Mix, altered, hardness_manipulation, p
 from src.training.steps import State, perturbed_views, set_mode, train_step
 from src.training.terms import barlow_twins, intraclass_structure
 from tests.image_sets import image_set
+from tests.scripts import run_script
 
 EPS, STEP = 16 / 255, 4 / 255
 METRIC_RECIPES = [
@@ -511,8 +509,8 @@ def test_options_that_do_not_go_together_are_one_line(options, arch, problem):
         ("p", None),
     ],
 )
-def test_what_a_name_does_not_do_is_said(name, note, monkeypatch, capsys):
-    code, _, err = call(monkeypatch, capsys, f"-C cub:rres18{name}:ptripletN --dry_run")
+def test_what_a_name_does_not_do_is_said(name, note, capsys):
+    code, _, err = call(capsys, f"-C cub:rres18{name}:ptripletN --dry_run")
     assert code == 0
     assert err.count("\n") == (note is not None)
     assert (note or "") in err
@@ -544,32 +542,30 @@ def on_disk(tmp_path) -> Path:
     return tmp_path
 
 
-def call(monkeypatch, capsys, options: str) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["train_extractor.py", *options.split()])
-    code = run(train_extractor.main)
-    return (code, *capsys.readouterr())
+def call(capsys, options: str) -> tuple[int, str, str]:
+    return run_script("train_extractor", *options.split()), *capsys.readouterr()
 
 
-def test_the_script_trains_an_embedder_that_loads_like_any_checkpoint(on_disk, monkeypatch, capsys):
+def test_the_script_trains_an_embedder_that_loads_like_any_checkpoint(on_disk, capsys):
     out = on_disk / "models" / "hm" / "c2f2.pt"
     options = f"--images {on_disk}/images --labels {on_disk}/labels.csv --out {out} --gpu -1 "
     options += "--recipe hm --arch lenet+16 --ics 0.5 --eps 8/255 --steps 2 --epochs 2 --batch 8"
-    code, printed, err = call(monkeypatch, capsys, options)
+    code, printed, err = call(capsys, options)
     assert code == 0, err
     assert "R@1 among held-out pictures" in printed
     assert "under PGD-10 at 8/255" in printed
     extractor = load_extractor(None, out)
     assert (extractor.arch, extractor.n_features) == ("lenet+16", 16)
     assert extractor.network.head.weight.abs().sum() > 0
-    assert "up to date" in call(monkeypatch, capsys, options)[1]
+    assert "up to date" in call(capsys, options)[1]
     again = options.replace(str(out), f"{on_disk}/again.pt") + f" --pretrained {out}"
-    assert call(monkeypatch, capsys, again)[0] == 0
-    assert "up to date" in call(monkeypatch, capsys, again)[1]
+    assert call(capsys, again)[0] == 0
+    assert "up to date" in call(capsys, again)[1]
     out.write_bytes((on_disk / "again.pt").read_bytes())
-    assert "up to date" not in call(monkeypatch, capsys, again)[1]
+    assert "up to date" not in call(capsys, again)[1]
 
 
-def test_the_script_trains_on_a_retrieval_set(on_disk, monkeypatch, capsys):
+def test_the_script_trains_on_a_retrieval_set(on_disk, capsys):
     for item, category in enumerate(coloured_pictures(40).classes):
         folder = on_disk / "set" / "abcd"[category]
         folder.mkdir(parents=True, exist_ok=True)
@@ -577,25 +573,25 @@ def test_the_script_trains_on_a_retrieval_set(on_disk, monkeypatch, capsys):
     out = on_disk / "act.pt"
     options = f"--data {on_disk}/set --dataset folder --size 28 --out {out} --gpu -1 "
     options += "--recipe act --arch lenet+16 --steps 1 --epochs 1 --batch 4"
-    code, printed, err = call(monkeypatch, capsys, options)
+    code, printed, err = call(capsys, options)
     assert code == 0, err
     assert "R@1 among held-out pictures" in printed
     assert load_extractor(None, out).labels == ("a", "b", "c", "d")
 
 
-def test_a_margin_of_0_is_one(monkeypatch, capsys):
+def test_a_margin_of_0_is_one(capsys):
     options = "--arch resnet18+512 --recipe hm --dry_run"
     for given, margin in (("", None), (" --margin 0", 0.0)):
-        printed = json.loads(call(monkeypatch, capsys, options + given)[1])
+        printed = json.loads(call(capsys, options + given)[1])
         assert printed["recipe"]["Recipe"]["loss"]["EmbeddingLoss"]["margin"] == margin
 
 
-def test_a_dry_run_prints_the_same_recipe_for_a_name_and_its_options(monkeypatch, capsys):
-    named = call(monkeypatch, capsys, "-C cub:rres18ghmetsmi:ptripletN --dry_run")
+def test_a_dry_run_prints_the_same_recipe_for_a_name_and_its_options(capsys):
+    named = call(capsys, "-C cub:rres18ghmetsmi:ptripletN --dry_run")
     options = (
         "--arch resnet18+512 --recipe hm --loss triplet --metric N --source softhard --dest lga "
     )
-    spelt = call(monkeypatch, capsys, options + "--objective et --anchor free --ics 0.5 --dry_run")
+    spelt = call(capsys, options + "--objective et --anchor free --ics 0.5 --dry_run")
     assert named[0] == spelt[0] == 0
     assert named[1] == spelt[1]
     recipe = json.loads(named[1])["recipe"]["Recipe"]
@@ -627,17 +623,16 @@ def test_a_dry_run_prints_the_same_recipe_for_a_name_and_its_options(monkeypatch
         ("--step 256/255", "--step_size must be at most 255 grey levels"),
     ],
 )
-def test_wrong_commands_are_one_line(options, problem, monkeypatch, capsys):
-    code, _, err = call(monkeypatch, capsys, options)
+def test_wrong_commands_are_one_line(options, problem, capsys):
+    code, _, err = call(capsys, options)
     assert code == 2
     assert problem in err and err.count("\n") == 1
 
 
-def test_the_help_names_every_recipe_and_miner(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["train_extractor.py", "--help"])
-    with pytest.raises(SystemExit):
-        train_extractor.main()
-    printed = re.sub(r"-\s+", "-", capsys.readouterr().out)  # lines break at hyphens
+def test_the_help_names_every_recipe_and_miner(capsys):
+    code, printed, _ = call(capsys, "--help")
+    assert code == 0
+    printed = re.sub(r"-\s+", "-", printed)  # lines break at hyphens
     words = set(re.findall(r"[\w-]+", printed))
     assert {*RECIPES, *MINERS} <= words
 

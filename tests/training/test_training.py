@@ -1,6 +1,5 @@
 """Training: Free-AT's update against its definition, resumption, bad tables, and success."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +9,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-import train_extractor
 from src.artifacts.errors import UserError
 from src.attacks.registry import FGSM
-from src.cli import run
 from src.datasets.image_set import ImageSet
 from src.datasets.labelled_folder import open_labelled_folder
 from src.extractors.checkpoints import load_extractor
@@ -28,6 +25,7 @@ from src.training.recipes import RECIPES, altered
 from src.training.sources import choose_pictures, hold_out
 from src.training.steps import State, train_step
 from tests.image_sets import image_set, tensors
+from tests.scripts import run_script
 
 EPS = 4 / 255
 CPU = torch.device("cpu")
@@ -263,7 +261,7 @@ def test_wrong_labels_are_one_line(pictures_on_disk, table, problem):
         open_labelled_folder(pictures_on_disk / "images", labels)
 
 
-def test_the_script_writes_a_checkpoint_like_any_other(pictures_on_disk, monkeypatch, capsys):
+def test_the_script_writes_a_checkpoint_like_any_other(pictures_on_disk, capsys):
     out = pictures_on_disk / "models" / "free_adv" / "demo.pt"
     options = (
         f"--images {pictures_on_disk}/images --labels {pictures_on_disk}/labels.csv --out {out} "
@@ -271,9 +269,7 @@ def test_the_script_writes_a_checkpoint_like_any_other(pictures_on_disk, monkeyp
     options += "--recipe free --arch shufflenet_v2_x0_5 --epochs 4 --batch 16 --size 32 --gpu -1"
 
     def call(*more: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["train_extractor.py", *options.split(), *more])
-        code = run(train_extractor.main)
-        return (code, *capsys.readouterr())
+        return run_script("train_extractor", *options.split(), *more), *capsys.readouterr()
 
     code, printed, err = call()
     assert code == 0, err
