@@ -88,7 +88,9 @@ class Problem:
         extra = rng.integers(0, size.users, size.train - size.users)
         owners = np.concatenate([np.repeat(np.arange(size.users), 2), extra])
         drawn = (size.items * rng.random(len(owners)) ** 2).astype(np.int64)
-        pairs = np.stack(np.divmod(np.unique(owners * size.items + drawn), size.items), axis=1)
+        keys = np.sort(owners * size.items + drawn)
+        keys = keys[np.append(True, np.diff(keys) > 0)]
+        pairs = np.stack(np.divmod(keys, size.items), axis=1)
         last = np.append(np.diff(pairs[:, 0]) > 0, True)
         last &= np.bincount(pairs[:, 0])[pairs[:, 0]] > 1
         interactions = Interactions(pairs[~last], pairs[last], size.users, size.items)

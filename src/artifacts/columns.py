@@ -170,7 +170,10 @@ def require_dense(path: Path, what: str, ids: np.ndarray) -> None:
 
     Tables are made with a row for each number, so a stray id would take memory for all below it.
     """
-    n_used, last = len(np.unique(ids)), int(ids.max())
+    last = int(ids.max())
+    # Counting is far faster than sorting, and safe unless the numbers are sparse for sure.
+    sparse = last >= 2 * len(ids)
+    n_used = len(np.unique(ids)) if sparse else int(np.count_nonzero(np.bincount(ids)))
     if 2 * n_used <= last:
         raise UserError(
             f"{path}: {what} {last} is the last, but only {n_used} of the {last + 1} numbers up to it "

@@ -117,22 +117,24 @@ def check_split(
     """Raise ``UserError`` unless a recommender trained on ``train`` can rank ``held_out``.
 
     Errors are repeated rows, rows that another part has too, and users without training rows. Messages
-    call a user ``users[number]`` and an item ``items[number]``; item numbers must be below
+    call a user ``users[number]`` and an item ``items[number]``; numbers must be below ``len(users)`` and
     ``len(items)``.
     """
     earlier: dict[str, np.ndarray] = {}
     for part in (train, *held_out):
         keys = part.pairs[:, 0] * len(items) + part.pairs[:, 1]
         clashes = {"stands there twice": _repeated(keys)}
-        clashes |= {f"is also a {kind} row": np.isin(keys, seen) for kind, seen in earlier.items()}
+        clashes |= {f"is also a {kind} row": _among(keys, seen) for kind, seen in earlier.items()}
         for problem, wrong in clashes.items():
             if wrong.any():
                 user, item = part.pairs[np.argmax(wrong)]
                 raise UserError(f"{part.path}: user {users[user]}, item {items[item]} {problem}")
-        earlier[part.kind] = keys
+        earlier[part.kind] = keys if _is_rising(keys) else np.sort(keys)
+    trained = np.zeros(len(users), bool)
+    trained[train.pairs[:, 0]] = True
     for part in held_out:
         owners = part.pairs[:, 0]
-        if not (known := np.isin(owners, train.pairs[:, 0])).all():
+        if not (known := trained[owners]).all():
             user = users[owners[np.argmin(known)]]
             raise UserError(f"{part.path}: user {user} has no row in {train.path.name}")
 
@@ -145,9 +147,22 @@ def _read(kind: str, path: Path) -> Part:
     return Part(kind, path, pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))])
 
 
+def _is_rising(values: np.ndarray) -> bool:
+    return bool((values[1:] > values[:-1]).all())
+
+
+def _among(values: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """Mark the values that an ``ascending`` array holds: (n,) bool."""
+    # np.isin hashes both arrays, which takes a minute for the rows of a million users.
+    place = np.searchsorted(ascending, values)
+    found = place < len(ascending)
+    found[found] = ascending[place[found]] == values[found]
+    return found
+
+
 def _repeated(values: np.ndarray) -> np.ndarray:
     """Mark the values that occur earlier in the array: (n,) bool."""
-    if (values[1:] > values[:-1]).all():  # sorting a large table anew takes seconds
+    if _is_rising(values):  # sorting a large table anew takes seconds
         return np.zeros(len(values), bool)
     repeated = np.ones(len(values), bool)
     repeated[np.unique(values, return_index=True)[1]] = False

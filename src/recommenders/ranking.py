@@ -16,6 +16,10 @@ SCORES_AT_ONCE = 2**22
 """16 MB of float32: blocks that stay near the processor and still make large matrix products."""
 USERS_IN_PART = 8192
 """Fewest users of a part: a kill costs at most the part in work."""
+_GROUPS = 6
+"""Groups of columns for each of the k best: more make the bound of the best higher, fewer are faster."""
+_CROWDED = 2
+"""Columns for each of the k best beyond which a row is partitioned as a whole."""
 
 Ranker = Callable[[np.ndarray, np.ndarray, Interactions, int], tuple[TopK, TestRanks]]
 """Function like ``lists_and_ranks``."""
@@ -46,22 +50,40 @@ def top_k(
 def best_of_rows(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Return columns and scores (n, k) of the k best of each row; ties go to the smaller column.
 
-    A row needs a second pass only if several of its columns tie for the k-th place.
+    The k-th largest of the maxima of groups of columns is reached by at least k columns, so by all of the
+    k best, and by few others. These are sorted. Only rows in which many columns reach it, since they tie,
+    are partitioned as a whole.
     """
     n_rows, n_items = scores.shape
-    threshold = np.partition(scores, n_items - k, axis=1)[:, n_items - k, None]
-    chosen = scores >= threshold
-    crowded = np.flatnonzero(np.count_nonzero(chosen, axis=1) > k)
-    if len(crowded):
-        tied = scores[crowded] == threshold[crowded]
-        free = k - (np.count_nonzero(chosen[crowded], axis=1) - np.count_nonzero(tied, axis=1))
-        chosen[crowded] &= ~tied | (np.cumsum(tied, axis=1) <= free[:, None])
-    flat = np.flatnonzero(chosen)
-    items = (flat % n_items).reshape(n_rows, k)
-    values = scores.ravel()[flat].reshape(n_rows, k)
-    # ids ascend within a row, and stable sorting keeps this order in ties
-    order = np.argsort(-values, axis=1, kind="stable")
-    return np.take_along_axis(items, order, 1), np.take_along_axis(values, order, 1)
+    chosen = scores >= _kth_of_groups(scores, k)
+    counts = np.count_nonzero(chosen, axis=1)
+    crowded = np.flatnonzero(counts > _CROWDED * k)
+    chosen[crowded], counts[crowded] = _k_best(scores[crowded], k), k
+    rows, columns = np.divmod(np.flatnonzero(chosen), n_items)
+    places = np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
+    candidates = np.zeros((n_rows, counts.max(initial=0)), np.int64)
+    values = np.full(candidates.shape, -np.inf, scores.dtype)
+    candidates[rows, places], values[rows, places] = columns, scores[rows, columns]
+    # candidates ascend within a row, and stable sorting keeps this order in ties
+    order = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(candidates, order, 1), np.take_along_axis(values, order, 1)
+
+
+def _kth_of_groups(scores: np.ndarray, k: int) -> np.ndarray:
+    """Return the k-th largest of the maxima of ``_GROUPS`` * k groups of columns, (n, 1)."""
+    size = max(1, scores.shape[1] // (_GROUPS * k))
+    n_groups = scores.shape[1] // size
+    maxima = scores[:, : size * n_groups].reshape(len(scores), size, n_groups).max(axis=1)
+    return np.partition(maxima, n_groups - k, axis=1)[:, n_groups - k, None]
+
+
+def _k_best(scores: np.ndarray, k: int) -> np.ndarray:
+    """Mark the k best of each row, (n, n_items) bool; ties go to the smaller column."""
+    place = scores.shape[1] - k
+    threshold = np.partition(scores, place, axis=1)[:, place, None]
+    better, tied = scores > threshold, scores == threshold
+    free = k - np.count_nonzero(better, axis=1)
+    return better | (tied & (np.cumsum(tied, axis=1) <= free[:, None]))
 
 
 def lists_and_ranks(

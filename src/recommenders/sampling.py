@@ -64,14 +64,20 @@ class TripleSampler:
         the batch size, if an incomplete last batch is left out.
         """
         rng = np.random.default_rng((seed, epoch))
-        # Negatives are drawn in the order of the pairs, since neighbouring searches share cache lines.
-        r = rng.integers(0, self.n_candidates, (n_negatives, len(self.pairs)))
-        queries = self.keys - (self.keys % (len(self.candidate_items) + 1)) + r
-        own_before = np.searchsorted(self.keys, queries, side="right") - self.first
-        negatives = self.candidate_items[r + own_before]
+        negatives = self._negatives(rng, n_negatives)
         n_kept = len(self.pairs) - len(self.pairs) % drop_below
         order = rng.permutation(len(self.pairs))[:n_kept]
         triples = np.empty((2 + n_negatives, n_kept), np.int32)
         triples[:2] = self.pairs[order].T
         triples[2:] = negatives[:, order]
         return triples
+
+    def _negatives(self, rng: np.random.Generator, n: int) -> np.ndarray:
+        """Draw ``n`` negatives for each pair: (n, pairs) int32.
+
+        The order is that of the pairs, since neighbouring searches share cache lines.
+        """
+        r = rng.integers(0, self.n_candidates, (n, len(self.pairs)))
+        queries = self.keys - (self.keys % (len(self.candidate_items) + 1)) + r
+        r += np.searchsorted(self.keys, queries, side="right") - self.first
+        return self.candidate_items.astype(np.int32)[r]

@@ -1,6 +1,7 @@
 """Splitting feedback, mapping ids, and reading the training and test rows back."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
 from src.artifacts.tables import write_pairs
-from src.datasets.interactions import Interactions, load_interactions
+from src.datasets.interactions import Interactions, Part, check_split, load_interactions
 from src.datasets.mapping import IdMap
 from src.datasets.splitting import (
     Feedback,
@@ -227,6 +228,25 @@ def test_wrong_rows_are_named(tmp_path, train, test, validation, message, n_item
     layout = write_split(tmp_path, train, test, validation, None if n_items else "abcde")
     with pytest.raises(UserError, match=message):
         load_interactions(layout, n_items)
+
+
+pairs = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=5)
+
+
+@given(pairs, pairs, pairs)
+def test_a_split_is_refused_exactly_if_a_row_repeats_or_a_user_is_unknown(train, test, validation):
+    split = {"training": train, "test": test, "validation": validation}
+    parts = [
+        Part(kind, Path(f"{kind}.tsv"), np.array(rows, np.int64).reshape(-1, 2))
+        for kind, rows in split.items()
+    ]
+    rows = [*train, *test, *validation]
+    users = {user for user, _ in train}
+    if len(set(rows)) < len(rows) or any(user not in users for user, _ in [*test, *validation]):
+        with pytest.raises(UserError, match=r"stands there twice|is also a|has no row in"):
+            check_split(parts[0], parts[1:], range(4), range(4))
+    else:
+        check_split(parts[0], parts[1:], range(4), range(4))
 
 
 @given(st.permutations([(user, item) for user in range(3) for item in range(user, 4)]))

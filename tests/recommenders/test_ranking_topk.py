@@ -44,6 +44,18 @@ def check_top_k(users, items, interactions, k):
         assert (best.scores[user][~kept] == -np.inf).all()
 
 
+@given(st.integers(0, 10_000), st.sampled_from([0.2, 1, 30]), st.integers(1, 20), st.floats(0, 0.9))
+def test_the_best_of_long_rows_are_those_of_sorted_rows(seed, spread, k, seen):
+    rng = np.random.default_rng(seed)
+    scores = np.round(spread * rng.standard_normal((4, 300))).astype(np.float32)
+    scores[0] = rng.standard_normal(300)  # no ties beside rows with many
+    scores[rng.random(scores.shape) < seen] = -np.inf
+    columns, values = ranking.best_of_rows(scores, k)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(columns, order)
+    np.testing.assert_array_equal(values, np.take_along_axis(scores, order, 1))
+
+
 @given(problems(), st.integers(0, 20), st.sampled_from([1, 40, 2**28]))
 def test_torch_ranks_as_numpy_does_ties_included(problem, k, scores_at_once):
     users, items, interactions = problem
