@@ -267,6 +267,11 @@ class CatalogueStudy:
                 raise UserError(f"recommenders: {name} continues {plain}: name both")
             if name in FOLDED:
                 require_cornac(FOLDED[name].learner)
+        if self.searches and self.prepare and not re.search(r"--(validation|split)", self.prepare):
+            raise UserError(
+                f"recommender_options: --search chooses by validation rows, which prepare_dataset.py "
+                f"{self.prepare} does not make: add --validation_split or --validation FILE to prepare"
+            )
         if not self.visual:
             raise UserError("recommenders: none of them reads images: name one that does")
         if self.promotion and not self.promoted:
@@ -376,8 +381,14 @@ class CatalogueStudy:
 
     @property
     def prepared(self) -> list[str]:
-        """Files of the data set that every stage reads."""
-        return [f"data/{self.dataset}/{name}.tsv" for name in ("trainingset", "testset")]
+        """Files of the data set that stages read."""
+        searched = ["validationset"] if self.searches else []
+        return [f"data/{self.dataset}/{name}.tsv" for name in ("trainingset", "testset", *searched)]
+
+    @property
+    def searches(self) -> bool:
+        """Whether validation rows choose the options of recommenders."""
+        return self._recommender_options.search is not None
 
     @property
     def labels(self) -> list[str]:

@@ -128,8 +128,9 @@ def read_given_split(path: Path) -> Split:
     )
     _require_readable([*_without_ids(frame), no_numbers, no_part], source)
     feedback = _feedback(frame, None)
-    train, *held_out = (binarise(feedback.rows(labels == label)) for label in (0, 2, 1))
-    return Split(train, *(part.with_users(train.present_users) for part in held_out))
+    return Split(
+        *(binarise(feedback.rows(labels == label)) for label in (0, 2, 1))
+    ).of_known_users()
 
 
 def read_categories(path: Path) -> dict[str, str]:

@@ -24,20 +24,27 @@ class ReadyFeatures:
     def paths(self) -> list[Path]:
         return [path for path in (self.path, self.items) if path]
 
-    def read(self, interacting: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    def read(self, named: Sequence[str]) -> tuple[list[str], np.ndarray]:
         """Return the ids of all items in the order of their numbers, and their features (n, d) float32.
 
-        Items without interactions are kept. Raises ``UserError`` for features that are not finite, for
-        ids that are missing or repeated, and for an ``interacting`` item without a row.
+        ``named`` are the items of the tables of interactions; others are kept if ``items`` names them.
+        Raises ``UserError`` for features that are not finite or of another number of items, for ids that
+        are missing or repeated, and for a ``named`` item without a row.
         """
         features = read_features(self.path)
         ids = self._ids(len(features))
         catalogue = IdMap.of(ids)
-        unknown = np.flatnonzero(catalogue.numbers(interacting) < 0)
+        unknown = np.flatnonzero(catalogue.numbers(named) < 0)
         if len(unknown):
             raise UserError(
-                f"{self.path} has {len(features)} rows and none of item {interacting[unknown[0]]!r}: "
+                f"{self.path} has {len(features)} rows and none of item {named[unknown[0]]!r}: "
                 + ("it belongs to other interactions" if self.items else _IDS_HINT)
+            )
+        if self.items is None and (n_named := max(map(int, named)) + 1) != len(features):
+            raise UserError(
+                f"{self.path} has {len(features)} rows, but the interactions are of items 0 to "
+                f"{n_named - 1}: if further rows are items without interactions, name the item of each "
+                "row with --feature_items"
             )
         rows = np.empty(len(ids), np.int64)
         rows[catalogue.numbers(ids)] = np.arange(len(ids))

@@ -82,6 +82,8 @@ class Split:
     """Held-out rows that choose epochs and options, or None if the split has no validation part."""
     cold_items: Sequence[str] = ()
     """Items that were held out of training altogether; all their rows are test rows."""
+    dropped_users: int = 0
+    """Users who lost all their rows, since they had no training row."""
 
     @property
     def parts(self) -> dict[str, Feedback]:
@@ -99,10 +101,25 @@ class Split:
         """Ids of the items that have a row in any part."""
         return _distinct(part.present_items for part in self.parts.values())
 
+    @property
+    def item_ids(self) -> list[str]:
+        """Ids of the items that the source names, with or without a row in a part."""
+        return _distinct(part.item_ids for part in self.parts.values())
+
     def with_items(self, known: Collection[str]) -> "Split":
-        """Return the rows whose item is in ``known``; users without training rows lose held-out rows."""
-        train, *held_out = (part.with_items(known) for part in self.parts.values())
-        return Split(train, *(part.with_users(train.present_users) for part in held_out))
+        """Return the rows whose item is in ``known``, of users with training rows."""
+        parts = (part.with_items(known) for part in self.parts.values())
+        return Split(*parts, dropped_users=self.dropped_users).of_known_users()
+
+    def of_known_users(self) -> "Split":
+        """Return the rows of users with training rows: of the others nothing is known."""
+        known = self.train.present_users
+        return replace(
+            self,
+            test=self.test.with_users(known),
+            validation=self.validation and self.validation.with_users(known),
+            dropped_users=self.dropped_users + len(self.present_users) - len(known),
+        )
 
 
 def _distinct(lists: Iterable[list[str]]) -> list[str]:
@@ -211,13 +228,13 @@ class Splitting:
                 if self.kind == "ratio"
                 else parts_by_time(warm, self.ratio)
             )
-            train, *held_out = (warm.rows(parts == part) for part in range(len(self.ratio)))
-            *validation, test = (part.with_users(train.present_users) for part in held_out)
+            train, *validation, test = (warm.rows(parts == part) for part in range(len(self.ratio)))
             split = Split(train, test, *validation)
-        if not self.cold_share:
-            return split
-        out = feedback.rows(cold).with_users(split.train.present_users)
-        return replace(split, test=_joined(split.test, out), cold_items=out.present_items)
+        if self.cold_share:
+            out = feedback.rows(cold).with_users(split.train.present_users)
+            test = _joined(split.test, feedback.rows(cold))
+            split = replace(split, test=test, cold_items=out.present_items)
+        return split.of_known_users()
 
 
 def parts_by_ratio(

@@ -135,7 +135,7 @@ def prepare_tables(staged: Layout, tables: Tables, features: ReadyFeatures | Non
     if features is None:
         write_dataset(staged, tables.split(rows))
         return
-    items, matrix = features.read(rows.present_items)
+    items, matrix = features.read(rows.item_ids)
     split = tables.split(rows)
     write_dataset(staged, split, catalogue=items)
     path = staged.features(Experiment())

@@ -107,6 +107,8 @@ def write_dataset(
     for kind, feedback in split.parts.items():
         if len(feedback) == 0:
             raise UserError(f"no {kind} row is left: {_WHY_EMPTY[kind]}")
+    if split.dropped_users:
+        print(f"users without a training row, who are left out: {split.dropped_users}")
     users = IdMap.of(split.present_users)
     items = IdMap.of(images or catalogue or split.present_items)
     paths = {

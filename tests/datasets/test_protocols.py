@@ -269,8 +269,8 @@ def test_microlens_sequences_hold_out_the_last_item(prepare, tmp_path):
 # Features that come ready
 
 
-def mmrec(tmp_path, n_items=6, features=None):
-    """Write a set in MMRec's layout whose users have several test items; item 5 has no row."""
+def mmrec(tmp_path, features=None):
+    """Write a set in MMRec's layout whose users have several test items; user 7 has one test row."""
     rng = np.random.default_rng(0)
     rows = [
         (user, item, 5.0, 100 + item, 0 if place < 2 else place - 1)
@@ -281,7 +281,7 @@ def mmrec(tmp_path, n_items=6, features=None):
     rows += [(7, 0, 5.0, 200, 2)]
     text = MMREC + "".join("\t".join(map(str, row)) + "\n" for row in rows)
     if features is None:
-        features = rng.normal(size=(n_items, 3))
+        features = rng.normal(size=(5, 3))
     np.save(tmp_path / "image_feat.npy", features)
     return written(tmp_path / "baby.inter", text), tmp_path / "image_feat.npy", rows
 
@@ -289,13 +289,14 @@ def mmrec(tmp_path, n_items=6, features=None):
 def test_mmrec_files_make_a_data_set_without_images(prepare, tmp_path):
     table, features, rows = mmrec(tmp_path)
     options = ("interactions", "--dataset", "baby", "--interactions", table, "--split", "given")
-    assert prepare(*options, "--features", features)[0] == 0
+    code, said, _ = prepare(*options, "--features", features)
+    assert code == 0 and "without a training row, who are left out: 1" in said
     layout = Layout("baby", tmp_path)
     for label, path in enumerate((layout.training_set, layout.validation_set, layout.test_set)):
         expected = {(str(u), str(i)) for u, i, *_, of in rows if of == label and u != 7}
         assert set(original_rows(layout, path)) == expected
     assert np.unique(read_pairs(layout.test_set)[:, 0], return_counts=True)[1].max() == 2
-    read = read_features(layout.features(Experiment()), 6)
+    read = read_features(layout.features(Experiment()), 5)
     np.testing.assert_array_equal(read, np.load(features).astype(np.float32))
     assert "is up to date" in prepare(*options, "--features", features)[1]
 
@@ -318,8 +319,9 @@ def test_rows_of_features_may_have_ids(prepare, tmp_path):
     ("features", "message"),
     [
         (np.ones((4, 3)), "image_feat.npy has 4 rows and none of item '4'"),
-        (np.full((6, 3), np.nan), "row 0 holds NaN or infinite features"),
-        (np.ones(6), "must be a matrix of floats"),
+        (np.ones((6, 3)), "image_feat.npy has 6 rows, but the interactions are of items 0 to 4"),
+        (np.full((5, 3), np.nan), "row 0 holds NaN or infinite features"),
+        (np.ones(5), "must be a matrix of floats"),
     ],
 )
 def test_wrong_features_write_nothing(prepare, tmp_path, features, message):

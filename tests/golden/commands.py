@@ -174,6 +174,11 @@ FURTHER_RECOMMENDERS: Commands = [
         f"classify_extract_attack.py {PLAIN} --eps 8 --score_epoch 2 --items random:4"
         " --attack_type fgsm --objective rank --score_model DVBPR",
     ),
+    (
+        "attack on the lists of buyers",
+        f"classify_extract_attack.py {PLAIN} --eps 8 --score_epoch 2 --items random:4 --popularity high"
+        " --attack_type fgsm --objective rank --score_model ACF --target_item 46",
+    ),
     ("reliance", f"-m audits.reliance {SHOP} --k 10"),
     (
         "recommend with searched values",

@@ -163,8 +163,14 @@ def test_names_are_the_published_ones():
 def test_a_study_may_search_for_the_options_of_its_recommenders():
     """Names show the grid, since a study knows them before a search has chosen."""
     searched = {"recommender_options": '--batch_size 64 --search "lr=0.05 0.02" regs=0'}
-    study = CatalogueStudy.of(Entries.of(SMALL | searched))
+    with pytest.raises(
+        UserError, match=r"--search chooses by validation rows, which .* demo does not"
+    ):
+        CatalogueStudy.of(Entries.of(SMALL | searched))
+    tables = {"prepare": "interactions --interactions a.csv --validation_split"}
+    study = CatalogueStudy.of(Entries.of(SMALL | searched | tables))
     assert study.list_endings([1]) == ["_top150_ep2_VBPR_batch64_search-lr0.02-0.05-regs0_seed1"]
+    assert "data/small/validationset.tsv" in study.prepared
 
 
 @pytest.mark.parametrize(
