@@ -141,7 +141,8 @@ class Entries:
             place = f"{self.place}{key}: {name}: "
             if not isinstance(values, Mapping):
                 raise UserError(f"{place}it has entries of its own, such as options")
-            below[self._filled(key, str(name))] = Entries(values, place, self.file or self)
+            filled = self._plain(key, self._filled(key, str(name)))
+            below[filled] = Entries(values, place, self.file or self)
         return below
 
     def named_texts(self, key: str) -> dict[str, str]:
@@ -150,12 +151,18 @@ class Entries:
         if not (isinstance(value, Mapping) and value):
             raise UserError(f"{self.place}{key}: it holds names, each with a text")
         below = Entries(value, f"{self.place}{key}: ", self.file or self)
-        return {str(name): below.text(name) for name in value}
+        return {self._plain(key, str(name)): below.text(name) for name in value}
 
     def require_all_read(self) -> None:
         """Raise ``UserError`` for an entry that was never read."""
         if unknown := sorted(set(self.values) - self.read):
             raise UserError(f"{self.place}{unknown[0]}: there is no such entry of a study")
+
+    def _plain(self, key: str, name: str) -> str:
+        """Return a name as it stands in commands; ``UserError`` unless a shell takes it as it is."""
+        if shlex.quote(name) != name:
+            raise UserError(f"{self.place}{key}: {name!r} holds what has a meaning in a shell")
+        return name
 
     def _among(self, key: str, value: str, choices: Collection[str]) -> str:
         if value not in choices:

@@ -347,6 +347,17 @@ def test_bad_options_are_one_line(root, capsys, options, message):
     assert not list((root / "data" / "shop").glob("*pgd*"))
 
 
+@pytest.mark.parametrize("name", ["classes.csv", "features.npy"])
+def test_a_file_of_stage_1_that_was_cut_attacks_no_fewer_images(root, capsys, name):
+    path = root / "data" / "shop" / "original" / name
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    assert attack(root) == 2
+    error = capsys.readouterr().err
+    assert f"{name} was changed after it was written by" in error and error.count("\n") == 1
+    assert not list((root / "data" / "shop").glob("*pgd*"))
+
+
 def test_a_class_without_images(root, capsys):
     seen = set(read_classes(root / "data" / "shop" / "original" / "classes.csv").classes.tolist())
     absent = next(number for number in range(4) if number not in seen)
