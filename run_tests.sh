@@ -9,7 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 source reproduce/setup.sh requirements-dev.txt
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # the tests' networks are too small to share out
-PARALLEL=(--numprocesses auto --maxprocesses 4 --dist loadfile)
+# tests/conftest.py has the order of the files
+PARALLEL=(--numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
 if [ "${1:-}" = --any-machine ]; then
     shift
     exec python -m tests.any_machine "${PARALLEL[@]}" "$@"

@@ -41,26 +41,21 @@ MACHINES = (
             "ONEDNN_MAX_CPU_ISA": "SSE41",
             "OPENBLAS_CORETYPE": "Prescott",
             "MKL_CBWR": "COMPATIBLE",
+            "NPY_DISABLE_CPU_FEATURES": numpy_features(),
+            "TF_ENABLE_ONEDNN_OPTS": "0",
         },
         ("SSE41",),
     ),
     Machine(
-        "a processor of 2013 (AVX2)",
+        "a processor of 2013 (AVX2), two threads",
         {
             "ATEN_CPU_CAPABILITY": "avx2",
             "ONEDNN_MAX_CPU_ISA": "AVX2",
             "OPENBLAS_CORETYPE": "Haswell",
-        },
-        ("AVX2", "FMA3"),
-    ),
-    Machine(
-        "plain NumPy and TensorFlow, two threads",
-        {
-            "NPY_DISABLE_CPU_FEATURES": numpy_features(),
-            "TF_ENABLE_ONEDNN_OPTS": "0",
             "OMP_NUM_THREADS": "2",
             "OMP_WAIT_POLICY": "PASSIVE",  # threads of several processes share the cores
         },
+        ("AVX2", "FMA3"),
     ),
 )
 

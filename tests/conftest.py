@@ -42,10 +42,25 @@ reading_size rec_generator recipes semsim storage timm_models tour training vbpr
 """Names of the test files (``test_<name>.py``) whose outcomes pass through floating-point kernels."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Spare the imports of the other files if numerical tests alone are chosen."""
+    is_test = collection_path.name.startswith("test_")
+    others = is_test and collection_path.stem.removeprefix("test_") not in NUMERICAL.split()
+    return True if others and config.option.markexpr.startswith("numerical") else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark numerical tests; files with most slow tests, then with most tests, come first.
+
+    A worker that takes a long file last would be the only one at work.
+    """
+    slow: Counter[Path] = Counter()
     for item in items:
         if item.path.stem.removeprefix("test_") in NUMERICAL.split():
             item.add_marker(pytest.mark.numerical)
+        slow[item.path] += item.get_closest_marker("slow") is not None
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (-slow[item.path], -tests[item.path], item.path))
 
 
 @dataclass

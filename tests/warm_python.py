@@ -1,4 +1,4 @@
-"""A ``python`` that runs each program in a fork of a process that has loaded the libraries already.
+"""A ``python`` that runs each program in a fork of a process that has loaded libraries already.
 
 ``warm_python(folder, environment)`` starts that process. The programs that stand for ``python`` give it
 their arguments, folder, environment and streams, and end with the exit code of the fork.
@@ -18,7 +18,7 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,8 +35,8 @@ PROGRAM = '''#!{python} -IS
 import json, os, socket, sys
 
 words = {words} + sys.argv[1:]
-first = "".join(words[words[:1] == ["-P"] :][:1])
-if first not in ("-", "-m") and (not first or first.startswith("-")):  # -c, -u and others
+first = next((word for word in words if word != "-P"), "-c")
+if first.startswith("-") and first not in ("-", "-m"):  # -c, -u and others
     os.execv({python!r}, [{python!r}, *words])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
@@ -78,7 +78,9 @@ class WarmPython:
 
 
 @contextlib.contextmanager
-def warm_python(folder: Path, environment: Mapping[str, str]) -> Iterator[WarmPython]:
+def warm_python(
+    folder: Path, environment: Mapping[str, str], libraries: Sequence[str] = LIBRARIES
+) -> Iterator[WarmPython]:
     """Start the process with its files in ``folder``; it ends with the context or with its caller."""
     warm = WarmPython(folder)
     warm.write(Path(warm.program))
@@ -86,7 +88,7 @@ def warm_python(folder: Path, environment: Mapping[str, str]) -> Iterator[WarmPy
         listener.bind(str(warm.address))
         listener.listen(64)
         process = subprocess.Popen(
-            [sys.executable, "-P", __file__, str(listener.fileno())],
+            [sys.executable, "-P", __file__, str(listener.fileno()), *libraries],
             env={name: value for name, value in environment.items() if name != "PYTHONPATH"},
             stdin=subprocess.PIPE,
             stderr=log,
@@ -163,12 +165,13 @@ def exit_code_of(start: Callable[[], object]) -> int:
 
 
 def main() -> None:
-    for library in LIBRARIES:
+    number, *libraries = sys.argv[1:]
+    for library in libraries:
         if find_spec(library.partition(".")[0]):
             importlib.import_module(library)
     # A collection in a fork would write to, and so copy, every page that it shares.
     gc.freeze()
-    connection = serve(socket.socket(fileno=int(sys.argv[1])))
+    connection = serve(socket.socket(fileno=int(number)))
     code = 0
     if connection:
         code = exit_code_of(prepare(receive(connection)))

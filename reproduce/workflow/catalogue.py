@@ -9,7 +9,7 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -571,12 +571,20 @@ class CatalogueStudy:
 
     def _attack_options(self, extractor: StudiedExtractor, attack: str) -> argparse.Namespace:
         """Return the options of stage 3, as it reads them."""
-        parser = OptionsParser(f"attacks: {attack}")
-        add_attack_options(parser)
-        add_extractor_options(parser)
-        add_preprocess_option(parser)
-        add_fidelity_option(parser)
+        parser = _attack_parser()
+        parser.prog = f"attacks: {attack}"
         return parser.parse_args(shlex.split(f"{attack} {extractor.options}"))
+
+
+@cache
+def _attack_parser() -> OptionsParser:
+    """Return the parser of stage 3, which takes several times as long to make as to use."""
+    parser = OptionsParser("attacks")
+    add_attack_options(parser)
+    add_extractor_options(parser)
+    add_preprocess_option(parser)
+    add_fidelity_option(parser)
+    return parser
 
 
 def _pairs(entries: Entries, extractors: Iterable[Entries]) -> tuple[tuple[int, int], ...]:

@@ -1,10 +1,13 @@
 """Wrong options and missing files give one line before a framework is loaded."""
 
+import os
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.warm_python import WarmPython, warm_python
 
 ROOT = Path(__file__).parents[2]
 PROBE = """
@@ -26,6 +29,14 @@ def shop(tmp_path_factory):
     (images / "0.jpg").write_bytes(b"never read")
     (root / "items.csv").write_text("1,hats\n")
     return root
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory) -> Iterator[WarmPython]:
+    """Python that has loaded no framework."""
+    folder = tmp_path_factory.mktemp("python")
+    with warm_python(folder, os.environ, ["pandas", "scipy.stats"]) as warm:
+        yield warm
 
 
 SHOP = "--dataset shop"
@@ -84,10 +95,11 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_one_line_and_no_framework(call, shop):
+def test_one_line_and_no_framework(call, shop, python):
     script, *options = call.split()
     done = subprocess.run(
-        [sys.executable, "-c", PROBE, script, *options],
+        [python.program, "-", script, *options],
+        input=PROBE,
         cwd=shop,
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
         capture_output=True,

@@ -667,7 +667,7 @@ def test_a_study_is_submitted_to_slurm(place):
     for command in ("sbatch", "srun", "sacct", "sinfo", "scancel"):
         script(place.programs / command, SLURM, folder=place.folder)
     profile = ("--workflow-profile", str(ROOT / "reproduce/profiles/slurm"))
-    quick = ("--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "2")
+    quick = ("--slurm-init-seconds-before-status-checks", "4", "--latency-wait", "2")
     place.run(place.small(gpu=0), *profile, *quick)
     assert (place.folder / "results/small/report.html").exists()
     submitted = [path.read_text() for path in place.folder.glob("job_*[0-9]")]
