@@ -1,6 +1,5 @@
 """Attacks towards the least likely class, beside hand computations and loops."""
 
-
 import numpy as np
 import pytest
 import torch
