@@ -14,17 +14,20 @@ map alone is attacked.
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from src.artifacts.errors import UserError
-from src.attacks.attack import Goal
+from src.attacks.attack import LEVELS, Goal
 from src.attacks.goals import ClassGoal, class_goal
-from src.attacks.least_likely import UNBOUNDED
-from src.attacks.pgd import pgd
+from src.attacks.pgd import inside, pgd
 from src.attacks.victim import ExtractorVictim
 from src.extractors.attention import Attended, Watched, class_directions, map_distance, normalise
+
+if TYPE_CHECKING:
+    from src.attacks.registry import Attention
 
 
 @dataclass(frozen=True)
@@ -68,16 +71,9 @@ class AttentionGoal:
 
 
 def attention_attack(
-    victim: ExtractorVictim,
-    images: Tensor,
-    goal: Goal,
-    eps: float,
-    step: float,
-    steps: int,
-    weight: float,
-    random_start: bool,
+    attack: "Attention", victim: ExtractorVictim, images: Tensor, goal: Goal
 ) -> Tensor:
-    """Take ``steps`` sign steps of size ``step`` in the L-inf ball of ``eps``; return the last iterate.
+    """Take sign steps in the L-inf ball; return the last iterate.
 
     ``victim`` shows its maps (``watched``). For the least likely class of an image, the published
     target, make it the class of a targeted goal. A random start is uniform over the ball: at the clean
@@ -85,18 +81,16 @@ def attention_attack(
     which cannot move.
     """
     watched = victim.watched
-    low, high = victim.box or UNBOUNDED
-    noise = eps * (2 * torch.rand_like(images) - 1) if random_start else 0
-    attention = AttentionGoal.of(watched, images, class_goal(goal), weight)
+    noise = attack.radius * (2 * torch.rand_like(images) - 1) if attack.random_start else 0
+    attention = AttentionGoal.of(watched, images, class_goal(goal), attack.attention_weight)
     return pgd(
         images,
         lambda points: attention(watched(points)),
-        eps,
-        step,
-        steps,
-        low=low,
-        high=high,
-        start=(images + noise).clamp(low, high),
+        attack.radius,
+        attack.step / LEVELS,
+        attack.nb_iter,
+        box=victim.box,
+        start=inside(victim.box)(images + noise),
     )
 
 

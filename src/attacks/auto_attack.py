@@ -5,7 +5,7 @@ attacks", ICML 2020. Each attack sees only images that the attacks before it did
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,7 +13,9 @@ from torch import Tensor
 from src.artifacts.errors import UserError
 from src.attacks.attack import Goal, Victim
 from src.attacks.goals import untargeted
-from src.attacks.registry import Effort
+
+if TYPE_CHECKING:
+    from src.attacks.registry import AutoAttack, Effort
 
 _FEWEST_CLASSES = 4
 """The targeted loss divides by a difference of the four largest logits."""
@@ -24,7 +26,7 @@ FAST_TARGETS = 3
 FAST_QUERIES = 500
 
 
-def auto_attack(victim: Victim, images: Tensor, goal: Goal, eps: float, effort: Effort) -> Tensor:
+def auto_attack(attack: "AutoAttack", victim: Victim, images: Tensor, goal: Goal) -> Tensor:
     """Attack with the ensemble in the L-inf ball, untargeted, in pixels.
 
     ``standard`` is the published one: APGD-CE (100 steps), targeted APGD-DLR and targeted FAB (9 targets
@@ -48,18 +50,22 @@ def auto_attack(victim: Victim, images: Tensor, goal: Goal, eps: float, effort: 
     # The library seeds the global generators, whose state the caller needs unchanged.
     with torch.random.fork_rng([images.device] if images.is_cuda else []):
         n_targets = min(_MOST_TARGETS, n_classes - 1)
-        ensemble = build_ensemble(logits, eps, effort, n_targets, seed, images.device)
+        ensemble = build_ensemble(
+            logits, attack.radius, attack.effort, n_targets, seed, images.device
+        )
         attacked, _ = ensemble.run_standard_evaluation(
             images, goal.classes, batch_size=max(len(images), 1)
         )
     # Its clipping can leave the ball by a rounding error.
-    return attacked.clamp(images - eps, images + eps).clamp(*victim.box).detach()
+    return (
+        attacked.clamp(images - attack.radius, images + attack.radius).clamp(*victim.box).detach()
+    )
 
 
 def build_ensemble(
     logits: Callable[[Tensor], Tensor],
     eps: float,
-    effort: Effort,
+    effort: "Effort",
     n_targets: int,
     seed: int,
     device: torch.device,

@@ -6,6 +6,7 @@ PGD: Madry et al. 2018, "Towards Deep Learning Models Resistant to Adversarial A
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from cleverhans.torch.attacks.fast_gradient_method import fast_gradient_method
@@ -13,36 +14,31 @@ from cleverhans.torch.attacks.projected_gradient_descent import projected_gradie
 from torch import Tensor
 
 from src.artifacts.errors import UserError
-from src.attacks.attack import Goal, Victim
+from src.attacks.attack import LEVELS, Goal, Victim
 from src.attacks.goals import class_goal
-from src.attacks.pgd import Objective, descend, inside, limit, steepest
+from src.attacks.pgd import Objective, descend, inside, into_ball, limit, steepest
+
+if TYPE_CHECKING:
+    from src.attacks.registry import FGSM, PGD, MomentumFGSM
 
 _MOVED_BY_L1_PGD = 0.01
 """Share of the coordinates that a step of PGD within an L1 ball moves; a single one gets nowhere."""
 
 
-def fgsm(victim: Victim, images: Tensor, goal: Goal, eps: float, order: float) -> Tensor:
-    """Take one step of length ``eps`` in the norm ``order``: x' = x - eps sign(grad CE(x, target))."""
+def fgsm(attack: "FGSM", victim: Victim, images: Tensor, goal: Goal) -> Tensor:
+    """Take one step of length eps in the norm of the budget: x' = x - eps sign(grad CE(x, target))."""
     return descend(
         images,
         mean_goal(victim, goal),
-        lambda gradient: eps * steepest(gradient, order),
+        lambda gradient: attack.radius * steepest(gradient, attack.budget.order),
         inside(victim.box),
         1,
     )
 
 
-def projected_descent(
-    victim: Victim,
-    images: Tensor,
-    goal: Goal,
-    eps: float,
-    step: float,
-    steps: int,
-    order: float,
-    random_start: bool,
-) -> Tensor:
-    """Take ``steps`` steps of length ``step``, each projected onto the ball of ``eps``."""
+def projected_descent(attack: "PGD", victim: Victim, images: Tensor, goal: Goal) -> Tensor:
+    """Take steps, each projected onto the ball."""
+    eps, order, step = attack.radius, attack.budget.order, attack.step / LEVELS
     into_box = inside(victim.box)
     share = _MOVED_BY_L1_PGD if order == 1 else 0.0
 
@@ -51,7 +47,7 @@ def projected_descent(
         return into_box(images + limit(into_box(points) - images, eps, order))
 
     start = images
-    if random_start:
+    if attack.random_start:
         noise = torch.zeros_like(images).uniform_(-eps, eps)
         start = into_box(images + limit(noise, eps, order))
     return descend(
@@ -59,32 +55,27 @@ def projected_descent(
         mean_goal(victim, goal),
         lambda gradient: step * steepest(gradient, order, share),
         project,
-        steps,
+        attack.nb_iter,
     )
 
 
-def momentum_descent(
-    victim: Victim, images: Tensor, goal: Goal, eps: float, steps: int, order: float, decay: float
-) -> Tensor:
-    """Take ``steps`` steps of eps / steps along gradients of L1 length 1, summed with ``decay``.
+def momentum_descent(attack: "MomentumFGSM", victim: Victim, images: Tensor, goal: Goal) -> Tensor:
+    """Take steps of eps / steps along gradients of L1 length 1, which are summed with a decay.
 
     MI-FGSM: Dong et al., "Boosting adversarial attacks with momentum", CVPR 2018.
     """
-    into_box = inside(victim.box)
+    eps, order, steps = attack.radius, attack.budget.order, attack.nb_iter
     summed = torch.zeros_like(images)
 
     def step(gradient: Tensor) -> Tensor:
         length = gradient.abs().sum(tuple(range(1, gradient.ndim)), keepdim=True)
-        summed.mul_(decay).add_(gradient / length.clamp_min(torch.finfo(gradient.dtype).tiny))
+        summed.mul_(attack.decay).add_(
+            gradient / length.clamp_min(torch.finfo(gradient.dtype).tiny)
+        )
         return eps / steps * steepest(summed, order)
 
-    return descend(
-        images,
-        mean_goal(victim, goal),
-        step,
-        lambda points: into_box(images + limit(points - images, eps, order)),
-        steps,
-    )
+    project = into_ball(images, eps, order, victim.box)
+    return descend(images, mean_goal(victim, goal), step, project, steps)
 
 
 def mean_goal(victim: Victim, goal: Goal) -> Objective:
@@ -92,7 +83,7 @@ def mean_goal(victim: Victim, goal: Goal) -> Objective:
     return lambda points: goal(victim(points)).mean()
 
 
-def cleverhans_fgsm(victim: Victim, images: Tensor, goal: Goal, eps: float, order: float) -> Tensor:
+def cleverhans_fgsm(attack: "FGSM", victim: Victim, images: Tensor, goal: Goal) -> Tensor:
     """Attack with CleverHans' ``fgsm``."""
     low, high = victim.box or (None, None)
     goal = class_goal(goal)
@@ -100,8 +91,8 @@ def cleverhans_fgsm(victim: Victim, images: Tensor, goal: Goal, eps: float, orde
         attacked = fast_gradient_method(
             lambda points: victim(points).logits,
             images,
-            eps,
-            order,
+            attack.radius,
+            attack.budget.order,
             clip_min=low,
             clip_max=high,
             y=goal.classes,
@@ -111,16 +102,7 @@ def cleverhans_fgsm(victim: Victim, images: Tensor, goal: Goal, eps: float, orde
     return attacked.detach()
 
 
-def cleverhans_pgd(
-    victim: Victim,
-    images: Tensor,
-    goal: Goal,
-    eps: float,
-    step: float,
-    steps: int,
-    order: float,
-    random_start: bool,
-) -> Tensor:
+def cleverhans_pgd(attack: "PGD", victim: Victim, images: Tensor, goal: Goal) -> Tensor:
     """Attack with CleverHans' ``projected_gradient_descent``, which has no L1 ball."""
     low, high = victim.box or (None, None)
     goal = class_goal(goal)
@@ -128,16 +110,16 @@ def cleverhans_pgd(
         attacked = projected_gradient_descent(
             lambda points: victim(points).logits,
             images,
-            eps,
-            step,
-            steps,
-            order,
+            attack.radius,
+            attack.step / LEVELS,
+            attack.nb_iter,
+            attack.budget.order,
             clip_min=low,
             clip_max=high,
             y=goal.classes,
             targeted=goal.targeted,
             # The default of this argument changed between versions of the library.
-            rand_init=random_start,
+            rand_init=attack.random_start,
             # CleverHans' checks end in numpy.all of tensors, which fails on CUDA.
             sanity_checks=False,
         )

@@ -6,19 +6,16 @@ training", ICLR 2018, with half of the budget for the random step. All are untar
 class of an image for one that they choose themselves.
 """
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from src.attacks.attack import Goal, Victim
+from src.attacks.attack import Box, Goal, Victim
 from src.attacks.goals import untargeted
-from src.attacks.pgd import pgd
+from src.attacks.pgd import inside, pgd
 from src.extractors.device import generator_on
 
 LABEL_SMOOTHING = 0.1
-UNBOUNDED = (-math.inf, math.inf)
 
 
 def least_likely(logits: Tensor) -> Tensor:
@@ -38,13 +35,12 @@ def half_sign_start(
     eps: float,
     generator: torch.Generator,
     *,
-    low: float = 0.0,
-    high: float = 1.0,
+    box: Box | None = (0.0, 1.0),
 ) -> Tensor:
-    """Return a corner of the ball of half the size: x + eps/2 sign(N(0, 1)), cut to [low, high]."""
+    """Return a corner of the ball of half the size: x + eps/2 sign(N(0, 1)), cut to ``box``."""
     draws = generator_on(images.device, generator)
     noise = torch.randn(images.shape, generator=draws, device=images.device)
-    return (images + eps / 2 * noise.sign()).clamp(low, high)
+    return inside(box)(images + eps / 2 * noise.sign())
 
 
 def towards_least_likely(
@@ -66,15 +62,13 @@ def towards_least_likely(
     untargeted(goal)
     with torch.no_grad():
         targets = least_likely(victim(images).logits)
-    low, high = victim.box or UNBOUNDED
     return pgd(
         images,
         lambda moved: smoothed_cross_entropy(victim(moved).logits, targets),
         eps,
         step,
         steps,
-        low=low,
-        high=high,
+        box=victim.box,
         start=start,
     )
 
@@ -87,6 +81,5 @@ def random_step_towards_least_likely(
     The class is the least likely one of the clean x. The random step leaves the sharp curvature around x,
     which keeps single-step attacks from succeeding after single-step training.
     """
-    low, high = victim.box or UNBOUNDED
-    start = half_sign_start(images, eps, torch.default_generator, low=low, high=high)
+    start = half_sign_start(images, eps, torch.default_generator, box=victim.box)
     return towards_least_likely(victim, images, goal, eps, eps / 2, 1, start=start)

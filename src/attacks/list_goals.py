@@ -260,8 +260,15 @@ class FeatureGoal(ListGoal):
     hooks: Tensor | None = None
     """(N, D)."""
 
+    def __call__(self, prediction: Prediction) -> Tensor:
+        # The distance needs no scores, which cost a product with all users in every step.
+        return self.sign * self._distance(prediction)
+
     def worth(self, prediction: Prediction, scores: Tensor, thresholds: Tensor) -> Tensor:
-        return -(prediction.features - self.hooks).square().sum(dim=1)
+        return -self._distance(prediction)
+
+    def _distance(self, prediction: Prediction) -> Tensor:
+        return (prediction.features - self.hooks).square().sum(dim=1)
 
 
 @dataclass(frozen=True)

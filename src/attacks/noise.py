@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 from src.attacks.attack import LEVELS, Victim
+from src.attacks.pgd import inside, per_image
 
 _BISECTIONS = 40
 
 
 def sign_noise(victim: Victim, images: Tensor, eps: float) -> Tensor:
     """Add +eps or -eps to every coordinate with equal probability."""
-    noisy = images + eps * (2 * torch.randint_like(images, 2) - 1)
-    return noisy if victim.box is None else noisy.clamp(*victim.box)
+    return inside(victim.box)(images + eps * (2 * torch.randint_like(images, 2) - 1))
 
 
 def sized_noise(images: Tensor, sizes: Tensor, order: int) -> Tensor:
@@ -28,7 +28,7 @@ def sized_noise(images: Tensor, sizes: Tensor, order: int) -> Tensor:
     chance = torch.rand_like(images)
 
     def changed(scale: Tensor) -> Tensor:
-        moved = levels + (scale[:, None, None, None] * noise.abs() + chance).floor() * noise.sign()
+        moved = levels + (per_image(scale, images) * noise.abs() + chance).floor() * noise.sign()
         return moved.clamp(0, LEVELS) - levels
 
     # The norm grows with the scale, so that the largest scale within the size is found by bisection.

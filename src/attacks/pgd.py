@@ -7,6 +7,7 @@ not suit them, a start, a step and a projection.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,28 +28,18 @@ def descend(
     step: Callable[[Tensor], Tensor],
     project: Callable[[Tensor], Tensor],
     steps: int,
-    *,
-    tolerance: float = 0.0,
 ) -> Tensor:
     """Take ``steps`` steps down the gradient of ``objective`` from ``start`` (N, ...).
 
     ``step`` turns a gradient into the change that is subtracted, ``project`` brings the result back to
     the allowed set. Only pixels are differentiated, so that parameters neither need freezing nor get a
-    gradient. Returns the last point. A positive ``tolerance`` ends the descent when the mean objective
-    has moved by less since the step before.
+    gradient. Returns the last point.
     """
     points = start.detach()
-    before = None
     for _ in range(steps):
         points.requires_grad_()
-        values = objective(points)
-        (gradient,) = torch.autograd.grad(values.sum(), points)
+        (gradient,) = torch.autograd.grad(objective(points).sum(), points)
         points = project(points.detach() - step(gradient))
-        if tolerance:
-            now = values.detach().mean()
-            if before is not None and (now - before).abs() < tolerance:
-                break
-            before = now
     return points
 
 
@@ -59,24 +50,22 @@ def pgd(
     step: float | Tensor,
     steps: int,
     *,
-    low: float = 0.0,
-    high: float = 1.0,
+    box: Box | None = (0.0, 1.0),
     start: Tensor | None = None,
-    tolerance: float = 0.0,
 ) -> Tensor:
     """Descend by sign steps within the L-inf ball of ``eps`` around ``images`` (N, ...).
 
-    Images are float in [low, high]; ``eps`` and ``step`` are in the same unit, 1 being white; tensors
-    (N, 1, 1, 1) give each image its own. ``start`` replaces ``images`` as the first point.
+    Images are float inside ``box``, if there is one; ``eps`` and ``step`` are in the same unit, 1 being
+    white; tensors (N, 1, 1, 1) give each image its own. ``start`` replaces ``images`` as the first point.
     """
-    floor, ceiling = (images - eps).clamp_min(low), (images + eps).clamp_max(high)
+    into_box = inside(box)
+    floor, ceiling = into_box(images - eps), into_box(images + eps)
     return descend(
         images if start is None else start,
         objective,
         lambda gradient: step * gradient.sign(),
         lambda points: torch.clamp(points, floor, ceiling),
         steps,
-        tolerance=tolerance,
     )
 
 
@@ -121,6 +110,38 @@ def limit(change: Tensor, eps: float, order: float) -> Tensor:
     last = (falling * counts > excess).sum(dim=1, keepdim=True).clamp_min(1)
     shrink = (excess.gather(1, last - 1) / last).clamp_min(0)
     return change.sign() * (size - shrink).clamp_min(0).view_as(change)
+
+
+def into_ball(
+    images: Tensor, eps: float, order: float, box: Box | None
+) -> Callable[[Tensor], Tensor]:
+    """Return the projection of points into the ball of ``eps`` around ``images``, and into ``box``."""
+    into_box = inside(box)
+    return lambda points: into_box(images + limit(points - images, eps, order))
+
+
+def per_image(values: Tensor, images: Tensor) -> Tensor:
+    """Reshape ``values`` (N,), so that each meets all pixels of its image in ``images`` (N, ...)."""
+    return values.view(-1, *[1] * (images.ndim - 1))
+
+
+@dataclass
+class Best:
+    """Tensors of each image from when its score was highest so far."""
+
+    scores: Tensor
+    """Highest scores (N,)."""
+    kept: tuple[Tensor, ...]
+    """Tensors (N, ...) that belong to them."""
+
+    def update(self, scores: Tensor, *found: Tensor) -> None:
+        """Take over the images of ``found`` whose ``scores`` (N,) are higher."""
+        better = scores > self.scores
+        self.scores = torch.where(better, scores, self.scores)
+        self.kept = tuple(
+            torch.where(per_image(better, old), new, old)
+            for new, old in zip(found, self.kept, strict=True)
+        )
 
 
 def random_start(images: Tensor, eps: float, generator: torch.Generator) -> Tensor:

@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Effort = Literal["standard", "fast"]
+Engine = Literal["own", "cleverhans"]
 
 _NO_RANDOM_START = {"flag": "no_rand_init", "suffix": "norand"}
 _STEPS = {"flag": "steps", "aliases": ("nb_iter",)}
 _STEP_SIZE = {"flag": "step_size", "aliases": ("eps_iter",), "parse": pixel_levels}
+_ENGINE = {"choices": ("own", "cleverhans"), "suffix": ""}
 _PROBES = {"flag": "probes", "aliases": ("batch_size", "pairs")}
 
 
@@ -45,9 +47,7 @@ class FGSM(BudgetedAttack):
 
     it: int = option(1, "only stands in the name", least=None)
     norm: Norm = norm_option(*norms)
-    engine: Literal["own", "cleverhans"] = option(
-        "own", "our engine, or CleverHans'", choices=("own", "cleverhans"), suffix=""
-    )
+    engine: Engine = option("own", "our engine, or CleverHans'", **_ENGINE)
 
     @property
     def takes_any_goal(self) -> bool:
@@ -56,12 +56,12 @@ class FGSM(BudgetedAttack):
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
         from src.attacks.gradient_sign import cleverhans_fgsm, fgsm
 
-        step = cleverhans_fgsm if self.engine == "cleverhans" else fgsm
-        return step(victim, images, goal, self.radius, self.budget.order)
+        engine = cleverhans_fgsm if self.engine == "cleverhans" else fgsm
+        return engine(self, victim, images, goal)
 
 
 @dataclass(frozen=True)
-class Descent(BudgetedAttack):
+class SteppedAttack(BudgetedAttack):
     """Steps within a ball, by default of eps / 6 and from a random point of the ball."""
 
     norm: Norm = norm_option("inf")
@@ -95,16 +95,14 @@ class Descent(BudgetedAttack):
 
 
 @dataclass(frozen=True)
-class PGD(Descent):
+class PGD(SteppedAttack):
     """Projected gradient descent; the last iterate. Without a random start this is BIM."""
 
     template: ClassVar = "eps{eps}_eps_it{eps}_nb_it{nb_iter}_l{norm}"
     norms: ClassVar = ("inf", "1", "2")
 
     norm: Norm = norm_option(*norms)
-    engine: Literal["own", "cleverhans"] = option(
-        "own", "our engine, or CleverHans'", choices=("own", "cleverhans"), suffix=""
-    )
+    engine: Engine = option("own", "our engine, or CleverHans'", **_ENGINE)
 
     @property
     def takes_any_goal(self) -> bool:
@@ -118,16 +116,8 @@ class PGD(Descent):
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
         from src.attacks.gradient_sign import cleverhans_pgd, projected_descent
 
-        return (cleverhans_pgd if self.engine == "cleverhans" else projected_descent)(
-            victim,
-            images,
-            goal,
-            self.radius,
-            self.step / LEVELS,
-            self.nb_iter,
-            self.budget.order,
-            self.random_start,
-        )
+        engine = cleverhans_pgd if self.engine == "cleverhans" else projected_descent
+        return engine(self, victim, images, goal)
 
 
 @dataclass(frozen=True)
@@ -148,8 +138,7 @@ class MomentumFGSM(BudgetedAttack):
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
         from src.attacks.gradient_sign import momentum_descent
 
-        order = self.budget.order
-        return momentum_descent(victim, images, goal, self.radius, self.nb_iter, order, self.decay)
+        return momentum_descent(self, victim, images, goal)
 
 
 @dataclass(frozen=True)
@@ -174,8 +163,7 @@ class APGD(BudgetedAttack):
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
         from src.attacks.apgd import apgd
 
-        order = self.budget.order
-        return apgd(victim, images, goal, self.radius, self.nb_iter, order, self.random_start)
+        return apgd(self, victim, images, goal)
 
 
 @dataclass(frozen=True)
@@ -189,8 +177,7 @@ class Annealed(APGD):
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
         from src.attacks.annealed import annealed
 
-        order = self.budget.order
-        return annealed(victim, images, goal, self.radius, self.nb_iter, order, self.random_start)
+        return annealed(self, victim, images, goal)
 
 
 @dataclass(frozen=True)
@@ -215,11 +202,11 @@ class MarginPGD(BudgetedAttack):
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
         from src.attacks.margin import margin_pgd
 
-        return margin_pgd(victim, images, goal, self.radius, self.radius / 4, self.nb_iter)
+        return margin_pgd(self, victim, images, goal)
 
 
 @dataclass(frozen=True)
-class Attention(Descent):
+class Attention(SteppedAttack):
     """PGD that also drives the attention map away, or keeps it unchanged."""
 
     takes_any_goal: ClassVar = False
@@ -250,16 +237,7 @@ class Attention(Descent):
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
         from src.attacks.attention_attack import attention_attack
 
-        return attention_attack(
-            victim,
-            images,
-            goal,
-            self.radius,
-            self.step / LEVELS,
-            self.nb_iter,
-            self.attention_weight,
-            self.random_start,
-        )
+        return attention_attack(self, victim, images, goal)
 
 
 @dataclass(frozen=True)
@@ -345,12 +323,7 @@ class CW(Attack):
     c: float = option(0.01, "initial constant")
     max_it: int = option(1000, "steps for each constant", flag="steps", aliases=("max_it",))
     binary_steps: int = option(5, "constants tried", suffix="search")
-    engine: Literal["own", "cleverhans"] = option(
-        "own",
-        "our engine, or CleverHans', image by image",
-        choices=("own", "cleverhans"),
-        suffix="",
-    )
+    engine: Engine = option("own", "our engine, or CleverHans', image by image", **_ENGINE)
     abort: Literal["image", "never"] = option(
         "image",
         "whether an image may stop when its loss no longer falls",
@@ -405,7 +378,7 @@ class DDN(Attack):
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
         from src.attacks.ddn import ddn
 
-        return ddn(victim, images, goal, self.steps)
+        return ddn(self, victim, images, goal)
 
 
 @dataclass(frozen=True)
@@ -431,10 +404,7 @@ class SPSA(BudgetedAttack):
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
         from src.attacks.spsa import spsa_attack
 
-        order = self.budget.order
-        return spsa_attack(
-            victim, images, goal, self.radius, self.nb_iter, self.batch_size, self.delta, order
-        )
+        return spsa_attack(self, victim, images, goal)
 
 
 @dataclass(frozen=True)
@@ -474,6 +444,11 @@ class NES(Search):
     sigma: float = option(0.01, "deviation of a probe in [0, 1]")
     pairs: int = option(32, "pairs of probes of a step", **_PROBES)
 
+    @property
+    def first_step(self) -> float:
+        """Length of the first step in grey levels."""
+        return self.eps_iter or self.eps
+
     def check(self, kind: str, space: Space = "pixel") -> None:
         super().check(kind, space)
         if self.queries <= 2 * self.pairs:
@@ -484,8 +459,7 @@ class NES(Search):
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
         from src.attacks.nes import nes
 
-        step = (self.eps_iter or self.eps) / LEVELS
-        return nes(victim, images, goal, self.radius, step, self.queries, self.pairs, self.sigma)
+        return nes(self, victim, images, goal)
 
 
 @dataclass(frozen=True)
@@ -495,7 +469,7 @@ class Square(Search):
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
         from src.attacks.square import square
 
-        return square(victim, images, goal, self.radius, self.queries)
+        return square(self, victim, images, goal)
 
 
 @dataclass(frozen=True)
@@ -528,7 +502,7 @@ class AutoAttack(BudgetedAttack):
     def __call__(self, victim: Victim, images: "Tensor", goal: Goal) -> "Tensor":
         from src.attacks.auto_attack import auto_attack
 
-        return auto_attack(victim, images, goal, self.radius, self.effort)
+        return auto_attack(self, victim, images, goal)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from src.attacks.attack import Attack, Goal, Victim
 from src.attacks.goals import predict_reached
+from src.attacks.pgd import Best
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,12 @@ class BestOfRestarts:
     restarts: int
 
     def __call__(self, victim: Victim, images: Tensor, goal: Goal) -> Tensor:
-        best, best_achieved = images, torch.full_like(images[:, 0, 0, 0], -torch.inf)
+        best = Best(torch.full_like(images[:, 0, 0, 0], -torch.inf), (images,))
         for _ in range(self.restarts):
             attacked = self.attack(victim, images, goal)
             with torch.no_grad():
-                achieved = goal.achieved(victim(attacked))
-            better = achieved > best_achieved
-            best = torch.where(better[:, None, None, None], attacked, best)
-            best_achieved = torch.where(better, achieved, best_achieved)
-        return best
+                best.update(goal.achieved(victim(attacked)), attacked)
+        return best.kept[0]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ another kind as two logits, 0 and minus the goal's value, of which the second is
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from cleverhans.torch.attacks.spsa import spsa
@@ -13,22 +14,15 @@ from torch import Tensor
 from src.attacks.attack import Goal, Victim
 from src.attacks.goals import ClassGoal
 
+if TYPE_CHECKING:
+    from src.attacks.registry import SPSA
 
-def spsa_attack(
-    victim: Victim,
-    images: Tensor,
-    goal: Goal,
-    eps: float,
-    steps: int,
-    samples: int,
-    delta: float,
-    order: float,
-    learning_rate: float = 0.01,
-) -> Tensor:
-    """Descend with Adam on gradients estimated from ``samples`` pairs of probes of size ``delta``.
+_LEARNING_RATE = 0.01
+"""Learning rate of Adam, CleverHans' default."""
 
-    Costs ``steps * (2 * samples + 1)`` image passes for an image.
-    """
+
+def spsa_attack(attack: "SPSA", victim: Victim, images: Tensor, goal: Goal) -> Tensor:
+    """Descend with Adam on gradients that are estimated from pairs of probes."""
     low, high = victim.box or (-math.inf, math.inf)
     knows_classes = isinstance(goal, ClassGoal)
     labels = goal.classes if knows_classes else torch.ones_like(images[:, 0, 0, 0]).long()
@@ -36,16 +30,16 @@ def spsa_attack(
         spsa(
             _Recentred(victim, image, None if knows_classes else goal[row]),
             image,
-            eps,
-            steps,
-            norm=order,
+            attack.radius,
+            attack.nb_iter,
+            norm=attack.budget.order,
             clip_min=low,
             clip_max=high,
             y=label,
             targeted=goal.targeted if knows_classes else True,
-            learning_rate=learning_rate,
-            delta=delta,
-            spsa_samples=samples,
+            learning_rate=_LEARNING_RATE,
+            delta=attack.delta,
+            spsa_samples=attack.batch_size,
             sanity_checks=False,
         )
         for row, image, label in zip(

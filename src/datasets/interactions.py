@@ -48,6 +48,16 @@ class Interactions:
         """Number of users who have each item in training, (n_items,) int64."""
         return np.bincount(self.train[:, 1], minlength=self.n_items)
 
+    def items_of(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the training items of ``users`` (n,), who may repeat, one user after the other.
+
+        The first array has the position in ``users`` that each item belongs to, the second the items;
+        both are int64.
+        """
+        lengths = self.degrees[users]
+        at = np.repeat(self.first[users] - np.cumsum(lengths) + lengths, lengths)
+        return np.repeat(np.arange(len(users)), lengths), self.train[at + np.arange(len(at)), 1]
+
     def of_users(self, users: np.ndarray) -> "Interactions":
         """Return the rows of some ``users`` (ascending), who become users 0, 1, ... in that order."""
         number = np.full(self.n_users, -1)

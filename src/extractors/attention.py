@@ -200,11 +200,6 @@ def above_mean(maps: Tensor) -> Tensor:
     return maps > maps.mean(dim=(1, 2), keepdim=True)
 
 
-def above_half_max(maps: Tensor) -> Tensor:
-    """Mark the cells of each map (N, h, w) above half of its largest value."""
-    return maps > 0.5 * maps.amax(dim=(1, 2), keepdim=True)
-
-
 def soft_cells(maps: Tensor) -> Tensor:
     """Return sigmoid(10 (minmax(M) - 0.5)) in (0, 1), differentiable (GAIN; Li et al., CVPR 2018)."""
     return torch.sigmoid(10 * (normalise(maps, "minmax") - 0.5))

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -223,14 +223,24 @@ def _forward_all(
         }
 
 
-def unreadable_size(
-    extractor: Extractor, shape: Sequence[int], remedy: str, error: Exception
-) -> UserError:
-    """Return the error for a network that cannot read images of ``shape`` (N, height, width, 3)."""
-    height, width = shape[1:3]
-    return UserError(
-        f"{extractor.arch} cannot read images of {width}x{height} pixels ({error}): try {remedy}"
-    )
+@contextmanager
+def reading(size: Sequence[int], remedy: str, arch: str = "") -> Iterator[None]:
+    """Raise ``UserError`` with a ``remedy`` where a network fails on images of ``size``.
+
+    ``size`` is (height, width). ``{side}`` in the remedy becomes the side that ``arch`` expects. Memory
+    that does not suffice stays torch's error.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError) as error:
+        height, width = size
+        remedy = remedy.format(side=input_size(arch)) if arch else remedy
+        raise UserError(
+            f"{arch or 'the network'} cannot read images of {width}x{height} pixels ({error}): "
+            f"try {remedy}"
+        ) from error
 
 
 def _forward(extractor: Extractor, pixels: Tensor, fitting: FittingBatches) -> dict[str, Tensor]:
@@ -242,14 +252,9 @@ def _forward(extractor: Extractor, pixels: Tensor, fitting: FittingBatches) -> d
             images = images.contiguous(
                 memory_format=fast_layout(extractor.precision, pixels.device)
             )
-        try:
-            with torch.inference_mode():
-                prediction = extractor(images)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, AssertionError) as error:
-            remedy = f"--resize {input_size(extractor.arch)}"
-            raise unreadable_size(extractor, pixels.shape, remedy, error) from error
+        readable = reading(pixels.shape[1:3], "--resize {side}", extractor.arch)
+        with readable, torch.inference_mode():
+            prediction = extractor(images)
         scored = {} if prediction.logits is None else _classes_of(prediction.logits)
         return {**scored, "features": prediction.features}
 

@@ -15,12 +15,12 @@ from src.artifacts.parts import Parts
 from src.artifacts.progress import ProgressBar, progress_bar
 from src.attacks.storage import to_pixels
 from src.datasets.image_set import ImageSet
-from src.extractors.architectures import build_extractor, check_arch, input_size
+from src.extractors.architectures import build_extractor, check_arch
 from src.extractors.checkpoints import load_extractor
 from src.extractors.device import select_device
 from src.extractors.extractor import Extractor
 from src.extractors.feeding import FittingBatches
-from src.extractors.inference import unreadable_size
+from src.extractors.inference import reading
 from src.leaks.labels import label_from_gradient
 from src.leaks.observations import (
     Observation,
@@ -32,7 +32,7 @@ from src.leaks.observations import (
 )
 from src.leaks.presets import Preset
 from src.leaks.reconstruction import reconstruct
-from src.training.sharing import Defence
+from src.training.sharing import SharingDefence
 
 
 def load_trained(options: argparse.Namespace) -> Extractor | None:
@@ -109,7 +109,7 @@ class InversionAttack:
     preset: Preset
     labels: str
     """Source of the classes: ``given``, ``analytic`` or ``joint``."""
-    defence: Defence | None = None
+    defence: SharingDefence | None = None
     targets: int = 16
     """Number of targets in a stack, which are attacked together."""
     seed: int = 0
@@ -214,14 +214,9 @@ class InversionAttack:
 
 def _check_size(extractor: Extractor, pixels: np.ndarray) -> None:
     """Raise ``UserError`` if the network cannot read images of the size of ``pixels`` (n, H, W, 3)."""
-    try:
-        with torch.inference_mode():
-            extractor(to_pixels(pixels, extractor.device))
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, AssertionError) as error:
-        remedy = f"{input_size(extractor.arch)} (--size, for images in files)"
-        raise unreadable_size(extractor, pixels.shape, remedy, error) from error
+    remedy = "{side} (--size, for images in files)"
+    with reading(pixels.shape[1:3], remedy, extractor.arch), torch.inference_mode():
+        extractor(to_pixels(pixels, extractor.device))
 
 
 def _to_levels(images: Tensor) -> np.ndarray:

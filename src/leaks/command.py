@@ -36,126 +36,10 @@ OVERRIDES = ("iterations", "restarts", "tv", "lr", "init", "cost", "indices", "w
 
 def add_inversion_options(parser: Parser) -> None:
     """Add all options of the script."""
-    network = parser.add_argument_group("the network whose gradients are shared")
-    network.add_argument("--checkpoint", type=Path, help="a trained classifier")
-    network.add_argument(
-        "--arch",
-        help="lenet_zhu, cifar_resnet20, ... (default: the one recorded in the checkpoint)",
-    )
-    network.add_argument(
-        "--random_weights", action="store_true", help="an untrained --arch; --epochs 0 is the same"
-    )
-    network.add_argument(
-        "--epochs",
-        type=int,
-        help="training epochs in the name of the folders (default: as recorded in the checkpoint)",
-    )
-
-    images = parser.add_argument_group("the images")
-    images.add_argument("--data", type=Path, required=True, help="a labelled set")
-    images.add_argument(
-        "--dataset",
-        default="cifar10",
-        help="its layout: cifar10, cifar100, folder, catalogue, ..., or reconstructions, a folder of "
-        "{id}_{label}_*.png",
-    )
-    images.add_argument(
-        "--part",
-        choices=("test", "train", "all"),
-        default="test",
-        help="part of the set to attack; ids are positions in it",
-    )
-    images.add_argument(
-        "--max_images",
-        "--n_images",
-        type=int,
-        help="number of images, evenly spread (default: all)",
-    )
-    images.add_argument(
-        "--size",
-        type=int,
-        help="side in pixels of images in files; 0 keeps native sizes (default: the size that the "
-        "checkpoint was trained on, if it is recorded; else the native size if all images share one, "
-        "else 224)",
-    )
-    images.add_argument(
-        "--augmentation",
-        help="transformation of an image before its gradient is shared, as in training: none, crop, "
-        "ats:3-1-7+43-18-18, ... (default: as recorded in the checkpoint, else none)",
-    )
-
-    shared = parser.add_argument_group("the shared observation")
-    shared.add_argument(
-        "--observation",
-        choices=("gradients", "local_steps", "features", "bpr"),
-        default="gradients",
-        help="gradients of the cross-entropy; the update of --local_steps steps of SGD; features; bpr: "
-        "gradients of the ranking loss of a pair of images, for a random user",
-    )
-    shared.add_argument(
-        "--local_steps", type=int, default=2, help="steps of SGD of the observation local_steps"
-    )
-    shared.add_argument("--local_lr", type=float, default=1e-4, help="learning rate of these steps")
-    shared.add_argument(
-        "--shared_batch",
-        type=int,
-        default=1,
-        help="images whose mean gradient is shared; always 2 with bpr",
-    )
-    shared.add_argument(
-        "--gradient_defence",
-        "--defence",
-        nargs="+",
-        default=[NO_DEFENCE],
-        metavar="NAME",
-        help="defences of the shared observation, each a separate condition: none, gaussian_1e-3, "
-        "lap_1e-2, prune_70, clip_1.0, quantise_8, sign",
-    )
-    shared.add_argument(
-        "--labels",
-        choices=("given", "analytic", "joint"),
-        default="given",
-        help="known, computed from the gradient of the last layer, or optimised with the image",
-    )
-
-    attack = parser.add_argument_group("the attack")
-    attack.add_argument(
-        "--optim",
-        default="inversed",
-        metavar="PRESET",
-        help="dlg, or a published preset: inversed, inversed-zero, inversed-sim-out, "
-        "inversed-sgd-sim, inversed-LBFGS-sim, inversed-adam-L1, inversed-adam-L2, zhu, "
-        "inversed_large, inversed_large_24000_3_lr1, inversed_large_12000_3_lr1, "
-        "inversed_large_8000_3_lr1, inversed_cele",
-    )
-    replaced = "replaces the preset's"
-    attack.add_argument(
-        "--steps",
-        "--iterations",
-        dest="iterations",
-        type=int,
-        help=f"{replaced} number of optimiser steps",
-    )
-    attack.add_argument(
-        "--restarts", type=int, help=f"{replaced} number of restarts, of which the best counts"
-    )
-    attack.add_argument("--tv", type=float, help=f"{replaced} weight of the total variation")
-    attack.add_argument("--lr", type=float, help=f"{replaced} learning rate")
-    attack.add_argument("--init", help=f"{replaced} starting point: randn, rand or zeros")
-    attack.add_argument("--cost", help=f"{replaced} cost: sim, simlocal, out_sim, l1, l2 or max")
-    attack.add_argument(
-        "--indices",
-        help=f"{replaced} choice of tensors: def, batch, topk-1, top10, first4, ...",
-    )
-    attack.add_argument("--weights", help=f"{replaced} weights of tensors: equal, linear or exp")
-    attack.add_argument(
-        "--batch_targets",
-        type=int,
-        default=16,
-        help="targets of a stack, which are attacked together; a kill loses at most one stack",
-    )
-    add_seed_option(attack)
-
+    _add_network_options(parser.add_argument_group("the network whose gradients are shared"))
+    _add_image_options(parser.add_argument_group("the images"))
+    _add_observation_options(parser.add_argument_group("the shared observation"))
+    _add_attack_options(parser.add_argument_group("the attack"))
     parser.add_argument(
         "--out", type=Path, help="parent of the output folders (default: reconstructions/<dataset>)"
     )
@@ -166,6 +50,130 @@ def add_inversion_options(parser: Parser) -> None:
     )
     add_gpu_option(parser)
     add_force_option(parser)
+
+
+def _add_network_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--checkpoint", type=Path, help="a trained classifier")
+    group.add_argument(
+        "--arch",
+        help="lenet_zhu, cifar_resnet20, ... (default: the one recorded in the checkpoint)",
+    )
+    group.add_argument(
+        "--random_weights", action="store_true", help="an untrained --arch; --epochs 0 is the same"
+    )
+    group.add_argument(
+        "--epochs",
+        type=int,
+        help="training epochs in the name of the folders (default: as recorded in the checkpoint)",
+    )
+
+
+def _add_image_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--data", type=Path, required=True, help="a labelled set")
+    group.add_argument(
+        "--dataset",
+        default="cifar10",
+        help="its layout: cifar10, cifar100, folder, catalogue, ..., or reconstructions, a folder of "
+        "{id}_{label}_*.png",
+    )
+    group.add_argument(
+        "--part",
+        choices=("test", "train", "all"),
+        default="test",
+        help="part of the set to attack; ids are positions in it",
+    )
+    group.add_argument(
+        "--max_images",
+        "--n_images",
+        type=int,
+        help="number of images, evenly spread (default: all)",
+    )
+    group.add_argument(
+        "--size",
+        type=int,
+        help="side in pixels of images in files; 0 keeps native sizes (default: the size that the "
+        "checkpoint was trained on, if it is recorded; else the native size if all images share one, "
+        "else 224)",
+    )
+    group.add_argument(
+        "--augmentation",
+        help="transformation of an image before its gradient is shared, as in training: none, crop, "
+        "ats:3-1-7+43-18-18, ... (default: as recorded in the checkpoint, else none)",
+    )
+
+
+def _add_observation_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--observation",
+        choices=("gradients", "local_steps", "features", "bpr"),
+        default="gradients",
+        help="gradients of the cross-entropy; the update of --local_steps steps of SGD; features; bpr: "
+        "gradients of the ranking loss of a pair of images, for a random user",
+    )
+    group.add_argument(
+        "--local_steps", type=int, default=2, help="steps of SGD of the observation local_steps"
+    )
+    group.add_argument("--local_lr", type=float, default=1e-4, help="learning rate of these steps")
+    group.add_argument(
+        "--shared_batch",
+        type=int,
+        default=1,
+        help="images whose mean gradient is shared; always 2 with bpr",
+    )
+    group.add_argument(
+        "--gradient_defence",
+        "--defence",
+        nargs="+",
+        default=[NO_DEFENCE],
+        metavar="NAME",
+        help="defences of the shared observation, each a separate condition: none, gaussian_1e-3, "
+        "lap_1e-2, prune_70, clip_1.0, quantise_8, sign",
+    )
+    group.add_argument(
+        "--labels",
+        choices=("given", "analytic", "joint"),
+        default="given",
+        help="known, computed from the gradient of the last layer, or optimised with the image",
+    )
+
+
+def _add_attack_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--optim",
+        default="inversed",
+        metavar="PRESET",
+        help="dlg, or a published preset: inversed, inversed-zero, inversed-sim-out, "
+        "inversed-sgd-sim, inversed-LBFGS-sim, inversed-adam-L1, inversed-adam-L2, zhu, "
+        "inversed_large, inversed_large_24000_3_lr1, inversed_large_12000_3_lr1, "
+        "inversed_large_8000_3_lr1, inversed_cele",
+    )
+    replaced = "replaces the preset's"
+    group.add_argument(
+        "--steps",
+        "--iterations",
+        dest="iterations",
+        type=int,
+        help=f"{replaced} number of optimiser steps",
+    )
+    group.add_argument(
+        "--restarts", type=int, help=f"{replaced} number of restarts, of which the best counts"
+    )
+    group.add_argument("--tv", type=float, help=f"{replaced} weight of the total variation")
+    group.add_argument("--lr", type=float, help=f"{replaced} learning rate")
+    group.add_argument("--init", help=f"{replaced} starting point: randn, rand or zeros")
+    group.add_argument("--cost", help=f"{replaced} cost: sim, simlocal, out_sim, l1, l2 or max")
+    group.add_argument(
+        "--indices",
+        help=f"{replaced} choice of tensors: def, batch, topk-1, top10, first4, ...",
+    )
+    group.add_argument("--weights", help=f"{replaced} weights of tensors: equal, linear or exp")
+    group.add_argument(
+        "--batch_targets",
+        type=int,
+        default=16,
+        help="targets of a stack, which are attacked together; a kill loses at most one stack",
+    )
+    add_seed_option(group)
 
 
 def check_inversion_options(options: argparse.Namespace) -> None:

@@ -1,12 +1,7 @@
-"""Exact solutions for labels and images from gradients, without optimisation.
-
-Labels: Zhao et al., "iDLG: Improved Deep Leakage from Gradients" (2020). Images: Phong et al.,
-"Privacy-Preserving Deep Learning via Additively Homomorphic Encryption" (2018), section 3.
-"""
+"""Exact labels from gradients: Zhao et al., "iDLG: Improved Deep Leakage from Gradients" (2020)."""
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from src.artifacts.errors import UserError
@@ -32,30 +27,3 @@ def label_from_gradient(observe: Observation, observed: Sequence[Tensor]) -> Ten
     raise UserError(
         f"the gradient of the last layer {head}, which determines the label, was not shared"
     )
-
-
-def analytic_first_layer(
-    observe: Observation, observed: Sequence[Tensor], shape: tuple[int, int, int]
-) -> Tensor:
-    """Return the image (targets, 3, H, W), in [0, 1], that a linear first layer with a bias has read.
-
-    dW_i = db_i x for every output i, so that x = sum_i db_i dW_i / sum_i db_i^2, which is exact for one
-    image and the least-squares solution after noise. ``shape`` is (3, H, W). Raises ``UserError`` if the
-    first layer is of another kind, or its gradients were not shared or are all 0.
-    """
-    name, size = observe.names[0].removesuffix(".weight") if observe.names else "", _size(shape)
-    shared = dict(zip(observe.names, observed, strict=True))
-    weight, bias = (shared.get(f"{name}.{part}") for part in ("weight", "bias"))
-    if weight is None or bias is None or weight.shape[2:] != (size,):
-        raise UserError(f"the first shared layer is not linear over {size} pixels with a bias")
-    squares = bias.square().sum(dim=1)
-    if (squares == 0).any():
-        raise UserError("the gradient of the first layer is 0 and determines no image")
-    points = torch.einsum("to,top->tp", bias, weight) / squares[:, None]
-    images = points.unflatten(1, shape)
-    return (images * observe.extractor.std + observe.extractor.mean).clamp(0, 1)
-
-
-def _size(shape: tuple[int, int, int]) -> int:
-    channels, height, width = shape
-    return channels * height * width

@@ -5,7 +5,7 @@ Geiping et al., "Inverting Gradients" (NeurIPS 2020), section 6. Features: the d
 recommender with a frozen extractor exchanges.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -83,17 +83,14 @@ class Observation:
         return replace(self, given=None if self.given is None else self.given[rows])
 
 
-def gradients_of(
-    extractor: Extractor, loss: Loss, given: Tensor, *, layers: Sequence[str] | None = None
-) -> Observation:
+def gradients_of(extractor: Extractor, loss: Loss, given: Tensor) -> Observation:
     """Return the observation of gradients of a target's ``loss`` by the parameters, in their order.
 
     With ``cross_entropy``, ``given`` are the classes, (targets,) int64 for single images and (targets, n)
     for batches; with ``pairwise_ranking`` they are the users, (targets, D), of pairs of images (targets,
-    2, 3, H, W). ``layers`` restricts the shared gradients to layers by their names in the network
-    (``conv1``, ``layer1.0``). Raises ``UserError`` for a layer without parameters.
+    2, 3, H, W).
     """
-    weights, folded = _weights(extractor, layers), fold_norms(extractor)
+    weights, folded = _weights(extractor), fold_norms(extractor)
 
     def of_target(images: Tensor, given: Tensor | None) -> Shared:
         gradients = _gradients(folded, loss, images, given)
@@ -112,7 +109,7 @@ def local_updates_of(
     """
     if steps < 1 or lr <= 0:
         raise UserError(f"local updates need a step and a positive rate, not {steps} steps of {lr}")
-    start, folded = _weights(extractor, None), fold_norms(extractor)
+    start, folded = _weights(extractor), fold_norms(extractor)
 
     def of_target(images: Tensor, given: Tensor | None) -> Shared:
         gradients = _gradients(folded, loss, images, given)
@@ -135,19 +132,12 @@ def features_of(extractor: Extractor) -> Observation:
     return Observation(extractor, of_target, None, ())
 
 
-def _weights(extractor: Extractor, layers: Sequence[str] | None) -> Weights:
-    """Return the detached parameters of ``layers`` (None: all) by their names."""
-    weights = {
+def _weights(extractor: Extractor) -> Weights:
+    """Return the detached parameters by their names."""
+    return {
         name.removeprefix("network."): parameter.detach()
         for name, parameter in extractor.named_parameters()
     }
-    if layers is None:
-        return weights
-    for layer in layers:
-        if not any(name.startswith(f"{layer}.") for name in weights):
-            raise UserError(f"{extractor.arch or 'the network'} has no layer {layer!r} of weights")
-    starts = tuple(f"{layer}." for layer in layers)
-    return {name: weight for name, weight in weights.items() if name.startswith(starts)}
 
 
 def _gradients(

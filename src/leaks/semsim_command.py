@@ -73,7 +73,7 @@ def run_train(options: argparse.Namespace) -> None:
     from src.datasets.triplet_folders import read_judged_images
     from src.extractors.device import select_device
     from src.extractors.semsim import build_semsim, save_semsim
-    from src.leaks.semsim_training import SemSimSchedule, Triplets, report, train_semsim
+    from src.leaks.semsim_training import JudgedTriplets, SemSimSchedule, report, train_semsim
     from src.training.outcome import log_file_of, write_log
 
     manifest = Manifest.of(
@@ -87,8 +87,8 @@ def run_train(options: argparse.Namespace) -> None:
     if not judged.human:
         print(f"note: {NOT_HUMAN}")
     training, held_out = judged.split(options.held_out, options.seed)
-    triplets = Triplets(training, options.anchor, options.psnr_weighted)
-    held_out_triplets = Triplets(held_out)
+    triplets = JudgedTriplets(training, options.anchor, options.psnr_weighted)
+    held_out_triplets = JudgedTriplets(held_out)
     print(
         f"{len(triplets)} triplets an epoch, of {training.n_originals} originals; "
         f"{held_out.n_originals} originals are held out"

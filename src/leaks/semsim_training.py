@@ -56,7 +56,7 @@ class SemSimSchedule:
         return self.lr * 0.1 ** sum(epoch >= max(1, self.epochs // x) for x in _LR_DROPS)
 
 
-class Triplets:
+class JudgedTriplets:
     """Triplets of judged images, which are drawn again in every epoch."""
 
     def __init__(
@@ -144,12 +144,12 @@ def triplet_loss(embeddings: Tensor, weights: Tensor) -> Tensor:
 
 
 def train_semsim(
-    triplets: Triplets,
+    triplets: JudgedTriplets,
     model: SemSim,
     schedule: SemSimSchedule,
     state_file: Path,
     *,
-    held_out: Triplets,
+    held_out: JudgedTriplets,
 ) -> list[dict[str, float]]:
     """Train ``model`` in place on its device, and leave it frozen and in evaluation mode.
 
@@ -196,7 +196,7 @@ def _batches(rows: Tensor, batch_size: int) -> Iterator[Tensor]:
 def _step(
     model: SemSim,
     optimizer: torch.optim.Optimizer,
-    triplets: Triplets,
+    triplets: JudgedTriplets,
     rows: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
@@ -212,14 +212,14 @@ def _step(
 
 
 @torch.no_grad()
-def features_of(model: SemSim, triplets: Triplets, *, normalised: bool = True) -> Tensor:
+def features_of(model: SemSim, triplets: JudgedTriplets, *, normalised: bool = True) -> Tensor:
     """Return the features (n, D) float32 of all images, on the CPU."""
     batches = triplets.pixels.split(_IMAGES_AT_ONCE)
     features = torch.cat([model(to_images(batch.to(model.device))).cpu() for batch in batches])
     return functional.normalize(features) if normalised else features
 
 
-def judge(features: Tensor, triplets: Triplets) -> dict[str, float]:
+def judge(features: Tensor, triplets: JudgedTriplets) -> dict[str, float]:
     """Measure how well distances of ``features`` (n, D) separate recognisable images from others.
 
     ``triplet_accuracy`` is the share of triplets in which the recognisable image is closer to the
@@ -241,14 +241,14 @@ def judge(features: Tensor, triplets: Triplets) -> dict[str, float]:
     }
 
 
-def _distances_from_originals(features: Tensor, triplets: Triplets, role: int) -> Tensor:
+def _distances_from_originals(features: Tensor, triplets: JudgedTriplets, role: int) -> Tensor:
     """Return the distances (m,) of the images of a role from their originals."""
     rows = torch.nonzero(triplets.roles == role).flatten()
     return (features[rows] - features[triplets.originals[triplets.owners[rows]]]).norm(dim=1)
 
 
 def report(
-    model: SemSim, held_out: Triplets, log: list[dict[str, float]], *, normalised: bool = True
+    model: SemSim, held_out: JudgedTriplets, log: list[dict[str, float]], *, normalised: bool = True
 ) -> str:
     """Describe the trained network on ``held_out`` beside the untrained network and pixel distances.
 

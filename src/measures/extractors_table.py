@@ -86,7 +86,7 @@ def extractors_table(
                 f"no attack on {name} at test time in {layouts[0].summary}: run rec_generator.py with "
                 "--load_weights_from"
             )
-        trainings = [Extractor.read(layout, name) for layout in layouts]
+        trainings = [ExtractorResults.read(layout, name) for layout in layouts]
         described = over_trainings([of.described(held_out) for of in trainings])
         for (attack, recommender), measures in own.groupby(["attack", "recommender"]):
             key = {"extractor": name, "attack": attack, "recommender": recommender, "k": k}
@@ -114,7 +114,7 @@ def over_trainings(described: Sequence[Mapping[str, Any]]) -> dict[str, object]:
 
 
 @dataclass(frozen=True)
-class Extractor:
+class ExtractorResults:
     """Results of earlier stages for one extractor."""
 
     name: str
@@ -124,7 +124,7 @@ class Extractor:
     """Record of ``audits.rankings``."""
 
     @classmethod
-    def read(cls, layout: Layout, name: str) -> "Extractor":
+    def read(cls, layout: Layout, name: str) -> "ExtractorResults":
         """Read the results of an extractor; ``UserError`` if a file is missing."""
         record = ranking_record(layout, name)
         if not record.is_file():

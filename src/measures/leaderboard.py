@@ -188,11 +188,12 @@ def with_submissions(table: pd.DataFrame, recorded: pd.DataFrame) -> pd.DataFram
     keys = ["scope", "norm", "eps", "suite"]
     table = table.copy()
     recorded = recorded[recorded["attack"].str.startswith(SUBMITTED)].set_index(keys)
+    best = strongest(table)
     for at, row in table.iterrows():
         key = tuple(row[keys])
         if key in recorded.index:
             old = recorded.loc[key]
-            if old["knows_defence"] > strongest(table).loc[at]:
+            if old["knows_defence"] > best.loc[at]:
                 taken = ["knows_defence", "low", "high", "attack"]
                 table.loc[at, taken] = old[taken]
     return table
@@ -255,27 +256,32 @@ def read_results(path: Path) -> pd.DataFrame:
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of scope ``one`` within the largest eps, the least exposed first, with ``marks``.
+    """Return the rows of scope ``one`` within the largest eps, the least exposed first.
 
-    An entry is marked where it costs more than 2 % of the undefended HR@20, where its recommender
-    looks at images less than the undefended one or hardly at all, and where it is not evaluated.
+    Further columns are ``exposure``, under the best known attack; ``costs_more``, whether an entry costs
+    more than 2 % of the undefended HR@20; ``looks_less``, whether its recommender looks at images less
+    than the undefended one; and ``marks``, which say both, and where it is not evaluated.
     """
     rows = table[table["scope"] == "one"]
     rows = rows[rows["eps"] == rows["eps"].max()]
-    rows = rows.assign(exposure=strongest(rows))
-    plain = rows[rows["entry"] == UNDEFENDED]
-    marks = [_marks_of(row, plain) for _, row in rows.iterrows()]
+    # Without an undefended entry these are NaN, and no entry is below them.
+    plain = rows[rows["entry"] == UNDEFENDED][["hr20", "reliance"]].max()
+    rows = rows.assign(
+        exposure=strongest(rows),
+        costs_more=rows["hr20"] < (1 - COST) * plain["hr20"],
+        looks_less=rows["reliance"] < plain["reliance"] - LOOKS,
+    )
+    marks = [_marks_of(row) for _, row in rows.iterrows()]
     return rows.assign(marks=marks).sort_values("exposure", kind="stable", ignore_index=True)
 
 
-def _marks_of(row: pd.Series, plain: pd.DataFrame) -> list[str]:
-    """Return the marks of an entry; ``plain`` holds the row of the undefended one, if there is one."""
+def _marks_of(row: pd.Series) -> list[str]:
     marks = []
-    if (row["hr20"] < (1 - COST) * plain["hr20"]).any():
+    if row["costs_more"]:
         marks.append(f"costs more than {100 * COST:.0f} % of HR@20")
     if row["reliance"] < HARDLY:
         marks.append("hardly looks")
-    elif (row["reliance"] < plain["reliance"] - LOOKS).any():
+    elif row["looks_less"]:
         marks.append("looks less")
     if row["indicator"]:
         marks.append(f"not evaluated: {row['indicator']}")

@@ -210,7 +210,7 @@ def effect_rows(
     ``comparisons`` are of one recommender on trainings of one extractor; those without the attack are
     left out. Every training and experiment counts with as many seeds: those that all of them have.
     """
-    protocol, is_noise = design.protocol, design.flat[0].attack == CONTROL
+    protocol = design.protocol
     comparisons = comparisons_with(comparisons, design)
     attacked = [[of.attacked[one, protocol] for one in design.flat] for of in comparisons]
     noise = [[of.noise(one, protocol) for one in design.flat] for of in comparisons]
@@ -239,61 +239,74 @@ def effect_rows(
     outcomes = np.array(
         [attack_outcome(of.layout, one) for of in comparisons for one in design.flat]
     )
+    common = {
+        "extractor": design.flat[0].extractor,
+        "attack": design.name,
+        "recommender": comparisons[0].runs[0].model,
+        "protocol": protocol,
+        "success_rate": outcomes[:, 0].mean(),
+        "feature_loss": outcomes[:, 1].mean(),
+        "seeds": len(seeds),
+        "extractor_seeds": len(comparisons),
+        "pairs": design.n_pairs,
+        "attack_seeds": design.n_seeds,
+        "placebo": design.placebo,
+    }
     rows = []
-    for (metric, k), change in changes.items():
-        row = {
-            "extractor": design.flat[0].extractor,
-            "attack": design.name,
-            "recommender": comparisons[0].runs[0].model,
-            "protocol": protocol,
-            "metric": metric,
-            "k": k,
-            "before": change.before,
-            "after": change.after,
-            "change": change.change,
-            "p_value": change.p_value,
-            "success_rate": outcomes[:, 0].mean(),
-            "feature_loss": outcomes[:, 1].mean(),
-            "seeds": len(seeds),
-            "effect": change.change,
-            "low": change.low,
-            "high": change.high,
-            "margin": margin * abs(change.before),
-            "weakest_level": change.weakest_level,
-            "extractor_seeds": len(comparisons),
-            "recommender_seeds": len(seeds),
-            "p_within_run": change.p_within_run,
-            **{
-                f"{name}_effect": reranked.get(name, {}).get((metric, k), np.nan)
-                for name in RANKED_AGAIN
-            },
-            "pairs": design.n_pairs,
-            "attack_seeds": design.n_seeds,
-            "placebo": design.placebo,
+    for measure, change in changes.items():
+        row = common | _columns_of(measure, change, margin)
+        row |= {
+            f"{name}_effect": reranked.get(name, {}).get(measure, np.nan) for name in RANKED_AGAIN
         }
-        told = change
-        if (metric, k) in net:
-            told = net[metric, k]
-            row |= {
-                "noise_effect": by_noise[metric, k].change,
-                "net_effect": told.change,
-                "net_low": told.low,
-                "net_high": told.high,
-                "weakest_level": told.weakest_level,
-                "recommender_seeds": len(controlled),
-                "p_net": told.p_interval,
-            }
+        if measure in net:
+            row |= _columns_beyond(net[measure], by_noise[measure], len(controlled), design)
         else:
-            row |= dict.fromkeys(
-                ("noise_effect", "net_effect", "net_low", "net_high", "p_net"), np.nan
-            )
-            row["weakest_level"] = told.weakest_level if is_noise else NO_CONTROL
-        for level in ("extractor", "recommender", "user"):
-            row[f"sd_{level}"] = getattr(told, f"sd_{level}")
-        sds = dict(zip(design.crossed, told.sd_crossed, strict=True))
-        row |= {"sd_pair": sds.get(PAIR, np.nan), "sd_attack": sds.get(ATTACK_SEED, np.nan)}
+            row |= _columns_beyond(change, None, len(seeds), design)
         rows.append(row)
     return rows
+
+
+def _columns_of(measure: Measure, change: Change, margin: float) -> dict[str, object]:
+    """Return the columns of a measure and of its change under an attack."""
+    metric, k = measure
+    return {
+        "metric": metric,
+        "k": k,
+        "before": change.before,
+        "after": change.after,
+        "change": change.change,
+        "p_value": change.p_value,
+        "effect": change.change,
+        "low": change.low,
+        "high": change.high,
+        "margin": margin * abs(change.before),
+        "p_within_run": change.p_within_run,
+    }
+
+
+def _columns_beyond(
+    change: Change, noise: Change | None, n_seeds: int, design: Design
+) -> dict[str, object]:
+    """Return the columns of the net effect and of the spread over units.
+
+    ``change`` is that from noise to the attack, and ``noise`` the change under noise; or, without a
+    control, ``change`` is that under the attack. Both are over ``n_seeds`` seeds of the recommender.
+    """
+    net = {"net_effect": change.change, "net_low": change.low, "net_high": change.high}
+    net["p_net"] = change.p_interval
+    is_noise = design.flat[0].attack == CONTROL
+    sds = dict(zip(design.crossed, change.sd_crossed, strict=True))
+    return {
+        "noise_effect": noise.change if noise else np.nan,
+        **(net if noise else dict.fromkeys(net, np.nan)),
+        "weakest_level": change.weakest_level if noise or is_noise else NO_CONTROL,
+        "recommender_seeds": n_seeds,
+        "sd_extractor": change.sd_extractor,
+        "sd_recommender": change.sd_recommender,
+        "sd_user": change.sd_user,
+        "sd_pair": sds.get(PAIR, np.nan),
+        "sd_attack": sds.get(ATTACK_SEED, np.nan),
+    }
 
 
 def _effects_again(

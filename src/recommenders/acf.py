@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
@@ -11,10 +10,9 @@ import numpy as np
 from src.recommenders.data import TrainingData
 from src.recommenders.factor_models import OF_ACF, FactorModel, Trainer
 from src.recommenders.hyperparameters import Adversary, NetworkHyperparameters
-from src.recommenders.parameter_attack import Parameter
-from src.recommenders.recommender import Factors, Recommender, require_features
+from src.recommenders.recommender import Factors, require_features
 from src.recommenders.scores import Form
-from src.recommenders.weights import Weights, fresh_moments, read_weights, scaled
+from src.recommenders.weights import Shapes, Weights, fresh_moments, scaled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,11 +47,10 @@ class ACF(FactorModel):
         return cls(form, weights, data.interactions.train)
 
     @classmethod
-    def shapes(
-        cls, data: TrainingData, hyperparameters: NetworkHyperparameters
-    ) -> tuple[tuple[int, ...], ...]:
+    def shapes(cls, data: TrainingData, hyperparameters: NetworkHyperparameters | None) -> Shapes:
         n_users, n_items = data.interactions.n_users, data.interactions.n_items
-        k, hidden = hyperparameters.factors, hyperparameters.hidden
+        sizes = hyperparameters
+        k, hidden = (sizes.factors, sizes.hidden) if sizes else (None, None)
         maps = [(n, hidden) for n in (k, k, k, data.features.shape[1])]
         return ((n_users, k), (n_items, k), (n_items, k), *maps, (hidden,), (hidden,))
 
@@ -119,9 +116,6 @@ class ACF(FactorModel):
             ]
         return torch.cat(rows).numpy(), self.weights.tables["Q"]
 
-    def slopes(self, users: np.ndarray | slice = slice(None)) -> None:
-        """Return None: scores are not linear in features."""
-
     def directions(self, features: np.ndarray, item: int) -> np.ndarray:
         """Return the gradient, which is 0 for users who do not have the item.
 
@@ -144,16 +138,6 @@ class ACF(FactorModel):
         gradients = np.zeros((len(self.weights.tables["P"]), read.shape[1]), np.float32)
         gradients[owners.numpy()] = (growth[:, None] * of_output).numpy() / self.weights.scale
         return self.through_length(gradients, features[item])
-
-    def parameters(self, factors: Factors) -> dict[str, Parameter]:
-        return Recommender.parameters(self, factors)
-
-    @classmethod
-    def load(cls, path: Path, data: TrainingData, form: Form | None = None) -> Self:
-        n_users, n_items = data.interactions.n_users, data.interactions.n_items
-        maps = [(None, None)] * 3 + [(data.features.shape[1], None)]
-        shapes = ((n_users, None), (n_items, None), (n_items, None), *maps, (None,), (None,))
-        return cls.of(form, read_weights(path, shapes, cls.tables), data)
 
     def in_torch(self, features: np.ndarray | None) -> tuple[dict[str, "Tensor"], "Tensor"]:
         """Return the tables and the features that the attention reads."""

@@ -195,10 +195,6 @@ def _attention_of(
 
 def _repeated(known: Interactions, users: np.ndarray, target: int) -> Interactions:
     """Return the known items of ``users`` (p,), repeated or not, as users 0 to p - 1."""
-    lengths = known.degrees[users]
-    start = np.repeat(known.first[users] - np.cumsum(lengths) + lengths, lengths)
-    items = known.train[start + np.arange(len(start)), 1]
-    number = np.arange(len(users))
-    train = np.stack([np.repeat(number, lengths), items], axis=1)
-    test = np.stack([number, np.full(len(users), target)], axis=1)
+    train = np.stack(known.items_of(users), axis=1)
+    test = np.stack([np.arange(len(users)), np.full(len(users), target)], axis=1)
     return Interactions(train, test, len(users), known.n_items)

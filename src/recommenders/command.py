@@ -117,59 +117,64 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         default=1000,
         help="epochs between checkpoints and accuracy reports",
     )
-    adversarial = parser.add_argument_group(
-        "AMR and RankAMR, which continue VBPR, and AMF, which continues BPRMF"
+    _add_adversarial_options(
+        parser.add_argument_group(
+            "AMR and RankAMR, which continue VBPR, and AMF, which continues BPRMF"
+        )
     )
-    adversarial.add_argument(
+
+
+def _add_adversarial_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--adv_epochs",
         type=positive,
         help="number of adversarial epochs, which are the last ones (default: half, rounded up)",
     )
-    adversarial.add_argument(
+    group.add_argument(
         "--adv_reg",
         "--lmd",
         type=float,
         help=f"weight of the adversarial loss (default: {_both('adversarial_weight')})",
     )
-    adversarial.add_argument(
+    group.add_argument(
         "--eps",
         "--epsilon",
         type=float,
         help="L2 norm of the perturbation of an item's features (AMR, RankAMR; scaled to at most 1), or "
         f"of a row of a table (AMF) (default: {_both('epsilon')})",
     )
-    adversarial.add_argument(
+    group.add_argument(
         "--adv_type",
         choices=("grad", "rand"),
         default="grad",
         help="perturb along the gradient, or (a control) in random directions",
     )
-    adversarial.add_argument(
+    group.add_argument(
         "--accumulators",
         choices=("keep", "reset"),
         help="whether Adagrad continues with the plain model's accumulators "
         f"(default: {_both('accumulators')})",
     )
-    adversarial.add_argument(
+    group.add_argument(
         "--perturb",
         choices=("batch", "full"),
         default="batch",
         help="AMF: raise the loss of the batch (He et al. 2018), or for each batch that of all "
         "training pairs (named AMF-full)",
     )
-    adversarial.add_argument(
+    group.add_argument(
         "--adv_attack",
         choices=("fgsm", "bim", "pgd"),
         default="fgsm",
         help="AMF: one step, or several (named AMF-bim, AMF-pgd)",
     )
-    adversarial.add_argument(
+    group.add_argument(
         "--adv_steps",
         type=positive,
         default=ADVERSARIAL_STEPS,
         help="AMF: steps of bim and pgd",
     )
-    add_walk_options(adversarial)
+    add_walk_options(group)
 
 
 def require_read(options: argparse.Namespace, names: Sequence[str]) -> None:

@@ -122,15 +122,11 @@ class Changed:
         """
         places = np.empty((len(sample), len(self.ids)))
         size = max(1, _PLACES_AT_ONCE // (len(self.items) + len(self.ids)))
-        first = self.interactions.first
         for start in range(0, len(sample), size):
             users = sample[start : start + size]
             block = slice(start, start + len(users))
             clean = self.users[users] @ self.items.T
-            lengths = first[users + 1] - first[users]
-            at = np.repeat(first[users] - np.cumsum(lengths) + lengths, lengths)
-            own = self.interactions.train[at + np.arange(len(at)), 1]
-            clean[np.repeat(np.arange(len(users)), lengths), own] = -np.inf
+            clean[self.interactions.items_of(users)] = -np.inf
             now = self.users[users] @ rows.T
             before = clean[:, self.ids] >= now  # the clean image of the item is no rival of it
             places[block] = 1 + _not_below(clean, now) - before

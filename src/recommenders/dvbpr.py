@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
@@ -12,11 +11,10 @@ from src.artifacts.errors import UserError
 from src.recommenders.data import TrainingData
 from src.recommenders.factor_models import OF_DVBPR, FactorModel, Trainer
 from src.recommenders.hyperparameters import Adversary, NetworkHyperparameters
-from src.recommenders.parameter_attack import Parameter
-from src.recommenders.recommender import Factors, Recommender, require_features
+from src.recommenders.recommender import Factors, require_features
 from src.recommenders.sampling import TripleSampler
 from src.recommenders.scores import Form
-from src.recommenders.weights import Weights, fresh_moments, glorot_uniform, read_weights
+from src.recommenders.weights import Shapes, Weights, fresh_moments, glorot_uniform
 
 if TYPE_CHECKING:
     import torch
@@ -56,11 +54,10 @@ class DVBPR(FactorModel):
         return cls(form, weights, len(data.features), _side(data.features))
 
     @classmethod
-    def shapes(
-        cls, data: TrainingData, hyperparameters: NetworkHyperparameters
-    ) -> tuple[tuple[int, ...], ...]:
-        side, factors = _side(data.features), hyperparameters.factors
-        of_network = network_shapes(side, hyperparameters.hidden, factors)
+    def shapes(cls, data: TrainingData, hyperparameters: NetworkHyperparameters | None) -> Shapes:
+        sizes = hyperparameters
+        factors, hidden = (sizes.factors, sizes.hidden) if sizes else (None, None)
+        of_network = network_shapes(_side(data.features), hidden, factors)
         return ((data.interactions.n_users, factors), *of_network)
 
     @classmethod
@@ -152,15 +149,6 @@ class DVBPR(FactorModel):
         extractor = Extractor(self._network, (), NoHead(), arch="DVBPR", mean=half, std=half)
         return extractor.to(device).eval()
 
-    def parameters(self, factors: Factors) -> dict[str, Parameter]:
-        return Recommender.parameters(self, factors)
-
-    @classmethod
-    def load(cls, path: Path, data: TrainingData, form: Form | None = None) -> Self:
-        of_network = network_shapes(_side(data.features), None, None)
-        shapes = ((data.interactions.n_users, None), *of_network)
-        return cls.of(form, read_weights(path, shapes, cls.tables), data)
-
     @functools.cached_property
     def _network(self) -> "PixelNetwork":
         import torch
@@ -175,9 +163,7 @@ class DVBPR(FactorModel):
         return network.eval().requires_grad_(False)
 
 
-def network_shapes(
-    side: int, hidden: int | None, factors: int | None
-) -> tuple[tuple[int | None, ...], ...]:
+def network_shapes(side: int, hidden: int | None, factors: int | None) -> Shapes:
     """Return the shapes of weight and bias of each of ``LAYERS``, in torch's order of axes."""
     last = -(-side // STRIDE)
     for _ in range(3):

@@ -1,6 +1,7 @@
-"""Factor models that ``bpr.py`` trains: BPRMF and VBPR, and AMF, AMR and RankAMR."""
+"""Recommenders that train in epochs, and those that ``bpr.py`` trains: BPRMF, VBPR, AMF, AMR, RankAMR."""
 
 import functools
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from src.recommenders.recommender import Factors, Recommender, require_features
 from src.recommenders.scores import Form, fold, latent_and_visual
 from src.recommenders.weights import (
     TABLES,
+    Shapes,
     Weights,
     initial_weights,
     read_weights,
@@ -74,13 +76,12 @@ class Trainer(Protocol):
 class FactorModel(Recommender):
     """Recommender that trains in epochs and is stored as ``Weights``.
 
-    Its tables are P, Q and, in visual models, E, and ``scores.py`` says how they give scores. Networks
-    have tables, scores and a ``trainer`` of their own.
+    A subclass says which ``tables`` it has, of which ``shapes``, how they are drawn, what trains them
+    and how they give scores.
     """
 
     form: Form | None
     weights: Weights
-    framework: ClassVar = "tensorflow"
     defaults: ClassVar[Defaults]
     tables: ClassVar[tuple[str, ...]] = TABLES
     """Names of the tables of its weights."""
@@ -94,16 +95,17 @@ class FactorModel(Recommender):
         return cls(form, weights)
 
     @classmethod
-    def shapes(
-        cls, data: TrainingData, hyperparameters: Hyperparameters
-    ) -> tuple[tuple[int, ...], ...]:
-        """Return the shapes of the ``tables`` of a recommender of ``data``."""
-        return data.shapes(hyperparameters)
+    @abstractmethod
+    def shapes(cls, data: TrainingData, hyperparameters: Hyperparameters | None) -> Shapes:
+        """Return the shapes of the ``tables`` of a recommender of ``data``.
+
+        Without ``hyperparameters`` the axes whose lengths they decide are None.
+        """
 
     @classmethod
+    @abstractmethod
     def initial(cls, data: TrainingData, hyperparameters: Hyperparameters, seed: int) -> Weights:
         """Draw the weights with which a training starts."""
-        return initial_weights(cls.shapes(data, hyperparameters), hyperparameters, data.scale, seed)
 
     @classmethod
     def fit(
@@ -136,6 +138,7 @@ class FactorModel(Recommender):
         return state(epochs)
 
     @classmethod
+    @abstractmethod
     def trainer(
         cls,
         data: TrainingData,
@@ -146,6 +149,49 @@ class FactorModel(Recommender):
         gpu: int,
     ) -> Trainer:
         """Return what trains ``start``, on a GPU or, for ``gpu`` -1, on the CPU."""
+
+    @property
+    def unit(self) -> bool:
+        return self.weights.unit
+
+    def save(self, path: Path) -> None:
+        write_weights(path, self.weights)
+
+    @classmethod
+    def load(cls, path: Path, data: TrainingData, form: Form | None = None) -> Self:
+        """Read weights of any sizes that hyperparameters decide; ``form`` None is the class's default."""
+        weights = read_weights(path, cls.shapes(data, None), cls.tables)
+        return cls.of(form or next(iter(cls.forms.values())), weights, data)
+
+
+@dataclass(frozen=True)
+class TableModel(FactorModel):
+    """Recommender of the tables P, Q and, in visual models, E; ``scores.py`` says how they score."""
+
+    framework: ClassVar = "tensorflow"
+
+    @classmethod
+    def shapes(cls, data: TrainingData, hyperparameters: Hyperparameters | None) -> Shapes:
+        if hyperparameters is not None:
+            return data.shapes(hyperparameters)
+        rows = [data.interactions.n_users, data.interactions.n_items]
+        rows += [data.features.shape[1]] if cls.reads_images else []
+        return tuple((n, None) for n in rows)
+
+    @classmethod
+    def initial(cls, data: TrainingData, hyperparameters: Hyperparameters, seed: int) -> Weights:
+        return initial_weights(cls.shapes(data, hyperparameters), hyperparameters, data.scale, seed)
+
+    @classmethod
+    def trainer(
+        cls,
+        data: TrainingData,
+        seed: int,
+        hyperparameters: Hyperparameters,
+        adversary: Adversary | None,
+        start: Weights,
+        gpu: int,
+    ) -> Trainer:
         # TensorFlow takes seconds to import, and a run that only ranks does not need it.
         from src.recommenders.bpr import features_on, select_device, trainer_for
 
@@ -162,10 +208,6 @@ class FactorModel(Recommender):
         features = require_features(features, len(tables["Q"]), len(tables["E"]))
         return fold(self.form, tables, scaled(features, self.weights.scale, self.weights.unit))
 
-    @property
-    def unit(self) -> bool:
-        return self.weights.unit
-
     def slopes(self, users: np.ndarray | slice = slice(None)) -> np.ndarray | None:
         """Return the slopes E visual(P_u) / scale; None without a table E."""
         if "E" not in self.weights.tables:
@@ -176,20 +218,9 @@ class FactorModel(Recommender):
     def parameters(self, factors: Factors) -> dict[str, Parameter]:
         return parameters_of(self.form, self.weights.tables)
 
-    def save(self, path: Path) -> None:
-        write_weights(path, self.weights)
-
-    @classmethod
-    def load(cls, path: Path, data: TrainingData, form: Form | None = None) -> Self:
-        """Read weights of any number of factors; ``form`` None is the class's default."""
-        rows = [data.interactions.n_users, data.interactions.n_items]
-        rows += [data.features.shape[1]] if cls.reads_images else []
-        weights = read_weights(path, tuple((n, None) for n in rows))
-        return cls(form or next(iter(cls.forms.values())), weights)
-
 
 @dataclass(frozen=True)
-class BPRMF(FactorModel):
+class BPRMF(TableModel):
     """Matrix factorisation under a pairwise loss (Rendle et al., UAI 2009)."""
 
     forms: ClassVar = {"": "mf", "bias": "mf_bias"}
@@ -197,7 +228,7 @@ class BPRMF(FactorModel):
 
 
 @dataclass(frozen=True)
-class VBPR(FactorModel):
+class VBPR(TableModel):
     """BPR with visual factors (He and McAuley, AAAI 2016)."""
 
     reads_images: ClassVar = True

@@ -44,6 +44,7 @@ from src.recommenders.ranking import ranker, test_ranks
 from src.recommenders.recommender import Recommender
 from src.recommenders.registry import RECOMMENDERS
 from src.recommenders.weights import (
+    Shapes,
     Weights,
     fresh_accumulators,
     read_weights,
@@ -395,7 +396,7 @@ def _require_a_batch(training: Training, data: TrainingData) -> None:
         )
 
 
-def _start(training: Training, data: TrainingData, shapes: tuple[tuple[int, ...], ...]) -> Weights:
+def _start(training: Training, data: TrainingData, shapes: Shapes) -> Weights:
     """Return random tables for a plain model, and the plain model's tables for an adversarial one."""
     if training.adversary is None:
         return training.model.initial(data, training.hyperparameters, training.run.seed)
@@ -406,9 +407,7 @@ def _start(training: Training, data: TrainingData, shapes: tuple[tuple[int, ...]
     return replace(plain, accumulators=accumulators, epoch=training.first_epoch)
 
 
-def _newest_checkpoint(
-    training: Training, shapes: tuple[tuple[int, ...], ...], every: int
-) -> Weights | None:
+def _newest_checkpoint(training: Training, shapes: Shapes, every: int) -> Weights | None:
     """Return the newest checkpoint before which none that this training stores is missing or stale."""
     newest = None
     for epoch in range(training.first_epoch + 1, training.run.epochs + 1):

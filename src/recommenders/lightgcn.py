@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -12,10 +11,9 @@ from scipy.sparse import coo_array
 from src.recommenders.data import TrainingData
 from src.recommenders.factor_models import OF_LIGHTGCN, FactorModel, Trainer
 from src.recommenders.hyperparameters import Adversary, GraphHyperparameters
-from src.recommenders.parameter_attack import Parameter
-from src.recommenders.recommender import Factors, Recommender
+from src.recommenders.recommender import Factors
 from src.recommenders.scores import Form
-from src.recommenders.weights import Weights, fresh_moments, glorot_uniform, read_weights
+from src.recommenders.weights import Shapes, Weights, fresh_moments, glorot_uniform
 
 if TYPE_CHECKING:
     import torch
@@ -42,15 +40,11 @@ class LightGCN(FactorModel):
         return cls(form, weights, data.interactions.train)
 
     @classmethod
-    def shapes(
-        cls, data: TrainingData, hyperparameters: GraphHyperparameters
-    ) -> tuple[tuple[int, ...], ...]:
-        n_users, n_items = data.interactions.n_users, data.interactions.n_items
-        return (
-            (n_users, hyperparameters.factors),
-            (n_items, hyperparameters.factors),
-            (hyperparameters.layers + 1,),
-        )
+    def shapes(cls, data: TrainingData, hyperparameters: GraphHyperparameters | None) -> Shapes:
+        sizes = hyperparameters
+        factors, n_mixed = (sizes.factors, sizes.layers + 1) if sizes else (None, None)
+        rows = data.interactions.n_users, data.interactions.n_items
+        return (*((n, factors) for n in rows), (n_mixed,))
 
     @classmethod
     def initial(
@@ -93,15 +87,6 @@ class LightGCN(FactorModel):
         graph = normalised_graph(self.train, n_users, n_items).tocsr()
         smoothed = propagated(graph, np.vstack([tables["P"], tables["Q"]]), tables["mix"])
         return smoothed[:n_users], smoothed[n_users:]
-
-    def parameters(self, factors: Factors) -> dict[str, Parameter]:
-        return Recommender.parameters(self, factors)
-
-    @classmethod
-    def load(cls, path: Path, data: TrainingData, form: Form | None = None) -> Self:
-        rows = data.interactions.n_users, data.interactions.n_items
-        shapes = (*((n, None) for n in rows), (None,))
-        return cls.of(form, read_weights(path, shapes, cls.tables), data)
 
 
 def normalised_graph(train: np.ndarray, n_users: int, n_items: int) -> coo_array:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from src.metrics.ranking import auc, hit_ratio
 from src.recommenders.data import TrainingData
 from src.recommenders.ranking import test_ranks
 from src.recommenders.recommender import Recommender
@@ -102,16 +103,15 @@ def visual_reliance(
 ) -> Reliance:
     """Measure how much ``recommender`` reads from the clean features of ``data``.
 
-    The share of held-out items in the first k is exact over all test users, as the mean of
-    ``PERMUTATIONS`` permutations; the other two are over at most ``SAMPLED_USERS`` users and need a
-    recommender with ``slopes``.
+    The loss of HR@K is exact over all test users, as the mean of ``PERMUTATIONS`` permutations; the
+    other two are over at most ``SAMPLED_USERS`` users and need a recommender with ``slopes``.
     """
     rng = np.random.default_rng(seed)
     interactions = data.at_test_time
 
     def hits(features: np.ndarray | None) -> float:
         ranks = test_ranks(*recommender.factors(features), interactions)
-        return float((ranks.ranks < k).mean())
+        return float(hit_ratio(ranks.users, ranks.ranks, k).mean())
 
     if not recommender.reads_images:
         return Reliance(0.0, np.nan, np.nan)
@@ -129,12 +129,10 @@ def visual_reliance(
     read = unit_length(embedded) if recommender.unit else embedded
     visual = slopes @ read.T
     rest = users[sample] @ items.T - visual
-    sampled = interactions.of_users(sample)
-    ranks = test_ranks(slopes, read, sampled)
-    others = len(read) - sampled.degrees[ranks.users] - 1
+    ranks = test_ranks(slopes, read, interactions.of_users(sample))
     return Reliance(
         lost,
-        float(1 - (ranks.ranks / others).mean()),
+        float(auc(ranks.users, ranks.ranks, ranks.negatives).mean()),
         np.inf if recommender.reads_pixels else _deviation(visual) / _deviation(rest),
     )
 

@@ -21,6 +21,9 @@ _AGAIN = "train it again with rec_generator.py --force"
 INITIAL_DEVIATION = 0.01
 INITIAL_ACCUMULATOR = 0.1
 
+Shapes = tuple[tuple[int | None, ...], ...]
+"""Shapes of tables, in their order; None allows any length of an axis."""
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -39,7 +42,7 @@ class Weights:
     """True if each image's features are first divided by their own length."""
 
     @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
+    def shapes(self) -> Shapes:
         return tuple(table.shape for table in self.tables.values())
 
 
@@ -123,9 +126,7 @@ def write_weights(path: Path, weights: Weights) -> None:
         )
 
 
-def read_weights(
-    path: Path, shapes: tuple[tuple[int | None, ...], ...], names: tuple[str, ...] = TABLES
-) -> Weights:
+def read_weights(path: Path, shapes: Shapes, names: tuple[str, ...] = TABLES) -> Weights:
     """Read weights whose tables ``names`` must have ``shapes``; None allows any length of an axis.
 
     Raises ``UserError`` for other shapes, for a file that holds no weights, for values that are not

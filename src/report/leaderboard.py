@@ -82,7 +82,7 @@ def _summary(rows: pd.DataFrame) -> str:
     halves = others["left"] <= _HALF
     apart = (others["high"] < plain["low"]) & (others["extractor_seeds"] >= _TRAININGS)
     unmarked = others["marks"].str.len() == 0
-    looks_away = (others["reliance"] < plain["reliance"] - LOOKS) & (others["indicator"] == "")
+    looks_away = others["looks_less"] & (others["indicator"] == "")
     holding = others[unmarked & halves & apart]
     if len(holding) == 1:
         text += f"{holding['entry'].iloc[0]} holds: it leaves {_left(holding)}."
@@ -153,12 +153,11 @@ def _kept(row: pd.Series, plain: pd.DataFrame) -> list[str]:
 
     ``plain`` holds the row of the undefended entry, whose recommender is deployed, if there is one.
     """
-    if not row["recommender"].endswith(DEPLOYED + CLEAN):
+    if row["costs_more"] or not row["recommender"].endswith(DEPLOYED + CLEAN):
         return []
     return [
         f"keeps the deployed recommender valid: HR {before:.3f} before, {row['hr20']:.3f} after"
         for before in plain["hr20"]
-        if row["hr20"] >= (1 - COST) * before
     ]
 
 

@@ -11,12 +11,11 @@ from src.attacks.freezing import frozen
 from src.attacks.goals import ClassGoal
 from src.attacks.victim import ExtractorVictim
 from src.datasets.image_set import ImageSet
-from src.extractors.architectures import input_size
 from src.extractors.embedders import set_class_means
 from src.extractors.extractor import Extractor
 from src.extractors.feeding import FittingBatches
 from src.extractors.heads import class_means
-from src.extractors.inference import unreadable_size
+from src.extractors.inference import reading
 from src.training.pictures import UNCHANGED, Augmentation, read_pixels, to_images
 
 
@@ -67,14 +66,9 @@ def readable_size(
     _, pixels = next(read_pixels(pictures, [torch.tensor([0])], extractor.device))
     pixels = augmentation.testing(pixels)
     height, width = pixels.shape[2:]
-    try:
-        with frozen(extractor), torch.no_grad():
-            extractor(to_images(pixels))
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, AssertionError) as error:
-        remedy = f"--size {input_size(extractor.arch)}"
-        raise unreadable_size(extractor, (1, height, width, 3), remedy, error) from error
+    readable = reading((height, width), "--size {side}", extractor.arch)
+    with readable, frozen(extractor), torch.no_grad():
+        extractor(to_images(pixels))
     return height if height == width else None
 
 

@@ -12,7 +12,7 @@ from src.attacks.attack import LEVELS, Attack
 from src.attacks.freezing import frozen
 from src.attacks.goals import ClassGoal
 from src.attacks.pgd import pgd
-from src.attacks.registry import PRESETS, Descent, attack_named
+from src.attacks.registry import PRESETS, SteppedAttack, attack_named
 from src.attacks.victim import ExtractorVictim
 from src.extractors.attention import Watched, overlap
 from src.extractors.device import generator_on
@@ -264,7 +264,7 @@ class AttackAdversary(Adversary):
     @property
     def _built(self) -> Attack:
         attack = attack_named(self.attack, LEVELS * self.budget.eps)
-        if isinstance(attack, Descent) and self.attack not in PRESETS:
+        if isinstance(attack, SteppedAttack) and self.attack not in PRESETS:
             step = LEVELS * self.budget.step
             return replace(attack, eps_iter=step, nb_iter=self.budget.steps)
         return attack

@@ -5,10 +5,12 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from src.training.sharing import Defence
+from src.training.sharing import SharingDefence
 
 
-def defend_gradients(optimizer: Optimizer, defence: Defence, generator: torch.Generator) -> None:
+def defend_gradients(
+    optimizer: Optimizer, defence: SharingDefence, generator: torch.Generator
+) -> None:
     """Make ``optimizer`` apply ``defence`` to the gradient at the start of every ``step()``.
 
     The gradient is the mean over the whole mini-batch and over all processes. Parameters without a

@@ -21,7 +21,7 @@ Alteration = Callable[[Sequence[Tensor], Fraction, torch.Generator], Sequence[Te
 
 
 @dataclass(frozen=True)
-class Defence:
+class SharingDefence:
     """Alteration of gradients with a strength."""
 
     name: str
@@ -126,19 +126,19 @@ DEFENCES = {
 """Defences with a strength, written ``<name>_<strength>``; ``sign`` has no strength."""
 
 
-def parse_defence(name: str) -> Defence:
+def parse_defence(name: str) -> SharingDefence:
     """Parse ``gaussian_1e-3``, ``lap_1e-2``, ``prune_70``, ``clip_1.0``, ``quantise_8`` or ``sign``.
 
     Raises ``UserError`` for other texts.
     """
     if name == "sign":
-        return Defence(name, _signs, Fraction(0))
+        return SharingDefence(name, _signs, Fraction(0))
     word, _, number = name.partition("_")
     kind, strength = DEFENCES.get(word), _number(number)
     if kind is None or strength is None or not kind.accepts(strength):
         known = ", ".join(f"{word}_<{kind.strength}>" for word, kind in DEFENCES.items())
         raise UserError(f"there is no gradient defence {name!r}: it is one of {known} or sign")
-    return Defence(name, kind.alteration, strength)
+    return SharingDefence(name, kind.alteration, strength)
 
 
 def _number(text: str) -> Fraction | None:

@@ -190,6 +190,8 @@ def test_load_interactions(tmp_path):
     assert data.first.tolist() == [0, 2, 2, 3]
     assert data.degrees.tolist() == [2, 0, 1]
     assert data.popularity.tolist() == [0, 2, 0, 1, 0]
+    rows, items = data.items_of(np.array([2, 1, 0, 2]))
+    assert (rows.tolist(), items.tolist()) == ([0, 2, 2, 3], [1, 1, 3, 1])
 
 
 def test_without_a_validation_part_it_is_empty():

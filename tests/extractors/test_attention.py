@@ -13,7 +13,6 @@ from src.artifacts.errors import UserError
 from src.extractors.architectures import build_extractor
 from src.extractors.attention import (
     Watched,
-    above_half_max,
     above_mean,
     class_directions,
     energy,
@@ -228,7 +227,6 @@ def test_no_image_depends_on_the_others():
 def test_cells_by_hand():
     maps = torch.tensor([[[0.0, 1.0], [2.0, 5.0]]])
     assert above_mean(maps).tolist() == [[[False, False], [False, True]]]
-    assert above_half_max(maps - 1).tolist() == [[[False, False], [False, True]]]
     assert overlap(maps > 0, maps > 1).item() == pytest.approx(2 / 3)
     assert overlap(maps > 9, maps > 8).item() == 1
     assert overlap(maps > 9, maps > 1).item() == 0

@@ -12,7 +12,7 @@ from src.artifacts.errors import UserError
 from src.extractors.architectures import build_extractor
 from src.extractors.extractor import Extractor
 from src.leaks.costs import COSTS, INDICES, Matching
-from src.leaks.labels import analytic_first_layer, label_from_gradient
+from src.leaks.labels import label_from_gradient
 from src.leaks.observations import (
     cross_entropy,
     features_of,
@@ -168,16 +168,6 @@ def test_an_observation_leaves_the_network_as_it_was(extractor, images):
     assert before[1:] == after[1:]
     assert all(torch.equal(before[0][name], after[0][name]) for name in before[0])
     assert all(parameter.grad is None for parameter in extractor.parameters())
-
-
-def test_only_chosen_layers_share_their_gradients(extractor, images):
-    every = gradients_of(extractor, cross_entropy, LABELS)
-    some = gradients_of(extractor, cross_entropy, LABELS, layers=["0", "7"])
-    assert some.names == ("0.weight", "0.bias", "7.weight", "7.bias")
-    kept = [every.names.index(name) for name in some.names]
-    assert_close(some(images), [every(images)[place] for place in kept])
-    with pytest.raises(UserError, match="no layer '9'"):
-        gradients_of(extractor, cross_entropy, LABELS, layers=["9"])
 
 
 def test_local_updates_are_those_of_sgd(extractor, images):
@@ -448,27 +438,6 @@ def test_labels_of_batches_and_of_hidden_heads_stay_unknown(extractor, images):
     observe = gradients_of(extractor, cross_entropy, LABELS.view(2, 2))
     with pytest.raises(UserError, match="single images"):
         label_from_gradient(observe, observe(images.view(2, 2, 3, SIDE, SIDE)))
-    observe = gradients_of(extractor, cross_entropy, LABELS, layers=["0"])
+    observe = features_of(extractor)
     with pytest.raises(UserError, match="was not shared"):
         label_from_gradient(observe, observe(images))
-
-
-def test_a_linear_first_layer_tells_the_image():
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(3072, 20), nn.Sigmoid(), nn.Linear(20, 5))
-    extractor = extractor_of(network)
-    images = torch.rand(4, 3, 32, 32)
-    observe = gradients_of(extractor, cross_entropy, LABELS)
-    found = analytic_first_layer(observe, observe(images), (3, 32, 32))
-    assert (found - images).abs().max() < 1e-5
-
-
-def test_other_first_layers_tell_no_image_at_once(extractor, images):
-    observe = gradients_of(extractor, cross_entropy, LABELS)
-    with pytest.raises(UserError, match="not linear"):
-        analytic_first_layer(observe, observe(images), (3, SIDE, SIDE))
-    linear = extractor_of(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)))
-    observe = gradients_of(linear, cross_entropy, LABELS)
-    nothing = [torch.zeros_like(tensor) for tensor in observe(images)]
-    with pytest.raises(UserError, match="is 0"):
-        analytic_first_layer(observe, nothing, (3, SIDE, SIDE))

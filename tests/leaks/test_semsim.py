@@ -39,7 +39,13 @@ from src.leaks.semsim_command import (
     run_train,
     run_triplets,
 )
-from src.leaks.semsim_training import SemSimSchedule, Triplets, judge, train_semsim, triplet_loss
+from src.leaks.semsim_training import (
+    JudgedTriplets,
+    SemSimSchedule,
+    judge,
+    train_semsim,
+    triplet_loss,
+)
 from src.measures.agreement import add_agreement_options
 from tests.real_data import REAL_DATA
 
@@ -154,13 +160,13 @@ def test_held_out_are_whole_originals():
         judged_images(n=1).split(0.5, seed=0)
 
 
-def drawn(triplets: Triplets, n: int = 30) -> torch.Tensor:
+def drawn(triplets: JudgedTriplets, n: int = 30) -> torch.Tensor:
     return torch.cat([triplets.draw(torch.Generator().manual_seed(seed)) for seed in range(n)])
 
 
 def test_a_triplet_is_an_original_what_is_recognised_and_what_is_not():
     judged = judged_images()
-    triplets = Triplets(judged)
+    triplets = JudgedTriplets(judged)
     roles, owners = torch.from_numpy(judged.roles), torch.from_numpy(judged.owners)
     assert len(triplets) == (judged.roles == RECOGNISABLE).sum()
     once = triplets.draw(torch.Generator().manual_seed(0))
@@ -176,18 +182,18 @@ def test_a_triplet_is_an_original_what_is_recognised_and_what_is_not():
 
 def test_originals_without_negatives_are_left_out():
     judged = judged_images(others=0)
-    assert set(judged.owners[Triplets(judged).draw(torch.Generator())[:, 0]]) == set(
+    assert set(judged.owners[JudgedTriplets(judged).draw(torch.Generator())[:, 0]]) == set(
         range(0, 12, 2)
     )
     recognised = judged.chosen(judged.roles != UNRECOGNISABLE)
     with pytest.raises(UserError, match="no triplet"):
-        Triplets(recognised)
+        JudgedTriplets(recognised)
 
 
 def test_any_image_is_an_anchor_as_published():
     judged = judged_images()
     roles, owners = torch.from_numpy(judged.roles), torch.from_numpy(judged.owners)
-    triplets = Triplets(judged, "any")
+    triplets = JudgedTriplets(judged, "any")
     assert len(triplets) == (judged.roles != OTHER).sum()
     anchors, positives, negatives = drawn(triplets, 60).T
     assert (owners[anchors] == owners[positives]).all() and (anchors == positives).any()
@@ -197,7 +203,7 @@ def test_any_image_is_an_anchor_as_published():
     assert set(roles[negatives[rejected]].tolist()) == {ORIGINAL, RECOGNISABLE}
     assert set(roles[negatives[~rejected]].tolist()) == {UNRECOGNISABLE, OTHER}
     with pytest.raises(UserError, match="--anchor original"):
-        Triplets(judged, "any", psnr_weighted=True)
+        JudgedTriplets(judged, "any", psnr_weighted=True)
 
 
 def test_the_loss_is_the_triplet_loss():
@@ -209,7 +215,7 @@ def test_the_loss_is_the_triplet_loss():
 def test_weights_prefer_lower_psnr():
     """Each distance of two positives and two negatives is weighted by sigmoid(difference in dB)."""
     judged = judged_images()
-    triplets = Triplets(judged, psnr_weighted=True)
+    triplets = JudgedTriplets(judged, psnr_weighted=True)
     rows = triplets.draw(torch.Generator().manual_seed(0))
     assert rows.shape == (len(triplets), 5)
     weights = triplets.weights(rows).numpy()
@@ -356,7 +362,7 @@ def test_other_files_are_no_semsim(tmp_path, tiny_checkpoint):
 
 def test_the_judge_counts_pairs():
     judged = judged_images()
-    triplets = Triplets(judged)
+    triplets = JudgedTriplets(judged)
     features = torch.from_numpy(np.random.default_rng(1).normal(size=(len(judged), 3)))
     found = judge(features, triplets)
 
@@ -387,14 +393,14 @@ def trained(
     torch.manual_seed(0)
     model = build_semsim("cifar_resnet8")
     schedule = replace(SemSimSchedule(epochs=2, batch_size=16), **changes)
-    triplets = Triplets(parts[0], schedule.anchor, schedule.psnr_weighted)
-    log = train_semsim(triplets, model, schedule, state_file, held_out=Triplets(parts[1]))
+    triplets = JudgedTriplets(parts[0], schedule.anchor, schedule.psnr_weighted)
+    log = train_semsim(triplets, model, schedule, state_file, held_out=JudgedTriplets(parts[1]))
     return model, log
 
 
 def test_training_learns_what_pixels_do_not_tell(parts_of_synthetic, tmp_path):
     model, log = trained(parts_of_synthetic, tmp_path / "state.pt")
-    held_out = Triplets(parts_of_synthetic[1])
+    held_out = JudgedTriplets(parts_of_synthetic[1])
     pixels = judge(held_out.pixels.float().flatten(1), held_out)
     assert [row["epoch"] for row in log] == [0, 1, 2]
     assert log[-1]["triplet_accuracy"] > 0.9

@@ -11,7 +11,7 @@ from src.recommenders.data import TrainingData
 from src.recommenders.delta import Changed
 from src.recommenders.factor_models import VBPR
 from src.recommenders.ranking import top_k
-from src.recommenders.reliance import visual_reliance
+from src.recommenders.reliance import PERMUTATIONS, visual_reliance
 from src.recommenders.weights import Weights, fresh_accumulators
 
 SCORES = np.array([[3, 2, 1, 0], [0.5, 1.5, 2.5, 2], [1, 1, 0.2, 0.9]], np.float32)
@@ -154,3 +154,29 @@ def test_a_recommender_that_does_not_look_does_not_rely_on_images():
     sighted = visual_reliance(*recommender(2.0), k=5)
     assert sighted.lost_hits > 0.5 and not sighted.hardly_looks
     assert sighted.visual_auc > 0.8 and sighted.deviation_ratio > 1
+
+
+def test_reliance_where_users_have_several_held_out_items():
+    """Lost hits are those of HR@K, and the held-out items of a user are no negatives of each other."""
+    tables = {
+        "P": np.array([[2, 1, 0, 0, 0, 0], [0, 0, 0, 0, 1, 2]], np.float32),
+        "Q": np.linspace(-0.1, 0.1, 36, dtype=np.float32).reshape(6, 6),
+        "E": np.eye(6, dtype=np.float32),
+    }
+    train, test = np.array([[0, 5], [1, 0]]), np.array([[0, 0], [0, 1], [1, 4], [1, 5]])
+    features = np.eye(6, dtype=np.float32)
+    data = TrainingData(Interactions(train, test, 2, 6), features)
+
+    def hit_rate(features: np.ndarray) -> float:
+        scores = tables["P"] @ (tables["Q"] + features).T
+        scores[tuple(train.T)] = -np.inf
+        first, second = np.argsort(-scores, axis=1)[:, :2]
+        return np.mean([not {0, 1}.isdisjoint(first), not {4, 5}.isdisjoint(second)])
+
+    rng = np.random.default_rng(0)
+    left = np.mean([hit_rate(rng.permutation(features)) for _ in range(PERMUTATIONS)])
+    found = visual_reliance(
+        VBPR("shared", Weights(tables, fresh_accumulators(tables), 1.0)), data, k=2
+    )
+    assert hit_rate(features) == found.visual_auc == 1
+    assert 0 < left < 1 and found.lost_hits == pytest.approx(1 - left)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from src.attacks.pgd import Objective, pgd, random_start
+from src.attacks.pgd import Best, Objective, per_image, pgd, random_start
 from src.attacks.profiles import AttackSpec
 from src.extractors.device import generator_on
 
@@ -42,7 +42,7 @@ class NES:
                     noise = _noise_like(points, generator)
                     up = objective(torch.clamp(points + sigma * noise, floor, ceiling))
                     down = objective(torch.clamp(points - sigma * noise, floor, ceiling))
-                    gradient += (up - down).view(-1, *[1] * (points.ndim - 1)) * noise
+                    gradient += per_image(up - down, points) * noise
             return (points * gradient).flatten(1).sum(dim=1)
 
         return surrogate
@@ -71,20 +71,15 @@ class Descent:
 
         With several restarts, each image keeps the restart with the smallest final objective.
         """
-        best_value = torch.full((len(images),), math.inf, device=images.device)
-        best = before_best = images
+        worst = torch.full((len(images),), -math.inf, device=images.device)
+        best = Best(worst, (images, images))
         for start in self._starts(images, generator):
             before, last = self._descend(images, objective, start, generator)
             if self.spec.restarts == 1:
                 return last, before
             with torch.no_grad():
-                value = objective(last)
-            better = (value < best_value).view(-1, *[1] * (images.ndim - 1))
-            best, before_best = (
-                torch.where(better, new, old) for new, old in ((last, best), (before, before_best))
-            )
-            best_value = torch.minimum(value, best_value)
-        return best, before_best
+                best.update(-objective(last), last, before)
+        return best.kept
 
     def _starts(self, images: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
         for number in range(self.spec.restarts):

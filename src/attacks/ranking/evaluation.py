@@ -22,6 +22,7 @@ from src.datasets.image_set import ImageSet
 from src.datasets.read_ahead import read_ahead
 from src.extractors.extractor import Extractor, Precision, fast_copy
 from src.extractors.feeding import FittingBatches
+from src.extractors.inference import reading
 
 Progress = Callable[[int], object]
 Store = Callable[[AttackSpec, np.ndarray, Tensor, np.ndarray], object]
@@ -188,16 +189,8 @@ def _generator(*seed: int) -> torch.Generator:
 
 
 def _embed(embed: Embed, images: Tensor, rows: slice) -> Tensor:
-    height, width = images.shape[2:]
-    try:
-        with torch.no_grad():
-            embeddings = embed(images[rows])
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"the network cannot read images of {width}x{height} pixels ({error}): try --resize"
-        ) from error
+    with reading(images.shape[2:], "--resize"), torch.no_grad():
+        embeddings = embed(images[rows])
     if not embeddings.isfinite().all():
         raise UserError("the network returns embeddings that are not finite")
     return embeddings

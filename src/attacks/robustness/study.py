@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.artifacts.errors import UserError
 from src.artifacts.parts import Parts
 from src.artifacts.progress import progress_bar
 from src.attacks.attack import LEVELS, Attack
@@ -25,6 +24,7 @@ from src.datasets.image_set import ImageSet
 from src.datasets.read_ahead import read_ahead
 from src.extractors.extractor import Extractor, Precision
 from src.extractors.feeding import FittingBatches
+from src.extractors.inference import reading
 
 
 @dataclass(frozen=True)
@@ -125,16 +125,9 @@ class TrialRunner:
     def _judge(self, images: Tensor, positions: np.ndarray, rows: slice) -> np.ndarray:
         """Return whether the network classifies each of some ``images`` correctly, (m,) bool."""
         victim = self.network.victim
-        try:
-            with frozen(*victim.networks), torch.no_grad():
-                predicted = victim.exact(images[rows]).logits.argmax(dim=1)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            side = images.shape[-1]
-            raise UserError(
-                f"the network cannot read images of {side}x{side} pixels ({error}): try --resize"
-            ) from error
+        readable = reading(images.shape[2:], "--resize")
+        with readable, frozen(*victim.networks), torch.no_grad():
+            predicted = victim.exact(images[rows]).logits.argmax(dim=1)
         right = predicted == self.network.classes_of(positions[rows], self.device)
         return right.cpu().numpy()
 
