@@ -1,5 +1,6 @@
-"""Data sets of features alone, as tests of promotion write them."""
+"""Data sets and results that tests write by hand, and data sets as their source had them."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,17 @@ import pandas as pd
 
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
+from src.artifacts.tables import (
+    TestRanks,
+    TopK,
+    read_pairs,
+    write_table,
+    write_tables,
+    write_test_ranks,
+    write_top_k,
+)
+from src.datasets.mapping import IdMap
+from src.measures.promotion import COLUMNS
 from src.recommenders.data import TrainingData
 from src.recommenders.factor_models import FactorModel
 
@@ -31,4 +43,40 @@ def write_attack(layout: Layout, name: str, ids: np.ndarray, features: np.ndarra
     folder = layout.data / name
     folder.mkdir()
     np.save(folder / "features.npy", features)
-    pd.DataFrame({"image": ids}).to_csv(folder / "attack.tsv", sep="\t", index=False)
+    write_table(folder / "attack.tsv", pd.DataFrame({"image": ids}))
+
+
+def write_promotion(root: Path, rows: Iterable[Mapping[str, object]]) -> Layout:
+    """Write ``promotion.tsv`` of the data set ``shop``; columns that no row has are empty."""
+    layout = Layout("shop", root)
+    table = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    write_tables({layout.result("promotion.tsv"): table})
+    return layout
+
+
+def write_run(
+    layout: Layout,
+    run: Run,
+    items: np.ndarray,
+    ranks: np.ndarray | None = None,
+    negatives: int = 10,
+) -> None:
+    """Write the lists ``items`` (users, K) with falling scores, and a held-out item of each user.
+
+    ``ranks`` (users,) are theirs among so many ``negatives``; None writes none.
+    """
+    path, users = layout.recommendations(run), np.arange(len(items))
+    (path.parent / "test_ranks").mkdir(parents=True, exist_ok=True)
+    falling = np.arange(items.shape[1], 0, -1.0)
+    write_top_k(path, TopK(items, np.tile(falling, (len(items), 1))))
+    if ranks is not None:
+        counted = np.full(len(items), negatives)
+        write_test_ranks(
+            layout.test_ranks(run), TestRanks(users, users, np.asarray(ranks), counted)
+        )
+
+
+def source_rows(layout: Layout, path: Path) -> list[tuple[str, str]]:
+    """Read the (user, item) rows of a file of the data set in its order, in the ids of the source."""
+    users, items = IdMap.read(layout.user_map), IdMap.read(layout.item_map)
+    return [(users.originals[user], items.originals[item]) for user, item in read_pairs(path)]

@@ -19,6 +19,7 @@ from src.artifacts.manifest import Manifest, read_record, record_path
 from src.artifacts.tables import write_pairs
 from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.weights import feature_scale, initial_weights, table_shapes, write_weights
+from tests.folders import contents
 from tests.scripts import run_script
 
 ATTACK = "pgd_0_1_eps8.0_eps_it8.0_nb_it10_linf"
@@ -139,8 +140,5 @@ def artifacts(tree: Path) -> Iterator[Path]:
 
 def results(tree: Path) -> dict[str, bytes]:
     """Return the content of all files without manifests, whose commands and inputs may differ."""
-    return {
-        str(path): (tree / path).read_bytes()
-        for path in artifacts(tree)
-        if not path.name.endswith("manifest.json") and path.parts[0] != "logs"
-    }
+    found = contents(tree, without=(".png", "manifest.json"))
+    return {name: content for name, content in found.items() if not name.startswith("logs/")}

@@ -29,6 +29,7 @@ from src.recommenders import fitting
 from src.recommenders.command import add_recommender_options, run_of, training_command
 from src.recommenders.models import plain_run
 from src.recommenders.registry import RECOMMENDERS
+from tests.folders import contents
 from tests.scripts import run_script
 
 ROOT = Path(__file__).parents[2]
@@ -74,11 +75,7 @@ def generate(layout):
 
 def files(folder: Path) -> dict[str, bytes]:
     """Return all artifacts below a folder without the records, which contain the command."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and "manifest" not in path.name
-    }
+    return contents(folder, without=("manifest.json",))
 
 
 def results(layout: Layout) -> dict[str, bytes]:
