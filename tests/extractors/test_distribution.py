@@ -37,7 +37,7 @@ DIED = "error: one of 2 processes has died or is stuck: run the same command aga
 Script = tuple[Callable[[], None], str]
 """A script's ``main`` and its options."""
 Setting = Callable[[], None]
-"""What a test does to a process before it works."""
+"""Function that changes a process before it works."""
 
 STAGE_1: Script = (
     classify_extract.main,
