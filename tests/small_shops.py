@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.experiments import Experiment, Run
+from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.tables import (
     TestRanks,
     TopK,
     read_pairs,
+    write_pairs,
     write_table,
     write_tables,
     write_test_ranks,
@@ -23,16 +25,31 @@ from src.recommenders.data import TrainingData
 from src.recommenders.factor_models import FactorModel
 
 
+def write_data(
+    layout: Layout,
+    train: np.ndarray,
+    test: np.ndarray,
+    validation: np.ndarray | None = None,
+    features: Mapping[str, np.ndarray] | None = None,
+) -> Layout:
+    """Write interactions (n, 2), and the features (items, D) of each experiment by its name."""
+    layout.data.mkdir(parents=True, exist_ok=True)
+    write_pairs(layout.training_set, np.asarray(train))
+    write_pairs(layout.test_set, np.asarray(test))
+    if validation is not None:
+        write_pairs(layout.validation_set, np.asarray(validation))
+    for name, of_items in (features or {}).items():
+        file = layout.features(Experiment.parse(name))
+        file.parent.mkdir(exist_ok=True)
+        write_features(file, of_items)
+    return layout
+
+
 def write_shop(root: Path, recommender: FactorModel, data: TrainingData, run: Run) -> Layout:
     """Write the data set ``shop`` with its clean features, interactions and trained recommender."""
+    interactions, clean = data.interactions, {"original": data.features}
     layout = Layout("shop", root)
-    (layout.data / "original").mkdir(parents=True)
-    np.save(layout.features(Experiment()), data.features)
-    for path, pairs in (
-        (layout.training_set, data.interactions.train),
-        (layout.test_set, data.interactions.test),
-    ):
-        np.savetxt(path, pairs, fmt="%d", delimiter="\t")
+    write_data(layout, interactions.train, interactions.test, features=clean)
     layout.weights(run).parent.mkdir(parents=True)
     recommender.save(layout.weights(run))
     return layout
@@ -40,10 +57,10 @@ def write_shop(root: Path, recommender: FactorModel, data: TrainingData, run: Ru
 
 def write_attack(layout: Layout, name: str, ids: np.ndarray, features: np.ndarray) -> None:
     """Write an attacked experiment on the items ``ids``; ``features`` are those of all items."""
-    folder = layout.data / name
-    folder.mkdir()
-    np.save(folder / "features.npy", features)
-    write_table(folder / "attack.tsv", pd.DataFrame({"image": ids}))
+    experiment = Experiment.parse(name)
+    layout.experiment(experiment).mkdir()
+    write_features(layout.features(experiment), features)
+    write_table(layout.attack_report(experiment), pd.DataFrame({"image": ids}))
 
 
 def write_promotion(root: Path, rows: Iterable[Mapping[str, object]]) -> Layout:

@@ -16,7 +16,7 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, read_record, record_path
-from src.artifacts.tables import write_pairs
+from src.artifacts.tables import write_pairs, write_table
 from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.weights import feature_scale, initial_weights, table_shapes, write_weights
 from tests.folders import contents
@@ -91,7 +91,7 @@ def build(root: Path) -> None:
     moved[ids] += 1
     write_features(layout.features(attacked), moved)
     report = {"image": ids, "success_before_rounding": 1, "success": 1, "linf": 8, "l2": 1.5}
-    pd.DataFrame(report).to_csv(layout.attack_report(attacked), sep="\t", index=False)
+    write_table(layout.attack_report(attacked), pd.DataFrame(report))
     outputs = [
         layout.classes(attacked), layout.features(attacked), layout.attack_report(attacked)
     ]  # fmt: skip

@@ -8,7 +8,6 @@ import torch
 
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
-from src.artifacts.tables import write_pairs
 from src.extractors.architectures import build_network
 from src.extractors.checkpoints import save_extractor
 from src.extractors.extractor import Extractor
@@ -17,6 +16,7 @@ from src.recommenders.factor_models import VBPR
 from src.recommenders.weights import Weights, feature_scale, fresh_accumulators
 from tests.pictures import draw_pictures
 from tests.scripts import run_script
+from tests.small_shops import write_data
 
 N_ITEMS, N_USERS, EPOCHS, K = 12, 40, 4, 3
 SCORED = ("--score_model", "VBPR", "--score_epoch", EPOCHS, "--eps", 1)
@@ -42,9 +42,7 @@ def shop(tmp_path_factory) -> Layout:
     layout = Layout("shop", tmp_path_factory.mktemp("shop"))
     rng = draw_pictures(layout.images, N_ITEMS, cells=5, side=28)
     pairs = np.stack([np.arange(N_USERS), rng.integers(0, N_ITEMS, N_USERS)], axis=1)
-    write_pairs(layout.training_set, pairs)
-    held_out = np.stack([pairs[:, 0], (pairs[:, 1] + 1) % N_ITEMS], axis=1)
-    write_pairs(layout.test_set, held_out)
+    write_data(layout, pairs, np.stack([pairs[:, 0], (pairs[:, 1] + 1) % N_ITEMS], axis=1))
     torch.manual_seed(0)
     network = Extractor(
         build_network("wong_small", 3), ("hat", "shoe", "bag"), "7", arch="wong_small",

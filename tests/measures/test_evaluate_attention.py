@@ -13,7 +13,6 @@ from torch import nn
 from src.artifacts.classes import read_classes
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
-from src.artifacts.tables import write_pairs
 from src.attacks import attention_study
 from src.attacks.attention_study import AttentionStudy, minimal_eps, observe
 from src.attacks.goals import ClassGoal
@@ -45,6 +44,7 @@ from src.recommenders.scores import fold
 from src.recommenders.weights import initial_weights, table_shapes, write_weights
 from tests.pictures import draw_pictures, save_classifier
 from tests.scripts import run_script
+from tests.small_shops import write_data
 from tests.victims import FunctionVictim
 
 CELL = 8
@@ -548,8 +548,7 @@ def attacked_shop(tmp_path_factory):
     root = tmp_path_factory.mktemp("shop")
     layout = Layout("shop", root)
     draw_pictures(layout.images, N_IMAGES)
-    write_pairs(layout.training_set, np.array([(0, 0), (1, N_IMAGES - 1)]))
-    write_pairs(layout.test_set, np.array([(0, 1)]))
+    write_data(layout, [(0, 0), (1, N_IMAGES - 1)], [(0, 1)])
     save_classifier(root / "plain.pt")
     assert script("classify_extract", root) == 0
     for label, form in (("VBPR", "shared"), ("BPRMF", "mf")):

@@ -22,6 +22,7 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
+from src.artifacts.tables import write_table
 from src.measures.comparison import comparisons_of
 from src.measures.runs import list_runs
 from src.measures.summary import summarise
@@ -104,7 +105,7 @@ def write_images(layout, name, hits=(9, 9, 9, 7)):
     features[:4, 0] = [1, 1, 2, 2]
     write_features(layout.features(experiment), features)
     rows = {"image": ATTACKED, "success": 1, "linf": [1.0, 2, 3, 4], "l2": [1.0, 2, 3, 4]}
-    pd.DataFrame(rows).to_csv(layout.attack_report(experiment), sep="\t", index=False)
+    write_table(layout.attack_report(experiment), pd.DataFrame(rows))
     manifest = Manifest.of("classify_extract_attack", {"resize": 0, "seed": 0}, [])
     manifest.write([layout.classes(experiment)])
 
