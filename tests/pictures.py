@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from src.artifacts.item_classes import write_item_categories
 from src.datasets.image_set import ImageSet
 from src.extractors.architectures import build_network
 from src.extractors.checkpoints import save_extractor
@@ -28,12 +29,10 @@ def draw_pictures(folder: Path, n: int, *, cells: int = 6, side: int = 48) -> np
 def write_labelled(folder: Path, pictures: ImageSet, side: int) -> None:
     """Write ``images/`` and ``labels.csv`` of a set below ``folder``, the pictures at this side."""
     (folder / "images").mkdir()
-    lines = ["item,category,label"]
-    for item, category in enumerate(pictures.classes):
+    for item in range(len(pictures)):
         picture = Image.fromarray(pictures.image(item)).resize((side, side))
         picture.save(folder / "images" / f"{item}.png")
-        lines.append(f"{item},{category},{pictures.labels[category]}")
-    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    write_item_categories(folder / "labels.csv", pictures.classes, pictures.labels)
 
 
 def save_classifier(path: Path, seed: int = 0, n_classes: int = 4) -> None:

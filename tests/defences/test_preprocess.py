@@ -10,6 +10,7 @@ from PIL import Image
 
 from src.artifacts.classes import read_attacked_classes, read_classes
 from src.artifacts.features import read_features
+from src.artifacts.item_classes import write_item_categories
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import read_record
 from src.attacks.storage import to_pixels
@@ -146,9 +147,8 @@ def test_a_study_of_attention_looks_through_the_defence(shop, pair, attacked):
 
 
 def test_robust_accuracy_through_a_defence(shop, tmp_path):
-    pd.DataFrame({"item": range(N_IMAGES), "category": np.arange(N_IMAGES) % 4}).assign(
-        label=lambda table: "kind " + table["category"].astype(str)
-    ).to_csv(shop / "data/shop/items.csv", index=False)
+    labels = [f"kind {number}" for number in range(4)]
+    write_item_categories(shop / "data/shop/items.csv", np.arange(N_IMAGES) % 4, labels)
     options = ["--dataset", "catalogue", "--data", shop / "data/shop", "--part", "all", *JPEG]
     options += ["--checkpoint", shop / "plain.pt", "--attacks", "clean", "fgsm"]
     options += ["--gpu", -1, "--out", tmp_path / "robust.tsv"]

@@ -22,6 +22,7 @@ import classify_extract_attack
 import train_extractor
 from src.artifacts.classes import read_classes
 from src.artifacts.errors import UserError
+from src.artifacts.item_classes import write_item_categories
 from src.artifacts.parts import Parts
 from src.cli import run
 from src.datasets.image_set import ImageSet
@@ -269,14 +270,12 @@ def test_what_is_wrong_for_all_is_said_once(shop):
 def test_training_continues_after_a_process_has_died(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)
-    lines = ["item,category,label"]
     for item in range(40):
         shades = generator.integers(0, 128, (32, 32, 3), dtype=np.uint8)
         shades[..., item % 2] += 100
         (tmp_path / "images").mkdir(exist_ok=True)
         Image.fromarray(shades).save(tmp_path / "images" / f"{item}.png")
-        lines.append(f"{item},{item % 2},{('red', 'green')[item % 2]}")
-    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    write_item_categories(tmp_path / "labels.csv", np.arange(40) % 2, ("red", "green"))
 
     def script(out: str) -> Script:
         options = f"--images images --labels labels.csv --out {out}/model.pt --epochs 3 --batch 8"
