@@ -89,25 +89,18 @@ def extract(
     if options.head == ZERO_SHOT:
         extractor = with_zero_shot(extractor, item_classes.labels)
     extractor = options.preprocess.in_front_of(extractor)
-    trained_size = extractor.trained_size
     sizes = catalogue.store.sizes
-    resize = choose_resize(sizes, options.resize, trained_size)
+    resize = choose_resize(sizes, options.resize, extractor.trained_size)
     catalogue = catalogue.resized(resize)
-    print(describe_reading(sizes, resize, trained_size))
+    print(describe_reading(sizes, resize, extractor.trained_size))
 
     recorded = RecordedExtractor.of(
         extractor, resize, options.precision, options.head, item_classes, options.decoder
     )
-    manifest = Manifest.of(
-        "classify_extract",
-        {**recorded.options(), "image_batch": loading.batch_size},
-        [layout.images],
-    )
-    outputs = (
-        layout.classes(experiment),
-        layout.features(experiment),
-        layout.image_notes(experiment),
-    )
+    described = {**recorded.options(), "image_batch": loading.batch_size}
+    manifest = Manifest.of("classify_extract", described, [layout.images])
+    outputs = [layout.classes(experiment), layout.features(experiment)]
+    outputs += [layout.image_notes(experiment)]
     stage = Stage(manifest, outputs, layout.experiment(experiment))
     wait_for_turn(stage)
     if stage.is_up_to_date(options.force):

@@ -4,9 +4,15 @@ import src.interrupts
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from src.artifacts.layout import Layout
 from src.cli import Parser, add_common_options, require_within_lists, run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from src.measures.evaluation import Evaluation
 
 DEFAULT_KS = (1, *range(10, 101, 10))
 DEFAULT_ORIGIN = 834
@@ -73,10 +79,9 @@ def main() -> None:
     options = parse_options()
     ks = chosen_ks(options)
 
-    from src.measures.evaluation import CATEGORY_METRICS, Evaluation, evaluate
-    from src.measures.pairs import attack_command, reversed_pair, suggest_pairs
+    from src.measures.evaluation import Evaluation
+    from src.measures.pairs import reversed_pair
     from src.measures.runs import missing_classes, select_runs
-    from src.measures.terminal import category_overview, measures_overview
 
     layout = Layout(options.dataset, options.root)
     layout.require_data()
@@ -84,29 +89,9 @@ def main() -> None:
     if options.metric == "all":
         for path in missing_classes(layout, runs):
             print(f"no CHR and nCDCG: they need {path} (stage 1, classify_extract.py)")
-    k = SHOWN_K if SHOWN_K in ks else ks[-1]
-    suggested: dict[str, None] = {}
+    suggested: list[str] = []
     for rec_run in runs:
-        evaluation = Evaluation(layout, rec_run, ks)
-        metrics = evaluation.possible_metrics if options.metric == "all" else (options.metric,)
-        if options.origin_class is not None and evaluation.has_classes:
-            evaluation.categories.members(
-                options.origin_class
-            )  # raises an error if no item has the class
-        origins = (options.origin_class, rec_run.experiment.origin, DEFAULT_ORIGIN)
-        origin = next(number for number in origins if number is not None)
-        for metric in metrics:
-            table = evaluate(evaluation, metric, force=options.force)
-            print(f"\n{rec_run.name}: {metric}, K = {k}")
-            if metric not in CATEGORY_METRICS:
-                print(measures_overview(table, k))
-                continue
-            print(category_overview(table, k, origin))
-            if rec_run.experiment.attack is None and metric == metrics[0]:
-                names = dict(zip(table["classId"], table["className"], strict=True))
-                for pair in suggest_pairs(table, k, options.min_items):
-                    command = attack_command(layout, rec_run.experiment, *pair)
-                    suggested[f"{command} # {names[pair[0]]}, to look like {names[pair[1]]}"] = None
+        suggested += evaluate_run(Evaluation(layout, rec_run, ks), options)
         if rec_run.experiment.attack is not None and rec_run.protocol == "retrained":
             print(
                 "\nretraining alone changes these values too: summarize.py has seeds and controls"
@@ -114,11 +99,50 @@ def main() -> None:
         print()
     if suggested:
         print("least recommended classes with the most recommended, to attack next:")
-        print(*(f"  {command}" for command in suggested), sep="\n")
+        print(*(f"  {command}" for command in dict.fromkeys(suggested)), sep="\n")
     attacked = (rec_run.experiment for rec_run in runs if rec_run.experiment.attack)
     warnings = dict.fromkeys(reversed_pair(layout, experiment) for experiment in attacked)
     for warning in filter(None, warnings):
         print(warning, file=sys.stderr)
+
+
+def evaluate_run(evaluation: "Evaluation", options: argparse.Namespace) -> list[str]:
+    """Write and show the metrics of one run; return commands of attacks, which clean runs suggest."""
+    from src.measures.evaluation import CATEGORY_METRICS, evaluate
+    from src.measures.terminal import category_overview, measures_overview
+
+    rec_run, ks = evaluation.run, evaluation.ks
+    k = SHOWN_K if SHOWN_K in ks else ks[-1]
+    metrics = evaluation.possible_metrics if options.metric == "all" else (options.metric,)
+    if options.origin_class is not None and evaluation.has_classes:
+        evaluation.categories.members(options.origin_class)  # raises if no item has the class
+    origins = (options.origin_class, rec_run.experiment.origin, DEFAULT_ORIGIN)
+    origin = next(number for number in origins if number is not None)
+    suggested: list[str] = []
+    for metric in metrics:
+        table = evaluate(evaluation, metric, force=options.force)
+        print(f"\n{rec_run.name}: {metric}, K = {k}")
+        if metric not in CATEGORY_METRICS:
+            print(measures_overview(table, k))
+            continue
+        print(category_overview(table, k, origin))
+        if rec_run.experiment.attack is None and metric == metrics[0]:
+            suggested += suggested_attacks(evaluation, table, k, options.min_items)
+    return suggested
+
+
+def suggested_attacks(
+    evaluation: "Evaluation", table: "pd.DataFrame", k: int, min_items: int
+) -> list[str]:
+    """Return commands that attack a class that is seldom recommended, to look like a frequent one."""
+    from src.measures.pairs import attack_command, suggest_pairs
+
+    names = dict(zip(table["classId"], table["className"], strict=True))
+    return [
+        f"{attack_command(evaluation.layout, evaluation.run.experiment, *pair)} # {names[pair[0]]}, "
+        f"to look like {names[pair[1]]}"
+        for pair in suggest_pairs(table, k, min_items)
+    ]
 
 
 if __name__ == "__main__":

@@ -7,15 +7,19 @@ import functools
 import importlib
 import itertools
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import Experiment
+from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import require_features
 from src.artifacts.layout import Layout
+from src.artifacts.tables import TestRanks, read_test_ranks
 from src.cli import Parser, add_common_options, add_fidelity_option
 from src.cli import run as run_script
 from src.extractors.distribution import process_group
+from src.metrics.ranking import auc, hit_ratio, ndcg, recall
 from src.recommenders.command import (
     add_recommender_options,
     add_seeds_option,
@@ -26,8 +30,13 @@ from src.recommenders.command import (
     run_of,
 )
 from src.recommenders.cornac_models import row_name
+from src.recommenders.data import TrainingData, load_training_data
 from src.recommenders.factor_models import FactorModel
 from src.recommenders.registry import RECOMMENDERS
+
+if TYPE_CHECKING:
+    from src.recommenders.fitting import Fitting, Progress, Training
+    from src.recommenders.recommending import Ranking
 
 TABLE_K = 20
 """Cut-off of the accuracy that is printed; evaluate_rec.py measures any list of them."""
@@ -155,78 +164,120 @@ def recommend(
     if {"tensorflow", "torch"} <= {RECOMMENDERS[name].framework for name in names}:
         # Each brings an LLVM, and Python aborts if that of torch is not the first one.
         importlib.import_module("torch._dynamo")
-    from src.artifacts.tables import TestRanks, read_test_ranks
-    from src.metrics.ranking import auc, hit_ratio, ndcg, recall
-    from src.recommenders.data import load_training_data
-    from src.recommenders.fitting import Progress, training_of
-    from src.recommenders.recommending import (
-        Ranking,
-        recommend_at_test_time,
-        recommend_deployed,
-        recommend_retrained,
-    )
-    from src.recommenders.search import as_chosen, tuned
-
-    def quality(ranks: TestRanks) -> float:
-        return ndcg(ranks.users, ranks.ranks, TABLE_K).mean()
-
-    def accuracy(ranks: TestRanks) -> str:
-        users = ranks.users
-        several = (users[1:] == users[:-1]).any()
-        share = recall(users, ranks.ranks, TABLE_K).mean()
-        return (
-            f"HR@{TABLE_K} {hit_ratio(users, ranks.ranks, TABLE_K).mean():.4f}, "
-            + (f"Recall@{TABLE_K} {share:.4f}, " if several else "")
-            + f"nDCG@{TABLE_K} {quality(ranks):.4f}, "
-            f"AUC {auc(users, ranks.ranks, ranks.negatives).mean():.4f}"
-        )
-
-    def values(ranks: TestRanks) -> dict[str, float]:
-        return {
-            "ndcg": quality(ranks),
-            "hr": hit_ratio(ranks.users, ranks.ranks, TABLE_K).mean(),
-            "auc": auc(ranks.users, ranks.ranks, ranks.negatives).mean(),
-        }
-
-    progress = Progress(options.verbose, accuracy, quality, values)
-    ranking = Ranking(gpu, None if options.lists == "none" else options.lists)
-    learnt = options.load_weights_from or options.deployed
-    clean = learnt and Experiment.parse(learnt)
-    load_from = functools.partial(load_training_data, layout, unit=options.features == "unit")
-    load_clean = functools.cache(functools.partial(load_from, clean or Experiment()))
+    call = Call(options, layout, gpu)
     for experiment in experiments:
-        load = functools.cache(functools.partial(load_from, experiment))
+        load = functools.cache(functools.partial(call.load, experiment))
         for seed, name in itertools.product(options.seed, names):
             kind = RECOMMENDERS[name]
             data = load(kind.reads_images, pixels=kind.reads_pixels)
-            run = run_of(options, name, experiment, options.topk, seed)
-            training = training_of(
-                options, name, layout, replace(run, experiment=clean or experiment)
-            )
-            searches = options.search is not None and issubclass(kind, FactorModel)
-            if searches and clean:
-                training = as_chosen(training, training.weights(run.epochs))
-            elif searches:
-                of_clean = functools.partial(
-                    load_from, experiment.clean, kind.reads_images, pixels=kind.reads_pixels
-                )
-                grid = grid_of(options, kind)
-                training = tuned(training, grid, of_clean, gpu, progress, options.force)
-            if options.deployed:
-                run = recommend_deployed(training, experiment, data, ranking, options.force)
-                if not experiment.attack:
-                    before = accuracy(training.ranks(load_clean()))
-                    print(f"{layout.test_ranks(training.run)}, before: {before}")
-            elif clean:
-                run = replace(run, protocol="test_time")
-                recommend_at_test_time(run, training, data, load_clean, ranking, options.force)
-            else:
-                run = recommend_retrained(
-                    training, data, ranking, progress, options.force, options.keep
-                )
-            ranks = read_test_ranks(layout.test_ranks(run))
-            written = layout.recommendations(run) if ranking.lists else layout.test_ranks(run)
-            print(f"{written}: {accuracy(ranks)}", flush=True)
+            run = call.recommend(name, experiment, seed, data)
+            written = layout.recommendations(run) if call.ranking.lists else layout.test_ranks(run)
+            print(f"{written}: {accuracy(read_test_ranks(layout.test_ranks(run)))}", flush=True)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Options of one call of the script, by which each of its recommenders is trained and ranks."""
+
+    options: argparse.Namespace
+    layout: Layout
+    gpu: int
+
+    @property
+    def clean(self) -> Experiment | None:
+        """Experiment whose recommender ranks, at test time or deployed; None to train on each."""
+        learnt = self.options.load_weights_from or self.options.deployed
+        return learnt and Experiment.parse(learnt)
+
+    @property
+    def ranking(self) -> "Ranking":
+        from src.recommenders.recommending import Ranking
+
+        return Ranking(self.gpu, None if self.options.lists == "none" else self.options.lists)
+
+    @property
+    def progress(self) -> "Progress":
+        from src.recommenders.fitting import Progress
+
+        return Progress(self.options.verbose, accuracy, quality, measures)
+
+    @property
+    def load(self) -> Callable[..., TrainingData]:
+        return functools.partial(
+            load_training_data, self.layout, unit=self.options.features == "unit"
+        )
+
+    @functools.cached_property
+    def load_clean(self) -> Callable[[], TrainingData]:
+        """Function that reads the data of ``clean`` when they are first asked for."""
+        return functools.cache(functools.partial(self.load, self.clean))
+
+    def training(self, name: str, run: Run) -> "Training | Fitting":
+        """Return the training of the recommender that ranks ``run``, with the values of ``--search``."""
+        from src.recommenders.fitting import training_of
+        from src.recommenders.search import as_chosen, tuned
+
+        kind, clean = RECOMMENDERS[name], self.clean
+        learns_from = replace(run, experiment=clean or run.experiment)
+        training = training_of(self.options, name, self.layout, learns_from)
+        if self.options.search is None or not issubclass(kind, FactorModel):
+            return training
+        if clean:
+            return as_chosen(training, training.weights(run.epochs))
+        of_clean = functools.partial(
+            self.load, run.experiment.clean, kind.reads_images, pixels=kind.reads_pixels
+        )
+        grid, force = grid_of(self.options, kind), self.options.force
+        return tuned(training, grid, of_clean, self.gpu, self.progress, force)
+
+    def recommend(self, name: str, experiment: Experiment, seed: int, data: TrainingData) -> Run:
+        """Write lists and ranks of the recommender ``name`` on ``experiment``; return their run."""
+        from src.recommenders.recommending import (
+            recommend_at_test_time,
+            recommend_deployed,
+            recommend_retrained,
+        )
+
+        options, ranking, force = self.options, self.ranking, self.options.force
+        run = run_of(options, name, experiment, options.topk, seed)
+        training = self.training(name, run)
+        if options.deployed:
+            run = recommend_deployed(training, experiment, data, ranking, force)
+            if not experiment.attack:
+                before = accuracy(training.ranks(self.load_clean()))
+                print(f"{self.layout.test_ranks(training.run)}, before: {before}")
+            return run
+        if options.load_weights_from:
+            run = replace(run, protocol="test_time")
+            recommend_at_test_time(run, training, data, self.load_clean, ranking, force)
+            return run
+        return recommend_retrained(training, data, ranking, self.progress, force, options.keep)
+
+
+def quality(ranks: TestRanks) -> float:
+    """Return nDCG at ``TABLE_K``, by which checkpoints and hyperparameters are chosen."""
+    return ndcg(ranks.users, ranks.ranks, TABLE_K).mean()
+
+
+def measures(ranks: TestRanks) -> dict[str, float]:
+    """Return means over users by their names in tables of a training."""
+    return {
+        "ndcg": quality(ranks),
+        "hr": hit_ratio(ranks.users, ranks.ranks, TABLE_K).mean(),
+        "auc": auc(ranks.users, ranks.ranks, ranks.negatives).mean(),
+    }
+
+
+def accuracy(ranks: TestRanks) -> str:
+    """Return the measures in words, with the recall if a user has several held-out items."""
+    found, users = measures(ranks), ranks.users
+    share = ""
+    if (users[1:] == users[:-1]).any():
+        share = f"Recall@{TABLE_K} {recall(users, ranks.ranks, TABLE_K).mean():.4f}, "
+    return (
+        f"HR@{TABLE_K} {found['hr']:.4f}, {share}nDCG@{TABLE_K} {found['ndcg']:.4f}, "
+        f"AUC {found['auc']:.4f}"
+    )
 
 
 if __name__ == "__main__":

@@ -91,6 +91,20 @@ def parse_options() -> argparse.Namespace:
         help="also write robust_extractors.tsv: accuracy, robustness (attack_ranking_<NAME>.json) and "
         "what the attacks do at test time for each of these, at the smallest K",
     )
+    _add_other_tables(parser)
+    parser.add_argument(
+        "--export",
+        nargs="+",
+        choices=("mlflow", "tensorboard", "parquet"),
+        default=[],
+        help="also give the summary to MLflow (at MLFLOW_TRACKING_URI), to TensorBoard "
+        "(results/<dataset>/tensorboard/) or write summary.parquet; optional libraries",
+    )
+    return parser.parse_args()
+
+
+def _add_other_tables(parser: Parser) -> None:
+    """Add options that name tables of other audits, from which another one is written instead."""
     parser.add_argument(
         "--robust_accuracy",
         type=Path,
@@ -116,15 +130,6 @@ def parse_options() -> argparse.Namespace:
         help="instead: rank the conditions of such tables (audits.images score --attacked), one for each "
         "training of the networks, by each metric, those that leak most first; the last is written",
     )
-    parser.add_argument(
-        "--export",
-        nargs="+",
-        choices=("mlflow", "tensorboard", "parquet"),
-        default=[],
-        help="also give the summary to MLflow (at MLFLOW_TRACKING_URI), to TensorBoard "
-        "(results/<dataset>/tensorboard/) or write summary.parquet; optional libraries",
-    )
-    return parser.parse_args()
 
 
 def compare_recipes(options: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
@@ -35,6 +36,11 @@ from src.training.command import (
     recipe_options_of,
 )
 
+if TYPE_CHECKING:
+    from src.datasets.image_set import ImageSet
+    from src.extractors.extractor import Extractor
+    from src.training.options import Job
+
 POSITIVE = (
     *("epochs", "units", "batch", "lr", "eps", "step_size", "steps", "replays", "max_images"),
     "width",
@@ -44,7 +50,7 @@ FINITE = (*POSITIVE, "margin", "ics", "barlow", "clean_weight")
 RECORDED = ("size", "part", "precision")
 
 
-def main() -> None:
+def parse_options() -> argparse.Namespace:
     parser = Parser(__doc__)
     add_picture_options(parser)
     parser.add_argument("--data", type=Path, help="a retrieval set, in place of --images")
@@ -93,7 +99,24 @@ def main() -> None:
     parser.add_argument("--dry_run", action="store_true", help="print the recipe and stop")
     add_force_option(parser)
     parser.set_defaults(fidelity="corrected")  # of the recommender
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse_options()
+    check_numbers(options)
+    recipe_options_of(options)
+    require_precision(options.precision, on_cpu=options.gpu < 0)
+    check_training(options)
+
+    from src.extractors.distribution import process_group
+
+    with process_group(options.gpu) as gpu:
+        train_on_pictures(options, gpu)
+
+
+def check_numbers(options: argparse.Namespace) -> None:
+    """Raise ``UserError`` for a number that is not finite, not positive, or beyond the grey levels."""
     if options.units is not None and options.epochs is not None:
         raise UserError("give one of --epochs and --units")
     for name in FINITE:
@@ -106,14 +129,6 @@ def main() -> None:
             raise UserError(f"--{name} must be above 0")
         if name in IN_GREY_LEVELS and value > 255:
             raise UserError(f"--{name} must be at most 255 grey levels")
-    recipe_options_of(options)
-    require_precision(options.precision, on_cpu=options.gpu < 0)
-    check_training(options)
-
-    from src.extractors.distribution import process_group
-
-    with process_group(options.gpu) as gpu:
-        train_on_pictures(options, gpu)
 
 
 def check_training(options: argparse.Namespace) -> None:
@@ -143,20 +158,15 @@ def recommender_of(options: argparse.Namespace) -> Path | None:
 
 def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     """Train unless it is done; process 0 writes the checkpoint and prints its accuracy."""
-    import torch
-
     from src.datasets.catalogue import describe_side
-    from src.defences.unet import UNet, save_denoiser
-    from src.extractors.checkpoints import save_extractor
     from src.extractors.device import select_device
     from src.extractors.distribution import rank, wait_for_turn
-    from src.metrics.retrieval import retrieval
-    from src.training.accuracy import embed, fill_class_means, readable_size
+    from src.training.accuracy import fill_class_means
     from src.training.loop import train
     from src.training.options import job_of
-    from src.training.outcome import accuracies, log_file_of, write_log
-    from src.training.sources import choose_pictures, open_pictures, reading_of
-    from src.training.starts import CleanedImages, new_extractor, trained_extractor
+    from src.training.outcome import log_file_of, save_trained, write_log
+    from src.training.sources import open_pictures, pictures_of, reading_of
+    from src.training.starts import started, trained_extractor
 
     fine_tunes = options.recipe in WITHOUT_LABELS
     trained = trained_extractor(options) if fine_tunes else None
@@ -170,27 +180,13 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
         raise UserError("--out is missing: where the checkpoint goes")
     training, held_out = open_pictures(options, job, trained and trained.trained_size)
     scored_by = recommender_of(options)
-    weights = [] if job.pretrained in (None, IMAGENET) else [Path(job.pretrained)]
-    recorded = {name: getattr(options, name) for name in RECORDED}
-    recorded["max_pictures"] = options.max_images
-    if job.denoises:
-        recorded["width"] = options.width
-    manifest = Manifest.of(
-        "train_extractor",
-        {**job.described(), **recorded},
-        [*training.inputs, *weights, *([scored_by] if scored_by else [])],
-    )
     log_file = log_file_of(options.out)
-    stage = Stage(manifest, [options.out, log_file])
+    stage = Stage(manifest_of(options, job, training, scored_by), [options.out, log_file])
     wait_for_turn(stage)
     if stage.is_up_to_date(options.force):
         return
 
-    if options.max_images:
-        training = choose_pictures(training, options.max_images, options.seed)
-    if options.images:
-        # Pictures of a folder are decoded once for all epochs; a published set may exceed the memory.
-        training, held_out = training.in_memory(), held_out.in_memory()
+    training, held_out = pictures_of(options, training, held_out)
     n, n_categories = len(training), len(training.labels)
     if fine_tunes:
         print(f"{n} pictures to train on, of which no category is read")
@@ -198,12 +194,7 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
         print(f"{n} pictures in {n_categories} categories to train on, {len(held_out)} held out")
     if cost := job.cost():
         print(f"cost: {cost}, {job.schedule.epochs} passes over the pictures")
-    torch.manual_seed(options.seed)
-    extractor = trained or new_extractor(job, training.labels)
-    if job.denoises:
-        extractor.preprocess = CleanedImages(UNet(options.width or 64))
-    extractor.to(select_device(gpu))
-    extractor.trained_size = readable_size(extractor, training, job.schedule.augmentation)
+    extractor = started(options, job, trained, training, select_device(gpu))
     if extractor.trained_size and not rank():
         print(describe_side(extractor.trained_size, None))
     state = stage.parts.folder / "training.pt"
@@ -211,23 +202,44 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     log = train(extractor, training, job.training, job.schedule, state, options.precision, reading)
     if rank():
         return
-    if job.denoises:
-        save_denoiser(options.out, extractor.preprocess.denoiser, job.described())
-    else:
-        if job.is_embedder and not fine_tunes:
-            fill_class_means(extractor, training, job.schedule.augmentation)
-        save_extractor(options.out, extractor)
+    if job.is_embedder and not fine_tunes:
+        fill_class_means(extractor, training, job.schedule.augmentation)
+    save_trained(options.out, extractor, job)
     write_log(log_file, log)
     stage.record()
     if fine_tunes:
         print(", ".join(f"{name} {value:.6g}" for name, value in log[-1].items()))
-    elif len(held_out) and held_out.labels == extractor.labels:
-        print(accuracies(extractor, held_out, job, options.seed))
-    if job.is_embedder and len(held_out):
+    say_accuracies(extractor, held_out, job, options.seed)
+    print(f"written: {options.out}, {log_file}")
+
+
+def manifest_of(
+    options: argparse.Namespace, job: "Job", training: "ImageSet", scored_by: Path | None
+) -> Manifest:
+    """Return the manifest of the checkpoint: the job, the pictures, and the weights that it reads."""
+    recorded = {name: getattr(options, name) for name in RECORDED}
+    recorded["max_pictures"] = options.max_images
+    if job.denoises:
+        recorded["width"] = options.width
+    weights = [] if job.pretrained in (None, IMAGENET) else [Path(job.pretrained)]
+    inputs = [*training.inputs, *weights, *([scored_by] if scored_by else [])]
+    return Manifest.of("train_extractor", {**job.described(), **recorded}, inputs)
+
+
+def say_accuracies(extractor: "Extractor", held_out: "ImageSet", job: "Job", seed: int) -> None:
+    """Print the accuracy on held-out pictures of known categories, and R@1 of an embedder on any."""
+    from src.metrics.retrieval import retrieval
+    from src.training.accuracy import embed
+    from src.training.outcome import accuracies
+
+    if not len(held_out):
+        return
+    if job.recipe not in WITHOUT_LABELS and held_out.labels == extractor.labels:
+        print(accuracies(extractor, held_out, job, seed))
+    if job.is_embedder:
         embeddings = embed(extractor, held_out, augmentation=job.schedule.augmentation).numpy()
         r1 = retrieval(embeddings, held_out.classes).means()["r1"]
         print(f"R@1 among held-out pictures: {r1:.1f} %")
-    print(f"written: {options.out}, {log_file}")
 
 
 if __name__ == "__main__":

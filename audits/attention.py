@@ -3,6 +3,7 @@
 import argparse
 import sys
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,16 @@ from src.attacks.attention_command import (
 from src.attacks.command import AttackCommand
 from src.cli import run
 from src.datasets.catalogue import describe_reading, open_catalogue, open_whole_catalogue
+from src.datasets.image_set import ImageSet
 from src.datasets.interactions import load_interactions
 from src.extractors.weights import weights_of
 from src.recommenders.read_out import add_user_option, score_direction
+
+if TYPE_CHECKING:
+    from src.attacks.attention_study import AttentionStudy
+    from src.attacks.observed import Observed
+    from src.extractors.extractor import Extractor
+    from src.measures.attention_figures import Shown
 
 ENDINGS = (".tsv", "_summary.tsv", "_panels.png", "_scatter.png")
 
@@ -42,12 +50,10 @@ def main() -> None:
     if scored_by is None and options.user is not None:
         raise UserError("--user needs a recommender: --score_model or --weights")
 
-    from src.attacks.attention_study import AttentionStudy, observe
-    from src.extractors.attention import Watched
     from src.extractors.checkpoints import load_extractor
     from src.extractors.device import Loading, select_device
     from src.extractors.recorded import RecordedExtractor
-    from src.measures.attention_figures import Shown, draw_outcomes, draw_panels, rows_to_draw
+    from src.measures.attention_figures import draw_outcomes, draw_panels, rows_to_draw
     from src.measures.attention_tables import (
         attention_overview,
         attention_summary,
@@ -78,24 +84,8 @@ def main() -> None:
     attacked = open_catalogue(layout.attacked_images(experiment), resize=0)
     positions = clean.positions(attacked.ids)
     drawn = attacked.positions(np.array(options.drawn)) if options.drawn else None
-    direction = None
-    if scored_by:
-        interactions = load_interactions(layout, len(clean))
-        direction = score_direction(scored_by, interactions, extractor.n_features, options.user)
-    study = AttentionStudy(
-        Watched(extractor, options.layer),
-        command.settings.origin,
-        command.settings.target,
-        direction,
-        options.share,
-        loading.batch_size,
-    )
-    report = read_attack_report(inputs[0], needs=["success"]).set_index("image")
-    success = report["success"].loc[attacked.ids].eq(1).to_numpy()
-    observed = observe(study, clean, attacked, success, options.minimal_eps)
-    if options.lime:
-        explained = study.explain(clean, attacked, observed, options.lime, options.seed)
-        observed = replace(observed, explained=explained)
+    study = study_of(command, extractor, len(clean), loading.batch_size)
+    observed = observed_by(study, command, clean, attacked)
     objects = None
     if options.boxes:
         grid = observed.clean.maps["class"].shape[1:]
@@ -104,9 +94,7 @@ def main() -> None:
     summary = attention_summary(table)
 
     rows = rows_to_draw(observed, table) if drawn is None else drawn
-    before, after = clean.batch(positions[rows]), attacked.batch(rows)
-    erased = study.erase(before, observed.clean.maps["class"][rows])
-    shown = [Shown(*of) for of in zip(rows, before, after, erased, strict=True)]
+    shown = pictures_of(study, observed, rows, clean.batch(positions[rows]), attacked.batch(rows))
     with stage.publish() as (images_file, summary_file, panels_file, scatter_file):
         write_table(images_file, table)
         write_table(summary_file, summary)
@@ -114,6 +102,54 @@ def main() -> None:
         draw_outcomes(table, scatter_file)
     print(attention_overview(table, summary))
     stage.say_written()
+
+
+def study_of(
+    command: AttackCommand, extractor: "Extractor", n_items: int, batch_size: int
+) -> "AttentionStudy":
+    """Return the study of the network's attention to both classes, and to a recommender's score."""
+    from src.attacks.attention_study import AttentionStudy
+    from src.extractors.attention import Watched
+
+    options, settings, direction = command.options, command.settings, None
+    if command.scored_by:
+        interactions = load_interactions(command.layout, n_items)
+        read = (interactions, extractor.n_features, options.user)
+        direction = score_direction(command.scored_by, *read)
+    watched = Watched(extractor, options.layer)
+    both = (settings.origin, settings.target)
+    return AttentionStudy(watched, *both, direction, options.share, batch_size)
+
+
+def observed_by(
+    study: "AttentionStudy", command: AttackCommand, clean: ImageSet, attacked: ImageSet
+) -> "Observed":
+    """Observe the network on clean and attacked images; explain its predictions with ``--lime``."""
+    from src.attacks.attention_study import observe
+
+    options = command.options
+    path = command.layout.attack_report(command.experiment)
+    report = read_attack_report(path, needs=["success"]).set_index("image")
+    success = report["success"].loc[attacked.ids].eq(1).to_numpy()
+    observed = observe(study, clean, attacked, success, options.minimal_eps)
+    if not options.lime:
+        return observed
+    explained = study.explain(clean, attacked, observed, options.lime, options.seed)
+    return replace(observed, explained=explained)
+
+
+def pictures_of(
+    study: "AttentionStudy",
+    observed: "Observed",
+    rows: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+) -> "list[Shown]":
+    """Return the images of ``rows`` to draw: clean, attacked, and without what the network looks at."""
+    from src.measures.attention_figures import Shown
+
+    erased = study.erase(before, observed.clean.maps["class"][rows])
+    return [Shown(*of) for of in zip(rows, before, after, erased, strict=True)]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from src.cli import (
     add_fidelity_option,
     add_head_options,
     add_model_options,
+    add_out_option,
     pixel_levels,
     run,
 )
@@ -54,13 +56,7 @@ def parse_options() -> argparse.Namespace:
         "--n", type=positive, help="of smoothing: noisy copies of an image (default: 1000)"
     )
     group.add_argument("--k", type=positive, default=20, help="length of the lists")
-    group.add_argument(
-        "--out",
-        "--output",
-        default="bounds",
-        metavar="NAME",
-        help="name of the table in results/<dataset>/",
-    )
+    add_out_option(group, "bounds")
     add_score_options(parser)
     add_model_options(parser)
     add_head_options(parser)
@@ -94,14 +90,7 @@ def main() -> None:
     weights = weights_of(options, layout)
     item_classes = item_classes_of(options)
     clean = Experiment(model_dir_of(options))
-    scored_by = score_weights_of(options, layout, clean)
-    if scored_by is None:
-        raise UserError(
-            "bounds are of a recommender's lists: name it by --score_model or --weights"
-        )
-    classes = layout.classes(clean)
-    if not classes.is_file():
-        raise UserError(f"missing file: {classes}; run first: python classify_extract.py")
+    classes, scored_by = clean_files(options, layout, clean)
 
     from src.artifacts.manifest import Manifest
     from src.artifacts.stage import Stage
@@ -124,15 +113,9 @@ def main() -> None:
     extractor = options.preprocess.in_front_of(
         load_extractor(options.arch, weights, select_device(options.gpu), options.head)
     )
-    recorded = RecordedExtractor.read(classes)
-    if recorded.precision != "fp32":
-        raise UserError(
-            f"{classes} was made with --precision {recorded.precision}: bounds are of fp32"
-        )
-    resize = recorded.resize if options.resize is None else options.resize
-    RecordedExtractor.of(
-        extractor, resize, options.precision, options.head, item_classes
-    ).require_same(recorded, classes)
+    if (precision := RecordedExtractor.read(classes).precision) != "fp32":
+        raise UserError(f"{classes} was made with --precision {precision}: bounds are of fp32")
+    recorded = RecordedExtractor.like(classes, extractor, options, item_classes)
     data = load_training_data(layout, clean)
     of_class = np.arange(0)
     if items.source == "class":
@@ -141,31 +124,40 @@ def main() -> None:
     smoothing = {name: getattr(options, name) for name in ("sigma", "n") if getattr(options, name)}
     budget = Budget(options.method, options.eps, **smoothing)
     attacks = attacks_within(layout, clean.model_dir, budget)
-    manifest = Manifest.of(
-        "bounds",
-        {
-            **recorded.options(),
-            "items": ids.tolist(),
-            "budget": [budget.method, budget.eps, budget.sigma, budget.n],
-            "k": options.k,
-            "attacks": [of.name for of in attacks],
-        },
-        [
-            *(layout.images, layout.features(clean), scored_by),
-            *(layout.training_set, *layout.held_out_sets),
-            *(layout.features(of) for of in attacks),
-        ],
-    )
+    described = {
+        **recorded.options(),
+        "items": ids.tolist(),
+        "budget": [budget.method, budget.eps, budget.sigma, budget.n],
+        "k": options.k,
+        "attacks": [of.name for of in attacks],
+    }
+    inputs = [layout.images, layout.features(clean), scored_by]
+    inputs += [layout.training_set, *layout.held_out_sets, *map(layout.features, attacks)]
     outputs = [layout.result(f"{options.out}{end}.tsv") for end in ("", "_lists")]
-    stage = Stage(manifest, outputs)
+    stage = Stage(Manifest.of("bounds", described, inputs), outputs)
     if not stage.is_up_to_date(options.force):
         trained, recommender = load_recommender(scored_by, data)
         subject = Subject(layout, trained, recommender, data, options.k)
-        images = open_whole_catalogue(layout.images, resize)
+        images = open_whole_catalogue(layout.images, recorded.resize)
         proven = prove(subject, extractor, images, ids, budget, stage.parts)
         stage.publish_tables(*bounds_tables(proven, layout, budget, attacks))
         stage.say_written()
     print(bounds_summary(*map(read_bounds, outputs)))
+
+
+def clean_files(
+    options: argparse.Namespace, layout: Layout, clean: Experiment
+) -> tuple[Path, Path]:
+    """Return the classes of the clean images and the recommender's weights; ``UserError`` without."""
+    scored_by = score_weights_of(options, layout, clean)
+    if scored_by is None:
+        raise UserError(
+            "bounds are of a recommender's lists: name it by --score_model or --weights"
+        )
+    classes = layout.classes(clean)
+    if not classes.is_file():
+        raise UserError(f"missing file: {classes}; run first: python classify_extract.py")
+    return classes, scored_by
 
 
 if __name__ == "__main__":

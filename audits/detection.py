@@ -70,14 +70,7 @@ def main() -> None:
             "from clean images"
         )
     experiments = chosen_experiments(layout, clean, options.experiment_name)
-    labels = [Model.parse(name).label for name in dict.fromkeys(options.model)]
-    for label in labels:
-        require_target(label, None)
-    data = load_training_data(layout, clean) if labels else None
-    subjects = [
-        Subject.read(layout, Run(clean, label, options.epochs, seed=options.seed), data, options.k)
-        for label in labels
-    ]
+    subjects = subjects_of(options, layout, clean)
 
     import pandas as pd
 
@@ -91,17 +84,12 @@ def main() -> None:
     undefended = load_extractor(options.arch, weights, device, options.head)
     extractor = options.preprocess.in_front_of(undefended)
     extractor.precision = options.precision
-    kept = RecordedExtractor.read(layout.classes(clean))
-    resize = kept.resize if options.resize is None else options.resize
-    recorded = RecordedExtractor.of(
-        extractor, resize, options.precision, options.head, item_classes
-    )
-    recorded.require_same(kept, layout.classes(clean))
+    recorded = RecordedExtractor.like(layout.classes(clean), extractor, options, item_classes)
     path = layout.result("detection.tsv")
     described = {
         **recorded.options(),
         "detectors": [detector.text for detector in detectors],
-        "models": labels,
+        "models": [subject.run.model for subject in subjects],
         "epoch": options.epochs,
         "seed": options.seed,
         "k": options.k,
@@ -115,7 +103,7 @@ def main() -> None:
         inputs += [layout.training_set, *layout.held_out_sets]
     stage = Stage(Manifest.of("detection", described, inputs), [path])
     if not stage.is_up_to_date(options.force):
-        catalogue = open_whole_catalogue(layout.images, resize)
+        catalogue = open_whole_catalogue(layout.images, recorded.resize)
         features = read_features(layout.features(clean), len(catalogue))
         detecting = Detecting(
             layout,
@@ -130,6 +118,16 @@ def main() -> None:
         stage.publish_tables(table)
         stage.say_written()
     print(detection_overview(read_detection(path)))
+
+
+def subjects_of(options: argparse.Namespace, layout: Layout, clean: Experiment) -> list[Subject]:
+    """Read the recommenders of ``--model``, which are trained on the features of ``clean``."""
+    labels = [Model.parse(name).label for name in dict.fromkeys(options.model)]
+    for label in labels:
+        require_target(label, None)
+    data = load_training_data(layout, clean) if labels else None
+    runs = (Run(clean, label, options.epochs, seed=options.seed) for label in labels)
+    return [Subject.read(layout, run, data, options.k) for run in runs]
 
 
 def chosen_experiments(layout: Layout, clean: Experiment, names: Sequence[str]) -> list[Experiment]:

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from src.artifacts.locks import sole_maker
 from src.artifacts.manifest import Manifest
@@ -9,6 +10,7 @@ from src.artifacts.reconstructions import originals_folder
 from src.artifacts.stage import Stage
 from src.cli import Parser, run
 from src.datasets.catalogue import describe_side
+from src.datasets.image_set import ImageSet
 from src.datasets.retrieval import check_set
 from src.extractors.weights import check_network
 from src.extractors.zoo import code_of, recorded_name
@@ -23,6 +25,9 @@ from src.leaks.command import (
     preset_of,
 )
 
+if TYPE_CHECKING:
+    from src.training.pictures import Augmentation
+
 RECORDED = ("dataset", "part", "size", "observation", "labels", "optim", "batch_targets", "seed")
 SHARED = ("shared_batch", "local_steps", "local_lr")
 
@@ -36,14 +41,7 @@ def main() -> None:
     if options.dataset != RECONSTRUCTIONS:
         check_set(options.dataset, options.data)
 
-    import torch
-
-    from src.leaks.attack import (
-        InversionAttack,
-        Sharing,
-        build_untrained,
-        load_trained,
-    )
+    from src.leaks.attack import InversionAttack, Sharing, build_untrained, load_trained
     from src.measures.reconstruction_grid import draw_conditions
     from src.measures.reconstruction_tables import outputs_of, overview, write_condition
     from src.training.pictures import parse_augmentation
@@ -57,19 +55,16 @@ def main() -> None:
     augmentation = parse_augmentation(trained.augmentation)
     extractor = load_trained(options)
     untransformed = open_inverted_images(options, extractor and extractor.trained_size)
-    side = untransformed.side
-    print(describe_side(side, extractor and extractor.trained_size))
-    pixels = torch.from_numpy(untransformed.pixels()).permute(0, 3, 1, 2)
-    moved = augmentation.training(pixels, torch.Generator().manual_seed(options.seed))
-    attacked = untransformed.with_pixels(moved.permute(0, 2, 3, 1).contiguous().numpy())
+    print(describe_side(untransformed.side, extractor and extractor.trained_size))
+    attacked = as_in_training(untransformed, augmentation, options.seed)
     extractor = extractor or build_untrained(options, untransformed.labels)
+    sharing = Sharing(options.observation, *(getattr(options, key) for key in SHARED))
 
     checkpoint = [options.checkpoint] if options.checkpoint else []
     inputs = [*untransformed.inputs, *checkpoint]
     folders = []
     for defence in dict.fromkeys(defences):
-        arch = recorded_name(extractor.arch)
-        name = condition_of(options, arch, trained, defence and defence.name)
+        arch, defended = recorded_name(extractor.arch), defence and defence.name
         described = {
             "arch": arch,
             **({"code": code} if (code := code_of(extractor.arch)) else {}),
@@ -77,12 +72,12 @@ def main() -> None:
             "augmentation": trained.augmentation,
             "trained_augmentation": trained.training,
             "trained_defence": trained.defence,
-            "defence": defence and defence.name,
-            "side": side,
+            "defence": defended,
+            "side": untransformed.side,
             **{key: getattr(options, key) for key in (*RECORDED, *SHARED)},
             "preset": asdict(preset),
         }
-        folder = options.out / name
+        folder = options.out / condition_of(options, arch, trained, defended)
         folders.append(folder)
         manifest = Manifest.of(
             "invert_gradients", {**described, "ids": attacked.ids.tolist()}, inputs
@@ -95,21 +90,29 @@ def main() -> None:
         attack = InversionAttack(
             extractor,
             attacked,
-            Sharing(options.observation, *(getattr(options, key) for key in SHARED)),
+            sharing,
             preset,
             options.labels,
             defence,
             options.batch_targets,
             options.seed,
         )
-        shown = f"{options.optim}, {defence.name if defence else 'open'}"
-        outcome = attack.run(stage.parts, shown)
+        outcome = attack.run(stage.parts, f"{options.optim}, {defended or 'open'}")
         with sole_maker(originals[0]):  # conditions share their originals
             write_condition(folder, described, outcome, attacked, untransformed)
             stage.record()
     print(overview(folders))
     grids = [] if options.no_grid else [draw_conditions(options.out, folders)]
     print("written:", *folders, *grids, sep="\n  ")
+
+
+def as_in_training(images: ImageSet, augmentation: "Augmentation", seed: int) -> ImageSet:
+    """Return ``images`` as a training with this augmentation sees them in one step."""
+    import torch
+
+    pixels = torch.from_numpy(images.pixels()).permute(0, 3, 1, 2)
+    seen = augmentation.training(pixels, torch.Generator().manual_seed(seed))
+    return images.with_pixels(seen.permute(0, 2, 3, 1).contiguous().numpy())
 
 
 if __name__ == "__main__":

@@ -4,9 +4,14 @@ import argparse
 import functools
 import itertools
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from src.cli import Parser, add_common_options
+from src.artifacts.experiments import Run
+from src.artifacts.layout import Layout
+from src.cli import Parser, add_common_options, add_out_option
 from src.cli import run as run_script
 from src.recommenders.attack_command import (
     add_parameter_attack_options,
@@ -18,6 +23,12 @@ from src.recommenders.attack_command import (
     threat_of,
 )
 from src.recommenders.command import positive
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from src.artifacts.tables import TestRanks
+    from src.recommenders.parameter_attack import ParameterAttack
 
 
 def parse_options() -> argparse.Namespace:
@@ -37,22 +48,14 @@ def parse_options() -> argparse.Namespace:
         action="store_true",
         help="write the top-K lists under attack to rec_results/<dataset>/attacked/ as well",
     )
-    parser.add_argument(
-        "--out",
-        "--output",
-        default="attack_rec",
-        metavar="NAME",
-        help="name of the results in results/<dataset>/",
-    )
+    add_out_option(parser, "attack_rec")
     return parser.parse_args()
 
 
 def main() -> None:
     options = parse_options()
 
-    from src.artifacts.layout import Layout
     from src.artifacts.manifest import Manifest
-    from src.artifacts.progress import progress_bar
     from src.artifacts.stage import Stage
     from src.measures.comparable import require_same_training
     from src.measures.parameter_attacks import (
@@ -62,9 +65,7 @@ def main() -> None:
         read_effects,
         write_outcome,
     )
-    from src.recommenders.attacking import TrainedRecommender, input_files
-    from src.recommenders.data import load_training_data
-    from src.recommenders.models import Model
+    from src.recommenders.attacking import input_files
 
     layout = Layout(options.dataset, options.root)
     layout.require_data()
@@ -103,6 +104,31 @@ def main() -> None:
         print(effects_overview(read_effects(results[1])))
         return
 
+    ranks, attacked_users = ranks_of(options, layout, runs, attacks, lists_of)
+    outcome = ParameterOutcome.of(study, ranks, attacked_users)
+    effects = write_outcome(outcome, described, options.dataset, results)
+    stage.record()
+    print(effects_overview(effects))
+    print("wrote", *results)
+
+
+def ranks_of(
+    options: argparse.Namespace,
+    layout: Layout,
+    runs: Sequence[tuple[str, Run]],
+    attacks: Sequence["ParameterAttack"],
+    lists_of: "Mapping[tuple[Run, ParameterAttack], Path]",
+) -> "tuple[dict[tuple[str, int, str | None], list[TestRanks]], np.ndarray | None]":
+    """Attack each of ``runs``, whose lists under an attack go to ``lists_of``.
+
+    Returns ranks of held-out items by recommender, seed and attack (None: without one), for every draw
+    of the attack, and the attacked users (None: all).
+    """
+    from src.artifacts.progress import progress_bar
+    from src.recommenders.attacking import TrainedRecommender
+    from src.recommenders.data import load_training_data
+    from src.recommenders.models import Model
+
     load = functools.cache(functools.partial(load_training_data, layout))
     ranks = {}
     with progress_bar(total=len(runs) * len(attacks), desc="attacks", unit="attack") as bar:
@@ -117,11 +143,7 @@ def main() -> None:
                     attack, threat, lists_of.get((run, attack))
                 )
                 bar.update()
-    outcome = ParameterOutcome.of(study, ranks, threat.attacked_users)
-    effects = write_outcome(outcome, described, options.dataset, results)
-    stage.record()
-    print(effects_overview(effects))
-    print("wrote", *results)
+    return ranks, threat.attacked_users
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from src.artifacts.experiments import PUBLISHED
-from src.cli import Parser, add_common_options, run
+from src.cli import Parser, add_common_options, add_out_option, run
 from src.recommenders.command import positive
 from src.recommenders.read_out import add_target_item_option
 
@@ -33,13 +33,7 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--k", type=positive, default=20, help="length of the lists")
     add_target_item_option(parser)
-    parser.add_argument(
-        "--out",
-        "--output",
-        default="promotion",
-        metavar="NAME",
-        help="name of the table in results/<dataset>/",
-    )
+    add_out_option(parser, "promotion")
     parser.add_argument(
         "--markdown", action="store_true", help="print the table as Markdown, for a document"
     )

@@ -3,7 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
@@ -16,6 +16,10 @@ from src.datasets.image_set import ImageSet
 from src.datasets.labelled_folder import open_labelled_folder
 from src.datasets.retrieval import check_pictures, check_set, open_retrieval_set
 from src.extractors.weights import check_network, weights_of
+
+if TYPE_CHECKING:
+    from src.attacks.ranking.evaluation import RankingTask
+    from src.extractors.extractor import Extractor
 
 RECORDED = ("dataset", "max_images", "repeats", "seed", "compat", "nes", "no_nmi")
 
@@ -31,18 +35,12 @@ def main() -> None:
     check_network(None, options.transfer)
     require_files(options, layout)
 
-    from src.attacks.ranking.descent import NES
-    from src.attacks.ranking.evaluation import RankingTask, usual_batch
+    from src.attacks.ranking.evaluation import usual_batch
     from src.attacks.ranking.study import RankingStudy
     from src.extractors.checkpoints import load_extractor
     from src.extractors.device import select_device
     from src.extractors.recorded import RecordedExtractor
-    from src.measures.ranking_attacks import (
-        Benign,
-        RankingOutcome,
-        read_record,
-        write_outcome,
-    )
+    from src.measures.ranking_attacks import Benign, RankingOutcome, read_record, write_outcome
 
     device = select_device(options.gpu)
     extractor = load_extractor(options.arch, weights, device)
@@ -71,8 +69,28 @@ def main() -> None:
         finish(options, read_record(record))
         return
 
-    surrogate = load_extractor(None, options.transfer, device) if options.transfer else None
-    task = RankingTask.of(
+    task = task_of(options, extractor, images, batch)
+    embeddings = task.victim.gallery.embeddings.cpu().numpy()
+    benign = Benign.of(embeddings, images.classes, options.seed, with_nmi=not options.no_nmi)
+    outcome = RankingOutcome.of(benign, study.run(task, stage.parts))
+    content = write_outcome(outcome, described, table, record)
+    stage.record()
+    stage.say_written()
+    finish(options, content)
+
+
+def task_of(
+    options: argparse.Namespace, extractor: "Extractor", images: ImageSet, batch: int
+) -> "RankingTask":
+    """Return the rankings of ``images`` to attack, through ``--transfer`` or with ``--nes``."""
+    from src.attacks.ranking.descent import NES
+    from src.attacks.ranking.evaluation import RankingTask
+    from src.extractors.checkpoints import load_extractor
+
+    surrogate = None
+    if options.transfer:
+        surrogate = load_extractor(None, options.transfer, extractor.device)
+    return RankingTask.of(
         extractor,
         images,
         COMPAT[options.compat],
@@ -81,13 +99,6 @@ def main() -> None:
         nes=NES() if options.nes else None,
         batch_size=batch,
     )
-    embeddings = task.victim.gallery.embeddings.cpu().numpy()
-    benign = Benign.of(embeddings, images.classes, options.seed, with_nmi=not options.no_nmi)
-    outcome = RankingOutcome.of(benign, study.run(task, stage.parts))
-    content = write_outcome(outcome, described, table, record)
-    stage.record()
-    stage.say_written()
-    finish(options, content)
 
 
 def finish(options: argparse.Namespace, record: dict[str, Any]) -> None:

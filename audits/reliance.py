@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from src.artifacts.experiments import CLEAN
-from src.cli import Parser, add_common_options, run
+from src.cli import Parser, add_common_options, add_out_option, run
 from src.recommenders.command import positive
 from src.recommenders.registry import RECOMMENDERS
 
@@ -23,13 +23,7 @@ def parse_options() -> argparse.Namespace:
         help="recommenders (default: all that are trained, and the baselines)",
     )
     parser.add_argument("--k", type=positive, default=20, help="length of the lists")
-    parser.add_argument(
-        "--out",
-        "--output",
-        default="reliance",
-        metavar="NAME",
-        help="name of the table in results/<dataset>/",
-    )
+    add_out_option(parser, "reliance")
     return parser.parse_args()
 
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
@@ -14,9 +15,14 @@ from src.attacks.robustness.command import (
     trials_of,
 )
 from src.cli import Parser, run
+from src.datasets.image_set import ImageSet
 from src.datasets.retrieval import check_set
 from src.defences.defence import NONE
 from src.extractors.weights import check_network, weights_of
+
+if TYPE_CHECKING:
+    from src.attacks.robustness.study import TrialRunner
+    from src.extractors.extractor import Extractor
 
 RECORDED = ("dataset", "part", "max_images", "eps", "autoattack", "restarts", "seed")
 
@@ -32,8 +38,7 @@ def main() -> None:
     check_network(options.surrogate_arch, options.surrogate)
     check_set(options.dataset, options.data)
 
-    from src.attacks.ranking.evaluation import choose_positions, usual_batch
-    from src.attacks.robustness.study import LabelledVictim, TrialRunner
+    from src.attacks.ranking.evaluation import usual_batch
     from src.datasets.catalogue import describe_side
     from src.datasets.retrieval import open_retrieval_set
     from src.extractors.checkpoints import load_extractor
@@ -68,21 +73,7 @@ def main() -> None:
         finish(options, outputs)
         return
 
-    surrogate = options.surrogate and load_extractor(
-        options.surrogate_arch, options.surrogate, device
-    )
-    runner = TrialRunner(
-        LabelledVictim.of(extractor, images, options.precision),
-        images,
-        # All seeds have the same images, on which seeds and recipes are compared.
-        choose_positions(len(images), options.max_images, (0,)),
-        device,
-        batch_size=batch,
-        effort=options.autoattack,
-        restarts=options.restarts,
-        seed=options.seed,
-        surrogate=surrogate and LabelledVictim.of(surrogate, images),
-    )
+    runner = runner_of(options, extractor, images, batch)
     outcomes = runner.run(tuple(dict.fromkeys((*trials, *masking))), stage.parts)
     tables = [accuracy_table({trial: outcomes[trial] for trial in trials}, recipe, options.seed)]
     if masking:
@@ -91,6 +82,31 @@ def main() -> None:
     stage.publish_tables(*tables)
     stage.say_written()
     finish(options, outputs)
+
+
+def runner_of(
+    options: argparse.Namespace, extractor: "Extractor", images: ImageSet, batch: int
+) -> "TrialRunner":
+    """Return the runner of trials on ``extractor``, and on ``--surrogate`` for images from there."""
+    from src.attacks.ranking.evaluation import choose_positions
+    from src.attacks.robustness.study import LabelledVictim, TrialRunner
+    from src.extractors.checkpoints import load_extractor
+
+    surrogate = options.surrogate and load_extractor(
+        options.surrogate_arch, options.surrogate, extractor.device
+    )
+    return TrialRunner(
+        LabelledVictim.of(extractor, images, options.precision),
+        images,
+        # All seeds have the same images, on which seeds and recipes are compared.
+        choose_positions(len(images), options.max_images, (0,)),
+        extractor.device,
+        batch_size=batch,
+        effort=options.autoattack,
+        restarts=options.restarts,
+        seed=options.seed,
+        surrogate=surrogate and LabelledVictim.of(surrogate, images),
+    )
 
 
 def name_of(options: argparse.Namespace, weights: Path) -> str:

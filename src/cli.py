@@ -145,6 +145,17 @@ def add_force_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_out_option(parser: argparse._ActionsContainer, default: str) -> None:
+    """Add ``--out``, the name of an audit's results among those of the data set."""
+    parser.add_argument(
+        "--out",
+        "--output",
+        default=default,
+        metavar="NAME",
+        help="name of the results in results/<dataset>/",
+    )
+
+
 def add_gpu_option(parser: argparse.ArgumentParser, default: int = 0) -> None:
     parser.add_argument("--gpu", type=int, default=default, help="CUDA device; -1 is the CPU")
 

@@ -22,3 +22,11 @@ def run_script(script: str | ModuleType, *arguments: object) -> int:
             return run(module.main)
         except SystemExit as end:  # argparse
             return end.code
+
+
+def one_line(outcome: tuple[int, str, str], message: str) -> bool:
+    """Assert that a command ended with code 2 and one line of an error that says ``message``."""
+    code, _, error = outcome
+    assert code == 2 and error.startswith("error: ") and error.count("\n") == 1, error
+    assert message in error
+    return True

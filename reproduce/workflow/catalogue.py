@@ -227,7 +227,7 @@ class CatalogueStudy:
             )
         same_seed = seed if seed in self._seeds_of(of_kind[0]) else 0
         original = self._on(pair, of_kind[0], same_seed)
-        name = _attack_part(self._attacked(self.extractors[0], original))
+        name = self._attacked(self.extractors[0], original).attack_name
         return f"{options[: liked.start()]}{name}{options[liked.end() :]}"
 
     def _seeds_of(self, attack: str) -> tuple[int, ...]:
@@ -252,7 +252,7 @@ class CatalogueStudy:
                     continue  # aims in lists have no target class
                 for seed in self._seeds_of(attack):
                     options = self._on(pair, attack, seed)
-                    made[_attack_part(self._attacked(self.extractors[0], options))] = options
+                    made[self._attacked(self.extractors[0], options).attack_name] = options
         return made
 
     def trains(self, recommenders: Iterable[str]) -> bool:
@@ -287,7 +287,7 @@ class CatalogueStudy:
         if self.deployed:
             self._check_deployed()
         names = list(self.attack_options)
-        once = {_attack_part(self._on_first(attack)) for attack in self.all_attacks}
+        once = {self._on_first(attack).attack_name for attack in self.all_attacks}
         if len(once) < len(self.all_attacks):
             raise UserError("attacks: two of them have the same name")
         if set(self.placebo_pairs) & set(self.pairs):
@@ -300,7 +300,7 @@ class CatalogueStudy:
                     f"{of_extractor[0].extractor}: original has --defence 0, others --defence 1 and "
                     "--model_dir with their name, or a --preprocess that is named so"
                 )
-            if [_attack_part(named) for named in of_extractor] != names:
+            if [named.attack_name for named in of_extractor] != names:
                 raise UserError(
                     f"extractors: {extractor.name}: its attacks would be named otherwise than those "
                     f"of {self.extractors[0].name}: give --precision to all extractors alike"
@@ -424,7 +424,7 @@ class CatalogueStudy:
     def resembled(self, prefix: str, attack: str) -> list[str]:
         """Return the report of the attack that noise resembles (``--like``), if the study runs it."""
         liked = re.search(r"(?<=--like )\S+", self.attack_options[attack])
-        name = liked and _attack_part(Experiment.parse(liked[0]))
+        name = liked and Experiment.parse(liked[0]).attack_name
         known = name in self.attack_options
         return [f"data/{self.dataset}/{prefix}{name}/attack.tsv"] if known else []
 
@@ -619,10 +619,6 @@ def _classes(entry: str, texts: Sequence[str]) -> list[tuple[int, int]]:
     if len(set(pairs)) < len(pairs):
         raise UserError(f"{entry}: one of them is there twice")
     return pairs
-
-
-def _attack_part(attacked: Experiment) -> str:
-    return replace(attacked, model_dir=None).name
 
 
 def _aim(options: argparse.Namespace) -> str:

@@ -141,7 +141,7 @@ def _key(parse: Any, default: Any = MISSING) -> Any:
 
 @dataclass(frozen=True)
 class Budget(Described):
-    """How much of the suite is run."""
+    """Amount of the suite that is run: budgets, items, steps and seeds."""
 
     eps: tuple[float, ...] = _key(_levels)
     """Grey levels of 255."""

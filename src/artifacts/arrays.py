@@ -4,10 +4,11 @@ A header says how much memory an array takes, so it is compared with the length 
 memory is taken. Nothing in a file is executed.
 """
 
+import contextlib
 import math
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -59,15 +60,8 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 def array_names(path: Path) -> list[str]:
     """Return the names of the arrays in an ``.npz`` archive; ``UserError`` as in ``read_array``."""
-    if not path.is_file():
-        raise UserError(f"missing file: {path} (run the stage that writes it first)")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except _DAMAGED as error:
-        raise UserError(
-            f"{path} is not an archive of plain NumPy arrays, or it is damaged: {error}"
-        ) from error
+    with _archive(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
 def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
@@ -75,26 +69,40 @@ def read_arrays(path: Path, names: Sequence[str] | None = None) -> dict[str, np.
 
     Also raises ``UserError`` if the archive lacks one of ``names``.
     """
+    with _archive(path) as archive:
+        members = {
+            info.filename.removesuffix(".npy"): info
+            for info in archive.infolist()
+            if names is None or info.filename.removesuffix(".npy") in names
+        }
+        for name, info in members.items():
+            if not _is_whole(archive, info, path.stat().st_size):
+                raise ValueError(f"{name} is not as long as its header says")
+        if missing := [name for name in names or () if name not in members]:
+            raise ValueError(f"it lacks {missing[0]}")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in members}
+
+
+def _is_whole(archive: zipfile.ZipFile, info: zipfile.ZipInfo, available: int) -> bool:
+    """Return whether an array fills its member, which is no longer than the ``available`` bytes.
+
+    ``available`` counts for a member that is stored as it is; others unpack to more.
+    """
+    with archive.open(info) as stream:
+        needed = _claimed(stream) + stream.tell()
+    stored = info.compress_type == zipfile.ZIP_STORED
+    return needed == info.file_size and not (stored and info.file_size > available)
+
+
+@contextlib.contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open an ``.npz`` archive; ``UserError`` if it is missing, or if the block finds it damaged."""
     if not path.is_file():
         raise UserError(f"missing file: {path} (run the stage that writes it first)")
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {
-                info.filename.removesuffix(".npy"): info
-                for info in archive.infolist()
-                if names is None or info.filename.removesuffix(".npy") in names
-            }
-            for name, info in members.items():
-                with archive.open(info) as stream:
-                    needed = _claimed(stream) + stream.tell()
-                stored = info.compress_type == zipfile.ZIP_STORED
-                whole = not stored or info.file_size <= path.stat().st_size
-                if needed != info.file_size or not whole:
-                    raise ValueError(f"{name} is not as long as its header says")
-        if missing := [name for name in names or () if name not in members]:
-            raise ValueError(f"it lacks {missing[0]}")
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in members}
+            yield archive
     except _DAMAGED as error:
         raise UserError(
             f"{path} is not an archive of plain NumPy arrays, or it is damaged: {error}"

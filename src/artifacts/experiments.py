@@ -99,6 +99,11 @@ class Experiment:
         return f"{prefix}{self.attack}_{self.items or self.origin}_{self.aim}_{self.parameters}"
 
     @property
+    def attack_name(self) -> str:
+        """Name without the extractor, as tables have it in the column ``attack``."""
+        return replace(self, model_dir=None).name
+
+    @property
     def aim(self) -> str:
         """The number of the target class, ``any`` of an untargeted attack, or the objective in lists."""
         return self.objective or (UNTARGETED if self.target is None else str(self.target))

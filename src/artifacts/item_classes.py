@@ -1,10 +1,12 @@
 """Classes that a shop gives its items: a CSV table of item and category."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from src.artifacts.errors import UserError
 
@@ -40,6 +42,13 @@ class ItemClasses:
             return int(text)
         known = ", ".join(self.labels[:10]) + ", ..." * (len(self.labels) > 10)
         raise UserError(f"--{option} {text}: {self.path} has the classes {known}")
+
+
+def write_item_categories(path: Path, categories: np.ndarray, labels: Sequence[str]) -> None:
+    """Write a CSV table of item, category and label: item i has ``categories[i]``, c is ``labels[c]``."""
+    names = [labels[category] for category in categories]
+    table = {"item": range(len(categories)), "category": categories, "label": names}
+    pd.DataFrame(table).to_csv(path, index=False)
 
 
 def read_item_classes(path: Path) -> ItemClasses:

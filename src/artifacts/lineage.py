@@ -1,4 +1,4 @@
-"""How files came to be: the recorded commands behind them, down to files that no command made."""
+"""Lineage of files: the recorded commands behind them, down to files that no command made."""
 
 import shlex
 from collections.abc import Iterator, Mapping

@@ -38,6 +38,12 @@ class Member:
     """Unpacked size in bytes."""
     open: Callable[[], IO[bytes]]
 
+    def write(self, file: Path) -> None:
+        """Write the content to ``file``, which must not exist, and make the folders above it."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with self.open() as source, file.open("xb") as destination:
+            shutil.copyfileobj(source, destination, 2**20)
+
 
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[list[Member]]:
@@ -84,10 +90,7 @@ def unpack(archive: Path, folder: Path, names: Sequence[str] = ()) -> list[Path]
         try:
             with staging_folder(folder / archive.name) as staging:
                 for member, target in targets.items():
-                    file = staging / target
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    with member.open() as source, file.open("xb") as destination:
-                        shutil.copyfileobj(source, destination, 2**20)
+                    member.write(staging / target)
                 for top in tops:
                     (staging / top).replace(folder / top)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:

@@ -7,6 +7,7 @@ import pandas as pd
 from PIL import Image
 
 from src.artifacts.errors import UserError
+from src.artifacts.item_classes import write_item_categories
 from src.artifacts.layout import Layout
 from src.datasets.feedback_table import read_categories
 from src.datasets.image_arrays import read_catalogue_npz
@@ -69,8 +70,7 @@ def _write_categories(staged: Layout, category_of: Mapping[str, str], path: Path
     if names.str.isdecimal().all():
         names = "category " + names
     numbers, labels = pd.factorize(names, sort=True)
-    table = {"item": range(len(items)), "category": numbers, "label": names}
-    pd.DataFrame(table).to_csv(staged.item_categories, index=False)
+    write_item_categories(staged.item_categories, numbers, labels)
     without_image = sorted(category_of.keys() - set(items))
     left_out = ""
     if without_image:

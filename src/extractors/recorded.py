@@ -1,5 +1,6 @@
 """Record of the extractor that made the clean features, so that later stages use the same one."""
 
+import argparse
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,24 @@ class RecordedExtractor:
         preprocess = preprocess and preprocess.recorded
         arch, code = recorded_name(extractor.arch), code_of(extractor.arch)
         return cls(arch, weights, resize, precision, preprocess, head, classes, code, decoder)
+
+    @classmethod
+    def like(
+        cls,
+        classes: Path,
+        extractor: "Extractor",
+        options: argparse.Namespace,
+        item_classes: ItemClasses | None,
+    ) -> "RecordedExtractor":
+        """Describe the extractor of the options, at the size of ``classes`` unless they say another.
+
+        Raises ``UserError`` unless it is the one that made ``classes``.
+        """
+        made = cls.read(classes)
+        resize = made.resize if options.resize is None else options.resize
+        recorded = cls.of(extractor, resize, options.precision, options.head, item_classes)
+        recorded.require_same(made, classes)
+        return recorded
 
     @classmethod
     def read(cls, classes: Path) -> "RecordedExtractor":

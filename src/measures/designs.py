@@ -48,7 +48,7 @@ class Design:
         """Attack's part of the name of the first experiment; over several pairs without classes."""
         first = self.experiments[0][0]
         if self.n_pairs == 1:
-            return replace(first, model_dir=None).name
+            return first.attack_name
         return "_".join(filter(None, (first.attack, first.objective, first.every_seed.parameters)))
 
     @property

@@ -1,7 +1,7 @@
 """The table of what detectors notice of attacked images, and how far the images get that they miss."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +104,7 @@ class Detecting:
             "extractor": experiment.extractor,
             "detector": guard.detector.text,
             "threshold": guard.threshold,
-            "attack": replace(experiment, model_dir=None).name,
+            "attack": experiment.attack_name,
             "objective": CONTROL if is_control(experiment) else experiment.objective or "class",
             "norm": budget[1] if budget else "2",
             "eps": budget[0] if budget else np.nan,

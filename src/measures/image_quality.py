@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -396,7 +396,7 @@ def quality_table(layout: Layout, experiments: Sequence[Experiment]) -> pd.DataF
         rows.append(
             {
                 "extractor": experiment.extractor,
-                "attack": _attack_of(experiment),
+                "attack": experiment.attack_name,
                 "success_rate": success,
                 "feature_loss": loss,
                 **summary_row(table, features),
@@ -404,11 +404,6 @@ def quality_table(layout: Layout, experiments: Sequence[Experiment]) -> pd.DataF
             }
         )
     return pd.DataFrame(rows)
-
-
-def _attack_of(experiment: Experiment) -> str:
-    """Return the name of the attack in the summary table, without its extractor."""
-    return replace(experiment, model_dir=None).name
 
 
 _NET = {"_net": "net_effect", "_net_low": "net_low", "_net_high": "net_high"}
@@ -421,7 +416,7 @@ def chr_changes(summary: pd.DataFrame, experiment: Experiment) -> dict[str, floa
     """
     mine = summary[
         (summary["extractor"] == experiment.extractor)
-        & (summary["attack"] == _attack_of(experiment))
+        & (summary["attack"] == experiment.attack_name)
         & (summary["metric"] == "chr")
     ]
     columns: dict[str, float] = {}

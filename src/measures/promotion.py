@@ -132,7 +132,7 @@ def _said(trainings: Trainings, experiment: Experiment) -> dict[str, object]:
         "items": len(trainings.ids[experiment]),
         "extractor_seeds": len(trainings.subjects),
         "recommender_seeds": len(trainings.subjects[0]),
-        "attack": replace(experiment, model_dir=None).name,
+        "attack": experiment.attack_name,
         "item_ids": tuple(trainings.ids[experiment].tolist()),
         **trainings.progress(experiment),
     }

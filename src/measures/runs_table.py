@@ -1,7 +1,6 @@
 """The values of every run behind a summary."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pandas as pd
 
@@ -27,7 +26,7 @@ def runs_table(groups: Sequence[Sequence[Comparison]]) -> pd.DataFrame:
                     "extractor_seed": seed,
                     "origin": origin,
                     "target": experiment.target,
-                    "attack": replace(experiment, model_dir=None).name,
+                    "attack": experiment.attack_name,
                     "attack_seed": experiment.attack_seed if experiment.attack else None,
                     "recommender": run.model,
                     "seed": run.seed,

@@ -185,7 +185,7 @@ def _recorded_runs(layout: Layout, record: Mapping[str, Any]) -> list[Run]:
 def _is_of_row(run: Run, row: Mapping[str, str]) -> bool:
     """Return whether a row of ``runs.tsv`` holds the values of ``run``."""
     experiment = run.experiment
-    attack = replace(experiment, model_dir=None).name
+    attack = experiment.attack_name
     names = (experiment.extractor, attack, run.model, run.protocol)
     return names == _names_in(row) and str(run.seed) == row["seed"]
 

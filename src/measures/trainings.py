@@ -66,7 +66,7 @@ class Trainings:
             for of in common
             if of.model_dir == model_dir
             and of.target_item in (None, self.target_item)
-            and (self.attacks is None or replace(of, model_dir=None).name in self.attacks)
+            and (self.attacks is None or of.attack_name in self.attacks)
         )
         return sorted(chosen, key=lambda of: of.name)
 

@@ -19,7 +19,7 @@ from src.datasets.image_files import images_of, read_image
 from src.datasets.shards import ImagePath
 from src.measures.runs import Lists, read_categories, read_lists, require_same_users
 from src.report.blocks import Section
-from src.report.names import CONTROL, PROTOCOLS, attack_part
+from src.report.names import CONTROL, PROTOCOLS
 from src.report.study import Study
 
 ITEMS, USERS = 4, 3
@@ -292,7 +292,7 @@ def shown_attacks(study: Study) -> list[ShownAttack]:
     for experiment in study.attacked:
         if experiment.attack != CONTROL and _has_pictures(study.layout, experiment):
             pair = candidates.setdefault((experiment.origin, experiment.aim), {})
-            pair.setdefault(attack_part(experiment), []).append(experiment)
+            pair.setdefault(experiment.attack_name, []).append(experiment)
 
     def place(of: Sequence[Experiment]) -> tuple[int, float]:
         success = rate[[experiment.name for experiment in of]].mean()

@@ -137,7 +137,7 @@ def _table(rows: pd.DataFrame) -> str:
             row["entry"],
             row["place"],
             row["recommender"],
-            _interval(row["hr20"], row["hr20_low"], row["hr20_high"], 3),
+            _estimate(row["hr20"], row["hr20_low"], row["hr20_high"]),
             f"{row['reliance']:.2f}",
             *(_points(row[name]) for name in ("clean", "noise", "knows_nothing", "knows_defence")),
             _points(row["bound"]) + (f" ({row['bound_method']})" if row["bound_method"] else ""),
@@ -165,15 +165,14 @@ def _points(value: float) -> str:
     return "–" if np.isnan(value) else f"{100 * value:.2f}"
 
 
-def _interval(*values: float) -> str:
-    """Return ``.383 (.371 to .395)``, or ``1.2 to 1.6`` for two bounds."""
-    *numbers, last = values
-    if len(values) == 2:
-        low, high = values
-        return "–" if np.isnan(low) else f"{max(low, 0):.2f} to {high:.2f}"
-    value, low, high = numbers
-    said = f"{value:.{last}f}"
-    return said if np.isnan(low) else f"{said} ({low:.{last}f} to {high:.{last}f})"
+def _estimate(value: float, low: float, high: float) -> str:
+    """Return ``0.383 (0.371 to 0.395)``, or the value alone where it has no interval."""
+    return f"{value:.3f}" + ("" if np.isnan(low) else f" ({low:.3f} to {high:.3f})")
+
+
+def _interval(low: float, high: float) -> str:
+    """Return ``1.20 to 1.60``; exposure is not below 0."""
+    return "–" if np.isnan(low) else f"{max(low, 0):.2f} to {high:.2f}"
 
 
 def _attack(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
 from src.artifacts.classes import read_classes
 from src.artifacts.experiments import Experiment
@@ -37,18 +36,13 @@ def attack_labels(experiments: Sequence[Experiment]) -> dict[str, str]:
 
     Attacks on other classes and with other extractors share their labels.
     """
-    attacks = {attack_part(experiment): experiment for experiment in experiments}
+    attacks = {experiment.attack_name: experiment for experiment in experiments}
     labels = {name: _short_label(experiment) for name, experiment in attacks.items()}
     alike = Counter((labels[name], of.origin, of.aim) for name, of in attacks.items())
     return {
         name: label if alike[label, of.origin, of.aim] == 1 else f"{label}: {of.parameters}"
         for (name, label), of in zip(labels.items(), attacks.values(), strict=True)
     }
-
-
-def attack_part(experiment: Experiment) -> str:
-    """The experiment's name without its extractor, as the summary has it."""
-    return replace(experiment, model_dir=None).name
 
 
 def _short_label(experiment: Experiment) -> str:

@@ -105,17 +105,17 @@ def _direction(rows: pd.DataFrame) -> np.ndarray:
 
 
 def _strongest(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """The row of each group with the largest change towards its aim, evaluated ones first."""
+    """Return the row of each group with the largest change towards its aim, evaluated ones first."""
     told = rows.assign(gain=_direction(rows) * rows["change"], evaluated=evaluated(rows))
     told = told.sort_values(["evaluated", "gain"], ascending=False, kind="stable")
     return told.drop_duplicates(by).drop(columns=["gain", "evaluated"])
 
 
 def _by_attacker(table: pd.DataFrame, k: int) -> list[Plot]:
-    """Exposure by what the attacker knows and aims at, for the recommender of the largest change.
+    """Plot exposure by what the attacker knows and aims at, for the recommender of the largest change.
 
     Each extractor and knowledge has the strongest attack on the class and the strongest one on the
-    lists, within the largest budget. None where no attack in L-inf was evaluated.
+    lists, within the largest budget. There is no plot where no attack in L-inf was evaluated.
     """
     rows = of_all_items(table[evaluated(table)])
     rows = rows[(rows["scope"] == "one") & (rows["norm"] == "inf")]
@@ -174,9 +174,9 @@ def _draw_bars(axes: Axes, bars: pd.DataFrame) -> None:
 
 
 def _against_budget(table: pd.DataFrame, k: int) -> list[Plot]:
-    """Exposure against the budget, for the extractor and recommender of the largest change.
+    """Plot exposure against the budget, for the extractor and recommender of the largest change.
 
-    None where no attack in L-inf was evaluated.
+    There is no plot where no attack in L-inf was evaluated.
     """
     rows = of_all_items(table)
     rows = rows[(rows["scope"] == "one") & (rows["norm"] == "inf")]
@@ -229,7 +229,7 @@ def _curve(objective: str, rows: pd.DataFrame, style: dict) -> Curve:
 
 
 def _table(table: pd.DataFrame) -> Table:
-    """The strongest attack of each aim within its largest budget, the largest net effect first.
+    """Return the strongest attack of each aim within its largest budget, largest net effect first.
 
     Attacks on all items together, what is left after retraining, come last.
     """

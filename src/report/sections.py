@@ -135,7 +135,7 @@ def _image_quality(study: Study) -> Section:
 
 
 def _same_attack(study: Study, script: str) -> str:
-    """The command of an attack, said of another script that takes the same options."""
+    """Return the command of an attack with the name of another script that takes the same options."""
     commands = attack_commands(study.layout)
     for experiment in study.attacked:
         command = commands.get(experiment.name, "")

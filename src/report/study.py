@@ -38,7 +38,7 @@ from src.report.estimates import (
     stacked,
     success_estimate,
 )
-from src.report.names import attack_labels, attack_order, attack_part, pair_label
+from src.report.names import attack_labels, attack_order, pair_label
 
 _KS = (1, 2, 5, 10, 20, 30, 40, 50, 70, 100, 150, 200, 300, 500, 1000)
 """Points of the curves over K, as far as the lists go."""
@@ -94,7 +94,7 @@ class Study:
         return attack_labels(self.attacked)
 
     def label(self, experiment: Experiment) -> str:
-        return self.labels[attack_part(experiment)]
+        return self.labels[experiment.attack_name]
 
     @property
     def attacked_extractors(self) -> list[str]:
@@ -117,7 +117,7 @@ class Study:
 
     @cached_property
     def ks(self) -> tuple[int, ...]:
-        """At which curves are drawn, ascending; the tables' K among them."""
+        """Values of K at which curves are drawn, ascending; the tables' K among them."""
         length = min(run.top_k for run in self.runs)
         return tuple(sorted({self.k, length, *(k for k in _KS if k <= length)}))
 
@@ -160,7 +160,7 @@ class Study:
         return corrected(pd.DataFrame(rows))
 
     def inputs(self) -> list[Path]:
-        """The files whose content determines the report, but for the shown images."""
+        """Return the files whose content determines the report, except for the shown images."""
         files = input_files(self.layout, self.runs)
         files += [file for layout, runs in self.others for file in input_files(layout, runs)]
         for experiment in self.attacked:
@@ -174,7 +174,7 @@ class Study:
 def attacked_runs(
     layout: Layout, epochs: int | None, fidelity: str | None, options: Collection[str] | None
 ) -> list[Run]:
-    """The runs to report, of the longest lists where there are several; none without attacked lists."""
+    """Return the runs to report, of the longest lists; none where no attacked lists are written."""
     if not any(layout.recommendations_dir.glob("*.*")):
         return []
     attacked = [run for run in list_runs(layout) if run.experiment.attack]
@@ -201,14 +201,14 @@ def attacked_classes(layout: Layout) -> list[Experiment]:
 
 
 def result_tables(layout: Layout) -> list[Path]:
-    """The tables that studies left in ``results/<dataset>/``."""
+    """Return the tables that studies left in ``results/<dataset>/``."""
     return sorted(layout.results.glob("*.tsv"))
 
 
 def _intervals(
     comparisons: Sequence[Comparison], design: Design
 ) -> Mapping[Measure, Mapping[str, Estimate]]:
-    """``before`` and ``after`` of every measure, over the trainings and seeds of ``effect_rows``."""
+    """Return ``before`` and ``after`` of every measure, over trainings and seeds as ``effect_rows``."""
     comparisons, protocol = comparisons_with(comparisons, design), design.protocol
     seeds = common_seeds(comparisons, design)
 

@@ -8,6 +8,8 @@ import torch
 from src.artifacts.tables import write_tables
 from src.attacks.registry import PGD
 from src.datasets.image_set import ImageSet
+from src.defences.unet import save_denoiser
+from src.extractors.checkpoints import save_extractor
 from src.extractors.extractor import Extractor
 from src.training.accuracy import accuracy
 from src.training.options import Job
@@ -24,6 +26,14 @@ def log_file_of(checkpoint: Path) -> Path:
 def write_log(path: Path, log: list[dict[str, float]]) -> None:
     """Write the rows that ``loop.train`` returns, one for each epoch."""
     write_tables({path: pd.DataFrame(log)})
+
+
+def save_trained(path: Path, extractor: Extractor, job: Job) -> None:
+    """Write the checkpoint of the network that was trained: the denoiser or the extractor behind it."""
+    if job.denoises:
+        save_denoiser(path, extractor.preprocess.denoiser, job.described())
+    else:
+        save_extractor(path, extractor)
 
 
 def accuracies(extractor: Extractor, held_out: ImageSet, job: Job, seed: int) -> str:

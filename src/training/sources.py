@@ -72,6 +72,20 @@ def reading_of(options: argparse.Namespace, weights: Path, n_features: int) -> R
     return Reading(change_of_scores(slopes), recommender.unit)
 
 
+def pictures_of(
+    options: argparse.Namespace, training: ImageSet, held_out: ImageSet
+) -> tuple[ImageSet, ImageSet]:
+    """Return the pictures to train on, of which ``--max_images`` chooses some, and the held-out ones.
+
+    Pictures of a folder are decoded once for all epochs; a published set may exceed the memory.
+    """
+    if options.max_images:
+        training = choose_pictures(training, options.max_images, options.seed)
+    if options.images:
+        return training.in_memory(), held_out.in_memory()
+    return training, held_out
+
+
 def choose_pictures(pictures: ImageSet, n: int, seed: int) -> ImageSet:
     """Choose ``n`` random pictures; their classes are those that have a picture among them."""
     order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))

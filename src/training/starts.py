@@ -4,13 +4,16 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
+from src.datasets.image_set import ImageSet
 from src.defences.unet import UNet
 from src.extractors.architectures import build_extractor
 from src.extractors.checkpoints import load_extractor, load_pretrained
 from src.extractors.extractor import Extractor, Prediction
 from src.extractors.weights import IMAGENET
+from src.training.accuracy import readable_size
 from src.training.options import Job
 
 
@@ -37,6 +40,26 @@ def new_extractor(job: Job, labels: tuple[str, ...]) -> Extractor:
     extractor = build_extractor(job.arch, labels)
     if job.pretrained:
         load_pretrained(extractor, job.pretrained)
+    return extractor
+
+
+def started(
+    options: argparse.Namespace,
+    job: Job,
+    trained: Extractor | None,
+    pictures: ImageSet,
+    device: torch.device,
+) -> Extractor:
+    """Return the network with which a training begins, on ``device``: ``trained``, or a new one.
+
+    It records the side at which it reads ``pictures``; ``UserError`` if it cannot.
+    """
+    torch.manual_seed(options.seed)
+    extractor = trained or new_extractor(job, pictures.labels)
+    if job.denoises:
+        extractor.preprocess = CleanedImages(UNet(options.width or 64))
+    extractor.to(device)
+    extractor.trained_size = readable_size(extractor, pictures, job.schedule.augmentation)
     return extractor
 
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from audits import rankings
+from src.artifacts.item_classes import write_item_categories
 from src.attacks.profiles import PROFILES, parse_attack
 from src.attacks.ranking.command import add_ranking_options, attacks_of
 from src.cli import Parser
@@ -32,8 +33,8 @@ def call(capsys):
 def pictures(tmp_path, draw_images) -> tuple[str, ...]:
     """Options that name 30 labelled images of 32 x 32 pixels."""
     folder = draw_images(tmp_path / "images", N_IMAGES, 32)
-    rows = [f"{item},{item % N_CLASSES},kind {item % N_CLASSES}" for item in range(N_IMAGES)]
-    (tmp_path / "labels.csv").write_text("\n".join(["item,category,label", *rows]) + "\n")
+    labels = [f"kind {number}" for number in range(N_CLASSES)]
+    write_item_categories(tmp_path / "labels.csv", np.arange(N_IMAGES) % N_CLASSES, labels)
     return ("--images", str(folder), "--labels", str(tmp_path / "labels.csv"))
 
 
@@ -329,8 +330,8 @@ def test_embedders_stand_in_one_table_in_the_order_of_their_first_run(call, quic
 
 def test_without_a_second_image_of_a_class_there_is_no_ers(call, quick, pictures, tmp_path):
     labels, table = Path(pictures[3]), tmp_path / "compared.tsv"
-    rows = [f"{item},{item},kind {item}" for item in range(N_IMAGES)]
-    labels.write_text("\n".join(["item,category,label", *rows]) + "\n")
+    of_one = [f"kind {item}" for item in range(N_IMAGES)]
+    write_item_categories(labels, np.arange(N_IMAGES), of_one)
     for name in ("measured", "read back"):
         code, printed, err = call(*quick, "--max_images", 3, "--no_nmi", "--compare", table, name)
         assert code == 0, err

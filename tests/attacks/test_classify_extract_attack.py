@@ -16,13 +16,12 @@ from src.artifacts.manifest import fingerprint
 from src.attacks import campaign
 from src.attacks.storage import to_pixels
 from src.datasets.catalogue import open_catalogue
-from src.extractors.architectures import build_network
-from src.extractors.checkpoints import load_extractor, save_extractor
+from src.extractors.checkpoints import load_extractor
 from src.extractors.extractor import Extractor
+from tests.pictures import draw_pictures, save_classifier
 from tests.scripts import run_script
 
 N_IMAGES = 9
-ARCH = "squeezenet1_1"
 
 
 def script(name, root, *arguments):
@@ -30,28 +29,13 @@ def script(name, root, *arguments):
     return run_script(name, *common, *arguments)
 
 
-def make_extractor(path, seed, n_classes=4):
-    torch.manual_seed(seed)
-    network = build_network(ARCH, n_classes)
-    network.classifier[1].weight.data *= 30
-    path.parent.mkdir(parents=True, exist_ok=True)
-    labels = [f"kind {n}" for n in range(n_classes)]
-    save_extractor(path, Extractor(network, labels, "classifier.1", arch=ARCH))
-
-
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     """Data set with two extractors after stage 1."""
     root = tmp_path_factory.mktemp("shop")
-    images = Layout("shop", root).images
-    images.mkdir(parents=True)
-    generator = np.random.default_rng(0)
-    for item in range(N_IMAGES):
-        coarse = generator.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-        picture = Image.fromarray(coarse).resize((40, 40), Image.Resampling.BICUBIC)
-        picture.save(images / f"{item}.png")
-    make_extractor(root / "plain.pt", 0)
-    make_extractor(root / "models" / "robust" / "model.pt", 1)
+    draw_pictures(Layout("shop", root).images, N_IMAGES, side=40)
+    save_classifier(root / "plain.pt", 0)
+    save_classifier(root / "models" / "robust" / "model.pt", 1)
     for options in extractor_options(root).values():
         assert script("classify_extract", root, *options) == 0
     return root
@@ -367,7 +351,7 @@ def test_a_class_without_images(root, capsys):
 
 
 def test_stage_1_must_have_run_with_the_same_extractor(root, capsys):
-    make_extractor(root / "plain.pt", 7)
+    save_classifier(root / "plain.pt", 7)
     assert attack(root) == 2
     assert "was made with weights" in capsys.readouterr().err
     shutil.rmtree(root / "data" / "shop" / "robust_original")

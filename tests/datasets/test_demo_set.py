@@ -11,6 +11,7 @@ from src.datasets.demo.build import Demo, item_categories, write_demo
 from src.datasets.demo.products import LABELS, draw_product
 from src.datasets.demo.taste import FEWEST, MOST, choose, utilities, visible_attributes
 from src.datasets.interactions import load_interactions
+from tests.folders import contents
 
 SMALL = Demo(items=40, users=30, size=32, per_class=2, seed=3)
 
@@ -22,27 +23,19 @@ def written(root, demo):
     return layout
 
 
-def files_of(layout):
-    return {
-        path.relative_to(layout.data).as_posix(): path.read_bytes()
-        for path in layout.data.rglob("*")
-        if path.is_file()
-    }
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     return written(tmp_path_factory.mktemp("demo"), SMALL)
 
 
 def test_the_same_seed_gives_the_same_bytes(small, tmp_path):
-    assert files_of(written(tmp_path, SMALL)) == files_of(small)
+    assert contents(written(tmp_path, SMALL).data) == contents(small.data)
 
 
 def test_another_seed_gives_another_set(small, tmp_path):
-    other = files_of(written(tmp_path, Demo(40, 30, 32, 2, seed=4)))
+    other = contents(written(tmp_path, Demo(40, 30, 32, 2, seed=4)).data)
     assert all(
-        other[name] != content for name, content in files_of(small).items() if "images" in name
+        other[name] != content for name, content in contents(small.data).items() if "images" in name
     )
 
 

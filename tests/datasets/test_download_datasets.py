@@ -15,6 +15,7 @@ import pytest
 from src.artifacts.errors import UserError
 from src.datasets.archive import unpack
 from tests.real_data import REAL_DATA
+from tests.scripts import one_line
 
 ROOT = Path(__file__).parents[2]
 MOVIELENS = REAL_DATA / "movielens-500"
@@ -165,13 +166,6 @@ def download(tmp_path, web_server):
         return done.returncode, done.stdout, done.stderr
 
     return call
-
-
-def one_line(outcome, message):
-    code, _, errors = outcome
-    assert code == 2 and errors.startswith("error: ") and errors.count("\n") == 1, errors
-    assert message in errors
-    return True
 
 
 def test_published_data_sets(download, tmp_path, web_server):

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
-from src.artifacts.tables import write_pairs
 from src.datasets.interactions import Interactions, Part, check_split, load_interactions
 from src.datasets.mapping import IdMap
 from src.datasets.splitting import (
@@ -22,6 +21,7 @@ from src.datasets.splitting import (
     k_core,
     leave_one_out,
 )
+from tests.small_shops import write_data
 
 events = st.lists(
     st.tuples(st.integers(0, 7), st.integers(0, 7), st.integers(0, 5)), min_size=1, max_size=60
@@ -169,12 +169,7 @@ def test_id_map_orders_numbers_by_size_and_text_by_alphabet():
 
 
 def write_split(root, train, test, validation=None, original_items=None):
-    layout = Layout("shop", root)
-    layout.data.mkdir(parents=True)
-    write_pairs(layout.training_set, np.array(train))
-    write_pairs(layout.test_set, np.array(test))
-    if validation is not None:
-        write_pairs(layout.validation_set, np.array(validation))
+    layout = write_data(Layout("shop", root), train, test, validation)
     if original_items is not None:
         IdMap(tuple(original_items)).write(layout.item_map)
     return layout

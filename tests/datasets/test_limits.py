@@ -7,17 +7,16 @@ import zipfile
 import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
-from src.artifacts.tables import write_pairs
 from src.datasets import archive
 from src.datasets.archive import unpack
 from src.datasets.image_files import image_size, limit_pixels, read_image
 from src.datasets.interactions import load_interactions
+from tests.small_shops import write_data
 
 
 def zip_bomb(path: Path) -> Path:
@@ -104,9 +103,6 @@ def test_the_limit_of_pixels_can_be_moved(tmp_path):
 
 @pytest.mark.parametrize("last", [9, 10**9])
 def test_user_ids_with_large_gaps_are_refused_before_memory_is_taken(tmp_path, last):
-    layout = Layout("shop", tmp_path)
-    layout.data.mkdir(parents=True)
-    write_pairs(layout.training_set, np.array([[0, 0], [1, 1], [last, 2]]))
-    write_pairs(layout.test_set, np.array([[0, 1]]))
+    layout = write_data(Layout("shop", tmp_path), [[0, 0], [1, 1], [last, 2]], [[0, 1]])
     with pytest.raises(UserError, match=rf"trainingset.tsv: user {last} is the last, but only 3"):
         load_interactions(layout, 3)

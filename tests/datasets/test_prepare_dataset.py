@@ -29,21 +29,12 @@ from src.datasets.interactions import load_interactions
 from src.datasets.mapping import IdMap
 from src.datasets.splitting import leave_one_out
 from src.datasets.tradesy import read_item_urls, read_lists
+from tests.folders import contents
 from tests.real_data import REAL_DATA
-from tests.scripts import run_script
+from tests.scripts import one_line
+from tests.small_shops import source_rows
 
 SCRIPT = Path(prepare_dataset.__file__)
-
-
-@pytest.fixture
-def prepare(tmp_path, capsys):
-    """Run the script with ``--root tmp_path``; return (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        code = run_script("prepare_dataset", *arguments, "--root", tmp_path)
-        return code, *capsys.readouterr()
-
-    return call
 
 
 def picture(value=0, kind="JPEG"):
@@ -69,15 +60,9 @@ def gzipped(path, lines):
     return path
 
 
-def rows_of(layout, path):
-    """Read the (user, item) rows of a file of the data set in its order, in the ids of the source."""
-    users, items = IdMap.read(layout.user_map), IdMap.read(layout.item_map)
-    return [(users.originals[user], items.originals[item]) for user, item in read_pairs(path)]
-
-
 def original_rows(layout):
-    """Return (training rows, test rows) of ``rows_of``."""
-    return rows_of(layout, layout.training_set), rows_of(layout, layout.test_set)
+    """Return (training rows, test rows) of ``source_rows``."""
+    return source_rows(layout, layout.training_set), source_rows(layout, layout.test_set)
 
 
 def readable(layout):
@@ -86,18 +71,7 @@ def readable(layout):
 
 
 def tree(folder):
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and not path.name.endswith("manifest.json")
-    }
-
-
-def one_line(outcome, message):
-    code, _, error = outcome
-    assert code == 2 and error.startswith("error: ") and error.count("\n") == 1, error
-    assert message in error
-    return True
+    return contents(folder, without=("manifest.json",))
 
 
 # Demo
@@ -409,7 +383,7 @@ def test_folder_with_a_validation_part(prepare, tmp_path):
     assert code == 0 and "2 users, 4 items, 3 training, 1 validation and 1 test" in output
     layout = Layout("catalogue", tmp_path)
     # The newest, e, has no image.
-    assert rows_of(layout, layout.validation_set) == [("u", "c")]
+    assert source_rows(layout, layout.validation_set) == [("u", "c")]
     assert original_rows(layout) == ([("u", "a"), ("u", "b"), ("v", "a")], [("u", "d")])
     assert "up to date" in prepare(*given, "--validation_split")[1]
     layout.validation_set.unlink()
@@ -421,7 +395,7 @@ def test_folder_with_a_validation_part(prepare, tmp_path):
         prepare(*ready, "--validation", table(tmp_path / "v.tsv", [("v", "b"), ("u", "a")]))[0] == 0
     )
     layout = Layout("ready", tmp_path)
-    assert rows_of(layout, layout.validation_set) == [("u", "a"), ("v", "b")]
+    assert source_rows(layout, layout.validation_set) == [("u", "a"), ("v", "b")]
 
 
 # Tables alone

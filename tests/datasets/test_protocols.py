@@ -19,27 +19,10 @@ from src.datasets.feedback_table import read_feedback
 from src.datasets.interactions import load_interactions
 from src.datasets.mapping import IdMap
 from src.datasets.splitting import Feedback, Splitting
-from tests.scripts import run_script
+from tests.scripts import one_line
+from tests.small_shops import source_rows
 
 MMREC = "userID\titemID\trating\ttimestamp\tx_label\n"
-
-
-@pytest.fixture
-def prepare(tmp_path, capsys):
-    """Run the script with ``--root tmp_path``; return (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        code = run_script("prepare_dataset", *arguments, "--root", tmp_path)
-        return code, *capsys.readouterr()
-
-    return call
-
-
-def one_line(outcome, message):
-    code, _, error = outcome
-    assert code == 2 and error.startswith("error: ") and error.count("\n") == 1, error
-    assert message in error
-    return True
 
 
 def written(path, text):
@@ -53,11 +36,6 @@ def rows_of(feedback):
         (users[user], items[item])
         for user, item in zip(feedback.users, feedback.items, strict=True)
     ]
-
-
-def original_rows(layout, path):
-    users, items = IdMap.read(layout.user_map), IdMap.read(layout.item_map)
-    return [(users.originals[user], items.originals[item]) for user, item in read_pairs(path)]
 
 
 def some_feedback(timed=True):
@@ -261,7 +239,7 @@ def test_microlens_sequences_hold_out_the_last_item(prepare, tmp_path):
     options = ("interactions", "--interactions", table, "--sequences")
     assert prepare(*options)[0] == 0
     layout = Layout("interactions", tmp_path)
-    assert original_rows(layout, layout.test_set) == [("u", "7"), ("v", "5")]
+    assert source_rows(layout, layout.test_set) == [("u", "7"), ("v", "5")]
     written(table, "u\t5 6\nv\n")
     assert one_line(prepare(*options, "--force"), "line 2: not a user, a tab and items")
 
@@ -294,7 +272,7 @@ def test_mmrec_files_make_a_data_set_without_images(prepare, tmp_path):
     layout = Layout("baby", tmp_path)
     for label, path in enumerate((layout.training_set, layout.validation_set, layout.test_set)):
         expected = {(str(u), str(i)) for u, i, *_, of in rows if of == label and u != 7}
-        assert set(original_rows(layout, path)) == expected
+        assert set(source_rows(layout, path)) == expected
     assert np.unique(read_pairs(layout.test_set)[:, 0], return_counts=True)[1].max() == 2
     read = read_features(layout.features(Experiment()), 5)
     np.testing.assert_array_equal(read, np.load(features).astype(np.float32))
@@ -354,7 +332,7 @@ def test_h_and_m_keeps_leading_zeros_and_finds_images_in_folders(prepare, tmp_pa
     assert prepare("folder", "--dataset", "hm", *options)[0] == 0
     layout = Layout("hm", tmp_path)
     assert IdMap.read(layout.item_map).originals == articles
-    assert original_rows(layout, layout.test_set) == [
+    assert source_rows(layout, layout.test_set) == [
         ("00a", "0110065001"),
         ("00b", "0110065001"),
     ]
@@ -386,4 +364,4 @@ def test_amazon_2023_reads_the_fields_of_its_edition(prepare, tmp_path):
     options += ("--images", tmp_path / "images", "--core", 2, "--min_rating", 3)
     assert prepare("amazon", *options)[0] == 0
     layout = Layout("amazon_men", tmp_path)
-    assert original_rows(layout, layout.test_set) == [("U", "B3"), ("V", "B3")]
+    assert source_rows(layout, layout.test_set) == [("U", "B3"), ("V", "B3")]

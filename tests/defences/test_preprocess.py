@@ -10,16 +10,15 @@ from PIL import Image
 
 from src.artifacts.classes import read_attacked_classes, read_classes
 from src.artifacts.features import read_features
+from src.artifacts.item_classes import write_item_categories
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import read_record
 from src.attacks.storage import to_pixels
 from src.datasets.catalogue import open_catalogue
-from src.extractors.architectures import build_network
-from src.extractors.checkpoints import load_extractor, save_extractor
-from src.extractors.extractor import Extractor
+from src.extractors.checkpoints import load_extractor
+from tests.pictures import draw_pictures, save_classifier
 from tests.scripts import run_script
 
-ARCH = "squeezenet1_1"
 N_IMAGES = 8
 JPEG = ("--preprocess", "jpeg:quality=50")
 
@@ -33,18 +32,8 @@ def script(name, root, *arguments):
 def shop(tmp_path_factory):
     """Data set after stage 1, without a defence and through JPEG."""
     root = tmp_path_factory.mktemp("shop")
-    images = Layout("shop", root).images
-    images.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for item in range(N_IMAGES):
-        coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-        picture = Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC)
-        picture.save(images / f"{item}.png")
-    torch.manual_seed(0)
-    network = build_network(ARCH, 4)
-    network.classifier[1].weight.data *= 30
-    labels = [f"kind {n}" for n in range(4)]
-    save_extractor(root / "plain.pt", Extractor(network, labels, "classifier.1", arch=ARCH))
+    draw_pictures(Layout("shop", root).images, N_IMAGES)
+    save_classifier(root / "plain.pt")
     assert script("classify_extract", root) == 0
     assert script("classify_extract", root, *JPEG) == 0
     return root
@@ -158,9 +147,8 @@ def test_a_study_of_attention_looks_through_the_defence(shop, pair, attacked):
 
 
 def test_robust_accuracy_through_a_defence(shop, tmp_path):
-    pd.DataFrame({"item": range(N_IMAGES), "category": np.arange(N_IMAGES) % 4}).assign(
-        label=lambda table: "kind " + table["category"].astype(str)
-    ).to_csv(shop / "data/shop/items.csv", index=False)
+    labels = [f"kind {number}" for number in range(4)]
+    write_item_categories(shop / "data/shop/items.csv", np.arange(N_IMAGES) % 4, labels)
     options = ["--dataset", "catalogue", "--data", shop / "data/shop", "--part", "all", *JPEG]
     options += ["--checkpoint", shop / "plain.pt", "--attacks", "clean", "fgsm"]
     options += ["--gpu", -1, "--out", tmp_path / "robust.tsv"]

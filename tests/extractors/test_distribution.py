@@ -22,11 +22,13 @@ import classify_extract_attack
 import train_extractor
 from src.artifacts.classes import read_classes
 from src.artifacts.errors import UserError
+from src.artifacts.item_classes import write_item_categories
 from src.artifacts.parts import Parts
 from src.cli import run
 from src.datasets.image_set import ImageSet
 from src.extractors.distribution import own_share, process_group, rank
 from src.training import loop
+from tests.folders import contents
 from tests.scripts import run_script
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +38,7 @@ DIED = "error: one of 2 processes has died or is stuck: run the same command aga
 Script = tuple[Callable[[], None], str]
 """A script's ``main`` and its options."""
 Setting = Callable[[], None]
-"""What a test does to a process before it works."""
+"""Function that changes a process before it works."""
 
 STAGE_1: Script = (
     classify_extract.main,
@@ -152,10 +154,9 @@ def problems(ended: list[Ended]) -> list[str]:
     return [line for end in ended for line in end.err.splitlines() if line.startswith("error")]
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def written(folder: Path) -> dict[str, bytes]:
     """Return the bytes of all files without the images that a stage starts with."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".png"]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+    return contents(folder, without=(".png",))
 
 
 def remove(folder: Path, names: dict[str, bytes]) -> None:
@@ -195,12 +196,12 @@ def stage_3(shop) -> Script:
 
 def test_stage_1_leaves_the_files_of_one_process(shop, stage_1):
     alone(stage_1)
-    expected = contents(shop)
+    expected = written(shop)
     assert len(expected) == 4
     remove(shop, expected)
     first, second = together(2, stage_1, dict.fromkeys(range(2), notes_parts))
     assert (first.code, second.code) == (0, 0), first.err + second.err
-    assert contents(shop) == expected
+    assert written(shop) == expected
     assert (first.parts, second.parts) == ([0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9])
     assert "22 images of 40x40 to 48x40 pixels" in first.out
     assert "image 5: converted from L" in first.out
@@ -215,7 +216,7 @@ def test_stage_1_leaves_the_files_of_one_process(shop, stage_1):
 
 def test_one_process_continues_what_two_have_begun(shop, stage_1):
     alone(stage_1)
-    expected = contents(shop)
+    expected = written(shop)
     remove(shop, expected)
     ended = together(2, stage_1, {0: is_killed_after(2), 1: notes_parts})
     assert [end.code for end in ended] == [-signal.SIGKILL, 2]
@@ -225,13 +226,13 @@ def test_one_process_continues_what_two_have_begun(shop, stage_1):
     (last,) = together(1, stage_1, {0: notes_parts})
     assert last.code == 0, last.err
     assert last.parts == sorted(set(range(11)) - set(done))
-    assert contents(shop) == expected
+    assert written(shop) == expected
 
 
 def test_three_processes_continue_an_attack_that_two_have_begun(shop, stage_3):
     alone(stage_3)
     (folder,) = shop.glob("pgd*")
-    expected = contents(folder)
+    expected = written(folder)
     assert "attack.tsv" in expected
     shutil.rmtree(folder)
     ended = together(2, stage_3, {0: notes_parts, 1: is_killed_after(1)})
@@ -245,7 +246,7 @@ def test_three_processes_continue_an_attack_that_two_have_begun(shop, stage_3):
     assert redone
     assert not done & set(redone)
     assert sorted([*done, *redone]) == list(range(len(done) + len(redone)))
-    assert contents(folder) == expected
+    assert written(folder) == expected
     assert not list(shop.glob(".partial-*"))
     assert [end.out.count("success rate") for end in three] == [1, 0, 0]
 
@@ -263,20 +264,18 @@ def test_what_is_wrong_for_all_is_said_once(shop):
     assert [end.code for end in ended] == [2, 2]
     (line,) = problems(ended)
     assert "3.png is not a readable image" in line
-    assert contents(shop) == {}
+    assert written(shop) == {}
 
 
 def test_training_continues_after_a_process_has_died(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)
-    lines = ["item,category,label"]
     for item in range(40):
         shades = generator.integers(0, 128, (32, 32, 3), dtype=np.uint8)
         shades[..., item % 2] += 100
         (tmp_path / "images").mkdir(exist_ok=True)
         Image.fromarray(shades).save(tmp_path / "images" / f"{item}.png")
-        lines.append(f"{item},{item % 2},{('red', 'green')[item % 2]}")
-    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    write_item_categories(tmp_path / "labels.csv", np.arange(40) % 2, ("red", "green"))
 
     def script(out: str) -> Script:
         options = f"--images images --labels labels.csv --out {out}/model.pt --epochs 3 --batch 8"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from src.artifacts.item_classes import write_item_categories
 from src.artifacts.manifest import record_path
 from src.extractors.architectures import build_extractor
 from src.extractors.checkpoints import load_extractor, save_extractor
@@ -24,10 +25,8 @@ SIZES = [(None, SIDE, SIDE), (TRAINED, TRAINED, TRAINED), (0, SIDE, TRAINED), (4
 def shop(tmp_path, draw_images, monkeypatch) -> Path:
     """Catalogue of two categories in the working folder."""
     draw_images(tmp_path / "data/shop/original/images", N, SIDE)
-    items = pd.DataFrame({"item": range(N), "category": [i % 2 for i in range(N)]})
-    items.assign(label=[f"class {i % 2}" for i in range(N)]).to_csv(
-        tmp_path / "data/shop/items.csv", index=False
-    )
+    labels = ("class 0", "class 1")
+    write_item_categories(tmp_path / "data/shop/items.csv", np.arange(N) % 2, labels)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -28,6 +28,7 @@ from src.artifacts.atomic import PARTIAL_PREFIX
 from src.cli import run
 from tests.faults import tree
 from tests.faults.cases import Figures
+from tests.folders import contents
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LONGEST = 300
@@ -284,12 +285,7 @@ def _state(root: Path) -> set[tuple[str, int, int]]:
 def files(root: Path) -> dict[str, bytes]:
     """Return the files of the tree without what was printed; durations are left out of their content."""
     _remove_logs(root)
-    files = {
-        path.relative_to(root).as_posix(): path.read_bytes()
-        for path in root.rglob("*")
-        if path.is_file()
-    }
-    return {name: _without_durations(name, content) for name, content in files.items()}
+    return {name: _without_durations(name, content) for name, content in contents(root).items()}
 
 
 def _remove_logs(root: Path) -> None:

@@ -16,9 +16,10 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, read_record, record_path
-from src.artifacts.tables import write_pairs
+from src.artifacts.tables import write_pairs, write_table
 from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.weights import feature_scale, initial_weights, table_shapes, write_weights
+from tests.folders import contents
 from tests.scripts import run_script
 
 ATTACK = "pgd_0_1_eps8.0_eps_it8.0_nb_it10_linf"
@@ -90,7 +91,7 @@ def build(root: Path) -> None:
     moved[ids] += 1
     write_features(layout.features(attacked), moved)
     report = {"image": ids, "success_before_rounding": 1, "success": 1, "linf": 8, "l2": 1.5}
-    pd.DataFrame(report).to_csv(layout.attack_report(attacked), sep="\t", index=False)
+    write_table(layout.attack_report(attacked), pd.DataFrame(report))
     outputs = [
         layout.classes(attacked), layout.features(attacked), layout.attack_report(attacked)
     ]  # fmt: skip
@@ -145,8 +146,5 @@ def artifacts(tree: Path) -> Iterator[Path]:
 
 def results(tree: Path) -> dict[str, bytes]:
     """Return the content of all files without manifests, whose commands and inputs may differ."""
-    return {
-        str(path): (tree / path).read_bytes()
-        for path in artifacts(tree)
-        if not path.name.endswith("manifest.json") and path.parts[0] != "logs"
-    }
+    found = contents(tree, without=(".png", "manifest.json"))
+    return {name: content for name, content in found.items() if not name.startswith("logs/")}

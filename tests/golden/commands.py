@@ -455,4 +455,4 @@ EVERYTHING: Commands = [
 
 _FURTHER = (*FURTHER_ATTACKS, *FURTHER_RECOMMENDERS, *DEFENCE, *DETECTION)
 NAMED: Commands = [row for row in EVERYTHING if row not in _FURTHER]
-"""Those whose names and columns a test compares."""
+"""Commands whose names and columns a test compares."""

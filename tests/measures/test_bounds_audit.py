@@ -5,7 +5,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
@@ -15,7 +14,9 @@ from src.extractors.extractor import Extractor
 from src.measures.bounds import read_bounds
 from src.recommenders.factor_models import VBPR
 from src.recommenders.weights import Weights, feature_scale, fresh_accumulators
+from tests.pictures import draw_pictures
 from tests.scripts import run_script
+from tests.small_shops import write_data
 
 N_ITEMS, N_USERS, EPOCHS, K = 12, 40, 4, 3
 SCORED = ("--score_model", "VBPR", "--score_epoch", EPOCHS, "--eps", 1)
@@ -39,15 +40,9 @@ def audit(layout: Layout, *options: object) -> int:
 def shop(tmp_path_factory) -> Layout:
     """Twelve pictures, forty users who look at them, a VBPR, and a rank attack within 1/255."""
     layout = Layout("shop", tmp_path_factory.mktemp("shop"))
-    layout.images.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for item in range(N_ITEMS):
-        coarse = rng.integers(0, 256, (5, 5, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((28, 28)).save(layout.images / f"{item}.png")
+    rng = draw_pictures(layout.images, N_ITEMS, cells=5, side=28)
     pairs = np.stack([np.arange(N_USERS), rng.integers(0, N_ITEMS, N_USERS)], axis=1)
-    np.savetxt(layout.training_set, pairs, fmt="%d", delimiter="\t")
-    held_out = np.stack([pairs[:, 0], (pairs[:, 1] + 1) % N_ITEMS], axis=1)
-    np.savetxt(layout.test_set, held_out, fmt="%d", delimiter="\t")
+    write_data(layout, pairs, np.stack([pairs[:, 0], (pairs[:, 1] + 1) % N_ITEMS], axis=1))
     torch.manual_seed(0)
     network = Extractor(
         build_network("wong_small", 3), ("hat", "shoe", "bag"), "7", arch="wong_small",

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from src.artifacts.classes import read_classes
 from src.artifacts.layout import Layout
@@ -12,6 +11,7 @@ from src.extractors.checkpoints import save_extractor
 from src.extractors.extractor import Extractor
 from src.measures.detection import COLUMNS, read_detection
 from tests.defences.test_preprocess import script
+from tests.pictures import draw_pictures
 
 N_IMAGES = 230
 DETECTORS = ("neighbours:k=3", "squeeze:bits:n=3")
@@ -22,11 +22,7 @@ def shop(tmp_path_factory):
     """Small pictures after stage 1, and options that attack the smallest class."""
     root = tmp_path_factory.mktemp("shop")
     layout = Layout("shop", root)
-    layout.images.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for item in range(N_IMAGES):
-        coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
-        coarse.resize((16, 16), Image.Resampling.BICUBIC).save(layout.images / f"{item}.png")
+    draw_pictures(layout.images, N_IMAGES, cells=4, side=16)
     torch.manual_seed(0)
     network = build_network("cifar_resnet8", 10)
     save_extractor(

@@ -42,7 +42,9 @@ from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.read_out import score_direction
 from src.recommenders.scores import fold
 from src.recommenders.weights import initial_weights, table_shapes, write_weights
+from tests.pictures import draw_pictures, save_classifier
 from tests.scripts import run_script
+from tests.small_shops import write_data
 from tests.victims import FunctionVictim
 
 CELL = 8
@@ -545,22 +547,9 @@ def attacked_shop(tmp_path_factory):
     """Data set after stages 1 and 3 with a recommender's weights, and the options of its attacks."""
     root = tmp_path_factory.mktemp("shop")
     layout = Layout("shop", root)
-    layout.images.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for item in range(N_IMAGES):
-        coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
-        picture = Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC)
-        picture.save(layout.images / f"{item}.png")
-    for path, pairs in (
-        (layout.training_set, [(0, 0), (1, N_IMAGES - 1)]),
-        (layout.test_set, [(0, 1)]),
-    ):
-        path.write_text("".join(f"{user}\t{item}\n" for user, item in pairs))
-    torch.manual_seed(0)
-    network = build_network(ARCH, 4)
-    network.classifier[1].weight.data *= 30
-    labels = [f"kind {number}" for number in range(4)]
-    save_extractor(root / "plain.pt", Extractor(network, labels, "classifier.1", arch=ARCH))
+    draw_pictures(layout.images, N_IMAGES)
+    write_data(layout, [(0, 0), (1, N_IMAGES - 1)], [(0, 1)])
+    save_classifier(root / "plain.pt")
     assert script("classify_extract", root) == 0
     for label, form in (("VBPR", "shared"), ("BPRMF", "mf")):
         hyperparameters = Hyperparameters(form=form, factors=4)

@@ -13,6 +13,7 @@ from src.artifacts.features import read_features, write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.reconstructions import write_reconstructions
+from src.artifacts.tables import write_table
 from src.datasets.catalogue import open_catalogue
 from src.datasets.image_files import read_image
 from src.extractors.checkpoints import load_extractor
@@ -57,7 +58,7 @@ def attack(layout, name, eps, resize=0):
     recorded = {"arch": "resnet50", "weights": "0", "resize": resize, "precision": "fp32"}
     Manifest.of("test", recorded, []).write([layout.classes(experiment)])
     report = {"image": ATTACKED, "success_before_rounding": 1, "success": [1, 0, 1]}
-    pd.DataFrame(report).to_csv(layout.attack_report(experiment), sep="\t", index=False)
+    write_table(layout.attack_report(experiment), pd.DataFrame(report))
     features = read_features(layout.features(experiment.clean)).copy()
     features[ATTACKED] += rng.normal(size=(3, 4)).astype(np.float32)
     write_features(layout.features(experiment), features)

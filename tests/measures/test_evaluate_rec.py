@@ -1,3 +1,4 @@
+import functools
 import json
 import math
 
@@ -10,13 +11,14 @@ from src.artifacts.classes import Classes, write_classes
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import record_path
-from src.artifacts.tables import TestRanks, TopK, write_pairs, write_test_ranks, write_top_k
+from src.artifacts.tables import write_pairs
 from src.measures.comparison import comparisons_of
 from src.measures.pairs import attack_command, reversed_pair, suggest_pairs
 from src.measures.runs import NOT_LISTED, read_held_out
 from src.measures.summary import summarise
 from src.measures.terminal import format_number, format_table
 from src.report.estimates import number
+from tests import small_shops
 from tests.real_data import REAL_DATA
 from tests.scripts import run_script
 
@@ -26,21 +28,12 @@ CLEAN = np.array([[0, 2, 4], [2, 3, 0], [4, 5, 2], [0, 1, 3]])
 ATTACKED = np.array([[0, 1, 4], [0, 1, 2], [0, 4, 1], [0, 1, 3]])
 HITS_BEFORE, HITS_AFTER = [1, 1, 0, 2], [2, 2, 2, 2]  # of class 7 in the top 3
 RANKS_BEFORE, RANKS_AFTER = np.array([0, 1, 4, 2]), np.array([1, 3, 4, 2])
-NEGATIVES = np.full(4, 4)
+write_run = functools.partial(small_shops.write_run, negatives=4)
 TRAIN = np.array([[0, 1], [0, 3], [1, 1], [1, 5], [2, 3], [3, 1], [3, 2], [3, 5]])
 TEST = np.array([[0, 0], [1, 3], [2, 1], [3, 3]])
 POPULARITY = np.array([0, 3, 1, 2, 0, 2])
 TAIL = [0, 2, 4]  # items 1, 3 and 5 hold 7 of the 8 interactions, 1 and 3 only 5
 MOVIELENS = REAL_DATA / "movielens-500"
-
-
-def write_run(layout, run, items, ranks=None):
-    path = layout.recommendations(run)
-    (path.parent / "test_ranks").mkdir(parents=True, exist_ok=True)
-    write_top_k(path, TopK(items, np.tile(np.arange(items.shape[1], 0, -1.0), (len(items), 1))))
-    if ranks is not None:
-        users = np.arange(len(items))
-        write_test_ranks(layout.test_ranks(run), TestRanks(users, users, ranks, NEGATIVES[users]))
 
 
 @pytest.fixture

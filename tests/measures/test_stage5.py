@@ -9,6 +9,7 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
+from src.artifacts.tables import write_table
 from tests.scripts import run_script
 
 NAME = "pgd_774_770_eps8.0_eps_it8.0_nb_it10_linf"
@@ -48,7 +49,7 @@ def layout(tmp_path):
     clean[[1, 3, 4]] = [[1, 1, 1, 1], [0, 0, 0, 4], [0, 0, 0, 0]]
     write_features(layout.features(attacked), clean)
     report = {"image": [1, 3, 4], "success_before_rounding": [1, 1, 0], "success": [1, 0, 0]}
-    pd.DataFrame(report).to_csv(layout.attack_report(attacked), sep="\t", index=False)
+    write_table(layout.attack_report(attacked), pd.DataFrame(report))
     return layout
 
 

@@ -13,13 +13,13 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest, fingerprint, record_path
-from src.artifacts.tables import TestRanks, TopK, write_test_ranks, write_top_k
 from src.measures.changes import changes_of
 from src.measures.measures import category_values
 from src.measures.summary import COLUMNS
 from src.measures.verdicts import verdict_text
 from src.metrics.effects import verdict
 from tests.scripts import run_script
+from tests.small_shops import write_run
 
 N_ITEMS, N_USERS, TOP = 12, 8, 4
 NUMBERS = np.repeat([7, 8, 9], 4)
@@ -36,14 +36,7 @@ def run_of(experiment, seed=0, protocol="retrained", model="VBPR", **options):
 def write_lists(layout, run, hits, ranks=None):
     """Write lists in which user u gets ``hits[u]`` items of class 7 first, then items of class 8."""
     items = np.array([[*range(n), *range(4, 8 - n)] for n in hits])
-    (layout.recommendations_dir / "test_ranks").mkdir(parents=True, exist_ok=True)
-    scores = np.tile(np.arange(TOP, 0, -1.0), (len(items), 1))
-    write_top_k(layout.recommendations(run), TopK(items, scores))
-    users = np.arange(len(items))
-    ranks = np.asarray(hits) if ranks is None else ranks
-    write_test_ranks(
-        layout.test_ranks(run), TestRanks(users, users, ranks, np.full(len(items), 10))
-    )
+    write_run(layout, run, items, hits if ranks is None else ranks)
 
 
 def lists_with_mean(total):

@@ -65,7 +65,7 @@ class Tree:
         Manifest.of(command.split()[0], options, inputs).write(outputs)
 
     def look(self, experiment, inputs):
-        """What an extractor makes of the images of an experiment."""
+        """Write the classes and features of an experiment, with the record of their stage."""
         classes, features = self.layout.classes(experiment), self.layout.features(experiment)
         classes.parent.mkdir(exist_ok=True)
         numbers = np.array([7, 7, 8])

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torchvision import models
 
+from src.artifacts.item_classes import write_item_categories
 from src.artifacts.tables import read_top_k, write_pairs
 
 pytestmark = pytest.mark.slow
@@ -113,10 +114,7 @@ def project(tmp_path_factory, tiny_checkpoint, python) -> Project:
     rng = np.random.default_rng(0)
     draw_pictures(folder / "data" / "tiny" / "original" / "images", rng)
     draw_pictures(folder / "pictures", rng)
-    table = pd.DataFrame({"item": range(N_ITEMS), "category": np.arange(N_ITEMS) % 2})
-    table.assign(label=table["category"].map({0: "left", 1: "right"})).to_csv(
-        folder / "pictures.csv", index=False
-    )
+    write_item_categories(folder / "pictures.csv", np.arange(N_ITEMS) % 2, ("left", "right"))
     chosen = rng.permuted(np.tile(np.arange(N_ITEMS), (N_USERS, 1)), axis=1)[:, :6]
     users = np.repeat(np.arange(N_USERS), 5)
     write_pairs(

@@ -7,10 +7,10 @@ import pytest
 
 from reproduce import mmrec
 from src.artifacts.experiments import Experiment, Run
-from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
-from src.artifacts.tables import read_test_ranks, read_top_k, write_pairs
+from src.artifacts.tables import read_test_ranks, read_top_k
 from tests.scripts import run_script
+from tests.small_shops import write_data
 
 TRAIN = np.array([[0, 0], [0, 1], [1, 1], [1, 2], [2, 0]])
 TEST = np.array([[0, 3], [1, 3], [2, 1]])
@@ -26,10 +26,7 @@ def layout(tmp_path) -> Layout:
     for item in range(N_ITEMS):
         (layout.images / f"{item}.jpg").write_bytes(b"")
     features = np.arange(2 * N_ITEMS, dtype=np.float32).reshape(N_ITEMS, 2)
-    write_features(layout.features(Experiment()), features)
-    parts = layout.training_set, layout.test_set, layout.validation_set
-    for path, pairs in zip(parts, (TRAIN, TEST, VALIDATION), strict=True):
-        write_pairs(path, pairs)
+    write_data(layout, TRAIN, TEST, VALIDATION, {"original": features})
     (tmp_path / "MMRec" / "src" / "models").mkdir(parents=True)
     (tmp_path / "MMRec" / "src" / "configs" / "dataset").mkdir(parents=True)
     return layout

@@ -14,12 +14,12 @@ import rec_generator
 from audits import parameters
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
-from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import record_path
 from src.artifacts.tables import TestRanks, read_ids, read_pairs, read_top_k, write_pairs
 from src.measures.parameter_attacks import ParameterOutcome, ParameterStudy
 from tests.scripts import run_script
+from tests.small_shops import write_data
 
 MOVIELENS = Path(__file__).parents[2] / "shared/data/movielens-500"
 N_USERS, N_ITEMS, N_FEATURES = 24, 16, 8
@@ -46,25 +46,10 @@ def layout(tmp_path_factory) -> Layout:
     held_out = 2 * rng.integers(0, N_ITEMS // 2, N_USERS) + np.arange(N_USERS) % 2
     has[np.arange(N_USERS), held_out] = False
     test = np.stack([np.arange(N_USERS), held_out], 1)
-    (layout.data / "original").mkdir(parents=True)
     features = rng.random((N_ITEMS, N_FEATURES)).astype(np.float32)
-    write_features(layout.features(Experiment()), features)
-    write_pairs(layout.training_set, np.argwhere(has))
-    write_pairs(layout.test_set, test)
-    arguments = [
-        "--epoch",
-        "6",
-        "--emb1_K",
-        "4",
-        "--batch_size",
-        "16",
-        "--topk",
-        "5",
-        "--lr",
-        "0.5",
-    ]
-    arguments += ["--model", "BPRMF", "AMF", "VBPR", "AMR", "--seed", "0", "1"]
-    assert call(rec_generator, layout, *arguments) == 0
+    write_data(layout, np.argwhere(has), test, features={"original": features})
+    options = f"{FLAGS} --epoch 6 --topk 5 --model BPRMF AMF VBPR AMR --seed 0 1"
+    assert call(rec_generator, layout, *options.split()) == 0
     return layout
 
 

@@ -7,14 +7,13 @@ import pytest
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment
-from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
-from src.artifacts.tables import write_pairs
 from src.measures.reliance_table import trained_recommenders
 from src.recommenders.cornac_models import FOLDED, REFUSED, row_name
 from src.recommenders.registry import RECOMMENDERS
 from tests.recommenders.test_recommender_contract import data_of
 from tests.scripts import run_script
+from tests.small_shops import write_data
 
 IS_ABSENT = importlib.util.find_spec("cornac") is None
 
@@ -67,11 +66,8 @@ def test_both_protocols_and_reliance_take_them(tmp_path):
     pytest.importorskip("cornac")
     layout, data = Layout("tiny", tmp_path), data_of(RECOMMENDERS["VBPR"])
     attacked = "pgd_1_2_eps4.0_eps_it4.0_nb_it10_linf"
-    for number, name in enumerate(("original", attacked)):
-        (layout.data / name).mkdir(parents=True)
-        write_features(layout.data / name / "features.npy", data.features + 3 * number)
-    write_pairs(layout.training_set, data.interactions.train)
-    write_pairs(layout.test_set, data.interactions.test)
+    of = {"original": data.features, attacked: data.features + 3}
+    write_data(layout, data.interactions.train, data.interactions.test, features=of)
     common = ("--dataset", "tiny", "--root", tmp_path, "--topk", 3, "--model", "cornac:VBPR")
     test_time = ["--experiment_name", attacked, "--load_weights_from", "original"]
     for words in ([], test_time):

@@ -143,15 +143,6 @@ def test_training_raises_the_scores_of_what_users_have():
     assert margin(after) > margin(before) + 1e-4
 
 
-def test_a_continued_training_ends_at_the_same_bytes():
-    of, options = data(), {"hyperparameters": small(batch=4)}
-    half = DVBPR.fit(of, 1, epochs=1, **options)
-    ends = [DVBPR.fit(of, 1, epochs=2, start=start, **options) for start in (None, half.weights)]
-    for name in DVBPR.tables:
-        one, other = (end.weights.tables[name] for end in ends)
-        assert one.tobytes() == other.tobytes()
-
-
 def test_the_extractor_of_an_attack_is_what_ranks():
     of = data()
     recommender = DVBPR.of(None, DVBPR.initial(of, small(), 0), of)

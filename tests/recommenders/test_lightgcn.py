@@ -15,9 +15,9 @@ from src.recommenders.data import TrainingData
 from src.recommenders.hyperparameters import GraphHyperparameters
 from src.recommenders.lightgcn import LightGCN
 from src.recommenders.weights import Weights, fresh_moments
+from tests.adam_steps import RATE, assert_first_step
 
 ROOT = Path(__file__).parents[2]
-RATE, BETAS = 0.01, (0.9, 0.999)
 N_USERS, N_ITEMS = 3, 5
 TRAIN = np.array([[0, 0], [0, 1], [1, 1], [1, 2], [1, 3], [2, 0]])
 
@@ -96,32 +96,8 @@ def test_one_step_is_that_of_adam_on_the_loss_of_a_loop():
     ).weights
     before, after = (np.vstack([at.tables["P"], at.tables["Q"]]) for at in (weights, trained))
     moments = np.concatenate([trained.accumulators["P"], trained.accumulators["Q"]], axis=1)
-    for entry in np.ndindex(before.shape):
-        values = []
-        for step in (1e-5, -1e-5):
-            rows = before.astype(np.float64)
-            rows[entry] += step
-            values.append(loss(rows))
-        gradient = (values[0] - values[1]) / 2e-5
-        mean, of_squares = moments[(slice(None), *entry)]
-        assert np.isclose(mean, (1 - BETAS[0]) * gradient, rtol=2e-3, atol=1e-5), entry
-        assert np.isclose(of_squares, (1 - BETAS[1]) * gradient**2, rtol=4e-3, atol=1e-8)
-        if abs(gradient) > 1e-4:
-            moved = after[entry] - before[entry]
-            assert np.isclose(moved, -RATE * np.sign(gradient), rtol=1e-2)
+    assert_first_step(loss, before, after, moments)
     assert (trained.tables["mix"] == weights.tables["mix"]).all()
-
-
-def test_a_continued_training_ends_at_the_same_bytes():
-    of, options = data(), {"hyperparameters": small(batch=4)}
-    half = LightGCN.fit(of, 1, epochs=2, **options)
-    ends = (
-        LightGCN.fit(of, 1, epochs=4, **options),
-        LightGCN.fit(of, 1, epochs=4, start=half.weights, **options),
-    )
-    for name in LightGCN.tables:
-        one, other = (end.weights.tables[name] for end in ends)
-        assert one.tobytes() == other.tobytes()
 
 
 @pytest.mark.slow

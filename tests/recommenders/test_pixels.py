@@ -11,7 +11,6 @@ import classify_extract_attack
 import rec_generator
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
-from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.tables import read_top_k
@@ -27,6 +26,7 @@ from src.recommenders.hyperparameters import NetworkHyperparameters
 from src.recommenders.pixels import read_pixels
 from src.recommenders.read_out import load_recommender
 from tests.scripts import run_script
+from tests.small_shops import write_data
 
 N_USERS, N_ITEMS, SIDE = 5, 8, 6
 ATTACKED = "fgsm_1_0_eps8.0_linf"
@@ -49,13 +49,10 @@ def layout(tmp_path) -> Layout:
     rng = np.random.default_rng(0)
     has = rng.random((N_USERS, N_ITEMS)) < 0.4
     has[:, 0], has[:, 1] = True, False
-    layout.data.mkdir(parents=True)
-    np.savetxt(layout.training_set, np.argwhere(has), "%d", "\t")
-    np.savetxt(layout.test_set, [(user, 1) for user in range(N_USERS)], "%d", "\t")
+    of = {name: rng.random((N_ITEMS, 4)) for name in ("original", ATTACKED)}
+    write_data(layout, np.argwhere(has), [(user, 1) for user in range(N_USERS)], features=of)
     write_images(layout.images, list(range(N_ITEMS)), "png")
     write_images(layout.data / ATTACKED / "images", [3], "tiff")
-    for name in ("original", ATTACKED):
-        write_features(layout.data / name / "features.npy", rng.random((N_ITEMS, 4)))
     classes = layout.classes(Experiment())
     classes.write_text("")
     recorded = RecordedExtractor("none", "", 0, "fp32")

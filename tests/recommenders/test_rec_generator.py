@@ -29,7 +29,9 @@ from src.recommenders import fitting
 from src.recommenders.command import add_recommender_options, run_of, training_command
 from src.recommenders.models import plain_run
 from src.recommenders.registry import RECOMMENDERS
+from tests.folders import contents
 from tests.scripts import run_script
+from tests.small_shops import write_data
 
 ROOT = Path(__file__).parents[2]
 N_USERS, N_ITEMS, N_FEATURES = 24, 16, 8
@@ -50,14 +52,8 @@ def layout(tmp_path) -> Layout:
     has[:, 0], has[:, 1] = True, False
     test = np.stack([np.arange(N_USERS), np.where(has[:, 2], 1, 2)], 1)
     features = rng.random((N_ITEMS, N_FEATURES)).astype(np.float32)
-    for name, shift in (("original", 0), (ATTACKED, 1)):
-        (layout.data / name).mkdir(parents=True)
-        write_features(
-            layout.data / name / "features.npy", features + shift * np.eye(*features.shape)
-        )
-    write_pairs(layout.training_set, np.argwhere(has))
-    write_pairs(layout.test_set, test)
-    return layout
+    of = {"original": features, ATTACKED: features + np.eye(*features.shape)}
+    return write_data(layout, np.argwhere(has), test, features=of)
 
 
 @pytest.fixture
@@ -74,11 +70,7 @@ def generate(layout):
 
 def files(folder: Path) -> dict[str, bytes]:
     """Return all artifacts below a folder without the records, which contain the command."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and "manifest" not in path.name
-    }
+    return contents(folder, without=("manifest.json",))
 
 
 def results(layout: Layout) -> dict[str, bytes]:

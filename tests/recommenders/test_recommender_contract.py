@@ -115,6 +115,22 @@ def test_the_same_data_and_seed_give_the_same_bytes(kind, form, tmp_path):
     assert all(first[name].tobytes() == second[name].tobytes() for name in first)
 
 
+@pytest.mark.parametrize(
+    ("kind", "form"), [case for case in CASES if issubclass(case.values[0], FactorModel)]
+)
+def test_a_continued_training_ends_at_the_same_bytes(kind, form):
+    data = data_of(kind)
+    options = options_of(kind, form, data, 0) | {"epochs": 3}
+    begun = fitted(kind, form)
+    ends = (
+        kind.fit(data, 0, **options),
+        kind.fit(data, 0, **options | {"start": begun.weights}),
+    )
+    for name in begun.weights.tables:
+        one, other = (end.weights.tables[name] for end in ends)
+        assert one.tobytes() == other.tobytes()
+
+
 @pytest.mark.parametrize(("kind", "form"), CASES)
 def test_what_is_saved_recommends_the_same_after_loading(kind, form, tmp_path):
     saved, data = fitted(kind, form), data_of(kind)

@@ -10,15 +10,14 @@ import pytest
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
-from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import read_record
-from src.artifacts.tables import write_pairs
 from src.cli import add_fidelity_option
 from src.recommenders.command import add_recommender_options, run_of, training_command
 from src.recommenders.grid import Grid
 from src.recommenders.hyperparameters import Hyperparameters
 from tests.scripts import run_script
+from tests.small_shops import write_data
 
 N_USERS, N_ITEMS, N_FEATURES = 24, 16, 8
 ATTACKED = "pgd_1_2_eps4.0_eps_it4.0_nb_it10_linf"
@@ -35,13 +34,9 @@ def layout(tmp_path) -> Layout:
     has = rng.random((N_USERS, N_ITEMS)) < 0.4
     has[:, 0], has[:, 1:3] = True, False
     features = rng.random((N_ITEMS, N_FEATURES)).astype(np.float32)
-    for name in ("original", ATTACKED):
-        (layout.data / name).mkdir(parents=True)
-        write_features(layout.data / name / "features.npy", features)
-    write_pairs(layout.training_set, np.argwhere(has))
-    for path, item in ((layout.test_set, 1), (layout.validation_set, 2)):
-        write_pairs(path, np.stack([np.arange(N_USERS), np.full(N_USERS, item)], 1))
-    return layout
+    held_out = [np.stack([np.arange(N_USERS), np.full(N_USERS, item)], 1) for item in (1, 2)]
+    of = dict.fromkeys(("original", ATTACKED), features)
+    return write_data(layout, np.argwhere(has), *held_out, features=of)
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """The report's section on how far attacks push items: what stands in it is what the table says."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from src.artifacts.layout import Layout
-from src.measures.promotion import COLUMNS
 from src.report.promotion import promotion_section
+from tests.small_shops import write_promotion
 
 
 def row(
@@ -64,11 +63,7 @@ def section(tmp_path):
 
 
 def section_of(rows, root):
-    layout = Layout("shop", root)
-    path = layout.result("promotion.tsv")
-    path.parent.mkdir(parents=True)
-    pd.DataFrame(rows).reindex(columns=list(COLUMNS)).to_csv(path, sep="\t", index=False)
-    return promotion_section(layout, "promotion", "Promotion")
+    return promotion_section(write_promotion(root, rows), "promotion", "Promotion")
 
 
 def test_a_defended_extractor_has_a_line_by_what_the_attacker_knows(tmp_path):

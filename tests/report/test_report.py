@@ -22,7 +22,7 @@ from src.artifacts.experiments import Experiment, Run
 from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
-from src.artifacts.tables import TestRanks, TopK, write_test_ranks, write_top_k
+from src.artifacts.tables import write_table
 from src.measures.comparison import comparisons_of
 from src.measures.runs import list_runs
 from src.measures.summary import summarise
@@ -34,6 +34,7 @@ from src.report.plots import Curve, Plot, draw_curves, styles_of
 from src.report.study import Study
 from src.report.tables import Table
 from tests.scripts import run_script
+from tests.small_shops import write_run
 
 N_ITEMS, N_USERS, TOP = 12, 8, 4
 NUMBERS = np.repeat([7, 8, 9], 4)
@@ -104,7 +105,7 @@ def write_images(layout, name, hits=(9, 9, 9, 7)):
     features[:4, 0] = [1, 1, 2, 2]
     write_features(layout.features(experiment), features)
     rows = {"image": ATTACKED, "success": 1, "linf": [1.0, 2, 3, 4], "l2": [1.0, 2, 3, 4]}
-    pd.DataFrame(rows).to_csv(layout.attack_report(experiment), sep="\t", index=False)
+    write_table(layout.attack_report(experiment), pd.DataFrame(rows))
     manifest = Manifest.of("classify_extract_attack", {"resize": 0, "seed": 0}, [])
     manifest.write([layout.classes(experiment)])
 
@@ -118,14 +119,7 @@ def write_lists(layout, name, hits, seed=0, protocol="retrained"):
     """Write lists in which user u gets ``hits[u]`` items 0, 1, ... of class 7 first, then class 8."""
     run = Run(Experiment.parse(name), "VBPR", 10, TOP, seed, protocol)
     items = np.array([[*range(n), *range(4, 8 - n)] for n in hits])
-    (layout.recommendations_dir / "test_ranks").mkdir(parents=True, exist_ok=True)
-    write_top_k(
-        layout.recommendations(run), TopK(items, np.tile(np.arange(TOP, 0, -1.0), (N_USERS, 1)))
-    )
-    users = np.arange(N_USERS)
-    write_test_ranks(
-        layout.test_ranks(run), TestRanks(users, users, np.asarray(hits), np.full(N_USERS, 10))
-    )
+    write_run(layout, run, items, hits)
     return run
 
 

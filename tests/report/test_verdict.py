@@ -1,13 +1,11 @@
 """Verdict of the report: its sentences say what net effects and verdicts say, and no more."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from src.artifacts.layout import Layout
-from src.measures.promotion import COLUMNS
 from src.report.study import Study
 from src.report.verdict import overview, reached, verdict_section
+from tests.small_shops import write_promotion
 
 
 def row(net, *, extractor="original", eps=8.0, objective="rank", threat="white_box", **other):
@@ -26,15 +24,7 @@ def row(net, *, extractor="original", eps=8.0, objective="rank", threat="white_b
 @pytest.fixture
 def study(tmp_path):
     """Return a function that makes a study of promotion rows."""
-
-    def make(*rows):
-        layout = Layout("shop", tmp_path)
-        path = layout.result("promotion.tsv")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows).reindex(columns=list(COLUMNS)).to_csv(path, sep="\t", index=False)
-        return Study(layout, 20, (), ())
-
-    return make
+    return lambda *rows: Study(write_promotion(tmp_path, rows), 20, (), ())
 
 
 def said(study):

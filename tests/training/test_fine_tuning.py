@@ -12,9 +12,7 @@ from PIL import Image
 from torch import nn
 
 from src.artifacts.experiments import Experiment, Run
-from src.artifacts.features import write_features
 from src.artifacts.layout import Layout
-from src.artifacts.tables import write_pairs
 from src.datasets.image_set import ImageSet
 from src.defences.unet import UNet, load_denoiser
 from src.extractors.checkpoints import load_extractor, save_extractor
@@ -32,6 +30,7 @@ from src.training.starts import CleanedImages
 from src.training.steps import State, perturbed_views, train_step
 from tests.image_sets import image_set
 from tests.scripts import run_script
+from tests.small_shops import write_data
 
 EPS = 16 / 255
 
@@ -292,10 +291,8 @@ def sell(n_features: int) -> None:
     layout, rng = Layout("shop"), np.random.default_rng(0)
     shutil.copytree("photos", layout.images)
     pairs = np.stack([np.arange(6), np.arange(6)], axis=1)
-    write_pairs(layout.training_set, pairs)
-    write_pairs(layout.test_set, pairs + np.array([0, 1]))
     features = rng.random((8, n_features), dtype=np.float32)
-    write_features(layout.features(Experiment()), features)
+    write_data(layout, pairs, pairs + np.array([0, 1]), features={"original": features})
     shapes, options = ((6, 2), (8, 2), (n_features, 2)), Hyperparameters(factors=2)
     path = layout.weights(Run(Experiment(), "VBPR", 1))
     path.parent.mkdir(parents=True)

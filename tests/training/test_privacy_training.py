@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from src.artifacts.errors import UserError
 from src.cli import Parser
-from src.datasets.image_set import ImageSet
 from src.extractors.extractor import Extractor
 from src.training import loop
 from src.training.accuracy import accuracy
@@ -21,7 +20,7 @@ from src.training.options import CONSERVATIVE, Job, job_of
 from src.training.pictures import AUGMENTATIONS, PADDED, parse_augmentation
 from src.training.recipes import RECIPES
 from src.training.sources import hold_out
-from tests.image_sets import image_set
+from tests.image_sets import colour_pictures
 
 POLICY = "ats:3-1-7+43-18-18"
 MODES = (*AUGMENTATIONS, POLICY)
@@ -35,14 +34,6 @@ def tiny_classifier() -> Extractor:
     torch.manual_seed(0)
     layers = (nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
     return Extractor(nn.Sequential(*layers, nn.Flatten(), nn.Linear(4, 3)), ["r", "g", "b"], "5")
-
-
-def colour_pictures() -> ImageSet:
-    """Draw 96 noisy pictures whose colour channel shows the category."""
-    pixels = torch.randint(0, 120, (96, 3, 16, 16), generator=seeded())
-    categories = torch.arange(96) % 3
-    pixels[torch.arange(96), categories] += 60
-    return image_set(pixels, categories, ("red", "green", "blue"))
 
 
 def job(*arguments: str) -> Job:

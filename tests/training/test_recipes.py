@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from torch import distributed, nn
 from torch.nn import functional
 
@@ -34,6 +33,7 @@ from src.training.recipes import RECIPES, Mix, altered, hardness_manipulation, p
 from src.training.steps import State, perturbed_views, set_mode, train_step
 from src.training.terms import barlow_twins, intraclass_structure
 from tests.image_sets import image_set
+from tests.pictures import write_labelled
 from tests.scripts import run_script
 
 EPS, STEP = 16 / 255, 4 / 255
@@ -531,14 +531,7 @@ def test_budgets_are_the_published_ones_unless_told_otherwise():
 @pytest.fixture
 def on_disk(tmp_path) -> Path:
     """Folder of pictures of four categories with its table."""
-    pictures = coloured_pictures(40)
-    (tmp_path / "images").mkdir()
-    lines = ["item,category,label"]
-    for item, category in enumerate(pictures.classes):
-        image = Image.fromarray(pictures.image(item)).resize((28, 28))
-        image.save(tmp_path / "images" / f"{item}.png")
-        lines.append(f"{item},{category},{pictures.labels[category]}")
-    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    write_labelled(tmp_path, coloured_pictures(40), side=28)
     return tmp_path
 
 

@@ -6,12 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from src.artifacts.errors import UserError
 from src.attacks.registry import FGSM
-from src.datasets.image_set import ImageSet
 from src.datasets.labelled_folder import open_labelled_folder
 from src.extractors.checkpoints import load_extractor
 from src.extractors.extractor import Extractor
@@ -24,7 +22,8 @@ from src.training.pictures import Augmentation, flip_and_shift, read_pixels
 from src.training.recipes import RECIPES, altered
 from src.training.sources import choose_pictures, hold_out
 from src.training.steps import State, train_step
-from tests.image_sets import image_set, tensors
+from tests.image_sets import colour_pictures, tensors
+from tests.pictures import write_labelled
 from tests.scripts import run_script
 
 EPS = 4 / 255
@@ -51,15 +50,6 @@ def tiny_classifier(n_classes: int = 3) -> Extractor:
     layers = (nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
     network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4, n_classes))
     return Extractor(network, [f"kind {number}" for number in range(n_classes)], "5")
-
-
-def colour_pictures(n: int = 96, size: int = 16) -> ImageSet:
-    """Draw noisy pictures whose colour channel shows the category."""
-    generator = torch.Generator().manual_seed(0)
-    categories = torch.arange(n) % 3
-    pixels = torch.randint(0, 120, (n, 3, size, size), generator=generator)
-    pixels[torch.arange(n), categories] += 60
-    return image_set(pixels, categories, ("red", "green", "blue"))
 
 
 def test_free_at_is_the_algorithm_of_the_paper():
@@ -223,13 +213,7 @@ def test_split_is_a_partition():
 
 @pytest.fixture
 def pictures_on_disk(tmp_path) -> Path:
-    pictures = colour_pictures(60)
-    (tmp_path / "images").mkdir()
-    lines = ["item,category,label"]
-    for item, category in enumerate(pictures.classes):
-        Image.fromarray(pictures.image(item)).save(tmp_path / "images" / f"{item}.png")
-        lines.append(f"{item},{category},{pictures.labels[category]}")
-    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    write_labelled(tmp_path, colour_pictures(60), side=16)
     return tmp_path
 
 

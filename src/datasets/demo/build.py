@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from src.artifacts.errors import UserError
 from src.artifacts.images import write_image
+from src.artifacts.item_classes import write_item_categories
 from src.artifacts.layout import Layout
 from src.artifacts.progress import progress_bar
 from src.artifacts.tables import write_pairs
@@ -77,7 +77,7 @@ def write_demo(layout: Layout, demo: Demo) -> None:
         path = layout.images / f"{item}.jpg"
         write_image(path, picture, "jpeg", quality=95, subsampling=0)
         looks.append(look)
-    _write_categories(layout.item_categories, categories)
+    write_item_categories(layout.item_categories, categories, LABELS)
     random = np.random.default_rng([demo.seed, _USERS])
     train, test = choose(utilities(categories, looks, demo.users, random), random)
     write_pairs(layout.training_set, train)
@@ -104,10 +104,4 @@ def _write_training_pictures(folder: Path, demo: Demo) -> None:
         random = np.random.default_rng([demo.seed, _TRAINING, picture_id])
         picture, _ = draw_product(int(category), demo.size, random)
         picture.save(folder / "images" / f"{picture_id}.png")
-    _write_categories(folder / "labels.csv", categories)
-
-
-def _write_categories(path: Path, categories: np.ndarray) -> None:
-    labels = [LABELS[category] for category in categories]
-    frame = pd.DataFrame({"item": range(len(categories)), "category": categories, "label": labels})
-    frame.to_csv(path, index=False)
+    write_item_categories(folder / "labels.csv", categories, LABELS)
