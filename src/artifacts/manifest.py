@@ -146,7 +146,7 @@ def _names_of(inputs: Iterable[Path]) -> dict[str, Path]:
 
 
 def record_path(output: Path) -> Path:
-    """Where the manifest of ``output`` stands: ``classes.csv`` -> ``classes.csv.manifest.json``."""
+    """Return the path of the manifest of ``output``: ``classes.csv`` -> ``classes.csv.manifest.json``."""
     return output.with_name(f"{output.name}{RECORD_SUFFIX}")
 
 

@@ -27,7 +27,7 @@ def apgd(
     order: float,
     random_start: bool,
 ) -> Tensor:
-    """``steps`` steps within the ball of ``eps``; each image's best point by ``goal.achieved``.
+    """Take ``steps`` steps in the ball of ``eps``; return each image's best point by ``goal.achieved``.
 
     A step begins at 2 eps and is halved at checkpoints where the goal's value has stopped falling; the
     image goes on from the point of its lowest value then. Each image has its own steps. Costs ``steps``
@@ -100,7 +100,7 @@ def noisy(images: Tensor, eps: float) -> Tensor:
 
 
 def look(victim: Victim, points: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
-    """The goal's value (n,), what is achieved (n,), and the gradient of the value, at ``points``."""
+    """Return the goal's value (n,) at ``points``, what is achieved (n,), and the value's gradient."""
     points = points.detach().requires_grad_()
     prediction = victim(points)
     value = goal(prediction)
