@@ -22,7 +22,7 @@ fail() { echo "error: $*" >&2; exit 2; }
 
 find_python() {
     local candidate
-    for candidate in "${PYTHON:-.venv/bin/python}" python3.12 python3.11 python3; do
+    for candidate in "${PYTHON:-.venv/bin/python}" python3.12 python3.11 python3.13 python3; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             echo "$candidate"
             return

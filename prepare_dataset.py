@@ -60,14 +60,15 @@ def parse_options() -> argparse.Namespace:
     amazon = sources.add_parser(
         "amazon",
         help="review and metadata files of McAuley's group",
-        description="From the files of the 2014, 2018 or 2023 edition, gzipped or not, a record a line.",
+        description="Read files of the 2014, 2018 or 2023 edition: one record a line, gzipped or not.",
     )
     add_common_options(amazon, dataset="amazon_men", gpu=None)
     amazon.add_argument("--reviews", type=Path, required=True, help="reviews, .json or .json.gz")
     amazon.add_argument("--metadata", type=Path, required=True, help="products, .json or .json.gz")
     amazon.add_argument(
         "--category",
-        help="from the top, joined by '/' (default: that of amazon_men or amazon_women)",
+        help="names of the category from the root, joined by '/' (default: that of amazon_men "
+        "or amazon_women)",
     )
     add_rating_option(amazon)
     add_raw_options(amazon)

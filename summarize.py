@@ -72,8 +72,8 @@ def parse_options() -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="ORIGIN:TARGET",
-        help="pairs of classes: attacks on several of them have rows over these together, too, which are "
-        "then the tests",
+        help="pairs of classes; attacks on several pairs also get rows over all of them, and only "
+        "these rows are tested",
     )
     parser.add_argument(
         "--placebos",
@@ -109,26 +109,28 @@ def _add_other_tables(parser: Parser) -> None:
         "--robust_accuracy",
         type=Path,
         metavar="TABLE",
-        help="instead: means over the seeds of such a table (audits.robustness --compare), written "
-        "beside it as <name>_summary.tsv",
+        help="only write means over the seeds of a table of audits.robustness --compare, beside it as "
+        "<name>_summary.tsv",
     )
     parser.add_argument(
-        "--baseline", metavar="RECIPE", help="of --robust_accuracy: differences to it, seed by seed"
+        "--baseline",
+        metavar="RECIPE",
+        help="--robust_accuracy: also write differences to this recipe, seed by seed",
     )
     parser.add_argument(
         "--embedders",
         type=Path,
         nargs=2,
         metavar=("TABLE", "OUT"),
-        help="instead: means over the seeds of such a table (audits.rankings --compare)",
+        help="only write means over the seeds of a table of audits.rankings --compare",
     )
     parser.add_argument(
         "--leaks",
         type=Path,
         nargs="+",
         metavar="TABLE",
-        help="instead: rank the conditions of such tables (audits.images score --attacked), one for each "
-        "training of the networks, by each metric, those that leak most first; the last is written",
+        help="only rank conditions, those that leak most first: tables of audits.images score "
+        "--attacked, one for each training of the networks, and last the table to write",
     )
 
 

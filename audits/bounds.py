@@ -50,10 +50,10 @@ def parse_options() -> argparse.Namespace:
     group.add_argument(
         "--sigma",
         type=float,
-        help="of smoothing: deviation of the noise, 1 being white (default: 0.25)",
+        help="smoothing: deviation of the noise, 1 being white (default: 0.25)",
     )
     group.add_argument(
-        "--n", type=positive, help="of smoothing: noisy copies of an image (default: 1000)"
+        "--n", type=positive, help="smoothing: number of noisy copies of an image (default: 1000)"
     )
     group.add_argument("--k", type=positive, default=20, help="length of the lists")
     add_out_option(group, "bounds")

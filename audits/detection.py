@@ -48,8 +48,10 @@ def parse_options() -> argparse.Namespace:
         default=[],
         help="recommenders, trained on the clean features, whose lists the images change (default: none)",
     )
-    parser.add_argument("--epochs", "--epoch", type=positive, default=4000, help="their epochs")
-    parser.add_argument("--seed", type=int, default=0, help="their seed")
+    parser.add_argument(
+        "--epochs", "--epoch", type=positive, default=4000, help="epochs of --model"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of --model")
     parser.add_argument("--k", type=positive, default=20, help="length of the lists")
     add_extractor_options(parser)
     add_preprocess_option(parser)

@@ -48,13 +48,19 @@ def parse_options() -> argparse.Namespace:
         type=Path,
         required=True,
         metavar="DIR",
-        help="<item id>.tiff or .png of all items of the suite; its name is that of the attack",
+        help="folder of <item id>.tiff or .png of all items of the suite, named like the attack",
     )
-    submit.add_argument("--eps", type=float, help="their budget (default: the suite's largest)")
+    submit.add_argument(
+        "--eps", type=float, help="budget of the images (default: the suite's largest)"
+    )
     _add_catalogue_options(submit)
     page = verb("page", "write docs/leaderboard.md from leaderboard/results/")
     page.add_argument(
-        "--catalogue", nargs="*", default=[], metavar="DATASET", help="(default: all)"
+        "--catalogue",
+        nargs="*",
+        default=[],
+        metavar="DATASET",
+        help="data sets to show (default: all)",
     )
     page.add_argument("--out", type=Path, default=Path("docs/leaderboard.md"), help="the page")
     page.add_argument("--table", type=Path, metavar="FILE", help="write all rows to a TSV file too")
@@ -71,7 +77,7 @@ def _add_catalogue_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="what the file of the catalogue, if there is one, says otherwise: arch=resnet18, ...",
+        help="entries in place of those in the file of the catalogue: arch=resnet18, ...",
     )
     parser.add_argument(
         "--suite",

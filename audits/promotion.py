@@ -22,8 +22,10 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--model", nargs="+", default=["VBPR"], help="recommenders, trained on the clean features"
     )
-    parser.add_argument("--epochs", "--epoch", type=positive, default=4000, help="their epochs")
-    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="their seeds")
+    parser.add_argument(
+        "--epochs", "--epoch", type=positive, default=4000, help="epochs of --model"
+    )
+    parser.add_argument("--seed", type=int, nargs="+", default=[0], help="seeds of --model")
     parser.add_argument(
         "--options",
         nargs="+",

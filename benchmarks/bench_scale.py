@@ -232,7 +232,9 @@ def main() -> None:
     names = ("read", "epoch", "ranks", "lists", "delta")
     parser.add_argument("--what", nargs="+", choices=names, default=list(names))
     parser.add_argument("--gpu", type=int, default=-1, help="CUDA device; -1 is the CPU")
-    parser.add_argument("--share", type=share_of_users, default=1.0, help="of the users ranked")
+    parser.add_argument(
+        "--share", type=share_of_users, default=1.0, help="share of the users that are ranked"
+    )
     parser.add_argument(
         "--table", type=Path, help="TSV to add to; an SVG beside it shows all of it"
     )

@@ -13,14 +13,14 @@
 # class that is recommended least has to look like the one that is recommended most, among classes of ten items.
 #
 # The undefended network (resnet50 with ImageNet weights at 224 pixels, or A with the weights FILE at the size
-# that it records or --resize says) stands beside JPEG of quality 75 in front of it and a copy that FARE
-# fine-tunes on DIR; --quick leaves out this copy. Within 8/255, all items of O (or --items so many) are changed
+# that it records or --resize says) is compared with JPEG of quality 75 in front of it and with a copy that FARE
+# fine-tunes on DIR; --quick leaves out this copy. Within 8/255, all items of O (or --items of them) are changed
 # by noise, by an attack on the class and by one on the ranks of VBPR, both of which know the defence. full is
-# for a GPU and also retrains the recommenders on what was attacked. small is for a CPU: it tunes briefly, on at
-# most 500 photos, which says little of a full tuning. 300 photos and squeezenet1_1 took 7 minutes of one core;
-# resnet50 computes ten times as much. Before the first job, in a dry run too, the input is checked and data/N/
-# made. It leaves results/N/summary.tsv, results/N/promotion.tsv and results/N/report.html, which opens with a
-# verdict. The study is reproduce/studies/catalogue.yaml.
+# for a GPU and also retrains the recommenders on the attacked images. small is for a CPU: it tunes briefly, on
+# at most 500 photos, which says little of a full tuning. 300 photos and squeezenet1_1 took 7 minutes of one
+# core; resnet50 computes ten times as much. Before the first job, in a dry run too, the input is checked and
+# data/N/ made. It leaves results/N/summary.tsv, results/N/promotion.tsv and results/N/report.html, which opens
+# with a verdict. The study is reproduce/studies/catalogue.yaml.
 set -euo pipefail
 source "$(dirname "$0")/options.sh"
 

@@ -10,7 +10,7 @@
 # for class O so many are attacked; T is the class that the class attack is after, by default the most
 # recommended one. Attacks on lists are after VBPR (and on the largest eps after AMR too) and take 100 steps
 # (full), or 30 on the CPU (small). It leaves data/N/, results/N/promotion.tsv and results/N/report.html. What
-# it runs stands in reproduce/studies/promotion.yaml.
+# it runs is reproduce/studies/promotion.yaml.
 #
 # The attacker knows everything; the other seeds of the recommender rank what was attacked on the first one,
 # and recommenders are retrained on the attacked images. On the largest eps he may also know less:

@@ -226,8 +226,8 @@ def add_trainings_option(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="DATASET",
-        help="data sets with the same runs on other trainings of the extractors: effects and their "
-        "intervals are over all of them, and only then is there a verdict",
+        help="data sets with the same runs on other trainings of the extractors: effects, intervals "
+        "and verdicts are over all of them",
     )
 
 

@@ -361,7 +361,7 @@ rule attack_rankings:
         "{AUDIT}rankings {params.options} --out {output[0]} > {log} 2>&1"
 
 
-# Proofs come after the attacks, which stand beside them and must not exceed them.
+# Bounds are proven after the attacks, which are in the same table and must not exceed them.
 rule bounds:
     input:
         INTERACTIONS,

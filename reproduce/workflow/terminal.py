@@ -19,7 +19,7 @@ PREAMBLE = (
     "Provided ",
     "Rules claiming",
 )
-"""Beginnings of Snakemake's records about itself, of which no user needs any."""
+"""Beginnings of Snakemake's records about itself, which users do not need."""
 REPEATED = (
     "RuleException",
     "Cannot restore",

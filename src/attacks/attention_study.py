@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 ROUNDS = 6
 STEPS = 10
 STEP = 1 / 6
-"""Of the search for the smallest budget: a PGD step as a part of its budget, as in stage 3."""
+"""Length of a PGD step as a part of its budget, in the search for the smallest budget, as in stage 3."""
 
 
 @dataclass(frozen=True)

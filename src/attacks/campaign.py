@@ -45,7 +45,7 @@ from src.recommenders.buyers import Buyers
 
 IMAGES = "images"
 OUTPUTS = ("classes.csv", "features.npy", "attack.tsv", IMAGES)
-"""What an attacked experiment consists of, in its folder."""
+"""Names of the files and folders of an attacked experiment."""
 
 
 _WRITERS = 2

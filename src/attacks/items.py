@@ -92,8 +92,8 @@ def add_items_options(group: argparse._ArgumentGroup) -> None:
         "--items",
         default="class",
         metavar="WHICH",
-        help="attacked items: class (all that the origin class has), class:N (N of them, drawn), "
-        "random:N (of the whole catalogue), or a file of ids, one a line",
+        help="attacked items: class (all items of the origin class), class:N (N random ones of them), "
+        "random:N (N random ones of the catalogue), or a file of ids, one a line",
     )
     group.add_argument(
         "--popularity",

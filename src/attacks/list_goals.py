@@ -149,12 +149,12 @@ def _filled_up(buyers: Buyers, values: np.ndarray) -> Tensor:
 
 @dataclass(frozen=True)
 class ListGoal(_Tensors):
-    """Raise what N items' images are worth to the users whom they reach; subclasses say how.
+    """Goal of an attack on lists: to raise N items in the lists of the users whom their images reach.
 
-    They are the users who may be shown the item. For a recommender whose users read the images of their
-    own items they are the item's buyers, who shall be shown a target item. Whatever the objective is,
-    images are compared by exposure: the share of these users whose K best hold the item, or the target,
-    when the image alone is changed.
+    Subclasses say what is raised. The users are those who may be shown the item. For a recommender
+    whose users read the images of their own items they are the item's buyers, who shall be shown a
+    target item. Whatever the objective is, images are compared by exposure: the share of these
+    users whose K best hold the item, or the target, when the image alone is changed.
     """
 
     scored: OwnScores | TargetScores
@@ -201,7 +201,7 @@ class ListGoal(_Tensors):
         raise NotImplementedError
 
     def exposure(self, prediction: Prediction) -> Tensor:
-        """Return the share (N,) of the users whom the image reaches whose K best hold what is pushed."""
+        """Return the share (N,) of the reached users whose K best hold the item, or the target item."""
         return self._shown(*self.scored(prediction.features))
 
     def _shown(self, scores: Tensor, thresholds: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from src.attacks.attack import Box
 from src.extractors.device import generator_on
 
 Objective = Callable[[Tensor], Tensor]
-"""Images (N, ...) -> what is to be made small, (N,) or a scalar. Images must not meet each other's
-gradient, or their perturbations depend on the batch they are in."""
+"""Function of images (N, ...) whose value, (N,) or a scalar, is minimised. An image must not meet
+another's gradient, or its perturbation depends on the batch that it is in."""
 
 _TINY = 1e-12
 

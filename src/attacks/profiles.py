@@ -16,7 +16,7 @@ SIGNED = ("CA", "QA", "SPQA")
 """Kinds that raise (+) or lower (-) something."""
 UNSIGNED = ("TMA", "ES", "LTM", "GTM", "GTT", "FOA")
 SIZED = (*SIGNED, "FOA")
-"""Kinds about as many queries (W) or candidates (M) as one likes."""
+"""Kinds of attacks whose number of queries (W) or candidates (M) is free."""
 STARTS = ("clean", "random")
 _LEVELS = 255
 

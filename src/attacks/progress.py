@@ -38,7 +38,7 @@ class Progress:
 
 
 class FollowedGoal:
-    """Goal of an attack on lists that keeps what it is asked about the whole batch.
+    """Goal of an attack on lists that records its values for the whole batch.
 
     Goals of some rows are not followed: they are those of probes.
     """

@@ -411,16 +411,16 @@ class SPSA(BudgetedAttack):
 class Search(BudgetedAttack):
     """An attack that asks for the value of its goal, and for neither slopes nor features.
 
-    In lists it asks at which places its items stand for ``accounts`` users, and is told nothing else of
-    the recommender. A query is one image whose value, or whose places for all accounts, it is told.
+    In lists it reads the places of its items for ``accounts`` users, and nothing else of the recommender.
+    A query is one image, and its answer is the value or the places for all accounts.
     """
 
     asks_places: ClassVar = True
     template: ClassVar = "eps{eps}_queries{queries}_l{norm}"
 
     norm: Norm = norm_option("inf")
-    queries: int = option(1000, "images that it may ask about for each image")
-    accounts: int = option(50, "users whose lists an --objective rank asks for its items' places")
+    queries: int = option(1000, "queries for each image")
+    accounts: int = option(50, "users in whose lists --objective rank reads the items' places")
 
     @property
     def draws(self) -> bool:

@@ -24,7 +24,7 @@ from src.defences.options import model_dir_of
 from src.recommenders.read_out import add_score_options, add_target_item_option
 
 KINDS: dict[str, type[Attack]] = {**ATTACKS, GIVEN: Given}
-"""All that stage 3 stores: attacks, and images that were attacked elsewhere."""
+"""Kinds of images that stage 3 stores: of its attacks, and images that were attacked elsewhere."""
 
 EOT_DRAWS = 10
 PENALTIES = (0.1, 1.0, 10.0, 100.0)
@@ -51,7 +51,7 @@ class AttackSettings:
     top_k: int = 20
     """Length of the lists that an attack on lists changes."""
     target_item: int | None = None
-    """Item that the buyers of the attacked items shall be shown; None where it is those themselves."""
+    """Item to show to the buyers of the attacked items; None if these are pushed themselves."""
     items: Items = field(default_factory=Items)
     restarts: int = 1
     seed: int = 0

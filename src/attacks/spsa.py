@@ -59,7 +59,7 @@ class _Recentred:
     """
 
     def __init__(self, victim: Victim, point: Tensor, goal: Goal | None) -> None:
-        """Use the ``goal`` of the one image at ``point``; None is a goal for its class."""
+        """Use the ``goal`` of the single image at ``point``; with None the goal is its class."""
         self._victim = victim
         self._goal = goal
         self._doubled = 2 * point

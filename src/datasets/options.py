@@ -37,7 +37,7 @@ def add_table_options(parser: argparse.ArgumentParser, *, without_core: str) -> 
     parser.add_argument(
         "--header",
         action="store_true",
-        help="the first line of a table names its columns by names that are not recognised",
+        help="skip the first line of a table, whose names of columns are not recognised",
     )
     parser.add_argument(
         "--core",
@@ -70,8 +70,8 @@ def add_split_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="share of the items, drawn at random, whose rows are all test rows; accuracy is then also "
-        "that of warm and of cold items",
+        help="share of the items, drawn at random, whose rows are all test rows; accuracy then has rows "
+        "of warm and of cold items too",
     )
     parser.add_argument(
         "--split_seed", type=int, default=0, help="seed of --split ratio and of --cold_items"

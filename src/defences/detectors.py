@@ -47,7 +47,7 @@ class Detector:
         return self.text.replace(":", "-").replace("=", "").replace(",", "-").replace("+", ".")
 
     def fitted(self, features: "Tensor") -> "Detector":
-        """Return the detector with what it must know of clean ``features`` (n, D)."""
+        """Return the detector after it has learnt from clean ``features`` (n, D)."""
         del features
         return self
 

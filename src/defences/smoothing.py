@@ -1,4 +1,4 @@
-"""Smoothing: predictions of noisy copies of images, and what they say together."""
+"""Smoothing: predictions of noisy copies of images, joined to one prediction."""
 
 from collections.abc import Callable, Iterator
 

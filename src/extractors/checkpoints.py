@@ -49,7 +49,7 @@ from src.extractors.zoo import (
 FORMAT = "var"
 SAFETENSORS = ".safetensors"
 _CONTAINERS = ("model", "state_dict")
-"""Where training code keeps the state dict: robustness (``model``; long ago and Free-AT
+"""Keys under which training code stores the state dict: robustness (``model``; long ago and Free-AT
 ``state_dict``)."""
 _BACKBONE = "backbone."
 """Prefix of the entries of an embedder's backbone."""

@@ -1,4 +1,4 @@
-"""Division of work among processes that ``torchrun`` has started, of which only the first prints.
+"""Division of work among processes that ``torchrun`` has started; only the first one prints.
 
 A process that ``torchrun`` has not started does not load torch for it.
 """

@@ -33,13 +33,13 @@ def add_train_options(parser: argparse.ArgumentParser) -> None:
         "--anchor",
         choices=("original", "any"),
         default="original",
-        help="original: reconstructions are compared with originals; any: each image with one of the "
-        "same folder, as published",
+        help="original: reconstructions are compared with originals; any: each image is compared with "
+        "one of its folder, as published",
     )
     parser.add_argument(
         "--psnr_weighted",
         action="store_true",
-        help="two positives and two negatives, of which the one of lower PSNR weighs more",
+        help="train on two positives and two negatives; of each two the image of lower PSNR weighs more",
     )
     parser.add_argument("--epochs", type=int, default=100, help="passes over the triplets")
     parser.add_argument("--batch", type=int, default=64, help="triplets in a step")
@@ -57,7 +57,7 @@ def add_scoring_option(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--published_scoring",
         action="store_true",
-        help="SemSim of features that are not scaled to length 1, as the published code does",
+        help="compare features that are not scaled to length 1, as the published code does",
     )
 
 

@@ -1,4 +1,4 @@
-"""Signs that an attack failed to optimise; what it measured is then no evaluation, but a lower bound.
+"""Signs that an attack failed to optimise; its result is then a lower bound and no evaluation.
 
 After Pintor et al., "Indicators of attack failure", NeurIPS 2022.
 """

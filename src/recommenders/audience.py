@@ -1,4 +1,4 @@
-"""What an attacker on lists knows of a recommender: how its users score the items that he changes."""
+"""Scores of the items that an attacker changes, which are all that he knows of a recommender."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ SAMPLED_USERS = 10_000
 
 @dataclass(frozen=True)
 class Audience:
-    """How u users score n items, as arrays: all that an attack needs of a recommender.
+    """Scores of n items by u users as arrays; an attack needs nothing else of a recommender.
 
     The score of item i for user v, when its features are f, is
     ``scores[i, v] + slopes[v] . (f - features[i])``; with ``unit``, f is first divided by its length.

@@ -107,9 +107,9 @@ class Buyers:
 
     @property
     def reach(self) -> np.ndarray:
-        """Share (n,) of each item's buyers to whom some image of it alone could show the target.
+        """Return the share (n,) of the buyers to whom some image of each item could show the target.
 
-        No attack does more, whatever its budget: all that an image moves is alpha. Exact at the knots.
+        No attack does more, whatever its budget, since an image changes only alpha. Exact at the knots.
         """
         scores = self.ends @ np.stack([1 - KNOTS, KNOTS])
         return self.means((scores > self.thresholds).any(axis=1))

@@ -99,8 +99,8 @@ def add_recommender_options(parser: argparse.ArgumentParser) -> None:
         "--negatives",
         type=positive,
         default=1,
-        help="uniform negatives of which a step takes the one that scores highest (dynamic negative "
-        "sampling); 1 is plain uniform sampling",
+        help="number of uniform negatives of which a step takes the one with the highest score (dynamic "
+        "negative sampling); 1 is plain uniform sampling",
     )
     parser.add_argument(
         "--features",

@@ -115,7 +115,7 @@ class Changed:
         return (of_all - trained) / self.audience
 
     def places(self, rows: np.ndarray, sample: np.ndarray) -> np.ndarray:
-        """At which place (1 is the first) each item stands for each user of ``sample``: (users, n).
+        """Return the place (1 is the first) of each item for each user of ``sample``: (users, n).
 
         float64; each item changes alone; NaN where the user has trained on the item. Equal scores count
         against it.

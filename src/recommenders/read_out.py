@@ -42,7 +42,7 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--score_options",
         metavar="TEXT",
-        help="--score_model whose name shows these options, such as lr0.05_eps0.1, or "
+        help="options that the name of --score_model shows, such as lr0.05_eps0.1, or "
         f"{PUBLISHED} (default: the only one there)",
     )
 
@@ -52,8 +52,8 @@ def add_target_item_option(parser: argparse._ActionsContainer) -> None:
         "--target_item",
         type=int,
         metavar="ID",
-        help="item that the buyers of the attacked items shall be shown, of a recommender whose users "
-        "read the images of their own items (ACF)",
+        help="item to show to the buyers of the attacked items, with a recommender whose users read the "
+        "images of the items that they have (ACF)",
     )
 
 

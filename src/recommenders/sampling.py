@@ -13,8 +13,8 @@ class TripleSampler:
     """Sampler of uniform negatives for every training pair, exact and without rejection.
 
     Candidates of a user are the ``candidate_items`` that the user does not have. Number these items
-    0..W-1. If a user's own items are p_0 < p_1 < ..., then before the r-th candidate stand as many of
-    them as satisfy p_k - k <= r, so the r-th candidate is item r + #{k: p_k - k <= r}. All users are
+    0..W-1. If a user's own items are p_0 < p_1 < ..., then the number of them before the r-th
+    candidate is #{k: p_k - k <= r}, and that candidate is item r + #{k: p_k - k <= r}. All users are
     counted in one binary search, over the keys user * (W + 1) + p_k - k.
     """
 

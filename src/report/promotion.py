@@ -231,7 +231,7 @@ def _curve(objective: str, rows: pd.DataFrame, style: dict) -> Curve:
 def _table(table: pd.DataFrame) -> Table:
     """Return the strongest attack of each aim within its largest budget, largest net effect first.
 
-    Attacks on all items together, what is left after retraining, come last.
+    Attacks on all items together, measured after retraining, come last.
     """
     attacks = of_all_items(table[table["objective"] != CONTROL])
     attacks = attacks[(attacks["scope"] == "one") | (attacks["threat"] == "retrained")]

@@ -20,7 +20,7 @@ _ORDER = (
     "classify_extract_attack", "evaluate_attack", "feature_loss", "evaluate_attention", "summarize",
 )  # fmt: skip
 OWN = "report"
-"""The stage that this is: no part of what it reports."""
+"""Name of this stage, which the report leaves out."""
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_fine_tuning(options: argparse.Namespace) -> None:
-    """Raise ``UserError`` for options of fine-tuning without what they belong to, or the reverse."""
+    """Raise ``UserError`` for options of fine-tuning without its recipe, or the reverse."""
     recipe, scored = options.recipe, options.score_model or options.weights
     if recipe in WITHOUT_LABELS and options.pretrained is None:
         raise UserError(f"--recipe {recipe} continues a trained network: --pretrained FILE")

@@ -35,7 +35,7 @@ def add_robustness_options(parser: Parser) -> None:
         "--part",
         choices=("test", "all"),
         default="test",
-        help="all: also the training images, for an .npz with x and y that is a test set as a whole",
+        help="all: also the training images, into which an .npz with x and y is split",
     )
     source.add_argument(
         "--max_images", type=int, help="number of random images, equal for every seed"

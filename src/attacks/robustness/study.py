@@ -1,4 +1,4 @@
-"""Trials on a network, of which finished ones are kept."""
+"""Trials of attacks on a network; finished trials are kept."""
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
