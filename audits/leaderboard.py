@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,12 +89,28 @@ def main() -> None:
 
 
 def add(options: argparse.Namespace) -> None:
-    from reproduce.workflow.leaderboard import FOLDER, Entry
+    from reproduce.workflow.leaderboard import (
+        FOLDER,
+        UNDEFENDED,
+        Entry,
+        Evaluation,
+        catalogue_names,
+        read_catalogue,
+        read_entry,
+        read_suite,
+    )
 
     entry = Entry.read(options.file)
     path = FOLDER / "entries" / f"{entry.name}.yaml"
     if path.exists():
-        raise UserError(f"{path} is there already: choose another name")
+        raise UserError(f"{path} is there already: delete it, or choose another name")
+    suite, undefended = read_suite("small", {}), read_entry(UNDEFENDED)
+    known = catalogue_names()
+    of_catalogues = (
+        Evaluation(entry, undefended, read_catalogue(name, {}), name, suite, "small")
+        for name in sorted(set(known).intersection(entry.datasets) or known)
+    )
+    _with_known_options(of_catalogues)
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(options.file, path)
     print(
@@ -135,8 +151,12 @@ def evaluations(options: argparse.Namespace) -> "list[Evaluation]":
         if options.names:
             raise UserError(f"{entry.name}: {reason}")
         print(f"left out: {entry.name}: {reason}", file=sys.stderr)
-    # A wrong option of any entry is found before the first one is attacked.
-    return [of for of in found if of.part or of.studies]
+    return _with_known_options(found)
+
+
+def _with_known_options(evaluations: "Iterable[Evaluation]") -> "list[Evaluation]":
+    """Return all ``evaluations``; ``UserError`` for an entry with an option that no stage has."""
+    return [of for of in evaluations if of.part or of.studies]
 
 
 def _pairs(option: str, words: list[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +64,8 @@ def evaluation(name: str, budget: str = "small", **catalogue: str) -> Evaluation
     [
         ({"speed": 3}, "speed: no such key"),
         ({"source": None}, "source: None is no text"),
-        ({"place": "in extractor"}, "place: 'in extractor', but what it holds is in front"),
-        ({"preprocess": "none"}, "place: 'in front', but what it holds is nowhere"),
+        ({"place": "in extractor"}, "place: 'in extractor': by its other keys it is 'in front'"),
+        ({"preprocess": "none"}, "place: 'in front': by its other keys it is 'nowhere'"),
         ({"name": "a b"}, "name 'a b' is not a plain name"),
         ({"recommender": {"name": "VBRP"}}, "recommender: no 'VBRP': choose from"),
         ({"recommender": {"name": "BPRMF"}}, "recommender: BPRMF reads no images"),
@@ -226,13 +226,32 @@ def refused(folder: Path, *words: str) -> str:
 
 
 def test_add_checks_an_entry_and_keeps_what_is_there(tmp_path):
-    assert "place: 'nowhere'" in refused(
-        tmp_path, "add", written(tmp_path, JPEG | {"place": "nowhere"})
-    )
-    assert not (tmp_path / "leaderboard").exists()
+    shutil.copytree(FOLDER, tmp_path / "leaderboard")
+    for wrong, message in (
+        ({"place": "nowhere"}, "place: 'nowhere'"),
+        (
+            {"preprocess": "jpg:quality=50"},
+            "mine: extractor: argument --preprocess: no defence 'jpg'",
+        ),
+        (
+            {"place": "in front and in recommender", "recommender": {"options": "--epsi 1"}},
+            "mine: recommender: options: unknown option --epsi (did you mean --eps?)",
+        ),
+    ):
+        assert message in refused(tmp_path, "add", written(tmp_path, JPEG | wrong))
+    assert "mine" not in entry_names(tmp_path / "leaderboard")
     assert run(tmp_path, "add", written(tmp_path, JPEG)).returncode == 0
     assert read_entry("mine", tmp_path / "leaderboard").preprocess == JPEG["preprocess"]
     assert "is there already" in refused(tmp_path, "add", tmp_path / "mine.yaml")
+
+
+def test_the_entry_that_the_page_prints_is_taken(tmp_path):
+    page = (ROOT / "docs" / "leaderboard.md").read_text()
+    (printed,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    entry = Entry.read(written(tmp_path, printed))
+    assert f"leaderboard evaluate undefended {entry.name} " in page
+    keys = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]+`) \|", page, re.MULTILINE)))
+    assert set(keys) == {of.name for of in fields(Entry)}
 
 
 def test_verbs_without_what_they_need(tmp_path):
