@@ -74,7 +74,7 @@ def main() -> None:
     ks = chosen_ks(options)
 
     from src.measures.evaluation import CATEGORY_METRICS, Evaluation, evaluate
-    from src.measures.pairs import attack_command, reversed_pair, suggest_pairs
+    from src.measures.pairs import attack_command, few_items, reversed_pair, suggest_pairs
     from src.measures.runs import missing_classes, select_runs
     from src.measures.terminal import category_overview, measures_overview
 
@@ -86,6 +86,7 @@ def main() -> None:
             print(f"no CHR and nCDCG: they need {path} (stage 1, classify_extract.py)")
     k = SHOWN_K if SHOWN_K in ks else ks[-1]
     suggested: dict[str, None] = {}
+    reasons: dict[str, None] = {}
     for rec_run in runs:
         evaluation = Evaluation(layout, rec_run, ks)
         metrics = evaluation.possible_metrics if options.metric == "all" else (options.metric,)
@@ -104,7 +105,10 @@ def main() -> None:
             print(category_overview(table, k, origin))
             if rec_run.experiment.attack is None and metric == metrics[0]:
                 names = dict(zip(table["classId"], table["className"], strict=True))
-                for pair in suggest_pairs(table, k, options.min_items):
+                pairs = suggest_pairs(table, k, options.min_items)
+                if not pairs:
+                    reasons[few_items(table, options.min_items)] = None
+                for pair in pairs:
                     command = attack_command(layout, rec_run.experiment, *pair)
                     suggested[f"{command} # {names[pair[0]]}, to look like {names[pair[1]]}"] = None
         if rec_run.experiment.attack is not None and rec_run.protocol == "retrained":
@@ -115,6 +119,8 @@ def main() -> None:
     if suggested:
         print("least recommended classes with the most recommended, to attack next:")
         print(*(f"  {command}" for command in suggested), sep="\n")
+    elif reasons:
+        print(next(iter(reasons)))
     attacked = (rec_run.experiment for rec_run in runs if rec_run.experiment.attack)
     warnings = dict.fromkeys(reversed_pair(layout, experiment) for experiment in attacked)
     for warning in filter(None, warnings):
