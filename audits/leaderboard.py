@@ -171,6 +171,8 @@ def evaluate(options: argparse.Namespace) -> None:
     from src.measures.leaderboard import read_results, with_bounds, with_submissions
 
     found = evaluations(options)
+    for of in found:
+        _keep_standard_results(of)
     # The images of the undefended entry, which is the first of all, are shown to the others too.
     if found and found[0].entry.name != found[0].undefended.name:
         plain = found[0].of_undefended
@@ -191,6 +193,21 @@ def evaluate(options: argparse.Namespace) -> None:
                 table["seconds"] = max(seconds, recorded["seconds"].max())
         _write(table, path)
         print(said(of.entry.name, table))
+
+
+def _keep_standard_results(evaluation: "Evaluation") -> None:
+    """Raise ``UserError`` if a trial with other numbers would replace results of the suite itself."""
+    from src.measures.leaderboard import read_results
+
+    path = _results(evaluation)
+    if not evaluation.changed or not path.is_file():
+        return
+    recorded = read_results(path)["suite"].iloc[0]
+    if "=" not in recorded:  # a trial's label has its KEY=VALUE
+        raise UserError(
+            f"{path} holds results of the suite {recorded}, which this trial of {evaluation.label} would "
+            "replace: delete the file first, or leave out --suite"
+        )
 
 
 def said(name: str, table: "pd.DataFrame") -> str:

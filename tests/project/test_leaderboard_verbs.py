@@ -266,6 +266,19 @@ def test_verbs_without_what_they_need(tmp_path):
     assert "no results" in refused(tmp_path, "page")
 
 
+def test_a_trial_keeps_the_results_of_the_suite(tmp_path):
+    shutil.copytree(FOLDER, tmp_path / "leaderboard")
+    (tmp_path / "data" / "demo").mkdir(parents=True)
+    recorded = tmp_path / "leaderboard" / "results" / "demo" / "undefended.tsv"
+    before = recorded.read_bytes()
+    trial = ("evaluate", "undefended", "--catalogue", "demo", "--suite", "items=4")
+    assert re.search(
+        r"undefended\.tsv holds results of the suite \d+ small, which this trial of \d+ small items=4 ",
+        refused(tmp_path, *trial),
+    )
+    assert recorded.read_bytes() == before and not (tmp_path / "results").exists()
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> Path:
     """Folder with a tiny catalogue, on which two entries are evaluated under a suite of one attack."""
