@@ -135,13 +135,16 @@ def suggested_attacks(
     evaluation: "Evaluation", table: "pd.DataFrame", k: int, min_items: int
 ) -> list[str]:
     """Return commands that attack a class that is seldom recommended, to look like a frequent one."""
-    from src.measures.pairs import attack_command, suggest_pairs
+    from src.measures.pairs import attack_command, few_items, suggest_pairs
 
+    pairs = suggest_pairs(table, k, min_items)
+    if not pairs:
+        print(few_items(table, min_items))
     names = dict(zip(table["classId"], table["className"], strict=True))
     return [
         f"{attack_command(evaluation.layout, evaluation.run.experiment, *pair)} # {names[pair[0]]}, "
         f"to look like {names[pair[1]]}"
-        for pair in suggest_pairs(table, k, min_items)
+        for pair in pairs
     ]
 
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,12 +95,28 @@ def main() -> None:
 
 
 def add(options: argparse.Namespace) -> None:
-    from reproduce.workflow.leaderboard import FOLDER, Entry
+    from reproduce.workflow.leaderboard import (
+        FOLDER,
+        UNDEFENDED,
+        Entry,
+        Evaluation,
+        catalogue_names,
+        read_catalogue,
+        read_entry,
+        read_suite,
+    )
 
     entry = Entry.read(options.file)
     path = FOLDER / "entries" / f"{entry.name}.yaml"
     if path.exists():
-        raise UserError(f"{path} is there already: choose another name")
+        raise UserError(f"{path} is there already: delete it, or choose another name")
+    suite, undefended = read_suite("small", {}), read_entry(UNDEFENDED)
+    known = catalogue_names()
+    of_catalogues = (
+        Evaluation(entry, undefended, read_catalogue(name, {}), name, suite, "small")
+        for name in sorted(set(known).intersection(entry.datasets) or known)
+    )
+    _with_known_options(of_catalogues)
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(options.file, path)
     print(
@@ -141,8 +157,12 @@ def evaluations(options: argparse.Namespace) -> "list[Evaluation]":
         if options.names:
             raise UserError(f"{entry.name}: {reason}")
         print(f"left out: {entry.name}: {reason}", file=sys.stderr)
-    # A wrong option of any entry is found before the first one is attacked.
-    return [of for of in found if of.part or of.studies]
+    return _with_known_options(found)
+
+
+def _with_known_options(evaluations: "Iterable[Evaluation]") -> "list[Evaluation]":
+    """Return all ``evaluations``; ``UserError`` for an entry with an option that no stage has."""
+    return [of for of in evaluations if of.part or of.studies]
 
 
 def _pairs(option: str, words: list[str]) -> dict[str, str]:
@@ -157,6 +177,8 @@ def evaluate(options: argparse.Namespace) -> None:
     from src.measures.leaderboard import read_results, with_bounds, with_submissions
 
     found = evaluations(options)
+    for of in found:
+        _keep_standard_results(of)
     # The images of the undefended entry, which is the first of all, are shown to the others too.
     if found and found[0].entry.name != found[0].undefended.name:
         plain = found[0].of_undefended
@@ -177,6 +199,21 @@ def evaluate(options: argparse.Namespace) -> None:
                 table["seconds"] = max(seconds, recorded["seconds"].max())
         _write(table, path)
         print(said(of.entry.name, table))
+
+
+def _keep_standard_results(evaluation: "Evaluation") -> None:
+    """Raise ``UserError`` if a trial with other numbers would replace results of the suite itself."""
+    from src.measures.leaderboard import read_results
+
+    path = _results(evaluation)
+    if not evaluation.changed or not path.is_file():
+        return
+    recorded = read_results(path)["suite"].iloc[0]
+    if "=" not in recorded:  # a trial's label has its KEY=VALUE
+        raise UserError(
+            f"{path} holds results of the suite {recorded}, which this trial of {evaluation.label} would "
+            "replace: delete the file first, or leave out --suite"
+        )
 
 
 def said(name: str, table: "pd.DataFrame") -> str:

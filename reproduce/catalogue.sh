@@ -6,11 +6,12 @@
 #       [--budget full|small] [--seeds "0 1 2"] [--epochs 100] [--batch 512] [--lr 0.05] [--gpu N]
 #       [-- options of snakemake]
 #
-# DIR holds <item id>.jpg or .png. The interactions (orders, clicks) are a table with a header that names a user
-# and an item column, and if possible a time; each user's newest row is held out. --train FILE --test FILE are a
-# split of your own. --categories is a table of item and category: then the classes are the shop's own, and
-# O and T their names. Without it the classes are the network's, and O and T their numbers. Without O and T the
-# class that is recommended least has to look like the one that is recommended most, among classes of ten items.
+# DIR holds <item id>.jpg or .png. The interactions (orders, clicks) are a table in UTF-8 with a header such as
+# customer_id,product_id,date, the date like 2026-07-14 (it may be missing); each user's newest row is held out.
+# --train FILE --test FILE are a split of your own. --categories is a table of item and category: then the classes
+# are the shop's own, and O and T their names. Without it the classes are the network's, and O and T their numbers.
+# Without O and T the class that is recommended least has to look like the one that is recommended most, among
+# classes of ten items.
 #
 # The undefended network (resnet50 with ImageNet weights at 224 pixels, or A with the weights FILE at the size
 # that it records or --resize says) is compared with JPEG of quality 75 in front of it and with a copy that FARE

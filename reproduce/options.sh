@@ -94,7 +94,7 @@ is_dry() { [[ " ${SNAKEMAKE[*]} " =~ \ (-n|--dry-run|--dryrun)\  ]]; }
 # choose_pair STUDY OPTIONS...: the first pair that evaluate_rec.py with these options suggests for the clean
 # lists of a study, which are made for this.
 choose_pair() {
-    local study=$1 given=("${ENTRIES[@]}") suggested names
+    local study=$1 given=("${ENTRIES[@]}") said suggested names
     entry origin 0 && entry target 1 # nothing is attacked yet
     run_study "$study" clean_lists
     ENTRIES=("${given[@]}")
@@ -102,12 +102,12 @@ choose_pair() {
         echo "what is attacked is chosen once these lists are there: name it with --origin and --target"
         exit
     fi
-    suggested=$(
+    said=$(
         source reproduce/setup.sh requirements.txt
-        python evaluate_rec.py --metric chr "${@:2}" |
-            sed -n 's/.*--origin_class \([0-9]*\) --target_class \([0-9]*\) .*# \(.*\)/\1 \2 \3/p'
+        python evaluate_rec.py --metric chr "${@:2}"
     )
-    [ -n "$suggested" ] || fail "no two classes have enough items: name them with --origin and --target"
+    suggested=$(sed -n 's/.*--origin_class \([0-9]*\) --target_class \([0-9]*\) .*# \(.*\)/\1 \2 \3/p' <<<"$said")
+    [ -n "$suggested" ] || fail "$(tail -n 1 <<<"$said"): name two of them with --origin and --target"
     read -r OPTION[origin] OPTION[target] names <<<"$suggested" # the first of them
     echo "classes ${OPTION[origin]} and ${OPTION[target]} are attacked: $names"
 }

@@ -280,7 +280,9 @@ class Entry(Described):
         if self.deployed and self._where not in (FRONT, EXTRACTOR, f"{FRONT} and {EXTRACTOR}"):
             raise UserError(f"{place}deployed: it is for a defence {FRONT} or {EXTRACTOR} alone")
         if self.place != self._where:
-            raise UserError(f"{place}place: {self.place!r}, but what it holds is {self._where}")
+            raise UserError(
+                f"{place}place: {self.place!r}: by its other keys it is {self._where!r}"
+            )
 
     @property
     def network(self) -> Mapping[str, str]:
@@ -572,6 +574,11 @@ def entry_names(folder: Path = FOLDER) -> list[str]:
     """Return the names of all entries, the undefended one first."""
     names = sorted(path.stem for path in (folder / "entries").glob("*.yaml"))
     return sorted(names, key=lambda name: name != UNDEFENDED)
+
+
+def catalogue_names(folder: Path = FOLDER) -> list[str]:
+    """Return the names of the catalogues that have a file."""
+    return sorted(path.stem for path in (folder / "catalogues").glob("*.yaml"))
 
 
 def read_entry(name: str, folder: Path = FOLDER) -> Entry:

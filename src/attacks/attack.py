@@ -191,7 +191,8 @@ class Attack:
             raise UserError(f"--attack_type {kind} has --l {' or '.join(self.norms)}, not {norm}")
         if self.budget and self.budget.eps < 1 and space == "pixel":
             raise UserError(
-                f"--eps {self.budget.eps} is under one grey level: no 8-bit image can hold it"
+                f"--eps {self.budget.eps} is under one grey level of 255: no 8-bit image can hold it, "
+                "and 8/255 is --eps 8"
             )
         if self.budget and norm == "inf" and self.budget.eps > LEVELS:
             raise UserError(

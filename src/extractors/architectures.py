@@ -191,7 +191,8 @@ def imagenet_weights_file(arch: str, option: str = "--model_file") -> Path:
         ) as error:  # URLError is an OSError; a wrong hash RuntimeError
             raise UserError(
                 f"cannot download the ImageNet weights of {arch} ({error}): get {weights.url} "
-                f"elsewhere and put it at {path}, or give its path with {option}"
+                f"elsewhere and put it at {path}, or give its path with {option} (--weights of the "
+                "scripts in reproduce/)"
             ) from error
     return path
 

@@ -13,6 +13,8 @@ from src.artifacts.manifest import ACCEPT_CHANGED, read_record
 from src.cli import extractor_options
 
 PAIRS = 3
+LARGEST = 5
+"""Classes that are named where none is large enough."""
 K = 20
 """Length of the lists in which the classes of a pair are compared, if they were measured there."""
 
@@ -28,6 +30,18 @@ def suggest_pairs(table: pd.DataFrame, k: int, min_items: int) -> list[tuple[int
     n_pairs = min(PAIRS, len(large) // 2)
     classes = large["classId"].tolist()
     return list(zip(classes[::-1][:n_pairs], classes[:n_pairs], strict=True))
+
+
+def few_items(table: pd.DataFrame, min_items: int) -> str:
+    """Say why ``suggest_pairs`` has none for ``table``, with its largest classes."""
+    largest = table.drop_duplicates("classId").nlargest(LARGEST, "items")
+    classes = ", ".join(
+        f"{number} {name} ({items})"
+        for number, name, items in largest[["classId", "className", "items"]].itertuples(
+            index=False
+        )
+    )
+    return f"fewer than two classes have {min_items} items (--min_items); the largest: {classes}"
 
 
 def attack_command(layout: Layout, experiment: Experiment, origin: int, target: int) -> str:

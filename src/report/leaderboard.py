@@ -78,6 +78,8 @@ def _summary(rows: pd.DataFrame) -> str:
     if gain <= 0:
         return f"{text}Here is no gain to take."
     others = rows[rows["entry"] != UNDEFENDED]
+    if others.empty:
+        return f"{text}No defence was evaluated."
     others = others.assign(left=(others["exposure"] - others["clean"]) / gain).sort_values("left")
     halves = others["left"] <= _HALF
     apart = (others["high"] < plain["low"]) & (others["extractor_seeds"] >= _TRAININGS)

@@ -225,7 +225,8 @@ def _curve(objective: str, rows: pd.DataFrame, style: dict) -> Curve:
     before = rows["before"].to_numpy(np.float64)
     low, high = (100 * (before + rows[bound].to_numpy(np.float64)) for bound in ("low", "high"))
     x, y = (rows[name].to_numpy(np.float64) for name in ("eps", "after"))
-    return Curve(objective, x, 100 * y, np.maximum(low, 0), high, style, bars=True)
+    low, high = np.maximum(low, 0), np.minimum(high, 100)
+    return Curve(objective, x, 100 * y, low, high, style, bars=True)
 
 
 def _table(table: pd.DataFrame) -> Table:
@@ -282,8 +283,10 @@ def _line(row: pd.Series) -> dict[str, str]:
             | empty
             | {"verdict": textwrap.fill(row["indicator"], _LINE)}
         )
+    most = 1 if row["scope"] == "one" else np.inf
+    low, high = max(before + row["low"], 0), min(before + row["high"], most)
     return line | {
-        "after": cell(row["after"], max(before + row["low"], 0), before + row["high"]),
+        "after": cell(row["after"], low, high),
         "noise": cell(before + row["control"]),
         "net": cell(row["net"], row["net_low"], row["net_high"], sign=True),
         "restored": cell(before + row["restored"]),

@@ -38,6 +38,10 @@ _SUBJECT = ["extractor", "recommender"]
 _UNDEFENDED = (CLEAN, "plain", *filter(None, HEADS.values()))
 """Names of extractors that nothing defends, the first one that is there is taken: ``plain`` is the recipe
 without an adversary."""
+_POINTS = " points"
+"""Unit of changes of exposure."""
+_OFTEN = 50
+"""Percent of the users who have an item in their list, beyond which hardly any attack can gain much."""
 _ROWS = 8
 """Rows of the table on the terminal."""
 _LINE = 46
@@ -128,7 +132,7 @@ def _exposure(study: Study, table: pd.DataFrame) -> Reached | None:
     k = int(rows["k"].iloc[0])
     return Reached(
         _strongest(rows),
-        " points",
+        _POINTS,
         f"the percentage of users with the item in their top {k}",
         failed,
     )
@@ -247,6 +251,12 @@ def _not_shown(found: Reached, bounds: Mapping[tuple[str, str], float], *, price
     if (fewer := others[others["attacks"] < first["attacks"]]).size:
         names = ", ".join(fewer["extractor"])
         lacks.append(f"whether {names} would withstand all attacks that {first['extractor']} met")
+    if first["before"] > _OFTEN and found.unit == _POINTS:
+        before = fixed(first["before"], 0)
+        lacks.append(
+            f"what an attack gains in a larger catalogue, since {before} % of the users have the item in "
+            "their list without one"
+        )
     if found.failed:
         few = "1 attack" if found.failed == 1 else f"{found.failed} attacks"
         lacks.append(f"the full reach of {few} left out because optimising failed")
@@ -263,7 +273,7 @@ def _proven(study: Study, found: Reached) -> dict[tuple[str, str], float]:
     clean = {replace(run, experiment=run.experiment.clean): None for run in study.runs}
     for path in result_tables(study.layout):
         table = read_results(path, (), text=("norm",), numbers=("eps", "bound", "clean"))
-        if list(table) != list(BOUND_COLUMNS) or found.unit != " points":
+        if list(table) != list(BOUND_COLUMNS) or found.unit != _POINTS:
             continue
         if (table["norm"].iloc[0], table["eps"].iloc[0]) != (row["norm"], row["eps"]):
             continue

@@ -13,7 +13,7 @@ from src.artifacts.layout import Layout
 from src.artifacts.manifest import record_path
 from src.artifacts.tables import write_pairs
 from src.measures.comparison import comparisons_of
-from src.measures.pairs import attack_command, reversed_pair, suggest_pairs
+from src.measures.pairs import attack_command, few_items, reversed_pair, suggest_pairs
 from src.measures.runs import NOT_LISTED, read_held_out
 from src.measures.summary import summarise
 from src.measures.terminal import format_number, format_table
@@ -403,6 +403,10 @@ def test_pairs_join_the_least_with_the_most_recommended_large_classes():
     assert suggest_pairs(table, 20, min_items=10) == [(2, 5), (1, 3)]
     assert suggest_pairs(table, 20, min_items=40) == [(1, 3)]
     assert suggest_pairs(table, 20, min_items=1000) == []
+    named = few_items(table.assign(className=list("abcdea")), 1000)
+    assert named.endswith(
+        "(--min_items); the largest: 3 b (50), 1 d (40), 2 e (30), 5 a (10), 8 c (2)"
+    )
 
 
 def test_command_of_a_defended_extractor_names_its_model(tmp_path):

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,8 +64,8 @@ def evaluation(name: str, budget: str = "small", **catalogue: str) -> Evaluation
     [
         ({"speed": 3}, "speed: no such key"),
         ({"source": None}, "source: None is no text"),
-        ({"place": "in extractor"}, "place: 'in extractor', but what it holds is in front"),
-        ({"preprocess": "none"}, "place: 'in front', but what it holds is nowhere"),
+        ({"place": "in extractor"}, "place: 'in extractor': by its other keys it is 'in front'"),
+        ({"preprocess": "none"}, "place: 'in front': by its other keys it is 'nowhere'"),
         ({"name": "a b"}, "name 'a b' is not a plain name"),
         ({"recommender": {"name": "VBRP"}}, "recommender: no 'VBRP': choose from"),
         ({"recommender": {"name": "BPRMF"}}, "recommender: BPRMF reads no images"),
@@ -238,13 +238,32 @@ def refused(run) -> Callable[..., str]:
 
 
 def test_add_checks_an_entry_and_keeps_what_is_there(tmp_path, run, refused):
-    assert "place: 'nowhere'" in refused(
-        tmp_path, "add", written(tmp_path, JPEG | {"place": "nowhere"})
-    )
-    assert not (tmp_path / "leaderboard").exists()
+    shutil.copytree(FOLDER, tmp_path / "leaderboard")
+    for wrong, message in (
+        ({"place": "nowhere"}, "place: 'nowhere'"),
+        (
+            {"preprocess": "jpg:quality=50"},
+            "mine: extractor: argument --preprocess: no defence 'jpg'",
+        ),
+        (
+            {"place": "in front and in recommender", "recommender": {"options": "--epsi 1"}},
+            "mine: recommender: options: unknown option --epsi (did you mean --eps?)",
+        ),
+    ):
+        assert message in refused(tmp_path, "add", written(tmp_path, JPEG | wrong))
+    assert "mine" not in entry_names(tmp_path / "leaderboard")
     assert run(tmp_path, "add", written(tmp_path, JPEG)).returncode == 0
     assert read_entry("mine", tmp_path / "leaderboard").preprocess == JPEG["preprocess"]
     assert "is there already" in refused(tmp_path, "add", tmp_path / "mine.yaml")
+
+
+def test_the_entry_that_the_page_prints_is_taken(tmp_path):
+    page = (ROOT / "docs" / "leaderboard.md").read_text()
+    (printed,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    entry = Entry.read(written(tmp_path, printed))
+    assert f"leaderboard evaluate undefended {entry.name} " in page
+    keys = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]+`) \|", page, re.MULTILINE)))
+    assert set(keys) == {of.name for of in fields(Entry)}
 
 
 def test_verbs_without_what_they_need(tmp_path, refused):
@@ -257,6 +276,19 @@ def test_verbs_without_what_they_need(tmp_path, refused):
     assert "names no pictures" in refused(tmp_path, "evaluate", "madry", *options)
     assert "write KEY=VALUE" in refused(tmp_path, "evaluate", "madry", *options, "weights")
     assert "no results" in refused(tmp_path, "page")
+
+
+def test_a_trial_keeps_the_results_of_the_suite(tmp_path, refused):
+    shutil.copytree(FOLDER, tmp_path / "leaderboard")
+    (tmp_path / "data" / "demo").mkdir(parents=True)
+    recorded = tmp_path / "leaderboard" / "results" / "demo" / "undefended.tsv"
+    before = recorded.read_bytes()
+    trial = ("evaluate", "undefended", "--catalogue", "demo", "--suite", "items=4")
+    assert re.search(
+        r"undefended\.tsv holds results of the suite \d+ small, which this trial of \d+ small items=4 ",
+        refused(tmp_path, *trial),
+    )
+    assert recorded.read_bytes() == before and not (tmp_path / "results").exists()
 
 
 @pytest.fixture(scope="module")

@@ -239,6 +239,14 @@ def test_photos_and_orders_are_all_that_a_shop_needs(folder):
     assert len(studies(output)) == 1 and "chosen once these lists are there" in output
 
 
+def test_classes_too_small_to_choose_from_are_named(folder):
+    reason = "fewer than two classes have 10 items (--min_items); the largest: 608 jean (10)"
+    setup = f"python() {{ [[ $1 != evaluate_rec.py ]] || printf '%s\\n' table '{reason}'; }}\n"
+    (folder / "reproduce" / "setup.sh").write_text(setup)
+    error = call(folder, "catalogue --name shop --images i --interactions o --gpu -1", expect=2)
+    assert error == f"error: {reason}: name two of them with --origin and --target\n"
+
+
 def test_a_shop_names_weights_tables_and_categories(folder):
     (folder / "w.pth").touch()
     output = call(

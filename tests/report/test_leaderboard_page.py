@@ -56,6 +56,12 @@ def test_page_has_a_table_in_order_and_a_plot(tmp_path):
     assert plot.read_bytes().startswith(b"<?xml")
 
 
+def test_the_undefended_entry_alone_is_no_verdict_on_defences(tmp_path):
+    results(tmp_path / "shop", "undefended", 0.11, 0.4)
+    page, _ = write_page(tmp_path / "page.md", {"shop": [tmp_path / "shop" / "undefended.tsv"]})
+    assert "No defence was evaluated." in page.read_text()
+
+
 @pytest.mark.parametrize(
     ("defence", "said"),
     [

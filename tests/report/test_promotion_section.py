@@ -81,6 +81,11 @@ def test_a_defended_extractor_has_a_line_by_what_the_attacker_knows(tmp_path):
     assert line["noise"] == "1.2 %"
 
 
+def test_intervals_of_exposure_end_at_all_users(tmp_path):
+    table = section_of([row("rank", 8.0, 0.997)], tmp_path).blocks[0]
+    assert table.shown["after"].tolist() == ["99.7 %\n(98.7, 100.0)"]
+
+
 def test_it_begins_with_the_sentence_of_the_strongest_attack(section):
     assert section.text[0] == (
         "The strongest attack (rank, 8/255 in L-inf) on VBPR with the extractor original shows an item "

@@ -40,6 +40,12 @@ def test_the_verdict_gives_the_strongest_attack_its_interval_and_what_is_not_sho
     assert "helps" not in text, "there is no defence"
 
 
+def test_items_that_most_users_have_already_say_little(study):
+    text = said(study(row(0.2, before=0.86, after=0.99)))
+    assert "a larger catalogue, since 86 % of the users have the item in their list without" in text
+    assert "larger catalogue" not in said(study(row(0.2, before=0.4)))
+
+
 def test_a_defence_helps_where_its_interval_is_below(study):
     defended = row(0.05, extractor="jpeg", verdict="effect")
     text = said(study(row(0.2), defended))
