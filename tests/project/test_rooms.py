@@ -70,7 +70,7 @@ def may_import(room: str) -> set[str]:
         return set()
     floor = next(i for i, rooms in enumerate(FLOORS) if room in rooms)
     lower = set().union(*FLOORS[floor + 1 :])
-    return lower | ALONE if room in {"leaks", "measures", "report"} else lower
+    return lower | ALONE if room in {"leaks", "measures", "recommenders", "report"} else lower
 
 
 def relative(path: Path) -> str:
