@@ -18,6 +18,7 @@ from src.artifacts.layout import Layout
 from src.artifacts.tables import TopK
 from src.attacks.items import popularity_thirds
 from src.measures.norm_restored import at_clean_length
+from src.measures.reliance import Reliance, visual_reliance
 from src.recommenders.buyers import buyers_of
 from src.recommenders.data import TrainingData
 from src.recommenders.delta import Changed
@@ -26,7 +27,6 @@ from src.recommenders.pixels import read_pixels
 from src.recommenders.ranking import top_k
 from src.recommenders.read_out import load_recommender, only_training
 from src.recommenders.recommender import Recommender
-from src.recommenders.reliance import Reliance, visual_reliance
 
 _PLACED_USERS = 500
 

@@ -21,13 +21,13 @@ from src.measures.attack_failures import MORE_DRAWS
 from src.measures.changes import SEED, TRAINING, USER
 from src.measures.exposure import Subject
 from src.measures.promotion import promotion_table
+from src.measures.reliance import HARDLY
 from src.measures.trainings import Trainings
 from src.measures.verdicts import CONTROL
 from src.metrics import ranking
 from src.metrics.effects import Interval, nested_interval
 from src.recommenders.data import load_training_data
 from src.recommenders.ranking import test_ranks
-from src.recommenders.reliance import HARDLY
 
 COLUMNS = (
     *("entry", "place", "recommender", "hr20", "hr20_low", "hr20_high", "reliance"),

@@ -9,10 +9,10 @@ from src.artifacts.experiments import CLEAN, DEMOTE, Experiment
 from src.attacks.registry import ATTACKS
 from src.measures.attack_failures import evaluated
 from src.measures.promotion import ANY
+from src.measures.reliance import HARDLY
 from src.measures.terminal import format_table
 from src.measures.threats import WORST
 from src.measures.verdicts import CONTROL, verdict_text
-from src.recommenders.reliance import HARDLY
 
 _SHOWN = {
     "extractor": "extractor",

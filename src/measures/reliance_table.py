@@ -11,6 +11,7 @@ from src.artifacts.columns import read_results
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
+from src.measures.reliance import swapped_features, visual_reliance
 from src.metrics.ranking import auc, hit_ratio
 from src.recommenders.data import TrainingData, load_training_data
 from src.recommenders.fitting import Fitting, files_read
@@ -19,7 +20,6 @@ from src.recommenders.ranking import test_ranks
 from src.recommenders.read_out import load_recommender
 from src.recommenders.recommender import Recommender
 from src.recommenders.registry import RECOMMENDERS
-from src.recommenders.reliance import swapped_features, visual_reliance
 
 COLUMNS = ("recommender", "options", "epochs", "seeds", "reads", "auc", "hit_rate")
 CHANGES = ("lost_hits", "own", "others")

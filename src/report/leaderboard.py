@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from src.artifacts.atomic import atomic_outputs
 from src.artifacts.experiments import CLEAN, DEPLOYED
 from src.measures.leaderboard import COST, LOOKS, SUBMITTED, UNDEFENDED, ranked, read_results
-from src.recommenders.reliance import HARDLY
+from src.measures.reliance import HARDLY
 from src.report.plots import NEUTRAL, Plot, styles_of
 
 _HALF, _TRAININGS = 0.5, 3

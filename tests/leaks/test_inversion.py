@@ -1,5 +1,6 @@
 """Shared observations of images, their defences, costs and exact solutions."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -438,6 +439,6 @@ def test_labels_of_batches_and_of_hidden_heads_stay_unknown(extractor, images):
     observe = gradients_of(extractor, cross_entropy, LABELS.view(2, 2))
     with pytest.raises(UserError, match="single images"):
         label_from_gradient(observe, observe(images.view(2, 2, 3, SIDE, SIDE)))
-    observe = features_of(extractor)
+    observe = gradients_of(extractor, cross_entropy, LABELS)
     with pytest.raises(UserError, match="was not shared"):
-        label_from_gradient(observe, observe(images))
+        label_from_gradient(replace(observe, names=observe.names[:2]), observe(images)[:2])

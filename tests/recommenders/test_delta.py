@@ -7,11 +7,11 @@ import pytest
 
 from src.artifacts.errors import UserError
 from src.datasets.interactions import Interactions
+from src.measures.reliance import PERMUTATIONS, visual_reliance
 from src.recommenders.data import TrainingData
 from src.recommenders.delta import Changed
 from src.recommenders.factor_models import VBPR
 from src.recommenders.ranking import top_k
-from src.recommenders.reliance import PERMUTATIONS, visual_reliance
 from src.recommenders.weights import Weights, fresh_accumulators
 
 SCORES = np.array([[3, 2, 1, 0], [0.5, 1.5, 2.5, 2], [1, 1, 0.2, 0.9]], np.float32)

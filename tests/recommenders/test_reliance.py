@@ -5,9 +5,9 @@ import pytest
 
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
+from src.measures.reliance import swapped_features, visual_reliance
 from src.measures.reliance_table import reliance_table, trained_recommenders
 from src.recommenders.registry import RECOMMENDERS
-from src.recommenders.reliance import swapped_features, visual_reliance
 from tests.recommenders.test_recommender_contract import data_of, fitted, options_of
 
 WAYS = {
