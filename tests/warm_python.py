@@ -9,6 +9,7 @@ import fcntl
 import functools
 import gc
 import importlib
+import itertools
 import json
 import os
 import runpy
@@ -35,8 +36,8 @@ PROGRAM = '''#!{python} -IS
 import json, os, socket, sys
 
 words = {words} + sys.argv[1:]
-first = next((word for word in words if word != "-P"), "-c")
-if first.startswith("-") and first not in ("-", "-m"):  # -c, -u and others
+first = next((word for word in words if word not in ("-P", "-u")), "-c")
+if first.startswith("-") and first not in ("-", "-m"):
     os.execv({python!r}, [{python!r}, *words])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
@@ -132,13 +133,15 @@ def prepare(job: dict) -> Callable[[], object]:
     os.environ.update(job["environment"])
     sys.executable = job["program"]
     words = job["words"]
-    safe = words[0] == "-P"
-    words = words[safe:]
+    flags = [*itertools.takewhile(("-P", "-u").__contains__, words)]
+    words = words[len(flags) :]
+    if "-u" in flags:
+        sys.stdout.reconfigure(write_through=True)
     is_module = words[0] == "-m"
     sys.argv = words[is_module:]
     first = "" if is_module or words[0] == "-" else str(Path(words[0]).resolve().parent)
     added = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:0] = [*([] if safe else [first or str(Path.cwd())]), *filter(None, added)]
+    sys.path[:0] = [*([] if "-P" in flags else [first or str(Path.cwd())]), *filter(None, added)]
     if words[0] == "-":
         return functools.partial(exec, sys.stdin.read(), {"__name__": "__main__"})
     if is_module:
