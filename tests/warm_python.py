@@ -41,7 +41,8 @@ if first.startswith("-") and first not in ("-", "-m"):
     os.execv({python!r}, [{python!r}, *words])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-socket.send_fds(server, [b" "], [0, 1, 2])
+closed_at_end, _ = os.pipe()
+socket.send_fds(server, [b" "], [0, 1, 2, closed_at_end])
 job = dict(words=words, folder=os.getcwd(), environment=dict(os.environ), program=sys.argv[0])
 server.sendall(json.dumps(job).encode())
 server.shutdown(socket.SHUT_WR)
@@ -114,15 +115,15 @@ def serve(listener: socket.socket) -> socket.socket | None:
 
 def receive(connection: socket.socket) -> dict:
     """Take over the streams of the program; return its arguments, folder and environment."""
-    _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+    _, [*streams, closed_at_end], _, _ = socket.recv_fds(connection, 1, 4)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
     with connection.makefile() as text:
         job = json.load(text)
-    # SIGIO ends this fork when the program is killed, which closes the connection.
-    fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(connection, fcntl.F_SETFL, fcntl.fcntl(connection, fcntl.F_GETFL) | os.O_ASYNC)
+    # SIGIO ends this fork when the program ends, be it by a kill: nothing else closes or fills the pipe.
+    fcntl.fcntl(closed_at_end, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(closed_at_end, fcntl.F_SETFL, os.O_ASYNC)
     return job
 
 
