@@ -9,6 +9,7 @@ import fcntl
 import functools
 import gc
 import importlib
+import itertools
 import json
 import os
 import runpy
@@ -35,12 +36,13 @@ PROGRAM = '''#!{python} -IS
 import json, os, socket, sys
 
 words = {words} + sys.argv[1:]
-first = next((word for word in words if word != "-P"), "-c")
-if first.startswith("-") and first not in ("-", "-m"):  # -c, -u and others
+first = next((word for word in words if word not in ("-P", "-u")), "-c")
+if first.startswith("-") and first not in ("-", "-m"):
     os.execv({python!r}, [{python!r}, *words])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-socket.send_fds(server, [b" "], [0, 1, 2])
+closed_at_end, _ = os.pipe()
+socket.send_fds(server, [b" "], [0, 1, 2, closed_at_end])
 job = dict(words=words, folder=os.getcwd(), environment=dict(os.environ), program=sys.argv[0])
 server.sendall(json.dumps(job).encode())
 server.shutdown(socket.SHUT_WR)
@@ -113,15 +115,15 @@ def serve(listener: socket.socket) -> socket.socket | None:
 
 def receive(connection: socket.socket) -> dict:
     """Take over the streams of the program; return its arguments, folder and environment."""
-    _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+    _, [*streams, closed_at_end], _, _ = socket.recv_fds(connection, 1, 4)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
     with connection.makefile() as text:
         job = json.load(text)
-    # SIGIO ends this fork when the program is killed, which closes the connection.
-    fcntl.fcntl(connection, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(connection, fcntl.F_SETFL, fcntl.fcntl(connection, fcntl.F_GETFL) | os.O_ASYNC)
+    # SIGIO ends this fork when the program ends, be it by a kill: nothing else closes or fills the pipe.
+    fcntl.fcntl(closed_at_end, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(closed_at_end, fcntl.F_SETFL, os.O_ASYNC)
     return job
 
 
@@ -132,13 +134,15 @@ def prepare(job: dict) -> Callable[[], object]:
     os.environ.update(job["environment"])
     sys.executable = job["program"]
     words = job["words"]
-    safe = words[0] == "-P"
-    words = words[safe:]
+    flags = [*itertools.takewhile(("-P", "-u").__contains__, words)]
+    words = words[len(flags) :]
+    if "-u" in flags:
+        sys.stdout.reconfigure(write_through=True)
     is_module = words[0] == "-m"
     sys.argv = words[is_module:]
     first = "" if is_module or words[0] == "-" else str(Path(words[0]).resolve().parent)
     added = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    sys.path[:0] = [*([] if safe else [first or str(Path.cwd())]), *filter(None, added)]
+    sys.path[:0] = [*([] if "-P" in flags else [first or str(Path.cwd())]), *filter(None, added)]
     if words[0] == "-":
         return functools.partial(exec, sys.stdin.read(), {"__name__": "__main__"})
     if is_module:

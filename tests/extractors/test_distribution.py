@@ -360,9 +360,9 @@ def test_nothing_is_joined_without_torchrun(monkeypatch):
         assert own_share([4, 1, 7]) == [4, 1, 7]
 
 
-def test_torchrun_shows_the_line_and_fails(shop, stage_1):
+def test_torchrun_shows_the_line_and_fails(shop, stage_1, python):
     (shop / "original" / "images" / "3.png").write_bytes(b"no image")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [python.program, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     command += [str(ROOT / "classify_extract.py"), *stage_1[1].split()]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert result.returncode == 1

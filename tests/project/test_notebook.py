@@ -4,7 +4,6 @@ import fnmatch
 import json
 import os
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -32,11 +31,16 @@ def test_the_notebook_was_executed_from_top_to_bottom_and_is_small():
 
 
 @pytest.mark.slow
-def test_the_cells_run_in_another_folder(tmp_path):
+def test_the_cells_run_in_another_folder(tmp_path, python):
     code = "\n".join("".join(cell["source"]) for cell in code_cells()) + SAY_RESULTS
     env = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
+        [python.program, "-"],
+        input=code,
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stderr[-2000:]
     (pgd, noise), (attacked, control), low = json.loads(run.stdout.splitlines()[-1])

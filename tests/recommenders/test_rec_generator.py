@@ -771,9 +771,9 @@ def test_a_file_that_holds_no_arrays_is_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_processes_of_torchrun_rank_to_the_same_bytes(layout, tmp_path):
+def test_processes_of_torchrun_rank_to_the_same_bytes(layout, tmp_path, python):
     def torchrun(n: int, *arguments: str) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command = [python.program, "-m", "torch.distributed.run", "--standalone"]
         command += [f"--nproc_per_node={n}", str(ROOT / "rec_generator.py")]
         command += ["--dataset", "tiny", "--root", str(layout.root), *SHORT, *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=300)
