@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import fingerprint
+from src.extractors.published import published_networks
 
 DEFAULT_ARCH = "resnet50"
 EMBEDDER_HEAD = "head"
@@ -148,6 +149,12 @@ def check_name(arch: str) -> str:
                 "pip install -r requirements-extras.txt"
             )
     elif backbone not in ARCHITECTURES:
+        for row in published_networks():
+            if row.name == backbone:
+                raise UserError(
+                    f"{backbone} is a name of published weights: give --arch {row.arch} "
+                    f"--model_file FILE (from {row.weights or row.source})"
+                )
         raise UserError(
             f"torchvision has no classifier {backbone!r} (--arch resnet50, mobilenet_v2, ...), and it "
             f"is none of {', '.join(SMALL_NETWORKS)}, nor one of timm (timm:<name>) or "

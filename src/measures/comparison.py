@@ -141,6 +141,12 @@ def comparisons_of(
             if comparison.attacked:
                 groups.setdefault(key, []).append(comparison)
     if not groups:
+        attacked = [run for of in runs for run in of if run.experiment.attack]
+        if all(run.experiment.items for run in attacked):
+            raise UserError(
+                "no attack is on the items of one class, and the summary compares no others: "
+                "audits.promotion measures them"
+            )
         raise UserError(
             f"no attacked run in {layouts[0].recommendations_dir} has its clean run beside it: "
             "run rec_generator.py on the clean features with the same options and seed"

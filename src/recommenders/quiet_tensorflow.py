@@ -1,4 +1,7 @@
-"""TensorFlow as ``tf``, imported without the banner that no setting of its own silences."""
+"""TensorFlow as ``tf``, without the banner that no setting of its own silences, and without warnings.
+
+It warns when functions are compiled again and again, which trainings with other options need.
+"""
 
 import contextlib
 import os
@@ -23,5 +26,7 @@ def _stderr_closed() -> Iterator[None]:
 
 with _stderr_closed():
     import tensorflow as tf
+
+tf.get_logger().setLevel("ERROR")
 
 __all__ = ["tf"]

@@ -61,7 +61,9 @@ def tuned(
     chosen = replace(training, hyperparameters=trials[best])
     if rank() == 0:
         print(
-            f"{run.name}: {_words(trials[best], grid)} are best on the validation rows", flush=True
+            f"{run.name}: {_words(trials[best], grid)} are best on the validation rows"
+            f"{_beyond(trials[best], grid)}",
+            flush=True,
         )
     if rank() == 0 and chosen.run == run:
         _copy_weights(_trial(searched, grid, trials[best]), chosen, clean_data(), progress.every)
@@ -143,6 +145,21 @@ def _value(hyperparameters: Hyperparameters, axis: str) -> float:
 def _words(hyperparameters: Hyperparameters, grid: Grid) -> str:
     """Return the values of the searched axes in words: ``factors 32, lr 0.05, regs 0``."""
     return ", ".join(f"{axis} {number_text(_value(hyperparameters, axis))}" for axis in grid.values)
+
+
+def _beyond(hyperparameters: Hyperparameters, grid: Grid) -> str:
+    """Return advice to search on, if values are the first or the last of their axis; empty otherwise.
+
+    A penalty of 0 has nothing beyond it.
+    """
+    ends = [
+        axis
+        for axis, values in grid.values.items()
+        if len(values) > 1
+        and (value := _value(hyperparameters, axis))
+        and value in (min(values), max(values))
+    ]
+    return f"; {', '.join(ends)} at an end of the grid: values beyond may be better" if ends else ""
 
 
 def _copy_weights(trial: Training, chosen: Training, data: TrainingData, every: int) -> None:

@@ -10,7 +10,7 @@ from torchvision import models
 from src.artifacts.errors import UserError
 from src.attacks.robustness.trials import CHOICES
 from src.extractors.published import published_network, published_networks
-from src.extractors.zoo import ARCHITECTURES, is_own, is_timm
+from src.extractors.zoo import ARCHITECTURES, check_name, is_own, is_timm
 from tests.real_data import REAL_DATA
 from tests.scripts import run_script
 
@@ -35,6 +35,12 @@ def test_every_row_can_be_asked_for():
         assert row.licence and row.licence_source
         if row.robust is not None:
             assert 0 < row.robust < row.clean < 100
+
+
+def test_the_name_of_published_weights_is_no_architecture_and_says_which_it_has():
+    said = r"--arch timm:convnext_base --model_file FILE \(from https://drive\.google\.com/uc\?id=10-nSm"
+    with pytest.raises(UserError, match=said):
+        check_name("Liu2023Comprehensive_ConvNeXt-B")
 
 
 def test_another_file_is_not_the_published_one(tmp_path):

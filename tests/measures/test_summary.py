@@ -388,6 +388,13 @@ def test_an_attacked_run_without_its_clean_one_is_named(layout, capsys):
     assert "has its clean run beside it" in capsys.readouterr().err
 
 
+def test_attacks_on_random_items_alone_have_no_summary(layout, capsys):
+    for name in ("original", "fgsm_random4_1_eps4.0_it1_linf_XX"):
+        write_lists(layout, run_of(name), lists_with_mean(8))
+    assert summarise(layout)[0] == 2
+    assert "no attack is on the items of one class" in capsys.readouterr().err
+
+
 def test_several_configurations_must_be_chosen_from(layout, capsys):
     for epochs in (10, 20):
         for experiment in ("original", PGD):

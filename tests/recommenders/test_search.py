@@ -65,8 +65,9 @@ def ndcg_by_loops(layout: Layout, path: Path) -> float:
     return total / N_USERS
 
 
-def test_the_point_that_ranks_the_validation_rows_best_is_used(layout, generate):
+def test_the_point_that_ranks_the_validation_rows_best_is_used(layout, generate, capsys):
     assert generate("--model", "BPRMF", *GRID) == 0
+    assert "; factors, lr at an end of the grid: values beyond" in capsys.readouterr().out
     table = pd.read_csv(layout.results / "search_BPRMF.tsv", sep="\t")
     assert table[["factors", "lr"]].to_numpy().tolist() == [
         *([3, 0.02], [3, 0.5], [6, 0.02], [6, 0.5])
@@ -86,6 +87,18 @@ def test_the_point_that_ranks_the_validation_rows_best_is_used(layout, generate)
     options = read_record(searched)["options"]
     assert options["factors"] == table["factors"][best]
     assert options["learning_rates"] == [table["lr"][best]] * 3
+
+
+def test_values_at_an_end_of_the_grid_are_said(layout, generate, capsys):
+    """A penalty of 0 and a value alone are no ends."""
+    assert (
+        generate("--model", "BPRMF", "--search", "lr=0.02 0.1 0.5", "regs=0 0.5", "factors=3") == 0
+    )
+    table = pd.read_csv(layout.results / "search_BPRMF.tsv", sep="\t")
+    ((rate, penalty),) = table[["lr", "regs"]][table["chosen"] == 1].to_numpy()
+    ends = [axis for axis, is_end in (("lr", rate != 0.1), ("regs", penalty != 0)) if is_end]
+    said = f"; {', '.join(ends)} at an end of the grid: values beyond may be better" if ends else ""
+    assert f"are best on the validation rows{said}\n" in capsys.readouterr().out
 
 
 def test_finished_trials_are_not_trained_again(layout, generate, capsys):
