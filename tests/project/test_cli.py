@@ -62,6 +62,15 @@ def test_errors_are_one_line(capsys, error, code, line):
     assert captured.startswith(line) and captured.count("\n") == 1
 
 
+def test_a_training_step_that_a_gpu_cannot_hold_is_one_line(capsys):
+    from torch import OutOfMemoryError
+
+    assert run(raising(OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"))) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: there is not enough memory: choose smaller batches")
+    assert error.count("\n") == 1
+
+
 def test_an_unexpected_error_is_one_line_and_its_trace_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(lambda: None) == 0
