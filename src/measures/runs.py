@@ -82,7 +82,10 @@ def select_configuration(
     ]
     attacked = {run.model for run in runs if run.experiment.attack}
     if not attacked:
-        raise UserError(f"no attacked run of that configuration in {layout.recommendations_dir}")
+        raise UserError(
+            f"no attacked run of that configuration in {layout.recommendations_dir}: run "
+            "rec_generator.py with the attacked --experiment_name first"
+        )
     runs = [run for run in runs if run.model in attacked]
     configurations: dict[str, set[tuple[int, int, str, str]]] = {}
     for run in runs:
