@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from src.artifacts.errors import UserError
+from src.artifacts.errors import UserError, did_you_mean
 from src.cli import EXIT_BAD_INPUT
 
 CHOICES = "where"
@@ -155,7 +155,8 @@ class Entries:
     def require_all_read(self) -> None:
         """Raise ``UserError`` for an entry that was never read."""
         if unknown := sorted(set(self.values) - self.read):
-            raise UserError(f"{self.place}{unknown[0]}: there is no such entry of a study")
+            near = did_you_mean(unknown[0], self.read)
+            raise UserError(f"{self.place}{unknown[0]}: there is no such entry of a study{near}")
 
     def _among(self, key: str, value: str, choices: Collection[str]) -> str:
         if value not in choices:
