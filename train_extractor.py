@@ -29,6 +29,7 @@ from src.datasets.retrieval import check_pictures, check_set
 from src.extractors.weights import IMAGENET, check_network
 from src.recommenders.read_out import add_score_options, score_weights_of
 from src.training.command import (
+    OF_RECIPE,
     WITHOUT_LABELS,
     add_recipe_options,
     add_schedule_options,
@@ -70,14 +71,18 @@ def parse_options() -> argparse.Namespace:
     add_recipe_options(parser)
     add_score_options(parser)
     add_schedule_options(parser)
-    parser.add_argument("--eps", type=pixel_levels, help="L-inf budget in grey levels, or 8/255")
+    parser.add_argument(
+        "--eps", type=pixel_levels, help=f"L-inf budget in grey levels, or 8/255 {OF_RECIPE}"
+    )
     parser.add_argument(
         "--step_size",
         "--step",
         type=pixel_levels,
-        help="length of an inner step, like --eps",
+        help=f"length of an inner step, like --eps {OF_RECIPE}",
     )
-    parser.add_argument("--replays", type=int, help="of each mini-batch by free recipes")
+    parser.add_argument(
+        "--replays", type=int, help=f"of each mini-batch by free recipes {OF_RECIPE}"
+    )
     parser.add_argument(
         "--width", type=int, help="channels of a denoiser (default: 64, as published)"
     )

@@ -24,7 +24,10 @@ shift
 
 source "$(dirname "$0")/setup.sh" requirements.txt
 FILE=reproduce/studies/$STUDY.yaml
-[ -f "$FILE" ] || { echo "error: no study at $FILE" >&2; exit 2; }
+[ -f "$FILE" ] || {
+    echo "error: no study at $FILE: choose from $(basename -s .yaml reproduce/studies/*.yaml | xargs)" >&2
+    exit 2
+}
 python -m reproduce.workflow.plain_files "$FILE" ${STUDY_ENTRIES:+"$STUDY_ENTRIES"}
 # In a log a progress bar is written again and again: twice a minute is enough.
 export TQDM_MININTERVAL=${TQDM_MININTERVAL:-30}

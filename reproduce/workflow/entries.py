@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from src.artifacts.errors import UserError
+from src.artifacts.errors import UserError, did_you_mean
 from src.cli import EXIT_BAD_INPUT
 
 CHOICES = "where"
@@ -156,7 +156,8 @@ class Entries:
     def require_all_read(self) -> None:
         """Raise ``UserError`` for an entry that was never read."""
         if unknown := sorted(set(self.values) - self.read):
-            raise UserError(f"{self.place}{unknown[0]}: there is no such entry of a study")
+            near = did_you_mean(unknown[0], self.read)
+            raise UserError(f"{self.place}{unknown[0]}: there is no such entry of a study{near}")
 
     def _plain(self, key: str, name: str) -> str:
         """Return a name as it stands in commands; ``UserError`` unless a shell takes it as it is."""

@@ -25,7 +25,10 @@ def write_features(path: Path, features: np.ndarray) -> None:
 def require_features(path: Path) -> None:
     """Raise ``UserError`` if no stage has written the matrix."""
     if not path.is_file():
-        raise UserError(f"missing file: {path} (run the stage that writes it first)")
+        raise UserError(
+            f"missing file: {path}: run classify_extract.py first, or for attacked images "
+            "classify_extract_attack.py"
+        )
 
 
 def read_features(path: Path, n_items: int | None = None) -> np.ndarray:

@@ -152,9 +152,14 @@ class _Tracing:
         """Find a file by its hash: among trained checkpoints, or those that a command names."""
         if digest in self.trained:
             return self.trained[digest]
-        models = self.root / "models"
+        folders = {folder.name: folder for folder in (self.root / "models").glob("*/")}
         for word in shlex.split(command):
-            for path in (self.root / word, *models.glob(f"*/{word}"), *models.glob(f"{word}/*")):
+            inside = folders[word].iterdir() if word in folders else ()
+            for path in (
+                self.root / word,
+                *(folder / word for folder in folders.values()),
+                *inside,
+            ):
                 if path.is_file() and fingerprint(path) == digest:
                     return path
         return None

@@ -133,7 +133,8 @@ class AttackSettings:
         for option, number in (("origin", origin), ("target", self.target)):
             if number is not None and number >= n_classes:
                 raise UserError(
-                    f"--{option}_class {number}: the model has classes 0 to {n_classes - 1}"
+                    f"--{option}_class {number}: the model has classes 0 to {n_classes - 1}: name one "
+                    f"of them by --{option}_class"
                 )
 
     def described(self) -> dict[str, object]:
@@ -296,6 +297,16 @@ def _help(of: Field) -> str:
         return text
     shown = f"{default:g}" if isinstance(default, int | float) else default
     return f"{text} (default: {shown})"
+
+
+def kind_of(experiment: Experiment) -> type[Attack]:
+    """Return the attack that ``experiment`` is named after; ``UserError`` if none has this name."""
+    if experiment.attack not in KINDS:
+        raise UserError(
+            f"{experiment.name}: this version has no attack {experiment.attack!r}: add it to ATTACKS, or "
+            "move the experiment's folder out of the data set"
+        )
+    return KINDS[experiment.attack]
 
 
 def attack_of(kind: str, options: argparse.Namespace) -> Attack:

@@ -116,7 +116,8 @@ def read_given_split(path: Path) -> Split:
     """Read a table whose column ``x_label`` gives the part of each row, as MMRec writes it.
 
     Users without training rows lose their held-out rows, as in MMRec. Raises ``UserError`` as
-    ``read_feedback`` does, for a table without the column, and for a label that is not 0, 1 or 2.
+    ``read_feedback`` does, for a table without the column or without one of the labels, and for a label
+    that is not 0, 1 or 2.
     """
     frame, source = _read_table(path, False, ("user", "item", LABEL))
     if LABEL not in frame:
@@ -127,6 +128,11 @@ def read_given_split(path: Path) -> Split:
         lambda row: f"x_label {labels[row]:g} is not 0, 1 or 2",
     )
     _require_readable([*_without_ids(frame), no_numbers, no_part], source)
+    if missing := {0, 1, 2} - set(labels.tolist()):
+        raise UserError(
+            f"{path} has no row with x_label {min(missing)} (0 training, 1 validation, 2 test): a split "
+            "without validation rows is given by --train and --test"
+        )
     feedback = _feedback(frame, None)
     return Split(
         *(binarise(feedback.rows(labels == label)) for label in (0, 2, 1))

@@ -126,7 +126,7 @@ def read_cifar100(path: Path) -> Parts:
 def _cifar_folder(path: Path, name: str, marker: str, archive: str) -> Path:
     advice = (
         f"unpack {archive} there (the python version holds pickles, which can run code and are not "
-        f"read), or give {_NPZ}"
+        f"read), or give {_NPZ}; images of another layout are named by --dataset, such as folder"
     )
     return folder_with(path, (marker,), (name,), advice)
 

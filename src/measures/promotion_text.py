@@ -71,6 +71,11 @@ def sentence(table: pd.DataFrame) -> str:
     )
     if np.isfinite(best["control"]):
         said += f"; noise of the same size reaches {best['before'] + best['control']:.1%}"
+    else:
+        said += (
+            "; there is no verdict without noise of the same size on the same items "
+            "(classify_extract_attack.py --attack_type noise)"
+        )
     if best["indicator"]:
         said += f". This is a lower bound ({best['indicator']})"
     return said + "."

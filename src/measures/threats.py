@@ -5,7 +5,7 @@ from typing import Literal
 
 from src.artifacts.experiments import Experiment, Run
 from src.attacks.given import GIVEN
-from src.attacks.registry import ATTACKS
+from src.attacks.settings import kind_of
 from src.measures.verdicts import CONTROL
 from src.recommenders.read_out import weights_text
 
@@ -38,7 +38,7 @@ def threat_of(experiment: Experiment, run: Run) -> Threat:
         return knows
     own = weights_text(run)
     if experiment.recommender == own:
-        return "ranks_only" if ATTACKS[experiment.attack].asks_places else knows
+        return "ranks_only" if kind_of(experiment).asks_places else knows
     same = re.sub(r"-seed\d+$", "", experiment.recommender) == re.sub(r"-seed\d+$", "", own)
     return "other_seed" if same else "other_recommender"
 

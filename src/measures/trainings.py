@@ -12,7 +12,7 @@ from src.artifacts.attack_report import read_attack_report
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
-from src.attacks.settings import KINDS
+from src.attacks.settings import kind_of
 from src.measures.attack_records import attacked_ids, measurable, recorded_budget, resembles
 from src.measures.exposure import (
     Measuring,
@@ -129,7 +129,7 @@ class Trainings:
         ]
         table = pd.concat(tables).reindex(columns=["no_gradient", "best_step", "last_step"])
         known = table.dropna(subset=["best_step", "last_step"])
-        if KINDS[experiment.attack].steps_fall:
+        if kind_of(experiment).steps_fall:
             known = known[:0]
         return {
             "no_gradient": float(table["no_gradient"].mean()),

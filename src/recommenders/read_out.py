@@ -78,7 +78,9 @@ def score_weights_of(options: argparse.Namespace, layout: Layout, clean: Experim
         shown = options.score_options
         path = only_training(layout, run, None if shown is None else [shown])
     if path is not None and not path.is_file():
-        raise UserError(f"missing file: {path}: run rec_generator.py first")
+        others = sorted(other.stem for other in path.parent.glob("*.npz"))
+        there = f"; there are {', '.join(others)}" if others else ""
+        raise UserError(f"missing file: {path}: run rec_generator.py first{there}")
     return path
 
 

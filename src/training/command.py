@@ -9,6 +9,9 @@ from src.attacks.registry import ATTACKS, PRESETS
 WITHOUT_LABELS = ("fare", "fare_rec", "denoiser", "denoiser_adv")
 """Recipes that start from a trained network and need pictures alone."""
 
+OF_RECIPE = "(default: the recipe's, as --dry_run prints it)"
+"""End of the help of an option whose default each recipe has for itself."""
+
 
 @dataclass(frozen=True)
 class RecipeOptions:
@@ -87,7 +90,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
         choices=("frozen", "train"),
         help="keep the initial statistics of batch norm, or follow the batches",
     )
-    parser.add_argument("--steps", type=int, help="steps of the inner descent")
+    parser.add_argument("--steps", type=int, help=f"steps of the inner descent {OF_RECIPE}")
     parser.add_argument(
         "--clean_weight",
         type=float,
@@ -139,14 +142,20 @@ def check_fine_tuning(options: argparse.Namespace) -> None:
 
 
 def add_schedule_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--epochs", type=int, help="passes over the pictures, replays included")
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        help=f"passes over the pictures, replays included {OF_RECIPE}",
+    )
     parser.add_argument(
         "--units",
         type=float,
         help="forward-backward passes over the pictures, in place of --epochs",
     )
-    parser.add_argument("--batch", type=int, help="pictures in a step, or pairs of an embedder")
-    parser.add_argument("--lr", type=float, help="learning rate; of SGD the largest")
+    parser.add_argument(
+        "--batch", type=int, help=f"pictures in a step, or pairs of an embedder {OF_RECIPE}"
+    )
+    parser.add_argument("--lr", type=float, help=f"learning rate; of SGD the largest {OF_RECIPE}")
     parser.add_argument(
         "--schedule",
         choices=("conservative",),

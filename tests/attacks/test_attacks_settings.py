@@ -22,7 +22,13 @@ from src.attacks.registry import (
     Noise,
     attack_named,
 )
-from src.attacks.settings import AttackSettings, add_attack_options, attack_settings, experiment
+from src.attacks.settings import (
+    AttackSettings,
+    add_attack_options,
+    attack_settings,
+    experiment,
+    kind_of,
+)
 from src.cli import Parser, add_extractor_options, add_fidelity_option
 from src.defences.options import add_preprocess_option
 from src.recommenders.read_out import add_score_options, score_weights_of
@@ -252,3 +258,11 @@ def test_a_budget_beyond_all_grey_levels_is_refused(fidelity):
     assert parse("--eps", "255", "--attack_type", "fgsm", fidelity=fidelity).attack.eps == 255
     with pytest.raises(UserError, match=r"--eps 256\.0 is beyond all 255 grey levels"):
         parse("--eps", "256", "--attack_type", "fgsm", fidelity=fidelity)
+
+
+def test_an_experiment_of_an_attack_that_is_not_there_is_named():
+    assert kind_of(Experiment.parse("noise_7_5_eps8.0_linf")) is Noise
+    with pytest.raises(
+        UserError, match=r"mine_7_5_eps8\.0_linf: this version has no attack 'mine'"
+    ):
+        kind_of(Experiment.parse("mine_7_5_eps8.0_linf"))

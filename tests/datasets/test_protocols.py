@@ -113,6 +113,7 @@ def test_wrong_splits_are_one_line(prepare, tmp_path):
         tmp_path / "new.csv", "user,item,time\n" + "".join(f"u{n},a,{n}\n" for n in range(20))
     )
     unlabelled = written(tmp_path / "some.inter", MMREC + "0\t0\t5\t1\t0\n0\t1\t5\t1\t3\n")
+    unchosen = written(tmp_path / "unchosen.inter", f"{MMREC}u\ta\t5\t1\t0\nu\tb\t5\t2\t2\n")
     cases = [
         ((*options, "--split", "temporal"), "--split temporal needs times"),
         ((*options, "--split", "given"), "all.csv has no column x_label"),
@@ -125,6 +126,10 @@ def test_wrong_splits_are_one_line(prepare, tmp_path):
         (
             ("interactions", "--interactions", unlabelled, "--split", "given"),
             "some.inter, line 3: x_label 3 is not 0, 1 or 2",
+        ),
+        (
+            ("interactions", "--interactions", unchosen, "--split", "given"),
+            "unchosen.inter has no row with x_label 1 (0 training, 1 validation, 2 test): a split",
         ),
         (
             ("interactions", "--train", untimed, "--test", untimed, "--split", "ratio"),

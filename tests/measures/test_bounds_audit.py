@@ -136,7 +136,7 @@ def test_an_attack_beyond_its_bound_is_an_error_of_the_program(shop, tmp_path, m
         (("--method", "crown", "--sigma", 0.1), "--sigma and --n belong to --method smoothing"),
         (("--method", "smoothing", "--sigma", 0), "--sigma must be above 0"),
         (("--eps", -1), "--eps is a number of grey levels from 0 on"),
-        (("--score_epoch", 5), "run rec_generator.py first"),
+        (("--score_epoch", 5), "run rec_generator.py first; there are original_step"),
         (("--preprocess", "blur"), "blur:sigma=1 has no bounds"),
     ],
 )

@@ -428,10 +428,12 @@ def test_signs_of_attacks_that_failed(rows, expected):
 
 def test_the_sentence_calls_an_attack_that_is_not_evaluated_a_lower_bound():
     rows = pd.DataFrame([row(APGD.format(8, 30), 0.1), row(APGD.format(8, 60), 0.2)])
-    rows = rows.assign(after=rows["before"] + rows["change"], control=np.nan, indicator=["", "x"])
+    rows = rows.assign(after=rows["before"] + rows["change"], control=0.02, indicator=["", "x"])
     said = sentence(rows)
-    assert "of 21.0% of the users" in said and said.endswith("1.0%. This is a lower bound (x).")
+    assert "of 21.0% of the users" in said and said.endswith("3.0%. This is a lower bound (x).")
     assert "lower bound" not in sentence(rows.assign(indicator=""))
+    assert "no verdict" not in said
+    assert "no verdict without noise of the same size" in sentence(rows.assign(control=np.nan))
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,18 @@ def test_each_command_stands_once_behind_those_whose_files_it_read(tree, capsys)
     assert "every file is as its manifest says" in printed
 
 
+def test_a_network_that_lies_elsewhere_is_named(tree, capsys, tmp_path_factory):
+    weights = tmp_path_factory.mktemp("elsewhere") / "[1] net.pth"
+    weights.write_text("a network")
+    made = [tree.layout.classes(CLEAN), tree.layout.features(CLEAN)]
+    command = ["classify_extract.py", "--model_file", str(weights), "--score_options", ""]
+    tree.monkeypatch.setattr(sys, "argv", command)
+    options = {"weights": fingerprint(weights)}
+    Manifest.of("classify_extract.py", options, [tree.layout.images]).write(made)
+    assert tree.trace("--where", *ROW) == 0
+    assert f"  {fingerprint(weights)}  {weights}\n" in capsys.readouterr().out
+
+
 def test_a_row_of_runs_is_one_run(tree, capsys):
     assert tree.trace("--where", f"attack={FGSM.name}", "seed=1", table="runs") == 0
     commands = commands_in(capsys.readouterr().out)

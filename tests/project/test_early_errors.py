@@ -89,7 +89,7 @@ CALLS = {
     "audits.leaks --checkpoint no.pt --data .": "missing file: no.pt",
     "audits.leaks --random_weights --arch resnet5 --data .": "no classifier 'resnet5'",
     "audits.leaks --random_weights --arch lenet_zhu --data no": "no data at no",
-    f"rec_generator {SHOP}": "features.npy (run the stage that writes it first)",
+    f"rec_generator {SHOP}": "features.npy: run classify_extract.py first, or for attacked",
     "rec_generator --dataset absent": "no data set at",
 }
 

@@ -504,7 +504,7 @@ HALF["b"]["options"] += " --precision bf16"
         ),
         ({"promotion": True, "recommenders": ["ACF"]}, "promotion: .* --target_item"),
         ({"epoch": None}, "epoch is missing"),
-        ({"epochs": 3}, "epochs: there is no such entry"),
+        ({"epochs": 3}, "epochs: there is no such entry of a study .did you mean epoch"),
         ({"job_per_seed": "yes"}, "job_per_seed: it is true or false"),
         ({"dataset": "a/b"}, "not a plain name"),
         ({"recommenders": ["SVD"]}, "recommenders: no 'SVD'"),
