@@ -63,6 +63,8 @@ def select_runs(
             )
             hint = ": run rec_generator.py with the attacked --experiment_name first"
         if ranked:
+            hint = ": run rec_generator.py with the attacked --experiment_name first"
+        if ranked:
             hint = f", only ranks: {_LIST}"
         raise UserError(f"no top-{top_k} lists{of}{by} in {layout.recommendations_dir}{hint}")
     return [run for run in runs if not wanted or run.experiment in wanted]
