@@ -61,12 +61,8 @@ def select_runs(
                 layout,
                 lambda run, of=experiment: is_chosen(run) and of in (None, run.experiment),
             )
-            hint = ": run rec_generator.py with the attacked --experiment_name first"
-        if ranked:
-            hint = ": run rec_generator.py with the attacked --experiment_name first"
-        if ranked:
-            hint = f", only ranks: {_LIST}"
-        raise UserError(f"no top-{top_k} lists{of}{by} in {layout.recommendations_dir}{hint}")
+            hint = f", only ranks: {_LIST}" if ranked else ""
+            raise UserError(f"no top-{top_k} lists{of}{by} in {layout.recommendations_dir}{hint}")
     return [run for run in runs if not wanted or run.experiment in wanted]
 
 
@@ -100,8 +96,9 @@ def select_configuration(
         ranked = _have_only_ranks(
             layout, lambda run: is_chosen(run) and bool(run.experiment.attack)
         )
-        hint = f", only ranks: {_LIST}" if ranked else ": run rec_generator.py with the attacked "
-        hint += "" if ranked else "--experiment_name first"
+        hint = ": run rec_generator.py with the attacked --experiment_name first"
+        if ranked:
+            hint = f", only ranks: {_LIST}"
         raise UserError(
             f"no attacked run of that configuration has lists in {layout.recommendations_dir}{hint}"
         )
