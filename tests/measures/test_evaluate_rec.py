@@ -329,10 +329,10 @@ def test_second_time_is_skipped_unless_something_changed(layout, capsys):
     assert third.count("wrote") == 3 and third.count("is up to date") == 1  # the ranks are the same
 
 
-def test_published_command_line(monkeypatch, layout, capsys):
+def test_published_command_line(layout, capsys):
     assert (
         evaluate(
-            monkeypatch, layout, "--metric", "chr", "--experiment_name", "original",
+            layout, "--metric", "chr", "--experiment_name", "original",
             "--", "origin", "9", "--analyzed_k", "2",
         )
         == 0
@@ -381,11 +381,11 @@ def test_unlike_users_are_not_compared(layout, capsys):
     assert "hold different users" in capsys.readouterr().err
 
 
-def test_users_without_a_list_are_not_counted(monkeypatch, layout):
+def test_users_without_a_list_are_not_counted(layout):
     padded = np.array([[0, 2, 4], [-1, -1, -1], [4, 5, -1]])
     write_run(layout, Run(Experiment(), "VBPR", 10, 3), padded)
     assert evaluate(
-        monkeypatch, layout, "--metric", "chr", "--list_of_k", "3", "--experiment_name", "original"
+        layout, "--metric", "chr", "--list_of_k", "3", "--experiment_name", "original"
     ) == 0  # fmt: skip
     table = read(layout, "chr", "original")
     assert row(table, classId=9)["score"] == 1.5 and row(table, classId=7)["score"] == 0.5
