@@ -109,7 +109,7 @@ def studies_of(entries: Entries) -> dict[str, "CatalogueStudy"]:
             if extractor.trained == again.trained or extractor.train == again.train:
                 raise UserError(
                     f"extractors: {extractor.name}: train needs {{extractor_seed}}, and {{dataset}} in "
-                    "the name of its checkpoint, to be another one for each of extractor_seeds"
+                    "the name of its checkpoint: else all extractor_seeds give the same training"
                 )
     return studies
 

@@ -160,7 +160,7 @@ def require_unique(path: Path, what: str, ids: np.ndarray, first_row: int) -> No
         repeated[first] = False
         row = int(np.argmax(repeated))
         raise UserError(
-            f"{path}, row {row + first_row}: {what} {ids[row]} stands there twice; run the stage that "
+            f"{path}, row {row + first_row}: {what} {ids[row]} appears twice; run the stage that "
             "writes the file again"
         )
 

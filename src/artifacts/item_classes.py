@@ -74,7 +74,7 @@ def read_item_classes(path: Path) -> ItemClasses:
         if not name:
             raise UserError(f"{path}, line {line}: the category of item {item} has no name")
         if int(item) in names:
-            raise UserError(f"{path}, line {line}: item {item} stands there twice")
+            raise UserError(f"{path}, line {line}: item {item} appears twice")
         names[int(item)] = name
     items = np.array(sorted(names), np.int64)
     present = set(names.values())

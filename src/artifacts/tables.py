@@ -189,7 +189,7 @@ def write_test_ranks(path: Path, ranks: TestRanks) -> None:
 def read_test_ranks(path: Path) -> TestRanks:
     """Read a file of ``write_test_ranks``.
 
-    Raises ``UserError`` for an item that stands there twice for one user and for a rank beyond the other
+    Raises ``UserError`` for an item that appears twice for one user and for a rank beyond the other
     candidates.
     """
     columns = [id_column(name) for name in ("user", "item", "rank", "negatives")]

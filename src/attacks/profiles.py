@@ -135,7 +135,7 @@ def parse_attack(text: str) -> AttackSpec:
         key, value = pair.split("=")
         name, read = _KEYS[key]
         if name in fields:
-            raise UserError(f"attack {text}: {key} stands there twice")
+            raise UserError(f"attack {text}: {key} appears twice")
         if key == ("M" if kind == "CA" else "W"):
             raise UserError(f"attack {text}: CA has W, other kinds have M")
         try:

@@ -112,5 +112,5 @@ def _read_category_table(path: Path) -> pd.DataFrame:
         if column not in table or not pd.api.types.is_integer_dtype(table[column]):
             raise UserError(f"{path} has no column {column} of whole numbers")
     if (repeated := table["item"].duplicated()).any():
-        raise UserError(f"{path}: item {table['item'][repeated].iloc[0]} stands there twice")
+        raise UserError(f"{path}: item {table['item'][repeated].iloc[0]} appears twice")
     return table

@@ -143,13 +143,13 @@ def read_categories(path: Path) -> dict[str, str]:
     """Read the category of each item of the source.
 
     The table is read as ``read_feedback`` reads one, with the columns item and category. Raises
-    ``UserError`` for rows without an item or a category, and for an item that stands there twice.
+    ``UserError`` for rows without an item or a category, and for an item that appears twice.
     """
     frame, source = _read_table(path, False, CATEGORIES, CATEGORIES)
     nameless = _Unreadable((frame["category"] == "").to_numpy(bool), lambda _: "no category")
     repeated = _Unreadable(
         frame["item"].duplicated().to_numpy(bool),
-        lambda row: f"item {frame['item'].iloc[row]} stands there twice",
+        lambda row: f"item {frame['item'].iloc[row]} appears twice",
     )
     _require_readable([*_without_ids(frame), nameless, repeated], source)
     return dict(zip(frame["item"].astype(str), frame["category"].astype(str), strict=True))

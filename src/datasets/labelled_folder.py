@@ -45,7 +45,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         if not pd.api.types.is_integer_dtype(table[column]):
             raise UserError(f"{path}: column {column} holds something that is not an integer")
     if (repeated := table["item"].duplicated()).any():
-        raise UserError(f"{path}: item {table['item'][repeated].iloc[0]} stands there twice")
+        raise UserError(f"{path}: item {table['item'][repeated].iloc[0]} appears twice")
     present = np.unique(table["category"])
     if len(present) < 2 or (present != np.arange(len(present))).any():
         raise UserError(f"{path}: categories must be 0, 1, ... without gaps, at least two")

@@ -164,7 +164,7 @@ def _keyed(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     table = table.astype({"model": str})
     if (repeated := table.duplicated(_KEY)).any():
         model, image = table.loc[repeated, _KEY].iloc[0]
-        raise UserError(f"{path}: image {image} of {model} stands there twice")
+        raise UserError(f"{path}: image {image} of {model} appears twice")
     return table
 
 

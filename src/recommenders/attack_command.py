@@ -136,7 +136,7 @@ def recommenders_of(options: argparse.Namespace) -> dict[str, Run]:
     if options.compare:
         recommenders = dict(_compared(text) for text in options.compare)
         if len(recommenders) < len(options.compare):
-            raise UserError("--compare: each NAME can stand there once only")
+            raise UserError("--compare: each NAME can be given only once")
     else:
         recommenders = {label: _run_of(options, label) for label in options.model}
     for run in list(recommenders.values()):

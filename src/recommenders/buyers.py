@@ -144,8 +144,8 @@ def buyers_of(
     counts = np.bincount(row, minlength=len(ids))
     if len(without := ids[counts == 0]):
         raise UserError(
-            f"item {without[0]}: nobody who has it lacks item {target}, so its image moves that item in "
-            "no list: attack items with buyers, such as those of --popularity high"
+            f"item {without[0]}: no buyer of it lacks item {target}, so its image cannot show that item "
+            "to anybody: attack items with buyers, such as those of --popularity high"
         )
     if at_most is not None:
         kept = _drawn(row, counts, at_most)

@@ -99,7 +99,7 @@ def test_ranks_that_no_recommender_writes_are_refused(tmp_path, content, message
         (bytes(range(256)) * 4, "not a table|lacks the columns"),
         (f"{REPORT}0\t1\t1\t8\t1\t7\n".encode(), "longer than its header"),
         (f"{REPORT}0\t1\t1\t8\t1\n1\t1\t1\t8\t1\t7\t7\n".encode(), "line 3"),
-        (f"{REPORT}0\t1\t1\t8\t1\n0\t1\t1\t8\t1\n".encode(), "image 0 stands there twice"),
+        (f"{REPORT}0\t1\t1\t8\t1\n0\t1\t1\t8\t1\n".encode(), "image 0 appears twice"),
         (f"{REPORT}0\t1\t2\t8\t1\n".encode(), "row 2: success"),
         (f"{REPORT}0\t1\t1\t-8\t1\n".encode(), "row 2: linf"),
         (f"{REPORT}0\t1\t1\t8\tinf\n".encode(), "row 2: l2"),

@@ -209,7 +209,7 @@ def test_load_a_validation_part(tmp_path):
     ("train", "test", "validation", "message"),
     [
         ([(0, 1), (0, 9)], [(0, 2)], None, "user 0 has item 9, but the catalogue ends at 4"),
-        ([(0, 1), (0, 1)], [(0, 2)], None, "user 0, item 1 stands there twice"),
+        ([(0, 1), (0, 1)], [(0, 2)], None, "user 0, item 1 appears twice"),
         ([(0, 1)], [(0, 1)], None, "testset.tsv: user 0, item 1 is also a training row"),
         ([(0, 1)], [(1, 2)], None, "testset.tsv: user 1 has no row in trainingset.tsv"),
         ([(0, -1)], [(0, 2)], None, "row 1: item -1 is not an id"),

@@ -248,7 +248,7 @@ def test_categories_that_are_numbers_cannot_be_taken_for_classes(prepare, tmp_pa
         ([("x", "a"), ("y", "b")], "no category of 5 of the 5 items with images, the first is S-1"),
         ([(f"S-{item}", "a") for item in (1, 2, 3, 5)], "no category of 1 of the 5 items"),
         ([("S-1", "a"), ("S-2", ""), ("S-3", "")], "line 3: no category; 2 of 3 rows cannot be"),
-        ([("S-1", "a"), ("S-1", "b")], "line 3: item S-1 stands there twice"),
+        ([("S-1", "a"), ("S-1", "b")], "line 3: item S-1 appears twice"),
     ],
 )
 def test_wrong_categories_leave_nothing(prepare, tmp_path, categories, message):
@@ -320,7 +320,7 @@ def test_min_rating_and_times(tmp_path):
 @pytest.mark.parametrize(
     ("train", "test", "message"),
     [
-        ([("u", "0"), ("u", "0")], [("u", "1")], "train.tsv: user u, item 0 stands there twice"),
+        ([("u", "0"), ("u", "0")], [("u", "1")], "train.tsv: user u, item 0 appears twice"),
         ([("u", "0")], [("u", "0")], "test.tsv: user u, item 0 is also a training row"),
         ([("u", "0")], [("v", "1")], "test.tsv: user v has no row in train.tsv"),
         (

@@ -449,7 +449,7 @@ def test_wrong_category_tables_are_named(shop):
     for content, problem in {
         "item,kind\n1,2\n": "no column category of whole numbers",
         "item,category\n1,hat\n": "no column category of whole numbers",
-        "item,category\n1,2\n1,3\n": "item 1 stands there twice",
+        "item,category\n1,2\n1,3\n": "item 1 appears twice",
         "item,category\n1,2\n50,3\n": "no image for item 50",
         "": "is not a CSV table",
     }.items():

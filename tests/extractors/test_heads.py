@@ -137,7 +137,7 @@ def test_classes_are_numbered_by_their_names(tmp_path):
         ("item,kind\n0,shoes\n", "lacks the columns category"),
         ("0,shoes\n1, \n", "line 2: the category of item 1 has no name"),
         ("0,shoes\nx,hats\n", "line 2: item 'x' is not a whole number"),
-        ("0,shoes\n0,hats\n", "line 2: item 0 stands there twice"),
+        ("0,shoes\n0,hats\n", "line 2: item 0 appears twice"),
         ("0,shoes\n1\n", "line 2: expected an item and its category"),
     ],
 )

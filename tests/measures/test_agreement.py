@@ -199,7 +199,7 @@ def test_answers_are_right_where_they_name_the_class_and_missing_ones_do_not_cou
         (lambda table: table[["model", "image", "label"]], "lacks the column human0"),
         (lambda table: table.assign(human1="cat"), "human1 holds something"),
         (lambda table: table.assign(image="first"), "image holds something"),
-        (lambda table: pd.concat([table, table[:1]]), "image 0 of a stands there twice"),
+        (lambda table: pd.concat([table, table[:1]]), "image 0 of a appears twice"),
         (
             lambda table: table.assign(**{f"human{k}": [np.nan] + [1.0] * 5 for k in range(3)}),
             "line 2: nobody has answered",

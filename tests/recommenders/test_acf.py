@@ -167,7 +167,7 @@ def test_a_goal_for_buyers_counts_those_who_are_shown_the_target():
     [
         ([0, 3], 3, "one of the attacked items"),
         ([0], 5, "items 0 to 4"),
-        ([2], 3, "item 2: nobody who has it lacks item 3"),
+        ([2], 3, "item 2: no buyer of it lacks item 3"),
     ],
 )
 def test_targets_that_no_buyer_can_be_shown_are_refused(ids, target, said):

@@ -414,7 +414,7 @@ def test_missing_weights_name_the_command_that_makes_them(attack, capsys, argume
         ),
         (["--compare", "a=original_step6_BPRMF_seed1"], "leave the seed out of the stem"),
         (["--compare", "a b=original_step6_BPRMF"], "is not a plain name"),
-        (["--compare", *["a=original_step6_BPRMF"] * 2], "can stand there once only"),
+        (["--compare", *["a=original_step6_BPRMF"] * 2], "can be given only once"),
         (
             [
                 "--compare",

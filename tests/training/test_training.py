@@ -230,7 +230,7 @@ def test_pictures_are_read_exactly(pictures_on_disk):
     ("table", "problem"),
     [
         ("item,category\n0,0\n", "lacks the columns label"),
-        ("item,category,label\n0,0,a\n0,1,b\n", "item 0 stands there twice"),
+        ("item,category,label\n0,0,a\n0,1,b\n", "item 0 appears twice"),
         ("item,category,label\n0,0,a\n1,2,b\n", "without gaps"),
         ("item,category,label\n0,0,a\n1,0,a\n", "at least two"),
         ("item,category,label\n0,0,a\n1,0,b\n2,1,c\n", "category 0 has several labels"),
