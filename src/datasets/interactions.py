@@ -133,13 +133,8 @@ def check_split(
     earlier: dict[str, np.ndarray] = {}
     for part in (train, *held_out):
         keys = part.pairs[:, 0] * len(items) + part.pairs[:, 1]
-<<<<<<< HEAD
-        clashes = {"stands there twice": _repeated(keys)}
-        clashes |= {f"is also a {kind} row": _among(keys, seen) for kind, seen in earlier.items()}
-=======
         clashes = {"appears twice": _repeated(keys)}
-        clashes |= {f"is also a {kind} row": np.isin(keys, seen) for kind, seen in earlier.items()}
->>>>>>> wt-s19
+        clashes |= {f"is also a {kind} row": _among(keys, seen) for kind, seen in earlier.items()}
         for problem, wrong in clashes.items():
             if wrong.any():
                 user, item = part.pairs[np.argmax(wrong)]
