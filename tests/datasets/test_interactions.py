@@ -240,7 +240,7 @@ def test_a_split_is_refused_exactly_if_a_row_repeats_or_a_user_is_unknown(train,
     rows = [*train, *test, *validation]
     users = {user for user, _ in train}
     if len(set(rows)) < len(rows) or any(user not in users for user, _ in [*test, *validation]):
-        with pytest.raises(UserError, match=r"stands there twice|is also a|has no row in"):
+        with pytest.raises(UserError, match=r"appears twice|is also a|has no row in"):
             check_split(parts[0], parts[1:], range(4), range(4))
     else:
         check_split(parts[0], parts[1:], range(4), range(4))
