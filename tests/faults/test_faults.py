@@ -47,6 +47,8 @@ def write_outside(trees: Path, source: Path) -> Iterator[Figures]:
     """Write a file into every folder that is watched, and change the source."""
     for place in (trees.parent, trees, Path.home(), Path(tempfile.gettempdir()), source / "src"):
         (place / "note").write_text("1234")
+    (Path.home() / ".keras").mkdir()
+    (Path.home() / ".keras/keras.json").write_text("{}")
     (source / "README.md").unlink()
     yield Figures()
 
@@ -56,6 +58,7 @@ def test_what_is_written_outside_the_tree_is_found(tmp_path):
     (tmp_path / "README.md").write_text("read me")
     _, figures = watched(write_outside, tmp_path, source=tmp_path)
     assert figures.counts["bytes written outside the tree"] == 5 * 4
+    assert figures.counts["bytes that libraries keep for themselves"] == 2
     found = [line.removeprefix("outside the tree: ") for line in figures.wrong]
     inside = ["HOME/note", "TMPDIR/note", "note", "trees/note", f"{tmp_path}/src/note"]
     removed = f"{tmp_path}/README.md (removed)"

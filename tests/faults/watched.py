@@ -26,6 +26,8 @@ USER_FOLDERS = (
 """Environment variables that say where programs keep files of their own."""
 _LOCKS = f"var-{os.getuid()}.locks"
 """Empty file of all locks (``src/artifacts/locks.py``), which stays."""
+_LIBRARIES = ("HOME/.keras", "MPLCONFIGDIR/fontlist-*.json", "TMPDIR/torchinductor_*")
+"""Settings and caches that Keras, Matplotlib and torch write for themselves when they are loaded."""
 
 Snapshot = dict[Path, tuple[int, int]]
 """Size in bytes and time of change in ns by path; (0, 0) for a folder."""
@@ -86,14 +88,21 @@ def snapshot(*folders: Path) -> Snapshot:
 
 
 def _outside(before: Snapshot, after: Snapshot, place: Path) -> Figures:
-    """Count what appeared, changed or disappeared; the empty file of the locks may appear."""
+    """Count what appeared, changed or disappeared; the empty file of the locks may appear.
+
+    What libraries keep for themselves is counted apart.
+    """
     figures = Figures()
     figures.counts["bytes written outside the tree"] = 0
+    figures.counts["bytes that libraries keep for themselves"] = 0
     for path in sorted(path for path in {*before, *after} if before.get(path) != after.get(path)):
         size = after.get(path, (0, 0))[0]
-        if path == place / "TMPDIR" / _LOCKS and not size:
-            continue
         name = path.relative_to(place) if path.is_relative_to(place) else path
+        if name == Path("TMPDIR", _LOCKS) and not size:
+            continue
+        if any(of.match(kept) for of in (name, *name.parents) for kept in _LIBRARIES):
+            figures.counts["bytes that libraries keep for themselves"] += size
+            continue
         what = f"{size} bytes" if path in after else "removed"
         figures.wrong.append(f"outside the tree: {name} ({what})")
         figures.counts["bytes written outside the tree"] += size
