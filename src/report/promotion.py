@@ -133,7 +133,7 @@ def _by_attacker(table: pd.DataFrame, k: int) -> list[Plot]:
         for of in rows.itertuples()
     ]
     values = 100 * rows[["before", "after", "low", "high"]].astype(float)
-    values[["low", "high"]] = values[["low", "high"]].add(values["before"], axis=0)
+    values[["low", "high"]] = values[["low", "high"]].add(values["before"], axis=0).clip(0, 100)
     bars = values.set_axis(labels)
     noise = best[["control", "control_low", "control_high"]].to_numpy(float)
     bars.loc[CONTROL] = 100 * (best["before"] + np.append(0, noise))

@@ -213,10 +213,10 @@ def test_tables_in_published_layouts(tmp_path, name, text, rows, times):
     [
         ("userID\trating\ttimestamp\n1\t2\t3\n", "no column of item ids among userID, rating"),
         ("item_id:token\tprice:float\n1\t2\n", "no column of user ids among item_id:token"),
-        ("user,item,time\n1,2,2026-07-14\n1,3,noon\n", "line 3: time 'noon' is not a number, nor"),
+        ("user,item,time\n1,2,2026-07-14\n1,3,noon\n", "line 3: time 'noon' is not a number, and"),
         (
             "user,item,time\n1,2,5\n1,3,2026-07-14\n",
-            "line 3: time '2026-07-14' is not a number, nor",
+            "line 3: time '2026-07-14' is not a number, and",
         ),
         ("user,item\n1,\n", "line 2: no item id"),
     ],

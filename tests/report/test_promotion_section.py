@@ -82,7 +82,7 @@ def test_a_defended_extractor_has_a_line_by_what_the_attacker_knows(tmp_path):
 
 
 def test_intervals_of_exposure_end_at_all_users(tmp_path):
-    table = section_of([row("rank", 8.0, 0.997)], tmp_path).blocks[0]
+    table = section_of([row("rank", 8.0, 0.997)], tmp_path).blocks[1]
     assert table.shown["after"].tolist() == ["99.7 %\n(98.7, 100.0)"]
 
 

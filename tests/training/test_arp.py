@@ -483,7 +483,7 @@ def test_the_script_trains_logs_and_continues_to_the_same_bytes(tmp_path, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr("src.training.loop.train_step", dies)
-        assert run_script(patch, *common, "--out", stopped) != 0
+        assert run_script("train_extractor", *common, "--out", stopped) != 0
     assert not stopped.exists()
     assert run_script("train_extractor", *common, "--out", stopped) == 0
     assert stopped.read_bytes() == (tmp_path / "whole" / "net.pt").read_bytes()
