@@ -28,7 +28,7 @@ from src.measures.comparison import (
 )
 from src.measures.designs import Design, designs_of
 from src.measures.runs import list_runs, select_configuration, unpaired_runs
-from src.measures.summary import effect_rows, input_files
+from src.measures.summary import COLUMNS, effect_rows, input_files
 from src.measures.verdicts import corrected
 from src.metrics.significance import Estimate
 from src.report.estimates import (
@@ -157,7 +157,8 @@ class Study:
                     change = {"change_low": row["low"], "change_high": row["high"]}
                     named = {"experiment": design.flat[0].name}
                     rows.append({**named, **row, **_merged(intervals), **change})
-        return corrected(pd.DataFrame(rows))
+        table = corrected(pd.DataFrame(rows))
+        return table[list(dict.fromkeys(["experiment", *COLUMNS, *table]))]
 
     def inputs(self) -> list[Path]:
         """Return the files whose content determines the report, except for the shown images."""
