@@ -214,7 +214,7 @@ def test_load_a_validation_part(tmp_path):
         ([(0, 1)], [(1, 2)], None, "testset.tsv: user 1 has no row in trainingset.tsv"),
         ([(0, -1)], [(0, 2)], None, "row 1: item -1 is not an id"),
         ([(0, 1)], [(0, 2)], [(0, 5)], "validationset.tsv: user 0 has item 5, but the catalogue"),
-        ([(0, 1)], [(0, 2)], [(0, 3), (0, 3)], "validationset.tsv: user 0, item 3 stands there"),
+        ([(0, 1)], [(0, 2)], [(0, 3), (0, 3)], "validationset.tsv: user 0, item 3 appears twice"),
         ([(0, 1)], [(0, 2)], [(0, 1)], "validationset.tsv: user 0, item 1 is also a training row"),
         ([(0, 1)], [(0, 2)], [(0, 2)], "validationset.tsv: user 0, item 2 is also a test row"),
         ([(0, 1)], [(0, 2)], [(7, 3)], "validationset.tsv: user 7 has no row in trainingset.tsv"),
