@@ -128,6 +128,11 @@ def evaluate_run(evaluation: "Evaluation", options: argparse.Namespace) -> list[
         print(category_overview(table, k, origin))
         if rec_run.experiment.attack is None and metric == metrics[0]:
             suggested += suggested_attacks(evaluation, table, k, options.min_items)
+    if rec_run.experiment.attack is not None and evaluation.baseline is None:
+        lists = evaluation.layout.recommendations(rec_run.clean)
+        print(
+            f"note: no changes, since the clean run's lists are not there: {lists}", file=sys.stderr
+        )
     return suggested
 
 

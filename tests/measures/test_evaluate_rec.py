@@ -381,6 +381,16 @@ def test_unlike_users_are_not_compared(layout, capsys):
     assert "hold different users" in capsys.readouterr().err
 
 
+def test_without_clean_lists_it_says_that_there_are_no_changes(layout, capsys):
+    missing = layout.recommendations(Run(Experiment(), "VBPR", 10, 3))
+    missing.unlink()
+    assert evaluate(layout, "--metric", "chr", "--list_of_k", 3, "--experiment_name", ATTACK) == 0
+    assert f"note: no changes, since the clean run's lists are not there: {missing}" in (
+        capsys.readouterr().err
+    )
+    assert "change" not in read(layout, "chr", ATTACK)
+
+
 def test_users_without_a_list_are_not_counted(layout):
     padded = np.array([[0, 2, 4], [-1, -1, -1], [4, 5, -1]])
     write_run(layout, Run(Experiment(), "VBPR", 10, 3), padded)
