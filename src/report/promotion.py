@@ -132,9 +132,7 @@ def _by_attacker(table: pd.DataFrame, k: int) -> list[Plot]:
         + ("" if of.extractor == best["extractor"] else f", {of.extractor}")
         for of in rows.itertuples()
     ]
-    values = 100 * rows[["before", "after", "low", "high"]].astype(float)
-    values[["low", "high"]] = values[["low", "high"]].add(values["before"], axis=0).clip(0, 100)
-    bars = values.set_axis(labels)
+    bars = _percent(rows).set_axis(labels)
     noise = best[["control", "control_low", "control_high"]].to_numpy(float)
     bars.loc[CONTROL] = 100 * (best["before"] + np.append(0, noise))
     said = "; ".join(f"{label} {fixed(value, 1)}" for label, value in bars["after"].items())
@@ -144,7 +142,7 @@ def _by_attacker(table: pd.DataFrame, k: int) -> list[Plot]:
             f"Users who are shown an attacked item, within {best['eps']:g}/255: {best['extractor']}, "
             f"{best['recommender']}",
             f"Percent of users whose top {k} an attacked item enters, by the attacker's aim and "
-            f"knowledge: {said}; clean {fixed(bars['before'].iloc[0], 1)}.",
+            f"knowledge: {said}; clean {fixed(bars.loc[CONTROL, 'before'], 1)}.",
             partial(_draw_bars, bars=bars),
         )
     ]
@@ -221,12 +219,19 @@ def _against_budget(table: pd.DataFrame, k: int) -> list[Plot]:
     ]
 
 
+def _percent(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return ``before``, ``after`` and the bounds ``low`` and ``high`` of after, in percent of users."""
+    values = 100 * rows[["before", "after", "low", "high"]].astype(float)
+    values[["low", "high"]] = values[["low", "high"]].add(values["before"], axis=0).clip(0, 100)
+    return values
+
+
 def _curve(objective: str, rows: pd.DataFrame, style: dict) -> Curve:
-    before = rows["before"].to_numpy(np.float64)
-    low, high = (100 * (before + rows[bound].to_numpy(np.float64)) for bound in ("low", "high"))
-    x, y = (rows[name].to_numpy(np.float64) for name in ("eps", "after"))
-    low, high = np.maximum(low, 0), np.minimum(high, 100)
-    return Curve(objective, x, 100 * y, low, high, style, bars=True)
+    shown = _percent(rows)
+    x, y, low, high = (
+        of.to_numpy(np.float64) for of in (rows["eps"], shown["after"], shown["low"], shown["high"])
+    )
+    return Curve(objective, x, y, low, high, style, bars=True)
 
 
 def _table(table: pd.DataFrame) -> Table:

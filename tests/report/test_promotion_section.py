@@ -144,6 +144,16 @@ def test_bars_are_what_each_attacker_reaches_within_the_largest_budget(tmp_path)
     )
 
 
+def test_the_clean_level_of_bars_is_that_of_the_largest_change(tmp_path):
+    often = {"extractor": "plain", "before": 0.5, "change": 0.1, "low": 0.09, "high": 0.11}
+    rows = [row("rank", 8.0, 0.28), row("rank", 8.0, 0.6) | often]
+    rows[0] |= {"control_low": 0.001, "control_high": 0.003}
+    plot = section_of(rows, tmp_path).blocks[0]
+    assert plot.alt.endswith(
+        "rank, white box, plain 60.0; rank, white box 28.0; noise 1.2; clean 1.0."
+    )
+
+
 def test_the_plot_shows_evaluated_attacks_noise_and_the_clean_level(section):
     plot = section.blocks[2]
     assert plot.title == "Exposure of an attacked item against ε: original, VBPR"
