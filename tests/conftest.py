@@ -168,6 +168,26 @@ def python(tmp_path_factory) -> Iterator[WarmPython]:
         yield warm
 
 
+@pytest.fixture
+def gpu_holds(monkeypatch) -> Callable[[int], None]:
+    """Return ``gpu_holds(n)``: forward passes of more than n images run out of memory from then on."""
+    import torch
+
+    from src.extractors.extractor import Extractor
+
+    forward = Extractor.forward
+
+    def limit(n_images: int) -> None:
+        def small_gpu(self: Extractor, images: torch.Tensor) -> object:
+            if len(images) > n_images:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return forward(self, images)
+
+        monkeypatch.setattr(Extractor, "forward", small_gpu)
+
+    return limit
+
+
 @pytest.fixture(scope="session")
 def tiny_extractor():
     """Untrained ShuffleNet of 5 classes, with batch norm statistics, which tests must not change."""

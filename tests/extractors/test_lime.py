@@ -55,17 +55,10 @@ def planted(lime, image):
     return weights
 
 
-def test_a_gpu_that_holds_seven_copies_explains_with_all(image, planted, monkeypatch, capsys):
+def test_a_gpu_that_holds_seven_copies_explains_with_all(image, planted, gpu_holds, capsys):
     extractor, sampling = linear_extractor(image, planted), {"n_samples": 60, "seed": 3}
     whole = explain(extractor, image[None], np.array([0]), **sampling)
-    forward = Extractor.forward
-
-    def small_gpu(self, images):
-        if len(images) > 7:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, images)
-
-    monkeypatch.setattr(Extractor, "forward", small_gpu)
+    gpu_holds(7)
     np.testing.assert_array_equal(explain(extractor, image[None], np.array([0]), **sampling), whole)
     assert capsys.readouterr().out.count("at once: halving batches") == 1
 

@@ -67,6 +67,17 @@ class Figures:
         counts = ", ".join(f"{name}: {number}" for name, number in sorted(self.counts.items()))
         return "\n".join([*self.wrong, f"{counts}, wrong: {len(self.wrong)}"])
 
+    def count_end(self, of: str, refused: str, outcome: tree.Outcome) -> None:
+        """Count a refusal under ``refused``; any end but exit code 0, or 2 and one line, is wrong."""
+        self.counts[refused] += outcome.code == 2
+        if outcome.code not in (0, 2) or len(outcome.errors) != (outcome.code == 2):
+            self.wrong.append(f"{of} ended with {outcome}")
+
+    def count_left(self, of: str, root: Path) -> None:
+        """Count payloads that were executed in a tree; files that nothing may leave there are wrong."""
+        self.wrong += [f"{of}: left {left}" for left in _left_behind(root)]
+        self.counts["executed payloads"] += _n_executed(root)
+
 
 def faults(whole: Path, seed: int = 0) -> Iterator[Fault]:
     """Yield every damage of every artifact of the tree, with and without manifests."""
@@ -118,11 +129,8 @@ def _damage(
                 continue
             outcome = tree.call(place, step.command)
             figures.counts["stages run"] += 1
-            figures.counts["stages that refused"] += outcome.code == 2
-            if outcome.code not in (0, 2) or len(outcome.errors) != (outcome.code == 2):
-                figures.wrong.append(f"{case}: {step.name} ended with {outcome}")
-        figures.wrong += [f"{case}: left {left}" for left in _left_behind(place)]
-        figures.counts["executed payloads"] += _n_executed(place)
+            figures.count_end(f"{case}: {step.name}", "stages that refused", outcome)
+        figures.count_left(str(case), place)
         found = tree.results(place)
         changed = [
             name
@@ -168,11 +176,8 @@ def fuzz(place: Path, n_calls: int, seed: int) -> Figures:
             command = [module, *_random_arguments(_parser_of(module), rng)]
             outcome = tree.call(root, command)
             figures.counts["command lines"] += 1
-            figures.counts["command lines that were refused"] += outcome.code == 2
-            if outcome.code not in (0, 2) or len(outcome.errors) != (outcome.code == 2):
-                figures.wrong.append(f"{command} ended with {outcome}")
-            figures.wrong += [f"{command}: left {left}" for left in _left_behind(root)]
-            figures.counts["executed payloads"] += _n_executed(root)
+            figures.count_end(str(command), "command lines that were refused", outcome)
+            figures.count_left(str(command), root)
     return figures
 
 

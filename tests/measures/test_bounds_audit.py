@@ -99,17 +99,10 @@ def test_medians_over_noisy_copies_rank_and_have_bounds_within_l2(shop):
     assert (items["clean"] <= items["bound"]).all() and items["bound"].mean() < 1
 
 
-def test_a_gpu_that_holds_five_copies_smooths_every_item(shop, monkeypatch, capsys):
+def test_a_gpu_that_holds_five_copies_smooths_every_item(shop, gpu_holds, capsys):
     options = ("--method", "smoothing", "--sigma", 0.1, "--n", 60, "--eps", "0.02/1")
     assert audit(shop, *options, "--output", "whole") == 0
-    forward = Extractor.forward
-
-    def small_gpu(self, images):
-        if len(images) > 5:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, images)
-
-    monkeypatch.setattr(Extractor, "forward", small_gpu)
+    gpu_holds(5)
     assert audit(shop, *options, "--output", "halved") == 0
     assert capsys.readouterr().out.count("at once: halving batches") == 1
     whole, halved = (read_bounds(shop.result(f"{name}.tsv")) for name in ("whole", "halved"))
