@@ -26,8 +26,11 @@ USER_FOLDERS = (
 """Environment variables that say where programs keep files of their own."""
 _LOCKS = f"var-{os.getuid()}.locks"
 """Empty file of all locks (``src/artifacts/locks.py``), which stays."""
-_LIBRARIES = ("HOME/.keras", "MPLCONFIGDIR/fontlist-*.json", "TMPDIR/torchinductor_*")
-"""Settings and caches that Keras, Matplotlib and torch write for themselves when they are loaded."""
+_LIBRARIES = (
+    *("HOME/.keras", "MPLCONFIGDIR/fontlist-*.json", "TMPDIR/torchinductor_*"),
+    "XDG_CACHE_HOME/torch",
+)
+"""Settings and caches of Keras, Matplotlib and torch, which makes its folder before it downloads."""
 
 Snapshot = dict[Path, tuple[int, int]]
 """Size in bytes and time of change in ns by path; (0, 0) for a folder."""
