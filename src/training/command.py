@@ -61,7 +61,8 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--margin",
         type=float,
-        help="margin of the loss (default: the published one, 0.2 for triplet with N)",
+        help="margin of the loss, of all but npair, ice, angular and nca (default: the published one, "
+        "0.2 for triplet with N)",
     )
     parser.add_argument(
         "--source",
