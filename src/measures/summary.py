@@ -193,7 +193,7 @@ def summarise(
         attacked = [key for comparison in comparisons for key in comparison.attacked]
         for design in designs_of(dict.fromkeys(attacked), pairs, placebos):
             rows += effect_rows(comparisons, design, margin, again=again)
-    table = corrected(pd.DataFrame(sorted(rows, key=_place)))[list(COLUMNS)]
+    table = corrected(pd.DataFrame(sorted(rows, key=_place)))
     table["k"] = table["k"].astype("Int64")
     return table
 
@@ -205,8 +205,9 @@ def effect_rows(
     *,
     again: Collection[str] = (),
 ) -> list[dict[str, object]]:
-    """Return the rows of one attack under one protocol: ``COLUMNS`` and the p-value ``p_net``.
+    """Return the rows of one attack under one protocol: ``COLUMNS`` in order, then the p-value ``p_net``.
 
+    ``p_holm`` and ``verdict`` are empty, since ``corrected`` makes them of the rows of all attacks.
     ``comparisons`` are of one recommender on trainings of one extractor; those without the attack are
     left out. Every training and experiment counts with as many seeds: those that all of them have.
     """
@@ -251,6 +252,8 @@ def effect_rows(
         "pairs": design.n_pairs,
         "attack_seeds": design.n_seeds,
         "placebo": design.placebo,
+        "p_holm": np.nan,
+        "verdict": "",
     }
     rows = []
     for measure, change in changes.items():
@@ -262,7 +265,7 @@ def effect_rows(
             row |= _columns_beyond(net[measure], by_noise[measure], len(controlled), design)
         else:
             row |= _columns_beyond(change, None, len(seeds), design)
-        rows.append(row)
+        rows.append({name: row[name] for name in (*COLUMNS, "p_net")})
     return rows
 
 
