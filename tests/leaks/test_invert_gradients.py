@@ -108,18 +108,10 @@ def test_what_is_up_to_date_is_not_attacked_again(script, tmp_path, monkeypatch,
     assert script(*arguments, "--seed", 1) == 0 and len(calls) == 5
 
 
-def test_a_gpu_that_holds_one_target_inverts_the_whole_stack(script, tmp_path, monkeypatch, capsys):
+def test_a_gpu_that_holds_one_target_inverts_the_whole_stack(script, tmp_path, gpu_holds, capsys):
     arguments = (*UNTRAINED, "--n_images", 5, "--batch_targets", 3)
     assert script(*arguments, "--out", tmp_path / "whole") == 0
-    observe, sizes = Observation.__call__, []
-
-    def small_gpu(self, images, given=None):
-        if len(images) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        sizes.append(len(images))
-        return observe(self, images, given)
-
-    monkeypatch.setattr(Observation, "__call__", small_gpu)
+    sizes = gpu_holds(1, Observation, "__call__")
     assert script(*arguments) == 0
     assert capsys.readouterr().out.count("cannot hold 3 targets at once: halving batches") == 1
     halved, whole = (
