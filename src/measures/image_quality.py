@@ -373,7 +373,7 @@ def _score_experiment(measures: Measures, layout: Layout, experiment: Experiment
     if "features" in measures.names:
         features = stored_features(layout, experiment, condition.changed.ids)
     stage.publish_tables(measures.table(condition, features))
-    print(f"wrote {table}")
+    print(f"written: {table}")
 
 
 def stored_features(layout: Layout, experiment: Experiment, items: np.ndarray) -> Features:
