@@ -20,7 +20,7 @@ from src.leaks.command import (
     TrainingRecord,
     add_inversion_options,
     check_inversion_options,
-    condition_of,
+    condition_name,
     open_inverted_images,
     preset_of,
 )
@@ -77,7 +77,7 @@ def main() -> None:
             **{key: getattr(options, key) for key in (*RECORDED, *SHARED)},
             "preset": asdict(preset),
         }
-        folder = options.out / condition_of(options, arch, trained, defended)
+        folder = options.out / condition_name(options, arch, trained, defended)
         folders.append(folder)
         manifest = Manifest.of(
             "invert_gradients", {**described, "ids": attacked.ids.tolist()}, inputs

@@ -18,7 +18,7 @@ from src.leaks.command import (
     TrainingRecord,
     add_inversion_options,
     check_inversion_options,
-    condition_of,
+    condition_name,
     open_inverted_images,
     preset_of,
 )
@@ -299,8 +299,43 @@ def test_recorded_augmentations_are_read_as_they_are_written(tmp_path, recorded,
 def test_a_training_with_crops_attacked_without_is_the_mode_normal(training, attacked, mode):
     trained = TrainingRecord(5, training or "none", None, training)
     options = options_of(*UNTRAINED, *(("--augmentation", attacked) if attacked else ()))
-    name = condition_of(options, "c", trained.with_options(options), None)
+    name = condition_name(options, "c", trained.with_options(options), None)
     assert name == f"c_5_inversed_{mode}_rlabel_False"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "trained", "defence", "name"),
+    [
+        ((), TrainingRecord(200, "none", None), None, "c_200_inversed_aug_auglist__rlabel_False"),
+        (
+            ("--optim", "zhu"),
+            TrainingRecord(200, "crop", None),
+            "prune_70",
+            "c_200_zhu_crop_auglist__rlabel_False_defense_prune_70",
+        ),
+        (
+            ("--optim", "dlg", "--observation", "features"),
+            TrainingRecord(0, "none", "prune_70"),
+            "sign",
+            "c_0_dlg_aug_auglist__rlabel_False_trained_prune_70_observed_features_defense_sign",
+        ),
+        (
+            ("--optim", "zhu", "--labels", "joint"),
+            TrainingRecord(9, "none", None, "shift"),
+            None,
+            "c_9_zhu_normal_auglist_shift_rlabel_True",
+        ),
+        (
+            ("--optim", "zhu", "--labels", "analytic"),
+            TrainingRecord(9, "none", "sign"),
+            None,
+            "c_9_zhu_aug_auglist__rlabel_False_labels_analytic_trained_sign",
+        ),
+    ],
+)
+def test_names_of_conditions_are_the_published_ones(arguments, trained, defence, name):
+    options = options_of(*UNTRAINED, *arguments)
+    assert condition_name(options, "c", trained, defence) == name
 
 
 def test_reconstructions_are_images_like_others(script, tmp_path):
