@@ -1,8 +1,9 @@
 """Measure how far attacked or reconstructed images are from their originals, by pixels and networks."""
 
-import importlib
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
@@ -11,15 +12,31 @@ from src.attacks.command import named_experiment
 from src.attacks.settings import attack_settings
 from src.cli import Parser, fidelity_of, run
 from src.defences.options import model_dir_of
+from src.leaks.semsim_command import (
+    add_train_options,
+    add_triplets_options,
+    run_train,
+    run_triplets,
+)
+from src.measures.agreement import add_agreement_options, run_agreement
 from src.measures.image_options import add_score_options, check_score_options
 from src.recommenders.read_out import score_weights_of
 
+
+class Command(NamedTuple):
+    purpose: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+
+
 OTHERS = {
-    "agreement": ("src.measures.agreement", "How well metrics agree with people."),
-    "train": ("src.leaks.semsim_command", "Train SemSim on triplets."),
-    "triplets": ("src.leaks.semsim_command", "Make triplets that nobody judged."),
+    "agreement": Command(
+        "How well metrics agree with people.", add_agreement_options, run_agreement
+    ),
+    "train": Command("Train SemSim on triplets.", add_train_options, run_train),
+    "triplets": Command("Make triplets that nobody judged.", add_triplets_options, run_triplets),
 }
-"""The module and the purpose of every command but ``score``."""
+"""Every command but ``score``."""
 
 
 def score(arguments: Sequence[str]) -> None:
@@ -51,20 +68,15 @@ def score(arguments: Sequence[str]) -> None:
         score_experiments(measures, layout, named or attacked_images(layout))
 
 
-def other(command: str, arguments: Sequence[str]) -> None:
-    module, purpose = OTHERS[command]
-    commands = importlib.import_module(module)
-    parser = Parser(purpose, prog=" ".join([*program(), command]))
-    getattr(commands, f"add_{command}_options")(parser)
-    getattr(commands, f"run_{command}")(parser.parse_args(arguments))
-
-
 def main() -> None:
-    command, *arguments = sys.argv[1:] or ["score"]
-    if command in OTHERS:
-        other(command, arguments)
+    name, *arguments = sys.argv[1:] or ["score"]
+    if name in OTHERS:
+        command = OTHERS[name]
+        parser = Parser(command.purpose, prog=" ".join([*program(), name]))
+        command.add_options(parser)
+        command.run(parser.parse_args(arguments))
     else:
-        score(arguments if command == "score" else sys.argv[1:])
+        score(arguments if name == "score" else sys.argv[1:])
 
 
 if __name__ == "__main__":
