@@ -161,8 +161,11 @@ def evaluations(options: argparse.Namespace) -> "list[Evaluation]":
 
 
 def _with_known_options(evaluations: "Iterable[Evaluation]") -> "list[Evaluation]":
-    """Return all ``evaluations``; ``UserError`` for an entry with an option that no stage has."""
-    return [of for of in evaluations if of.part or of.studies]
+    """Return all ``evaluations``; ``UserError`` for an entry with an option that no script has."""
+    found = list(evaluations)
+    for of in found:
+        of.check_options()
+    return found
 
 
 def _pairs(option: str, words: list[str]) -> dict[str, str]:

@@ -29,6 +29,11 @@ from src.measures.leaderboard import UNDEFENDED
 from src.measures.verdicts import CONTROL
 from src.recommenders.command import add_recommender_options, run_of
 from src.recommenders.registry import RECOMMENDERS
+from src.training.command import (
+    add_training_options,
+    check_training_options,
+    recipe_options_of,
+)
 
 FOLDER = Path("leaderboard")
 BUDGETS = ("small", "full")
@@ -396,6 +401,31 @@ class Evaluation:
             words += [of.pictures, (of.training or {}).get(self.budget_name, "")]
         words += [f"--out {_trained_file(entry)} --seed {{extractor_seed}}"]
         return self._filled(" ".join(filter(None, words)))
+
+    def check_options(self) -> None:
+        """Raise ``UserError`` for an option that a script of the study would refuse before it starts."""
+        self._check_training()
+        if not self.part:  # until the part is trained, the defence cannot be read
+            _ = self.studies
+
+    def _check_training(self) -> None:
+        if not self.training_options:
+            return
+        place = f"{self.entry.name}: extractor: train"
+        parser = OptionsParser(place)
+        add_training_options(parser)
+        words = self.training_options.replace("{dataset}", self.dataset)
+        options = parser.parse_args(
+            shlex.split(words.replace("{extractor_seed}", str(self.extractor_seeds[0])))
+        )
+
+        from src.training.options import job_of
+
+        try:
+            check_training_options(options)
+            job_of(options, recipe_options_of(options), options.arch)
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from error
 
     def _arch(self, entry: Entry) -> str:
         return entry.network["arch"].replace("{arch}", self.catalogue.arch) or self.catalogue.arch

@@ -11,9 +11,9 @@ from src.leaks.command import (
     NO_DEFENCE,
     TrainingRecord,
     add_inversion_options,
-    condition_of,
+    condition_name,
 )
-from src.training.command import add_schedule_options
+from src.training.command import add_training_options
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,14 @@ class Attack:
         add_inversion_options(parser)
         parsed = parser.parse_args(["--data", ".", *shlex.split(self.options)])
         shared = None if defence == NO_DEFENCE else defence
-        return condition_of(parsed, self.network, trained.with_options(parsed), shared)
+        return condition_name(parsed, self.network, trained.with_options(parsed), shared)
 
 
 def _training_record(training: str, condition: str) -> TrainingRecord:
     """Return the part of the names of reconstructions that a training with these options determines."""
     parser = OptionsParser(f"conditions: {condition}")
-    add_schedule_options(parser)
-    parsed, _ = parser.parse_known_args(shlex.split(training))
+    add_training_options(parser)
+    parsed = parser.parse_args(shlex.split(training))
     if parsed.epochs is None or parsed.augmentation is None:
         parser.error("--epochs and --augmentation must be said, for the names of reconstructions")
     return TrainingRecord(
