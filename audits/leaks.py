@@ -45,11 +45,12 @@ def main() -> None:
     from src.measures.reconstruction_grid import draw_conditions
     from src.measures.reconstruction_tables import outputs_of, overview, write_condition
     from src.training.pictures import parse_augmentation
-    from src.training.sharing import parse_defence
+    from src.training.sharing import parse_gradient_defence
 
     preset = preset_of(options)
     defences = [
-        None if name == NO_DEFENCE else parse_defence(name) for name in options.gradient_defence
+        None if name == NO_DEFENCE else parse_gradient_defence(name)
+        for name in options.gradient_defence
     ]
     trained = TrainingRecord.of(options)
     augmentation = parse_augmentation(trained.augmentation)
