@@ -19,22 +19,22 @@ from src.leaks.semsim_command import (
     run_triplets,
 )
 from src.measures.agreement import add_agreement_options, run_agreement
-from src.measures.image_options import add_score_options, check_score_options
+from src.measures.image_options import add_images_options, check_images_options
 from src.recommenders.read_out import score_weights_of
 
 
-class Command(NamedTuple):
+class Subcommand(NamedTuple):
     purpose: str
     add_options: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], None]
 
 
 OTHERS = {
-    "agreement": Command(
+    "agreement": Subcommand(
         "How well metrics agree with people.", add_agreement_options, run_agreement
     ),
-    "train": Command("Train SemSim on triplets.", add_train_options, run_train),
-    "triplets": Command("Make triplets that nobody judged.", add_triplets_options, run_triplets),
+    "train": Subcommand("Train SemSim on triplets.", add_train_options, run_train),
+    "triplets": Subcommand("Make triplets that nobody judged.", add_triplets_options, run_triplets),
 }
 """Every command but ``score``."""
 
@@ -44,9 +44,9 @@ def score(arguments: Sequence[str]) -> None:
     parser = Parser(
         __doc__ or "", epilog=f"other commands, each with a --help of its own: {others}"
     )
-    add_score_options(parser)
+    add_images_options(parser)
     options = parser.parse_args(arguments)
-    check_score_options(options)
+    check_images_options(options)
     layout = Layout(options.dataset, options.root)
     named = [Experiment.parse(name) for name in options.experiment_name]
     if not options.attacked:

@@ -46,14 +46,16 @@ class Leaks:
     def training_of(self, network: str, condition: str) -> str:
         return f"--arch {network} {self.training} {self.trained[condition]}"
 
-    def attacks(self) -> "dict[str, Attack]":
+    def attacks(self) -> "dict[str, Inversion]":
         """Return attacks by the names of their output folders; ``UserError`` for equal names."""
-        named: dict[str, Attack] = {}
+        named: dict[str, Inversion] = {}
         for network, attacks in self.networks.items():
             for condition, defences in self.shared.items():
                 trained = _training_record(self.training_of(network, condition), condition)
                 for options, defence in itertools.product(attacks, defences):
-                    attack = Attack(network, condition, f"{options} --gradient_defence {defence}")
+                    attack = Inversion(
+                        network, condition, f"{options} --gradient_defence {defence}"
+                    )
                     name = attack.folder_name(trained, defence)
                     if name in named:
                         raise UserError(f"networks: {network}: two attacks would be named {name}")
@@ -62,7 +64,7 @@ class Leaks:
 
 
 @dataclass(frozen=True)
-class Attack:
+class Inversion:
     """Call of ``audits.leaks`` on one network."""
 
     network: str
