@@ -173,7 +173,7 @@ def input_files(layout: Layout, runs: Collection[Run]) -> list[Path]:
 
 
 def summarise(
-    groups: Sequence[Sequence["Comparison"]],
+    groups: Sequence[Sequence[Comparison]],
     margin: float = MARGIN,
     *,
     again: Collection[str] = (),
@@ -237,24 +237,7 @@ def effect_rows(
     net = compare(controlled, noise, attacked) if controlled else {}
     by_noise = compare(controlled, clean, noise) if controlled else {}
     reranked = {name: _effects_again(comparisons, design, seeds, name) for name in again}
-    outcomes = np.array(
-        [attack_outcome(of.layout, one) for of in comparisons for one in design.flat]
-    )
-    common = {
-        "extractor": design.flat[0].extractor,
-        "attack": design.name,
-        "recommender": comparisons[0].runs[0].model,
-        "protocol": protocol,
-        "success_rate": outcomes[:, 0].mean(),
-        "feature_loss": outcomes[:, 1].mean(),
-        "seeds": len(seeds),
-        "extractor_seeds": len(comparisons),
-        "pairs": design.n_pairs,
-        "attack_seeds": design.n_seeds,
-        "placebo": design.placebo,
-        "p_holm": np.nan,
-        "verdict": "",
-    }
+    common = _common_columns(comparisons, design) | {"seeds": len(seeds)}
     rows = []
     for measure, change in changes.items():
         row = common | _columns_of(measure, change, margin)
@@ -267,6 +250,27 @@ def effect_rows(
             row |= _columns_beyond(change, None, len(seeds), design)
         rows.append({name: row[name] for name in (*COLUMNS, "p_net")})
     return rows
+
+
+def _common_columns(comparisons: Sequence[Comparison], design: Design) -> dict[str, object]:
+    """Return the columns that all measures of an attack share, but for the number of seeds."""
+    outcomes = np.array(
+        [attack_outcome(of.layout, one) for of in comparisons for one in design.flat]
+    )
+    return {
+        "extractor": design.flat[0].extractor,
+        "attack": design.name,
+        "recommender": comparisons[0].runs[0].model,
+        "protocol": design.protocol,
+        "success_rate": outcomes[:, 0].mean(),
+        "feature_loss": outcomes[:, 1].mean(),
+        "extractor_seeds": len(comparisons),
+        "pairs": design.n_pairs,
+        "attack_seeds": design.n_seeds,
+        "placebo": design.placebo,
+        "p_holm": np.nan,
+        "verdict": "",
+    }
 
 
 def _columns_of(measure: Measure, change: Change, margin: float) -> dict[str, object]:
