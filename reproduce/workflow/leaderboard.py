@@ -466,7 +466,7 @@ class Evaluation:
         return model_dir_of(self._extractor_options())
 
     def _extractor_options(self) -> argparse.Namespace:
-        """Options of stages 1 and 3 on the first training, as they read them."""
+        """Return the options of stages 1 and 3 on the first training, as these read them."""
         parser = OptionsParser(f"{self.entry.name}: extractor")
         add_extractor_options(parser)
         add_preprocess_option(parser)
@@ -474,7 +474,7 @@ class Evaluation:
         return parser.parse_args(shlex.split(options))
 
     def _attacks(self) -> list[str]:
-        """Noise first, then the attack on classes, then those on the lists of its recommender."""
+        """Return the options of stage 3: noise, then the attack on classes, then those on the lists."""
         budget, on_lists = self.budget, self.suite.attacks
         if self._extractor_options().preprocess.is_random:
             on_lists += self.suite.random_attacks
@@ -488,7 +488,7 @@ class Evaluation:
         return attacks
 
     def _proofs(self) -> list[str]:
-        """Options of ``audits.bounds`` within each budget of the suite, if the entry asks for bounds."""
+        """Return the options of ``audits.bounds`` for each budget, if the entry asks for bounds."""
         if not self.entry.bounds or self.suite.norm != "inf":
             return []
         return [

@@ -169,9 +169,9 @@ class Campaign:
         return not self.settings.objective or self.audience is not None
 
     def _succeeded(self, predictions: Predictions) -> np.ndarray:
-        """Whether each stored image (ascending ids) is where the attack wants it, (n,).
+        """Return whether each stored image (ascending ids) is where the attack wants it, (n,) bool.
 
-        bool; NaN where nothing says so.
+        Without ``knows_success`` it is (n,) float64, all NaN.
         """
         rows = np.arange(len(self.image_ids))
         if not self.knows_success:

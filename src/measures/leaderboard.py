@@ -114,7 +114,7 @@ class Measured:
         return first
 
     def rows(self) -> pd.DataFrame:
-        """``COLUMNS``, without bounds."""
+        """Return a row for each attack, threat and scope: ``COLUMNS``, with no bounds yet."""
         table = promotion_table([self.trainings])
         table = table[table["threat"] != "retrained"]
         # The first row of an attack is on all its items; others are on those of one popularity.
