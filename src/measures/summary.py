@@ -114,9 +114,8 @@ def write_summary(
 ) -> pd.DataFrame:
     """Make ``summary.tsv`` and ``runs.tsv`` in the results of the first data set; return the summary.
 
-    Files that are current stay, and it is said where they are. Raises ``UserError`` where runs or
-    features would be compared that differ in more than the attack, or data sets in more than the
-    training of their extractors.
+    Files that are up to date stay, and a line names them. Raises ``UserError`` if runs or features
+    differ in more than the attack, or data sets in more than the training of their extractors.
     """
     for layout, of_layout in zip(layouts, runs, strict=True):
         require_same_recommenders(layout, of_layout)

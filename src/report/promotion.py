@@ -112,7 +112,7 @@ def _strongest(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def _single_within_linf(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of attacks within L-inf on single items, whatever their popularity."""
+    """Return the rows within L-inf of single items, over items of every popularity."""
     rows = of_all_items(table)
     return rows[(rows["scope"] == "one") & (rows["norm"] == "inf")]
 
