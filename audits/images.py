@@ -57,7 +57,7 @@ def score(arguments: Sequence[str]) -> None:
             scored_by = score_weights_of(options, layout, Experiment(model_dir_of(options)))
             named = [named_experiment(options, settings, fidelity, scored_by)]
 
-    from src.measures.image_conditions import attacked_images
+    from src.measures.image_conditions import finished_attacks
     from src.measures.image_quality import TABLE, Measures, score_experiments, score_folders
 
     measures = Measures(options)
@@ -65,7 +65,7 @@ def score(arguments: Sequence[str]) -> None:
         table = options.out or options.attacked[0].with_name(TABLE)
         score_folders(measures, options.attacked, options.originals, table)
     else:
-        score_experiments(measures, layout, named or attacked_images(layout))
+        score_experiments(measures, layout, named or finished_attacks(layout))
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from reproduce.workflow.leaderboard import Evaluation
-    from src.measures.leaderboard import Measured
+    from src.measures.leaderboard import MeasuredEntry
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -262,13 +262,13 @@ def run_study(
 
 def _measured(
     evaluation: "Evaluation", attacks: Collection[str], seconds: float = 0.0
-) -> "Measured":
+) -> "MeasuredEntry":
     """Return the entry with ``attacks`` on it, which are names without the extractor."""
     from src.artifacts.experiments import Experiment
     from src.artifacts.layout import Layout
-    from src.measures.leaderboard import Measured
+    from src.measures.leaderboard import MeasuredEntry
 
-    return Measured.read(
+    return MeasuredEntry.read(
         (evaluation.entry.name, evaluation.entry.place),
         [Layout(name) for name in evaluation.studies],
         replace(evaluation.run, experiment=Experiment(evaluation.extractor)),

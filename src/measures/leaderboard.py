@@ -58,7 +58,7 @@ _MORE = 0.02
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredEntry:
     """One entry after its attacks: the trainings, and what the table says of the entry itself."""
 
     entry: str
@@ -78,7 +78,7 @@ class Measured:
         attacks: Collection[str],
         suite: str,
         seconds: float,
-    ) -> "Measured":
+    ) -> "MeasuredEntry":
         """Read the recommender of ``run`` with each seed on every training of the extractor.
 
         ``attacks`` are names of experiments without the extractor. ``UserError`` for missing files.

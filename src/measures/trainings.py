@@ -28,7 +28,7 @@ from src.recommenders.fitting import files_read
 from src.recommenders.models import Model
 from src.recommenders.read_out import only_training
 
-Measured = Sequence[Sequence[Pushed]]
+PushedByTraining = Sequence[Sequence[Pushed]]
 """Effects of one attack by training and seed."""
 
 
