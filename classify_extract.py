@@ -4,7 +4,6 @@ import src.interrupts
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,7 +27,7 @@ from src.datasets.catalogue import (
 )
 from src.datasets.image_files import limit_pixels, require_jpeg
 from src.defences.options import add_preprocess_option, model_dir_of
-from src.extractors.weights import item_classes_of, weights_of
+from src.extractors.weights import Network, item_classes_of, network_of
 
 if TYPE_CHECKING:
     from src.extractors.inference import Predictions
@@ -51,7 +50,7 @@ def main() -> None:
     layout.require_data()
     require_catalogue(layout)
     require_decoder(options.decoder, on_cpu=options.gpu < 0)
-    weights = weights_of(options, layout)
+    network = network_of(options, layout)
     if options.decoder == "gpu":
         require_jpeg(layout.images)
     limit_pixels(options.max_pixels)
@@ -62,13 +61,13 @@ def main() -> None:
     from src.extractors.distribution import process_group
 
     with process_group(options.gpu) as gpu:
-        extract(options, layout, weights, item_classes, gpu)
+        extract(options, layout, network, item_classes, gpu)
 
 
 def extract(
     options: argparse.Namespace,
     layout: Layout,
-    weights: Path | None,
+    network: Network,
     item_classes: ItemClasses | None,
     gpu: int,
 ) -> None:
@@ -85,7 +84,7 @@ def extract(
     device = select_device(gpu)
     loading = Loading.on(device, options.batch, options.workers)
     decoder = JpegDecoder.on(device) if options.decoder == "gpu" else None
-    extractor = load_extractor(options.arch, weights, device, options.head)
+    extractor = load_extractor(*network, device, options.head)
     if options.head == ZERO_SHOT:
         extractor = with_zero_shot(extractor, item_classes.labels)
     extractor = options.preprocess.in_front_of(extractor)

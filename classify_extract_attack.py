@@ -27,7 +27,7 @@ from src.datasets.catalogue import (
 from src.datasets.interactions import load_interactions
 from src.defences.defence import Defence
 from src.defences.detectors import Guard
-from src.extractors.weights import item_classes_of, weights_of
+from src.extractors.weights import Network, item_classes_of, network_of
 from src.measures.pairs import reversed_pair
 from src.recommenders.audience import audience_of
 from src.recommenders.buyers import SAMPLED_BUYERS, buyers_of
@@ -52,7 +52,7 @@ def main() -> None:
     require_catalogue(command.layout)
     clean = CleanSources.of(command.layout, command.experiment, command.fidelity)
     clean.require(command.stage_1)
-    weights = weights_of(command.options, command.layout)
+    network = network_of(command.options, command.layout, command.layout.classes(clean.own))
     item_classes = item_classes_of(command.options)
     if item_classes:
         item_classes.require_items(image_ids(command.layout.images))
@@ -61,13 +61,13 @@ def main() -> None:
     from src.extractors.distribution import process_group
 
     with process_group(command.options.gpu) as gpu:
-        attack(command, clean, weights, item_classes, given, gpu)
+        attack(command, clean, network, item_classes, given, gpu)
 
 
 def attack(
     command: AttackCommand,
     clean: CleanSources,
-    weights: Path | None,
+    network: Network,
     item_classes: ItemClasses | None,
     given: Mapping[int, Path],
     gpu: int,
@@ -81,7 +81,7 @@ def attack(
     resembled = command.resembled
     device = select_device(gpu)
     loading = Loading.on(device, options.batch, options.workers)
-    networks = load_networks(command, clean, weights, item_classes, device)
+    networks = load_networks(command, clean, network, item_classes, device)
     n_classes = len(item_classes.labels) if item_classes else networks.judging.n_classes
     settings.check_classes(n_classes, options.num_classes)
     described = {
@@ -133,7 +133,7 @@ class Networks(NamedTuple):
 def load_networks(
     command: AttackCommand,
     clean: CleanSources,
-    weights: Path | None,
+    network: Network,
     item_classes: ItemClasses | None,
     device: "torch.device",
 ) -> Networks:
@@ -142,7 +142,7 @@ def load_networks(
     from src.extractors.recorded import RecordedExtractor
 
     options, defence = command.options, command.options.preprocess
-    undefended = load_extractor(options.arch, weights, device, options.head)
+    undefended = load_extractor(*network, device, options.head)
     if options.head == ZERO_SHOT:
         undefended = with_zero_shot(undefended, item_classes.labels)
     judging = defence.in_front_of(undefended)

@@ -178,15 +178,20 @@ def main() -> None:
         compare_recipes(options)
         return
 
+    if both := set(options.pairs) & set(options.placebos):
+        raise UserError(f"--placebos: {':'.join(map(str, both.pop()))} is one of --pairs")
+    if not 0 <= options.margin < math.inf:
+        raise UserError("--margin must be 0 or more")
+    summarise_runs(options)
+
+
+def summarise_runs(options: argparse.Namespace) -> None:
+    """Write the summary of the runs, and what ``--export`` and ``--extractors`` ask for."""
     from src.measures.exports import export_summary, require_libraries
     from src.measures.extractors_table import extractors_overview, write_extractors_table
     from src.measures.runs import select_configuration, unpaired_runs
     from src.measures.summary import summary_overview, write_summary
 
-    if both := set(options.pairs) & set(options.placebos):
-        raise UserError(f"--placebos: {':'.join(map(str, both.pop()))} is one of --pairs")
-    if not 0 <= options.margin < math.inf:
-        raise UserError("--margin must be 0 or more")
     require_libraries(options.export)
     layouts = layouts_of(options)
     runs = []

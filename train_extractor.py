@@ -4,7 +4,6 @@ import src.interrupts
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,26 +13,15 @@ from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
-from src.cli import (
-    Parser,
-    add_force_option,
-    add_gpu_option,
-    add_picture_options,
-    add_seed_option,
-    pixel_levels,
-    require_precision,
-    run,
-)
+from src.cli import Parser, require_precision, run
 from src.datasets.image_files import require_images
 from src.datasets.retrieval import check_pictures, check_set
 from src.extractors.weights import IMAGENET, check_network
-from src.recommenders.read_out import add_score_options, score_weights_of
+from src.recommenders.read_out import score_weights_of
 from src.training.command import (
-    OF_RECIPE,
     WITHOUT_LABELS,
-    add_recipe_options,
-    add_schedule_options,
-    check_fine_tuning,
+    add_training_options,
+    check_training_options,
     recipe_options_of,
 )
 
@@ -42,77 +30,16 @@ if TYPE_CHECKING:
     from src.extractors.extractor import Extractor
     from src.training.options import Job
 
-POSITIVE = (
-    *("epochs", "units", "batch", "lr", "eps", "step_size", "steps", "replays", "max_images"),
-    "width",
-)
-IN_GREY_LEVELS = ("eps", "step_size")
-FINITE = (*POSITIVE, "margin", "ics", "barlow", "clean_weight")
 RECORDED = ("size", "part", "precision")
 
 
-def parse_options() -> argparse.Namespace:
-    parser = Parser(__doc__)
-    add_picture_options(parser)
-    parser.add_argument("--data", type=Path, help="a retrieval set, in place of --images")
-    parser.add_argument(
-        "--dataset",
-        help="its layout: fashion, cub, folder, catalogue, ...; fare_rec: the recommender's data set",
-    )
-    parser.add_argument("--root", type=Path, default=Path(), help="folder that holds data/")
-    parser.add_argument(
-        "--part", choices=("train", "all"), default="train", help="of --data: all holds nothing out"
-    )
-    parser.add_argument("--out", type=Path, help="checkpoint to write")
-    parser.add_argument(
-        "--arch", help="c2f2, ..., FILE.py:FUNCTION; embedders: resnet18+512 (default: resnet18)"
-    )
-    parser.add_argument("--pretrained", help="checkpoint to start from, or imagenet")
-    add_recipe_options(parser)
-    add_score_options(parser)
-    add_schedule_options(parser)
-    parser.add_argument(
-        "--eps", type=pixel_levels, help=f"L-inf budget in grey levels, or 8/255 {OF_RECIPE}"
-    )
-    parser.add_argument(
-        "--step_size",
-        "--step",
-        type=pixel_levels,
-        help=f"length of an inner step, like --eps {OF_RECIPE}",
-    )
-    parser.add_argument(
-        "--replays", type=int, help=f"of each mini-batch by free recipes {OF_RECIPE}"
-    )
-    parser.add_argument(
-        "--width", type=int, help="channels of a denoiser (default: 64, as published)"
-    )
-    parser.add_argument(
-        "--max_images",
-        "--max_pictures",
-        type=int,
-        help="train on this many pictures, chosen at random",
-    )
-    parser.add_argument("--size", type=int, default=0, help="side in pixels; 0: native, or usual")
-    add_seed_option(parser, "of weights and every random choice")
-    parser.add_argument(
-        "--precision",
-        choices=("fp32", "tf32", "bf16"),
-        default="fp32",
-        help="of training; tf32 is a GPU's alone",
-    )
-    add_gpu_option(parser)
-    parser.add_argument("--dry_run", action="store_true", help="print the recipe and stop")
-    add_force_option(parser)
-    parser.set_defaults(fidelity="corrected")  # of the recommender
-    return parser.parse_args()
-
-
 def main() -> None:
-    options = parse_options()
-    check_numbers(options)
-    recipe_options_of(options)
+    parser = Parser(__doc__)
+    add_training_options(parser)
+    options = parser.parse_args()
+    check_training_options(options)
     require_precision(options.precision, on_cpu=options.gpu < 0)
-    check_training(options)
+    check_files(options)
 
     from src.extractors.distribution import process_group
 
@@ -120,25 +47,8 @@ def main() -> None:
         train_on_pictures(options, gpu)
 
 
-def check_numbers(options: argparse.Namespace) -> None:
-    """Raise ``UserError`` for a number that is not finite, not positive, or beyond the grey levels."""
-    if options.units is not None and options.epochs is not None:
-        raise UserError("give one of --epochs and --units")
-    for name in FINITE:
-        value = getattr(options, name)
-        if value is None:
-            continue
-        if not math.isfinite(value):
-            raise UserError(f"--{name} must be a finite number")
-        if name in POSITIVE and value <= 0:
-            raise UserError(f"--{name} must be above 0")
-        if name in IN_GREY_LEVELS and value > 255:
-            raise UserError(f"--{name} must be at most 255 grey levels")
-
-
-def check_training(options: argparse.Namespace) -> None:
-    """Raise ``UserError`` for an unknown network, missing files, and fine-tuning without its options."""
-    check_fine_tuning(options)
+def check_files(options: argparse.Namespace) -> None:
+    """Raise ``UserError`` for an unknown network and for missing files."""
     start = None if options.pretrained in (None, IMAGENET) else Path(options.pretrained)
     check_network(options.arch, start, published=False)
     if options.dry_run:

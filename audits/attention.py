@@ -23,7 +23,7 @@ from src.cli import run
 from src.datasets.catalogue import describe_reading, open_catalogue, open_whole_catalogue
 from src.datasets.image_set import ImageSet
 from src.datasets.interactions import load_interactions
-from src.extractors.weights import weights_of
+from src.extractors.weights import network_of
 from src.recommenders.read_out import add_user_option, score_direction
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def main() -> None:
     options, layout, experiment = command.options, command.layout, command.experiment
     check_attention_options(options)
     command.require_attacked()
-    weights = weights_of(options, layout)
+    network = network_of(options, layout, layout.classes(experiment))
     scored_by = command.scored_by
     if scored_by is None and options.user is not None:
         raise UserError("--user needs a recommender: --score_model or --weights")
@@ -64,7 +64,7 @@ def main() -> None:
 
     device = select_device(options.gpu)
     loading = Loading.on(device, options.batch, options.workers)
-    extractor = options.preprocess.in_front_of(load_extractor(options.arch, weights, device))
+    extractor = options.preprocess.in_front_of(load_extractor(*network, device))
     attacked_with = RecordedExtractor.read(layout.classes(experiment))
     recorded = RecordedExtractor.of(extractor, attacked_with.resize, "fp32")
     recorded.require_same(attacked_with, layout.classes(experiment))

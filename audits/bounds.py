@@ -23,7 +23,7 @@ from src.cli import (
 )
 from src.defences.defence import NONE
 from src.defences.options import add_preprocess_option, model_dir_of
-from src.extractors.weights import item_classes_of, weights_of
+from src.extractors.weights import item_classes_of, network_of
 from src.recommenders.command import positive
 from src.recommenders.read_out import add_score_options, score_weights_of
 
@@ -87,9 +87,9 @@ def main() -> None:
     items = items_of(options)
     layout = Layout(options.dataset, options.root)
     layout.require_data()
-    weights = weights_of(options, layout)
-    item_classes = item_classes_of(options)
     clean = Experiment(model_dir_of(options))
+    network = network_of(options, layout, layout.classes(clean))
+    item_classes = item_classes_of(options)
     classes, scored_by = clean_files(options, layout, clean)
 
     from src.artifacts.manifest import Manifest
@@ -111,7 +111,7 @@ def main() -> None:
     from src.recommenders.read_out import load_recommender
 
     extractor = options.preprocess.in_front_of(
-        load_extractor(options.arch, weights, select_device(options.gpu), options.head)
+        load_extractor(*network, select_device(options.gpu), options.head)
     )
     if (precision := RecordedExtractor.read(classes).precision) != "fp32":
         raise UserError(f"{classes} was made with --precision {precision}: bounds are of fp32")

@@ -14,7 +14,7 @@ from src.cli import Parser, add_common_options, add_extractor_options, run
 from src.datasets.catalogue import open_whole_catalogue
 from src.defences.detectors import parse_detector
 from src.defences.options import add_preprocess_option, model_dir_of
-from src.extractors.weights import item_classes_of, weights_of
+from src.extractors.weights import item_classes_of, network_of
 from src.measures.attack_records import measurable
 from src.measures.exposure import Subject, require_target
 from src.recommenders.command import positive
@@ -63,9 +63,9 @@ def main() -> None:
     detectors = [parse_detector(text) for text in dict.fromkeys(options.detector)]
     layout = Layout(options.dataset, options.root)
     layout.require_data()
-    weights = weights_of(options, layout)
-    item_classes = item_classes_of(options)
     clean = Experiment(model_dir_of(options))
+    network = network_of(options, layout, layout.classes(clean))
+    item_classes = item_classes_of(options)
     if not layout.features(clean).is_file():
         raise UserError(
             f"missing file: {layout.features(clean)}; run classify_extract.py first: a threshold is read "
@@ -83,7 +83,7 @@ def main() -> None:
 
     device = select_device(options.gpu)
     loading = Loading.on(device, options.batch, options.workers)
-    undefended = load_extractor(options.arch, weights, device, options.head)
+    undefended = load_extractor(*network, device, options.head)
     extractor = options.preprocess.in_front_of(undefended)
     extractor.precision = options.precision
     recorded = RecordedExtractor.like(layout.classes(clean), extractor, options, item_classes)

@@ -1,8 +1,9 @@
 """Measure how far attacked or reconstructed images are from their originals, by pixels and networks."""
 
-import importlib
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
@@ -11,15 +12,31 @@ from src.attacks.command import named_experiment
 from src.attacks.settings import attack_settings
 from src.cli import Parser, fidelity_of, run
 from src.defences.options import model_dir_of
-from src.measures.image_options import add_score_options, check_score_options
+from src.leaks.semsim_command import (
+    add_train_options,
+    add_triplets_options,
+    run_train,
+    run_triplets,
+)
+from src.measures.agreement import add_agreement_options, run_agreement
+from src.measures.image_options import add_images_options, check_images_options
 from src.recommenders.read_out import score_weights_of
 
+
+class Subcommand(NamedTuple):
+    purpose: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+
+
 OTHERS = {
-    "agreement": ("src.measures.agreement", "How well metrics agree with people."),
-    "train": ("src.leaks.semsim_command", "Train SemSim on triplets."),
-    "triplets": ("src.leaks.semsim_command", "Make triplets that nobody judged."),
+    "agreement": Subcommand(
+        "How well metrics agree with people.", add_agreement_options, run_agreement
+    ),
+    "train": Subcommand("Train SemSim on triplets.", add_train_options, run_train),
+    "triplets": Subcommand("Make triplets that nobody judged.", add_triplets_options, run_triplets),
 }
-"""The module and the purpose of every command but ``score``."""
+"""Every command but ``score``."""
 
 
 def score(arguments: Sequence[str]) -> None:
@@ -27,9 +44,9 @@ def score(arguments: Sequence[str]) -> None:
     parser = Parser(
         __doc__ or "", epilog=f"other commands, each with a --help of its own: {others}"
     )
-    add_score_options(parser)
+    add_images_options(parser)
     options = parser.parse_args(arguments)
-    check_score_options(options)
+    check_images_options(options)
     layout = Layout(options.dataset, options.root)
     named = [Experiment.parse(name) for name in options.experiment_name]
     if not options.attacked:
@@ -40,7 +57,7 @@ def score(arguments: Sequence[str]) -> None:
             scored_by = score_weights_of(options, layout, Experiment(model_dir_of(options)))
             named = [named_experiment(options, settings, fidelity, scored_by)]
 
-    from src.measures.image_conditions import attacked_images
+    from src.measures.image_conditions import finished_attacks
     from src.measures.image_quality import TABLE, Measures, score_experiments, score_folders
 
     measures = Measures(options)
@@ -48,23 +65,18 @@ def score(arguments: Sequence[str]) -> None:
         table = options.out or options.attacked[0].with_name(TABLE)
         score_folders(measures, options.attacked, options.originals, table)
     else:
-        score_experiments(measures, layout, named or attacked_images(layout))
-
-
-def other(command: str, arguments: Sequence[str]) -> None:
-    module, purpose = OTHERS[command]
-    commands = importlib.import_module(module)
-    parser = Parser(purpose, prog=" ".join([*program(), command]))
-    getattr(commands, f"add_{command}_options")(parser)
-    getattr(commands, f"run_{command}")(parser.parse_args(arguments))
+        score_experiments(measures, layout, named or finished_attacks(layout))
 
 
 def main() -> None:
-    command, *arguments = sys.argv[1:] or ["score"]
-    if command in OTHERS:
-        other(command, arguments)
+    name, *arguments = sys.argv[1:] or ["score"]
+    if name in OTHERS:
+        command = OTHERS[name]
+        parser = Parser(command.purpose, prog=" ".join([*program(), name]))
+        command.add_options(parser)
+        command.run(parser.parse_args(arguments))
     else:
-        score(arguments if command == "score" else sys.argv[1:])
+        score(arguments if name == "score" else sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from reproduce.workflow.leaderboard import Evaluation
-    from src.measures.leaderboard import Measured
+    from src.measures.leaderboard import MeasuredEntry
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -161,8 +161,11 @@ def evaluations(options: argparse.Namespace) -> "list[Evaluation]":
 
 
 def _with_known_options(evaluations: "Iterable[Evaluation]") -> "list[Evaluation]":
-    """Return all ``evaluations``; ``UserError`` for an entry with an option that no stage has."""
-    return [of for of in evaluations if of.part or of.studies]
+    """Return all ``evaluations``; ``UserError`` for an entry with an option that no script has."""
+    found = list(evaluations)
+    for of in found:
+        of.check_options()
+    return found
 
 
 def _pairs(option: str, words: list[str]) -> dict[str, str]:
@@ -259,13 +262,13 @@ def run_study(
 
 def _measured(
     evaluation: "Evaluation", attacks: Collection[str], seconds: float = 0.0
-) -> "Measured":
+) -> "MeasuredEntry":
     """Return the entry with ``attacks`` on it, which are names without the extractor."""
     from src.artifacts.experiments import Experiment
     from src.artifacts.layout import Layout
-    from src.measures.leaderboard import Measured
+    from src.measures.leaderboard import MeasuredEntry
 
-    return Measured.read(
+    return MeasuredEntry.read(
         (evaluation.entry.name, evaluation.entry.place),
         [Layout(name) for name in evaluation.studies],
         replace(evaluation.run, experiment=Experiment(evaluation.extractor)),

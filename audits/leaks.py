@@ -20,7 +20,7 @@ from src.leaks.command import (
     TrainingRecord,
     add_inversion_options,
     check_inversion_options,
-    condition_of,
+    condition_name,
     open_inverted_images,
     preset_of,
 )
@@ -45,11 +45,12 @@ def main() -> None:
     from src.measures.reconstruction_grid import draw_conditions
     from src.measures.reconstruction_tables import outputs_of, overview, write_condition
     from src.training.pictures import parse_augmentation
-    from src.training.sharing import parse_defence
+    from src.training.sharing import parse_gradient_defence
 
     preset = preset_of(options)
     defences = [
-        None if name == NO_DEFENCE else parse_defence(name) for name in options.gradient_defence
+        None if name == NO_DEFENCE else parse_gradient_defence(name)
+        for name in options.gradient_defence
     ]
     trained = TrainingRecord.of(options)
     augmentation = parse_augmentation(trained.augmentation)
@@ -77,7 +78,7 @@ def main() -> None:
             **{key: getattr(options, key) for key in (*RECORDED, *SHARED)},
             "preset": asdict(preset),
         }
-        folder = options.out / condition_of(options, arch, trained, defended)
+        folder = options.out / condition_name(options, arch, trained, defended)
         folders.append(folder)
         manifest = Manifest.of(
             "invert_gradients", {**described, "ids": attacked.ids.tolist()}, inputs

@@ -109,7 +109,7 @@ def main() -> None:
     effects = write_outcome(outcome, described, options.dataset, results)
     stage.record()
     print(effects_overview(effects))
-    print("wrote", *results)
+    print("written:", *results, sep="\n  ")
 
 
 def ranks_of(

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
 from src.artifacts.manifest import Manifest
 from src.artifacts.stage import Stage
@@ -15,7 +16,7 @@ from src.datasets.catalogue import describe_side
 from src.datasets.image_set import ImageSet
 from src.datasets.labelled_folder import open_labelled_folder
 from src.datasets.retrieval import check_pictures, check_set, open_retrieval_set
-from src.extractors.weights import check_network, weights_of
+from src.extractors.weights import check_network, network_of
 
 if TYPE_CHECKING:
     from src.attacks.ranking.evaluation import RankingTask
@@ -31,7 +32,8 @@ def main() -> None:
     check_ranking_options(options)
     attacks = attacks_of(options)
     layout = Layout(options.dataset, options.root)
-    weights = weights_of(options, layout)
+    classes = classes_of(options, layout)
+    network = network_of(options, layout, classes)
     check_network(None, options.transfer)
     require_files(options, layout)
 
@@ -43,8 +45,11 @@ def main() -> None:
     from src.measures.ranking_attacks import Benign, RankingOutcome, read_record, write_outcome
 
     device = select_device(options.gpu)
-    extractor = load_extractor(options.arch, weights, device)
+    extractor = load_extractor(*network, device)
     images = open_images(options, layout, extractor.trained_size)
+    recorded = RecordedExtractor.of(extractor, images.side, options.precision)
+    if options.arch is None and network.arch:
+        recorded.require_same_network(RecordedExtractor.read(classes), classes)
     print(describe_side(images.side, extractor.trained_size))
     batch = options.batch or usual_batch(images.side, device)
     study = RankingStudy(
@@ -53,7 +58,7 @@ def main() -> None:
     study.check(images)
 
     described = {
-        **RecordedExtractor.of(extractor, images.side, options.precision).options(),
+        **recorded.options(),
         **{name: getattr(options, name) for name in RECORDED},
         "attacks": [str(spec) for spec in attacks],
         "batch": batch,
@@ -110,6 +115,13 @@ def finish(options: argparse.Namespace, record: dict[str, Any]) -> None:
         table, name = options.compare
         compare(record, Path(table), name)
         print(f"row {name} of {table}")
+
+
+def classes_of(options: argparse.Namespace, layout: Layout) -> Path | None:
+    """Return the classes that stage 1 found in the images to rank; None for images of other sources."""
+    if options.images or options.data:
+        return None
+    return layout.classes(Experiment(options.model_dir if options.defence else None))
 
 
 def require_files(options: argparse.Namespace, layout: Layout) -> None:

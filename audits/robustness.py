@@ -18,7 +18,7 @@ from src.cli import Parser, run
 from src.datasets.image_set import ImageSet
 from src.datasets.retrieval import check_set
 from src.defences.defence import NONE
-from src.extractors.weights import check_network, weights_of
+from src.extractors.weights import check_network, network_of
 
 if TYPE_CHECKING:
     from src.attacks.robustness.study import TrialRunner
@@ -34,7 +34,7 @@ def main() -> None:
     check_robustness_options(options)
     trials, masking = trials_of(options), masking_trials_of(options)
     layout = Layout(options.dataset, options.root)
-    weights = weights_of(options, layout)
+    network = network_of(options, layout)
     check_network(options.surrogate_arch, options.surrogate)
     check_set(options.dataset, options.data)
 
@@ -47,7 +47,7 @@ def main() -> None:
     from src.measures.robust_accuracy import accuracy_table, masking_table
 
     device = select_device(options.gpu)
-    extractor = options.preprocess.in_front_of(load_extractor(options.arch, weights, device))
+    extractor = options.preprocess.in_front_of(load_extractor(*network, device))
     opened = open_retrieval_set(
         options.dataset, options.data, size=options.resize, trained_size=extractor.trained_size
     )

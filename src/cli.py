@@ -266,7 +266,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="torchvision's resnet18, ..., c2f2, lenet, timm:NAME of the timm library, FILE.py:FUNCTION "
         "for a network of your own, or an embedder such as resnet18+512 (default: the one recorded in "
-        "the checkpoint, else resnet50)",
+        "the checkpoint, or by stage 1 of the same network, else resnet50)",
     )
     parser.add_argument(
         "--precision",

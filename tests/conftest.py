@@ -169,21 +169,27 @@ def python(tmp_path_factory) -> Iterator[WarmPython]:
 
 
 @pytest.fixture
-def gpu_holds(monkeypatch) -> Callable[[int], None]:
-    """Return ``gpu_holds(n)``: forward passes of more than n images run out of memory from then on."""
+def gpu_holds(monkeypatch) -> Callable[..., list[int]]:
+    """Return ``gpu_holds(n)``: forward passes of more than n images run out of memory from then on.
+
+    ``gpu_holds(n, kind, name)`` limits the images of another method. Both return a list that grows: the
+    number of images in each pass that was not too large.
+    """
     import torch
 
     from src.extractors.extractor import Extractor
 
-    forward = Extractor.forward
+    def limit(n_images: int, kind: type = Extractor, name: str = "forward") -> list[int]:
+        method, sizes = getattr(kind, name), []
 
-    def limit(n_images: int) -> None:
-        def small_gpu(self: Extractor, images: torch.Tensor) -> object:
+        def small_gpu(self: object, images: torch.Tensor, *others: object) -> object:
             if len(images) > n_images:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return forward(self, images)
+            sizes.append(len(images))
+            return method(self, images, *others)
 
-        monkeypatch.setattr(Extractor, "forward", small_gpu)
+        monkeypatch.setattr(kind, name, small_gpu)
+        return sizes
 
     return limit
 

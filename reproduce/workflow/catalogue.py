@@ -261,6 +261,16 @@ class CatalogueStudy:
 
     def check(self) -> None:
         """Raise ``UserError`` for jobs that the stages cannot run, or would run twice."""
+        self._check_recommenders()
+        if self.deployed:
+            self._check_deployed()
+        self._check_names()
+        self._runs("retrained")
+        if len(self.proofs) < len(self.bounds):
+            raise UserError("bounds: two of them have the same name")
+
+    def _check_recommenders(self) -> None:
+        """Raise ``UserError`` for recommenders that cannot be trained, or that nothing attacks."""
         for name in self.recommenders:
             plain = RECOMMENDERS[name].continues
             if plain not in (None, *self.recommenders):
@@ -284,8 +294,9 @@ class CatalogueStudy:
                 f"recommenders: {self.blind[0]} reads no images, so its only experiment is {CLEAN}: "
                 f"name the extractor {CLEAN} too"
             )
-        if self.deployed:
-            self._check_deployed()
+
+    def _check_names(self) -> None:
+        """Raise ``UserError`` for attacks that share a name or are named otherwise on an extractor."""
         names = list(self.attack_options)
         once = {self._on_first(attack).attack_name for attack in self.all_attacks}
         if len(once) < len(self.all_attacks):
@@ -305,9 +316,6 @@ class CatalogueStudy:
                     f"extractors: {extractor.name}: its attacks would be named otherwise than those "
                     f"of {self.extractors[0].name}: give --precision to all extractors alike"
                 )
-        self._runs("retrained")
-        if len(self.proofs) < len(self.bounds):
-            raise UserError("bounds: two of them have the same name")
 
     def _check_deployed(self) -> None:
         """Raise ``UserError`` for a deployed recommender that the study would train."""

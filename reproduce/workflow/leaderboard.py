@@ -29,6 +29,11 @@ from src.measures.leaderboard import UNDEFENDED
 from src.measures.verdicts import CONTROL
 from src.recommenders.command import add_recommender_options, run_of
 from src.recommenders.registry import RECOMMENDERS
+from src.training.command import (
+    add_training_options,
+    check_training_options,
+    recipe_options_of,
+)
 
 FOLDER = Path("leaderboard")
 BUDGETS = ("small", "full")
@@ -397,6 +402,31 @@ class Evaluation:
         words += [f"--out {_trained_file(entry)} --seed {{extractor_seed}}"]
         return self._filled(" ".join(filter(None, words)))
 
+    def check_options(self) -> None:
+        """Raise ``UserError`` for an option that a script of the study would refuse before it starts."""
+        self._check_training()
+        if not self.part:  # until the part is trained, the defence cannot be read
+            _ = self.studies
+
+    def _check_training(self) -> None:
+        if not self.training_options:
+            return
+        place = f"{self.entry.name}: extractor: train"
+        parser = OptionsParser(place)
+        add_training_options(parser)
+        words = self.training_options.replace("{dataset}", self.dataset)
+        options = parser.parse_args(
+            shlex.split(words.replace("{extractor_seed}", str(self.extractor_seeds[0])))
+        )
+
+        from src.training.options import job_of
+
+        try:
+            check_training_options(options)
+            job_of(options, recipe_options_of(options), options.arch)
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from error
+
     def _arch(self, entry: Entry) -> str:
         return entry.network["arch"].replace("{arch}", self.catalogue.arch) or self.catalogue.arch
 
@@ -436,7 +466,7 @@ class Evaluation:
         return model_dir_of(self._extractor_options())
 
     def _extractor_options(self) -> argparse.Namespace:
-        """Options of stages 1 and 3 on the first training, as they read them."""
+        """Return the options of stages 1 and 3 on the first training, as these read them."""
         parser = OptionsParser(f"{self.entry.name}: extractor")
         add_extractor_options(parser)
         add_preprocess_option(parser)
@@ -444,7 +474,7 @@ class Evaluation:
         return parser.parse_args(shlex.split(options))
 
     def _attacks(self) -> list[str]:
-        """Noise first, then the attack on classes, then those on the lists of its recommender."""
+        """Return the options of stage 3: noise, then the attack on classes, then those on the lists."""
         budget, on_lists = self.budget, self.suite.attacks
         if self._extractor_options().preprocess.is_random:
             on_lists += self.suite.random_attacks
@@ -458,7 +488,7 @@ class Evaluation:
         return attacks
 
     def _proofs(self) -> list[str]:
-        """Options of ``audits.bounds`` within each budget of the suite, if the entry asks for bounds."""
+        """Return the options of ``audits.bounds`` for each budget, if the entry asks for bounds."""
         if not self.entry.bounds or self.suite.norm != "inf":
             return []
         return [

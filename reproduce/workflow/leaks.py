@@ -11,9 +11,9 @@ from src.leaks.command import (
     NO_DEFENCE,
     TrainingRecord,
     add_inversion_options,
-    condition_of,
+    condition_name,
 )
-from src.training.command import add_schedule_options
+from src.training.command import add_training_options
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,16 @@ class Leaks:
     def training_of(self, network: str, condition: str) -> str:
         return f"--arch {network} {self.training} {self.trained[condition]}"
 
-    def attacks(self) -> "dict[str, Attack]":
+    def attacks(self) -> "dict[str, Inversion]":
         """Return attacks by the names of their output folders; ``UserError`` for equal names."""
-        named: dict[str, Attack] = {}
+        named: dict[str, Inversion] = {}
         for network, attacks in self.networks.items():
             for condition, defences in self.shared.items():
                 trained = _training_record(self.training_of(network, condition), condition)
                 for options, defence in itertools.product(attacks, defences):
-                    attack = Attack(network, condition, f"{options} --gradient_defence {defence}")
+                    attack = Inversion(
+                        network, condition, f"{options} --gradient_defence {defence}"
+                    )
                     name = attack.folder_name(trained, defence)
                     if name in named:
                         raise UserError(f"networks: {network}: two attacks would be named {name}")
@@ -62,7 +64,7 @@ class Leaks:
 
 
 @dataclass(frozen=True)
-class Attack:
+class Inversion:
     """Call of ``audits.leaks`` on one network."""
 
     network: str
@@ -74,14 +76,14 @@ class Attack:
         add_inversion_options(parser)
         parsed = parser.parse_args(["--data", ".", *shlex.split(self.options)])
         shared = None if defence == NO_DEFENCE else defence
-        return condition_of(parsed, self.network, trained.with_options(parsed), shared)
+        return condition_name(parsed, self.network, trained.with_options(parsed), shared)
 
 
 def _training_record(training: str, condition: str) -> TrainingRecord:
     """Return the part of the names of reconstructions that a training with these options determines."""
     parser = OptionsParser(f"conditions: {condition}")
-    add_schedule_options(parser)
-    parsed, _ = parser.parse_known_args(shlex.split(training))
+    add_training_options(parser)
+    parsed = parser.parse_args(shlex.split(training))
     if parsed.epochs is None or parsed.augmentation is None:
         parser.error("--epochs and --augmentation must be said, for the names of reconstructions")
     return TrainingRecord(

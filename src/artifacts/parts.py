@@ -37,7 +37,7 @@ class Parts:
     def load(self, number: int) -> Mapping[str, np.ndarray] | None:
         """Return the arrays of part ``number``, or None if it is not finished.
 
-        A damaged part is deleted, and said to be, so that the stage makes it again.
+        A damaged part is deleted, so that the stage makes it again, and a line on stderr names it.
         """
         path = self._path(number)
         if not path.exists():

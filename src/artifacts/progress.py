@@ -58,7 +58,7 @@ def duration(seconds: float) -> str:
 
 @dataclass
 class Pace:
-    """Speed of a training, from which it is said once how long a long one takes."""
+    """Speed of a training, which tells once how long a long training takes."""
 
     n_steps: int
     steps_per_epoch: int = 1
@@ -67,9 +67,10 @@ class Pace:
     is_said: bool = False
 
     def after(self, step: int, now: float) -> str:
-        """Return the time that is left after ``step``, once and if it is over ten minutes; else nothing.
+        """Return a line about the time that is left after ``step``, or an empty text.
 
-        ``now`` is in seconds. The steps of at least ``_SECONDS_TIMED`` are timed.
+        The line comes once, when steps of ``_SECONDS_TIMED`` are timed, if more than ``_SECONDS_SAID``
+        are left. ``now`` is in seconds.
         """
         self.first = self.first or (step, now)
         seconds = now - self.first[1]

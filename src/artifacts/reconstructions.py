@@ -44,38 +44,6 @@ class Pair(NamedTuple):
     reconstruction: Path
 
 
-def condition_name(
-    arch: str,
-    epochs: int,
-    optim: str,
-    *,
-    mode: str = "aug",
-    aug_list: str = "",
-    rlabel: bool = False,
-    analytic: bool = False,
-    trained_defence: str | None = None,
-    defence: str | None = None,
-    observation: str = "gradients",
-) -> str:
-    """Return ``{arch}_{epochs}_{optim}_{mode}_auglist_{aug}_rlabel_{r}[_defense_{d}]``.
-
-    ``mode`` and ``aug_list`` are the published names of the transformation of images: ``aug`` with
-    ``""`` for none, ``crop``, ``aug`` with a policy such as ``3-1-7+43-18-18``, ``normal`` for none
-    although training transformed images. ``rlabel`` says that labels are reconstructed with the images.
-    ``defence`` changes the shared update. Settings beyond the published study are appended only if they
-    are used: ``_labels_analytic`` for labels read from a gradient, ``_trained_{d}`` for noise or pruning
-    in training only, ``_observed_{observation}`` for a shared update other than gradients.
-    """
-    name = f"{arch}_{epochs}_{optim}_{mode}_auglist_{aug_list}_rlabel_{rlabel}"
-    if analytic:
-        name += "_labels_analytic"
-    if trained_defence:
-        name += f"_trained_{trained_defence}"
-    if observation != "gradients":
-        name += f"_observed_{observation}"
-    return f"{name}_defense_{defence}" if defence else name
-
-
 def originals_folder(folder: Path, *, untransformed: bool = False) -> Path:
     """Return the folder, beside ``folder`` of the reconstructions, that holds their originals."""
     return folder.with_name(folder.name + (UNTRANSFORMED if untransformed else ORIGINALS))

@@ -36,7 +36,7 @@ class Stage:
     """Folder that the outputs fill and that is replaced as a whole; None if there is none."""
 
     def is_up_to_date(self, force: bool) -> bool:
-        """Return, and print, whether the outputs are as the manifest describes them.
+        """Return whether the outputs are as the manifest describes them, and print that they are.
 
         With ``force`` they never are. Waits while another process makes them. If they are to be made,
         this process keeps others from it until ``record``.

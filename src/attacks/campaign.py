@@ -84,7 +84,7 @@ class Campaign:
     """Files of images that were attacked elsewhere, by image id."""
     scorer: Extractor | None = None
     """Network of a recommender that reads pixels: the attack sees it, and it judges what users are
-    shown. Stored classes and features are the extractor's all the same."""
+    shown. Stored classes and features are those of ``extractor`` in any case."""
     guard: Guard | None = None
     """Detector under whose threshold the images shall stay."""
 
@@ -169,9 +169,9 @@ class Campaign:
         return not self.settings.objective or self.audience is not None
 
     def _succeeded(self, predictions: Predictions) -> np.ndarray:
-        """Whether each stored image (ascending ids) is where the attack wants it, (n,).
+        """Return whether each stored image (ascending ids) is where the attack wants it, (n,) bool.
 
-        bool; NaN where nothing says so.
+        Without ``knows_success`` it is (n,) float64, all NaN.
         """
         rows = np.arange(len(self.image_ids))
         if not self.knows_success:
@@ -348,9 +348,9 @@ class AttackOutcome:
     ``images`` has the columns image, success_before_rounding, success (of the stored file), linf (grey
     levels) and l2 (pixels in [0, 1]) of the stored change, passes (images that the attack sent
     through the network for one image, the mean of its batch), no_gradient (whether the first gradient
-    was useless), best_step and last_step (of an attack on lists; 0 is its start). Successes are NaN where
-    nothing says what one is, and so are notes that the attack does not make. Behind a random defence it
-    also has draws_mean and draws_worst (``_over_draws``).
+    was useless), best_step and last_step (of an attack on lists; 0 is its start). Successes are NaN
+    without ``Campaign.knows_success``, and so are notes that the attack does not make. With a random
+    defence there are also draws_mean and draws_worst (``_over_draws``).
     """
 
     images: pd.DataFrame

@@ -66,9 +66,9 @@ class CleanSources:
             recorded.require_same(RecordedExtractor.read(path), path)
 
     def read_start(self, settings: AttackSettings, given: Iterable[int] = ()) -> Classes:
-        """Clean predictions of the attacked images; ``UserError`` when there is none.
+        """Return the clean predictions of the attacked images; ``UserError`` if there is none.
 
-        They are those of the items ``given``, or those that the settings choose.
+        The attacked images are those of the items ``given``, or those that the settings choose.
         """
         path = self.layout.classes(self.classes)
         classes = read_classes(path)

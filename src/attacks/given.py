@@ -62,7 +62,7 @@ class Given(BudgetedAttack):
         return source
 
     def experiment(self, model_dir: str | None) -> Experiment:
-        """The name of a ``source`` whose images are seen by the extractor ``model_dir``."""
+        """Return the experiment of the images of ``source`` as the extractor ``model_dir`` sees them."""
         source = self.source
         parameters = f"{self.name}_of_{source.extractor}_{source.attack}_{source.parameters}"
         return replace(source, model_dir=model_dir, attack=GIVEN, parameters=parameters)
@@ -80,9 +80,9 @@ class Given(BudgetedAttack):
 
 
 def given_files(folder: Path, catalogue: Path) -> dict[int, Path]:
-    """The images of ``folder`` by their item ids, ascending.
+    """Return the images of ``folder`` by their item ids, ascending.
 
-    ``UserError`` unless each is one item of the folder ``catalogue``.
+    Raises ``UserError`` unless each is one item of the folder ``catalogue``.
     """
     items = set(image_ids(catalogue).tolist())
     files: dict[int, Path] = {}

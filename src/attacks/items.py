@@ -43,10 +43,10 @@ class Items:
         return "_".join(part for part in (drawn, popularity) if part)
 
     def choose(self, of_class: np.ndarray, interactions: np.ndarray) -> np.ndarray:
-        """Ids (n,) int64, ascending.
+        """Return the ids (n,) int64 of the attacked items, ascending.
 
         ``of_class`` are the items of the origin class, ``interactions`` (items,) the number of training
-        rows of every item. The same choice is made for all attacks. ``UserError`` where it is empty,
+        rows of every item. The same choice is made for all attacks. Raises ``UserError`` if it is empty,
         too small, or not in the catalogue.
         """
         n_items = len(interactions)
@@ -68,16 +68,17 @@ class Items:
         return ids
 
     def _in_group(self, interactions: np.ndarray) -> np.ndarray:
-        """Whether each item is in the wanted third, (items,) bool."""
+        """Return whether each item is in the wanted group of popularity, (items,) bool."""
         if self.popularity == "any":
             return np.ones(len(interactions), bool)
         return popularity_thirds(interactions) == self.popularity
 
 
 def popularity_thirds(interactions: np.ndarray) -> np.ndarray:
-    """The third of each item among those with interactions: low, middle, high; cold without any.
+    """Return the group (items,) of each item by its number of ``interactions`` (items,).
 
-    ``interactions``: (items,). Equal counts are divided by id, so that thirds have equal sizes.
+    Items with interactions are low, middle or high, a third each; those without are cold. Equal counts
+    are divided by id, so that thirds have equal sizes.
     """
     groups = np.full(len(interactions), "cold", dtype="<U6")
     warm = np.flatnonzero(interactions)
@@ -105,7 +106,7 @@ def add_items_options(group: argparse._ArgumentGroup) -> None:
 
 
 def items_of(options: argparse.Namespace) -> Items:
-    """The choice that parsed options describe; ``UserError`` for one that cannot be read."""
+    """Return the choice of items that options describe; ``UserError`` for one that cannot be read."""
     text, popularity = options.items, options.popularity
     if match := re.fullmatch(r"(class|random)(?::(\d+))?", text):
         n = int(match[2]) if match[2] else None
@@ -118,5 +119,5 @@ def items_of(options: argparse.Namespace) -> Items:
 
 
 def _plain(name: str) -> str:
-    """The letters, digits, points and dashes of a name."""
+    """Return ``name`` with a dash for everything but letters, digits, points and dashes."""
     return re.sub(r"[^A-Za-z0-9.-]", "-", name)

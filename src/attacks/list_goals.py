@@ -169,7 +169,7 @@ class ListGoal(_Tensors):
 
     @classmethod
     def of(cls, audience: Audience | Buyers, device: torch.device, *, demote: bool = False) -> Self:
-        """The goal of the items of an ``audience``, in its order."""
+        """Return the goal of the items of an ``audience``, in its order."""
         if isinstance(audience, Buyers):
             scored = TargetScores.of(audience)
             scores, thresholds = scored(torch.from_numpy(audience.features))
@@ -315,7 +315,7 @@ _OBJECTIVES: dict[str, type[ListGoal]] = {
 
 
 def list_goal(objective: str, audience: Audience | Buyers, device: torch.device) -> ListGoal:
-    """The goal that ``objective`` names (``rank``, ``demote-score``) for the items of an audience."""
+    """Return the goal that ``objective`` names (``rank``, ``demote-score``) for an audience's items."""
     kind = _OBJECTIVES[objective.removeprefix(DEMOTE)]
     goal = kind.of(audience, device, demote=objective.startswith(DEMOTE))
     if kind is FeatureGoal:
@@ -325,7 +325,7 @@ def list_goal(objective: str, audience: Audience | Buyers, device: torch.device)
 
 
 def place_goal(objective: str, accounts: Audience, k: int, device: torch.device) -> PlaceGoal:
-    """The goal of ``objective`` (``rank``, ``demote-rank``) for who asks ``accounts`` for places.
+    """Return the goal of an attacker who asks ``accounts`` for places, to raise or demote his items.
 
     ``k`` is the length of the lists.
     """

@@ -437,7 +437,7 @@ def _check_given(attack: Given, objective: str, options: argparse.Namespace) -> 
 
 
 def _items_of(attack: Attack, options: argparse.Namespace) -> Items:
-    """The choice of items; a folder of given images names them."""
+    """Return the choice of items; a folder of given images names them."""
     if isinstance(attack, Given) and attack.source is None:
         return Items("file", file=attack.images_from.rstrip("/"))
     return items_of(options)

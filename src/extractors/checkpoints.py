@@ -348,7 +348,7 @@ def load_plain(path: Path, device: torch.device | str = "cpu") -> Any:
 def load_state(path: Path, device: torch.device | str) -> dict[str, Any] | None:
     """Load the state of an unfinished training (``write_plain``); None if there is none.
 
-    A damaged file is deleted, and said to be, so that the training can start again.
+    A damaged file is deleted, so that the training starts again, and a line on stderr names it.
     """
     if not path.exists():
         return None

@@ -1,6 +1,7 @@
 """Record of the extractor that made the clean features, so that later stages use the same one."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.experiments import LINEAR
 from src.artifacts.item_classes import ItemClasses
 from src.artifacts.manifest import fingerprint, read_record, record_path, require_as_written
-from src.extractors.zoo import code_of, recorded_name
+from src.extractors.zoo import code_of, is_own, recorded_name, split_arch
 
 if TYPE_CHECKING:
     from src.extractors.extractor import Extractor, Precision
@@ -97,9 +98,38 @@ class RecordedExtractor:
         Rows of different extractors in one feature matrix are not comparable. The precision may differ,
         since it changes features only by rounding.
         """
-        for what in (of.name for of in fields(self) if of.name != "precision"):
+        self._require_equal(
+            clean, classes, [of.name for of in fields(self) if of.name != "precision"]
+        )
+
+    def require_same_network(self, clean: "RecordedExtractor", classes: Path) -> None:
+        """Raise ``UserError`` unless this is the network of ``clean``; it may read images differently."""
+        self._require_equal(clean, classes, ("arch", "weights"))
+
+    def _require_equal(
+        self, clean: "RecordedExtractor", classes: Path, names: Sequence[str]
+    ) -> None:
+        for what in names:
             if getattr(self, what) != getattr(clean, what):
                 raise UserError(
                     f"{classes} was made with {what} {getattr(clean, what)}, this run has "
                     f"{getattr(self, what)}: use the same extractor, or run classify_extract.py again"
                 )
+
+
+def recorded_arch(classes: Path, weights: Path | None) -> str | None:
+    """Return the architecture in the record of ``classes``; None without a record.
+
+    It is None as well if ``weights`` are another checkpoint than the recorded one. Raises ``UserError``
+    for a user's own network, since a record must not decide which code is run.
+    """
+    if not record_path(classes).is_file():
+        return None
+    made = RecordedExtractor.read(classes)
+    if weights is not None and fingerprint(weights) != made.weights:
+        return None
+    if is_own(split_arch(made.arch)[0]):
+        raise UserError(
+            f"{classes} was made with {made.arch}: name its file with --arch FOLDER/{made.arch}"
+        )
+    return made.arch

@@ -2,12 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import NamedTuple
 
 from src.artifacts.errors import UserError
 from src.artifacts.experiments import CLASS_MEANS, LINEAR, NO_HEAD, ZERO_SHOT
 from src.artifacts.item_classes import ItemClasses, read_item_classes
 from src.artifacts.layout import Layout
 from src.cli import require_defense, require_precision
+from src.extractors.recorded import recorded_arch
 from src.extractors.zoo import OPEN_CLIP, check_classifier, check_name, is_open_clip
 
 _DEFENDED_FILES = {"madry": "imagenet_linf_4.pt"}
@@ -17,26 +19,41 @@ IMAGENET = "imagenet"
 """Stands for the published ImageNet weights where a checkpoint is named to start from."""
 
 
-def weights_of(options: argparse.Namespace, layout: Layout) -> Path | None:
-    """Return the checkpoint that ``--checkpoint`` or the model options name; None is ImageNet weights.
+class Network(NamedTuple):
+    """First arguments of ``load_extractor``."""
+
+    arch: str | None
+    """Architecture; None is the one that the checkpoint records, else ResNet50."""
+    weights: Path | None
+    """Checkpoint; None is published weights."""
+
+
+def network_of(options: argparse.Namespace, layout: Layout, classes: Path | None = None) -> Network:
+    """Return the network that ``--arch`` and ``--checkpoint`` or the model options name.
+
+    ``classes`` is the table that an earlier stage made with the same network, if there is one: without
+    ``--arch`` the architecture is the one recorded beside it (``recorded_arch``).
 
     Raises ``UserError`` for a missing file, an unknown ``--arch``, an ``--arch`` without the head of
     classes or the text tower that ``--head`` needs, and a ``--precision`` that ``--gpu -1`` does not
     have.
     """
     require_precision(getattr(options, "precision", "fp32"), on_cpu=options.gpu < 0)
+    weights = getattr(options, "checkpoint", None)
+    if weights is None:
+        require_defense(options)
+        weights = weights_path(layout, options.defence, options.model_dir, options.model_file)
+    arch = options.arch
+    if arch is None and classes is not None:
+        arch = recorded_arch(classes, weights)
     head = getattr(options, "head", LINEAR)
-    if head == ZERO_SHOT and not is_open_clip(options.arch or ""):
+    if head == ZERO_SHOT and not is_open_clip(arch or ""):
         raise UserError(
             f"--head {head} compares images with texts, and only networks of open_clip read these: "
             f"--arch {OPEN_CLIP}NAME, or --head class_means"
         )
-    path = getattr(options, "checkpoint", None)
-    if path is None:
-        require_defense(options)
-        path = weights_path(layout, options.defence, options.model_dir, options.model_file)
-    check_network(options.arch, path, published=head == LINEAR)
-    return path
+    check_network(arch, weights, published=head == LINEAR)
+    return Network(arch, weights)
 
 
 def item_classes_of(options: argparse.Namespace) -> ItemClasses | None:

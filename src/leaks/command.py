@@ -10,7 +10,7 @@ import numpy as np
 
 from src.artifacts.errors import UserError
 from src.artifacts.manifest import read_record
-from src.artifacts.reconstructions import condition_name, read_images
+from src.artifacts.reconstructions import read_images
 from src.cli import (
     Parser,
     add_force_option,
@@ -270,7 +270,11 @@ class TrainingRecord:
 
     @property
     def mode(self) -> tuple[str, str]:
-        """Published mode and policy of the attacked images; ``normal`` has the policy of training."""
+        """Published mode and policy of the transformation of the attacked images.
+
+        ``aug`` and an empty policy is none, ``crop``, ``aug`` and a policy such as ``3-1-7+43-18-18``;
+        ``normal`` is none although training transformed images, with the policy of training.
+        """
         if self.augmentation == "none" and self.training not in (None, "none"):
             return "normal", _mode_of(self.training)[1]
         return _mode_of(self.augmentation)
@@ -299,20 +303,24 @@ def _mode_of(augmentation: str) -> tuple[str, str]:
     return _MODES.get(kind, ("aug", policy or kind))
 
 
-def condition_of(
+def condition_name(
     options: argparse.Namespace, arch: str, trained: TrainingRecord, defence: str | None
 ) -> str:
-    """Return the name of the folder of a condition."""
-    mode, aug_list = trained.mode
-    return condition_name(
-        arch,
-        trained.epochs,
-        options.optim,
-        mode=mode,
-        aug_list=aug_list,
-        rlabel=options.labels == "joint",
-        analytic=options.labels == "analytic",
-        trained_defence=trained.defence,
-        observation=options.observation,
-        defence=defence,
-    )
+    """Return ``{arch}_{epochs}_{optim}_{mode}_auglist_{policy}_rlabel_{joint}[_defense_{defence}]``.
+
+    That is the published name of a condition's folder. ``rlabel`` says that labels are reconstructed with
+    the images, and ``defence`` changes the shared update. Settings beyond the published study are put
+    before the defence where they are used: ``_labels_analytic`` for labels read from a gradient,
+    ``_trained_{d}`` for noise or pruning in training only, ``_observed_{observation}`` for another shared
+    update than gradients.
+    """
+    mode, policy = trained.mode
+    joint = options.labels == "joint"
+    name = f"{arch}_{trained.epochs}_{options.optim}_{mode}_auglist_{policy}_rlabel_{joint}"
+    if options.labels == "analytic":
+        name += "_labels_analytic"
+    if trained.defence:
+        name += f"_trained_{trained.defence}"
+    if options.observation != "gradients":
+        name += f"_observed_{options.observation}"
+    return f"{name}_defense_{defence}" if defence else name

@@ -98,7 +98,7 @@ def run_agreement(options: argparse.Namespace) -> None:
             "scores"
         )
     print(agreement_overview(table))
-    print(f"written: {options.out}")
+    stage.say_written()
 
 
 def read_answers(path: Path) -> pd.DataFrame:

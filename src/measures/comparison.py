@@ -172,7 +172,7 @@ def common_seeds(comparisons: Sequence[Comparison], design: Design) -> list[int]
 
 
 def require_one_configuration(comparisons: Sequence[Comparison]) -> None:
-    """``UserError`` unless the trainings have recommenders of one configuration and the same users."""
+    """Raise ``UserError`` unless trainings have recommenders of one configuration and the same users."""
     first, *others = (comparison.runs[0] for comparison in comparisons)
     for comparison, run in zip(comparisons[1:], others, strict=True):
         for field in ("epochs", "top_k", "fidelity", "options_label"):

@@ -263,5 +263,5 @@ def evaluate(evaluation: Evaluation, metric: str, *, force: bool) -> pd.DataFram
         return pd.read_csv(path, sep="\t", dtype={"className": str, "k": "Int64"})
     table = evaluation.table(metric)
     stage.publish_tables(table, numbers="%.9g")
-    print(f"wrote {path}")
+    print(f"written: {path}")
     return table

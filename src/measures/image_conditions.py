@@ -82,7 +82,7 @@ def folder_condition(folder: Path, originals: Path | None) -> Condition:
     columns = np.array(shown or np.empty((0, 2), np.int64)).T
     known = dict(zip(LEADING[1:], columns, strict=False))
     return Condition(
-        condition_of(folder),
+        name_of_folder(folder),
         _catalogue([changed[key] for key in shown]),
         {ending: _catalogue(paths) for ending, paths in beside.items()},
         known,
@@ -90,7 +90,7 @@ def folder_condition(folder: Path, originals: Path | None) -> Condition:
     )
 
 
-def condition_of(folder: Path) -> str:
+def name_of_folder(folder: Path) -> str:
     """Return the name of a folder's images: its own, or that of the experiment that it is part of."""
     path = folder.resolve()
     return path.parent.name if path.name == "images" else path.name
@@ -134,7 +134,7 @@ def _catalogue(paths: Collection[Path]) -> ImageSet:
     return ImageSet.of(ImageFiles(tuple(paths), sizes=sizes))
 
 
-def attacked_images(layout: Layout) -> list[Experiment]:
+def finished_attacks(layout: Layout) -> list[Experiment]:
     """Return the experiments of stage 3, the undefended extractor's first; ``UserError`` without any."""
     layout.require_data()
     found = [of for of in layout.attacked_experiments() if layout.attack_report(of).is_file()]

@@ -16,7 +16,7 @@ from src.leaks.semsim_command import add_scoring_option
 from src.metrics.image_quality import IMAGE_METRICS
 
 
-def add_score_options(parser: argparse.ArgumentParser) -> None:
+def add_images_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
     what = parser.add_argument_group("which images (default: one attacked experiment, see below)")
     what.add_argument("--all", action="store_true", help="all attacked experiments of the data set")
@@ -77,7 +77,7 @@ def add_score_options(parser: argparse.ArgumentParser) -> None:
     add_fidelity_option(parser)
 
 
-def check_score_options(options: argparse.Namespace) -> None:
+def check_images_options(options: argparse.Namespace) -> None:
     """Raise ``UserError`` for options that exclude each other."""
     if options.attacked and (options.all or options.experiment_name):
         raise UserError("--attacked is for folders, --all and --experiment_name are for a data set")

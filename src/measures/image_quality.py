@@ -47,10 +47,10 @@ from src.measures.comparable import require_same_extractors
 from src.measures.image_conditions import (
     LEADING,
     Condition,
-    attacked_images,
-    condition_of,
     experiment_condition,
+    finished_attacks,
     folder_condition,
+    name_of_folder,
     read_condition,
 )
 from src.measures.table_files import tabulated
@@ -104,7 +104,7 @@ class Measures:
             chosen |= {name: getattr(self.options, name) for name in ("lpips_net", "lpips_size")}
         if "semsim" in self.names:
             chosen["published_scoring"] = self.options.published_scoring
-        if self.describes:
+        if self.needs_extractor:
             names = ("arch", "resize", "precision")
             chosen |= {name: getattr(self.options, name) for name in names}
             preprocess = self.options.preprocess
@@ -123,15 +123,15 @@ class Measures:
                     "--metrics semsim needs --semsim FILE, as the command train writes it"
                 )
             files["semsim"] = options.semsim
-        if self.describes:
+        if self.needs_extractor:
             layout = Layout(options.dataset, options.root)
             named = weights_path(layout, options.defence, options.model_dir, options.model_file)
             files["features"] = named or imagenet_weights_file(options.arch or DEFAULT_ARCH)
         return files
 
     @property
-    def describes(self) -> bool:
-        """Return whether an extractor must describe images whose features are not stored."""
+    def needs_extractor(self) -> bool:
+        """Return whether images have no stored features, so that an extractor must read them."""
         return "features" in self.names and bool(self.options.attacked)
 
     @cached_property
@@ -161,7 +161,7 @@ class Measures:
         )
         return self.options.preprocess.in_front_of(undefended)
 
-    def describe(self, condition: Condition) -> Features:
+    def features_of(self, condition: Condition) -> Features:
         """Return the features of the images and of their originals, with one forward each."""
         originals = {ending: self._features(of) for ending, of in condition.originals.items()}
         return Features(self._features(condition.changed), originals)
@@ -292,7 +292,7 @@ def score_folders(
 
     Images whose inversion diverged are left out of both, and their number is printed.
     """
-    names = [condition_of(folder) for folder in folders]
+    names = [name_of_folder(folder) for folder in folders]
     if len(set(names)) < len(names):
         raise UserError("the folders of --attacked must have different names: they name the rows")
     outputs = (table, table.with_name(f"{table.stem}_conditions{table.suffix}"))
@@ -311,8 +311,8 @@ def score_folders(
         if condition.diverged:
             n_images = condition.diverged + len(condition.changed)
             print(f"{folder}: {condition.diverged} of {n_images} images diverged and are left out")
-        describes = measures.describes and len(condition.changed) > 0
-        features = measures.describe(condition) if describes else None
+        needed = measures.needs_extractor and len(condition.changed) > 0
+        features = measures.features_of(condition) if needed else None
         images = measures.table(condition, features)
         tables.append(images.assign(model=condition.name))
         rows.append({"model": condition.name, **summary_row(images, features)})
@@ -339,7 +339,7 @@ def score_experiments(
     require_same_extractors(layout, experiments)
     for experiment in experiments:
         _score_experiment(measures, layout, experiment)
-    scored = [of for of in attacked_images(layout) if _table_of(layout, of).is_file()]
+    scored = [of for of in finished_attacks(layout) if _table_of(layout, of).is_file()]
     inputs = [_table_of(layout, of) for of in scored]
     for of in scored:
         inputs += [layout.classes(of), layout.features(of), layout.features(of.clean)]
@@ -373,7 +373,7 @@ def _score_experiment(measures: Measures, layout: Layout, experiment: Experiment
     if "features" in measures.names:
         features = stored_features(layout, experiment, condition.changed.ids)
     stage.publish_tables(measures.table(condition, features))
-    print(f"wrote {table}")
+    print(f"written: {table}")
 
 
 def stored_features(layout: Layout, experiment: Experiment, items: np.ndarray) -> Features:

@@ -58,7 +58,7 @@ _MORE = 0.02
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredEntry:
     """One entry after its attacks: the trainings, and what the table says of the entry itself."""
 
     entry: str
@@ -78,7 +78,7 @@ class Measured:
         attacks: Collection[str],
         suite: str,
         seconds: float,
-    ) -> "Measured":
+    ) -> "MeasuredEntry":
         """Read the recommender of ``run`` with each seed on every training of the extractor.
 
         ``attacks`` are names of experiments without the extractor. ``UserError`` for missing files.
@@ -114,7 +114,7 @@ class Measured:
         return first
 
     def rows(self) -> pd.DataFrame:
-        """``COLUMNS``, without bounds."""
+        """Return a row for each attack, threat and scope: ``COLUMNS``, with no bounds yet."""
         table = promotion_table([self.trainings])
         table = table[table["threat"] != "retrained"]
         # The first row of an attack is on all its items; others are on those of one popularity.

@@ -24,7 +24,7 @@ from src.recommenders.delta import Changed
 from src.recommenders.factor_models import VBPR
 from src.recommenders.models import Model
 
-Change = Callable[[np.ndarray, np.ndarray], np.ndarray]
+FeatureChange = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Features (n, d) of attacked items from their attacked ones and their clean ones."""
 
 
@@ -62,7 +62,7 @@ class Restored:
         attacked, _ = read_attacked_classes(layout.classes(run.experiment))
         return cls(layout, run.clean, tuple(sorted(attacked.image_ids.tolist())), length)
 
-    def lists(self, experiment: Experiment, changed: Change) -> np.ndarray:
+    def lists(self, experiment: Experiment, changed: FeatureChange) -> np.ndarray:
         """Return the lists (users, length) of items, all attacked features as ``changed`` makes them."""
         clean = self._data.features
         ids = np.array(self.ids)
@@ -112,5 +112,5 @@ def displaced(features: np.ndarray, clean: np.ndarray) -> np.ndarray:
     return (clean + distances * directions).astype(clean.dtype)
 
 
-RANKED_AGAIN: dict[str, Change] = {"norm_restored": at_clean_length, "displaced": displaced}
+RANKED_AGAIN: dict[str, FeatureChange] = {"norm_restored": at_clean_length, "displaced": displaced}
 """Changes of attacked features for which lists are ranked again, by the names of their effects."""

@@ -19,7 +19,7 @@ from src.measures.attack_records import recorded_budget
 from src.measures.changes import SEED, TRAINING, USER
 from src.measures.exposure import Pushed
 from src.measures.threats import WORST, is_control
-from src.measures.trainings import Measured, Trainings
+from src.measures.trainings import PushedByTraining, Trainings
 from src.measures.verdicts import CONTROL
 from src.metrics.effects import Factor, Interval, nested_interval, verdict
 
@@ -113,7 +113,7 @@ def _worst_row(
     return _said(trainings, named) | said | _compared(*exposed, ITEM)
 
 
-def _of_seeds(pushed: Measured, seeds: Sequence[int]) -> Measured:
+def _of_seeds(pushed: PushedByTraining, seeds: Sequence[int]) -> PushedByTraining:
     return [[of[seed] for seed in seeds] for of in pushed]
 
 
@@ -138,14 +138,16 @@ def _said(trainings: Trainings, experiment: Experiment) -> dict[str, object]:
     }
 
 
-def _groups(pushed: Measured) -> list[str]:
+def _groups(pushed: PushedByTraining) -> list[str]:
     """Return the groups of popularity that every training attacks, if there are several."""
     found = [set(of[0].popularity) for of in pushed]
     common = [name for name in POPULARITIES if all(name in of for of in found)]
     return common if len(set.union(*found)) > 1 else []
 
 
-def _one(pushed: Measured, noise: Measured | None, popularity: str) -> dict[str, object]:
+def _one(
+    pushed: PushedByTraining, noise: PushedByTraining | None, popularity: str
+) -> dict[str, object]:
     """Return the effects on items of one popularity, each of which is attacked alone."""
 
     def mean(value: Callable[[Pushed], np.ndarray]) -> float:
@@ -168,7 +170,7 @@ def _in_group(of: Pushed, popularity: str) -> np.ndarray:
     return np.ones(len(of.ids), bool) if popularity == ANY else of.popularity == popularity
 
 
-def _exposures(pushed: Measured, popularity: str) -> tuple[np.ndarray, np.ndarray]:
+def _exposures(pushed: PushedByTraining, popularity: str) -> tuple[np.ndarray, np.ndarray]:
     """Return exposures before and after by training, seed and item.
 
     Where trainings have other items, the arrays are (trainings, seeds) and have means over items, which
@@ -185,7 +187,7 @@ def _exposures(pushed: Measured, popularity: str) -> tuple[np.ndarray, np.ndarra
     return before, np.array([[by_seed(of.after, of) for of in seeds] for seeds in pushed])
 
 
-def _listed(pushed: Measured) -> tuple[np.ndarray, np.ndarray]:
+def _listed(pushed: PushedByTraining) -> tuple[np.ndarray, np.ndarray]:
     """Return attacked items in the lists before and after by training, seed and user."""
     before = np.array([[of.listed_before for of in seeds] for seeds in pushed], np.float64)
     return before, np.array([[of.listed for of in seeds] for seeds in pushed], np.float64)
@@ -219,7 +221,7 @@ def _bounds(interval: Interval, name: str, prefix: str) -> dict[str, object]:
 
 
 def _retrained(
-    pushed: Measured, lists: list[list[np.ndarray]], noise: list[list[np.ndarray]] | None
+    pushed: PushedByTraining, lists: list[list[np.ndarray]], noise: list[list[np.ndarray]] | None
 ) -> dict[str, object]:
     before, _ = _listed(pushed)
     control = (before, np.array(noise, np.float64)) if noise else None

@@ -123,7 +123,7 @@ def blind_recommenders(table: pd.DataFrame) -> list[str]:
 
 
 def promotion_overview(table: pd.DataFrame) -> str:
-    """The table for the terminal, strongest attacks first within a recommender and scope."""
+    """Return the table for the terminal, strongest attacks first within a recommender and scope."""
     order = of_all_items(table).sort_values(
         ["extractor", "recommender", "scope", "threat", "change"],
         ascending=[True, True, False, True, False],

@@ -43,8 +43,8 @@ def trained_recommenders(
 ) -> list[Trained]:
     """Find the recommenders ``names`` that are trained on a clean experiment, in the table's order.
 
-    Of trainings that differ in their epochs alone it is the longest. A recommender that no framework
-    trains is fitted with the seeds of the others. ``UserError`` where nothing is trained.
+    Among trainings that differ only in their epochs the longest one is taken. A recommender that no
+    framework trains is fitted with the seeds of the others. Raises ``UserError`` if nothing is trained.
     """
     found: dict[Run, set[int]] = {}
     for path in sorted(layout.weights(Run(experiment)).parent.glob(f"{experiment.name}_step*.npz")):

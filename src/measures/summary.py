@@ -114,9 +114,8 @@ def write_summary(
 ) -> pd.DataFrame:
     """Make ``summary.tsv`` and ``runs.tsv`` in the results of the first data set; return the summary.
 
-    Files that are current stay, and it is said where they are. Raises ``UserError`` where runs or
-    features would be compared that differ in more than the attack, or data sets in more than the
-    training of their extractors.
+    Files that are up to date stay, and a line names them. Raises ``UserError`` if runs or features
+    differ in more than the attack, or data sets in more than the training of their extractors.
     """
     for layout, of_layout in zip(layouts, runs, strict=True):
         require_same_recommenders(layout, of_layout)
@@ -173,7 +172,7 @@ def input_files(layout: Layout, runs: Collection[Run]) -> list[Path]:
 
 
 def summarise(
-    groups: Sequence[Sequence["Comparison"]],
+    groups: Sequence[Sequence[Comparison]],
     margin: float = MARGIN,
     *,
     again: Collection[str] = (),
@@ -193,7 +192,7 @@ def summarise(
         attacked = [key for comparison in comparisons for key in comparison.attacked]
         for design in designs_of(dict.fromkeys(attacked), pairs, placebos):
             rows += effect_rows(comparisons, design, margin, again=again)
-    table = corrected(pd.DataFrame(sorted(rows, key=_place)))[list(COLUMNS)]
+    table = corrected(pd.DataFrame(sorted(rows, key=_place)))
     table["k"] = table["k"].astype("Int64")
     return table
 
@@ -205,8 +204,9 @@ def effect_rows(
     *,
     again: Collection[str] = (),
 ) -> list[dict[str, object]]:
-    """Return the rows of one attack under one protocol: ``COLUMNS`` and the p-value ``p_net``.
+    """Return the rows of one attack under one protocol: ``COLUMNS`` in order, then the p-value ``p_net``.
 
+    ``p_holm`` and ``verdict`` are empty, since ``corrected`` makes them of the rows of all attacks.
     ``comparisons`` are of one recommender on trainings of one extractor; those without the attack are
     left out. Every training and experiment counts with as many seeds: those that all of them have.
     """
@@ -236,22 +236,7 @@ def effect_rows(
     net = compare(controlled, noise, attacked) if controlled else {}
     by_noise = compare(controlled, clean, noise) if controlled else {}
     reranked = {name: _effects_again(comparisons, design, seeds, name) for name in again}
-    outcomes = np.array(
-        [attack_outcome(of.layout, one) for of in comparisons for one in design.flat]
-    )
-    common = {
-        "extractor": design.flat[0].extractor,
-        "attack": design.name,
-        "recommender": comparisons[0].runs[0].model,
-        "protocol": protocol,
-        "success_rate": outcomes[:, 0].mean(),
-        "feature_loss": outcomes[:, 1].mean(),
-        "seeds": len(seeds),
-        "extractor_seeds": len(comparisons),
-        "pairs": design.n_pairs,
-        "attack_seeds": design.n_seeds,
-        "placebo": design.placebo,
-    }
+    common = _common_columns(comparisons, design) | {"seeds": len(seeds)}
     rows = []
     for measure, change in changes.items():
         row = common | _columns_of(measure, change, margin)
@@ -262,8 +247,29 @@ def effect_rows(
             row |= _columns_beyond(net[measure], by_noise[measure], len(controlled), design)
         else:
             row |= _columns_beyond(change, None, len(seeds), design)
-        rows.append(row)
+        rows.append({name: row[name] for name in (*COLUMNS, "p_net")})
     return rows
+
+
+def _common_columns(comparisons: Sequence[Comparison], design: Design) -> dict[str, object]:
+    """Return the columns that all measures of an attack share, but for the number of seeds."""
+    outcomes = np.array(
+        [attack_outcome(of.layout, one) for of in comparisons for one in design.flat]
+    )
+    return {
+        "extractor": design.flat[0].extractor,
+        "attack": design.name,
+        "recommender": comparisons[0].runs[0].model,
+        "protocol": design.protocol,
+        "success_rate": outcomes[:, 0].mean(),
+        "feature_loss": outcomes[:, 1].mean(),
+        "extractor_seeds": len(comparisons),
+        "pairs": design.n_pairs,
+        "attack_seeds": design.n_seeds,
+        "placebo": design.placebo,
+        "p_holm": np.nan,
+        "verdict": "",
+    }
 
 
 def _columns_of(measure: Measure, change: Change, margin: float) -> dict[str, object]:

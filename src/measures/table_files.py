@@ -32,5 +32,5 @@ def tabulated(
         return pd.read_csv(path, sep="\t", dtype={"k": "Int64"}).fillna({"placebo": ""})
     table = make()
     stage.publish_tables(table)
-    print(f"wrote {path}")
+    print(f"written: {path}")
     return table

@@ -28,7 +28,7 @@ from src.recommenders.fitting import files_read
 from src.recommenders.models import Model
 from src.recommenders.read_out import only_training
 
-Measured = Sequence[Sequence[Pushed]]
+PushedByTraining = Sequence[Sequence[Pushed]]
 """Effects of one attack by training and seed."""
 
 
@@ -170,7 +170,7 @@ def subjects_of(
     """Read the recommenders on every extractor that has attacked experiments in all data sets.
 
     ``options`` are labels of options of recommenders, one of which each has; None allows any. Extractors
-    may lack some of the recommenders; those that lack all of them are left out, and it is said.
+    may lack some of the recommenders; those that lack all of them are left out, and a line names them.
     Recommenders whose users read images shall show ``target_item`` to the buyers of attacked items.
 
     Raises ``UserError`` for a recommender that does not look at images or is trained on no extractor, and

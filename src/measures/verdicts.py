@@ -19,14 +19,14 @@ _ERROR = 0.05
 
 
 def corrected(table: pd.DataFrame) -> pd.DataFrame:
-    """Put ``p_holm`` and ``verdict`` in the place of ``p_net`` in rows of ``effect_rows``.
+    """Fill ``p_holm`` and ``verdict`` in rows of ``effect_rows``, and take ``p_net`` out.
 
     A verdict is that of the interval that was computed, and says nothing of levels with a single unit:
     ``weakest_level`` names the level, and ``verdict_text`` puts it beside the verdict. Within the family
     an effect has to survive the correction. Noise is the control and has no verdict.
     """
     family = in_family(table)
-    table = table.assign(p_holm=np.nan)
+    table = table.copy()
     table.loc[family, "p_holm"] = holm(table.loc[family, "p_net"].to_numpy(np.float64))
     said = [
         verdict(*bounds)

@@ -56,7 +56,7 @@ def audience_of(
     seed: int = 0,
     with_rivals: bool = False,
 ) -> Audience:
-    """The audience of the items ``ids`` (ascending) of a recommender, read from clean features.
+    """Return the audience of the items ``ids`` (ascending) of a recommender, read from clean features.
 
     A larger audience than ``at_most`` users is sampled. ``with_rivals`` costs users x items scores.
 

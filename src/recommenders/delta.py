@@ -49,11 +49,11 @@ class Changed:
         return self.interactions.n_users - self.interactions.popularity[self.ids]
 
     def best(self) -> TopK:
-        """The k + 1 best candidates of every user on the clean features, for ``users_shown``."""
+        """Return the k + 1 best candidates of every user on the clean features, for ``users_shown``."""
         return _padded(top_k(self.users, self.items, self.interactions, self.k + 1), self.k + 1)
 
     def thresholds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (users, n) float32 that each item has to beat alone, and who may be shown it (bool).
+        """Return scores (users, n) float32 that each item has to beat alone, and who may see it (bool).
 
         A score is that of the user's k-th best other candidate, -inf where there are fewer.
         """
@@ -66,12 +66,12 @@ class Changed:
         return thresholds, may_see
 
     def others(self) -> TopK:
-        """The k best candidates of every user among the items that do not change, for ``lists``."""
+        """Return every user's k best candidates among the items that do not change, for ``lists``."""
         best = top_k(self.users, self.items, self.interactions, self.k, without=self.ids)
         return _padded(best, self.k)
 
     def users_shown(self, rows: np.ndarray, best: TopK) -> np.ndarray:
-        """How many users are shown each item when it alone changes to its row: (n,) int64.
+        """Count the users who are shown each item when it alone changes to its row: (n,) int64.
 
         ``rows``: (n, d). An item is shown where fewer than k others stand before it, by score and then
         by id; the other changed items keep their clean rows.
@@ -92,7 +92,7 @@ class Changed:
         return counts
 
     def lists(self, rows: np.ndarray, others: TopK) -> TopK:
-        """The k best candidates of every user when all items change to their ``rows`` (n, d) at once."""
+        """Return every user's k best candidates when all items change to their ``rows`` (n, d)."""
         merged = TopK(others.items.copy(), others.scores.copy())
         for block, scores in self._scores(rows):
             mine = TopK(merged.items[block], merged.scores[block])
@@ -107,7 +107,7 @@ class Changed:
         return merged
 
     def mean_scores(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) float64: the mean score of each item over its audience when it has its row of ``rows``."""
+        """Return the mean score (n,) float64 of each item over its audience, at its row of ``rows``."""
         user, column = self._trained
         of_all = self.users.sum(axis=0, dtype=np.float64) @ rows.T.astype(np.float64)
         of_trained = np.einsum("nd,nd->n", self.users[user], rows[column])
@@ -148,13 +148,13 @@ class Changed:
         return columns
 
     def _columns_of(self, lists: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of ``lists`` and columns of the changed items that stand in them."""
+        """Return the rows of ``lists`` in which changed items stand, and the columns of these items."""
         columns = self._column_of_item[lists]
         user, _ = np.nonzero(columns >= 0)
         return user, columns[columns >= 0]
 
     def _scores(self, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """Blocks of users and their (users, n) scores of the changed items, training pairs at -inf."""
+        """Yield blocks of users and their scores (users, n) of changed items, training pairs at -inf."""
         size = max(1, SCORES_AT_ONCE // len(self.ids))
         users, columns = self._trained
         bounds = np.searchsorted(users, np.arange(0, len(self.users) + size, size))
@@ -169,12 +169,12 @@ class Changed:
 def _precedes(
     scores: np.ndarray, ids: np.ndarray, other_scores: np.ndarray, other_ids: np.ndarray
 ) -> np.ndarray:
-    """Whether items stand before others: by score, and where these are equal by id."""
+    """Return whether items stand before others: by score, and by id where scores are equal."""
     return (scores > other_scores) | ((scores == other_scores) & (ids < other_ids))
 
 
 def _not_below(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """How many of each row's ``scores`` (users, items) are at least each of its ``values`` (users, n)."""
+    """Count the ``scores`` (users, items) of each row that reach each of its ``values`` (users, n)."""
     n_values = values.shape[1]
     order = np.argsort(-np.hstack([scores, values]), axis=1, kind="stable")
     positions = np.empty_like(order)
@@ -185,7 +185,7 @@ def _not_below(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _padded(best: TopK, k: int) -> TopK:
-    """``best`` with k columns: a short catalogue has fewer."""
+    """Return ``best`` with k columns, of which a short catalogue has fewer."""
     missing = ((0, 0), (0, k - best.items.shape[1]))
     return TopK(
         np.pad(best.items, missing, constant_values=-1),

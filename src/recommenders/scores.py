@@ -21,7 +21,6 @@ from typing import Any, Literal
 import numpy as np
 
 Form = Literal["mf", "mf_bias", "shared", "full"]
-VISUAL_FORMS = ("shared", "full")
 BIASED_FORMS = ("mf_bias", "full")
 """Forms in which the last columns of Q (and of E) are biases."""
 ONE_MORE_COLUMN = ((0, 0), (0, 1))

@@ -18,8 +18,9 @@ from src.artifacts.manifest import read_record
 from src.datasets.image_files import images_of, read_image
 from src.datasets.shards import ImagePath
 from src.measures.runs import Lists, read_categories, read_lists, require_same_users
+from src.measures.verdicts import CONTROL
 from src.report.blocks import Section
-from src.report.names import CONTROL, PROTOCOLS
+from src.report.names import PROTOCOLS
 from src.report.study import Study
 
 ITEMS, USERS = 4, 3

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from src.artifacts.experiments import Experiment
-from src.measures.verdicts import NO_CONTROL, verdict_text
+from src.measures.verdicts import CONTROL, NO_CONTROL, verdict_text
 from src.report.blocks import Folded, Hidden, Section
 from src.report.estimates import (
     decimals_of,
@@ -18,7 +18,7 @@ from src.report.estimates import (
     net_estimate,
     number,
 )
-from src.report.names import CONTROL, METRICS, PROTOCOLS
+from src.report.names import METRICS, PROTOCOLS
 from src.report.plots import Curve, Plot, draw_curves, styles_of
 from src.report.study import Study
 from src.report.tables import Table

@@ -7,6 +7,7 @@ from src.artifacts.classes import read_classes
 from src.artifacts.experiments import Experiment
 from src.artifacts.layout import Layout
 from src.measures.attack_records import budget_of
+from src.measures.verdicts import CONTROL
 
 ATTACKS = {
     "cw": "C&W",
@@ -16,7 +17,6 @@ ATTACKS = {
     "square": "Square",
 }
 """Names other than the option in capital letters."""
-CONTROL = "noise"
 METRICS = {
     "chr": "CHR", "chr_normalised": "CHR / K", "ncdcg": "nCDCG", "hr": "HR", "ndcg": "nDCG", "auc": "AUC",
     "recall": "recall", "precision": "precision", "map": "MAP", "mrr": "MRR",

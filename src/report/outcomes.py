@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from src.measures.attack_records import budget_of
+from src.measures.verdicts import CONTROL
 from src.report.blocks import Section
 from src.report.estimates import estimate_of, estimate_text, number
-from src.report.names import CONTROL, attack_name
+from src.report.names import attack_name
 from src.report.plots import Curve, Plot, draw_curves, styles_of
 from src.report.study import Study
 from src.report.tables import Table

@@ -111,14 +111,19 @@ def _strongest(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return told.drop_duplicates(by).drop(columns=["gain", "evaluated"])
 
 
+def _single_within_linf(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows within L-inf of single items, over items of every popularity."""
+    rows = of_all_items(table)
+    return rows[(rows["scope"] == "one") & (rows["norm"] == "inf")]
+
+
 def _by_attacker(table: pd.DataFrame, k: int) -> list[Plot]:
     """Plot exposure by what the attacker knows and aims at, for the recommender of the largest change.
 
     Each extractor and knowledge has the strongest attack on the class and the strongest one on the
     lists, within the largest budget. There is no plot where no attack in L-inf was evaluated.
     """
-    rows = of_all_items(table[evaluated(table)])
-    rows = rows[(rows["scope"] == "one") & (rows["norm"] == "inf")]
+    rows = _single_within_linf(table[evaluated(table)])
     rows = rows[~rows["threat"].isin([WORST, "other_seed"]) & (_direction(rows) > 0)]
     rows = rows[(rows["objective"] != CONTROL) & (rows["eps"] == rows["eps"].max())]
     if rows.empty:
@@ -176,8 +181,7 @@ def _against_budget(table: pd.DataFrame, k: int) -> list[Plot]:
 
     There is no plot where no attack in L-inf was evaluated.
     """
-    rows = of_all_items(table)
-    rows = rows[(rows["scope"] == "one") & (rows["norm"] == "inf")]
+    rows = _single_within_linf(table)
     rows = rows[rows["threat"] == "white_box"]
     attacks = rows[(rows["objective"] != CONTROL) & evaluated(rows)]
     if attacks.empty:

@@ -6,11 +6,12 @@ from functools import partial
 
 import pandas as pd
 
+from src.measures.verdicts import CONTROL
 from src.report.attention import attention_blocks
 from src.report.blocks import Facts, Folded, Section
 from src.report.gallery import gallery_section
 from src.report.lists import curves_section, summary_section
-from src.report.names import CONTROL, PROTOCOLS
+from src.report.names import PROTOCOLS
 from src.report.outcomes import attacks_section
 from src.report.promotion import promotion_section
 from src.report.provenance import attack_commands, commands_table, ran

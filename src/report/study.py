@@ -28,7 +28,7 @@ from src.measures.comparison import (
 )
 from src.measures.designs import Design, designs_of
 from src.measures.runs import list_runs, select_configuration, unpaired_runs
-from src.measures.summary import COLUMNS, effect_rows, input_files
+from src.measures.summary import effect_rows, input_files
 from src.measures.verdicts import corrected
 from src.metrics.significance import Estimate
 from src.report.estimates import (
@@ -139,9 +139,9 @@ class Study:
 
     @cached_property
     def effects(self) -> pd.DataFrame:
-        """The summary's rows at every K, with the name of the experiment and intervals.
+        """The summary's rows at every K, behind the name of the experiment.
 
-        ``before``, ``after`` and ``change`` have bounds (``*_low``, ``*_high``).
+        Bounds of ``before``, ``after`` and ``change`` (``*_low``, ``*_high``) follow.
         """
         layouts, runs = zip((self.layout, self.runs), *self.others, strict=True)
         rows = []
@@ -157,8 +157,7 @@ class Study:
                     change = {"change_low": row["low"], "change_high": row["high"]}
                     named = {"experiment": design.flat[0].name}
                     rows.append({**named, **row, **_merged(intervals), **change})
-        table = corrected(pd.DataFrame(rows))
-        return table[list(dict.fromkeys(["experiment", *COLUMNS, *table]))]
+        return corrected(pd.DataFrame(rows))
 
     def inputs(self) -> list[Path]:
         """Return the files whose content determines the report, except for the shown images."""

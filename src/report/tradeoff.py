@@ -1,6 +1,6 @@
 """Accuracy of the recommenders against the effect of the strongest attack on their lists."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from src.artifacts.experiments import Experiment
+from src.measures.verdicts import CONTROL
 from src.report.blocks import Folded, Section
 from src.report.estimates import estimate_of, estimate_text, net_text, number, signed
-from src.report.names import CONTROL, METRICS, PROTOCOLS
+from src.report.names import METRICS, PROTOCOLS
 from src.report.plots import NEUTRAL, Plot, styles_of
 from src.report.study import Study
 from src.report.tables import Table
@@ -26,42 +27,15 @@ def tradeoff_section(study: Study, anchor: str, title: str) -> Section:
             anchor, title, missing="python classify_extract_attack.py --attack_type pgd ..."
         )
     data = _with_accuracy(study, strongest)
-    metrics = [metric for metric in _ACCURACY if metric in data]
-    shown = []
-    for _, row in data.iterrows():
-        line = {
-            "classes": row["classes"],
-            "extractor": row["extractor"],
-            "recommender": row["recommender"],
-            "protocol": PROTOCOLS[row["protocol"]],
-        }
-        line |= {
-            _at_k(metric, study.k): estimate_text(estimate_of(row, metric)) for metric in metrics
-        }
-        line["strongest attack"] = study.label(Experiment.parse(row["experiment"]))
-        line[f"its change of CHR@{study.k}"] = estimate_text(estimate_of(row, "change"))
-        line["beyond noise"] = net_text(row)
-        shown.append(line)
-    frame = pd.DataFrame(shown)
-    if len(study.pairs) == 1:
-        frame = frame.drop(columns="classes")
-    headings = list(frame).index("protocol") + 1
-    title_of_table = "Accuracy without an attack, change with the strongest"
-    table = Table("tradeoff", title_of_table, frame, data, headings=headings)
-    largest = data["change"].groupby([data["protocol"], data["classes"]]).max()
-    order = largest.sort_values(ascending=False, kind="stable").index
-    groups = dict(list(data.groupby(["protocol", "classes"])))
-    plots = {
-        metric: [_tradeoff_plot(study, groups[of], metric, *of) for of in order]
-        for metric in metrics
-    }
-    first, *further = metrics
+    first, *further = metrics = [metric for metric in _ACCURACY if metric in data]
+    table = _table(study, data, metrics)
+    plots = {metric: _plots(study, data, metric) for metric in metrics}
     shown_first, *others = plots[first]
     folded = [
         *([Folded("Other aims and protocols", others)] if others else []),
         *(Folded(f"{METRICS[metric]} in the place of {_at_k(first, study.k)}", plots[metric])
           for metric in further),
-        Folded(title_of_table, [table]),
+        Folded(table.title, [table]),
     ]  # fmt: skip
     text = [
         f"To the right: more accurate lists of clean images. Up: the strongest attack brings more of "
@@ -70,6 +44,36 @@ def tradeoff_section(study: Study, anchor: str, title: str) -> Section:
         "is the summary's before that attack: over the same users and the same seeds as its change."
     ]
     return Section(anchor, title, text, [shown_first, *folded])
+
+
+def _table(study: Study, data: pd.DataFrame, metrics: Sequence[str]) -> Table:
+    """Return the table with a line for each row of ``data``; classes are left out if all are the same."""
+    lines = [
+        {
+            "classes": row["classes"],
+            "extractor": row["extractor"],
+            "recommender": row["recommender"],
+            "protocol": PROTOCOLS[row["protocol"]],
+            **{_at_k(of, study.k): estimate_text(estimate_of(row, of)) for of in metrics},
+            "strongest attack": study.label(Experiment.parse(row["experiment"])),
+            f"its change of CHR@{study.k}": estimate_text(estimate_of(row, "change")),
+            "beyond noise": net_text(row),
+        }
+        for _, row in data.iterrows()
+    ]
+    shown = pd.DataFrame(lines)
+    if len(study.pairs) == 1:
+        shown = shown.drop(columns="classes")
+    title = "Accuracy without an attack, change with the strongest"
+    return Table("tradeoff", title, shown, data, headings=list(shown).index("protocol") + 1)
+
+
+def _plots(study: Study, data: pd.DataFrame, metric: str) -> list[Plot]:
+    """Return a plot for each protocol and pair of classes, the largest change first."""
+    groups = dict(list(data.groupby(["protocol", "classes"])))
+    largest = data["change"].groupby([data["protocol"], data["classes"]]).max()
+    order = largest.sort_values(ascending=False, kind="stable").index
+    return [_tradeoff_plot(study, groups[of], metric, *of) for of in order]
 
 
 def _with_accuracy(study: Study, strongest: pd.DataFrame) -> pd.DataFrame:

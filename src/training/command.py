@@ -1,16 +1,33 @@
-"""Options of ``train_extractor.py`` that choose a recipe; reading them loads no framework."""
+"""Options of ``train_extractor.py``; reading them loads no framework."""
 
 import argparse
+import math
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 from src.artifacts.errors import UserError
 from src.attacks.registry import ATTACKS, PRESETS
+from src.cli import (
+    add_force_option,
+    add_gpu_option,
+    add_picture_options,
+    add_seed_option,
+    pixel_levels,
+)
+from src.recommenders.read_out import add_score_options
 
 WITHOUT_LABELS = ("fare", "fare_rec", "denoiser", "denoiser_adv")
 """Recipes that start from a trained network and need pictures alone."""
 
 OF_RECIPE = "(default: the recipe's, as --dry_run prints it)"
 """End of the help of an option whose default each recipe has for itself."""
+
+_POSITIVE = (
+    *("epochs", "units", "batch", "lr", "eps", "step_size", "steps", "replays", "max_images"),
+    "width",
+)
+_IN_GREY_LEVELS = ("eps", "step_size")
+_FINITE = (*_POSITIVE, "margin", "ics", "barlow", "clean_weight")
 
 
 @dataclass(frozen=True)
@@ -41,7 +58,85 @@ class RecipeOptions:
     """KEY=VALUE of a recipe with attention."""
 
 
-def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Add all options of the script."""
+    add_picture_options(parser)
+    parser.add_argument("--data", type=Path, help="a retrieval set, in place of --images")
+    parser.add_argument(
+        "--dataset",
+        help="its layout: fashion, cub, folder, catalogue, ...; fare_rec: the recommender's data set",
+    )
+    parser.add_argument("--root", type=Path, default=Path(), help="folder that holds data/")
+    parser.add_argument(
+        "--part", choices=("train", "all"), default="train", help="of --data: all holds nothing out"
+    )
+    parser.add_argument("--out", type=Path, help="checkpoint to write")
+    parser.add_argument(
+        "--arch", help="c2f2, ..., FILE.py:FUNCTION; embedders: resnet18+512 (default: resnet18)"
+    )
+    parser.add_argument("--pretrained", help="checkpoint to start from, or imagenet")
+    _add_recipe_options(parser)
+    add_score_options(parser)
+    _add_schedule_options(parser)
+    parser.add_argument(
+        "--eps", type=pixel_levels, help=f"L-inf budget in grey levels, or 8/255 {OF_RECIPE}"
+    )
+    parser.add_argument(
+        "--step_size",
+        "--step",
+        type=pixel_levels,
+        help=f"length of an inner step, like --eps {OF_RECIPE}",
+    )
+    parser.add_argument(
+        "--replays", type=int, help=f"of each mini-batch by free recipes {OF_RECIPE}"
+    )
+    parser.add_argument(
+        "--width", type=int, help="channels of a denoiser (default: 64, as published)"
+    )
+    parser.add_argument(
+        "--max_images",
+        "--max_pictures",
+        type=int,
+        help="train on this many pictures, chosen at random",
+    )
+    parser.add_argument("--size", type=int, default=0, help="side in pixels; 0: native, or usual")
+    add_seed_option(parser, "of weights and every random choice")
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "tf32", "bf16"),
+        default="fp32",
+        help="of training; tf32 is a GPU's alone",
+    )
+    add_gpu_option(parser)
+    parser.add_argument("--dry_run", action="store_true", help="print the recipe and stop")
+    add_force_option(parser)
+    parser.set_defaults(fidelity="corrected")  # of the recommender
+
+
+def check_training_options(options: argparse.Namespace) -> None:
+    """Raise ``UserError`` for options that are out of range or contradict each other."""
+    _check_numbers(options)
+    recipe_options_of(options)
+    _check_fine_tuning(options)
+
+
+def _check_numbers(options: argparse.Namespace) -> None:
+    """Raise ``UserError`` for a number that is not finite, not positive, or beyond the grey levels."""
+    if options.units is not None and options.epochs is not None:
+        raise UserError("give one of --epochs and --units")
+    for name in _FINITE:
+        value = getattr(options, name)
+        if value is None:
+            continue
+        if not math.isfinite(value):
+            raise UserError(f"--{name} must be a finite number")
+        if name in _POSITIVE and value <= 0:
+            raise UserError(f"--{name} must be above 0")
+        if name in _IN_GREY_LEVELS and value > 255:
+            raise UserError(f"--{name} must be at most 255 grey levels")
+
+
+def _add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         help="classifiers: plain, madry, free, trades, pgd_at, stepll_at, preserve, rectify, arp, "
@@ -61,7 +156,8 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--margin",
         type=float,
-        help="margin of the loss (default: the published one, 0.2 for triplet with N)",
+        help="margin of the loss, of all but npair, ice, angular and nca (default: the published one, "
+        "0.2 for triplet with N)",
     )
     parser.add_argument(
         "--source",
@@ -123,7 +219,7 @@ def add_recipe_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_fine_tuning(options: argparse.Namespace) -> None:
+def _check_fine_tuning(options: argparse.Namespace) -> None:
     """Raise ``UserError`` for options of fine-tuning without its recipe, or the reverse."""
     recipe, scored = options.recipe, options.score_model or options.weights
     if recipe in WITHOUT_LABELS and options.pretrained is None:
@@ -141,7 +237,7 @@ def check_fine_tuning(options: argparse.Namespace) -> None:
         raise UserError("--width belongs to --recipe denoiser and denoiser_adv")
 
 
-def add_schedule_options(parser: argparse.ArgumentParser) -> None:
+def _add_schedule_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--epochs",
         type=int,

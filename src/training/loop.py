@@ -1,4 +1,4 @@
-"""Training loop over epochs, mini-batches and replays, which continues after a stop."""
+"""Training loop over epochs, mini-batches and replays; a training that was stopped continues."""
 
 import math
 import sys
@@ -23,7 +23,7 @@ from src.training.metric_losses import LEARNT_LR
 from src.training.original import Reading
 from src.training.pictures import SHIFTED, Augmentation, read_pixels, to_images
 from src.training.recipes import Training, drawn, parts
-from src.training.sharing import parse_defence
+from src.training.sharing import parse_gradient_defence
 from src.training.steps import State, train_step
 
 _NOISE = 500_009
@@ -53,7 +53,7 @@ class Schedule:
     lr_drops: tuple[float, ...] | None = None
     """SGD: for each x the rate falls to a tenth after ``epochs // x`` passes; None for rise and fall."""
     gradient_defence: str | None = None
-    """Name (``defences.parse_defence``) of the defence of each mini-batch's gradient."""
+    """Name (``sharing.parse_gradient_defence``) of the defence of each mini-batch's gradient."""
 
 
 def train(
@@ -76,9 +76,8 @@ def train(
     After each epoch the state of the training is written to ``state_file``. If that file exists, training
     continues from it, with the same result on a CPU as without a stop. The caller removes the file.
     Crops and noise are drawn on the device: a GPU waits for the CPU once an epoch, and its numbers are
-    not those that the CPU draws from the same seed. If
-    ``torchrun`` has started several processes, each gets a share of the batches, and gradients and the
-    last loss are means over all processes.
+    not those that the CPU draws from the same seed. If ``torchrun`` has started several processes, each
+    gets a share of the batches, and gradients and the last loss are means over all processes.
     """
     recipe = parts(training)[0]  # both recipes of a mix draw batches alike
     trained = extractor.preprocess if isinstance(recipe.loss, Denoising) else extractor.network
@@ -96,7 +95,7 @@ def train(
     log: list[dict[str, float]] = []
     noise = torch.Generator()
     if schedule.gradient_defence is not None:
-        defend_gradients(optimizers[0], parse_defence(schedule.gradient_defence), noise)
+        defend_gradients(optimizers[0], parse_gradient_defence(schedule.gradient_defence), noise)
     first_epoch = _restore(state_file, trained, optimizers, state, log)
     state.step = first_epoch * n_batches * recipe.replays
     augment = schedule.augmentation.training

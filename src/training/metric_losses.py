@@ -74,10 +74,10 @@ def contrastive_loss(
     metric: str = "N",
     margin: float | None = None,
 ) -> Tensor:
-    """Return mean d(a, p) plus the mean of relu(1 - d(a, n)) over triplets in which it is not 0.
+    """Return mean d(a, p) plus the mean of relu(margin - d(a, n)) over triplets in which it is not 0.
 
-    Hadsell et al., CVPR 2006. For C the second mean is over all triplets, which is the cosine embedding
-    loss and makes negatives orthogonal.
+    The published margin is 1. Hadsell et al., CVPR 2006. For C the second mean is over all triplets,
+    which is the cosine embedding loss and makes negatives orthogonal.
     """
     margin = 1.0 if margin is None else margin
     push = (margin - distance(anchor, negative, metric)).relu()
@@ -94,10 +94,10 @@ def margin_loss(
     margin: float | None = None,
     beta: Tensor | float = 0.6,
 ) -> Tensor:
-    """Return the means of relu(d(a, p) - beta + 0.2) and relu(beta - d(a, n) + 0.2), added up.
+    """Return the means of relu(d(a, p) - beta + margin) and relu(beta - d(a, n) + margin), added up.
 
-    Each mean is over the values that are not 0. Wu et al., "Sampling Matters in Deep Embedding Learning",
-    ICCV 2017; ``beta`` () is learnt.
+    Each mean is over the values that are not 0; the published margin is 0.2. Wu et al., "Sampling Matters
+    in Deep Embedding Learning", ICCV 2017; ``beta`` () is learnt.
     """
     margin = 0.2 if margin is None else margin
     pull = (distance(anchor, positive, metric) - beta + margin).relu()
@@ -112,11 +112,11 @@ def snr_loss(
     metric: str = "N",
     margin: float | None = None,
 ) -> Tensor:
-    """Return the mean of relu((var(a - p) - var(a - n)) / var(a) + 0.2), plus 0.005 |sum a|.
+    """Return the mean of relu((var(a - p) - var(a - n)) / var(a) + margin), plus 0.005 |sum a|.
 
-    The first mean is over the values that are not 0. Yuan et al., "Signal-to-Noise Ratio: A Robust
-    Distance Metric for Deep Metric Learning", CVPR 2019. Variances are over the dimensions of an
-    embedding, which for C and N has unit length.
+    The first mean is over the values that are not 0; the published margin is 0.2. Yuan et al.,
+    "Signal-to-Noise Ratio: A Robust Distance Metric for Deep Metric Learning", CVPR 2019. Variances are
+    over the dimensions of an embedding, which for C and N has unit length.
     """
     margin = 0.2 if margin is None else margin
     a, p, n = (to_space(embeddings, metric) for embeddings in (anchor, positive, negative))
@@ -184,10 +184,11 @@ def lifted_loss(
     metric: str = "E",
     margin: float | None = None,
 ) -> Tensor:
-    """Return the mean of relu(log sum_p exp d(a, p) + log sum_n exp(1 - d(a, n))) + 0.005 ||x||.
+    """Return the mean of relu(log sum_p exp d(a, p) + log sum_n exp(margin - d(a, n))) + 0.005 ||x||.
 
-    Generalised lifted structure: Hermans et al., "In Defense of the Triplet Loss", 2017. The mean is over
-    anchors; sums are over all other images of an anchor's class and all images of other classes.
+    The published margin is 1. Generalised lifted structure: Hermans et al., "In Defense of the Triplet
+    Loss", 2017. The mean is over anchors; sums are over all other images of an anchor's class and all
+    images of other classes.
     """
     margin = 1.0 if margin is None else margin
     same, others = _same_class(classes, triplets.anchor)
@@ -202,12 +203,11 @@ def n_pair_loss(
     classes: Tensor,
     triplets: Triplets,
     metric: str = "E",
-    margin: float | None = None,
 ) -> Tensor:
     """Return the mean over anchors of log(1 + sum_n exp(a (n - p) / |a|)) + 0.005 ||x||.
 
     Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", NIPS 2016. The sum is
-    over all images of other classes. ``margin`` is not used.
+    over all images of other classes.
     """
     same, _ = _same_class(classes, triplets.anchor)
     anchor = functional.normalize(embeddings[triplets.anchor])
@@ -249,12 +249,11 @@ def info_nce_loss(
     classes: Tensor,
     triplets: Triplets,
     metric: str = "C",
-    margin: float | None = None,
 ) -> Tensor:
     """Return the cross-entropy of cosines by which anchors find their positives, and vice versa.
 
     van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018, in both
-    directions as in CLIP, at temperature 1. ``margin`` is not used.
+    directions as in CLIP, at temperature 1.
     """
     anchor, positive, _ = triplets.of(functional.normalize(embeddings))
     cosines, own = anchor @ positive.T, torch.arange(len(anchor), device=anchor.device)
@@ -266,11 +265,10 @@ def angular_loss(
     classes: Tensor,
     triplets: Triplets,
     metric: str = "N",
-    margin: float | None = None,
 ) -> Tensor:
     """Return the mean angular loss of (a, p) against all images of other classes, at 40 degrees.
 
-    Wang et al., "Deep Metric Learning with Angular Loss", ICCV 2017. ``margin`` is not used.
+    Wang et al., "Deep Metric Learning with Angular Loss", ICCV 2017.
     """
     return AngularLoss()(embeddings, classes, tuple(triplets))
 
@@ -278,13 +276,12 @@ def angular_loss(
 def nca_loss(
     embeddings: Tensor,
     classes: Tensor,
-    triplets: Triplets | None = None,
+    triplets: Triplets,
     metric: str = "N",
-    margin: float | None = None,
 ) -> Tensor:
     """Return the loss of Goldberger et al., "Neighbourhood Components Analysis", NIPS 2004.
 
-    Distances are squared. ``triplets`` and ``margin`` are not used.
+    Distances are squared. ``triplets`` is not used.
     """
     return NCALoss()(embeddings, classes)
 
@@ -296,11 +293,11 @@ class MetricLoss:
     metrics: str
     """Letters of the metrics for which the loss is defined."""
     of_triplets: Callable[..., Tensor] | None = None
-    """Function of (anchor, positive, negative, metric, margin), embeddings (t, d) row by row."""
+    """Function of (anchor, positive, negative, metric), embeddings (t, d) row by row."""
     of_batch: Callable[..., Tensor] | None = None
-    """Function of (embeddings, classes, triplets, metric, margin)."""
-    needs_triplets: bool = True
-    """True if ``triplets`` must not be None."""
+    """Function of (embeddings, classes, triplets, metric)."""
+    has_margin: bool = True
+    """True if the function takes ``margin`` too."""
     learnt: Mapping[str, float] = field(default_factory=dict)
     """Names and initial values of the parameters of the loss."""
 
@@ -308,18 +305,20 @@ class MetricLoss:
         self,
         embeddings: Tensor,
         classes: Tensor,
-        triplets: Triplets | None,
+        triplets: Triplets,
         metric: str,
         margin: float | None = None,
         **learnt: Tensor,
     ) -> Tensor:
         """Return the loss () of embeddings (n, d) float and classes (n,) int64.
 
+        ``margin`` None is the published one; only losses with ``has_margin`` take another.
         ``learnt`` are the parameters of ``parameters``.
         """
+        chosen = {} if margin is None else {"margin": margin}
         if self.of_batch is not None:
-            return self.of_batch(embeddings, classes, triplets, metric, margin)
-        return self.of_triplets(*triplets.of(embeddings), metric, margin, **learnt)
+            return self.of_batch(embeddings, classes, triplets, metric, **chosen)
+        return self.of_triplets(*triplets.of(embeddings), metric, **chosen, **learnt)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """Return new scalar parameters by name, for an optimiser of learning rate ``LEARNT_LR``."""
@@ -337,10 +336,10 @@ METRIC_LOSSES = {
     # The losses below read only anchors, or anchors and positives, of the triplets.
     "lift": MetricLoss("E", of_batch=lifted_loss),
     "ms": MetricLoss("CN", of_batch=multi_similarity_loss),
-    "npair": MetricLoss("E", of_batch=n_pair_loss),
-    "ice": MetricLoss("C", of_batch=info_nce_loss),
-    "angular": MetricLoss("N", of_batch=angular_loss),
-    "nca": MetricLoss("N", of_batch=nca_loss, needs_triplets=False),
+    "npair": MetricLoss("E", of_batch=n_pair_loss, has_margin=False),
+    "ice": MetricLoss("C", of_batch=info_nce_loss, has_margin=False),
+    "angular": MetricLoss("N", of_batch=angular_loss, has_margin=False),
+    "nca": MetricLoss("N", of_batch=nca_loss, has_margin=False),
 }
 
 

@@ -32,7 +32,7 @@ from src.training.recipes import (
     hardness_manipulation,
     parts,
 )
-from src.training.sharing import parse_defence
+from src.training.sharing import parse_gradient_defence
 from src.training.terms import barlow_twins, benign_departure, intraclass_structure
 
 _HM_ONLY = ("dest", "objective", "anchor")
@@ -218,7 +218,7 @@ def _scheduled(usual: Schedule, options: argparse.Namespace) -> Schedule:
     if "augmentation" in given:
         given["augmentation"] = parse_augmentation(options.augmentation)
     if "gradient_defence" in given:
-        parse_defence(options.gradient_defence)  # raises an error that says what is wrong
+        parse_gradient_defence(options.gradient_defence)  # raises an error that says what is wrong
     base = CONSERVATIVE if options.schedule == "conservative" else {}
     return replace(usual, seed=options.seed, **{**base, **given})
 
@@ -319,7 +319,11 @@ def _with_loss(recipe: Recipe, options: RecipeOptions) -> Recipe:
     loss = EmbeddingLoss(
         options.loss or recipe.loss.name, options.metric or recipe.loss.metric, options.margin
     )
-    metric_loss(loss.name, loss.metric)  # raises an error that says what is wrong
+    has_margin = metric_loss(
+        loss.name, loss.metric
+    ).has_margin  # raises an error if they do not fit
+    if options.margin is not None and not has_margin:
+        raise UserError(f"--margin does not go with the loss {loss.name}, which has none")
     return replace(recipe, loss=loss)
 
 

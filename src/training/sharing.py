@@ -25,7 +25,7 @@ class SharingDefence:
     """Alteration of gradients with a strength."""
 
     name: str
-    """Name that ``parse_defence`` reads."""
+    """Name that ``parse_gradient_defence`` reads."""
     alteration: Alteration
     strength: Fraction
 
@@ -126,7 +126,7 @@ DEFENCES = {
 """Defences with a strength, written ``<name>_<strength>``; ``sign`` has no strength."""
 
 
-def parse_defence(name: str) -> SharingDefence:
+def parse_gradient_defence(name: str) -> SharingDefence:
     """Parse ``gaussian_1e-3``, ``lap_1e-2``, ``prune_70``, ``clip_1.0``, ``quantise_8`` or ``sign``.
 
     Raises ``UserError`` for other texts.

@@ -120,9 +120,9 @@ def perturbed_views(
     metric, adversary = recipe.loss.metric, recipe.adversary
     read_map = recipe.attention and recipe.attention.maps
     departure = state.original and state.original.departure(images)
-    behind = isinstance(recipe.loss, Denoising) and recipe.loss.attacked == "network"
+    without_denoiser = isinstance(recipe.loss, Denoising) and recipe.loss.attacked == "network"
     batch = AdversaryBatch(
-        state.original.extractor if behind else extractor,
+        state.original.extractor if without_denoiser else extractor,
         images,
         classes,
         recipe.miner,

@@ -8,7 +8,6 @@ from PIL import Image
 
 from src.artifacts.errors import UserError
 from src.artifacts.reconstructions import (
-    condition_name,
     diverged_images,
     originals_folder,
     parse_image_name,
@@ -33,25 +32,6 @@ def folder(tmp_path) -> Path:
 
 def save(path: Path, size: tuple[int, int] = (6, 4)) -> None:
     Image.new("RGB", size).save(path)
-
-
-def test_names_of_conditions_are_the_published_ones():
-    assert condition_name("ResNet20-4", 200, "inversed") == (
-        "ResNet20-4_200_inversed_aug_auglist__rlabel_False"
-    )
-    assert condition_name("cifar_resnet20", 200, "inversed", mode="aug", aug_list="3-1-7") == NAME
-    assert condition_name("ConvNet", 200, "zhu", mode="crop", defence="prune_70") == (
-        "ConvNet_200_zhu_crop_auglist__rlabel_False_defense_prune_70"
-    )
-    assert condition_name(
-        "c", 0, "dlg", trained_defence="prune_70", observation="features", defence="sign"
-    ) == ("c_0_dlg_aug_auglist__rlabel_False_trained_prune_70_observed_features_defense_sign")
-    assert condition_name("c", 9, "zhu", mode="normal", rlabel=True) == (
-        "c_9_zhu_normal_auglist__rlabel_True"
-    )
-    assert condition_name("c", 9, "zhu", analytic=True, trained_defence="sign") == (
-        "c_9_zhu_aug_auglist__rlabel_False_labels_analytic_trained_sign"
-    )
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from src.attacks import campaign
 from src.attacks.storage import to_pixels
 from src.datasets.catalogue import open_catalogue
 from src.extractors.checkpoints import load_extractor
-from src.extractors.extractor import Extractor
 from tests.pictures import draw_pictures, save_classifier
 from tests.scripts import run_script
 
@@ -179,17 +178,9 @@ def test_an_attack_with_other_options_starts_afresh(root, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_gpu_that_holds_two_images_attacks_them_all(root, monkeypatch, capsys, workers):
-    forward, sizes = Extractor.forward, []
-
-    def small_gpu(self, images):
-        if len(images) > 2:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        sizes.append(len(images))
-        return forward(self, images)
-
+def test_a_gpu_that_holds_two_images_attacks_them_all(root, gpu_holds, capsys, workers):
     options = ["--attack_type", "pgd", "--nb_iter", "2", "--image_batch", 5, "--workers", workers]
-    monkeypatch.setattr(Extractor, "forward", small_gpu)
+    sizes = gpu_holds(2)
     assert attack(root, *options) == 0
     assert max(sizes) == 2
     report = pd.read_csv(attacked_folder(root) / "attack.tsv", sep="\t")

@@ -13,7 +13,6 @@ from src.attacks.robustness.study import LabelledVictim, TrialRunner
 from src.attacks.robustness.trials import CLEAN, Trial
 from src.datasets.image_set import ImageArray, ImageSet
 from src.extractors.architectures import build_extractor
-from src.extractors.extractor import Extractor
 from src.training.accuracy import accuracy, embed
 
 LABELS = ("a", "b", "c")
@@ -37,22 +36,11 @@ def images(extractor):
 
 
 @pytest.fixture(params=[None, 3, 1])
-def holding(request, monkeypatch):
+def holding(request, gpu_holds):
     """Give the device room for so many images; None is enough for all."""
     if request.param is not None:
-        hold(monkeypatch, request.param)
+        gpu_holds(request.param)
     return request.param
-
-
-def hold(monkeypatch, most):
-    forward = Extractor.forward
-
-    def limited(self, images):
-        if len(images) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, images)
-
-    monkeypatch.setattr(Extractor, "forward", limited)
 
 
 def test_accuracy_and_embeddings_are_of_all_images(extractor, images, holding):
@@ -72,10 +60,10 @@ def test_robustness_is_of_all_images(extractor, images, holding, tmp_path):
     assert found[trial].linf == pytest.approx(8, abs=1e-3)
 
 
-def test_rankings_are_of_all_images_with_equal_aims(extractor, images, monkeypatch):
+def test_rankings_are_of_all_images_with_equal_aims(extractor, images, gpu_holds):
     spec, everything = parse_attack("CA:pm=+:W=2:eps=8/255:pgditer=2"), np.arange(12)
     expected = RankingTask.of(extractor, images, COMPAT["correct"]).run(spec, everything, (0,))
-    hold(monkeypatch, 5)
+    gpu_holds(5)
     found = RankingTask.of(extractor, images, COMPAT["correct"]).run(spec, everything, (0,))
     for name, before in expected.before.items():
         # Percentiles of two random images; rounding turns one place, other images many.
@@ -83,8 +71,8 @@ def test_rankings_are_of_all_images_with_equal_aims(extractor, images, monkeypat
         assert found.after[name].shape == before.shape
 
 
-def test_a_gpu_that_holds_no_image_is_one_line(extractor, images, monkeypatch):
-    hold(monkeypatch, 0)
+def test_a_gpu_that_holds_no_image_is_one_line(extractor, images, gpu_holds):
+    gpu_holds(0)
     with pytest.raises(UserError, match="cannot hold one image"):
         accuracy(extractor, images)
     with pytest.raises(UserError, match="cannot hold one image"):

@@ -155,23 +155,13 @@ def test_parts_of_other_options_are_not_taken_up_but_discarded(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_batch_that_the_gpu_cannot_hold_is_halved(tiny_extractor, catalogue, monkeypatch):
+def test_a_batch_that_the_gpu_cannot_hold_is_halved(tiny_extractor, catalogue, gpu_holds):
     expected = quietly(tiny_extractor, catalogue, batch_size=8)
-    forward = type(tiny_extractor).forward
-
-    def small_gpu(self, images):
-        if len(images) > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, images)
-
-    monkeypatch.setattr(type(tiny_extractor), "forward", small_gpu)
+    gpu_holds(3)
     got = quietly(tiny_extractor, catalogue, batch_size=8)
     np.testing.assert_allclose(got.features, expected.features, rtol=1e-5, atol=1e-6)
 
-    def no_gpu(self, images):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(type(tiny_extractor), "forward", no_gpu)
+    gpu_holds(0)
     with pytest.raises(UserError, match="cannot hold"):
         quietly(tiny_extractor, catalogue)
 

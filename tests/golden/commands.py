@@ -392,6 +392,10 @@ BAD_CALLS: Commands = [
     ("train_extractor, unknown recipe", f"train_extractor.py {PICTURES} --recipe none_such"),
     ("train_extractor, nowhere to write", f"train_extractor.py {PICTURES} {ON_CPU}"),
     ("train_extractor, two lengths", "train_extractor.py --epochs 1 --units 1"),
+    (
+        "train_extractor, no margin",
+        "train_extractor.py --arch c2f2+512 --recipe none --loss nca --margin 1 --dry_run",
+    ),
     ("classify_extract, no data set", "classify_extract.py --dataset none"),
     ("classify_extract, no checkpoint", f"classify_extract.py {SHOP} --model_file none.pt {ON_CPU}"),
     ("attack, unknown", f"classify_extract_attack.py {PLAIN} --attack_type none_such"),

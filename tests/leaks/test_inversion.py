@@ -21,7 +21,7 @@ from src.leaks.observations import (
     local_updates_of,
     pairwise_ranking,
 )
-from src.training.sharing import parse_defence
+from src.training.sharing import parse_gradient_defence
 
 SIDE = 8
 
@@ -348,9 +348,9 @@ def flat():
 def test_noise_has_the_size_it_says(flat):
     generator = torch.Generator().manual_seed(0)
     zero = [torch.zeros_like(tensor) for tensor in flat]
-    gaussian = parse_defence("gaussian_1e-3").stacked(zero, generator)[0]
+    gaussian = parse_gradient_defence("gaussian_1e-3").stacked(zero, generator)[0]
     assert gaussian.std().item() == pytest.approx(1e-3, rel=0.02)
-    laplace = parse_defence("lap_1e-2").stacked(zero, generator)[0]
+    laplace = parse_gradient_defence("lap_1e-2").stacked(zero, generator)[0]
     assert laplace.abs().mean().item() == pytest.approx(1e-2, rel=0.02)  # of Laplace(0, b) it is b
     assert laplace.std().item() == pytest.approx(2**0.5 * 1e-2, rel=0.02)
     assert laplace.mean().abs() < 1e-3
@@ -360,7 +360,7 @@ def test_noise_has_the_size_it_says(flat):
     ("name", "left"), [("prune_70", (18_000, 3)), ("prune_99", (600, 1)), ("prune_0", (60_000, 7))]
 )
 def test_pruning_leaves_the_largest_entries(name, left, flat):
-    pruned = parse_defence(name).stacked(flat, torch.Generator())
+    pruned = parse_gradient_defence(name).stacked(flat, torch.Generator())
     for tensor, before, n in zip(pruned, flat, left, strict=True):
         assert (tensor.flatten(1).count_nonzero(dim=1) == n).all()
         kept = tensor != 0
@@ -372,29 +372,32 @@ def test_pruning_leaves_the_largest_entries(name, left, flat):
 
 def test_clipping_bounds_the_norm_of_each_target(flat):
     flat = [torch.stack([tensor[0], 1e-5 * tensor[1]]) for tensor in flat]
-    clipped = parse_defence("clip_1.0").stacked(flat, torch.Generator())
+    clipped = parse_gradient_defence("clip_1.0").stacked(flat, torch.Generator())
     norms = sum(tensor.flatten(1).square().sum(dim=1) for tensor in clipped).sqrt()
     assert norms[0].item() == pytest.approx(1)
     assert all(torch.equal(a[1], b[1]) for a, b in zip(clipped, flat, strict=True))
-    assert not parse_defence("clip_1")([torch.zeros(3)], torch.Generator())[0].any()
+    assert not parse_gradient_defence("clip_1")([torch.zeros(3)], torch.Generator())[0].any()
 
 
 def test_few_bits_and_signs(flat):
     for tensor, before in zip(
-        parse_defence("quantise_3").stacked(flat, torch.Generator()), flat, strict=True
+        parse_gradient_defence("quantise_3").stacked(flat, torch.Generator()), flat, strict=True
     ):
         for target in range(2):
             assert len(tensor[target].unique()) <= 7
             step = before[target].abs().max() / 3
             assert (tensor[target] - before[target]).abs().max() <= step / 2 * 1.0001
-    signs = parse_defence("sign")([torch.tensor([-2.0, 0, 3])], torch.Generator())
+    signs = parse_gradient_defence("sign")([torch.tensor([-2.0, 0, 3])], torch.Generator())
     assert signs[0].tolist() == [-1, 0, 1]
-    assert parse_defence("quantise_8")([torch.zeros(3)], torch.Generator())[0].tolist() == [0] * 3
+    assert (
+        parse_gradient_defence("quantise_8")([torch.zeros(3)], torch.Generator())[0].tolist()
+        == [0] * 3
+    )
 
 
 @pytest.mark.parametrize("name", ["gaussian_1e-2", "lap_0.1", "prune_50", "clip_0.5", "quantise_4"])
 def test_a_defence_of_one_gradient_is_that_of_a_stack_of_one(name, flat):
-    defence, one = parse_defence(name), [tensor[0] for tensor in flat]
+    defence, one = parse_gradient_defence(name), [tensor[0] for tensor in flat]
     assert defence.name == name
     alone = defence(one, torch.Generator().manual_seed(5))
     stacked = defence.stacked([g[None] for g in one], torch.Generator().manual_seed(5))
@@ -413,12 +416,12 @@ WRONG_STRENGTHS = ["gaussian_0", "gaussian_x", "lap_-1", "prune_100", "prune_1/0
 )
 def test_no_other_defence(name):
     with pytest.raises(UserError, match="there is no gradient defence"):
-        parse_defence(name)
+        parse_gradient_defence(name)
 
 
 def test_strengths_are_exact():
-    assert parse_defence("prune_70").strength == Fraction(70)
-    left = parse_defence("prune_70")([torch.arange(1.0, 11)], torch.Generator())[0]
+    assert parse_gradient_defence("prune_70").strength == Fraction(70)
+    left = parse_gradient_defence("prune_70")([torch.arange(1.0, 11)], torch.Generator())[0]
     assert left.count_nonzero() == 3
 
 

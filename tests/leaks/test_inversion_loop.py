@@ -20,7 +20,7 @@ from src.leaks.observations import (
 )
 from src.leaks.presets import PRESETS, Preset, find_preset
 from src.leaks.reconstruction import reconstruct, total_variation
-from src.training.sharing import parse_defence
+from src.training.sharing import parse_gradient_defence
 from tests.real_data import REAL_DATA
 
 SIDE = 16
@@ -326,7 +326,7 @@ def test_labels_are_found_beside_images(optimizer, extractor, observed, images):
 def test_defences_of_what_is_shared_protect(observe, observed, images):
     preset = replace(STEEP, iterations=50, tv=1e-2)
     clean = reconstruct(observe, observed, images.shape, preset, seed=0)
-    pruned = parse_defence("prune_99").stacked(observed, torch.Generator())
+    pruned = parse_gradient_defence("prune_99").stacked(observed, torch.Generator())
     defended = reconstruct(observe, pruned, images.shape, preset, seed=0)
     assert psnr(clean.images, images).mean() > psnr(defended.images, images).mean() + 2
 

@@ -18,7 +18,7 @@ from src.leaks.command import (
     TrainingRecord,
     add_inversion_options,
     check_inversion_options,
-    condition_of,
+    condition_name,
     open_inverted_images,
     preset_of,
 )
@@ -108,18 +108,10 @@ def test_what_is_up_to_date_is_not_attacked_again(script, tmp_path, monkeypatch,
     assert script(*arguments, "--seed", 1) == 0 and len(calls) == 5
 
 
-def test_a_gpu_that_holds_one_target_inverts_the_whole_stack(script, tmp_path, monkeypatch, capsys):
+def test_a_gpu_that_holds_one_target_inverts_the_whole_stack(script, tmp_path, gpu_holds, capsys):
     arguments = (*UNTRAINED, "--n_images", 5, "--batch_targets", 3)
     assert script(*arguments, "--out", tmp_path / "whole") == 0
-    observe, sizes = Observation.__call__, []
-
-    def small_gpu(self, images, given=None):
-        if len(images) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        sizes.append(len(images))
-        return observe(self, images, given)
-
-    monkeypatch.setattr(Observation, "__call__", small_gpu)
+    sizes = gpu_holds(1, Observation, "__call__")
     assert script(*arguments) == 0
     assert capsys.readouterr().out.count("cannot hold 3 targets at once: halving batches") == 1
     halved, whole = (
@@ -307,8 +299,43 @@ def test_recorded_augmentations_are_read_as_they_are_written(tmp_path, recorded,
 def test_a_training_with_crops_attacked_without_is_the_mode_normal(training, attacked, mode):
     trained = TrainingRecord(5, training or "none", None, training)
     options = options_of(*UNTRAINED, *(("--augmentation", attacked) if attacked else ()))
-    name = condition_of(options, "c", trained.with_options(options), None)
+    name = condition_name(options, "c", trained.with_options(options), None)
     assert name == f"c_5_inversed_{mode}_rlabel_False"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "trained", "defence", "name"),
+    [
+        ((), TrainingRecord(200, "none", None), None, "c_200_inversed_aug_auglist__rlabel_False"),
+        (
+            ("--optim", "zhu"),
+            TrainingRecord(200, "crop", None),
+            "prune_70",
+            "c_200_zhu_crop_auglist__rlabel_False_defense_prune_70",
+        ),
+        (
+            ("--optim", "dlg", "--observation", "features"),
+            TrainingRecord(0, "none", "prune_70"),
+            "sign",
+            "c_0_dlg_aug_auglist__rlabel_False_trained_prune_70_observed_features_defense_sign",
+        ),
+        (
+            ("--optim", "zhu", "--labels", "joint"),
+            TrainingRecord(9, "none", None, "shift"),
+            None,
+            "c_9_zhu_normal_auglist_shift_rlabel_True",
+        ),
+        (
+            ("--optim", "zhu", "--labels", "analytic"),
+            TrainingRecord(9, "none", "sign"),
+            None,
+            "c_9_zhu_aug_auglist__rlabel_False_labels_analytic_trained_sign",
+        ),
+    ],
+)
+def test_names_of_conditions_are_the_published_ones(arguments, trained, defence, name):
+    options = options_of(*UNTRAINED, *arguments)
+    assert condition_name(options, "c", trained, defence) == name
 
 
 def test_reconstructions_are_images_like_others(script, tmp_path):

@@ -316,17 +316,19 @@ def test_second_time_is_skipped_unless_something_changed(layout, capsys):
     arguments = ("--metric", "all", "--experiment_name", "original")
     assert evaluate(layout, *arguments) == 0
     first = capsys.readouterr().out
-    assert first.count("wrote") == 4
+    assert first.count("written:") == 4
     assert evaluate(layout, *arguments) == 0
     second = capsys.readouterr().out
-    assert second.count("is up to date") == 4 and "wrote" not in second
+    assert second.count("is up to date") == 4 and "written:" not in second
     assert [line for line in first.splitlines() if line.startswith("hr")] == [
         line for line in second.splitlines() if line.startswith("hr")
     ]
     write_run(layout, Run(Experiment(), "VBPR", 10, 3), ATTACKED, RANKS_BEFORE)
     assert evaluate(layout, *arguments) == 0
     third = capsys.readouterr().out
-    assert third.count("wrote") == 3 and third.count("is up to date") == 1  # the ranks are the same
+    assert (
+        third.count("written:") == 3 and third.count("is up to date") == 1
+    )  # the ranks are the same
 
 
 def test_published_command_line(layout, capsys):

@@ -203,7 +203,7 @@ def test_the_table_is_made_again_when_a_score_changes(layout, capsys):
         write_extractor(layout, "toy_plain", NAMES[CATEGORIES], [ers])
         made.append(write_extractors_table([layout], summary, ["toy_plain"], 20, force=False))
     said = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] == "wrote" for line in said] == [True, False, True]
+    assert [line.split()[0] == "written:" for line in said] == [True, False, True]
     assert [table["ers"].item() for table in made] == [50, 50, 70]
     written = pd.read_csv(layout.result("robust_extractors.tsv"), sep="\t")
     pd.testing.assert_frame_equal(written.astype({"k": "Int64"}), made[-1], check_dtype=False)

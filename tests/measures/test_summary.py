@@ -469,7 +469,7 @@ def test_second_time_is_skipped(layout, capsys):
     first = capsys.readouterr().out
     summarise(layout)
     second = capsys.readouterr().out
-    assert "wrote" in first and "is up to date" in second
+    assert "written:" in first and "is up to date" in second
     assert first.splitlines()[2:] == second.splitlines()[2:]
 
 

@@ -149,6 +149,30 @@ def test_every_entry_stands_for_a_study_that_the_stages_take(name, budget, tmp_p
     assert not re.search(r"/work|/home|\.\./", (FOLDER / "entries" / f"{name}.yaml").read_text())
 
 
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ("--recipe madry --epss 8", "unknown option --epss (did you mean --eps?)"),
+        ("--recipe madry --eps x", "argument --eps: invalid pixel_levels value: 'x'"),
+        ("--recipe madry --eps 300", "--eps must be at most 255 grey levels"),
+        ("--recipe madryy", "unknown recipe madryy: choose from plain"),
+        ("--recipe madry --margin 1", "--margin belongs to embedders, not to recipe madry"),
+        ("--recipe hm", "recipe hm trains an embedder"),
+        ("--recipe fare", "--recipe fare continues a trained network: --pretrained FILE"),
+        ("--recipe fare --pretrained {undefended} --images {dataset} --seed 1", None),
+        ("--recipe fare_rec --pretrained {undefended} --images {dataset} {scored}", None),
+    ],
+)
+def test_options_of_a_training_are_those_of_its_script(train, message):
+    of = evaluation("madry")
+    of = replace(of, entry=replace(of.entry, extractor=of.entry.network | {"train": train}))
+    if message is None:
+        of.check_options()
+        return
+    with pytest.raises(UserError, match=f"^madry: extractor: train: {re.escape(message)}"):
+        of.check_options()
+
+
 def test_the_undefended_entry_comes_first():
     assert entry_names(FOLDER)[0] == "undefended"
 
@@ -248,6 +272,14 @@ def test_add_checks_an_entry_and_keeps_what_is_there(tmp_path, run, refused):
         (
             {"place": "in front and in recommender", "recommender": {"options": "--epsi 1"}},
             "mine: recommender: options: unknown option --epsi (did you mean --eps?)",
+        ),
+        (
+            {
+                "place": "in extractor",
+                "preprocess": "none",
+                "extractor": {"train": "--recipe madry --epss 8"},
+            },
+            "mine: extractor: train: unknown option --epss (did you mean --eps?)",
         ),
     ):
         assert message in refused(tmp_path, "add", written(tmp_path, JPEG | wrong))

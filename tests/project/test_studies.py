@@ -21,7 +21,7 @@ import pytest
 from reproduce.workflow.catalogue import CatalogueStudy, power, studies_of
 from reproduce.workflow.duration import changed_entries, expected_duration
 from reproduce.workflow.entries import Entries
-from reproduce.workflow.leaks import Attack, Leaks
+from reproduce.workflow.leaks import Inversion, Leaks
 from reproduce.workflow.recommenders import Part, runs_of
 from src.artifacts.errors import UserError
 from tests.warm_python import WarmPython
@@ -799,7 +799,7 @@ def test_attacks_on_gradients_are_told_apart():
     assert attacks[hybrid].condition == "3-1-7+43-18-18"
     name = "lenet_zhu_3_dlg_crop_auglist__rlabel_False_trained_prune_70_defense_prune_70"
     expected = ("lenet_zhu", "prune_70", "--optim dlg --steps 20 --gradient_defence prune_70")
-    assert attacks[name] == Attack(*expected)
+    assert attacks[name] == Inversion(*expected)
     config["networks"] = {"lenet_zhu": {"attacks": ["--optim dlg", "--optim dlg --seed 1"]}}
     with pytest.raises(UserError, match="two attacks would be named lenet_zhu_3_dlg_aug"):
         Leaks.read(Entries.of(config)).attacks()

@@ -462,12 +462,17 @@ def test_beta_starts_anew_and_moves_towards_the_boundary():
     assert margin_loss(*triplets.of(embeddings)) == pytest.approx(before.item())
 
 
-def test_losses_that_need_no_triplets_take_none():
-    embeddings, _ = random_batch()
-    free = [loss for loss in METRIC_LOSSES.values() if not loss.needs_triplets]
-    assert free == [METRIC_LOSSES["nca"]]
-    for loss in free:
-        assert loss(embeddings, LABELS, None, "N") > 0
+@pytest.mark.parametrize(("name", "metric"), EVERY)
+def test_a_margin_changes_every_loss_that_has_one(name, metric):
+    embeddings, triplets = random_batch()
+    loss = METRIC_LOSSES[name]
+    published = loss(embeddings, LABELS, triplets, metric)
+    assert loss(embeddings, LABELS, triplets, metric, None) == published
+    if loss.has_margin:
+        assert loss(embeddings, LABELS, triplets, metric, 1.5) != published
+    else:
+        with pytest.raises(TypeError, match="margin"):
+            loss(embeddings, LABELS, triplets, metric, 1.5)
 
 
 def test_triplet_forms_take_embeddings_that_are_not_of_the_batch():

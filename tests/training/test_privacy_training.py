@@ -13,7 +13,7 @@ from src.cli import Parser
 from src.extractors.extractor import Extractor
 from src.training import loop
 from src.training.accuracy import accuracy
-from src.training.command import add_recipe_options, add_schedule_options, recipe_options_of
+from src.training.command import add_training_options, recipe_options_of
 from src.training.gradient_defence import defend_gradients
 from src.training.loop import Schedule, train
 from src.training.options import CONSERVATIVE, Job, job_of
@@ -37,16 +37,9 @@ def tiny_classifier() -> Extractor:
 
 
 def job(*arguments: str) -> Job:
-    """Return the job of ``train_extractor.py`` for options of a recipe and a schedule."""
+    """Return the job of ``train_extractor.py`` for its options."""
     parser = Parser("a training")
-    for name in ("--arch", "--dataset", "--pretrained"):
-        parser.add_argument(name)
-    for name in ("--eps", "--step_size", "--replays"):
-        parser.add_argument(name, type=float)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", type=int, default=0)
-    add_recipe_options(parser)
-    add_schedule_options(parser)
+    add_training_options(parser)
     options = parser.parse_args(["--arch", "convnet8", *arguments])
     return job_of(options, recipe_options_of(options))
 

@@ -25,6 +25,7 @@ from src.training.command import RecipeOptions
 from src.training.hardness import Constant, LossGuided, hardness
 from src.training.loop import Schedule, train
 from src.training.losses import EmbeddingLoss
+from src.training.metric_losses import METRIC_LOSSES
 from src.training.miners import MINERS, Triplets
 from src.training.objectives import HARDNESS_OBJECTIVES, Inner
 from src.training.options import build_recipe
@@ -610,6 +611,14 @@ def test_a_dry_run_prints_the_same_recipe_for_a_name_and_its_options(capsys):
         ("--step inf", "--step_size must be a finite number"),
         ("--units inf", "--units must be a finite number"),
         ("--margin nan", "--margin must be a finite number"),
+        *(
+            (
+                f"--arch c2f2+512 --recipe none --loss {name} --metric {loss.metrics[0]} --margin 0.1",
+                f"--margin does not go with the loss {name}, which has none",
+            )
+            for name, loss in METRIC_LOSSES.items()
+            if not loss.has_margin
+        ),
         ("--ics nan", "--ics must be a finite number"),
         ("--barlow nan", "--barlow must be a finite number"),
         ("--eps 300", "--eps must be at most 255 grey levels"),
@@ -628,6 +637,9 @@ def test_the_help_names_every_recipe_and_miner(capsys):
     printed = re.sub(r"-\s+", "-", printed)  # lines break at hyphens
     words = set(re.findall(r"[\w-]+", printed))
     assert {*RECIPES, *MINERS} <= words
+    without_margin = [name for name, loss in METRIC_LOSSES.items() if not loss.has_margin]
+    excepted = re.search(r"of\s+all\s+but\s+([\w\s,]+?)\s+\(", printed)[1]
+    assert re.split(r",\s+|\s+and\s+", excepted) == without_margin
 
 
 def test_recipes_are_values():
