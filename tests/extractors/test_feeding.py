@@ -9,14 +9,18 @@ from src.extractors.feeding import FittingBatches, copied_ahead, read_back
 CPU = torch.device("cpu")
 
 
-def holding(limit):
+OF_TENSORS = torch.OutOfMemoryError("CUDA out of memory")
+OF_A_LIBRARY = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate")
+
+
+def holding(limit, error=OF_TENSORS):
     """Return work on rows that runs out of memory above ``limit`` rows, and the sizes it was given."""
     sizes = []
 
     def work(rows):
         sizes.append(rows.stop - rows.start)
         if sizes[-1] > limit:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return list(range(rows.start, rows.stop))
 
     return work, sizes
@@ -24,8 +28,9 @@ def holding(limit):
 
 @pytest.mark.parametrize("n", [1, 3, 8, 11])
 @pytest.mark.parametrize("limit", [1, 2, 5, 100])
-def test_every_row_is_worked_on_once_and_in_order(n, limit):
-    work, _ = holding(limit)
+@pytest.mark.parametrize("error", [OF_TENSORS, OF_A_LIBRARY])
+def test_every_row_is_worked_on_once_and_in_order(n, limit, error):
+    work, _ = holding(limit, error)
     results = FittingBatches().run(work, n)
     assert [row for result in results for row in result] == list(range(n))
     assert max(map(len, results)) <= limit
