@@ -80,7 +80,7 @@ class Subject:
         return read_features(file) if ids is None else read_feature_rows(file, ids)
 
     def lists(self, features: np.ndarray, ids: np.ndarray, of: np.ndarray) -> TopK:
-        """Return the lists of the users ``of`` (ascending) when the items have their ``features`` (n, D)."""
+        """Return the lists of users ``of``, ascending, when the items have their ``features`` (n, D)."""
         moved = self.data.features.copy()
         moved[ids] = features
         users, items = self.recommender.factors(moved)
