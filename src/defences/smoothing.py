@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from src.extractors.extractor import Prediction
+from src.extractors.feeding import send
 
 
 def noisy_features(
@@ -26,8 +27,8 @@ def noisy_predictions(
     """Yield the prediction of each noisy copy of the ``images``, one forward each."""
     generator = torch.Generator().manual_seed(seed)  # equal draws on every device
     for _ in range(n):
-        noise = torch.randn(images.shape[1:], generator=generator)
-        yield extractor(images + sigma * noise.to(images.device))
+        noise = send(torch.randn(images.shape[1:], generator=generator), images.device)
+        yield extractor(images + sigma * noise)
 
 
 def smoothed(

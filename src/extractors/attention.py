@@ -220,7 +220,9 @@ def erase(images: Tensor, cells: Tensor, fill: Tensor | float) -> Tensor:
     """
     mode = "nearest" if cells.dtype == torch.bool else "bilinear"
     mask = functional.interpolate(cells[:, None].to(images.dtype), images.shape[2:], mode=mode)
-    return torch.lerp(images, torch.as_tensor(fill).to(images).expand_as(images), mask)
+    if not isinstance(fill, Tensor):
+        fill = images.new_full((), fill)
+    return torch.lerp(images, fill.to(images).expand_as(images), mask)
 
 
 def fill_of(extractor: Extractor, images: Tensor, kind: Fill) -> Tensor | float:
@@ -232,7 +234,8 @@ def fill_of(extractor: Extractor, images: Tensor, kind: Fill) -> Tensor | float:
         return 0.5
     if kind == "mean":
         # A network without normalisation has the mean 0, and black is no neutral fill.
-        return extractor.mean if extractor.mean.any() else 0.5
+        # ``if`` would wait for a GPU in every step.
+        return torch.where(extractor.mean.any(), extractor.mean, 0.5)
     side = min(images.shape[2:])
     kernel = side // 4 * 2 + 1
     return gaussian_blur(images, [kernel, kernel], [side / 8, side / 8])

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from src.artifacts.errors import UserError
+from src.cli import gpu_lacks_memory
 
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
@@ -20,6 +21,11 @@ Result = TypeVar("Result")
 def pinned(tensor: Tensor, device: torch.device) -> Tensor:
     """Return ``tensor`` (on the CPU) in memory from which ``device`` can copy while it works."""
     return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return ``tensor`` (on the CPU) on ``device``; a GPU copies it when it gets there, nobody waits."""
+    return pinned(tensor, device).to(device, non_blocking=True)
 
 
 def copied_ahead(
@@ -107,7 +113,9 @@ class FittingBatches:
             size = min(n - start, self.largest or n)
             try:
                 results.append(work(slice(start, start + size)))
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not gpu_lacks_memory(error):
+                    raise
                 if size == 1:
                     raise UserError(
                         f"the GPU cannot hold one {self.of}, with all that its work needs: use --gpu -1"

@@ -14,6 +14,7 @@ from src.artifacts.errors import UserError
 from src.artifacts.item_classes import ItemClasses
 from src.artifacts.parts import Parts
 from src.artifacts.progress import ProgressBar, progress_bar
+from src.cli import gpu_lacks_memory
 from src.datasets.image_set import ImageSet
 from src.datasets.read_ahead import read_ahead
 from src.extractors.architectures import input_size
@@ -232,9 +233,9 @@ def reading(size: Sequence[int], remedy: str, arch: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, AssertionError) as error:
+        if gpu_lacks_memory(error):
+            raise
         height, width = size
         remedy = remedy.format(side=input_size(arch)) if arch else remedy
         raise UserError(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from src.artifacts.errors import UserError
+from src.cli import gpu_lacks_memory
 from src.extractors.architectures import imagenet_weights_file
 from src.extractors.checkpoints import load_extractor
 from src.extractors.semsim import SemSim
@@ -42,9 +43,9 @@ class NetworkMetric:
         try:
             with torch.inference_mode():
                 return self.network(pixels.contiguous())
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            if gpu_lacks_memory(error):
+                raise
             size = f"{images.shape[2]}x{images.shape[1]}"
             raise UserError(f"{self.name} cannot read images of {size} pixels: {error}") from error
 

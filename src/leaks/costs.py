@@ -7,7 +7,6 @@ Learning with Automatic Transformation Search" (CVPR 2021).
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -133,6 +132,8 @@ class Matching:
     """Observed tensors, each (targets, ...)."""
     weights: Tensor
     """Weights (targets, tensors); 0 for tensors that are ignored."""
+    kept: tuple[int, ...]
+    """Ascending numbers of the tensors that are compared, which have a weight for some target."""
     n_drawn: int | None = None
     """Number of random tensors that count in a step; None for all with a weight."""
 
@@ -141,29 +142,25 @@ class Matching:
         """Build the cost from names in ``COSTS``, ``INDICES`` and ``LAYER_WEIGHTS``."""
         observed = tuple(tensor.detach() for tensor in observed)
         by_layer = torch.as_tensor(LAYER_WEIGHTS[weights](len(observed))).to(observed[0])
-        return cls(
-            COSTS[cost], observed, by_layer * _selection(observed, indices), _DRAWN.get(indices)
-        )
+        chosen = by_layer * _selection(observed, indices)
+        kept = tuple(chosen.any(dim=0).nonzero().flatten().tolist())
+        return cls(COSTS[cost], observed, chosen, kept, _DRAWN.get(indices))
 
     def __call__(self, shared: Sequence[Tensor]) -> Tensor:
-        """Return differentiable costs (targets,); tensors without weight for any target are skipped."""
+        """Return differentiable costs (targets,); tensors that are not ``kept`` are skipped."""
         return self.cost(
-            [shared[row] for row in self._kept],
-            [self.observed[row] for row in self._kept],
-            self.weights[:, self._kept],
+            [shared[row] for row in self.kept],
+            [self.observed[row] for row in self.kept],
+            # A list of rows as an index would wait for the device in every step.
+            torch.stack([self.weights[:, row] for row in self.kept], dim=1),
         )
-
-    @cached_property
-    def _kept(self) -> list[int]:
-        return self.weights.any(dim=0).nonzero().flatten().tolist()
 
     def drawn(self, rng: np.random.Generator) -> "Matching":
         """Return a copy that reads ``n_drawn`` random tensors, shared by all targets, or ``self``."""
         if self.n_drawn is None:
             return self
-        left = torch.zeros_like(self.weights[0])
-        left[rng.permutation(len(self.observed))[: self.n_drawn]] = 1
-        return replace(self, weights=self.weights * left)
+        drawn = set(rng.permutation(len(self.observed))[: self.n_drawn].tolist())
+        return replace(self, kept=tuple(row for row in self.kept if row in drawn))
 
 
 def _selection(observed: Sequence[Tensor], indices: str) -> Tensor:

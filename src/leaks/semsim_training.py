@@ -20,6 +20,8 @@ from src.datasets.triplet_folders import (
     JudgedImages,
 )
 from src.extractors.checkpoints import load_state, write_plain
+from src.extractors.extractor import fast_layout
+from src.extractors.feeding import send
 from src.extractors.semsim import SemSim
 from src.training.batches import draw_partners
 from src.training.pictures import PADDED, to_images
@@ -157,7 +159,7 @@ def train_semsim(
     ``judge``) of ``held_out``; row 0 describes the untrained network. After each epoch the state is
     written to ``state_file``. If that exists, training continues from it; the caller removes it.
     """
-    model.requires_grad_(True).to(memory_format=torch.channels_last)
+    model.requires_grad_(True).to(memory_format=fast_layout("fp32", model.device))
     optimizer = torch.optim.SGD(
         model.parameters(),
         schedule.lr,
@@ -201,9 +203,9 @@ def _step(
     generator: torch.Generator,
 ) -> Tensor:
     """Train on a batch, each image augmented separately, and return the loss."""
-    pixels = PADDED.training(triplets.pixels[rows.T.flatten()], generator)
-    embeddings = functional.normalize(model(to_images(pixels.to(model.device))))
-    weights = triplets.weights(rows).to(model.device)
+    pixels = PADDED.training(send(triplets.pixels[rows.T.flatten()], model.device), generator)
+    embeddings = functional.normalize(model(to_images(pixels)))
+    weights = send(triplets.weights(rows), model.device)
     loss = triplet_loss(embeddings.view(rows.shape[1], len(rows), -1), weights)
     optimizer.zero_grad()
     loss.backward()

@@ -79,11 +79,12 @@ class Subject:
         file = self.layout.features(experiment)
         return read_features(file) if ids is None else read_feature_rows(file, ids)
 
-    def lists(self, features: np.ndarray, ids: np.ndarray) -> TopK:
-        """Return the lists of all users when the items have their ``features`` (n, D)."""
+    def lists(self, features: np.ndarray, ids: np.ndarray, of: np.ndarray) -> TopK:
+        """Return the lists of users ``of``, ascending, when the items have their ``features`` (n, D)."""
         moved = self.data.features.copy()
         moved[ids] = features
-        return top_k(*self.recommender.factors(moved), self.data.at_test_time, self.k)
+        users, items = self.recommender.factors(moved)
+        return top_k(users[of], items, self.data.at_test_time.of_users(of), self.k)
 
     def rows(self, features: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Return the items' rows (n, d) when they have their ``features`` (n, D)."""
@@ -123,7 +124,8 @@ class MeasuringBuyers:
     """Measures what attacks on the items of one subject show to their buyers: one target item.
 
     Exposure is the share of an item's buyers whose K best hold the target, and places and scores are the
-    target's, where the item alone is attacked. Lists are those of all users.
+    target's, where the item alone is attacked. Lists are those of all users; an attack changes those of
+    the users who have an attacked item.
     """
 
     def __init__(self, subject: Subject, ids: np.ndarray, target: int) -> None:
@@ -133,10 +135,14 @@ class MeasuringBuyers:
         self.clean = subject.data.features[ids]
         self.places = self.buyers.places(self.clean)
         self.means = self.buyers.means(self.buyers.scores(self.clean))
-        self.listed = self._listed(self.clean)
+        train = subject.data.interactions.train
+        self.readers = np.unique(train[np.isin(train[:, 1], ids), 0])
+        self.listed = self._listed(self.clean, np.arange(subject.data.interactions.n_users))
 
     def push(self, features: np.ndarray) -> Pushed:
         """Measure the items with their attacked ``features`` (n, D)."""
+        listed = self.listed.copy()
+        listed[self.readers] = self._listed(features, self.readers)
         places = self.buyers.places(features)
         restored = self.buyers.places(at_clean_length(features, self.clean))
         return Pushed(
@@ -148,7 +154,7 @@ class MeasuringBuyers:
             (self._medians(self.places), self._medians(places)),
             self.buyers.means(self.buyers.scores(features)) - self.means,
             self.listed,
-            self._listed(features),
+            listed,
         )
 
     def _exposure(self, places: np.ndarray) -> np.ndarray:
@@ -157,8 +163,8 @@ class MeasuringBuyers:
     def _medians(self, places: np.ndarray) -> np.ndarray:
         return pd.Series(places).groupby(self.buyers.row).median().to_numpy()
 
-    def _listed(self, features: np.ndarray) -> np.ndarray:
-        lists = self.subject.lists(features, self.ids)
+    def _listed(self, features: np.ndarray, users: np.ndarray) -> np.ndarray:
+        lists = self.subject.lists(features, self.ids, users)
         return (lists.items == self.buyers.target).sum(axis=1)
 
 

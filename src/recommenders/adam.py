@@ -66,15 +66,19 @@ class AdamTrainer:
         with torch.random.fork_rng([self._device] if self._device.type == "cuda" else []):
             state = np.random.SeedSequence((self._seed, number)).generate_state(1)
             torch.manual_seed(int(state[0]))
-            return sum(map(self._step, triples.split(self._batch, dim=1)), 0.0)
+            # A sum on the device: to read each loss would wait for a GPU in every step.
+            total = torch.zeros((), dtype=torch.float64, device=self._device)
+            for batch in triples.split(self._batch, dim=1):
+                total += self._step(batch)
+            return total.item()
 
-    def _step(self, triples: Tensor) -> float:
-        """Take a step that lowers the loss of a batch; return its value."""
+    def _step(self, triples: Tensor) -> Tensor:
+        """Take a step that lowers the loss of a batch; return it, a scalar on the device."""
         loss = self._loss(self._tables, triples)
         self._optimiser.zero_grad()
         loss.backward()
         self._optimiser.step()
-        return loss.item()
+        return loss.detach()
 
     def weights(self, epoch: int) -> Weights:
         """Return the present state, which is that after ``epoch`` epochs, as arrays of the host."""

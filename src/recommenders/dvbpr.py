@@ -1,5 +1,6 @@
 """DVBPR: visual factors from the pixels of images, by a network that is trained with the users."""
 
+import copy
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -141,12 +142,16 @@ class DVBPR(FactorModel):
         return self.weights.tables["theta"] @ rows.numpy()
 
     def extractor(self, device: "torch.device") -> "Extractor":
-        """Return the network as an extractor, which reads images in [0, 1] and has no classes."""
+        """Return a copy of the network on ``device`` as an extractor without classes.
+
+        It reads images in [0, 1]. The recommender's own network stays on the CPU.
+        """
         from src.extractors.extractor import Extractor
         from src.extractors.heads import NoHead
 
         half = (0.5, 0.5, 0.5)
-        extractor = Extractor(self._network, (), NoHead(), arch="DVBPR", mean=half, std=half)
+        network = copy.deepcopy(self._network)
+        extractor = Extractor(network, (), NoHead(), arch="DVBPR", mean=half, std=half)
         return extractor.to(device).eval()
 
     @functools.cached_property

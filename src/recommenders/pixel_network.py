@@ -66,7 +66,8 @@ def batch_loss(
     """
     users = tables["theta"][triples[0]]
     items, position = triples[1:].unique(return_inverse=True)
-    images = to_images(pixels[items.cpu().numpy()], network.side).to(users.device)
+    levels = torch.from_numpy(pixels[items.cpu().numpy()]).to(users.device)
+    images = to_images(levels, network.side)
     parameters = {name: table for name, table in tables.items() if name != "theta"}
     factors = torch.func.functional_call(network, parameters, (images,))
     preferred, other = factors[position]

@@ -16,6 +16,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as images
 
 from src.artifacts.errors import UserError
+from src.extractors.feeding import send
 
 _LAST = 9
 """Largest index of a magnitude; the smallest is 0."""
@@ -132,11 +133,12 @@ class Policy:
             for place, sub_policy in enumerate(map(SUB_POLICIES.__getitem__, chain)):
                 kind, magnitude = sub_policy.kind, sub_policy.magnitude
                 turned = negative[:, place] & kind.signed
-                for rows, signed in (
+                for chosen, signed in (
                     (follows & ~turned, magnitude),
                     (follows & turned, -magnitude),
                 ):
-                    if rows.any():
+                    if chosen.any():
+                        rows = send(chosen.nonzero()[:, 0], pixels.device)
                         transformed[rows] = kind.apply(transformed[rows], signed)
         return transformed
 

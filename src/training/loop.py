@@ -16,7 +16,7 @@ from src.datasets.image_set import ImageSet
 from src.extractors.checkpoints import load_state, write_plain
 from src.extractors.distribution import n_processes, rank, wait_for_all
 from src.extractors.extractor import Extractor, Precision, fast_layout
-from src.extractors.feeding import pinned
+from src.extractors.feeding import send
 from src.training.gradient_defence import defend_gradients
 from src.training.losses import Denoising
 from src.training.metric_losses import LEARNT_LR
@@ -115,7 +115,7 @@ def train(
             own = batches[rank() :: n_processes()][:n_batches]
             for rows, pixels in read_pixels(pictures, own, device):
                 images = to_images(augment(pixels, generator), precision)
-                classes = pinned(all_classes[rows], device).to(device, non_blocking=True)
+                classes = send(all_classes[rows], device)
                 for _ in range(recipe.replays):
                     if schedule.optimizer != "adam":
                         _set_lr(optimizers[0], _lr(schedule, state.step, n_steps))

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 from src import __version__
 from src.artifacts.atomic import atomic_output
@@ -62,10 +63,20 @@ def test_errors_are_one_line(capsys, error, code, line):
     assert captured.startswith(line) and captured.count("\n") == 1
 
 
-def test_a_training_step_that_a_gpu_cannot_hold_is_one_line(capsys):
-    from torch import OutOfMemoryError
-
-    assert run(raising(OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB"))) == 2
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (torch.OutOfMemoryError, "CUDA out of memory.\nTried to allocate 2 GiB"),
+        (torch.AcceleratorError, "CUDA error: out of memory\nCUDA kernel errors might be"),
+        (
+            RuntimeError,
+            "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        ),
+        (RuntimeError, "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+)
+def test_a_training_step_that_a_gpu_cannot_hold_is_one_line(kind, words, capsys):
+    assert run(raising(kind(words))) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: there is not enough memory: choose smaller batches")
     assert error.count("\n") == 1

@@ -158,3 +158,11 @@ def test_the_extractor_of_an_attack_is_what_ranks():
     np.testing.assert_allclose(scores, users @ items[[1, 4]].T, rtol=1e-5)
     lists = top_k(users, items, of.at_test_time, 3)
     assert lists.items.shape == (3, 3)
+
+
+def test_its_network_on_a_device_is_a_copy():
+    found = data()
+    model = DVBPR.of(None, DVBPR.initial(found, small(), 0), found)
+    before = model.embedded(found.features)
+    assert model.extractor(torch.device("meta")).device.type == "meta"
+    np.testing.assert_array_equal(model.embedded(found.features), before)
