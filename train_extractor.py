@@ -22,6 +22,7 @@ from src.training.command import (
     WITHOUT_LABELS,
     add_training_options,
     check_training_options,
+    keeps_head,
     recipe_options_of,
 )
 
@@ -53,7 +54,7 @@ def check_files(options: argparse.Namespace) -> None:
     check_network(options.arch, start, published=False)
     if options.dry_run:
         return
-    if options.recipe in WITHOUT_LABELS and options.images:
+    if keeps_head(options) and options.images:
         require_images(options.images)
         recommender_of(options)
     elif options.data is None and options.images and options.labels:
@@ -76,15 +77,14 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     from src.datasets.catalogue import describe_side
     from src.extractors.device import select_device
     from src.extractors.distribution import rank, wait_for_turn
-    from src.training.accuracy import fill_class_means
+    from src.training.accuracy import fill_class_means, with_seen_classes
     from src.training.loop import train
     from src.training.options import job_of
     from src.training.outcome import log_file_of, save_trained, write_log
     from src.training.sources import open_pictures, pictures_of, reading_of
     from src.training.starts import started, trained_extractor
 
-    fine_tunes = options.recipe in WITHOUT_LABELS
-    trained = trained_extractor(options) if fine_tunes else None
+    trained = trained_extractor(options) if keeps_head(options) else None
     job = job_of(options, recipe_options_of(options), trained and trained.arch)
     for note in () if rank() else job.notes():
         print(f"note: {note}", file=sys.stderr)
@@ -102,14 +102,17 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
         return
 
     training, held_out = pictures_of(options, training, held_out)
+    extractor = started(options, job, trained, training, select_device(gpu))
     n, n_categories = len(training), len(training.labels)
-    if fine_tunes:
+    if options.recipe in WITHOUT_LABELS:
         print(f"{n} pictures to train on, of which no category is read")
+    elif trained:
+        training = with_seen_classes(training, extractor, job.schedule.augmentation)
+        print(f"{n} pictures to train on, in the classes that the network sees in them")
     else:
         print(f"{n} pictures in {n_categories} categories to train on, {len(held_out)} held out")
     if cost := job.cost():
         print(f"cost: {cost}, {job.schedule.epochs} passes over the pictures")
-    extractor = started(options, job, trained, training, select_device(gpu))
     if extractor.trained_size and not rank():
         print(describe_side(extractor.trained_size, None))
     state = stage.parts.folder / "training.pt"
@@ -117,12 +120,12 @@ def train_on_pictures(options: argparse.Namespace, gpu: int) -> None:
     log = train(extractor, training, job.training, job.schedule, state, options.precision, reading)
     if rank():
         return
-    if job.is_embedder and not fine_tunes:
+    if job.is_embedder and not trained:
         fill_class_means(extractor, training, job.schedule.augmentation)
     save_trained(options.out, extractor, job)
     write_log(log_file, log)
     stage.record()
-    if fine_tunes:
+    if trained:
         print(", ".join(f"{name} {value:.6g}" for name, value in log[-1].items()))
     say_accuracies(extractor, held_out, job, options.seed)
     print(f"written: {options.out}, {log_file}")

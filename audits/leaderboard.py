@@ -244,13 +244,14 @@ def run_study(
     dataset: str, name: str, entries: dict, options: argparse.Namespace, targets: list[str]
 ) -> None:
     """Write the study to ``results/<dataset>/leaderboard/`` and run the jobs of its ``targets``."""
+    from reproduce.workflow.profile import default_options
     from src.artifacts.layout import Layout
 
     study = Layout(dataset).results / "leaderboard" / f"{name}.json"
     study.parent.mkdir(parents=True, exist_ok=True)
     study.write_text(json.dumps(entries | {"gpu": options.gpu}, indent=2) + "\n")
     words = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "reproduce" / "Snakefile"]
-    words += ["--configfile", study, "--nolock"]
+    words += ["--configfile", study, *default_options(), "--nolock"]
     if options.cores:
         words += ["--cores", options.cores]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

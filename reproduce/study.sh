@@ -31,5 +31,8 @@ FILE=reproduce/studies/$STUDY.yaml
 python -m reproduce.workflow.plain_files "$FILE" ${STUDY_ENTRIES:+"$STUDY_ENTRIES"}
 # In a log a progress bar is written again and again: twice a minute is enough.
 export TQDM_MININTERVAL=${TQDM_MININTERVAL:-30}
+PROFILE=()
+[[ " $* " =~ \ --(workflow-)?profile[\ =] ]] || mapfile -t PROFILE < <(python -m reproduce.workflow.profile)
 # A kill leaves snakemake's lock behind; the verbs write whole files or none.
-exec snakemake --snakefile reproduce/Snakefile --configfile "$FILE" ${STUDY_ENTRIES:+"$STUDY_ENTRIES"} --nolock "$@"
+exec snakemake --snakefile reproduce/Snakefile --configfile "$FILE" ${STUDY_ENTRIES:+"$STUDY_ENTRIES"} \
+    "${PROFILE[@]}" --nolock "$@"

@@ -120,10 +120,15 @@ localrules:
     report,
 
 
-# Target for the results that exist before a pair of classes is chosen.
+# Target for the lists of the first extractor, by which a pair of classes is chosen.
 rule clean_lists:
     input:
-        expand(f"{LISTS}/{{run}}.tsv", dataset=study.dataset, run=clean_runs() + study.blind_lists),
+        expand(
+            f"{LISTS}/{CLEAN}{{ending}}.tsv",
+            dataset=study.dataset,
+            extractor=study.extractors[0].prefix,
+            ending=study.list_endings(study.seeds),
+        ),
 
 
 # Target for attacked images that another study reads, and for what judges them. It prints their names.

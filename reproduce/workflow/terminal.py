@@ -18,6 +18,7 @@ PREAMBLE = (
     "Using shell",
     "Provided ",
     "Rules claiming",
+    "Reasons:",
 )
 """Beginnings of Snakemake's records about itself, which users do not need."""
 REPEATED = (
@@ -44,6 +45,7 @@ class JobLines(logging.Formatter):
         self.total, self.done, self.begin = 0, 0, 0.0
         self.running: dict[int, tuple[str, float]] = {}
         self.errors: list[str] = []
+        self.has_counts = False
 
     @property
     def counts(self) -> bool:
@@ -67,9 +69,13 @@ class JobLines(logging.Formatter):
             return UP_TO_DATE
         if message.startswith(PREAMBLE):
             return ""
-        if not self.counts:
-            return self.usual.format(record)
         event = getattr(record, "event", None)
+        if not self.counts:
+            counts_jobs = event == LogEvent.RUN_INFO
+            repeats = counts_jobs and self.has_counts  # the end of a dry run repeats its beginning
+            self.has_counts |= counts_jobs
+            makes_nothing = event == LogEvent.JOB_INFO and not (record.output or record.shellcmd)
+            return "" if repeats or makes_nothing else self.usual.format(record)
         if event == LogEvent.JOB_FINISHED:
             return self._finished(record.job_id)
         if event == LogEvent.JOB_ERROR:

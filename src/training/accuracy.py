@@ -1,6 +1,7 @@
 """Predictions for labelled pictures: clean and attacked accuracy, embeddings and class means."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -70,6 +71,16 @@ def readable_size(
     with readable, frozen(extractor), torch.no_grad():
         extractor(to_images(pixels))
     return height if height == width else None
+
+
+def with_seen_classes(
+    pictures: ImageSet, extractor: Extractor, augmentation: Augmentation = UNCHANGED
+) -> ImageSet:
+    """Return the ``pictures`` with the classes that ``extractor`` sees in them, in place of their own."""
+    batches = _batches(extractor, pictures, 64, augmentation)
+    with frozen(extractor), torch.no_grad():
+        seen = _of_all(lambda images, _: extractor(images).logits.argmax(dim=1), batches)
+    return replace(pictures, classes=seen.cpu().numpy(), labels=extractor.labels)
 
 
 def fill_class_means(

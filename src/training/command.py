@@ -30,6 +30,16 @@ _IN_GREY_LEVELS = ("eps", "step_size")
 _FINITE = (*_POSITIVE, "margin", "ics", "barlow", "clean_weight")
 
 
+def keeps_head(options: argparse.Namespace) -> bool:
+    """Return whether the training continues the whole network of ``--pretrained``, with its head.
+
+    Recipes without labels do, and so do the others where ``--images`` come without ``--labels``: then the
+    class of each picture is the one that the network sees before training.
+    """
+    unlabelled = bool(options.images) and not (options.labels or options.data or options.C)
+    return options.recipe in WITHOUT_LABELS or (unlabelled and options.pretrained is not None)
+
+
 @dataclass(frozen=True)
 class RecipeOptions:
     """Choices of a user about a recipe; None leaves the recipe's own."""

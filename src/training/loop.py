@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from src.artifacts.errors import UserError
 from src.artifacts.progress import Pace, progress_bar
 from src.cli import require_precision
 from src.datasets.image_set import ImageSet
@@ -75,6 +76,7 @@ def train(
 
     After each epoch the state of the training is written to ``state_file``. If that file exists, training
     continues from it, with the same result on a CPU as without a stop. The caller removes the file.
+    Raises ``UserError`` after an epoch whose last loss is not finite.
     Crops and noise are drawn on the device: a GPU waits for the CPU once an epoch, and its numbers are
     not those that the CPU draws from the same seed. If ``torchrun`` has started several processes, each
     gets a share of the batches, and gradients and the last loss are means over all processes.
@@ -133,6 +135,11 @@ def train(
                         bar.write(f"training: {said}", file=sys.stderr)
             bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}")
             log.append({"epoch": epoch + 1, **_means(state.seen)})
+            if not math.isfinite(state.last_loss):  # the same for all processes
+                raise UserError(
+                    f"the training diverged in epoch {epoch + 1}: its loss is no finite number; "
+                    f"give a smaller --lr than {schedule.lr:g}"
+                )
             state.seen.clear()
             _save(state_file, epoch + 1, trained, optimizers, state, log)
     extractor.precision = "fp32"

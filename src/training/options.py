@@ -50,6 +50,8 @@ class Defaults:
 
 
 CLASSIFIERS = Defaults(Schedule(epochs=12), eps=4, step=1, steps=7)
+TRAINED_LR = 0.005
+"""Learning rate of classifiers that start from a trained network. At the usual one SqueezeNet diverges."""
 # The published settings; learning rate and inner steps are those of the published code.
 SMALL_EMBEDDERS = Defaults(
     Schedule(8, 128, 1e-3, "adam", weight_decay=1e-7, augmentation=UNCHANGED),
@@ -196,7 +198,10 @@ def job_of(
     training = build_recipe(recipe_options, arch, eps, options.step_size)
     if options.replays is not None:
         training = altered(training, lambda recipe: _with_replays(recipe, options.replays))
-    schedule = _scheduled(defaults.schedule, options)
+    usual = defaults.schedule
+    if defaults is CLASSIFIERS and options.pretrained:
+        usual = replace(usual, lr=TRAINED_LR)
+    schedule = _scheduled(usual, options)
     if options.units is not None:
         schedule = replace(schedule, epochs=_epochs_for(options.units, training, arch))
     if schedule.augmentation.kind == "crop":

@@ -17,7 +17,7 @@ from src.datasets.retrieval import open_retrieval_set
 from src.extractors.architectures import input_size
 from src.recommenders.data import load_training_data
 from src.recommenders.read_out import change_of_scores, load_recommender
-from src.training.command import WITHOUT_LABELS
+from src.training.command import keeps_head
 from src.training.options import Job
 from src.training.original import Reading
 
@@ -31,10 +31,10 @@ def open_pictures(
     """Open ``--images`` and ``--labels``, or ``--data``: pictures to train on, and held-out ones.
 
     There may be no held-out pictures. Training pictures are larger if random windows are cut from them.
-    Recipes without labels train on all ``--images``, read as stage 1 reads them for a network that was
+    Without labels all ``--images`` are trained on, read as stage 1 reads them for a network that was
     trained on the side ``trained_size``. Raises ``UserError`` for neither or both sources.
     """
-    if job.recipe in WITHOUT_LABELS and options.images and options.data is None:
+    if keeps_head(options) and options.images and options.data is None:
         cropped = job.schedule.augmentation.kind == "crop"
         size = _size(options.size, job) if cropped else options.size
         pictures = open_catalogue(options.images, size or None, trained_size)

@@ -17,6 +17,10 @@ from src.training.accuracy import readable_size
 from src.training.options import Job
 
 
+UNCLIPPED = 10.0
+"""First bias of a head whose outputs are clipped at 0: several times as large as logits differ at first."""
+
+
 class CleanedImages(nn.Module):
     """Images of a denoiser, in [0, 1], as a network behind it reads them."""
 
@@ -40,6 +44,9 @@ def new_extractor(job: Job, labels: tuple[str, ...]) -> Extractor:
     extractor = build_extractor(job.arch, labels)
     if job.pretrained:
         load_pretrained(extractor, job.pretrained)
+    if job.arch.startswith("squeezenet") and not job.is_embedder:
+        # It clips its logits at 0, and a clipped logit has no gradient. A shift of all changes no probability.
+        nn.init.constant_(extractor.network.get_submodule(extractor.head_name).bias, UNCLIPPED)
     return extractor
 
 

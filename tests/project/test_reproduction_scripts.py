@@ -296,6 +296,18 @@ def whole(folder) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    "named", ["", "--workflow-profile reproduce/profiles/slurm", "--profile=m"]
+)
+def test_snakemake_reads_a_profile_only_if_one_is_named(whole, named):
+    with (whole / "reproduce/setup.sh").open("a") as setup:
+        setup.write('snakemake() { echo "options: $*"; }\nexec() { "$@"; }\n')
+    output = call(whole, f"study demo {named} clean_lists")
+    usual = "--workflow-profile none --cores all --resources gpu=1 "
+    assert (usual in output) == (not named)
+    assert output.endswith(f"--nolock {named + ' ' if named else ''}clean_lists\n")
+
+
 @pytest.mark.slow
 def test_entries_reach_the_commands_of_the_study(whole):
     pytest.importorskip("snakemake")

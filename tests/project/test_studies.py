@@ -412,11 +412,13 @@ def test_entries_fill_the_options_of_others():
     config = read_study("catalogue") | SHOP | {"origin": "3", "target": 4, "seeds": "5 7"}
     config |= {"score_seed": "5", "start": "--pretrained w.pt"}
     study = CatalogueStudy.of(Entries.of(config))
-    plain, jpeg, tuned = study.extractors
+    plain, jpeg, tuned, adversarial = study.extractors
     assert plain.options == "--defence 0 --arch resnet18 --model_file w.pt "
     assert (jpeg.name, tuned.name) == ("jpeg-quality75", "fare")
     assert tuned.trained == ["models/fare/shop.pt"]
     assert tuned.train.startswith("--recipe fare --pretrained w.pt --images data/shop/original/")
+    assert adversarial.trained == ["models/free_tuned/shop.pt"]
+    assert adversarial.train.startswith("--recipe free --pretrained w.pt --images data/shop/")
     assert study.recommender_options == "--batch 512 --lr 0.05"
     assert study.seeds == (5, 7) and study.pairs == ((3, 4),)
 
@@ -563,6 +565,14 @@ def test_a_dry_run_prints_the_commands(place):
     recommend = [options for verb, options in commands if verb == "rec_generator.py"]
     assert any("--model VBPR --topk 150 --epochs 2 --seed 1 >" in options for options in recommend)
     assert place.notes("calls.txt") == []
+    assert output.count("Job stats") == 1 and "Reasons" not in output and "input:" not in output
+
+
+def test_a_pair_is_chosen_by_the_lists_of_the_first_extractor(place):
+    study = place.small(extractors=EXTRACTORS)
+    place.run(study, "clean_lists")
+    assert place.verbs == {"prepare_dataset": 1, "classify_extract": 1, "rec_generator": 1}
+    assert not list(place.folder.glob("data/small/b_*"))
 
 
 def test_the_expected_duration_is_that_of_the_missing_jobs():

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from src.artifacts.experiments import Experiment, Run
 from src.artifacts.layout import Layout
+from src.datasets.catalogue import open_catalogue
 from src.datasets.image_set import ImageSet
 from src.defences.unet import UNet, load_denoiser
 from src.extractors.checkpoints import load_extractor, save_extractor
@@ -20,6 +22,7 @@ from src.extractors.extractor import Extractor
 from src.recommenders.hyperparameters import Hyperparameters
 from src.recommenders.read_out import change_of_scores
 from src.recommenders.weights import initial_weights, write_weights
+from src.training.accuracy import with_seen_classes
 from src.training.adversaries import AdversaryBudget
 from src.training.command import WITHOUT_LABELS
 from src.training.loop import Schedule, train
@@ -275,6 +278,39 @@ def test_the_script_needs_no_labels(catalogue, capsys):
     assert "up to date" in call(capsys, FARE)[1]
 
 
+FREE = FARE.replace("fare", "free")
+
+
+def test_free_keeps_the_classes_that_the_network_sees(catalogue, capsys):
+    code, printed, err = call(capsys, FREE + " --lr 0.001")
+    assert code == 0, err
+    assert "8 pictures to train on, in the classes that the network sees in them" in printed
+    tuned, plain = (load_extractor(None, catalogue / f"{n}.pt") for n in ("free", "plain"))
+    assert (tuned.arch, tuned.labels) == ("lenet", ("left", "right"))
+    assert not torch.equal(tuned.network.conv1.weight, plain.network.conv1.weight)
+    assert "up to date" in call(capsys, FREE + " --lr 0.001")[1]
+
+
+def test_seen_classes_are_those_of_the_largest_logits(catalogue):
+    pictures, plain = (
+        open_catalogue(catalogue / "photos"),
+        load_extractor(None, catalogue / "plain.pt"),
+    )
+    seen = with_seen_classes(pictures, plain)
+    images = torch.from_numpy(pictures.batch(np.arange(8))).permute(0, 3, 1, 2).float() / 255
+    assert seen.classes.tolist() == plain(images).logits.argmax(dim=1).tolist()
+    assert seen.labels == ("left", "right") and len(set(seen.classes)) == 2
+
+
+def test_a_training_that_diverges_leaves_no_checkpoint(catalogue, capsys):
+    code, _, err = call(capsys, FREE + " --lr 1e30 --epochs 8")
+    assert code == 2
+    assert re.search(
+        r"error: the training diverged in epoch \d: .* smaller --lr than 1e\+30\n$", err
+    )
+    assert not (catalogue / "free.pt").exists()
+
+
 def test_the_script_writes_a_denoiser(catalogue, capsys):
     options = FARE.replace("fare", "denoiser_adv") + " --width 2 --steps 1 --max_pictures 4"
     code, printed, err = call(capsys, options)
@@ -330,6 +366,11 @@ def test_a_recommender_of_other_features_is_one_line(catalogue, capsys):
         (FARE + " --arch c2f2", "plain.pt is a lenet, but --arch says c2f2"),
         (FARE.replace("photos", "nowhere"), "nowhere"),
         (FARE.replace("--images photos", ""), "say what to train on"),
+        (FREE.replace("--images photos", ""), "say what to train on"),
+        (FREE.replace("--pretrained plain.pt", ""), "say what to train on"),
+        (FREE.replace("photos", "nowhere"), "nowhere"),
+        (FREE.replace("free", "hm"), "recipe hm trains an embedder"),
+        (FREE.replace("--recipe free", "-C fashion:rc2f2:ptripletN"), "say what to train on"),
         (FARE + " --adversary pgd", "--adversary does not go with recipe fare"),
         (FARE + " --batch_norm train", "--batch_norm does not go with recipe fare"),
         (FARE + " --clean_weight -1", "--clean_weight must not be negative"),

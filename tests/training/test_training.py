@@ -18,9 +18,11 @@ from src.training.accuracy import accuracy
 from src.training.adversaries import AdversaryBatch, AdversaryBudget, Free
 from src.training.loop import Schedule, train
 from src.training.miners import MINERS
+from src.training.options import Job
 from src.training.pictures import Augmentation, flip_and_shift, read_pixels
 from src.training.recipes import RECIPES, altered
 from src.training.sources import choose_pictures, hold_out
+from src.training.starts import new_extractor
 from src.training.steps import State, train_step
 from tests.image_sets import colour_pictures, tensors
 from tests.pictures import write_labelled
@@ -140,6 +142,16 @@ def test_training_learns_and_accuracy_falls_under_attack(tmp_path):
     assert accuracy(extractor, held_out) > 0.9
 
     assert accuracy(extractor, held_out, FGSM(255)) < accuracy(extractor, held_out)
+
+
+def test_no_first_logit_of_squeezenet_is_clipped():
+    """Clipped logits have no gradient, so that their classes are not learnt."""
+    job = Job("squeezenet1_1", None, "free", RECIPES["free"], Schedule(1), eps=4.0)
+    extractor = new_extractor(job, ("a", "b", "c")).eval()
+    (weight := extractor.network.classifier[1].weight).requires_grad_()
+    logits = extractor(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))).logits
+    logits.sum().backward()
+    assert (logits > 0).all() and (weight.grad.flatten(1).abs().sum(dim=1) > 0).all()
 
 
 def test_the_learning_rate_warms_up_and_falls_to_zero():
