@@ -36,7 +36,12 @@ def parse_options() -> argparse.Namespace:
     add = verb("add", "check an entry and put it into leaderboard/entries/")
     add.add_argument("file", type=Path, help="the entry: a YAML file (docs/leaderboard.md)")
     evaluate = verb("evaluate", "attack entries and write their rows")
-    evaluate.add_argument("names", nargs="*", metavar="NAME", help="entries (default: all)")
+    evaluate.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="entries, or all (default: those that leaderboard/suite.yaml names for the budget)",
+    )
     _add_catalogue_options(evaluate)
     evaluate.add_argument("--cores", type=int, help="jobs at once (default: one per core)")
     submit = verb(
@@ -129,7 +134,7 @@ def evaluations(options: argparse.Namespace) -> "list[Evaluation]":
     from reproduce.workflow.leaderboard import (
         UNDEFENDED,
         Evaluation,
-        entry_names,
+        entries_named,
         read_catalogue,
         read_entry,
         read_suite,
@@ -141,9 +146,8 @@ def evaluations(options: argparse.Namespace) -> "list[Evaluation]":
     suite = read_suite(options.budget, _pairs("--suite", options.suite))
     label = " ".join(sorted(options.suite))
     undefended = read_entry(UNDEFENDED)
-    entries = [read_entry(name) for name in options.names or entry_names()]
     found = []
-    for entry in entries:
+    for entry in entries_named(options.names or suite.budgets[options.budget].entries):
         of = Evaluation(
             entry, undefended, catalogue, options.catalogue, suite, options.budget, label
         )
@@ -154,7 +158,7 @@ def evaluations(options: argparse.Namespace) -> "list[Evaluation]":
         else:
             found.append(of)
             continue
-        if options.names:
+        if entry.name in options.names:
             raise UserError(f"{entry.name}: {reason}")
         print(f"left out: {entry.name}: {reason}", file=sys.stderr)
     return _with_known_options(found)

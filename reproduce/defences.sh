@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Which defence holds on a catalogue against an attacker who knows it: every entry of the leaderboard.
+# Which defence holds on a catalogue against an attacker who knows it: entries of the leaderboard.
 #
 #   bash reproduce/defences.sh --name N --images DIR|images.npz --train FILE --test FILE [--items 40] \
-#       [--eps "8"] [--budget small|full] [--entries "undefended jpeg50"] [--arch A] [--weights FILE] \
+#       [--eps "8"] [--budget small|full] [--entries "undefended jpeg50"|all] [--arch A] [--weights FILE] \
 #       [--pictures OPTIONS] [--target T] [--reading OPTIONS] [--cores N] [--gpu N]
 #
 # DIR holds <item id>.jpg or .png, row i of x in images.npz is item i, and the two TSV files hold user and
 # item ids. A catalogue with a file in leaderboard/catalogues/ needs no more; --arch, --weights, --pictures,
 # --target and --reading replace what that file says: the undefended network, its weights (without them it
 # is trained), the options of train_extractor.py that name labelled pictures (without them the entries that
-# train are left out), the class of the class attack, and options of stages 1 and 3. It leaves
+# train are left out), the class of the class attack, and options of stages 1 and 3. Without --entries the
+# small budget takes one of each kind, and the full one all (leaderboard/suite.yaml). It leaves
 # leaderboard/results/N/, results/N/defences.tsv and results/N/defences.md.
 set -euo pipefail
 source "$(dirname "$0")/options.sh"

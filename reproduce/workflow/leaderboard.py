@@ -7,7 +7,7 @@ and the key.
 import argparse
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,8 @@ from src.training.command import (
 
 FOLDER = Path("leaderboard")
 BUDGETS = ("small", "full")
+ALL = "all"
+"""Stands for the names of all entries."""
 NOWHERE, FRONT, EXTRACTOR, RECOMMENDER = "nowhere", "in front", "in extractor", "in recommender"
 PROOFS = ("crown", "ibp")
 """Methods of ``audits.bounds`` that prove in L-inf, and of the recommender as it ranks."""
@@ -157,6 +159,8 @@ class Budget(Described):
     """Seeds of the recommenders; attacks on lists are after the first."""
     extractor_seeds: tuple[int, ...] = _key(_numbers)
     """Seeds of the trainings of extractors."""
+    entries: tuple[str, ...] = _key(_texts)
+    """Names of the entries that are evaluated where a call names none; ``all`` is every entry."""
 
 
 def _budgets(value: Any, place: str) -> dict[str, Budget]:
@@ -609,6 +613,13 @@ def entry_names(folder: Path = FOLDER) -> list[str]:
 def catalogue_names(folder: Path = FOLDER) -> list[str]:
     """Return the names of the catalogues that have a file."""
     return sorted(path.stem for path in (folder / "catalogues").glob("*.yaml"))
+
+
+def entries_named(names: Sequence[str], folder: Path = FOLDER) -> "list[Entry]":
+    """Read the entries ``names``, or all of them where ``ALL`` is one of the names."""
+    if ALL in names:
+        names = entry_names(folder)
+    return [read_entry(name, folder) for name in names]
 
 
 def read_entry(name: str, folder: Path = FOLDER) -> Entry:

@@ -18,6 +18,7 @@ from reproduce.workflow.leaderboard import (
     Catalogue,
     Entry,
     Evaluation,
+    entries_named,
     entry_names,
     read_catalogue,
     read_entry,
@@ -175,6 +176,13 @@ def test_options_of_a_training_are_those_of_its_script(train, message):
 
 def test_the_undefended_entry_comes_first():
     assert entry_names(FOLDER)[0] == "undefended"
+
+
+def test_every_budget_says_which_entries_it_is_for():
+    budgets = read_suite("small", {}, FOLDER).budgets
+    small, full = (entries_named(budgets[name].entries, FOLDER) for name in ("small", "full"))
+    assert [entry.name for entry in full] == entry_names(FOLDER)
+    assert small[0].name == "undefended" and len(small) < len(full)
 
 
 def test_a_defence_in_front_shares_the_network_of_the_undefended_entry():
