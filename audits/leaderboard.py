@@ -299,35 +299,16 @@ def _write(table: "pd.DataFrame", path: Path) -> None:
 
 
 def submit(options: argparse.Namespace) -> None:
-    from src.artifacts.experiments import Experiment
-    from src.artifacts.layout import Layout
-    from src.attacks.given import given_files
-    from src.measures.attack_records import attacked_ids
-    from src.measures.leaderboard import read_results, strongest, submitted_rows
+    from src.measures.leaderboard import strongest, submitted_rows
     from src.measures.promotion import promotion_table
 
     (of,) = evaluations(options)
-    path = _results(of)
-    if not path.is_file():
-        raise UserError(f"missing file: {path}: evaluate {of.entry.name} first")
-    recorded = read_results(path)
-    if set(recorded["suite"]) != {of.label}:
-        raise UserError(
-            f"{path} is of the suite {recorded['suite'].iloc[0]}, not {of.label}: evaluate it again"
-        )
+    recorded = _recorded(of)
     eps = max(of.budget.eps) if options.eps is None else options.eps
     if eps not in set(recorded["eps"]):
         within = ", ".join(f"{value:g}" for value in sorted(set(recorded["eps"])))
         raise UserError(f"--eps {eps:g}: the suite has {within}")
-    first = Layout(of.dataset)
-    one = Experiment.parse(min(of.attacks))
-    wanted = attacked_ids(first, replace(one, model_dir=of.extractor)).tolist()
-    given = list(given_files(options.images, first.images))
-    if other := sorted(set(given) ^ set(wanted)):
-        what = "missing" if other[0] in wanted else "not attacked by the suite"
-        raise UserError(
-            f"{options.images}: item {other[0]} is {what}; it needs {len(wanted)} items"
-        )
+    _require_items(of, options.images)
     name = judge(of, options, eps)
     promotion = promotion_table([_measured(of, {name}).trainings])
     table = submitted_rows(recorded, options.images.name, promotion, eps)
@@ -337,7 +318,39 @@ def submit(options: argparse.Namespace) -> None:
     if table.equals(recorded):
         print("not recorded: it does no more")
         return
-    _write(table, path)
+    _write(table, _results(of))
+
+
+def _recorded(evaluation: "Evaluation") -> "pd.DataFrame":
+    """Return the results of the entry; ``UserError`` unless they are of the same suite."""
+    from src.measures.leaderboard import read_results
+
+    path = _results(evaluation)
+    if not path.is_file():
+        raise UserError(f"missing file: {path}: evaluate {evaluation.entry.name} first")
+    recorded = read_results(path)
+    if set(recorded["suite"]) != {evaluation.label}:
+        raise UserError(
+            f"{path} is of the suite {recorded['suite'].iloc[0]}, not {evaluation.label}: evaluate it "
+            "again"
+        )
+    return recorded
+
+
+def _require_items(evaluation: "Evaluation", images: Path) -> None:
+    """Raise ``UserError`` unless the folder ``images`` has the items that the suite attacks."""
+    from src.artifacts.experiments import Experiment
+    from src.artifacts.layout import Layout
+    from src.attacks.given import given_files
+    from src.measures.attack_records import attacked_ids
+
+    first = Layout(evaluation.dataset)
+    one = replace(Experiment.parse(min(evaluation.attacks)), model_dir=evaluation.extractor)
+    wanted = attacked_ids(first, one).tolist()
+    given = list(given_files(images, first.images))
+    if other := sorted(set(given) ^ set(wanted)):
+        what = "missing" if other[0] in wanted else "not attacked by the suite"
+        raise UserError(f"{images}: item {other[0]} is {what}; it needs {len(wanted)} items")
 
 
 def judge(evaluation: "Evaluation", options: argparse.Namespace, eps: float) -> str:

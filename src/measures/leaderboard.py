@@ -22,6 +22,7 @@ from src.measures.changes import SEED, TRAINING, USER
 from src.measures.exposure import Subject
 from src.measures.promotion import promotion_table
 from src.measures.reliance import HARDLY
+from src.measures.threats import WORST
 from src.measures.trainings import Trainings
 from src.measures.verdicts import CONTROL
 from src.metrics import ranking
@@ -47,8 +48,6 @@ LOOKS = 0.1
 """Reliance that an entry may cost."""
 _KNOWS_NOTHING = ("transfer", "other_recommender", "unaware")
 _KNOWS_DEFENCE = ("white_box", "ranks_only")
-_WORST = "worst"
-"""The best image of each item over all attacks."""
 _ROUNDED = 1e-5
 """Exposure that tables leave out: they have six digits."""
 _ROUNDED_SHARE = 1e-5
@@ -81,7 +80,8 @@ class MeasuredEntry:
     ) -> "MeasuredEntry":
         """Read the recommender of ``run`` with each seed on every training of the extractor.
 
-        ``attacks`` are names of experiments without the extractor. ``UserError`` for missing files.
+        ``entry`` is its name and its place, ``attacks`` are names of experiments without the extractor.
+        Raises ``UserError`` for missing files.
         """
         subjects = []
         for layout in layouts:
@@ -152,7 +152,7 @@ def best_known(rows: pd.DataFrame) -> dict[str, object]:
     attacks = rows[rows["objective"] != CONTROL]
     nothing = attacks[attacks["threat"].isin(_KNOWS_NOTHING)]
     knowing = attacks[attacks["threat"].isin(_KNOWS_DEFENCE)]
-    worst = attacks[attacks["threat"] == _WORST]
+    worst = attacks[attacks["threat"] == WORST]
     known = pd.concat([knowing, worst, nothing])
     best = known.loc[known["after"].idxmax()]
     adaptive = knowing.loc[knowing["after"].idxmax()]
