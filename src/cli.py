@@ -466,24 +466,25 @@ def _terminate(*_: object) -> NoReturn:
 
 
 def gpu_lacks_memory(error: Exception) -> bool:
-    """Return whether a GPU lacked memory, for a tensor or within a library; torch need not be loaded.
+    """Return whether a GPU lacked memory; the frameworks need not be loaded.
 
-    torch has an error of its own for tensors. CUDA, cuBLAS and cuDNN say it in words.
+    torch and TensorFlow have an error of their own for tensors. CUDA, cuBLAS and cuDNN say it in words,
+    and so does TensorFlow where it copies data to the GPU.
     """
-    if any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
-        return True
-    words = ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(said in str(error) for said in words)
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    words = (
+        *("CUDA error: out of memory", "_STATUS_ALLOC_FAILED"),
+        "Dst tensor is not initialized",
+    )
+    return bool(kinds & {"OutOfMemoryError", "ResourceExhaustedError"}) or any(
+        said in str(error) for said in words
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Return whether Python, torch or TensorFlow lacked memory; the frameworks need not be loaded."""
-    kinds = {kind.__name__ for kind in type(error).__mro__}
-    return (
-        bool(kinds & {"MemoryError", "ResourceExhaustedError"})
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
-        or gpu_lacks_memory(error)
-    )
+    of_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or of_cpu or gpu_lacks_memory(error)
 
 
 def _unexpected(error: Exception) -> str:

@@ -24,7 +24,7 @@ def pinned(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return ``tensor`` (on the CPU) on ``device``; a GPU copies it when it gets there, nobody waits."""
+    """Return ``tensor`` (on the CPU) on ``device``, without waiting until a GPU has copied it."""
     return pinned(tensor, device).to(device, non_blocking=True)
 
 

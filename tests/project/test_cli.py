@@ -73,6 +73,7 @@ def test_errors_are_one_line(capsys, error, code, line):
             "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         ),
         (RuntimeError, "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        (Exception, "Failed copying input tensor to GPU:0: Dst tensor is not initialized."),
     ],
 )
 def test_a_training_step_that_a_gpu_cannot_hold_is_one_line(kind, words, capsys):
