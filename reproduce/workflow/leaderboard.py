@@ -40,6 +40,8 @@ BUDGETS = ("small", "full")
 ALL = "all"
 """Stands for the names of all entries."""
 NOWHERE, FRONT, EXTRACTOR, RECOMMENDER = "nowhere", "in front", "in extractor", "in recommender"
+LONGEST = 4
+"""Factor of the budget's steps beyond which attacks that have not converged are not repeated."""
 PROOFS = ("crown", "ibp")
 """Methods of ``audits.bounds`` that prove in L-inf, and of the recommender as it ranks."""
 ORIGIN = 0
@@ -329,10 +331,21 @@ class Evaluation:
     budget_name: str
     changed: str = ""
     """Numbers of the budget that are not the suite's, for the label."""
+    longer: int = 1
+    """Factor of the steps of all attacks on this entry."""
 
     @property
     def budget(self) -> Budget:
-        return self.suite.budgets[self.budget_name]
+        budget = self.suite.budgets[self.budget_name]
+        return replace(budget, steps=self.longer * budget.steps)
+
+    @property
+    def longest(self) -> bool:
+        return self.longer >= LONGEST
+
+    @property
+    def with_twice_the_steps(self) -> "Evaluation":
+        return replace(self, longer=2 * self.longer)
 
     @property
     def label(self) -> str:
@@ -529,8 +542,8 @@ class Evaluation:
 
     @property
     def of_undefended(self) -> "Evaluation":
-        """Evaluation of the undefended entry under the same suite."""
-        return replace(self, entry=self.undefended)
+        """Evaluation of the undefended entry under the same suite, with the budget's steps."""
+        return replace(self, entry=self.undefended, longer=1)
 
     @cached_property
     def _of_undefended(self) -> list[str]:

@@ -17,6 +17,8 @@ CONVERGED = 0.02
 """Share of its change that an attack may still gain from more steps."""
 _BY_DRAWS = 0.02
 """Exposure of an item that an attack on a random defence may gain by more draws."""
+NOT_CONVERGED = "not converged"
+"""Begins the signs that an attack would gain from more steps."""
 MORE_DRAWS = "more draws gain"
 """Sign that an attack on a random defence takes the mean of too few draws."""
 _NO_SLOPE = 0.05
@@ -60,7 +62,7 @@ def _signs_of_failure(row: pd.Series, told: pd.DataFrame) -> list[str]:
     rivals = rivals[rivals["gain"] > row["gain"] + CONVERGED * abs(row["gain"])]
     alike = rivals[(rivals["threat"] == row["threat"]) & (rivals["family"] == row["family"])]
     longer = (alike["eps"] == row["eps"]) & (alike["effort"] >= 2 * max(row["effort"], 1))
-    found = ["not converged: more steps gain"] if longer.any() else []
+    found = [f"{NOT_CONVERGED}: more steps gain"] if longer.any() else []
     same_effort = (alike["eps"] == row["eps"]) & (alike["effort"] == row["effort"])
     wider = same_effort & (alike["draws"] > row["draws"])
     # Where all items are attacked at once, the gain is in places of a list, those of all items together.
@@ -81,7 +83,7 @@ def _signs_of_failure(row: pd.Series, told: pd.DataFrame) -> list[str]:
     if row["no_gradient"] > _NO_SLOPE:
         found.append(f"{row['no_gradient']:.0%} of the images start without a gradient")
     if row["best_is_last"] > _STILL_RISING:
-        found.append(f"not converged: the last step is the best of {row['best_is_last']:.0%}")
+        found.append(f"{NOT_CONVERGED}: the last step is the best of {row['best_is_last']:.0%}")
     if row["scope"] == "one" and row["net_gain"] < 0:
         found.append("noise gains more")
     return found

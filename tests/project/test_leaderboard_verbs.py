@@ -178,6 +178,19 @@ def test_the_undefended_entry_comes_first():
     assert entry_names(FOLDER)[0] == "undefended"
 
 
+def test_an_evaluation_with_twice_the_steps_shows_the_same_images_of_the_undefended_entry():
+    of = evaluation("jpeg50")
+    longer = of.with_twice_the_steps
+    steps = of.suite.budgets["small"].steps
+    assert longer.budget.steps == 2 * steps and not longer.longest
+    assert longer.with_twice_the_steps.longest
+    given, given_longer = (
+        {name for name in one.attacks if name.startswith("given_")} for one in (of, longer)
+    )
+    assert given == given_longer and given
+    assert not any(f"nb_iter{steps}_" in name for name in longer.attacks - given)
+
+
 def test_every_budget_says_which_entries_it_is_for():
     budgets = read_suite("small", {}, FOLDER).budgets
     small, full = (entries_named(budgets[name].entries, FOLDER) for name in ("small", "full"))
