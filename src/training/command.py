@@ -13,7 +13,6 @@ OF_RECIPE = "(default: the recipe's, as --dry_run prints it)"
 """End of the help of an option whose default each recipe has for itself."""
 
 
-
 def keeps_head(options: argparse.Namespace) -> bool:
     """Return whether the training continues the whole network of ``--pretrained``, with its head.
 

@@ -296,7 +296,9 @@ def whole(folder) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("named", ["", "--workflow-profile reproduce/profiles/slurm", "--profile=m"])
+@pytest.mark.parametrize(
+    "named", ["", "--workflow-profile reproduce/profiles/slurm", "--profile=m"]
+)
 def test_snakemake_reads_a_profile_only_if_one_is_named(whole, named):
     with (whole / "reproduce/setup.sh").open("a") as setup:
         setup.write('snakemake() { echo "options: $*"; }\nexec() { "$@"; }\n')

@@ -305,7 +305,9 @@ def test_seen_classes_are_those_of_the_largest_logits(catalogue):
 def test_a_training_that_diverges_leaves_no_checkpoint(catalogue, capsys):
     code, _, err = call(capsys, FREE + " --lr 1e30 --epochs 8")
     assert code == 2
-    assert re.search(r"error: the training diverged in epoch \d: .* smaller --lr than 1e\+30\n$", err)
+    assert re.search(
+        r"error: the training diverged in epoch \d: .* smaller --lr than 1e\+30\n$", err
+    )
     assert not (catalogue / "free.pt").exists()
 
 
