@@ -418,7 +418,9 @@ def test_entries_fill_the_options_of_others():
     assert tuned.trained == ["models/fare/shop.pt"]
     assert tuned.train.startswith("--recipe fare --pretrained w.pt --images data/shop/original/")
     assert adversarial.trained == ["models/free_tuned/shop.pt"]
-    assert adversarial.train.startswith("--recipe free --pretrained w.pt --images data/shop/")
+    assert adversarial.train.startswith(
+        "--recipe free --batch_norm frozen --pretrained w.pt --images"
+    )
     assert study.recommender_options == "--batch 512 --lr 0.05"
     assert study.seeds == (5, 7) and study.pairs == ((3, 4),)
 
