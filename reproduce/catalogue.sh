@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How far can items of your own shop be pushed, and does a defence stop it?
 #
-#   bash reproduce/catalogue.sh --name N --images DIR --interactions FILE [--categories FILE] [--quick]
+#   bash reproduce/catalogue.sh --name N --images DIR --interactions FILE [--categories FILE] [--quick] [--force]
 #       [--weights imagenet|FILE] [--arch A] [--resize SIDE] [--origin O --target T] [--items N]
 #       [--budget full|small] [--seeds "0 1 2"] [--epochs 100] [--batch 512] [--lr 0.05] [--gpu N]
 #       [-- options of snakemake]
@@ -14,18 +14,19 @@
 # classes of ten items.
 #
 # The undefended network (resnet50 with ImageNet weights at 224 pixels, or A with the weights FILE at the size
-# that it records or --resize says) is compared with JPEG of quality 75 in front of it and with a copy that FARE
-# fine-tunes on DIR; --quick leaves out this copy. Within 8/255, all items of O (or --items of them) are changed
-# by noise, by an attack on the class and by one on the ranks of VBPR, both of which know the defence. full is
-# for a GPU and also retrains the recommenders on the attacked images. small is for a CPU: it tunes briefly, on
-# at most 500 photos, which says little of a full tuning. 300 photos and squeezenet1_1 took 7 minutes of one
-# core; resnet50 computes ten times as much. Before the first job, in a dry run too, the input is checked and
-# data/N/ made. It leaves results/N/summary.tsv, results/N/promotion.tsv and results/N/report.html, which opens
-# with a verdict. The study is reproduce/studies/catalogue.yaml.
+# that it records or --resize says) is compared with JPEG of quality 75 in front of it and with two copies that
+# are fine-tuned on DIR, by FARE and by Free-AT; --quick leaves out both. Within 8/255, all items of O (or
+# --items of them) are changed by noise, by an attack on the class and by one on the ranks of VBPR, both of which
+# know the defence. full is for a GPU and also retrains the recommenders on the attacked images. small is for a
+# CPU: it tunes briefly, on at most 500 photos, which says little of a full tuning. resnet50 computes ten times as
+# much as squeezenet1_1. Before the first job, in a dry run too, the input is checked and data/N/ made; --force
+# replaces data/N/ and its results by those of other input. It leaves results/N/summary.tsv,
+# results/N/promotion.tsv and results/N/report.html, which opens with a verdict. The study is
+# reproduce/studies/catalogue.yaml.
 set -euo pipefail
 source "$(dirname "$0")/options.sh"
 
-read_options "name images interactions train test categories quick! weights arch resize origin target items
+read_options "name images interactions train test categories quick! force! weights arch resize origin target items
     budget seeds epochs batch lr gpu" "$@"
 require_options name images
 if [ -z "${OPTION[interactions]:-}" ]; then
@@ -67,7 +68,7 @@ for name in images interactions train test categories; do
     [ -z "${OPTION[$name]:-}" ] || TABLES+=("--$name" "$(realpath -m "${OPTION[$name]}")")
 done
 source "$REPRODUCE/setup.sh" requirements.txt
-python prepare_dataset.py folder --dataset "${OPTION[name]}" "${TABLES[@]}"
+python prepare_dataset.py folder --dataset "${OPTION[name]}" "${TABLES[@]}" ${OPTION[force]:+--force}
 [ -n "${OPTION[origin]:-}" ] ||
     choose_pair catalogue --dataset "${OPTION[name]}" --experiment_name $EXPERIMENT --model VBPR --topk 50
 entries origin target

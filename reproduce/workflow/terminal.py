@@ -44,7 +44,7 @@ class JobLines(logging.Formatter):
         self.workflow, self.usual = workflow, logging.Formatter()
         self.total, self.done, self.begin = 0, 0, 0.0
         self.running: dict[int, tuple[str, float]] = {}
-        self.errors: list[str] = []
+        self.logs_of: dict[str, list[str]] = {}
         self.has_counts = False
 
     @property
@@ -79,10 +79,17 @@ class JobLines(logging.Formatter):
         if event == LogEvent.JOB_FINISHED:
             return self._finished(record.job_id)
         if event == LogEvent.JOB_ERROR:
-            self.errors.append(last_error(record.rule_name, record.log))
+            error, logs = last_error(record.rule_name, record.log)
+            self.logs_of.setdefault(error, []).extend(logs)
             return f"failed: {self.running.pop(record.jobid, (record.rule_name,))[0]}"
         told = self.total and message.startswith(REPEATED)
         return "" if told or record.levelno < logging.WARNING else message
+
+    @property
+    def errors(self) -> list[str]:
+        """Lines of the failed jobs' errors, each error once with all of its logs."""
+        logs = {error: ", ".join(dict.fromkeys(paths)) for error, paths in self.logs_of.items()}
+        return [f"{error} (log: {paths})" if paths else error for error, paths in logs.items()]
 
     def _finished(self, job: int) -> str:
         if job not in self.running:
@@ -94,14 +101,14 @@ class JobLines(logging.Formatter):
         return f"{self.done} of {self.total}, {what}, {now - start:.0f} s, {left:.0f} min left"
 
 
-def last_error(rule: str, logs: list[str]) -> str:
-    """Return the last line of the logs that begins with ``error:``, and the path of its log."""
+def last_error(rule: str, logs: list[str]) -> tuple[str, list[str]]:
+    """Return the last line of the logs that begins with ``error:``, and the path of its log in a list."""
     for path in map(Path, logs):
         if path.exists():
             lines = path.read_text(errors="replace").splitlines()
             said = next((line for line in reversed(lines) if line.startswith("error:")), None)
-            return f"{said or f'error: {rule} failed'} (log: {path})"
-    return f"error: {rule} failed"
+            return said or f"error: {rule} failed", [str(path)]
+    return f"error: {rule} failed", []
 
 
 def print_lines(workflow: "Workflow") -> JobLines:

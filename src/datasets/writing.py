@@ -76,8 +76,8 @@ def prepare(
         if occupied and not force:
             raise UserError(
                 f"{place} already holds other data: choose another --dataset (--name of the scripts in "
-                "reproduce/), or run prepare_dataset.py with --force, which replaces it and all that was "
-                "computed from it"
+                "reproduce/), or give catalogue.sh or prepare_dataset.py --force, which replaces it and "
+                "all that was computed from it"
             )
         with staging_folder(place) as staging:
             # The staged tree has another root and otherwise the same paths.

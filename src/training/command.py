@@ -84,7 +84,11 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--arch", help="c2f2, ..., FILE.py:FUNCTION; embedders: resnet18+512 (default: resnet18)"
     )
-    parser.add_argument("--pretrained", help="checkpoint to start from, or imagenet")
+    parser.add_argument(
+        "--pretrained",
+        help="checkpoint to start from, or imagenet; with --images and without --labels its head is "
+        "kept, and the classes are those that it sees",
+    )
     _add_recipe_options(parser)
     add_score_options(parser)
     _add_schedule_options(parser)

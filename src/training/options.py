@@ -50,8 +50,8 @@ class Defaults:
 
 
 CLASSIFIERS = Defaults(Schedule(epochs=12), eps=4, step=1, steps=7)
-# Found on 256 fashion photos. The rate of SGD above makes SqueezeNet's loss NaN, and a tenth of it ruins the
-# features of one network while the head of another hardly moves; AdamW's steps have the scale of no network.
+# Found on 256 fashion photos. The rate of SGD above makes SqueezeNet's loss NaN, and a tenth of it ruins
+# its features.
 TRAINED_CLASSIFIERS = replace(
     CLASSIFIERS,
     schedule=Schedule(epochs=12, batch_size=32, lr=3e-4, optimizer="adamw", weight_decay=1e-4),

@@ -16,9 +16,8 @@ from src.extractors.weights import IMAGENET
 from src.training.accuracy import readable_size
 from src.training.options import Job
 
-
 UNCLIPPED = 10.0
-"""First bias of a head whose outputs are clipped at 0: several times as large as logits differ at first."""
+"""First bias of a head whose outputs are clipped at 0; first logits differ by much less."""
 
 
 class CleanedImages(nn.Module):
@@ -45,7 +44,7 @@ def new_extractor(job: Job, labels: tuple[str, ...]) -> Extractor:
     if job.pretrained:
         load_pretrained(extractor, job.pretrained)
     if job.arch.startswith("squeezenet") and not job.is_embedder:
-        # It clips its logits at 0, and a clipped logit has no gradient. A shift of all changes no probability.
+        # It clips its logits at 0, where they have no gradient. A shift of all changes no probability.
         nn.init.constant_(extractor.network.get_submodule(extractor.head_name).bias, UNCLIPPED)
     return extractor
 
