@@ -202,7 +202,7 @@ def job_of(
     training = build_recipe(recipe_options, arch, eps, options.step_size)
     if options.replays is not None:
         training = altered(training, lambda recipe: _with_replays(recipe, options.replays))
-    if defaults is CLASSIFIERS and options.pretrained:
+    if defaults is CLASSIFIERS and started:
         defaults = TRAINED_CLASSIFIERS
     schedule = _scheduled(defaults.schedule, options)
     if options.units is not None:
