@@ -56,7 +56,8 @@ def studies(folder) -> Path:
     """Folder of studies beside ``study.sh``, without the programs that it needs after its checks."""
     (folder / "reproduce/studies").mkdir(parents=True)
     shutil.copy(ROOT / "reproduce/study.sh", folder / "reproduce")
-    (folder / "reproduce/workflow").symlink_to(ROOT / "reproduce/workflow")
+    for name in ("workflow", "profiles"):
+        (folder / "reproduce" / name).symlink_to(ROOT / "reproduce" / name)
     programs = f"{Path(sys.executable).parent}:$PATH"
     (folder / "reproduce/setup.sh").write_text(
         f'export PATH="{programs}"\nsnakemake() {{ echo studied; }}\nexec() {{ "$@"; }}\n'

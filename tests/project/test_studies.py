@@ -771,15 +771,17 @@ def test_extractors_of_a_catalogue_are_ranked_beside_their_recommenders(place):
     of_shop = ("--config", "dataset=shop", "budget=small", "epochs=2", "free_epochs=8", attacks)
     place.run(study, "clean_lists", *of_shop, "origin=0", "target=1")
     before = place.verbs
-    assert before == {"train_extractor": 7, "classify_extract": 7, "rec_generator": 7}
+    assert before == {"train_extractor": 1, "classify_extract": 1, "rec_generator": 1}
     place.run(study, *of_shop, "origin=3", "target=4")
     assert place.verbs - before == {
+        "train_extractor": 6,
+        "classify_extract": 6,
         "audits.rankings": 7,
         "audits.promotion": 1,
         "classify_extract_attack": 14,
         "evaluate_attack": 14,
         "feature_loss": 14,
-        "rec_generator": 7,
+        "rec_generator": 13,
         "evaluate_rec": 1,
         "summarize": 1,
         "report": 1,

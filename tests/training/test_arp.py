@@ -494,7 +494,7 @@ def test_the_script_trains_logs_and_continues_to_the_same_bytes(tmp_path, monkey
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipe", "arp", "--arch", "c2f2"], "no closed form"),
+        (["--recipe", "arp", "--arch", "lenet_zhu"], "no closed form"),
         (["--recipe", "arp", "--arp", "layer=fc"], "no spatial layer"),
         (["--recipe", "plain", "--adversary", "pgd"], "does not go with recipe plain"),
         (["--recipe", "arp", "--units", 3, "--epochs", 2], "one of --epochs and --units"),

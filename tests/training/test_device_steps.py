@@ -163,7 +163,7 @@ def test_a_training_step_stays_on_the_device(far, name):
 def test_a_gradient_defence_stays_on_the_device(far, name):
     extractor, generator = far_extractor(), torch.Generator()
     optimizer = torch.optim.SGD(extractor.parameters(), 0.1)
-    defend_gradients(optimizer, sharing.parse_defence(name), generator)
+    defend_gradients(optimizer, sharing.parse_gradient_defence(name), generator)
     state = State.of(RECIPES["plain"], extractor, 1)
     classes = torch.zeros(4, dtype=torch.long, device=FAR)
     with OnOneDevice():
