@@ -472,10 +472,7 @@ def gpu_lacks_memory(error: Exception) -> bool:
     and so does TensorFlow where it copies data to the GPU.
     """
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    words = (
-        *("CUDA error: out of memory", "_STATUS_ALLOC_FAILED"),
-        "Dst tensor is not initialized",
-    )
+    words = ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED", "Dst tensor is not initialized")
     return bool(kinds & {"OutOfMemoryError", "ResourceExhaustedError"}) or any(
         said in str(error) for said in words
     )

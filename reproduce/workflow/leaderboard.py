@@ -440,7 +440,7 @@ class Evaluation:
 
         try:
             check_training_options(options)
-            job_of(options, recipe_options_of(options), options.arch)
+            job_of(options, recipe_options_of(options))
         except UserError as error:
             raise UserError(f"{place}: {error}") from error
 
@@ -628,7 +628,7 @@ def catalogue_names(folder: Path = FOLDER) -> list[str]:
     return sorted(path.stem for path in (folder / "catalogues").glob("*.yaml"))
 
 
-def entries_named(names: Sequence[str], folder: Path = FOLDER) -> "list[Entry]":
+def entries_named(names: Sequence[str], folder: Path = FOLDER) -> list[Entry]:
     """Read the entries ``names``, or all of them where ``ALL`` is one of the names."""
     if ALL in names:
         names = entry_names(folder)

@@ -133,9 +133,10 @@ def train(
                     bar.update()
                     if (said := pace.after(state.step, monotonic())) and not rank():
                         bar.write(f"training: {said}", file=sys.stderr)
-            bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}")
+            last_loss = float(loss)  # the same for all processes
+            bar.set_postfix(epoch=epoch + 1, loss=f"{last_loss:.3f}")
             log.append({"epoch": epoch + 1, **_means(state.seen)})
-            if not math.isfinite(state.last_loss):  # the same for all processes
+            if not math.isfinite(last_loss):
                 raise UserError(
                     f"the training diverged in epoch {epoch + 1}: its loss is no finite number; "
                     f"give a smaller --lr than {schedule.lr:g}"

@@ -327,10 +327,8 @@ def _with_loss(recipe: Recipe, options: RecipeOptions) -> Recipe:
     loss = EmbeddingLoss(
         options.loss or recipe.loss.name, options.metric or recipe.loss.metric, options.margin
     )
-    has_margin = metric_loss(
-        loss.name, loss.metric
-    ).has_margin  # raises an error if they do not fit
-    if options.margin is not None and not has_margin:
+    named = metric_loss(loss.name, loss.metric)  # raises an error that says what is wrong
+    if options.margin is not None and not named.has_margin:
         raise UserError(f"--margin does not go with the loss {loss.name}, which has none")
     return replace(recipe, loss=loss)
 
