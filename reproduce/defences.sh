@@ -9,9 +9,10 @@
 # item ids. A catalogue with a file in leaderboard/catalogues/ needs no more; --arch, --weights, --pictures,
 # --target and --reading replace what that file says: the undefended network, its weights (without them it
 # is trained), the options of train_extractor.py that name labelled pictures (without them the entries that
-# train are left out), the class of the class attack, and options of stages 1 and 3. Without --entries the
-# small budget takes one of each kind, and the full one all (leaderboard/suite.yaml). It leaves
-# leaderboard/results/N/, results/N/defences.tsv and results/N/defences.md.
+# train on them are left out), the class of the class attack, and options of stages 1 and 3. Without --entries
+# the small budget takes one of each kind, and the full one all (leaderboard/suite.yaml). On the photos of a
+# catalogue without a file, the small budget fine-tunes extractors briefly: 5 passes over at most 500 of them.
+# It leaves leaderboard/results/N/, results/N/defences.tsv and results/N/defences.md.
 set -euo pipefail
 source "$(dirname "$0")/options.sh"
 

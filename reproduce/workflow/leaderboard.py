@@ -44,6 +44,11 @@ LONGEST = 4
 """Factor of the budget's steps beyond which attacks that have not converged are not repeated."""
 PROOFS = ("crown", "ibp")
 """Methods of ``audits.bounds`` that prove in L-inf, and of the recommender as it ranks."""
+BRIEF = {
+    "small": "--max_images 500 --epochs 5 --batch 32 --lr 1e-4 --steps 3 --step_size 5",
+    "full": "",
+}
+"""Trainings on a catalogue's own photos: a CPU has time for few of them at 224 pixels."""
 ORIGIN = 0
 """Origin class of the class attack, whose items are drawn from the whole catalogue instead."""
 
@@ -203,7 +208,12 @@ class Catalogue(Described):
     pictures: str = _key(_text, "")
     """Options of ``train_extractor.py``: the labelled pictures. Entries that train need them."""
     training: Mapping[str, str] = _key(_by_budget, None)
-    """Options of every training, by budget."""
+    """Options of every training on ``pictures``, by budget."""
+    tuning: Mapping[str, str] = _key(_by_budget, None)
+    """Options of every training on pictures that the entry names, by budget; without them ``BRIEF``.
+
+    The entry's own options win.
+    """
     reading: str = _key(_text, "")
     """Further options of stages 1 and 3, such as ``--resize 224``."""
     side: int = _key(_positive, 112)
@@ -414,7 +424,9 @@ class Evaluation:
     def _training(self, entry: Entry) -> str:
         of, own = self.catalogue, entry.network["train"]
         words = [own, f"--arch {self._arch(entry)}"]
-        if not _NAMES_PICTURES.search(own):
+        if _NAMES_PICTURES.search(own):
+            words.insert(0, (of.tuning or BRIEF)[self.budget_name])
+        else:
             words += [of.pictures, (of.training or {}).get(self.budget_name, "")]
         words += [f"--out {_trained_file(entry)} --seed {{extractor_seed}}"]
         return self._filled(" ".join(filter(None, words)))

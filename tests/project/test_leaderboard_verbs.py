@@ -212,6 +212,14 @@ def test_given_weights_leave_one_training():
     assert not evaluation("jpeg50", weights="w.pth", pictures="").needs_pictures
 
 
+def test_a_catalogue_shortens_trainings_on_its_own_photos_alone():
+    brief = evaluation("fare_rec", tuning="--epochs 3 --max_images 50").training_options
+    assert brief.startswith("--epochs 3 --max_images 50 --recipe fare_rec ")
+    assert "--epochs 3" not in evaluation("madry", tuning="--epochs 3").training_options
+    assert "--max_images 500" in evaluation("fare", "small").training_options
+    assert "--max_images" not in evaluation("fare", "full").training_options
+
+
 def test_a_recommender_is_shown_the_attacks_on_the_plain_one():
     own = [name for name in evaluation("amr").attacks if "AMR-" in name]
     plain = [name for name in evaluation("amr").attacks if "VBPR-" in name]
