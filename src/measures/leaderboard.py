@@ -45,7 +45,7 @@ SUBMITTED = "submitted:"
 COST = 0.02
 """Share of HR@20 that an entry may cost."""
 LOOKS = 0.1
-"""Reliance that an entry may cost."""
+"""Share of the reliance that an entry may cost."""
 _KNOWS_NOTHING = ("transfer", "other_recommender", "unaware")
 _KNOWS_DEFENCE = ("white_box", "ranks_only")
 _ROUNDED = 1e-5
@@ -269,7 +269,7 @@ def ranked(table: pd.DataFrame) -> pd.DataFrame:
     rows = rows.assign(
         exposure=strongest(rows),
         costs_more=rows["hr20"] < (1 - COST) * plain["hr20"],
-        looks_less=rows["reliance"] < plain["reliance"] - LOOKS,
+        looks_less=rows["reliance"] < (1 - LOOKS) * plain["reliance"],
     )
     marks = [_marks_of(row) for _, row in rows.iterrows()]
     return rows.assign(marks=marks).sort_values("exposure", kind="stable", ignore_index=True)

@@ -37,7 +37,7 @@ def write_page(page: Path, tables: Mapping[str, Sequence[Path]]) -> list[Path]:
     text = template.render(
         tables="\n".join(parts),
         cost=f"{100 * COST:.0f} %",
-        looks=f"{LOOKS:g}",
+        looks=f"{100 * LOOKS:.0f} %",
         hardly=f"{HARDLY:g}",
     )
     page.parent.mkdir(parents=True, exist_ok=True)

@@ -123,14 +123,16 @@ def test_order_and_marks():
             row("dear", exposure=0.02, hr=0.39),
             row("blind", exposure=0.015, reliance=0.05),
             row("transfers", exposure=0.01, nothing=0.05, indicator="noise gains more"),
-            row("kept", exposure=0.06, hr=0.393),
+            row("kept", exposure=0.06, hr=0.393, reliance=0.73),
+            row("away", exposure=0.07, reliance=0.71),
             row("kept", exposure=0.01, eps=2.0),
         )
     )
-    assert list(shown["entry"]) == ["blind", "dear", "transfers", "kept", "undefended"]
+    assert list(shown["entry"]) == ["blind", "dear", "transfers", "kept", "away", "undefended"]
     marks = dict(zip(shown["entry"], shown["marks"], strict=True))
     assert marks["dear"] == ["costs more than 2 % of HR@20"]
     assert marks["blind"] == ["hardly looks"]
+    assert marks["away"] == ["looks less"]  # more than a tenth of .8
     assert marks["transfers"] == ["not evaluated: noise gains more"]
     assert marks["kept"] == marks["undefended"] == []
 
