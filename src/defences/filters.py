@@ -1,6 +1,7 @@
 """Image operations on (N, 3, H, W) in [0, 1]: levels, pixels, blur, median, total variation."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,28 +58,64 @@ def mean(images: Tensor, side: int) -> Tensor:
 def less_varied(images: Tensor, weight: float) -> Tensor:
     """Minimise |y - x|^2 / 2 + weight TV(y) over y, channel by channel, by 30 steps on the dual problem.
 
-    Chambolle, "An algorithm for total variation minimization", 2004. The steps are differentiable.
+    Chambolle, "An algorithm for total variation minimization", 2004. The steps are differentiable, once.
     """
-    dual = images.new_zeros(2, *images.shape)
-    for _ in range(_TV_STEPS):
-        slopes = _slopes(_divergence(dual) - images / weight)
-        length = (slopes.square().sum(dim=0) + _TINY).sqrt()
-        dual = (dual + _TV_STEP * slopes) / (1 + _TV_STEP * length)
-    return (images - weight * _divergence(dual)).clamp(0, 1)
+    return _LessVaried.apply(images, weight)
+
+
+class _LessVaried(torch.autograd.Function):
+    """Steps on the dual problem, whose adjoint takes two thirds of the time of autograd's.
+
+    A step is dual' = (dual + t slopes) / (1 + t length), with slopes = S(D(dual) - images / weight). D is
+    minus the adjoint of S, so that S D is its own adjoint.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: float) -> Tensor:
+        ctx.weight, ctx.steps = weight, []
+        dual = images.new_zeros(2, *images.shape)
+        for _ in range(_TV_STEPS):
+            slopes = _slopes(_divergence(dual) - images / weight)
+            length = (slopes.square().sum(dim=0) + _TINY).sqrt()
+            scale = 1 + _TV_STEP * length
+            dual = (dual + _TV_STEP * slopes) / scale
+            if ctx.needs_input_grad[0]:
+                ctx.steps.append((dual, slopes / length, scale))
+        changed = images - weight * _divergence(dual)
+        ctx.inside = (changed >= 0) & (changed <= 1)
+        return changed.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, of_changed: Tensor) -> tuple[Tensor, None]:
+        of_changed = of_changed * ctx.inside
+        of_dual = ctx.weight * _slopes(of_changed)
+        divergences = torch.zeros_like(of_changed)
+        for dual, direction, scale in reversed(ctx.steps):
+            of_dual = of_dual / scale
+            of_length = (of_dual * dual).sum(dim=0)
+            divergence = _TV_STEP * _divergence(of_dual - of_length * direction)
+            of_dual = of_dual + _slopes(divergence)
+            divergences += divergence
+        return of_changed + divergences / ctx.weight, None
 
 
 def _slopes(images: Tensor) -> Tensor:
     """Return differences (2, N, 3, H, W) to the next row and column; 0 at the last one."""
-    down = F.pad(images.diff(dim=2), (0, 0, 0, 1))
-    right = F.pad(images.diff(dim=3), (0, 1))
-    return torch.stack([down, right])
+    slopes = images.new_zeros(2, *images.shape)
+    slopes[0, ..., :-1, :] = images.diff(dim=-2)
+    slopes[1, ..., :-1] = images.diff(dim=-1)
+    return slopes
 
 
 def _divergence(dual: Tensor) -> Tensor:
     """Return minus the adjoint of ``_slopes``; the last row or column of each part is ignored."""
-    down, right = dual
-    down, right = F.pad(down[..., :-1, :], (0, 0, 1, 1)), F.pad(right[..., :-1], (1, 1))
-    return down.diff(dim=2) + right.diff(dim=3)
+    down, right = dual[0, ..., :-1, :], dual[1, ..., :-1]
+    divergence = dual.new_zeros(dual.shape[1:])
+    divergence[..., :-1, :] += down
+    divergence[..., 1:, :] -= down
+    divergence[..., :-1] += right
+    divergence[..., 1:] -= right
+    return divergence
 
 
 def _padded(images: Tensor, side: int) -> Tensor:

@@ -171,6 +171,12 @@ def test_total_variation_reaches_the_minimum_that_scikit_image_reaches(weight):
     assert energy(defended, IMAGES, weight) < 1.02 * least < energy(IMAGES, IMAGES, weight)
 
 
+def test_the_gradient_of_total_variation_is_that_of_finite_differences():
+    images = torch.rand(2, 3, 5, 4, generator=torch.Generator().manual_seed(0)).double()
+    defence = TotalVariation(0.1)
+    assert torch.autograd.gradcheck(defence, (0.2 + 0.6 * images).requires_grad_())
+
+
 def test_a_denoiser_is_named_by_its_file_and_recorded_by_its_content(denoiser, tmp_path):
     elsewhere = tmp_path / "other.pt"
     elsewhere.write_bytes(denoiser.read_bytes())
