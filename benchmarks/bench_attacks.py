@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.timing import interleaved
 from src.attacks.attack import Attack
 from src.attacks.freezing import frozen
 from src.attacks.goals import ClassGoal, predict_reached
@@ -94,7 +95,7 @@ def compare_gradient_attacks(
         }
         for variant, victim in victims.items():
             runs[variant] = lambda attack=attack, victim=victim: run(attack, victim, images, goal)
-        found, seconds = interleaved(runs, repeats)
+        found, seconds = interleaved(runs, repeats, images.device)
         reached = {key: predict_reached(victims["exact"], found[key], goal) for key in runs}
         for variant in runs:
             equal = (reached[variant] == reached["CleverHans"]).float().mean()
@@ -136,20 +137,6 @@ def cleverhans_pgd(extractor: Extractor, images: Tensor, goal: ClassGoal) -> Ten
         y=goal.classes,
         targeted=True,
     ).detach()
-
-
-def interleaved(
-    runs: dict[str, Callable[[], Tensor]], repeats: int
-) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
-    """Call each of ``runs`` once to warm up and then ``repeats`` times; return results and seconds."""
-    found = {name: call() for name, call in runs.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
-        for name, call in runs.items():
-            start = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - start)
-    return found, seconds
 
 
 def compare_carlini_wagner(n: int = 16) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.timing import seconds
+from benchmarks.timing import interleaved
 from src.attacks.expectation import Expected
 from src.attacks.freezing import frozen
 from src.attacks.goals import ClassGoal
@@ -88,19 +88,16 @@ def compare(extractor: Extractor, images: Tensor, text: str, repeats: int) -> No
         "undefended": lambda: attacked(attack, extractor, copies),
         "defence": alone if defence.changes_images else lambda: None,
     }
-    for work in sides.values():
-        work()  # warms up
-    taken = {name: [] for name in sides}
-    for _ in range(repeats):
-        for name, work in sides.items():
-            taken[name].append(1000 * seconds(work, images.device) / len(images))
+    _, taken = interleaved(sides, repeats, images.device)
     ratio = statistics.median(
         of / (plain + own)
         for of, plain, own in zip(
             taken["through"], taken["undefended"], taken["defence"], strict=True
         )
     )
-    through_ms, plain_ms, own_ms = (statistics.median(of) for of in taken.values())
+    through_ms, plain_ms, own_ms = (
+        1000 * statistics.median(of) / len(images) for of in taken.values()
+    )
     print(
         f"{text:25} through {through_ms:8.1f}  undefended {plain_ms:8.1f}  "
         f"defence {own_ms:7.1f}  ratio {ratio:.2f}"

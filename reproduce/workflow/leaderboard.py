@@ -48,7 +48,10 @@ BRIEF = {
     "small": "--max_images 500 --epochs 5 --batch 32 --lr 1e-4 --steps 3 --step_size 5",
     "full": "",
 }
-"""Trainings on a catalogue's own photos: a CPU has time for few of them at 224 pixels."""
+"""Trainings on a catalogue's own photos, by budget: a CPU has time for few of them at 224 pixels.
+
+``catalogue.sh`` tunes equally (``studies/catalogue.yaml``).
+"""
 ORIGIN = 0
 """Origin class of the class attack, whose items are drawn from the whole catalogue instead."""
 

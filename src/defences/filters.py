@@ -73,9 +73,9 @@ class _LessVaried(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: float) -> Tensor:
         ctx.weight, ctx.steps = weight, []
-        dual = images.new_zeros(2, *images.shape)
+        weighed, dual = images / weight, images.new_zeros(2, *images.shape)
         for _ in range(_TV_STEPS):
-            slopes = _slopes(_divergence(dual) - images / weight)
+            slopes = _slopes(_divergence(dual) - weighed)
             length = (slopes.square().sum(dim=0) + _TINY).sqrt()
             scale = 1 + _TV_STEP * length
             dual = (dual + _TV_STEP * slopes) / scale

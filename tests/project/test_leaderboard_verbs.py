@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from reproduce.workflow.leaderboard import (
+    BRIEF,
     Catalogue,
     Entry,
     Evaluation,
@@ -218,6 +219,12 @@ def test_a_catalogue_shortens_trainings_on_its_own_photos_alone():
     assert "--epochs 3" not in evaluation("madry", tuning="--epochs 3").training_options
     assert "--max_images 500" in evaluation("fare", "small").training_options
     assert "--max_images" not in evaluation("fare", "full").training_options
+
+
+def test_a_catalogue_without_a_file_is_tuned_as_by_the_study_of_a_shop():
+    study = yaml.safe_load((ROOT / "reproduce" / "studies" / "catalogue.yaml").read_text())
+    for name, of in study["where"]["budget"].items():
+        assert sorted(of["tuning"].split()) == sorted(BRIEF[name].split())
 
 
 def test_a_recommender_is_shown_the_attacks_on_the_plain_one():
