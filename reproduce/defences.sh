@@ -19,11 +19,8 @@ source "$(dirname "$0")/options.sh"
 read_options "name images train test items eps budget entries arch weights pictures target reading cores gpu" "$@"
 require_options name images train test
 [ ${#SNAKEMAKE[@]} = 0 ] || fail "it takes no options of snakemake: there is --cores"
-case "${OPTION[budget]:=small}" in
-    full) DEVICE=0 ;;
-    small) DEVICE=-1 ;;
-    *) fail "--budget is full or small" ;;
-esac
+DEVICE=0
+[ "${OPTION[budget]:=small}" = full ] || DEVICE=-1
 [[ "${OPTION[items]:-1}" =~ ^[1-9][0-9]*$ ]] || fail "--items must be a whole number"
 for eps in ${OPTION[eps]:-}; do
     [[ "$eps" =~ ^[0-9]+(\.[0-9]+)?$ ]] || fail "--eps holds grey levels, such as \"4 8\""

@@ -35,6 +35,10 @@ read_options() {
         [[ "$1" == --* && ("$known" == *" $name "* || "$known" == *" $name+ "*) ]] ||
             fail "unknown option $1 (see bash $0 --help)"
         [ $# -ge 2 ] || fail "$1 needs a value"
+        case "$name" in
+            budget) [[ "$2" =~ ^(full|small)$ ]] || fail "--budget is full or small" ;;
+            gpu) [[ "$2" =~ ^(-1|[0-9]+)$ ]] || fail "--gpu is the number of a GPU, or -1 for the CPU" ;;
+        esac
         if [[ "$known" == *" $name+ "* ]]; then
             OPTION[$name]+=${OPTION[$name]:+$'\n'}$2
         else

@@ -33,7 +33,6 @@ BUDGET=${OPTION[budget]:-full} EPOCHS=${OPTION[epochs]:-100}
 case "$BUDGET" in
     full) STEPS=100 QUERIES=${OPTION[queries]:-100 1000 5000} ;;
     small) STEPS=30 QUERIES=${OPTION[queries]:-100 1000} OPTION[gpu]=${OPTION[gpu]:--1} ;;
-    *) fail "--budget is full or small" ;;
 esac
 for number in items few; do
     [[ "${OPTION[$number]:-1}" =~ ^[1-9][0-9]*$ ]] || fail "--$number must be a whole number"

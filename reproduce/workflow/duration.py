@@ -46,5 +46,24 @@ def expected_duration(
     return f"about {time} ({jobs})"
 
 
+def minutes_left(
+    left: Mapping[str, int], finished: Mapping[str, Collection[float]], elapsed: float
+) -> float | None:
+    """Return the minutes that a running study still takes, as far as they can be told.
+
+    ``left`` counts the jobs of each rule that have not finished, ``finished`` has the seconds that each
+    finished job of a rule took, and ``elapsed`` the seconds since the first one began. A job of a rule
+    without a time counts as the mean of all finished jobs; None where most jobs left are such.
+    """
+    known = {rule: mean(seconds) for rule, seconds in finished.items() if seconds}
+    unknown = sum(number for rule, number in left.items() if rule not in known)
+    if 2 * unknown > sum(left.values()):
+        return None
+    spent = [time for seconds in finished.values() for time in seconds]
+    seconds = sum(number * known.get(rule, mean(spent)) for rule, number in left.items())
+    jobs_at_once = sum(spent) / elapsed
+    return seconds / jobs_at_once / 60
+
+
 def _counted(number: int, name: str) -> str:
     return f"{number} {name}{'' if number == 1 else 's'}"

@@ -1,12 +1,16 @@
 """Lines that a running study prints: one a job, and its errors last."""
 
 import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from snakemake.common import NOTHING_TO_BE_DONE_MSG
 from snakemake_interface_logger_plugins.common import LogEvent
+
+from reproduce.workflow.duration import minutes_left
 
 if TYPE_CHECKING:
     from snakemake.workflow import Workflow
@@ -42,8 +46,13 @@ class JobLines(logging.Formatter):
     def __init__(self, workflow: "Workflow") -> None:
         super().__init__()
         self.workflow, self.usual = workflow, logging.Formatter()
-        self.total, self.done, self.begin = 0, 0, 0.0
-        self.running: dict[int, tuple[str, float]] = {}
+        self.total, self.begin = 0, 0.0
+        self.left: Counter[str] = Counter()
+        """Number of each rule's jobs that have not finished."""
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        """Times of each rule's finished jobs."""
+        self.running: dict[int, tuple[str, str, float]] = {}
+        """Rule, message and start of each running job."""
         self.logs_of: dict[str, list[str]] = {}
         self.has_counts = False
 
@@ -52,15 +61,17 @@ class JobLines(logging.Formatter):
         """True where jobs run on this machine, as is known once Snakemake has built its graph."""
         return self.workflow.local_exec and not self.workflow.dryrun
 
-    def start(self, total: int) -> None:
-        """Begin to count ``total`` jobs."""
-        self.total, self.begin = total, monotonic()
+    def start(self, rules: Iterable[str]) -> None:
+        """Begin to count jobs, each of which is named by its rule."""
+        self.left.update(rules)
+        self.total, self.begin = self.left.total(), monotonic()
 
     def keep(self, record: logging.LogRecord) -> bool:
         """Note the start of a job, for which nothing is printed; keep all other records."""
         started = self.counts and getattr(record, "event", None) == LogEvent.JOB_INFO
         if started and record.rule_msg:
-            self.running[record.jobid] = (record.rule_msg.split("; log:")[0], monotonic())
+            message = record.rule_msg.split("; log:")[0]
+            self.running[record.jobid] = record.rule_name, message, monotonic()
         return not started
 
     def format(self, record: logging.LogRecord) -> str:
@@ -81,7 +92,7 @@ class JobLines(logging.Formatter):
         if event == LogEvent.JOB_ERROR:
             error, logs = last_error(record.rule_name, record.log)
             self.logs_of.setdefault(error, []).extend(logs)
-            return f"failed: {self.running.pop(record.jobid, (record.rule_name,))[0]}"
+            return f"failed: {self.running.pop(record.jobid, ('', record.rule_name))[1]}"
         told = self.total and message.startswith(REPEATED)
         return "" if told or record.levelno < logging.WARNING else message
 
@@ -95,10 +106,12 @@ class JobLines(logging.Formatter):
         if job not in self.running:
             return ""
         now = monotonic()
-        what, start = self.running.pop(job)
-        self.done += 1
-        left = (now - self.begin) / self.done * (self.total - self.done) / 60
-        return f"{self.done} of {self.total}, {what}, {now - start:.0f} s, {left:.0f} min left"
+        rule, message, start = self.running.pop(job)
+        self.left[rule] -= 1
+        self.seconds[rule].append(now - start)
+        line = f"{self.total - self.left.total()} of {self.total}, {message}, {now - start:.0f} s"
+        left = minutes_left(self.left, self.seconds, now - self.begin)
+        return line if left is None else f"{line}, {left:.0f} min left"
 
 
 def last_error(rule: str, logs: list[str]) -> tuple[str, list[str]]:

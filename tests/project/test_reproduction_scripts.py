@@ -106,6 +106,11 @@ def test_help_is_the_head_of_the_script(folder, name):
             "--origin and --target belong",
         ),
         ("catalogue --name s --images a --interactions b --items few", "--items must be a whole"),
+        (
+            "catalogue --name s --images a --interactions b --budget big",
+            "--budget is full or small",
+        ),
+        ("robdml --dataset fashion --gpu all", "--gpu is the number of a GPU"),
         ("catalogue --name s --images a --interactions b --weights c.pth", "there is no such file"),
         ("defences --name shop --images a --train b", "--test is missing"),
         ("defences --name s --images a --train b --test c --items 0", "--items must be a whole"),

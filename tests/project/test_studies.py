@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 from reproduce.workflow.catalogue import CatalogueStudy, power, studies_of
-from reproduce.workflow.duration import changed_entries, expected_duration
+from reproduce.workflow.duration import changed_entries, expected_duration, minutes_left
 from reproduce.workflow.entries import Entries
 from reproduce.workflow.leaks import Inversion, Leaks
 from reproduce.workflow.recommenders import Part, runs_of
@@ -593,6 +593,18 @@ def test_the_expected_duration_is_that_of_the_missing_jobs():
     assert line(every[5:], known, minutes=0, changed=True) == (
         "about 50 minutes on 2 cores (15 of 20 jobs are missing)"
     )
+
+
+def test_the_time_left_is_that_of_the_jobs_left():
+    # One training of 1,000 seconds says nothing of the attacks.
+    assert minutes_left({"attack": 2}, {"train": [1000.0]}, 1000) is None
+    trained = {"train": [1000.0], "attack": [30.0, 90.0]}
+    assert minutes_left({"attack": 2}, trained, 1120) == pytest.approx(2)
+    assert minutes_left({"attack": 2}, trained, 560) == pytest.approx(1)  # two jobs at once
+    # The summary counts as the mean of the four jobs so far: 300 seconds.
+    half = {"train": [1080.0], "attack": [30.0, 30.0, 60.0]}
+    assert minutes_left({"attack": 3, "summary": 1}, half, 1200) == pytest.approx(7)
+    assert minutes_left({"attack": 0}, trained, 1120) == 0
 
 
 def test_choices_are_no_changed_entries():
