@@ -186,13 +186,14 @@ def evaluate(options: argparse.Namespace) -> None:
     found = evaluations(options)
     for of in found:
         _keep_standard_results(of)
-    # The images of the undefended entry, which is the first of all, are shown to the others too.
-    if found and found[0].entry.name != found[0].undefended.name:
-        plain = found[0].of_undefended
-        if not all(file.is_file() for file in plain.reports):
-            attack(plain, options)
+    if not found:
+        return
+    # The images of the undefended entry are shown to the others too.
+    plain, table_of_plain = attacked_until_converged(found[0].of_undefended, options)
     for of in found:
-        table = attacked_until_converged(of, options)
+        table = table_of_plain
+        if of.entry.name != of.undefended.name:
+            _, table = attacked_until_converged(replace(of, shown=plain.repeats), options)
         path = _results(of)
         if path.is_file():
             recorded = read_results(path)
@@ -206,24 +207,30 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def attacked_until_converged(
     evaluation: "Evaluation", options: argparse.Namespace
-) -> "pd.DataFrame":
-    """Attack the entry, with twice the steps as long as these gain more; return its rows."""
-    from src.measures.attack_failures import NOT_CONVERGED
-    from src.measures.leaderboard import with_bounds
+) -> "tuple[Evaluation, pd.DataFrame]":
+    """Attack the entry, by its strongest attacks with twice the steps as long as these gain more.
 
-    seconds = 0.0
+    Return the evaluation with its most steps, and the entry's rows.
+    """
+    from src.measures.attack_failures import NOT_CONVERGED
+    from src.measures.leaderboard import strongest_objectives, with_bounds
+
+    seconds, name = 0.0, evaluation.entry.name
     while True:
         seconds += attack(evaluation, options)
         measured = _measured(evaluation, evaluation.attacks, seconds)
         table = measured.rows()
         signs = table["indicator"][table["scope"] == "one"]
-        if evaluation.longest or not signs.str.contains(NOT_CONVERGED).any():
+        if not evaluation.repeats:
+            objectives = strongest_objectives(measured.promotion)
+        elif evaluation.longest or not signs.str.contains(NOT_CONVERGED).any():
             break
-        evaluation = evaluation.with_twice_the_steps
-        print(f"{evaluation.entry.name}: not converged; again with {evaluation.budget.steps} steps")
+        evaluation = evaluation.with_twice_the_steps(objectives)
+        for objective, factor in evaluation.repeats.items():
+            print(f"{name}: {objective} again with {factor * evaluation.budget.steps} steps")
     if evaluation.bounds:
         table = with_bounds(table, evaluation.bounds, measured.items)
-    return table
+    return evaluation, table
 
 
 def _keep_standard_results(evaluation: "Evaluation") -> None:

@@ -29,7 +29,7 @@ from src.attacks.victim import ExtractorVictim
 from src.datasets.catalogue import open_catalogue
 from src.extractors.architectures import build_extractor
 from src.extractors.checkpoints import load_extractor
-from src.extractors.extractor import Extractor
+from src.extractors.extractor import Extractor, fast_layout
 
 LEVELS = 8.0
 EPS = LEVELS / 255
@@ -65,7 +65,8 @@ def victim_network(arch: str, weights: Path | None) -> Extractor:
     if weights:
         return load_extractor(arch, weights)
     torch.manual_seed(0)
-    return build_extractor(arch, [str(n) for n in range(1000)]).eval()
+    layout = fast_layout("fp32", torch.device("cpu"))  # that of load_extractor
+    return build_extractor(arch, [str(n) for n in range(1000)]).to(memory_format=layout).eval()
 
 
 def read_images(folder: Path | None, n: int) -> Tensor:

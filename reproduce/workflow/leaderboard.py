@@ -7,7 +7,7 @@ and the key.
 import argparse
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -40,8 +40,8 @@ BUDGETS = ("small", "full")
 ALL = "all"
 """Stands for the names of all entries."""
 NOWHERE, FRONT, EXTRACTOR, RECOMMENDER = "nowhere", "in front", "in extractor", "in recommender"
-LONGEST = 4
-"""Factor of the budget's steps beyond which attacks that have not converged are not repeated."""
+LONGEST = 8
+"""Factor of the budget's steps beyond which an attack that has not converged is not repeated."""
 PROOFS = ("crown", "ibp")
 """Methods of ``audits.bounds`` that prove in L-inf, and of the recommender as it ranks."""
 BRIEF = {
@@ -56,6 +56,7 @@ ORIGIN = 0
 """Origin class of the class attack, whose items are drawn from the whole catalogue instead."""
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_OBJECTIVE = re.compile(r"--objective (\S+)")
 _NAMES_PICTURES = re.compile(r"(^|\s)--(data|images)\s")
 _LATER = ("dataset", "extractor_seed")
 """Placeholders that the study fills for each training of an extractor."""
@@ -129,6 +130,14 @@ def _texts(value: Any, place: str) -> tuple[str, ...]:
     return tuple(_text(of, place) for of in _list(value, place))
 
 
+def _attacks_on_lists(value: Any, place: str) -> tuple[str, ...]:
+    texts = _texts(value, place)
+    for text in texts:
+        if not _OBJECTIVE.search(text):
+            raise UserError(f"{place}: {text!r} has no --objective")
+    return texts
+
+
 def _numbers(value: Any, place: str) -> tuple[int, ...]:
     numbers = tuple(_number(of, place) for of in _list(value, place))
     if len(set(numbers)) < len(numbers):
@@ -192,9 +201,9 @@ class Suite(Described):
     k: int = _key(_positive)
     """Length of the lists."""
     norm: str = _key(_text)
-    attacks: tuple[str, ...] = _key(_texts)
-    """Attacks on lists: ``{steps}`` and ``{twice}`` stand for the budget's steps."""
-    random_attacks: tuple[str, ...] = _key(_texts)
+    attacks: tuple[str, ...] = _key(_attacks_on_lists)
+    """Attacks on lists, one an objective: ``{steps}`` stands for the budget's steps."""
+    random_attacks: tuple[str, ...] = _key(_attacks_on_lists)
     """Further attacks on lists, on defences that draw random numbers: more draws must gain nothing."""
     budgets: Mapping[str, Budget] = _key(_budgets)
 
@@ -344,21 +353,25 @@ class Evaluation:
     budget_name: str
     changed: str = ""
     """Numbers of the budget that are not the suite's, for the label."""
-    longer: int = 1
-    """Factor of the steps of all attacks on this entry."""
+    repeats: Mapping[str, int] = field(default_factory=dict)
+    """Factor of the budget's steps by objective, of the strongest attacks, which take half as many too.
+
+    Attacks on the other objectives take the budget's steps.
+    """
+    shown: Mapping[str, int] = field(default_factory=dict)
+    """``repeats`` of the undefended entry, whose attacked images are shown to this one."""
 
     @property
     def budget(self) -> Budget:
-        budget = self.suite.budgets[self.budget_name]
-        return replace(budget, steps=self.longer * budget.steps)
+        return self.suite.budgets[self.budget_name]
 
     @property
     def longest(self) -> bool:
-        return self.longer >= LONGEST
+        return max(self.repeats.values(), default=1) >= LONGEST
 
-    @property
-    def with_twice_the_steps(self) -> "Evaluation":
-        return replace(self, longer=2 * self.longer)
+    def with_twice_the_steps(self, objectives: Collection[str]) -> "Evaluation":
+        """Return the evaluation under attacks on these ``objectives`` with twice the steps as well."""
+        return replace(self, repeats={name: 2 * self.repeats.get(name, 1) for name in objectives})
 
     @property
     def label(self) -> str:
@@ -469,8 +482,6 @@ class Evaluation:
             UNDEFENDED: shlex.quote(self._undefended_file),
             "scored": f"--dataset {{dataset}} {self.of_undefended.scored}",
             "side": str(self.catalogue.side),
-            "steps": str(self.budget.steps),
-            "twice": str(2 * self.budget.steps),
         }
 
         def replacement(match: re.Match[str]) -> str:
@@ -507,17 +518,29 @@ class Evaluation:
 
     def _attacks(self) -> list[str]:
         """Return the options of stage 3: noise, then the attack on classes, then those on the lists."""
-        budget, on_lists = self.budget, self.suite.attacks
-        if self._extractor_options().preprocess.is_random:
-            on_lists += self.suite.random_attacks
+        budget, on_lists = self.budget, self._attacks_on_lists()
         attacks = []
         for eps in budget.eps:
             within = f"--eps {eps:g} --l {self.suite.norm} --items random:{budget.items}"
             attacks += [f"--attack_type noise {within}"]
             if self.suite.norm in PGD.norms:
                 attacks += [f"--attack_type pgd --steps {budget.steps} {within}"]
-            attacks += [f"{self._filled(attack)} {within} {self.scored}" for attack in on_lists]
+            attacks += [f"{attack} {within} {self.scored}" for attack in on_lists]
         return attacks
+
+    def _attacks_on_lists(self) -> list[str]:
+        """Return the options of the suite's attacks on lists, those of ``repeats`` with more steps."""
+        steps = self.budget.steps
+        further = (
+            self.suite.random_attacks if self._extractor_options().preprocess.is_random else ()
+        )
+        attacks = []
+        for text in (*self.suite.attacks, *further):
+            longest = steps * self.repeats.get(_objective(text), 1)
+            attacks.append(text.replace("{steps}", str(max(steps, longest // 2))))
+            if longest > steps and text not in further:
+                attacks.append(text.replace("{steps}", str(longest)))
+        return [self._filled(attack) for attack in attacks]
 
     def _proofs(self) -> list[str]:
         """Return the options of ``audits.bounds`` for each budget, if the entry asks for bounds."""
@@ -557,8 +580,8 @@ class Evaluation:
 
     @property
     def of_undefended(self) -> "Evaluation":
-        """Evaluation of the undefended entry under the same suite, with the budget's steps."""
-        return replace(self, entry=self.undefended, longer=1)
+        """Evaluation of the undefended entry under the same suite."""
+        return replace(self, entry=self.undefended, repeats=self.shown)
 
     @cached_property
     def _of_undefended(self) -> list[str]:
@@ -621,6 +644,10 @@ class Evaluation:
             "protocols": ["test_time"],
             "topk": max(50, self.suite.k),
         }
+
+
+def _objective(attack: str) -> str:
+    return _OBJECTIVE.search(attack)[1]
 
 
 def _trained_file(entry: Entry) -> str:

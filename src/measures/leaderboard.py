@@ -6,6 +6,7 @@ A row is one (entry, scope, norm, eps), made of the rows of ``promotion.py``. Ex
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 
 from src.artifacts.columns import id_column, read_headed, require_numbers
 from src.artifacts.errors import UserError
-from src.artifacts.experiments import Run
+from src.artifacts.experiments import LIST_OBJECTIVES, Run
 from src.artifacts.layout import Layout
 from src.artifacts.tables import TestRanks
 from src.attacks.given import GIVEN
@@ -113,12 +114,17 @@ class MeasuredEntry:
             raise UserError(f"{self.entry}: its attacks are on different items: evaluate it again")
         return first
 
-    def rows(self) -> pd.DataFrame:
-        """Return a row for each attack, threat and scope: ``COLUMNS``, with no bounds yet."""
+    @cached_property
+    def promotion(self) -> pd.DataFrame:
+        """A row for each attack, threat and scope, on all its items."""
         table = promotion_table([self.trainings])
         table = table[table["threat"] != "retrained"]
         # The first row of an attack is on all its items; others are on those of one popularity.
-        return self.rows_of(table.drop_duplicates(["attack", "threat", "scope"]))
+        return table.drop_duplicates(["attack", "threat", "scope"])
+
+    def rows(self) -> pd.DataFrame:
+        """Return the rows of the entry: ``COLUMNS``, with no bounds yet."""
+        return self.rows_of(self.promotion)
 
     def rows_of(self, promotion: pd.DataFrame) -> pd.DataFrame:
         hits, run = self.hit_rate, self.trainings.first.run
@@ -144,6 +150,16 @@ class MeasuredEntry:
         return table.fillna(texts).sort_values(
             ["scope", "eps"], ascending=[False, True], ignore_index=True
         )
+
+
+def strongest_objectives(rows: pd.DataFrame) -> set[str]:
+    """Return the objective of the strongest attack on lists that knows the defence, of each eps.
+
+    ``rows`` are those of ``MeasuredEntry.promotion``.
+    """
+    on_lists = rows["threat"].isin(_KNOWS_DEFENCE) & rows["objective"].isin(LIST_OBJECTIVES)
+    rows = rows[on_lists & (rows["scope"] == "one")]
+    return set(rows.loc[rows.groupby("eps")["after"].idxmax(), "objective"])
 
 
 def best_known(rows: pd.DataFrame) -> dict[str, object]:

@@ -12,6 +12,7 @@ from src.measures.leaderboard import (
     ranked,
     read_results,
     strongest,
+    strongest_objectives,
     submitted_rows,
     with_bounds,
     with_submissions,
@@ -85,6 +86,21 @@ def test_the_best_image_of_each_item_counts_as_known():
 
 def test_an_undefended_entry_has_no_attacker_who_knows_nothing():
     assert np.isnan(best_known(pd.DataFrame([NOISE, attack(0.05)]))["knows_nothing"])
+
+
+def test_each_eps_has_its_strongest_objective_among_attacks_on_lists_that_know_the_defence():
+    rows = [
+        attack(0.03) | {"eps": 2.0},
+        attack(0.04, objective="score") | {"eps": 2.0},
+        attack(0.06, "ranks_only") | {"eps": 8.0},
+        attack(0.05, objective="score") | {"eps": 8.0},
+        attack(0.09, "worst", "any") | {"eps": 8.0},
+        attack(0.09, "transfer", "insa") | {"eps": 8.0},
+        attack(0.09, objective="class") | {"eps": 8.0},
+        attack(9.0, objective="expa") | {"eps": 8.0, "scope": "all"},
+    ]
+    assert strongest_objectives(pd.DataFrame(rows)) == {"score", "rank"}
+    assert strongest_objectives(pd.DataFrame(rows[2:])) == {"rank"}
 
 
 def row(entry="plain", *, exposure=0.05, nothing=np.nan, hr=0.4, scope="one", eps=8.0, **other):

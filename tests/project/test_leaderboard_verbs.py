@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -147,7 +147,7 @@ def test_every_entry_stands_for_a_study_that_the_stages_take(name, budget, tmp_p
     kinds = [attack.partition("_")[0] for attack in of.attacks]
     n_eps = len(of.budget.eps)
     assert kinds.count("noise") == n_eps
-    assert kinds.count("given") == (6 * n_eps if of.extractor else 0)
+    assert kinds.count("given") == (5 * n_eps if of.extractor else 0)
     assert not re.search(r"/work|/home|\.\./", (FOLDER / "entries" / f"{name}.yaml").read_text())
 
 
@@ -179,17 +179,29 @@ def test_the_undefended_entry_comes_first():
     assert entry_names(FOLDER)[0] == "undefended"
 
 
-def test_an_evaluation_with_twice_the_steps_shows_the_same_images_of_the_undefended_entry():
-    of = evaluation("jpeg50")
-    longer = of.with_twice_the_steps
+def steps_of(names: Collection[str], objective: str) -> list[int]:
+    """Return the steps of the attacks on an objective, ascending."""
+    of = re.compile(rf"^annealed_.*_{objective}_.*_nb_iter(\d+)_")
+    return sorted(int(found[1]) for found in map(of.search, names) if found)
+
+
+def test_the_strongest_attack_alone_is_repeated():
+    of = replace(evaluation("amr"), shown={"score": 2})
     steps = of.suite.budgets["small"].steps
-    assert longer.budget.steps == 2 * steps and not longer.longest
-    assert longer.with_twice_the_steps.longest
-    given, given_longer = (
-        {name for name in one.attacks if name.startswith("given_")} for one in (of, longer)
-    )
-    assert given == given_longer and given
-    assert not any(f"nb_iter{steps}_" in name for name in longer.attacks - given)
+    own = {name for name in of.attacks if "AMR-" in name}
+    assert all(steps_of(own, objective) == [steps] for objective in ("rank", "score", "insa"))
+    for factor in (2, 4, 8):
+        assert not of.longest
+        of = of.with_twice_the_steps(["insa"])
+        own, shown = (
+            {name for name in of.attacks if f"{kind}-" in name} for kind in ("AMR", "VBPR")
+        )
+        assert steps_of(own, "insa") == [factor * steps // 2, factor * steps]
+        assert steps_of(own, "rank") == steps_of(own, "expa") == [steps]
+        # The attacks on the undefended entry are those of its own evaluation.
+        assert steps_of(shown, "score") == [steps, 2 * steps]
+        assert steps_of(shown, "insa") == [steps]
+    assert of.longest
 
 
 def test_every_budget_says_which_entries_it_is_for():
@@ -230,7 +242,7 @@ def test_a_catalogue_without_a_file_is_tuned_as_by_the_study_of_a_shop():
 def test_a_recommender_is_shown_the_attacks_on_the_plain_one():
     own = [name for name in evaluation("amr").attacks if "AMR-" in name]
     plain = [name for name in evaluation("amr").attacks if "VBPR-" in name]
-    assert len(own) == len(plain) == 5
+    assert len(own) == len(plain) == 4
     assert "--score_options lr0.05_eps0.1" in " ".join(
         evaluation("amr_eps0.1").study["test_time_attacks"]
     )
@@ -266,7 +278,7 @@ def test_a_deployed_recommender_is_that_of_the_undefended_entry():
         f"rec_model_weights/shop/{plain.run.weights_name}.npz",
     ]
     own = [name for name in fare.attacks if name.startswith("annealed_")]
-    assert len(own) == 5 and all(name.endswith("_VBPR-ep100-lr0.05-of-original") for name in own)
+    assert len(own) == 4 and all(name.endswith("_VBPR-ep100-lr0.05-of-original") for name in own)
     assert not next(iter(evaluation("madry").studies.values())).deployed
 
 
@@ -375,6 +387,7 @@ def shop(tmp_path_factory, python, run) -> Path:
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     done = run(folder, "evaluate", "bits4", "undefended", *OPTIONS)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "undefended: rank again with 4 steps" in done.stdout
     return folder
 
 
