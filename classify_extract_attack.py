@@ -139,10 +139,12 @@ def load_networks(
 ) -> Networks:
     """Load the attacked extractor; ``UserError`` unless it made the clean results."""
     from src.extractors.checkpoints import load_extractor, with_zero_shot
+    from src.extractors.extractor import fast_layout
     from src.extractors.recorded import RecordedExtractor
 
     options, defence = command.options, command.options.preprocess
     undefended = load_extractor(*network, device, options.head)
+    undefended.to(memory_format=fast_layout("fp32", device))
     if options.head == ZERO_SHOT:
         undefended = with_zero_shot(undefended, item_classes.labels)
     judging = defence.in_front_of(undefended)

@@ -62,11 +62,14 @@ def main() -> None:
 
 
 def victim_network(arch: str, weights: Path | None) -> Extractor:
-    if weights:
-        return load_extractor(arch, weights)
+    """Return the network with the order in memory that stage 3 gives it."""
     torch.manual_seed(0)
-    layout = fast_layout("fp32", torch.device("cpu"))  # that of load_extractor
-    return build_extractor(arch, [str(n) for n in range(1000)]).to(memory_format=layout).eval()
+    extractor = (
+        load_extractor(arch, weights)
+        if weights
+        else build_extractor(arch, [str(n) for n in range(1000)]).eval()
+    )
+    return extractor.to(memory_format=fast_layout("fp32", extractor.device))
 
 
 def read_images(folder: Path | None, n: int) -> Tensor:

@@ -31,7 +31,7 @@ from src.extractors.architectures import (
     last_layers,
     normalisation,
 )
-from src.extractors.extractor import Extractor, fast_layout
+from src.extractors.extractor import Extractor
 from src.extractors.open_clip_models import OpenClipModel, image_tower, text_tower
 from src.extractors.optional import optional_library
 from src.extractors.timm_models import TimmModel
@@ -81,7 +81,6 @@ def load_extractor(
 ) -> Extractor:
     """Build the extractor of a checkpoint file, in evaluation mode, frozen, on ``device``.
 
-    Its weights are in the order in memory in which that device is fast (``fast_layout``).
     With another ``head`` than the linear one it is an extractor of features alone, and its weights need
     no classes; a head of class means is added later (``Extractor.replaced``), and so is one of texts
     (``with_zero_shot``). ``arch`` None takes the architecture that the file records, else ResNet50.
@@ -111,8 +110,7 @@ def load_extractor(
     extractor = load(checkpoint, arch, path).replaced(mean=checkpoint.mean, std=checkpoint.std)
     extractor.trained_size = checkpoint.size
     extractor.weights_file = path
-    layout = fast_layout("fp32", torch.device(device))
-    return extractor.to(device, memory_format=layout).eval().requires_grad_(False)
+    return extractor.to(device).eval().requires_grad_(False)
 
 
 def _load_classifier(checkpoint: Checkpoint, arch: str, path: Path) -> Extractor:
