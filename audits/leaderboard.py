@@ -265,14 +265,29 @@ def attack(evaluation: "Evaluation", options: argparse.Namespace) -> float:
         run_study(
             evaluation.dataset, f"{name}_part", evaluation.part, options, evaluation.part_files
         )
-    run_study(evaluation.dataset, name, evaluation.study, options, ["attacked"])
+    threads = threads_of_few(evaluation, options) if options.gpu < 0 else []
+    run_study(evaluation.dataset, name, evaluation.study, options, ["attacked", *threads])
     return time.monotonic() - start
+
+
+def threads_of_few(evaluation: "Evaluation", options: argparse.Namespace) -> list[str]:
+    """Return Snakemake's options that share all cores among trainings, or attacks, fewer than these."""
+    cores = options.cores or os.cpu_count() or 1
+    words = []
+    for rule, files in (("train", evaluation.trained_files), ("attack", evaluation.reports)):
+        missing = sum(not Path(file).is_file() for file in files)
+        if missing and cores // missing > 1:
+            words += [f"{rule}={cores // missing}"]
+    return ["--set-threads", *words] if words else []
 
 
 def run_study(
     dataset: str, name: str, entries: dict, options: argparse.Namespace, targets: list[str]
 ) -> None:
-    """Write the study to ``results/<dataset>/leaderboard/`` and run the jobs of its ``targets``."""
+    """Write the study to ``results/<dataset>/leaderboard/`` and run the jobs of its ``targets``.
+
+    Options of Snakemake may follow the targets.
+    """
     from reproduce.workflow.profile import default_options
     from src.artifacts.layout import Layout
 

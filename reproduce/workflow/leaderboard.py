@@ -570,6 +570,11 @@ class Evaluation:
         return [Path(table) for study in self.studies.values() for table in study.bounds_tables]
 
     @property
+    def trained_files(self) -> list[str]:
+        """Checkpoints of its trainings, which are there once its study has run."""
+        return _trained_by(self.studies)
+
+    @property
     def reports(self) -> list[Path]:
         """Reports of all its attacks, which are there once its study has run."""
         return [
@@ -607,8 +612,7 @@ class Evaluation:
     @property
     def part_files(self) -> list[str]:
         """Files that the study ``part`` trains."""
-        studies = studies_of(Entries.of(self.part)).values()
-        return [file for study in studies for of in study.extractors for file in of.trained]
+        return _trained_by(studies_of(Entries.of(self.part)))
 
     @cached_property
     def study(self) -> dict[str, Any]:
@@ -644,6 +648,10 @@ class Evaluation:
             "protocols": ["test_time"],
             "topk": max(50, self.suite.k),
         }
+
+
+def _trained_by(studies: Mapping[str, CatalogueStudy]) -> list[str]:
+    return [file for of in studies.values() for one in of.extractors for file in one.trained]
 
 
 def _objective(attack: str) -> str:

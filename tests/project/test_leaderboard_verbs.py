@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from argparse import Namespace
 from collections.abc import Callable, Collection
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from audits.leaderboard import threads_of_few
 from reproduce.workflow.leaderboard import (
     BRIEF,
     Catalogue,
@@ -202,6 +204,22 @@ def test_the_strongest_attack_alone_is_repeated():
         assert steps_of(shown, "score") == [steps, 2 * steps]
         assert steps_of(shown, "insa") == [steps]
     assert of.longest
+
+
+def test_trainings_and_attacks_fewer_than_the_cores_share_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained, given = evaluation("madry"), evaluation("undefended", weights="w.pth")
+    assert threads_of_few(trained, Namespace(cores=2)) == []
+    assert threads_of_few(trained, Namespace(cores=8)) == ["--set-threads", "train=2"]
+    assert threads_of_few(given, Namespace(cores=13)) == ["--set-threads", "attack=2"]
+    assert threads_of_few(given, Namespace(cores=1)) == []
+    for path in given.reports[1:]:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert threads_of_few(given, Namespace(cores=2)) == ["--set-threads", "attack=2"]
+    given.reports[0].parent.mkdir(parents=True)
+    given.reports[0].touch()
+    assert threads_of_few(given, Namespace(cores=2)) == []
 
 
 def test_every_budget_says_which_entries_it_is_for():
