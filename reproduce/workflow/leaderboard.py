@@ -518,7 +518,7 @@ class Evaluation:
 
     def _attacks(self) -> list[str]:
         """Return the options of stage 3: noise, then the attack on classes, then those on the lists."""
-        budget, on_lists = self.budget, self._attacks_on_lists()
+        budget, on_lists = self.budget, self._on_lists()
         attacks = []
         for eps in budget.eps:
             within = f"--eps {eps:g} --l {self.suite.norm} --items random:{budget.items}"
@@ -528,7 +528,7 @@ class Evaluation:
             attacks += [f"{attack} {within} {self.scored}" for attack in on_lists]
         return attacks
 
-    def _attacks_on_lists(self) -> list[str]:
+    def _on_lists(self) -> list[str]:
         """Return the options of the suite's attacks on lists, those of ``repeats`` with more steps."""
         steps = self.budget.steps
         further = (
