@@ -124,10 +124,7 @@ class MeasuredEntry:
 
     def rows(self) -> pd.DataFrame:
         """Return the rows of the entry: ``COLUMNS``, with no bounds yet."""
-        return self.rows_of(self.promotion)
-
-    def rows_of(self, promotion: pd.DataFrame) -> pd.DataFrame:
-        hits, run = self.hit_rate, self.trainings.first.run
+        hits, run, promotion = self.hit_rate, self.trainings.first.run, self.promotion
         common = {
             "entry": self.entry,
             "place": self.place,
