@@ -188,6 +188,7 @@ def evaluate(options: argparse.Namespace) -> None:
         _keep_standard_results(of)
     if not found:
         return
+    continued = {of.entry.name for of in found if _study_file(of.dataset, of.entry.name).is_file()}
     # The images of the undefended entry are shown to the others too.
     plain, table_of_plain = attacked_until_converged(found[0].of_undefended, options)
     for of in found:
@@ -198,8 +199,8 @@ def evaluate(options: argparse.Namespace) -> None:
         if path.is_file():
             recorded = read_results(path)
             table = with_submissions(table, recorded)
-            if set(recorded["suite"]) == set(table["suite"]):
-                # A run that finds most files there takes less than the one that made them.
+            if of.entry.name in continued and set(recorded["suite"]) == set(table["suite"]):
+                # The run before made files that this one finds.
                 table["seconds"] = table["seconds"].clip(lower=recorded["seconds"].max())
         _write(table, path)
         print(said(of.entry.name, table))
@@ -289,9 +290,8 @@ def run_study(
     Options of Snakemake may follow the targets.
     """
     from reproduce.workflow.profile import default_options
-    from src.artifacts.layout import Layout
 
-    study = Layout(dataset).results / "leaderboard" / f"{name}.json"
+    study = _study_file(dataset, name)
     study.parent.mkdir(parents=True, exist_ok=True)
     study.write_text(json.dumps(entries | {"gpu": options.gpu}, indent=2) + "\n")
     words = [sys.executable, "-m", "snakemake", "--snakefile", ROOT / "reproduce" / "Snakefile"]
@@ -303,6 +303,12 @@ def run_study(
     done = subprocess.run([*map(str, words), *targets], env=os.environ | {"PATH": path})
     if done.returncode:
         sys.exit(EXIT_BAD_INPUT)
+
+
+def _study_file(dataset: str, name: str) -> Path:
+    from src.artifacts.layout import Layout
+
+    return Layout(dataset).results / "leaderboard" / f"{name}.json"
 
 
 def _measured(

@@ -12,7 +12,8 @@
 # train on them are left out), the class of the class attack, and options of stages 1 and 3. Without --entries
 # the small budget takes one of each kind, and the full one all (leaderboard/suite.yaml). On the photos of a
 # catalogue without a file, the small budget fine-tunes extractors briefly: 5 passes over at most 500 of them.
-# It takes about an hour on 2 cores for 3,000 photos at 224 pixels and the weights of a squeezenet1_1.
+# It takes about an hour on 2 cores for 3,000 photos at 224 pixels and the weights of a squeezenet1_1, or for 2,000
+# images of 28 pixels and trainings of all networks.
 # It leaves leaderboard/results/N/, results/N/defences.tsv and results/N/defences.md.
 set -euo pipefail
 source "$(dirname "$0")/options.sh"
