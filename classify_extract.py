@@ -73,7 +73,6 @@ def extract(
 ) -> None:
     """Predict all images, a share in each process; process 0 joins the shares and writes."""
     from src.extractors.checkpoints import load_extractor, with_zero_shot
-    from src.extractors.decoding import JpegDecoder
     from src.extractors.device import Loading, select_device
     from src.extractors.distribution import rank, wait_for_all, wait_for_turn
     from src.extractors.inference import join_parts, predict_parts
@@ -83,7 +82,11 @@ def extract(
     catalogue = open_whole_catalogue(layout.images)
     device = select_device(gpu)
     loading = Loading.on(device, options.batch, options.workers)
-    decoder = JpegDecoder.on(device) if options.decoder == "gpu" else None
+    decoder = None
+    if options.decoder == "gpu":
+        from src.extractors.decoding import JpegDecoder
+
+        decoder = JpegDecoder.on(device)
     extractor = load_extractor(*network, device, options.head)
     if options.head == ZERO_SHOT:
         extractor = with_zero_shot(extractor, item_classes.labels)

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
-from torchvision.models import WeightsEnum
 
 from src.artifacts.errors import UserError
 from src.extractors import networks
@@ -28,6 +27,9 @@ from src.extractors.zoo import (
     no_classes,
     split_arch,
 )
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 
 def check_arch(arch: str) -> str:
@@ -97,6 +99,8 @@ def _build_backbone(arch: str, n_outputs: int) -> nn.Module:
     if hasattr(networks, row.builder):
         outputs = (n_outputs,) if row.head else ()
         return getattr(networks, row.builder)(*outputs, **row.options)
+    from torchvision import models
+
     counts = {"num_classes": n_outputs} if row.head else {}
     return models.get_model(row.builder, weights=None, **counts, **row.options)
 
@@ -197,6 +201,8 @@ def imagenet_weights_file(arch: str, option: str = "--model_file") -> Path:
     return path
 
 
-def _imagenet_weights(arch: str) -> WeightsEnum:
+def _imagenet_weights(arch: str) -> "WeightsEnum":
     """Return the first published weights, which are the papers': ``IMAGENET1K_V1`` if they exist."""
+    from torchvision import models
+
     return next(iter(models.get_model_weights(arch)))

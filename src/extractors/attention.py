@@ -18,7 +18,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.transforms.functional import gaussian_blur
 
 from src.artifacts.errors import UserError
 from src.extractors.architectures import input_size
@@ -236,6 +235,8 @@ def fill_of(extractor: Extractor, images: Tensor, kind: Fill) -> Tensor | float:
         # A network without normalisation has the mean 0, and black is no neutral fill.
         # ``if`` would wait for a GPU in every step.
         return torch.where(extractor.mean.any(), extractor.mean, 0.5)
+    from torchvision.transforms.functional import gaussian_blur
+
     side = min(images.shape[2:])
     kernel = side // 4 * 2 + 1
     return gaussian_blur(images, [kernel, kernel], [side / 8, side / 8])

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,11 +19,13 @@ from src.cli import gpu_lacks_memory
 from src.datasets.image_set import ImageSet
 from src.datasets.read_ahead import read_ahead
 from src.extractors.architectures import input_size
-from src.extractors.decoding import JpegDecoder
 from src.extractors.distribution import own_share, rank, share_label
 from src.extractors.extractor import Extractor, Precision, fast_copy, fast_layout
 from src.extractors.feeding import FittingBatches, copied_ahead, pinned, read_back
 from src.extractors.heads import ClassMeans
+
+if TYPE_CHECKING:
+    from src.extractors.decoding import JpegDecoder
 
 _PARTS = 256
 _IMAGES_PER_PART = 1024
@@ -58,7 +61,7 @@ def predict(
     precision: Precision = "fp32",
     progress: str | None = "images",
     seed: int = 0,
-    decoder: JpegDecoder | None = None,
+    decoder: "JpegDecoder | None" = None,
 ) -> Predictions:
     """Predict the images at ``positions`` (distinct; default: all) with one forward each.
 
@@ -90,7 +93,7 @@ def predict_parts(
     workers: int = 0,
     precision: Precision = "fp32",
     progress: str | None = "images",
-    decoder: JpegDecoder | None = None,
+    decoder: "JpegDecoder | None" = None,
 ) -> None:
     """Predict all images into ``parts``; finished parts are not predicted again.
 
@@ -197,7 +200,7 @@ def _forward_all(
     images: ImageSet,
     parts: Sequence[tuple[int, Sequence[np.ndarray]]],
     workers: int,
-    decoder: JpegDecoder | None,
+    decoder: "JpegDecoder | None",
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield a result for each batch of the ``parts``, in order.
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision.models import WeightsEnum
 
 from src.artifacts.errors import UserError
 from src.artifacts.layout import Layout
-from src.extractors import architectures
 from src.extractors.architectures import build_network, imagenet_labels
 from src.extractors.checkpoints import load_extractor, save_extractor
 from src.extractors.conversion import convert
@@ -278,7 +278,7 @@ def test_offline_says_which_file_to_put_where(monkeypatch, tmp_path):
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(architectures.models.WeightsEnum, "get_state_dict", offline)
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", offline)
     with pytest.raises(UserError, match=r"resnet50-0676ba61\.pth") as error:
         load_extractor()
     message = str(error.value)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.models import WeightsEnum
 
 from src.artifacts.classes import read_attacked_classes, read_classes
 from src.artifacts.errors import UserError
@@ -206,7 +207,7 @@ def test_a_start_that_cannot_be_is_one_line(tmp_path, monkeypatch):
         raise OSError("Network is unreachable")
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(architectures.models.WeightsEnum, "get_state_dict", offline)
+    monkeypatch.setattr(WeightsEnum, "get_state_dict", offline)
     with pytest.raises(UserError, match=r"resnet18-f37072fd\.pth.*--pretrained"):
         load_pretrained(extractor, "imagenet")
     (tmp_path / "checkpoints").mkdir()

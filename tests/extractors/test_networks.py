@@ -1,5 +1,8 @@
 """The small networks agree with their papers and their published weights."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -212,3 +215,12 @@ def test_the_provably_robust_network_has_its_accuracy():
     assert accuracy(extractor, images, torch.from_numpy(labels).long()) == pytest.approx(
         0.7827, abs=0.03
     )
+
+
+def test_networks_of_this_project_load_no_torchvision():
+    code = (
+        "import sys, src.attacks.campaign, src.extractors.checkpoints; "
+        "from src.extractors.architectures import build_extractor; build_extractor('c2f2', 'ab'); "
+        "sys.exit('torchvision' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
