@@ -435,6 +435,20 @@ def test_evaluated_entries_have_their_rows(shop, run):
 
 
 @pytest.mark.slow
+def test_seconds_are_those_of_this_machine_and_of_all_runs(shop, run):
+    path = shop / "leaderboard" / "results" / "shop" / "bits4.tsv"
+
+    def seconds_after(recorded: float) -> float:
+        read_results(path).assign(seconds=recorded).to_csv(path, sep="\t", index=False)
+        assert run(shop, "evaluate", "bits4", *OPTIONS).returncode == 0
+        return read_results(path)["seconds"].max()
+
+    assert seconds_after(1e6) == 1e6
+    (shop / "results" / "shop" / "leaderboard" / "bits4.json").unlink()
+    assert seconds_after(1e6) < 1e6
+
+
+@pytest.mark.slow
 def test_images_of_others_are_checked_and_judged(shop, run, refused, tmp_path):
     layout = shop / "data" / "shop"
     attacked = next(layout.glob("annealed_random5_rank_*/images"))
