@@ -99,6 +99,7 @@ def _build_backbone(arch: str, n_outputs: int) -> nn.Module:
     if hasattr(networks, row.builder):
         outputs = (n_outputs,) if row.head else ()
         return getattr(networks, row.builder)(*outputs, **row.options)
+    # It loads torch's compiler, for which other networks need not wait.
     from torchvision import models
 
     counts = {"num_classes": n_outputs} if row.head else {}
